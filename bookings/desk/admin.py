@@ -26,6 +26,7 @@ from bookings.desk import words
 from bookings.desk.filters import FewRelatedFilter, StartFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
+from bookings.diary.views import urls as diary_urls
 from bookings.mails import services as mails
 from bookings.models import Booking
 from bookit import money
@@ -120,6 +121,10 @@ class BookingAdmin(ServedAdmin):
 
     class Media:
         css = {"all": ["bookit/booking.css"]}
+
+    def get_urls(self) -> list[Any]:
+        """Return the URLs of these pages and of the diary."""
+        return [*diary_urls(), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Booking]:
         """Return the bookings together with everything that names them."""

@@ -1,0 +1,142 @@
+"""The parameters of the diary's requests."""
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import validate_phone
+from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS
+from bookit.times import parse_day_or_instant, validate_zone, wall_clock, zone
+
+
+def read_day(text: str) -> date:
+    """Return the day that `text` names, for example `2026-12-01`.
+
+    Raises:
+        ValueError: the text does not name a day of the years 1900 to 2999.
+    """
+    day = parse_day_or_instant(text)
+    if isinstance(day, datetime):
+        raise ValueError("Must be a day without a time.")
+    return day
+
+
+class DayField(forms.CharField):
+    """A day, for example `2026-12-01`."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the day as a date.
+
+        Raises:
+            ValidationError: the value is not a day.
+        """
+        text = super().to_python(value)
+        if text in self.empty_values:
+            return None
+        try:
+            return read_day(text)
+        except ValueError as error:
+            raise ValidationError(str(error), code="invalid") from None
+
+
+class WallClockField(forms.CharField):
+    """A day and a time without a zone, as `<input type="datetime-local">` sends it."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the naive time.
+
+        Raises:
+            ValidationError: the value is not a day with a time.
+        """
+        text = super().to_python(value)
+        if text in self.empty_values:
+            return None
+        try:
+            day = read_day(text[:10])
+            clock = datetime.strptime(text[10:16], "T%H:%M").time()  # noqa: DTZ007 - has no zone
+        except ValueError:
+            raise ValidationError(_("Enter a day and a time."), code="invalid") from None
+        return datetime.combine(day, clock)
+
+
+class CalendarsField(forms.Field):
+    """The ids of calendars."""
+
+    widget = forms.SelectMultiple
+
+    def to_python(self, value: Any) -> list[UUID]:
+        """Return the ids.
+
+        Raises:
+            ValidationError: there are too many, or one of them is not an id.
+        """
+        if len(value or ()) > MAX_CALENDARS:
+            raise ValidationError(_("Choose fewer calendars."), code="max_length")
+        try:
+            return [UUID(each) for each in value or ()]
+        except ValueError:
+            raise ValidationError(_("This is not the id of a calendar."), code="invalid") from None
+
+
+class ZoneForm(forms.Form):
+    """A form whose times are in a zone that it names."""
+
+    zone = forms.CharField(max_length=64, validators=[validate_zone])
+
+    def instant(self, name: str) -> datetime:
+        """Return the instant at which the clocks of the zone show the time of a field."""
+        moment = self.cleaned_data[name]
+        minutes = moment.hour * 60 + moment.minute
+        return wall_clock(moment.date(), minutes, zone(self.cleaned_data["zone"]))
+
+
+class SheetForm(ZoneForm):
+    """The calendars and the days that a diary shows; `until` is the day after the last day."""
+
+    calendar = CalendarsField()
+    first = DayField()
+    until = DayField()
+
+    def clean(self) -> None:
+        """Refuse a period that is empty or too long."""
+        super().clean()
+        first, until = self.cleaned_data.get("first"), self.cleaned_data.get("until")
+        if first and until and not 0 < (until - first).days <= MAX_DAYS:
+            self.add_error("until", _("The period is empty or too long."))
+
+
+class MoveForm(ZoneForm):
+    """A booking, and the time to which it is moved."""
+
+    booking = forms.UUIDField()
+    start = WallClockField(label=_("New time"))
+
+
+class BookForm(ZoneForm):
+    """A service, the start, and the customer, of a new booking."""
+
+    service = forms.UUIDField()
+    start = WallClockField(label=_("Start"))
+    attendee_name = forms.CharField(max_length=200, label=_("Name"))
+    attendee_phone = forms.CharField(max_length=32, required=False, validators=[validate_phone])
+    attendee_email = forms.EmailField(required=False, label=_("Email address"))
+
+
+class CloseForm(ZoneForm):
+    """A calendar, and the period in which it is closed."""
+
+    calendar = forms.UUIDField()
+    start = WallClockField(label=_("From"))
+    end = WallClockField(label=_("Until"))
+    reason = forms.CharField(max_length=200, required=False)
+
+
+class ReopenForm(ZoneForm):
+    """Time off of a calendar that ends."""
+
+    calendar = forms.UUIDField()
+    time_off = forms.UUIDField()

@@ -1,0 +1,248 @@
+"""What a diary shows: the bookings, slots, time off and closed hours of calendars in some days.
+
+All times of an entry are wall-clock times in one zone, without an offset, because a diary is drawn
+on a sheet of days whose hours are all equally long.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.utils.translation import gettext as _
+from psycopg.rows import dict_row
+
+from bookings.holds import unexpired_sql
+from bookings.models import Booking
+from bookit.database.rows import fetch
+from bookit.times import day_start, zone
+from catalog.models import Calendar, OpeningHours, TimeOff
+from catalog.opening import Opening, Period, Span
+
+# A diary shows at most this many calendars side by side.
+MAX_CALENDARS = 20
+# The longest period: a month, together with the days that fill its first and its last week.
+MAX_DAYS = 45
+# A diary shows at most this many bookings, and as many slots and periods of time off. Twenty
+# calendars with ten bookings a day fill a week with 1,400.
+MAX_ENTRIES = 2000
+
+# Finds the bookings without a slot that occupy calendars in a period. Calendars are joined one by
+# one, because the index that finds bookings by calendar and period cannot search a list of ids.
+#
+# Parameters: calendar_ids uuid[]; from, until timestamptz (the period); at timestamptz (now);
+#     most int (the number of rows).
+# Columns: id, calendar_id uuid; start_time, end_time, blocked_from, blocked_until timestamptz;
+#     status, service, attendee, phone text. Ordered by start_time and id.
+BOOKINGS = f"""
+SELECT booking.id, booking.calendar_id, booking.start_time, booking.end_time,
+    lower(booking.blocked) AS blocked_from, upper(booking.blocked) AS blocked_until,
+    booking.status, service.title AS service,
+    coalesce(nullif(booking.attendee_name, ''), account.name) AS attendee,
+    coalesce(nullif(booking.attendee_phone, ''), account.phone) AS phone
+FROM unnest(%(calendar_ids)s::uuid[]) AS calendar (id)
+CROSS JOIN LATERAL (
+    SELECT * FROM bookings_booking
+    WHERE calendar_id = calendar.id AND active AND slot_id IS NULL
+      AND blocked && tstzrange(%(from)s::timestamptz, %(until)s::timestamptz)
+      AND {unexpired_sql("hold_expires_at")}
+    ORDER BY start_time, id
+    LIMIT %(most)s
+) AS booking
+JOIN catalog_service AS service ON service.id = booking.service_id
+JOIN accounts_user AS account ON account.id = booking.user_id
+ORDER BY booking.start_time, booking.id
+LIMIT %(most)s
+"""  # noqa: S608 - only our own SQL condition is interpolated, no values
+
+# Finds the scheduled slots of calendars in a period, with the number of their bookings.
+#
+# Parameters: as in BOOKINGS.
+# Columns: id, calendar_id, service_id uuid; start_time, end_time, blocked_from, blocked_until
+#     timestamptz; capacity int; service text; taken, pending bigint (bookings that occupy a seat,
+#     and those of them that wait to be confirmed). Ordered by start_time and id.
+SLOTS = f"""
+SELECT slot.id, slot.calendar_id, slot.service_id, slot.start_time, slot.end_time,
+    lower(slot.blocked) AS blocked_from, upper(slot.blocked) AS blocked_until,
+    slot.capacity, service.title AS service, seats.taken, seats.pending
+FROM unnest(%(calendar_ids)s::uuid[]) AS calendar (id)
+CROSS JOIN LATERAL (
+    SELECT * FROM bookings_slot
+    WHERE calendar_id = calendar.id AND status = 'scheduled'
+      AND blocked && tstzrange(%(from)s::timestamptz, %(until)s::timestamptz)
+    ORDER BY start_time, id
+    LIMIT %(most)s
+) AS slot
+JOIN catalog_service AS service ON service.id = slot.service_id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS taken, count(*) FILTER (WHERE status = 'pending') AS pending
+    FROM bookings_booking
+    WHERE slot_id = slot.id AND active AND {unexpired_sql("hold_expires_at")}
+) AS seats
+ORDER BY slot.start_time, slot.id
+LIMIT %(most)s
+"""  # noqa: S608 - only our own SQL condition is interpolated, no values
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The days of calendars that a diary shows.
+
+    Args:
+        until: the day after the last day.
+        tz: the zone in which days begin and in which all times are shown.
+    """
+
+    calendars: Sequence[Calendar]
+    first: date
+    until: date
+    tz: ZoneInfo
+
+    @property
+    def period(self) -> Period:
+        """The instants at which the days begin and end."""
+        return day_start(self.first, self.tz), day_start(self.until, self.tz)
+
+
+def read(sheet: Sheet, *, at: datetime, with_reasons: bool) -> dict[str, Any]:
+    """Return what a sheet shows, with four queries.
+
+    The result has the lists `bookings`, `slots`, `off` (time off), `closed` (outside the opening
+    hours) and `buffers`; `opens` and `closes`, the earliest and the latest open hour of a day; and
+    `more`, whether there were too many rows to show.
+
+    Args:
+        with_reasons: whether to show the reasons of time off, which are not public.
+    """
+    from_, until = sheet.period
+    ids = [calendar.pk for calendar in sheet.calendars]
+    parameters = {
+        "calendar_ids": ids,
+        "from": from_,
+        "until": until,
+        "at": at,
+        "most": MAX_ENTRIES + 1,
+    }
+    bookings = fetch(BOOKINGS, parameters, dict_row)
+    slots = fetch(SLOTS, parameters, dict_row)
+    off = [
+        *TimeOff.objects.filter(calendar__in=ids, start_time__lt=until, end_time__gt=from_)
+        .order_by("start_time", "id")
+        .values("id", "calendar_id", "start_time", "end_time", "reason")[: MAX_ENTRIES + 1]
+    ]
+    open_periods = _open_periods(sheet)
+    opens, closes = _open_hours(sheet, open_periods)
+    return {
+        "bookings": [_booking(row, sheet.tz) for row in bookings[:MAX_ENTRIES]],
+        "slots": [_slot(row, sheet.tz) for row in slots[:MAX_ENTRIES]],
+        "off": [
+            {**_entry(row, sheet.tz), "reason": row["reason"] if with_reasons else ""}
+            for row in off[:MAX_ENTRIES]
+        ],
+        "closed": [
+            {"calendar": str(pk), **_span(start, end, sheet.tz)}
+            for pk, periods in open_periods.items()
+            for start, end in _gaps(periods, from_, until)
+        ],
+        "buffers": [
+            {"calendar": str(row["calendar_id"]), **_span(start, end, sheet.tz)}
+            for row in [*bookings[:MAX_ENTRIES], *slots[:MAX_ENTRIES]]
+            for start, end in (
+                (row["blocked_from"], row["start_time"]),
+                (row["end_time"], row["blocked_until"]),
+            )
+            if start < end
+        ],
+        "opens": opens,
+        "closes": closes,
+        "more": any(len(rows) > MAX_ENTRIES for rows in (bookings, slots, off)),
+    }
+
+
+def wall(moment: datetime, tz: ZoneInfo) -> str:
+    """Return the wall-clock time of an instant, for example `2026-12-01T10:00:00`."""
+    return moment.astimezone(tz).replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def _booking(row: Entry, tz: ZoneInfo) -> Entry:
+    status = Booking.Status(row["status"])
+    return {
+        **_entry(row, tz),
+        "status": status.value,
+        "state": _(status.label),
+        "attendee": row["attendee"],
+        "phone": row["phone"],
+        "service": row["service"],
+        # The services move only bookings with these statuses.
+        "movable": status in (Booking.Status.PENDING, Booking.Status.CONFIRMED),
+    }
+
+
+def _slot(row: Entry, tz: ZoneInfo) -> Entry:
+    names = ("service", "capacity", "taken", "pending")
+    shown = {name: row[name] for name in names}
+    return {**_entry(row, tz), "service_id": str(row["service_id"]), **shown}
+
+
+def _entry(row: Entry, tz: ZoneInfo) -> Entry:
+    return {
+        "id": str(row["id"]),
+        "calendar": str(row["calendar_id"]),
+        **_span(row["start_time"], row["end_time"], tz),
+    }
+
+
+def _span(start: datetime, end: datetime, tz: ZoneInfo) -> Entry:
+    first, last = wall(start, tz), wall(end, tz)
+    if last <= first:
+        # The clocks were put back in between. An entry that ends before it begins cannot be drawn.
+        last = (datetime.fromisoformat(first) + (end - start)).isoformat(timespec="seconds")
+    return {"start": first, "end": last}
+
+
+def _open_periods(sheet: Sheet) -> dict[UUID, list[Period]]:
+    """Return the open periods of each calendar by the weekly hours, with one query."""
+    spans: dict[UUID, list[Span]] = {calendar.pk: [] for calendar in sheet.calendars}
+    hours = OpeningHours.objects.filter(calendar__in=spans).order_by("id")
+    for pk, *span in hours.values_list("calendar_id", "weekday", "opens", "closes"):
+        spans[pk].append(Span(*span))
+    return {
+        calendar.pk: Opening(zone(calendar.timezone), tuple(spans[calendar.pk])).periods(
+            *sheet.period
+        )
+        for calendar in sheet.calendars
+    }
+
+
+def _gaps(periods: list[Period], start: datetime, end: datetime) -> Iterator[Period]:
+    """Yield the periods between `start` and `end` that are outside the given periods."""
+    for opens, closes in periods:
+        if opens >= end:
+            break
+        if start < opens:
+            yield start, opens
+        start = max(start, closes)
+    if start < end:
+        yield start, end
+
+
+def _open_hours(sheet: Sheet, periods: dict[UUID, list[Period]]) -> tuple[int, int]:
+    """Return the full hours of a day between which any of the calendars is ever open."""
+    from_, until = sheet.period
+    opens, closes = [], []
+    for begins, ends in (period for each in periods.values() for period in each):
+        if ends <= from_ or begins >= until:
+            continue
+        if ends - begins >= timedelta(days=1):
+            return 0, 24
+        first, last = begins.astimezone(sheet.tz), ends.astimezone(sheet.tz)
+        is_midnight = last.time() == time.min
+        if first.date() != last.date() and not is_midnight:
+            return 0, 24
+        opens.append(first.hour)
+        closes.append(24 if is_midnight else last.hour + (last.minute > 0))
+    return (min(opens), max(closes)) if opens else (0, 24)

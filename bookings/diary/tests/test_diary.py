@@ -1,0 +1,582 @@
+"""What the diary shows, to whom, and how it moves bookings and closes times."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
+from bookings.diary import reading
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from catalog.models import OpeningHours, TimeOff
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
+
+pytestmark = pytest.mark.django_db
+
+PAGE = reverse("admin:bookings_diary")
+SHEET = reverse("admin:bookings_diary_sheet")
+MOVE = reverse("admin:bookings_diary_move")
+BOOK = reverse("admin:bookings_diary_book")
+CLOSE = reverse("admin:bookings_diary_close")
+REOPEN = reverse("admin:bookings_diary_reopen")
+PATHS = [PAGE, SHEET, MOVE, BOOK, CLOSE, REOPEN]
+WEEK = {"first": "2998-12-31", "until": "2999-01-07", "zone": "UTC"}
+DAY = {"first": "2999-01-01", "until": "2999-01-02", "zone": "UTC"}
+
+
+@pytest.fixture
+def boss():
+    return AdminFactory(timezone="Europe/Lisbon")
+
+
+@pytest.fixture
+def site(client, boss):
+    client.force_login(boss)
+    return client
+
+
+@pytest.fixture
+def receptionist(client):
+    """Return a browser of somebody who may see bookings, and nothing else."""
+    client.force_login(staff(["bookings.view_booking"]))
+    return client
+
+
+def sheet_of(site, *calendars, **changes):
+    response = site.get(SHEET, {**WEEK, **changes, "calendar": [each.pk for each in calendars]})
+    assert response.status_code == 200, response.content
+    return response.json()
+
+
+# --- who --------------------------------------------------------------------------------------
+
+
+def test_a_receptionist_sees_the_diary_but_cannot_change_it(receptionist):
+    booking = BookingFactory(attendee_name="Ada Lovelace")
+
+    page = receptionist.get(PAGE)
+    [shown] = sheet_of(receptionist, booking.calendar)["bookings"]
+
+    assert page.status_code == 200
+    assert shown["attendee"] == "Ada Lovelace"
+    assert 'id="diary-close"' not in page.content.decode()
+    assert 'id="diary-book"' not in page.content.decode()
+    [calendar] = page.context["diary"]["calendars"]
+    assert not calendar["movable"]
+    assert not calendar["closable"]
+    assert move(receptionist, booking, "2999-01-01T12:00").status_code == 403
+    assert book(receptionist, booking.service).status_code == 403
+    assert close(receptionist, booking.calendar).status_code == 403
+    off = TimeOffFactory(calendar=booking.calendar)
+    assert reopen(receptionist, off).status_code == 403
+    assert TimeOff.objects.get() == off
+    booking.refresh_from_db()
+    assert booking.start_time == TUESDAY
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_staff_who_may_not_see_bookings_get_a_403(client, path):
+    client.force_login(staff(["accounts.view_user"]))
+    send = client.get if path in (PAGE, SHEET) else client.post
+
+    assert send(path).status_code == 403
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_customers_are_sent_to_the_sign_in_form(client, path):
+    client.force_login(UserFactory())
+    send = client.get if path in (PAGE, SHEET) else client.post
+
+    assert send(path).status_code == 302
+
+
+def test_changes_need_a_post(site):
+    assert site.get(MOVE).status_code == 405
+    assert site.get(BOOK).status_code == 405
+    assert site.get(CLOSE).status_code == 405
+    assert site.get(REOPEN).status_code == 405
+
+
+def test_the_reason_of_time_off_is_shown_only_to_those_who_may_see_calendars(client, boss):
+    off = TimeOffFactory(start_time=TUESDAY, reason="Dentist")
+    for user, reason in [(boss, "Dentist"), (staff(["bookings.view_booking"]), "")]:
+        client.force_login(user)
+        [shown] = sheet_of(client, off.calendar)["off"]
+        assert shown["reason"] == reason
+
+
+# --- the page ---------------------------------------------------------------------------------
+
+
+def test_the_list_of_bookings_links_to_the_diary(site):
+    assert f'href="{PAGE}"' in site.get("/admin/bookings/booking/").content.decode()
+
+
+def test_users_first_see_their_own_calendars(client):
+    provider = ProviderFactory(role="admin")
+    CalendarFactory.create_batch(3)
+    own = CalendarFactory(provider=provider, name="zzz", timezone="Asia/Tokyo")
+    client.force_login(provider)
+
+    diary = client.get(PAGE).context["diary"]
+
+    assert [each["id"] for each in diary["calendars"]] == [str(own.pk)]
+    assert diary["zone"] == "Asia/Tokyo"
+    assert diary["offset"] == "+09:00"
+
+
+def test_calendars_in_several_zones_are_shown_in_the_zone_of_the_user(site):
+    CalendarFactory(timezone="Asia/Tokyo")
+    CalendarFactory(timezone="America/Lima")
+
+    assert site.get(PAGE).context["diary"]["zone"] == "Europe/Lisbon"
+    assert site.get(PAGE, {"zone": "Asia/Tokyo"}).context["diary"]["zone"] == "Asia/Tokyo"
+
+
+def test_a_link_can_name_calendars_a_view_and_a_day(site):
+    chosen, _ = CalendarFactory.create_batch(2)
+
+    response = site.get(PAGE, {"calendar": chosen.pk, "view": "month", "date": "2999-01-01"})
+
+    diary = response.context["diary"]
+    assert [each["id"] for each in diary["calendars"]] == [str(chosen.pk)]
+    assert (diary["view"], diary["date"]) == ("month", "2999-01-01")
+
+
+@pytest.mark.parametrize("value", ["", "abc", "\0", "9" * 5000, "9999-12-31", "2999-02-31"])
+def test_senseless_parameters_of_the_page_are_ignored(site, value):
+    CalendarFactory()
+    names = ("calendar", "view", "date", "zone")
+
+    response = site.get(PAGE, dict.fromkeys(names, value))
+
+    assert response.status_code == 200
+    assert response.context["diary"]["date"] == timezone.now().date().isoformat()
+
+
+def test_a_diary_without_calendars_opens(site):
+    assert "There is no calendar yet." in site.get(PAGE).content.decode()
+
+
+# --- the sheet --------------------------------------------------------------------------------
+
+
+def test_times_are_the_wall_clock_times_of_the_zone(site):
+    booking = BookingFactory(status="confirmed", attendee_name="Ada", attendee_phone="+351210000")
+
+    [shown] = sheet_of(site, booking.calendar, zone="Asia/Tokyo")["bookings"]
+
+    assert shown == {
+        "id": str(booking.pk),
+        "calendar": str(booking.calendar_id),
+        "start": "2999-01-01T19:00:00",
+        "end": "2999-01-01T20:00:00",
+        "status": "confirmed",
+        "state": "Confirmed",
+        "attendee": "Ada",
+        "phone": "+351210000",
+        "service": booking.service.title,
+        "movable": True,
+    }
+
+
+def test_a_booking_without_an_attendee_shows_who_booked(site):
+    booking = BookingFactory(user__name="Grace Hopper", user__phone="+351219999")
+
+    [shown] = sheet_of(site, booking.calendar)["bookings"]
+
+    assert (shown["attendee"], shown["phone"]) == ("Grace Hopper", "+351219999")
+
+
+def test_only_bookings_that_occupy_time_are_shown(site):
+    service = ServiceFactory(capacity=9)
+    kept = []
+    for seat, status in enumerate(Booking.Status.values, 1):
+        booking = BookingFactory(service=service, seat=seat, status=status)
+        if status in Booking.ACTIVE:
+            kept.append(str(booking.pk))
+    BookingFactory(service=service, seat=9, status="held", hold_expires_at=timezone.now())
+
+    shown = sheet_of(site, service.calendar)["bookings"]
+
+    assert sorted(each["id"] for each in shown) == sorted(kept)
+    movable = {each["status"] for each in shown if each["movable"]}
+    assert movable == {"pending", "confirmed"}
+
+
+def test_only_the_chosen_calendars_and_days_are_shown(site):
+    service = ServiceFactory()
+    inside = BookingFactory(service=service, start_time=TUESDAY + timedelta(days=5))
+    # These two touch the week, but are not in it.
+    BookingFactory(service=service, start_time=datetime(2998, 12, 30, 23, tzinfo=UTC))
+    BookingFactory(service=service, start_time=datetime(2999, 1, 7, tzinfo=UTC))
+    BookingFactory()
+
+    shown = sheet_of(site, service.calendar)["bookings"]
+
+    assert [each["id"] for each in shown] == [str(inside.pk)]
+
+
+def test_a_booking_that_began_long_before_the_week_is_shown(site):
+    service = ServiceFactory(duration_minutes=60 * 24 * 100)
+    BookingFactory(service=service, start_time=TUESDAY - timedelta(days=50))
+
+    assert len(sheet_of(site, service.calendar)["bookings"]) == 1
+
+
+def test_a_class_shows_how_many_seats_are_taken_and_how_many_wait(site):
+    slot = SlotFactory(capacity=7)
+    for seat, status in enumerate(["pending", "confirmed", "confirmed", "cancelled"], 1):
+        BookingFactory(
+            slot=slot,
+            service=slot.service,
+            start_time=slot.start_time,
+            blocked=slot.blocked,
+            seat=seat,
+            status=status,
+        )
+    SlotFactory(service=slot.service, status="cancelled")
+
+    found = sheet_of(site, slot.calendar)
+
+    [shown] = found["slots"]
+    assert found["bookings"] == []
+    assert (shown["capacity"], shown["taken"], shown["pending"]) == (7, 3, 1)
+    assert shown["service"] == slot.service.title
+
+
+def test_buffers_are_shown_around_a_booking(site):
+    service = ServiceFactory(buffer_before_minutes=10, buffer_after_minutes=20)
+    BookingFactory(service=service)
+
+    found = sheet_of(site, service.calendar)
+
+    assert [(each["start"][11:16], each["end"][11:16]) for each in found["buffers"]] == [
+        ("09:50", "10:00"),
+        ("11:00", "11:20"),
+    ]
+
+
+def test_times_outside_the_opening_hours_are_closed(site):
+    calendar = CalendarFactory(timezone="Europe/Lisbon")
+    # The days before and after are open too, but are not shown.
+    for weekday in range(3):
+        for opens, closes in [(9 * 60, 13 * 60), (14 * 60, 17 * 60 + 30)]:
+            OpeningHours.objects.create(
+                calendar=calendar, weekday=weekday, opens=opens, closes=closes
+            )
+
+    found = sheet_of(site, calendar, **DAY)
+
+    assert [(each["start"][8:16], each["end"][8:16]) for each in found["closed"]] == [
+        ("01T00:00", "01T09:00"),
+        ("01T13:00", "01T14:00"),
+        ("01T17:30", "02T00:00"),
+    ]
+    assert (found["opens"], found["closes"]) == (9, 18)
+
+
+def test_a_calendar_without_hours_is_never_closed(site):
+    found = sheet_of(site, CalendarFactory())
+
+    assert found["closed"] == []
+    assert (found["opens"], found["closes"]) == (0, 24)
+
+
+def test_a_whole_day_without_hours_is_closed(site):
+    calendar = CalendarFactory()
+    OpeningHours.objects.create(calendar=calendar, weekday=3, opens=540, closes=1440)
+
+    [shown] = sheet_of(site, calendar, **DAY)["closed"]
+
+    assert (shown["start"], shown["end"]) == ("2999-01-01T00:00:00", "2999-01-02T00:00:00")
+
+
+def test_a_booking_during_the_hour_that_is_repeated_does_not_end_before_it_begins(site):
+    # On 2026-10-25, the clocks of Lisbon go from 02:00 back to 01:00.
+    start = datetime(2026, 10, 25, 0, 45, tzinfo=UTC)
+    assert start.astimezone(ZoneInfo("Europe/Lisbon")).hour == 1
+    booking = BookingFactory(start_time=start, end_time=start + timedelta(minutes=30))
+    days = {"first": "2026-10-25", "until": "2026-10-26", "zone": "Europe/Lisbon"}
+
+    [shown] = sheet_of(site, booking.calendar, **days)["bookings"]
+
+    assert (shown["start"][11:16], shown["end"][11:16]) == ("01:45", "02:15")
+
+
+def test_an_unchanged_sheet_is_a_304(site):
+    booking = BookingFactory()
+    query = {**WEEK, "calendar": booking.calendar_id}
+    first = site.get(SHEET, query)
+
+    again = site.get(SHEET, query, headers={"If-None-Match": first["ETag"]})
+    Booking.objects.update(attendee_name="Somebody else")
+    changed = site.get(SHEET, query, headers={"If-None-Match": first["ETag"]})
+
+    assert again.status_code == 304
+    assert changed.status_code == 200
+
+
+def test_a_sheet_that_is_too_full_says_so(site, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_ENTRIES", 2)
+    service = ServiceFactory(capacity=3)
+    for seat in (1, 2):
+        BookingFactory(service=service, seat=seat)
+    assert not sheet_of(site, service.calendar)["more"]
+    BookingFactory(service=service, seat=3)
+
+    found = sheet_of(site, service.calendar)
+
+    assert found["more"]
+    assert len(found["bookings"]) == 2
+
+
+def test_a_sheet_takes_the_same_number_of_queries_for_many_calendars(
+    site, django_assert_num_queries
+):
+    bookings = BookingFactory.create_batch(20)
+    for booking in bookings:
+        OpeningHours.objects.create(calendar=booking.calendar, weekday=1, opens=540, closes=1020)
+        TimeOffFactory(calendar=booking.calendar, start_time=TUESDAY)
+    SlotFactory.create_batch(3)
+    for chosen in (bookings[:1], bookings):
+        # Session, user, calendars, bookings, slots, time off and hours.
+        with django_assert_num_queries(7):
+            found = sheet_of(site, *(each.calendar for each in chosen))
+        assert len(found["bookings"]) == len(chosen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"first": "2999-01-07"}, "until"),
+        ({"until": "2999-03-01"}, "until"),
+        ({"first": ""}, "first"),
+        ({"first": "9999-12-31"}, "first"),
+        ({"first": "2999-01-01T10:00:00Z"}, "first"),
+        ({"zone": "Mars/Olympus"}, "zone"),
+        ({"zone": "\0"}, "zone"),
+        ({"calendar": ["abc"]}, "calendar"),
+        ({"calendar": []}, "calendar"),
+        ({"calendar": ["01a00000-0000-7000-8000-000000000000"] * 21}, "calendar"),
+    ],
+)
+def test_a_wrong_request_for_a_sheet_names_the_parameter(site, changes, field):
+    query = {**WEEK, "calendar": [CalendarFactory().pk], **changes}
+
+    response = site.get(SHEET, query)
+
+    assert response.status_code == 400
+    assert [*response.json()["fields"]] == [field]
+
+
+# --- moving -----------------------------------------------------------------------------------
+
+
+def move(site, booking, start, zone="UTC"):
+    return site.post(MOVE, {"booking": booking.pk, "start": start, "zone": zone})
+
+
+def test_a_booking_is_moved_to_a_wall_clock_time_by_the_user(site, boss):
+    booking = BookingFactory()
+
+    response = move(site, booking, "2999-01-02T09:30", zone="Asia/Tokyo")
+
+    assert response.status_code == 200
+    assert response.json() == {"message": "Moved to Wed 2 Jan 2999, 09:30."}
+    booking.refresh_from_db()
+    assert booking.start_time == datetime(2999, 1, 2, 0, 30, tzinfo=UTC)
+    event = BookingEvent.objects.get()
+    assert (event.type, event.actor) == ("booking.rescheduled", boss)
+
+
+def test_a_conflict_is_refused_with_the_nearest_free_times(site):
+    service = ServiceFactory()
+    BookingFactory(service=service)
+    booking = BookingFactory(service=service, start_time=TUESDAY + timedelta(days=1))
+
+    response = move(site, booking, "2999-01-01T10:30")
+
+    assert response.status_code == 409
+    refusal = response.json()
+    assert refusal["message"] == "This time is already booked."
+    assert len(refusal["alternatives"]) == 3
+    first = refusal["alternatives"][0]
+    assert first == {"start": "2999-01-01T11:00:00", "label": "Tue 1 Jan 2999, 11:00"}
+    assert move(site, booking, first["start"]).status_code == 200
+
+
+def test_a_state_that_cannot_be_moved_is_refused_with_a_reason(site):
+    response = move(site, BookingFactory(status="completed"), "2999-01-02T10:00")
+
+    assert response.status_code == 409
+    assert "cannot be rescheduled" in response.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "start", ["", "abc", "2999-01-01", "2999-13-01T10:00", "\0", "2999-01-01T25:00", "9" * 5000]
+)
+def test_a_senseless_time_is_refused_at_its_field(site, start):
+    response = move(site, BookingFactory(), start)
+
+    assert response.status_code == 400
+    assert [*response.json()["fields"]] == ["start"]
+
+
+def test_a_time_in_the_past_is_refused(site):
+    response = move(site, BookingFactory(), "2001-01-01T10:00")
+
+    assert response.status_code == 400
+    assert response.json()["message"]
+
+
+def test_moving_a_deleted_booking_says_that_it_is_gone(site):
+    booking = BookingFactory()
+    Booking.objects.all().delete()
+
+    response = move(site, booking, "2999-01-02T10:00")
+
+    assert response.status_code == 404
+    assert "no longer exists" in response.json()["message"]
+
+
+# --- booking ----------------------------------------------------------------------------------
+
+
+def book(site, offered, **changes):
+    usual = {"start": "2999-01-01T10:00", "zone": "UTC", "attendee_name": "Ada Lovelace"}
+    return site.post(BOOK, {**usual, "service": offered.pk, **changes})
+
+
+def test_a_time_is_booked_for_a_customer_without_an_account(site, boss):
+    response = book(site, ServiceFactory(), attendee_phone="+351 21 000 00 00")
+
+    assert response.status_code == 200
+    booking = Booking.objects.get()
+    assert response.json()["message"] == "Booked for Tue 1 Jan 2999, 10:00."
+    assert response.json()["bookings"] == [
+        {"url": f"/admin/bookings/booking/{booking.pk}/change/", "label": "Ada Lovelace"}
+    ]
+    assert (booking.user, booking.start_time) == (boss, TUESDAY)
+    assert (booking.attendee_name, booking.attendee_phone) == ("Ada Lovelace", "+351 21 000 00 00")
+    assert BookingEvent.objects.get().actor == boss
+
+
+def test_an_account_with_the_email_address_of_the_customer_gets_the_booking(client):
+    customer = UserFactory(email="ada@example.com")
+    helper = staff(["bookings.view_booking", "bookings.add_booking"])
+    client.force_login(helper)
+
+    assert book(client, ServiceFactory(), attendee_email="Ada@Example.com").status_code == 200
+    booking = Booking.objects.get()
+    assert booking.user == customer
+    assert BookingEvent.objects.get().actor == helper
+
+
+def test_a_seat_in_a_class_is_booked_at_its_start(site):
+    slot = SlotFactory()
+
+    assert book(site, slot.service).status_code == 200
+    assert Booking.objects.get().slot == slot
+    assert sheet_of(site, slot.calendar)["slots"][0]["service_id"] == str(slot.service_id)
+
+
+def test_a_taken_time_is_not_booked_and_other_times_are_offered(site):
+    taken = BookingFactory()
+
+    response = book(site, taken.service)
+
+    assert response.status_code == 409
+    assert len(response.json()["alternatives"]) == 3
+    assert Booking.objects.get() == taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"attendee_name": " "}, "attendee_name"),
+        ({"attendee_phone": "call me"}, "attendee_phone"),
+        ({"attendee_email": "abc"}, "attendee_email"),
+        ({"service": "abc"}, "service"),
+    ],
+)
+def test_a_mistake_in_a_booking_is_named(site, changes, field):
+    response = book(site, ServiceFactory(), **changes)
+
+    assert response.status_code == 400
+    assert [*response.json()["fields"]] == [field]
+
+
+def test_the_page_offers_the_active_services_of_its_calendars(site):
+    service = ServiceFactory(title="Haircut", mode="slots")
+    ServiceFactory(calendar=service.calendar, is_active=False)
+
+    [offered] = site.get(PAGE).context["diary"]["services"]
+
+    assert offered == {
+        "id": str(service.pk),
+        "title": "Haircut",
+        "calendar": str(service.calendar_id),
+        "in_slots": True,
+    }
+
+
+# --- closing ----------------------------------------------------------------------------------
+
+
+def close(site, calendar, **changes):
+    usual = {"start": "2999-01-01T09:00", "end": "2999-01-01T12:00", "zone": "UTC"}
+    return site.post(CLOSE, {**usual, "calendar": calendar.pk, **changes})
+
+
+def test_a_time_is_closed_and_the_bookings_in_it_are_named(site):
+    booking = BookingFactory()
+
+    response = close(site, booking.calendar, reason="Dentist")
+
+    assert response.status_code == 200
+    found = response.json()
+    assert found["message"] == "Closed. 1 booking is in this time and stays as it is."
+    [link] = found["bookings"]
+    assert link["url"] == f"/admin/bookings/booking/{booking.pk}/change/"
+    assert link["label"] == "Tue 1 Jan 2999, 10:00"
+    off = TimeOff.objects.get()
+    assert (off.calendar, off.reason) == (booking.calendar, "Dentist")
+    assert off.start_time == datetime(2999, 1, 1, 9, tzinfo=UTC)
+    assert off.end_time == datetime(2999, 1, 1, 12, tzinfo=UTC)
+
+
+def test_an_empty_time_is_closed_without_further_words(site):
+    assert close(site, CalendarFactory()).json() == {"message": "Closed.", "bookings": []}
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(site):
+    response = close(site, CalendarFactory(), end="2999-01-01T08:00")
+
+    assert response.status_code == 400
+    assert response.json()["message"] == "The end must be after the start."
+    assert not TimeOff.objects.exists()
+
+
+def reopen(site, off, **changes):
+    usual = {"calendar": off.calendar_id, "time_off": off.pk, "zone": "UTC"}
+    return site.post(REOPEN, {**usual, **changes})
+
+
+def test_a_closed_time_is_opened_again(site):
+    off = TimeOffFactory()
+
+    assert reopen(site, off).json() == {"message": "This time is open again."}
+    assert not TimeOff.objects.exists()
+    assert reopen(site, off).status_code == 404
+
+
+def test_time_off_of_another_calendar_is_not_deleted(site):
+    off = TimeOffFactory()
+
+    assert reopen(site, off, calendar=CalendarFactory().pk).status_code == 404
+    assert reopen(site, off, calendar="abc").status_code == 400
+    assert TimeOff.objects.exists()

@@ -1,0 +1,380 @@
+"""The diary's page, the requests that its script sends, and their URLs in the admin site."""
+
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.contrib import admin
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.forms import Form
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.cache import get_conditional_response
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.emails import lookup_form
+from accounts.models import User
+from bookings import services
+from bookings.diary.forms import (
+    BookForm,
+    CloseForm,
+    MoveForm,
+    ReopenForm,
+    SheetForm,
+    ZoneForm,
+    read_day,
+)
+from bookings.diary.reading import MAX_CALENDARS, Sheet, read, wall
+from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.errors import Conflict, Forbidden, Unavailable
+from bookit.json import dumps
+from bookit.times import zone, zone_names
+from catalog import services as catalog
+from catalog.extensions import Affected
+from catalog.models import Calendar, Service
+
+# The page offers this many calendars. A link can show any other calendar.
+MAX_OFFERED = 200
+# Unless the link says which, a diary shows the user's own calendars, or this many others.
+SHOWN_FIRST = 4
+# A booking can be made of this many services of the shown calendars.
+MAX_SERVICES = 500
+# The message about closed time names at most this many of the bookings in it.
+MAX_NAMED = 5
+VIEWS = ("day", "week", "month", "list")
+
+
+def urls() -> list[URLPattern]:
+    """Return the URLs of the diary, which belong to the pages of bookings."""
+    view = admin.site.admin_view
+    return [
+        path("diary/", view(page), name="bookings_diary"),
+        path("diary/sheet/", view(sheet), name="bookings_diary_sheet"),
+        path("diary/move/", view(move), name="bookings_diary_move"),
+        path("diary/book/", view(book), name="bookings_diary_book"),
+        path("diary/close/", view(close), name="bookings_diary_close"),
+        path("diary/reopen/", view(reopen), name="bookings_diary_reopen"),
+    ]
+
+
+@require_safe
+def page(request: HttpRequest) -> HttpResponse:
+    """Show the diary, of the calendars and the day that the URL names.
+
+    The page ignores senseless parameters, so that old links and links from elsewhere work.
+    """
+    user = _reader(request)
+    now = timezone.now()
+    offered = [*Calendar.objects.order_by("name", "id")[: MAX_OFFERED + 1]]
+    shown = _chosen(request.GET.getlist("calendar")) or _first(offered, user)
+    tz = _zone(request.GET.get("zone", ""), shown, user)
+    view = request.GET.get("view", "")
+    listed = {calendar.pk for calendar in offered[:MAX_OFFERED]}
+    zones = {tz.key, user.timezone, *(calendar.timezone for calendar in shown)}
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Diary"),
+        "offered": [
+            *(each for each in shown if each.pk not in listed),
+            *offered[:MAX_OFFERED],
+        ],
+        "shown": {calendar.pk for calendar in shown},
+        "has_more": len(offered) > MAX_OFFERED,
+        "most": MAX_CALENDARS,
+        "zones": sorted(zones),
+        "zone": tz.key,
+        "own_zone": user.timezone,
+        "may_book": user.may("bookings.add_booking"),
+        "may_close": any(_may_close(user, each) for each in shown),
+        "diary": {
+            "view": view if view in VIEWS else "",
+            "date": _day(request.GET.get("date", ""), now.astimezone(tz)),
+            "zone": tz.key,
+            "offset": now.astimezone(tz).isoformat()[-6:],
+            "calendars": [
+                {
+                    "id": str(each.pk),
+                    "title": each.name,
+                    "zone": each.timezone,
+                    "movable": _may_move(user, each),
+                    "closable": _may_close(user, each),
+                }
+                for each in shown
+            ],
+            "services": [
+                {
+                    "id": str(each["id"]),
+                    "title": each["title"],
+                    "calendar": str(each["calendar_id"]),
+                    "in_slots": each["mode"] == Service.Mode.SLOTS,
+                }
+                for each in Service.objects.filter(calendar__in=shown, is_active=True)
+                .order_by("title", "id")
+                .values("id", "title", "calendar_id", "mode")[:MAX_SERVICES]
+            ],
+            "urls": {
+                "sheet": reverse("admin:bookings_diary_sheet"),
+                "move": reverse("admin:bookings_diary_move"),
+                "book": reverse("admin:bookings_diary_book"),
+                "close": reverse("admin:bookings_diary_close"),
+                "reopen": reverse("admin:bookings_diary_reopen"),
+                "booking": reverse("admin:bookings_booking_change", args=["ID"]),
+                "slot": reverse("admin:bookings_slot_change", args=["ID"]),
+            },
+            "words": _words(),
+        },
+    }
+    return render(request, "bookings/diary.html", context)
+
+
+@require_safe
+def sheet(request: HttpRequest) -> HttpResponse:
+    """Return what the calendars show in a period. An open diary asks again every few seconds."""
+    user = _reader(request)
+    form = SheetForm(request.GET)
+    if not form.is_valid():
+        return _invalid(form)
+    asked = form.cleaned_data
+    found = read(
+        Sheet(
+            [*Calendar.objects.filter(pk__in=asked["calendar"]).order_by("name", "id")],
+            asked["first"],
+            asked["until"],
+            zone(asked["zone"]),
+        ),
+        at=timezone.now(),
+        with_reasons=user.may("catalog.view_calendar"),
+    )
+    response = _json(found)
+    etag = f'"{sha256(response.content).hexdigest()[:32]}"'
+    response["ETag"] = etag
+    # A 304 while nothing has changed: the browser then draws nothing either.
+    return get_conditional_response(request, etag=etag, response=response) or response
+
+
+@require_POST
+def move(request: HttpRequest) -> HttpResponse:
+    """Move a booking. A refusal comes with the free times nearest to the new time."""
+    user = _reader(request)
+    form = MoveForm(request.POST)
+    if not form.is_valid():
+        return _invalid(form)
+    try:
+        booking = services.reschedule_booking(
+            booking_id=form.cleaned_data["booking"],
+            actor=user,
+            start_time=form.instant("start"),
+            at=timezone.now(),
+        )
+    except REFUSALS as error:
+        return _refused(error, form)
+    time = _written(booking.start_time, form)
+    return _json({"message": _("Moved to %(time)s.") % {"time": time}})
+
+
+@require_POST
+def book(request: HttpRequest) -> HttpResponse:
+    """Book for a customer.
+
+    If an account has the customer's email address, it gets the booking. If not, the booking belongs
+    to the user who makes it, and names the customer as the attendee.
+    """
+    user = _reader(request)
+    if not user.may("bookings.add_booking"):
+        raise PermissionDenied
+    form = BookForm(request.POST)
+    if not form.is_valid():
+        return _invalid(form)
+    asked = form.cleaned_data
+    email = asked["attendee_email"]
+    account = User.objects.filter(email=lookup_form(email), is_active=True).first()
+    try:
+        booking = services.create_booking(
+            actor=user,
+            user_id=account.pk if email and account else None,
+            service_id=asked["service"],
+            start_time=form.instant("start"),
+            attendee_name=asked["attendee_name"],
+            attendee_phone=asked["attendee_phone"],
+            attendee_email=email,
+            at=timezone.now(),
+        )
+    except REFUSALS as error:
+        return _refused(error, form)
+    time = _written(booking.start_time, form)
+    link = reverse("admin:bookings_booking_change", args=[booking.pk])
+    return _json(
+        {
+            "message": _("Booked for %(time)s.") % {"time": time},
+            "bookings": [{"url": link, "label": asked["attendee_name"]}],
+        }
+    )
+
+
+@require_POST
+def close(request: HttpRequest) -> HttpResponse:
+    """Close a calendar for a period, and name the bookings in it, which stay as they are."""
+    user = _reader(request)
+    form = CloseForm(request.POST)
+    if not form.is_valid():
+        return _invalid(form)
+    try:
+        _time_off, affected = catalog.create_time_off(
+            calendar_id=form.cleaned_data["calendar"],
+            actor=user,
+            start_time=form.instant("start"),
+            end_time=form.instant("end"),
+            reason=form.cleaned_data["reason"],
+            at=timezone.now(),
+        )
+    except REFUSALS as error:
+        return _refused(error, form)
+    return _json({"message": _closed_message(affected), "bookings": _links(affected, form)})
+
+
+@require_POST
+def reopen(request: HttpRequest) -> HttpResponse:
+    """Delete time off of a calendar."""
+    user = _reader(request)
+    form = ReopenForm(request.POST)
+    if not form.is_valid():
+        return _invalid(form)
+    try:
+        catalog.delete_time_off(
+            calendar_id=form.cleaned_data["calendar"],
+            time_off_id=form.cleaned_data["time_off"],
+            actor=user,
+        )
+    except REFUSALS as error:
+        return _refused(error, form)
+    return _json({"message": _("This time is open again.")})
+
+
+def _reader(request: HttpRequest) -> User:
+    """Return the user of a request.
+
+    Raises:
+        PermissionDenied: the user may not see bookings.
+    """
+    user: Any = request.user
+    if not user.may("bookings.view_booking"):
+        raise PermissionDenied
+    return user  # type: ignore[no-any-return]
+
+
+def _may_move(user: User, calendar: Calendar) -> bool:
+    return user.may("bookings.change_booking", calendar.provider_id)
+
+
+def _may_close(user: User, calendar: Calendar) -> bool:
+    return user.may("catalog.change_calendar", calendar.provider_id)
+
+
+def _chosen(ids: list[str]) -> list[Calendar]:
+    known = []
+    for text in ids[:MAX_CALENDARS]:
+        try:
+            known.append(UUID(text))
+        except ValueError:
+            continue
+    return [*Calendar.objects.filter(pk__in=known).order_by("name", "id")] if known else []
+
+
+def _first(offered: list[Calendar], user: User) -> list[Calendar]:
+    own = Calendar.objects.filter(provider=user).order_by("name", "id")
+    return [*own[:MAX_CALENDARS]] or offered[:SHOWN_FIRST]
+
+
+def _zone(name: str, shown: list[Calendar], user: User) -> ZoneInfo:
+    """Return the named zone, or the zone that all calendars share, or the user's own."""
+    if name in zone_names():
+        return zone(name)
+    zones = {calendar.timezone for calendar in shown}
+    return zone(zones.pop() if len(zones) == 1 else user.timezone)
+
+
+def _day(text: str, now: datetime) -> str:
+    try:
+        return read_day(text).isoformat()
+    except ValueError:
+        return now.date().isoformat()
+
+
+def _json(content: dict[str, Any], status: int = 200) -> HttpResponse:
+    return HttpResponse(dumps(content), content_type="application/json", status=status)
+
+
+def _invalid(form: Form) -> HttpResponse:
+    """Return the messages of a form by field."""
+    fields = {name: [*map(str, messages)] for name, messages in form.errors.items()}
+    text = " ".join(message for messages in fields.values() for message in messages)
+    return _json({"message": text, "fields": fields}, 400)
+
+
+def _refused(error: Exception, form: ZoneForm) -> HttpResponse:
+    """Return why a service refused, and the free times that it offers instead."""
+    tz = zone(form.cleaned_data["zone"])
+    alternatives = getattr(error, "members", {}).get("alternatives", [])
+    kinds = {Conflict: 409, Forbidden: 403, ObjectDoesNotExist: 404, Unavailable: 503}
+    status = next((code for kind, code in kinds.items() if isinstance(error, kind)), 400)
+    return _json(
+        {
+            "message": message_of(error),
+            "alternatives": [
+                {
+                    "start": wall(each["start_time"], tz),
+                    "label": _written(each["start_time"], form),
+                }
+                for each in alternatives
+            ],
+        },
+        status,
+    )
+
+
+def _written(moment: datetime, form: ZoneForm) -> str:
+    """Return an instant in words, in the zone of a form."""
+    return date_format(moment.astimezone(zone(form.cleaned_data["zone"])), "D j M Y, H:i")
+
+
+def _closed_message(affected: Affected) -> str:
+    if not affected.count:
+        return _("Closed.")
+    return ngettext(
+        "Closed. %(count)d booking is in this time and stays as it is.",
+        "Closed. %(count)d bookings are in this time and stay as they are.",
+        affected.count,
+    ) % {"count": affected.count}
+
+
+def _links(affected: Affected, form: ZoneForm) -> list[dict[str, str]]:
+    return [
+        {
+            "url": reverse("admin:bookings_booking_change", args=[pk]),
+            "label": _written(start, form),
+        }
+        for pk, start in affected.first[:MAX_NAMED]
+    ]
+
+
+def _words() -> dict[str, str]:
+    """Return the words that the script writes."""
+    return {
+        "off": _("Time off"),
+        "free": _("Free time"),
+        "reopen": _("Open again"),
+        "taken": _("%(taken)s of %(capacity)s taken"),
+        "pending": _("%(count)s to confirm"),
+        "week": _("Week of %(day)s"),
+        "failed": _("The diary could not be read. It tries again by itself."),
+        "signed_out": _("You are signed out. Reload the page to sign in again."),
+        "more": _("Too much to show: choose fewer calendars or a shorter period."),
+        "empty": _("No bookings in these days."),
+    }
