@@ -5,12 +5,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from bookings import services
 from bookings.apps import import_from_rooms
 from bookings.models import Booking, BookingEvent
+from bookings.phone import views as phone
+from bookings.phone.urls import urls as phone_urls
 from bookit import money
 from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
 
@@ -51,7 +53,10 @@ class EventInline(HistoryInline):
 
 @admin.register(Booking)
 class BookingAdmin(ServedAdmin):
-    """Bookings. All fields are read-only; actions change the status."""
+    """Bookings. All fields are read-only; actions change the status.
+
+    The page for a new booking is the page of a call (`bookings.phone`).
+    """
 
     list_display = ["start_time", "status", "service", "user", "seat", "amount"]
     list_filter = ["status", "start_time", "created_at"]
@@ -71,6 +76,20 @@ class BookingAdmin(ServedAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Return the names of all fields, and `amount`."""
         return [*super().get_readonly_fields(request, obj), "amount"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may book for customers."""
+        return request.user.has_perm("bookings.add_booking")
+
+    def get_urls(self) -> list[Any]:
+        """Add the URLs of a call."""
+        return [*phone_urls(self.admin_site), *super().get_urls()]
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show the page on which staff book for a customer."""
+        return phone.page(request)
 
     @admin.display(description="price", ordering="price")
     def amount(self, booking: Booking) -> str:
