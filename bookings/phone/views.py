@@ -60,7 +60,9 @@ def page(request: HttpRequest) -> HttpResponse:
     """Show the form of a call, or book what it says."""
     actor = _actor(request)
     if request.method != "POST":
-        chosen = {name: request.GET[name] for name in ("service", "day") if name in request.GET}
+        # The diary and other pages link to a service, a day and a time.
+        linked = ("service", "day", "start")
+        chosen = {name: request.GET[name] for name in linked if name in request.GET}
         return _form_page(request, CallForm(initial={"confirm": True, **chosen}, actor=actor))
     form = CallForm(request.POST, actor=actor)
     if "show" in request.POST:
@@ -162,8 +164,6 @@ def _form_page(
 def _when(form: CallForm) -> WhenForm:
     """Return the form with only what the free times depend on."""
     values = {name: form[name].value() or "" for name in ("service", "day", "overrides")}
-    if values["overrides"] in (False, "False", "off"):
-        del values["overrides"]
     choices = form.fields["service"].choices  # type: ignore[attr-defined]
     if not values["service"] and choices and choices[0][0]:
         # The only service.

@@ -216,7 +216,7 @@
   };
 
   const holdNow = async (input, number) => {
-    if (number !== holds) return;
+    if (number !== holds || sent) return;
     const response = await ask(words.hold, { method: "POST", body: values() });
     const answer = response && (await response.json());
     if (!answer) return;
@@ -254,6 +254,8 @@
     hold(input, ++holds);
   };
   times.addEventListener("change", (event) => event.target.name === "start" && holdChosen());
+  // A time may be chosen already: by a link, or before the form was refused.
+  holdChosen();
 
   setInterval(() => {
     if (!expires) return;
@@ -264,10 +266,15 @@
     say(words.wordsEnded, true);
   }, 1000);
 
-  form.addEventListener("submit", (event) => {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
     // A second click must not send the form again.
-    if (sent) event.preventDefault();
+    if (sent) return;
     sent = true;
+    // A hold that is under way would be in the way of the booking. The form sends it along.
+    await queue;
+    if (byId("id_start_error").children.length) sent = false;
+    else form.submit();
   });
   // The call has ended without a booking.
   window.addEventListener("pagehide", () => {
