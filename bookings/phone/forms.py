@@ -157,11 +157,6 @@ class CallForm(HoldForm):
         if not self.actor.may("bookings.change_booking"):
             del self.fields["confirm"]
 
-    def describe_errors(self) -> None:
-        """Connect each field with its errors, for screen readers."""
-        for name in self.errors.keys() & self.fields.keys():
-            self.fields[name].widget.attrs["aria-describedby"] = f"{self[name].auto_id}_error"
-
     def clean_email(self) -> str:
         """Return the address in the spelling of accounts.
 

@@ -149,7 +149,6 @@ def _form_page(
     request: HttpRequest, form: CallForm, *, refusal: Exception | None = None
 ) -> HttpResponse:
     """Show the form, with the free times of the service if one is chosen."""
-    form.describe_errors()
     context = {
         **admin.site.each_context(request),
         "title": _("Book for a customer"),

@@ -88,7 +88,7 @@ def test_a_time_that_was_taken_during_the_call_is_reported_at_the_times(page, se
 
     start.check(force=True)
 
-    page.locator("#id_start_error", has_text="This time is already booked.").wait_for()
+    page.locator("#phone-start-error", has_text="This time is already booked.").wait_for()
     nearest = page.get_by_role("group", name="The nearest free times")
     assert nearest.get_by_role("radio").count() == 3
     nearest.get_by_role("radio").first.check(force=True)

@@ -150,7 +150,7 @@
   const showTimes = async () => {
     const number = ++shown;
     release();
-    byId("id_start_error").replaceChildren();
+    byId("phone-start-error").replaceChildren();
     times.setAttribute("aria-busy", "true");
     const query = new URLSearchParams({ service: field("service").value, day: field("day").value });
     if (field("overrides").checked) query.set("overrides", "on");
@@ -204,7 +204,7 @@
   };
 
   const refuse = (errors) => {
-    const place = byId("id_start_error");
+    const place = byId("phone-start-error");
     const texts = document.createElement("ul");
     texts.className = "errorlist";
     for (const text of Object.values(errors).flat()) {
@@ -249,7 +249,7 @@
   const holdChosen = () => {
     const input = form.querySelector("input[name=start]:checked");
     if (!input) return;
-    byId("id_start_error").replaceChildren();
+    byId("phone-start-error").replaceChildren();
     say(words.wordsHolding);
     hold(input, ++holds);
   };
@@ -273,7 +273,7 @@
     sent = true;
     // A hold that is under way would be in the way of the booking. The form sends it along.
     await queue;
-    if (byId("id_start_error").children.length) sent = false;
+    if (byId("phone-start-error").children.length) sent = false;
     else form.submit();
   });
   // The call has ended without a booking.
