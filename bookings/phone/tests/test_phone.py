@@ -217,7 +217,7 @@ class TestRefusals:
         ids=lambda value: str(value)[:40],
     )
     def test_a_wrong_field_is_named_and_nothing_is_booked(self, desk, service, more, field):
-        response = desk.post(PAGE, call(service, **more))
+        response = desk.post(PAGE, {**call(service), **more})
 
         assert [*errors(response)] == [field]
         assert not Booking.objects.exists()
