@@ -421,6 +421,23 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
     return user
 
 
+def add_customer(*, name: str, email: str, phone: str, timezone: str, at: datetime) -> User:
+    """Store an account for a customer of a caller who may book for other users.
+
+    The customer gets no email about the account, only about their bookings. A password reset gives
+    them access to the account, and verifies its email address.
+
+    Raises:
+        EmailTaken: an account already has this email address.
+    """
+    user = User(
+        name=name, email=email, phone=phone, timezone=timezone, created_at=at, updated_at=at
+    )
+    user.set_unusable_password()
+    _save_unique(user)
+    return user
+
+
 def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> User:
     """Change an account, including its role, its staff roles and whether it is active.
 

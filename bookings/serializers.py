@@ -275,7 +275,8 @@ class HistoryEventSerializer(RowSerializer):
         help_text=(
             "The state of the booking after the event. `was` has the previous values of "
             "what changed, `reason` is the reason that was given, and `changed` names the "
-            "details that changed."
+            "details that changed. `overridden` is the code of the limit that staff have "
+            "overridden."
         ),
     )
 

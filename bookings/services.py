@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
@@ -18,6 +19,8 @@ from bookings.availability.terms import (
     ServiceInactive,
     SlotTerms,
     Terms,
+    TooFarAhead,
+    TooSoon,
     on_current_terms,
     terms_at,
     terms_in,
@@ -132,6 +135,7 @@ class Wish:
     attendee_phone: str
     notes: str
     metadata: Changes | None
+    overrides_limits: bool
 
 
 def create_booking(
@@ -150,6 +154,7 @@ def create_booking(
     attendee_phone: str = "",
     notes: str = "",
     metadata: Changes | None = None,
+    overrides_limits: bool = False,
 ) -> Booking:
     """Book the lowest free seat.
 
@@ -166,12 +171,16 @@ def create_booking(
         user_id: the user who gets the booking; by default, `actor`. Only admins and staff may book
             for another user.
         attendee_name, attendee_email, attendee_phone: the attendee; by default, the user.
+        overrides_limits: ignore the service's minimum notice and its booking horizon. Only admins
+            and staff who may book for other users may do so, and only for a hold: `book_hold_for`
+            records in the history which limit was overridden.
         at: the current time.
 
     Raises:
         Invalid: the service, slot or user does not exist; the slot belongs to another service; the
             start is missing or in the past; or `start_time` or `end_time` does not match.
-        Forbidden: `actor` books for another user without the permission to do so.
+        Forbidden: `actor` books for another user, or overrides limits, without the permission to do
+            so.
         EmailNotVerified: users must verify their email address first, and `actor` has not.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's minimum notice is left before the start.
@@ -185,6 +194,10 @@ def create_booking(
         TermsChanged: the calendar or the service changed during each attempt.
     """
     user = actor
+    if overrides_limits and not (hold and actor.may("bookings.add_booking")):
+        raise Forbidden(
+            "Only staff who hold a seat for a customer can override notice and horizon."
+        )
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
         found = User.objects.filter(pk=user_id, is_active=True).first()
@@ -204,6 +217,7 @@ def create_booking(
         attendee_phone=attendee_phone,
         notes=notes,
         metadata=metadata,
+        overrides_limits=overrides_limits,
     )
     return _create(wish, service_id, service_ids, slot_id, start_time)
 
@@ -383,6 +397,61 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 
 @retried
 @transaction.atomic
+def book_hold_for(
+    *,
+    booking_id: UUID,
+    user: User,
+    actor: User,
+    at: datetime,
+    attendee: Mapping[str, str],
+    notes: str = "",
+    confirm: bool = False,
+) -> Booking:
+    """Turn a hold that `actor` has made into a booking for `user`, as an admin or staff.
+
+    The hold may belong to `actor`, because a hold can begin before it is known who calls. If the
+    hold overrode the service's notice or horizon, the event says so in `overridden`.
+
+    Args:
+        attendee: the attendee's name, email address and phone number, by the names of the columns;
+            empty values stand for the values of `user`.
+        confirm: the booking is confirmed, even if its service requires confirmation.
+
+    Raises:
+        Booking.DoesNotExist: there is no booking with this id.
+        Forbidden: `actor` may not book for `user`, may not confirm the booking, or did not make the
+            hold; or the hold belongs to a third user.
+        Invalid: `user` is not active.
+        InvalidTransition: the hold has expired, or the booking is not a hold.
+    """
+    check_books_for(user.pk, actor)
+    if not user.is_active:
+        raise Invalid.of("user_id", "There is no active user with this id.")
+    booking = _locked_booking(booking_id)
+    if booking.user_id not in (actor.pk, user.pk) or not holds_made_by(actor).filter(pk=booking_id):
+        raise Forbidden("Somebody else made this hold.")
+    if confirm:
+        check_manages(booking, actor)
+    terms = terms_at([booking.service_id], booking.start_time)[booking.service_id][0]
+    overridden = _broken_limit(terms, booking.start_time, booking.created_at)
+    booking.user, booking.notes = user, notes
+    for column, text in attendee.items():
+        setattr(booking, column, text)
+    booking.save(update_fields=["user", "notes", *attendee])
+    status = Status.CONFIRMED if confirm else Status.PENDING
+    return _change_status(status, booking, actor=actor, at=at, overridden=overridden)
+
+
+def holds_made_by(actor: User) -> QuerySet[Booking]:
+    """Return the bookings that began as a hold that `actor` has made, for whomever."""
+    made = BookingEvent.objects.filter(
+        booking=OuterRef("pk"), type=BookingEvent.Type.HELD, actor=actor
+    )
+    return Booking.objects.filter(Exists(made))
+
+
+@retried
+@transaction.atomic
 def change_status(
     *, booking_id: UUID, status: str, actor: User, at: datetime, reason: str = ""
 ) -> Booking:
@@ -515,9 +584,9 @@ def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
 
 
 def _change_status(
-    status: str, booking: Booking, *, actor: User, at: datetime, reason: str = ""
+    status: str, booking: Booking, *, actor: User, at: datetime, reason: str = "", **more: Any
 ) -> Booking:
-    """Change the status of a locked booking, and record the event."""
+    """Change the status of a locked booking, and record the event with the data in `more`."""
     if status not in TRANSITIONS[booking.status]:
         raise InvalidTransition(f"A booking that is {booking.status} cannot become {status}.")
     kind = EVENT_OF[Status(status)]
@@ -538,8 +607,20 @@ def _change_status(
             # The history reads the reason from the booking.
             reason = ""
     booking.save(update_fields=columns)
-    record(booking, kind, actor=actor, at=at, was=was, reason=reason)
+    record(booking, kind, actor=actor, at=at, was=was, reason=reason, **more)
     return booking
+
+
+def _broken_limit(terms: Terms, start_time: datetime, at: datetime) -> str:
+    """Return the code of the limit that a booking made at `at` breaks, or an empty text."""
+    try:
+        terms.check_start(start_time, at)
+    except (TooSoon, TooFarAhead) as refusal:
+        return refusal.code
+    except ServiceError:
+        # The service was deactivated, for example, after the hold was made.
+        return ""
+    return ""
 
 
 def _locked_booking(booking_id: UUID) -> Booking:
@@ -582,6 +663,8 @@ def _offers(
 @retried
 def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime) -> Booking:
     """Book one service, with or without a slot."""
+    if wish.overrides_limits:
+        terms = terms.without_limits()
     terms.check_start(start_time, wish.at)
     end_time = slot.end_time if slot else start_time + terms.duration
     if wish.end_time not in (None, end_time):

@@ -146,6 +146,10 @@ class Terms:
             buffer_after=booking.blocked.upper - booking.end_time,
         )
 
+    def without_limits(self) -> "Terms":
+        """Return the terms for staff who override the minimum notice and the booking horizon."""
+        return replace(self, notice=timedelta(0), horizon=None)
+
     def blocked(self, start_time: datetime) -> DateTimeTZRange:
         """Return the period that a booking with this start blocks, buffers included."""
         return blocked_period(

@@ -29,6 +29,8 @@ from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.diary.views import urls as diary_urls
 from bookings.mails import services as mails
 from bookings.models import Booking
+from bookings.phone import views as phone
+from bookings.phone.urls import urls as phone_urls
 from bookit import money
 from bookit.adminsite.changelist import BoundedPaginator
 from bookit.adminsite.menu import Menu
@@ -81,7 +83,10 @@ def name_of(booking: Booking) -> str:
 
 @admin.register(Booking)
 class BookingAdmin(ServedAdmin):
-    """Bookings, which only services change: by buttons on their pages, and by actions."""
+    """Bookings, which only services change: by buttons on their pages, and by actions.
+
+    The page for a new booking is the page for a customer who calls (`bookings.phone`).
+    """
 
     menu = Menu.DIARY
     list_display = ["when", "state", "customer", "what", "amount"]
@@ -123,8 +128,18 @@ class BookingAdmin(ServedAdmin):
         css = {"all": ["bookit/booking.css"]}
 
     def get_urls(self) -> list[Any]:
-        """Return the URLs of these pages and of the diary."""
-        return [*diary_urls(), *super().get_urls()]
+        """Return the URLs of these pages, of the diary and of the page for callers."""
+        return [*diary_urls(), *phone_urls(self.admin_site), *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may book for customers."""
+        return request.user.has_perm("bookings.add_booking")
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show the page on which staff book for a customer."""
+        return phone.page(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Booking]:
         """Return the bookings together with everything that names them."""

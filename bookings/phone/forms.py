@@ -1,0 +1,192 @@
+"""The form of a call."""
+
+from datetime import date, datetime
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from accounts.emails import canonical
+from accounts.models import User, validate_phone
+from bookings.phone.services import Caller, customers
+from bookit import money
+from bookit.times import parse_instant
+from catalog.models import Service
+
+# A list of services that is longer than this is no longer a list to choose from.
+MOST_SERVICES = 500
+
+
+class InstantField(forms.Field):
+    """An RFC 3339 time with an offset, as the buttons of the free times send it."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        """Return the time.
+
+        Raises:
+            ValidationError: the text is not such a time.
+        """
+        if not value:
+            return None
+        try:
+            return parse_instant(str(value))
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+class DayField(forms.DateField):
+    """A day that browsers ask for with their own calendar."""
+
+    def __init__(self, **options: Any) -> None:
+        widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+        super().__init__(widget=widget, input_formats=["%Y-%m-%d"], **options)
+
+    def clean(self, value: Any) -> date | None:
+        """Return the day, which must be in the years that the API accepts.
+
+        Raises:
+            ValidationError: the text is not such a day.
+        """
+        day: date | None = super().clean(value)
+        if day is not None and not 1900 <= day.year < 3000:
+            raise ValidationError(_("Must be in the years 1900 to 2999."))
+        return day
+
+
+def services() -> list[Any]:
+    """Return the services that can be booked, as choices that are grouped by calendar."""
+    rows = (
+        Service.objects.filter(is_active=True)
+        .order_by("calendar__name", "calendar", "title", "id")
+        .values_list("calendar__name", "id", "title", "duration_minutes", "price", "currency")
+    )
+    groups = groupby(rows[:MOST_SERVICES], key=lambda row: row[0])
+    return [
+        (
+            calendar,
+            [
+                (str(pk), f"{title}, {minutes} min, {money.written(price, currency)}")
+                for _calendar, pk, title, minutes, price, currency in group
+            ],
+        )
+        for calendar, group in groups
+    ]
+
+
+class WhenForm(forms.Form):
+    """What is looked for: the free times of a service."""
+
+    service = forms.TypedChoiceField(label=_("Service"), coerce=UUID)
+    day = DayField(label=_("From"), required=False)
+    overrides = forms.BooleanField(
+        label=_("Override notice and horizon"),
+        help_text=_("Also offers times that customers cannot book themselves. History records it."),
+        required=False,
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        found = services()
+        # Without a choice, there is nothing to choose.
+        if sum(len(group) for _calendar, group in found) != 1:
+            found.insert(0, ("", _("Choose a service")))
+        self.fields["service"].choices = found  # type: ignore[attr-defined]
+
+
+class HoldForm(WhenForm):
+    """A free time that is to be held, and for whom, if that is known already."""
+
+    start = InstantField(
+        label=_("Time"), error_messages={"required": _("Choose one of the free times.")}
+    )
+    customer = forms.UUIDField(required=False, widget=forms.HiddenInput)
+    hold = forms.UUIDField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, actor: User, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.actor = actor
+
+    def clean_customer(self) -> User | None:
+        """Return the account that was chosen from the search.
+
+        Raises:
+            ValidationError: there is no such account any more.
+        """
+        pk = self.cleaned_data["customer"]
+        if pk is None:
+            return None
+        found = customers(actor=self.actor).filter(pk=pk).first()
+        if found is None:
+            raise ValidationError(_("This customer no longer has an account. Search again."))
+        return found
+
+
+class CallForm(HoldForm):
+    """Everything that a receptionist writes down during a call."""
+
+    name = forms.CharField(label=_("Name"), max_length=200)
+    email = forms.EmailField(label=_("Email address"), max_length=254, required=False)
+    phone = forms.CharField(
+        label=_("Phone number"),
+        max_length=32,
+        required=False,
+        validators=[validate_phone],
+    )
+    notes = forms.CharField(
+        label=_("Notes"),
+        max_length=2000,
+        required=False,
+        help_text=_("The customer sees them."),
+        widget=forms.Textarea(attrs={"rows": 2}),
+    )
+    confirm = forms.BooleanField(
+        label=_("Confirm at once"),
+        help_text=_("Otherwise, the booking waits for its provider if the service says so."),
+        required=False,
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, label_suffix="", **options)
+        # The page has a search of its own, which the browser's suggestions would cover.
+        for name, kind in (("name", "text"), ("email", "email"), ("phone", "tel")):
+            self.fields[name].widget.attrs |= {"autocomplete": "off", "type": kind}
+        self.fields["name"].widget.attrs["autofocus"] = True
+        if not self.actor.may("bookings.change_booking"):
+            del self.fields["confirm"]
+
+    def clean_email(self) -> str:
+        """Return the address in the spelling of accounts.
+
+        Raises:
+            ValidationError: no account can have this address.
+        """
+        email: str = self.cleaned_data["email"]
+        return canonical(email) if email else ""
+
+    def clean(self) -> dict[str, Any]:
+        """Return the values, among which is a way to reach the customer.
+
+        Raises:
+            ValidationError: neither an email address nor a phone number was written down.
+        """
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        reached = {"email", "phone"} & self.errors.keys() or cleaned.get("customer")
+        if not reached and not cleaned.get("email") and not cleaned.get("phone"):
+            self.add_error(
+                "phone", _("Write down a phone number or an email address, to reach the customer.")
+            )
+        return cleaned
+
+    @property
+    def caller(self) -> Caller:
+        """The caller, in a form that is valid."""
+        written = self.cleaned_data
+        return Caller(
+            customer=written["customer"],
+            name=written["name"],
+            email=written["email"],
+            phone=written["phone"],
+        )

@@ -1,0 +1,576 @@
+"""Staff book for customers who call."""
+
+import re
+from datetime import date, datetime, timedelta
+from html import unescape
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+import time_machine
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts import services as accounts
+from accounts.models import User
+from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.phone import services as phone
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.waitlist.models import WaitlistEntry
+from bookit.errors import Forbidden
+from catalog.models import Service
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/admin/bookings/booking/add/"
+CUSTOMERS, TIMES, HOLD, RELEASE = (
+    f"/admin/bookings/booking/phone/{name}/" for name in ("customers", "times", "hold", "release")
+)
+NOW = TUESDAY - timedelta(hours=20)
+HOUR = timedelta(hours=1)
+RECEPTION = ["bookings.add_booking", "bookings.view_booking", "bookings.change_booking"]
+
+
+@pytest.fixture(autouse=True)
+def now():
+    with time_machine.travel(NOW, tick=False):
+        yield
+
+
+@pytest.fixture
+def receptionist():
+    return staff(RECEPTION, name="Rita", email="rita@example.com")
+
+
+@pytest.fixture
+def desk(receptionist):
+    return at_the_desk(receptionist)
+
+
+@pytest.fixture
+def service():
+    calendar = CalendarFactory(name="Chair 1", timezone="Europe/Lisbon")
+    return ServiceFactory(calendar=calendar, title="Haircut", requires_confirmation=False)
+
+
+def at_the_desk(user):
+    browser = Client()
+    browser.force_login(user)
+    return browser
+
+
+def written(moment):
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def call(service, start=TUESDAY, **more):
+    form = {"service": str(service.pk), "start": written(start)}
+    return {**form, "name": "Ada Lovelace", "email": "ada@example.com", "phone": "", **more}
+
+
+def errors(response):
+    assert response.status_code == 200
+    return {name: [*texts] for name, texts in response.context["form"].errors.items()}
+
+
+def offered(response):
+    return re.findall(r'name="start" value="([^"]*)"', unescape(response.content.decode()))
+
+
+class TestBooking:
+    def test_a_new_customer_gets_an_account_and_a_booking(self, desk, service, receptionist):
+        response = desk.post(PAGE, call(service, phone="+351 912 345 678", notes="Left side."))
+
+        booking = Booking.objects.get()
+        assert response["Location"] == f"/admin/bookings/booking/{booking.pk}/change/"
+        assert (booking.status, booking.start_time) == ("confirmed", TUESDAY)
+        assert booking.notes == "Left side."
+        customer = booking.user
+        assert (customer.name, customer.email) == ("Ada Lovelace", "ada@example.com")
+        assert (customer.phone, customer.role) == ("+351 912 345 678", "user")
+        assert customer.timezone == "Europe/Lisbon"
+        assert not customer.has_usable_password()
+        assert (booking.attendee_name, booking.attendee_email) == ("", "")
+        events = booking.events.values_list("type", "actor")
+        made = [("booking.held", receptionist.pk), ("booking.created", receptionist.pk)]
+        assert [*events] == made
+
+    def test_the_message_repeats_the_booking_in_the_zone_of_its_calendar(self, desk, service):
+        response = desk.post(PAGE, call(service), follow=True)
+
+        local = TUESDAY.astimezone(ZoneInfo("Europe/Lisbon"))
+        text = response.content.decode()
+        assert "Booked: Ada Lovelace, Haircut, Tuesday, 1 January 2999" in text
+        assert f"{local:%H:%M} (Europe/Lisbon)" in text
+
+    def test_an_account_is_found_by_its_address_in_any_case(self, desk, service):
+        customer = UserFactory(name="Ada King", email="ada@example.com")
+
+        desk.post(PAGE, call(service, email="ADA@Example.com"))
+
+        booking = Booking.objects.get()
+        assert booking.user == customer
+        assert booking.attendee_name == "Ada Lovelace"
+        assert booking.attendee_email == ""
+
+    def test_a_chosen_customer_gets_the_booking(self, desk, service):
+        customer = BookingFactory().user
+
+        desk.post(PAGE, call(service, customer=str(customer.pk), name=customer.name, email=""))
+
+        booking = Booking.objects.get(service=service)
+        assert booking.user == customer
+        assert booking.attendee_name == ""
+
+    def test_without_an_address_the_receptionist_keeps_the_booking(
+        self, desk, service, receptionist
+    ):
+        desk.post(PAGE, call(service, email="", phone="912 345 678"))
+
+        booking = Booking.objects.get()
+        assert booking.user == receptionist
+        assert booking.attendee()["attendee_name"] == "Ada Lovelace"
+        assert booking.attendee()["attendee_phone"] == "912 345 678"
+
+    @pytest.mark.parametrize(("confirm", "status"), [("on", "confirmed"), ("", "pending")])
+    def test_a_service_that_requires_confirmation_is_confirmed_on_request(
+        self, desk, confirm, status
+    ):
+        desk.post(PAGE, call(ServiceFactory(), **({"confirm": confirm} if confirm else {})))
+
+        assert Booking.objects.get().status == status
+        assert [each.type for each in BookingEvent.objects.all()] == [
+            "booking.held",
+            "booking.created",
+        ]
+
+    def test_only_staff_who_may_change_bookings_confirm_them(self):
+        desk = at_the_desk(staff(["bookings.add_booking"]))
+
+        assert b"Confirm at once" not in desk.get(PAGE).content
+        response = desk.post(PAGE, call(ServiceFactory(), confirm="on"))
+
+        assert response["Location"] == PAGE
+        assert Booking.objects.get().status == "pending"
+
+    def test_a_class_has_a_seat_for_each_caller_until_it_is_full(self, desk):
+        service = ServiceFactory(mode="slots", capacity=2, requires_confirmation=False)
+        slot = SlotFactory(service=service)
+        for number in (1, 2):
+            desk.post(PAGE, call(service, email=f"person-{number}@example.org"))
+        response = desk.post(PAGE, call(service, email="late@example.org"))
+
+        assert "start" in errors(response)
+        assert sorted(slot.bookings.values_list("seat", flat=True)) == [1, 2]
+        assert not User.objects.filter(email="late@example.org").exists()
+
+    def test_a_customer_who_waits_for_a_seat_is_no_longer_on_the_waitlist(self, desk):
+        service = ServiceFactory(mode="slots", capacity=1, requires_confirmation=False)
+        slot = SlotFactory(service=service)
+        customer = UserFactory()
+        BookingFactory(user=customer)
+        entry = WaitlistEntry.objects.create(slot=slot, user=customer)
+
+        desk.post(PAGE, call(service, customer=str(customer.pk)))
+
+        entry.refresh_from_db()
+        assert (slot.bookings.get().user, entry.status) == (customer, "booked")
+
+    def test_a_form_that_is_sent_twice_books_once(self, desk):
+        service = ServiceFactory(mode="slots", capacity=2)
+        SlotFactory(service=service)
+        held = desk.post(HOLD, call(service)).json()["hold"]
+
+        first = desk.post(PAGE, call(service, hold=held))
+        second = desk.post(PAGE, call(service, hold=held), follow=True)
+
+        assert Booking.objects.get().pk == Booking.objects.get(pk=held).pk
+        assert second.redirect_chain[0][0] == first["Location"]
+        assert "This was booked already" in second.content.decode()
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("more", "field"),
+        [
+            ({"name": ""}, "name"),
+            ({"email": "nobody"}, "email"),
+            ({"email": "\uff41@example.com"}, "email"),
+            ({"email": "", "phone": ""}, "phone"),
+            ({"phone": "call me"}, "phone"),
+            ({"service": str(uuid4())}, "service"),
+            ({"service": "abc"}, "service"),
+            ({"start": ""}, "start"),
+            ({"start": "2999-01-01T10:00:00"}, "start"),
+            ({"start": "2020-01-01T10:00:00Z"}, "start"),
+            ({"customer": str(uuid4())}, "customer"),
+            ({"customer": "abc"}, "customer"),
+            ({"notes": "x" * 2001}, "notes"),
+            ({"day": "9999-12-31"}, "day"),
+            ({"hold": "abc"}, "hold"),
+        ],
+        ids=lambda value: str(value)[:40],
+    )
+    def test_a_wrong_field_is_named_and_nothing_is_booked(self, desk, service, more, field):
+        response = desk.post(PAGE, {**call(service), **more})
+
+        assert [*errors(response)] == [field]
+        assert not Booking.objects.exists()
+        assert not User.objects.filter(email="ada@example.com").exists()
+
+    def test_a_conflict_is_reported_at_the_time_with_the_nearest_free_times(self, desk, service):
+        BookingFactory(service=service, start_time=TUESDAY)
+
+        response = desk.post(PAGE, call(service, overrides="on"))
+
+        assert errors(response) == {"start": ["This time is already booked."]}
+        assert "The nearest free times" in response.content.decode()
+        assert written(TUESDAY + HOUR) in offered(response)
+        assert written(TUESDAY) not in offered(response)
+
+    def test_time_off_cannot_be_overridden(self, desk, service):
+        TimeOffFactory(calendar=service.calendar, start_time=TUESDAY, end_time=TUESDAY + HOUR)
+
+        response = desk.post(PAGE, call(service, overrides="on"))
+
+        assert "start" in errors(response)
+
+    def test_an_inactive_service_is_reported_at_the_service(self, desk, service):
+        held = desk.post(HOLD, call(service)).json()["hold"]
+        Service.objects.filter(pk=service.pk).update(is_active=False)
+
+        assert [*errors(desk.post(PAGE, call(service, hold=held)))] == ["service"]
+
+    def test_the_address_of_an_inactive_account_is_refused_and_the_time_stays_held(
+        self, desk, service
+    ):
+        UserFactory(email="ada@example.com", is_active=False)
+
+        response = desk.post(PAGE, call(service))
+
+        assert [*errors(response)] == ["email"]
+        held = Booking.objects.get()
+        assert held.status == "held"
+        assert str(held.pk) in response.content.decode()
+        desk.post(PAGE, call(service, email="other@example.com", hold=str(held.pk)))
+        held.refresh_from_db()
+        assert (held.status, held.user.email) == ("confirmed", "other@example.com")
+
+
+class TestLimits:
+    @pytest.fixture
+    def service(self):
+        return ServiceFactory(
+            min_notice_minutes=24 * 60, max_advance_days=2, requires_confirmation=False
+        )
+
+    def test_the_notice_is_reported_unless_staff_override_it(self, desk, service):
+        assert [*errors(desk.post(PAGE, call(service)))] == ["start"]
+        assert not Booking.objects.exists()
+
+        desk.post(PAGE, call(service, overrides="on"))
+
+        made = BookingEvent.objects.get(booking=Booking.objects.get(), type="booking.created")
+        assert made.data["overridden"] == "too_soon"
+
+    def test_the_horizon_is_reported_unless_staff_override_it(self, desk, service):
+        later = TUESDAY + timedelta(days=5)
+        assert [*errors(desk.post(PAGE, call(service, later)))] == ["start"]
+
+        desk.post(PAGE, call(service, later, overrides="on"))
+
+        assert (
+            BookingEvent.objects.get(type="booking.created").data["overridden"] == "too_far_ahead"
+        )
+
+    def test_history_records_no_override_that_was_not_needed(self, desk, service):
+        desk.post(PAGE, call(service, TUESDAY + 5 * HOUR, overrides="on"))
+
+        assert "overridden" not in BookingEvent.objects.get(type="booking.created").data
+
+    def test_a_time_is_marked_if_customers_cannot_book_it(self, desk, service):
+        query = {"service": str(service.pk), "day": TUESDAY.date().isoformat()}
+        assert written(TUESDAY) not in offered(desk.get(TIMES, query))
+
+        response = desk.get(TIMES, {**query, "overrides": "on"})
+
+        assert written(TUESDAY) in offered(response)
+        assert "short notice" in response.content.decode()
+        assert "far ahead" in response.content.decode()
+
+    def test_customers_cannot_override_a_limit(self, service):
+        for actor, hold in ((UserFactory(), True), (AdminFactory(), False)):
+            with pytest.raises(Forbidden):
+                services.create_booking(
+                    actor=actor,
+                    service_id=service.pk,
+                    start_time=TUESDAY,
+                    at=NOW,
+                    hold=hold,
+                    overrides_limits=True,
+                )
+
+
+class TestHold:
+    def test_a_hold_keeps_the_time_during_the_call(self, desk, service, receptionist):
+        answer = desk.post(HOLD, call(service)).json()
+
+        held = Booking.objects.get(pk=answer["hold"])
+        assert (held.status, held.user) == ("held", receptionist)
+        assert datetime.fromisoformat(answer["expires"]) == held.hold_expires_at
+        rival = at_the_desk(AdminFactory()).post(HOLD, call(service)).json()
+        assert rival["errors"] == {"start": ["This time is already booked."]}
+        assert "The nearest free times" in rival["times"]
+
+    def test_another_time_releases_the_previous_hold(self, desk, service):
+        first = desk.post(HOLD, call(service)).json()["hold"]
+
+        second = desk.post(HOLD, call(service, TUESDAY + HOUR, hold=first)).json()["hold"]
+
+        statuses = {str(each.pk): each.status for each in Booking.objects.all()}
+        assert statuses == {first: "cancelled", second: "held"}
+
+    def test_the_end_of_the_call_releases_the_hold(self, desk, service):
+        held = desk.post(HOLD, call(service)).json()["hold"]
+
+        for _ in range(2):
+            assert desk.post(RELEASE, {"hold": held}).status_code == 204
+
+        assert Booking.objects.get(pk=held).status == "cancelled"
+
+    @pytest.mark.parametrize("path", [PAGE, HOLD, RELEASE])
+    def test_the_hold_of_somebody_else_is_left_alone(self, desk, service, path):
+        customer = UserFactory()
+        held = services.create_booking(
+            actor=customer, service_id=service.pk, start_time=TUESDAY, at=NOW, hold=True
+        )
+
+        response = desk.post(path, call(service, hold=str(held.pk), customer=""))
+
+        assert response.status_code in (200, 204)
+        held.refresh_from_db()
+        assert (held.status, held.user) == ("held", customer)
+        with pytest.raises(Forbidden):
+            services.book_hold_for(
+                booking_id=held.pk,
+                user=customer,
+                actor=User.objects.get(email="rita@example.com"),
+                at=NOW,
+                attendee={},
+            )
+
+    def test_an_expired_hold_is_replaced_if_the_time_is_still_free(self, desk, service):
+        held = desk.post(HOLD, call(service)).json()["hold"]
+        with time_machine.travel(NOW + HOUR, tick=False):
+            desk.post(PAGE, call(service, hold=held))
+
+        made = Booking.objects.get(status="confirmed")
+        assert str(made.pk) != held
+
+    def test_a_hold_for_another_customer_is_released(self, desk, service):
+        before, after = BookingFactory().user, BookingFactory().user
+        held = desk.post(HOLD, call(service, customer=str(before.pk))).json()["hold"]
+
+        desk.post(PAGE, call(service, customer=str(after.pk), hold=held))
+
+        assert Booking.objects.get(pk=held).status == "cancelled"
+        assert Booking.objects.get(service=service, status="confirmed").user == after
+
+
+class TestCustomers:
+    @pytest.fixture
+    def ada(self):
+        ada = UserFactory(name="Ada Lovelace", email="ada@example.com", phone="+351 912-345 678")
+        BookingFactory(user=ada)
+        return ada
+
+    @pytest.mark.parametrize("words", ["love", "ADA@", "912 345", "351912", "345678", " lovelace "])
+    def test_a_customer_is_found_by_a_part_of_name_address_or_phone(self, desk, ada, words):
+        found = desk.get(CUSTOMERS, {"q": words}).json()["customers"]
+
+        assert found == [
+            {"id": str(ada.pk), "name": ada.name, "email": ada.email, "phone": ada.phone}
+        ]
+
+    @pytest.mark.parametrize("words", ["", "ad", "a\0da", "9 1", "nobody", "%%%"])
+    def test_too_few_letters_and_strangers_find_nobody(self, desk, ada, words):
+        assert desk.get(CUSTOMERS, {"q": words}).json() == {"customers": []}
+
+    @pytest.mark.parametrize(
+        ("permissions", "names"),
+        [
+            ([], []),
+            (["bookings.view_booking"], ["Ada Lovelace"]),
+            (["accounts.view_user"], ["Ada Lovelace", "Ada Stranger"]),
+        ],
+    )
+    def test_staff_find_only_the_accounts_that_their_roles_show(self, ada, permissions, names):
+        UserFactory(name="Ada Stranger")
+        UserFactory(name="Ada Former", is_active=False)
+        desk = at_the_desk(staff(["bookings.add_booking", *permissions]))
+
+        found = desk.get(CUSTOMERS, {"q": "ada"}).json()["customers"]
+
+        assert [each["name"] for each in found] == names
+
+    def test_a_search_is_bounded_and_takes_one_query(self, receptionist):
+        for user in UserFactory.create_batch(phone.MOST_CUSTOMERS + 2):
+            BookingFactory(user=user)
+        receptionist.may("bookings.view_booking")
+
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            found = phone.find_customers(words="silva", actor=receptionist)
+
+        assert (len(found), len(queries)) == (phone.MOST_CUSTOMERS, 1)
+
+    def test_an_index_finds_phone_numbers(self):
+        found = User.objects.all().reached_by("912345").order_by()
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            plan = found.explain()
+
+        assert "user_by_phone" in plan
+        assert "Seq Scan" not in plan
+
+    def test_no_email_is_sent_about_the_account_of_a_customer(self):
+        accounts.add_customer(name="A", email="a@example.com", phone="", timezone="UTC", at=NOW)
+
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM procrastinate_jobs")
+            assert cursor.fetchone() == (0,)
+
+
+class TestTimes:
+    def test_a_week_of_free_times_is_offered_by_day(self, service):
+        day = TUESDAY.date()
+
+        offers = phone.offer(service_id=service.pk, day=day, at=NOW)
+
+        assert [each for each, _times in offers.days] == [
+            day + timedelta(days=number) for number in range(phone.DAYS)
+        ]
+        assert (offers.earlier, offers.later) == (day - timedelta(7), day + timedelta(7))
+
+    def test_the_days_begin_today_where_the_calendar_is(self):
+        service = ServiceFactory(calendar=CalendarFactory(timezone="Pacific/Kiritimati"))
+
+        offers = phone.offer(service_id=service.pk, day=None, at=NOW)
+
+        assert offers.first_day == NOW.astimezone(ZoneInfo("Pacific/Kiritimati")).date()
+        assert offers.days[0][1][0].start_time >= NOW
+
+    def test_many_times_are_cut(self):
+        service = ServiceFactory(step_minutes=5)
+
+        offers = phone.offer(service_id=service.pk, day=None, at=NOW)
+
+        assert offers.is_cut
+        assert sum(len(times) for _day, times in offers.days) == phone.MOST_TIMES
+
+    def test_the_next_day_with_a_free_time_is_named_if_a_week_has_none(self, desk):
+        service = ServiceFactory(mode="slots")
+        SlotFactory(service=service, start_time=TUESDAY + timedelta(days=20))
+
+        response = desk.get(TIMES, {"service": str(service.pk)})
+
+        assert response.context["offers"].next_day == date(2999, 1, 21)
+        assert 'data-day="2999-01-21"' in response.content.decode()
+
+    def test_the_times_of_the_receptionist_are_shown_too_if_they_differ(self, service):
+        desk = at_the_desk(staff(RECEPTION, timezone="Asia/Tokyo"))
+        query = {"service": str(service.pk), "day": TUESDAY.date().isoformat()}
+
+        text = desk.get(TIMES, query).content.decode()
+
+        assert "Times are in Europe/Lisbon." in text
+        assert "(Asia/Tokyo)" in text
+        assert f"<small>{TUESDAY.astimezone(ZoneInfo('Asia/Tokyo')):%H:%M}</small>" in text
+
+    def test_seats_left_are_shown_for_a_class(self, desk):
+        service = ServiceFactory(capacity=3)
+        query = {"service": str(service.pk), "day": TUESDAY.date().isoformat()}
+
+        assert "3 seats left" in desk.get(TIMES, query).content.decode()
+
+    @pytest.mark.parametrize("query", [{}, {"service": "abc"}, {"service": "\0", "day": "x"}])
+    def test_without_a_service_no_time_is_offered(self, desk, service, query):
+        ServiceFactory()
+        assert offered(desk.get(TIMES, query)) == []
+
+    def test_without_a_script_a_button_shows_the_times(self, desk, service):
+        response = desk.post(PAGE, {"service": str(service.pk), "name": "Ada", "show": "1"})
+
+        text = response.content.decode()
+        assert offered(response)
+        assert 'value="Ada"' in text
+        assert "errornote" not in text
+
+    def test_the_only_service_is_chosen_already(self, desk, service):
+        assert offered(desk.get(PAGE))
+        ServiceFactory()
+        assert not offered(desk.get(PAGE))
+        assert offered(desk.get(PAGE, {"service": str(service.pk)}))
+
+    def test_the_number_of_queries_does_not_depend_on_services_and_times(self, desk, service):
+        query = {"service": str(service.pk)}
+        desk.get(PAGE, query)
+        with CaptureQueriesContext(connection) as few:
+            desk.get(PAGE, query)
+        ServiceFactory.create_batch(5)
+        BookingFactory.create_batch(3)
+        with CaptureQueriesContext(connection) as many:
+            desk.get(PAGE, query)
+
+        assert len(few) == len(many) <= 12
+
+
+class TestPermissions:
+    @pytest.mark.parametrize(
+        "permissions",
+        [["bookings.view_booking", "bookings.change_booking"], ["accounts.view_user"]],
+        ids=["reception", "accounts"],
+    )
+    def test_staff_who_may_not_book_for_others_get_a_403(self, service, permissions):
+        desk = at_the_desk(staff(permissions))
+
+        for method, path in (
+            ("get", PAGE),
+            ("post", PAGE),
+            ("get", TIMES),
+            ("get", CUSTOMERS),
+            ("post", HOLD),
+            ("post", RELEASE),
+        ):
+            assert getattr(desk, method)(path, call(service)).status_code == 403, path
+        assert not Booking.objects.exists()
+        assert PAGE not in desk.get("/admin/").content.decode()
+
+    @pytest.mark.parametrize("path", [PAGE, TIMES, CUSTOMERS])
+    def test_people_who_are_not_staff_must_sign_in(self, path):
+        for browser in (Client(), at_the_desk(UserFactory())):
+            assert browser.get(path)["Location"].startswith("/admin/login/")
+
+    @pytest.mark.parametrize("path", [PAGE, HOLD, RELEASE])
+    def test_a_post_from_another_site_is_refused(self, receptionist, service, path):
+        browser = Client(enforce_csrf_checks=True)
+        browser.force_login(receptionist)
+
+        assert browser.post(path, call(service)).status_code == 403
+        assert not Booking.objects.exists()
+
+    @pytest.mark.parametrize("path", [HOLD, RELEASE])
+    def test_a_get_changes_nothing(self, desk, path):
+        assert desk.get(path).status_code == 405
+
+
+def test_the_list_of_bookings_links_to_the_page(desk):
+    BookingFactory(start_time=timezone.now() + HOUR)
+
+    assert f'href="{PAGE}"' in desk.get("/admin/bookings/booking/").content.decode()

@@ -1,0 +1,275 @@
+"""The page of a call, and what its script asks for while the receptionist types."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.models import User
+from bookings.models import Booking
+from bookings.phone import services
+from bookings.phone.forms import CallForm, HoldForm, WhenForm
+from bookit.adminsite.refusals import REFUSALS, messages_of
+from bookit.times import zone
+
+View = Callable[..., HttpResponse]
+
+#: The field at which an error of a service is shown, by its code. The names of fields in errors
+#: are those of the API.
+FIELD_OF_CODE = {
+    "booking_conflict": "start",
+    "slot_full": "start",
+    "outside_opening_hours": "start",
+    "too_soon": "start",
+    "too_far_ahead": "start",
+    "service_inactive": "service",
+    "too_many_holds": "start",
+    "invalid_transition": "start",
+    "email_taken": "email",
+}
+FIELD_OF_API = {"start_time": "start", "service_id": "service", "user_id": "customer"}
+
+
+def for_staff(view: View) -> View:
+    """Decorate a view that only users who may book for others may open."""
+
+    @wraps(view)
+    def run(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        if not _actor(request).may("bookings.add_booking"):
+            raise PermissionDenied
+        return view(request, *args, **options)
+
+    return run
+
+
+@for_staff
+@require_http_methods(["GET", "HEAD", "POST"])
+def page(request: HttpRequest) -> HttpResponse:
+    """Show the form of a call, or book what it says."""
+    actor = _actor(request)
+    if request.method != "POST":
+        # The diary and other pages link to a service, a day and a time.
+        linked = ("service", "day", "start")
+        chosen = {name: request.GET[name] for name in linked if name in request.GET}
+        return _form_page(request, CallForm(initial={"confirm": True, **chosen}, actor=actor))
+    form = CallForm(request.POST, actor=actor)
+    if "show" in request.POST:
+        # Without a script, a button shows the free times. Nothing is wrong yet.
+        shown = CallForm(initial=request.POST.dict(), actor=actor)
+        return _form_page(request, shown)
+    if not form.is_valid():
+        return _form_page(request, form)
+    try:
+        booking, is_new = _book(form, actor)
+    except REFUSALS as error:
+        _explain(form, error)
+        return _form_page(request, form, refusal=error)
+    return _booked(request, booking, is_new=is_new)
+
+
+def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
+    """Book what the form says. Return the booking, and whether this request has made it."""
+    at, written = timezone.now(), form.cleaned_data
+    held = services.hold_of_call(
+        hold_id=written["hold"],
+        service_id=written["service"],
+        start_time=written["start"],
+        caller=form.caller,
+        actor=actor,
+    )
+    if held and held.status in (Booking.Status.PENDING, Booking.Status.CONFIRMED):
+        # The form was sent twice.
+        return held, False
+    if (
+        held is None
+        or held.status != Booking.Status.HELD
+        or (held.hold_expires_at and held.hold_expires_at <= at)
+    ):
+        held = services.hold(
+            service_id=written["service"],
+            start_time=written["start"],
+            customer=form.caller.customer,
+            actor=actor,
+            at=at,
+            overrides_limits=written["overrides"],
+            instead_of=written["hold"],
+        )
+        # If the booking is refused after this, the seat stays held until the form is corrected.
+        form.data = form.data.copy()
+        form.data["hold"] = str(held.pk)
+    booking = services.book(
+        held=held,
+        caller=form.caller,
+        actor=actor,
+        at=at,
+        notes=written["notes"],
+        confirm=written.get("confirm", False),
+    )
+    return booking, True
+
+
+def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResponse:
+    """Go to the page of the booking or, if the user may not see it, to the form of the next call.
+
+    The message repeats what was booked, because the receptionist reads it to the customer.
+    """
+    another = reverse("admin:bookings_booking_add")
+    tz = zone(booking.calendar.timezone)
+    messages.success(
+        request,
+        format_html(
+            '{}: {}, {}, {} ({}). <a href="{}">{}</a>',
+            _("Booked") if is_new else _("This was booked already"),
+            booking.attendee()["attendee_name"],
+            booking.service.title,
+            date_format(booking.start_time.astimezone(tz), "l, j F Y, H:i"),
+            tz.key,
+            another,
+            _("Take another call"),
+        ),
+    )
+    if not _actor(request).may("bookings.view_booking"):
+        return HttpResponseRedirect(another)
+    return HttpResponseRedirect(reverse("admin:bookings_booking_change", args=[booking.pk]))
+
+
+def _form_page(
+    request: HttpRequest, form: CallForm, *, refusal: Exception | None = None
+) -> HttpResponse:
+    """Show the form, with the free times of the service if one is chosen."""
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Book for a customer"),
+        "opts": Booking._meta,
+        "form": form,
+        "has_view_permission": _actor(request).may("bookings.view_booking"),
+        **_times(request, _when(form), chosen=str(form["start"].value() or ""), refusal=refusal),
+    }
+    return TemplateResponse(request, "admin/bookings/booking/phone.html", context)
+
+
+def _when(form: CallForm) -> WhenForm:
+    """Return the form with only what the free times depend on."""
+    values = {name: form[name].value() or "" for name in ("service", "day", "overrides")}
+    choices = form.fields["service"].choices  # type: ignore[attr-defined]
+    if not values["service"] and choices and choices[0][0]:
+        # The only service.
+        values["service"] = choices[0][1][0][0]
+    return WhenForm(values)
+
+
+def _times(
+    request: HttpRequest, when: WhenForm, *, chosen: str, refusal: Exception | None = None
+) -> dict[str, Any]:
+    """Return the context of the free times; `offers` is None if no service is chosen."""
+    offers = None
+    if when.is_valid():
+        at = timezone.now()
+        offers = services.offer(
+            service_id=when.cleaned_data["service"],
+            day=when.cleaned_data["day"],
+            at=at,
+            overrides_limits=when.cleaned_data["overrides"],
+        )
+    return {
+        "offers": offers,
+        "chosen": chosen,
+        "viewer_zone": _zone_of_viewer(request, offers),
+        "alternatives": getattr(refusal, "members", {}).get("alternatives", []),
+    }
+
+
+def _zone_of_viewer(request: HttpRequest, offers: services.Offers | None) -> Any:
+    """Return the zone of the receptionist, if the times must be shown in it too.
+
+    UTC is the zone of accounts that have never chosen one.
+    """
+    name = _actor(request).timezone
+    return None if offers is None or name in ("UTC", str(offers.tz)) else zone(name)
+
+
+@for_staff
+@require_GET
+def times(request: HttpRequest) -> HttpResponse:
+    """Return the free times of a service, as a part of the page."""
+    when = WhenForm(request.GET)
+    context = _times(request, when, chosen=request.GET.get("start", ""))
+    return TemplateResponse(request, "admin/bookings/booking/phone_times.html", context)
+
+
+@for_staff
+@require_GET
+def customers(request: HttpRequest) -> HttpResponse:
+    """Return the customers whose name, email address or phone number contains `q`."""
+    found = services.find_customers(words=request.GET.get("q", "")[:200], actor=_actor(request))
+    rows = [
+        {"id": str(each.pk), "name": each.name, "email": each.email, "phone": each.phone}
+        for each in found
+    ]
+    return JsonResponse({"customers": rows})
+
+
+@for_staff
+@require_POST
+def hold(request: HttpRequest) -> HttpResponse:
+    """Hold the chosen time during the call, and return until when."""
+    form = HoldForm(request.POST, actor=_actor(request))
+    refusal: Exception | None = None
+    if form.is_valid():
+        try:
+            held = services.hold(
+                service_id=form.cleaned_data["service"],
+                start_time=form.cleaned_data["start"],
+                customer=form.cleaned_data["customer"],
+                actor=_actor(request),
+                at=timezone.now(),
+                overrides_limits=form.cleaned_data["overrides"],
+                instead_of=form.cleaned_data["hold"],
+            )
+        except REFUSALS as error:
+            refusal = error
+            _explain(form, error)
+        else:
+            return JsonResponse({"hold": str(held.pk), "expires": held.hold_expires_at})
+    when = WhenForm(request.POST)
+    context = _times(request, when, chosen="", refusal=refusal)
+    shown = render_to_string("admin/bookings/booking/phone_times.html", context, request)
+    # A refusal is an answer to this question, not a failure of the request.
+    refused = {name: [*texts] for name, texts in form.errors.items()}
+    return JsonResponse({"errors": refused, "times": shown})
+
+
+@for_staff
+@require_POST
+def release(request: HttpRequest) -> HttpResponse:
+    """Release the hold of a call that has ended without a booking."""
+    form = HoldForm(request.POST, actor=_actor(request))
+    form.full_clean()
+    held: UUID | None = form.cleaned_data.get("hold")
+    if held is not None:
+        services.release(hold_id=held, actor=_actor(request), at=timezone.now())
+    return HttpResponse(status=204)
+
+
+def _explain(form: CallForm | HoldForm, error: Exception) -> None:
+    """Add a refusal to the form, at the field that caused it."""
+    cause = FIELD_OF_CODE.get(getattr(error, "code", ""))
+    for name, texts in messages_of(error).items():
+        field = FIELD_OF_API.get(name or "", name) or cause
+        form.add_error(field if field in form.fields else None, texts)  # type: ignore[arg-type]
+
+
+def _actor(request: HttpRequest) -> User:
+    return request.user  # type: ignore[return-value]

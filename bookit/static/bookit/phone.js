@@ -1,0 +1,292 @@
+// The page of a call: finds customers while the receptionist types, shows free times, and holds the
+// chosen one. Without this script, the form still works: it only takes one more button.
+"use strict";
+
+(() => {
+  const form = document.getElementById("call");
+  if (!form) return;
+  const words = form.dataset;
+  const byId = (id) => document.getElementById(id);
+  const field = (name) => byId(`id_${name}`);
+  const [times, status, left] = ["phone-times", "phone-hold", "phone-left"].map(byId);
+  document.body.classList.add("phone-scripted");
+  // Otherwise, the Enter key would press this button, as the first one of the form.
+  form.querySelector(".phone-show").remove();
+
+  /** Return a function that calls `act` once nobody has called it for `wait` milliseconds. */
+  const later = (act, wait) => {
+    let timer;
+    return (...values) => {
+      clearTimeout(timer);
+      timer = setTimeout(act, wait, ...values);
+    };
+  };
+
+  /** Return the response, or null after saying that there is none. */
+  const ask = async (url, options) => {
+    try {
+      const response = await fetch(url, options);
+      // Somebody who is signed out is sent to another page.
+      if (response.ok && !response.redirected) return response;
+    } catch {
+      // The network is down.
+    }
+    say(words.wordsLost, true);
+    return null;
+  };
+
+  const say = (text, lost = false) => {
+    status.textContent = text;
+    status.classList.toggle("lost", lost);
+  };
+
+  // --- customers -------------------------------------------------------------------------------
+
+  const NAMES = ["name", "phone", "email"];
+  const list = document.createElement("ul");
+  const about = byId("phone-customer");
+  const unknown = about.textContent;
+  let matches = [];
+  let active = -1;
+  let asked = 0;
+  Object.assign(list, { id: "phone-matches", className: "phone-matches", hidden: true });
+  list.setAttribute("role", "listbox");
+
+  const close = () => {
+    list.hidden = true;
+    active = -1;
+    for (const name of NAMES) {
+      field(name).setAttribute("aria-expanded", "false");
+      field(name).removeAttribute("aria-activedescendant");
+    }
+  };
+
+  const mark = (input, index) => {
+    active = index;
+    [...list.children].forEach((item, at) => item.setAttribute("aria-selected", at === index));
+    if (index < 0) input.removeAttribute("aria-activedescendant");
+    else input.setAttribute("aria-activedescendant", list.children[index].id);
+  };
+
+  const describe = () => {
+    const known = field("customer").value !== "";
+    about.classList.toggle("known", known);
+    about.textContent = known
+      ? words.wordsFound
+      : field("email").value ? words.wordsNew : unknown;
+    byId("phone-other").hidden = !known;
+  };
+
+  const choose = (customer) => {
+    field("customer").value = customer.id;
+    for (const name of NAMES) field(name).value = customer[name];
+    close();
+    describe();
+    field(field("service").value ? "day" : "service").focus();
+  };
+
+  const search = later(async (input) => {
+    const number = ++asked;
+    const text = input.value.trim();
+    if (text.length < 3 || field("customer").value) return close();
+    const response = await ask(`${words.customers}?${new URLSearchParams({ q: text })}`);
+    const found = response && (await response.json());
+    // Another letter was typed, or the field was left, while this search was under way.
+    if (!found || number !== asked || document.activeElement !== input) return;
+    matches = found.customers;
+    list.replaceChildren(...matches.map((customer, index) => {
+      const item = document.createElement("li");
+      const more = document.createElement("small");
+      more.textContent = [customer.phone, customer.email].filter(Boolean).join(" · ");
+      item.append(customer.name, more);
+      item.id = `phone-match-${index}`;
+      item.setAttribute("role", "option");
+      // A click would first take the focus from the field, which closes the list.
+      item.addEventListener("mousedown", (event) => event.preventDefault());
+      item.addEventListener("click", () => choose(customer));
+      return item;
+    }));
+    close();
+    if (!matches.length) return;
+    input.after(list);
+    list.hidden = false;
+    input.setAttribute("aria-expanded", "true");
+    mark(input, -1);
+  }, 150);
+
+  for (const name of NAMES) {
+    const input = field(name);
+    for (const [key, value] of Object.entries({
+      role: "combobox", "aria-autocomplete": "list", "aria-controls": list.id,
+    })) input.setAttribute(key, value);
+    input.addEventListener("input", () => {
+      describe();
+      search(input);
+    });
+    input.addEventListener("blur", close);
+    input.addEventListener("keydown", (event) => {
+      if (list.hidden) return;
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step) mark(input, (active + step + matches.length + (active < 0 && step < 0)) % matches.length);
+      else if (event.key === "Enter" && active >= 0) choose(matches[active]);
+      else if (event.key === "Escape") close();
+      else return;
+      event.preventDefault();
+    });
+  }
+  form.append(list);
+  close();
+  describe();
+
+  byId("phone-other").addEventListener("click", () => {
+    for (const name of ["customer", ...NAMES]) field(name).value = "";
+    describe();
+    field("name").focus();
+  });
+
+  // --- free times ------------------------------------------------------------------------------
+
+  let shown = 0;
+  const showTimes = async () => {
+    const number = ++shown;
+    release();
+    byId("phone-start-error").replaceChildren();
+    times.setAttribute("aria-busy", "true");
+    const query = new URLSearchParams({ service: field("service").value, day: field("day").value });
+    if (field("overrides").checked) query.set("overrides", "on");
+    const response = await ask(`${words.times}?${query}`);
+    const text = response && (await response.text());
+    if (number !== shown) return;
+    times.removeAttribute("aria-busy");
+    if (text !== null) times.innerHTML = text;
+  };
+  const showTimesSoon = later(showTimes, 200);
+  for (const name of ["service", "day", "overrides"]) {
+    field(name).addEventListener("change", showTimesSoon);
+  }
+  times.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-day]");
+    if (!button) return;
+    const label = button.textContent;
+    field("day").value = button.dataset.day;
+    await showTimes();
+    // The button was replaced together with the times.
+    const again = [...times.querySelectorAll("button")].find((each) => each.textContent === label);
+    (again || times.querySelector("input, button"))?.focus();
+  });
+
+  // --- the hold --------------------------------------------------------------------------------
+
+  let expires = 0;
+  let holds = 0;
+  let sent = false;
+
+  const values = () => {
+    const all = new FormData(form);
+    const some = new FormData();
+    for (const name of ["csrfmiddlewaretoken", "service", "day", "overrides", "start", "customer", "hold"]) {
+      if (all.has(name)) some.set(name, all.get(name));
+    }
+    return some;
+  };
+
+  const forget = () => {
+    expires = 0;
+    left.textContent = "";
+    field("hold").value = "";
+  };
+
+  const release = () => {
+    holds += 1;
+    if (field("hold").value) navigator.sendBeacon(words.release, values());
+    forget();
+    say("");
+  };
+
+  const refuse = (errors) => {
+    const place = byId("phone-start-error");
+    const texts = document.createElement("ul");
+    texts.className = "errorlist";
+    for (const text of Object.values(errors).flat()) {
+      const item = document.createElement("li");
+      item.textContent = text;
+      texts.append(item);
+    }
+    place.replaceChildren(texts);
+  };
+
+  const holdNow = async (input, number) => {
+    if (number !== holds || sent) return;
+    const response = await ask(words.hold, { method: "POST", body: values() });
+    const answer = response && (await response.json());
+    if (!answer) return;
+    if (answer.hold && number !== holds) {
+      // Another time was chosen meanwhile. It is held next, so this hold must not be in its way.
+      const stale = values();
+      stale.set("hold", answer.hold);
+      await ask(words.release, { method: "POST", body: stale });
+    } else if (answer.hold) {
+      field("hold").value = answer.hold;
+      expires = Date.parse(answer.expires);
+      const until = new Date(expires).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      const label = input.closest("label");
+      say(`${label.dataset.words || label.textContent.trim()}. ${words.wordsHeld} ${until}.`);
+    } else if (number === holds) {
+      forget();
+      say("");
+      refuse(answer.errors);
+      times.innerHTML = answer.times;
+      times.querySelector("input")?.focus();
+    }
+  };
+  // One after another, so that a call never holds two seats.
+  let queue = Promise.resolve();
+  const hold = later((input, number) => {
+    queue = queue.then(() => holdNow(input, number));
+  }, 400);
+
+  // The arrow keys choose each time on their way, so a hold waits until they rest.
+  const holdChosen = () => {
+    const input = form.querySelector("input[name=start]:checked");
+    if (!input) return;
+    byId("phone-start-error").replaceChildren();
+    say(words.wordsHolding);
+    hold(input, ++holds);
+  };
+  times.addEventListener("change", (event) => event.target.name === "start" && holdChosen());
+  // A time may be chosen already: by a link, or before the form was refused.
+  holdChosen();
+
+  setInterval(() => {
+    if (!expires) return;
+    const seconds = Math.max(0, Math.round((expires - Date.now()) / 1000));
+    left.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+    if (seconds) return;
+    forget();
+    say(words.wordsEnded, true);
+  }, 1000);
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    // A second click must not send the form again.
+    if (sent) return;
+    sent = true;
+    // A hold that is under way would be in the way of the booking. The form sends it along.
+    await queue;
+    if (byId("phone-start-error").children.length) sent = false;
+    else form.submit();
+  });
+  // The call has ended without a booking.
+  window.addEventListener("pagehide", () => {
+    if (!sent && field("hold").value) navigator.sendBeacon(words.release, values());
+  });
+  // The browser shows this page again as it was left, but the hold has been released.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) {
+      sent = false;
+      forget();
+      say("");
+      showTimes();
+    }
+  });
+})();

@@ -1,0 +1,106 @@
+"""A receptionist books for a customer on the phone, in a real browser."""
+
+from datetime import datetime
+
+import pytest
+
+from accounts.tests.factories import UserFactory, staff
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory
+from bookit.tests.browser import needs_chromium
+from bookit.tests.test_browser import sign_in, watched  # noqa: F401 - a fixture
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+PAGE = "/admin/bookings/booking/add/"
+RECEPTION = ["bookings.add_booking", "bookings.view_booking", "bookings.change_booking"]
+
+
+@pytest.fixture
+def service():
+    return ServiceFactory(
+        calendar=CalendarFactory(timezone="Europe/Lisbon"),
+        title="Haircut",
+        requires_confirmation=False,
+    )
+
+
+@pytest.fixture
+def page(watched, service):  # noqa: F811
+    sign_in(watched.page, staff(RECEPTION))
+    watched.page.locator("#user-tools").wait_for()
+    watched.page.goto(PAGE)
+    yield watched.page
+    watched.assert_no_errors()
+
+
+def hold_first_time(page):
+    """Choose a free time, and return the status of the bar once it is held."""
+    page.locator("input[name=start]").nth(30).check(force=True)
+    status = page.locator("#phone-hold", has_text="Held for this call until")
+    status.wait_for()
+    return status.inner_text()
+
+
+def test_a_receptionist_books_with_the_keyboard_alone(page, service):
+    ada = UserFactory(name="Ada Lovelace", email="ada@example.com", phone="+351 912 345 678")
+    BookingFactory(user=ada)
+    press = page.keyboard.press
+
+    page.keyboard.type("lovel", delay=20)
+    page.get_by_role("option", name="Ada Lovelace").wait_for()
+    press("ArrowDown")
+    press("Enter")
+    assert page.locator("#id_email").input_value() == "ada@example.com"
+    for _ in range(12):
+        if page.evaluate("document.activeElement.name") == "start":
+            break
+        press("Tab")
+    press("Space")
+    press("ArrowRight")
+    page.locator("#phone-hold", has_text="Held for this call until").wait_for()
+    assert Booking.objects.get(service=service).status == "held"
+    press("Enter")
+
+    page.get_by_text("Booked: Ada Lovelace, Haircut").wait_for()
+    booking = Booking.objects.get(service=service)
+    assert (booking.status, booking.user) == ("confirmed", ada)
+
+
+def test_another_time_moves_the_hold_and_leaving_the_page_releases_it(page, service):
+    hold_first_time(page)
+    page.get_by_role("button", name="Later").click()
+    page.wait_for_function("document.getElementById('phone-hold').textContent === ''")
+    hold_first_time(page)
+    assert Booking.objects.filter(status="held").count() == 1
+
+    with page.expect_response("**/phone/release/"):
+        page.goto("/admin/")
+
+    assert {*Booking.objects.values_list("status", flat=True)} == {"cancelled"}
+
+
+def test_a_time_that_was_taken_during_the_call_is_reported_at_the_times(page, service):
+    start = page.locator("input[name=start]").nth(30)
+    taken = datetime.fromisoformat(start.get_attribute("value"))
+    BookingFactory(service=service, calendar=service.calendar, start_time=taken, status="confirmed")
+
+    start.check(force=True)
+
+    page.locator("#phone-start-error", has_text="This time is already booked.").wait_for()
+    nearest = page.get_by_role("group", name="The nearest free times")
+    assert nearest.get_by_role("radio").count() == 3
+    nearest.get_by_role("radio").first.check(force=True)
+    page.locator("#phone-hold", has_text="Held for this call until").wait_for()
+    assert Booking.objects.get(status="held").start_time != taken
+
+
+def test_the_page_fits_on_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    hold_first_time(page)
+    book = page.get_by_role("button", name="Book", exact=True).bounding_box()
+    assert book["x"] + book["width"] <= 390
+    assert book["y"] + book["height"] <= 844
