@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from django.apps import AppConfig
 
 # The order matters: a room may import only the rooms that come before it in this list.
-ROOMS = ["tally", "feeds", "mails", "availability", "waitlist", "slots", "webhooks"]
+ROOMS = ["tally", "feeds", "mails", "availability", "reports", "waitlist", "slots", "webhooks"]
 
 
 class BookingsConfig(AppConfig):
@@ -24,6 +24,7 @@ class BookingsConfig(AppConfig):
         from bookings import affected, permissions, privacy  # noqa: F401
         from bookings.availability import filters  # noqa: F401
         from bookings.feeds import services  # noqa: F401
+        from bookings.reports import pages  # noqa: F401
         from bookings.slots import serializers  # noqa: F401
         from bookings.tally import metrics, positions  # noqa: F401
 
