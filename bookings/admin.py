@@ -10,8 +10,10 @@ from django.utils import timezone
 
 from bookings import services
 from bookings.apps import import_from_rooms
+from bookings.exports.files import ICALENDAR
 from bookings.models import Booking, BookingEvent
 from bookit import money
+from bookit.adminsite.exports import CSV
 from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
 
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], None]
@@ -55,7 +57,12 @@ class BookingAdmin(ServedAdmin):
 
     list_display = ["start_time", "status", "service", "user", "seat", "amount"]
     list_filter = ["status", "start_time", "created_at"]
-    list_select_related = ["service", "user"]
+    list_select_related = ["service", "user", "calendar"]
+    formats = {"csv": CSV, "ics": ICALENDAR}
+    exported = [
+        *("end_time", "calendar", "attendee_name", "attendee_email", "attendee_phone", "notes"),
+        *("price", "currency", "cancellation_reason", "created_at"),
+    ]
     search_fields = ["id", "user__email", "user__name", "service__title", "attendee_name"]
     date_hierarchy = "start_time"
     ordering = ["-start_time"]

@@ -6,7 +6,10 @@ from importlib.util import find_spec
 from django.apps import AppConfig
 
 # The order matters: a room may import only the rooms that come before it in this list.
-ROOMS = ["tally", "feeds", "mails", "availability", "reports", "waitlist", "slots", "webhooks"]
+ROOMS = [
+    *("tally", "feeds", "mails", "availability", "reports", "exports"),
+    *("waitlist", "slots", "webhooks"),
+]
 
 
 class BookingsConfig(AppConfig):
@@ -23,6 +26,7 @@ class BookingsConfig(AppConfig):
         """Import the modules of this app and of its rooms that register extensions."""
         from bookings import affected, permissions, privacy  # noqa: F401
         from bookings.availability import filters  # noqa: F401
+        from bookings.exports import daysheets  # noqa: F401
         from bookings.feeds import services  # noqa: F401
         from bookings.reports import pages  # noqa: F401
         from bookings.slots import serializers  # noqa: F401

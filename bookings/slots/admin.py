@@ -7,8 +7,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from bookings.exports.files import ICALENDAR
 from bookings.models import Booking, Slot
 from bookings.slots import services as slots
+from bookit.adminsite.exports import CSV
 from bookit.adminsite.pages import ServedAdmin
 
 
@@ -18,7 +20,9 @@ class SlotAdmin(ServedAdmin):
 
     list_display = ["start_time", "service", "capacity", "seats_taken", "status"]
     list_filter = ["status", "start_time", "created_at"]
-    list_select_related = ["service"]
+    list_select_related = ["service", "calendar"]
+    formats = {"csv": CSV, "ics": ICALENDAR}
+    exported = ["end_time", "calendar"]
     search_fields = ["id", "service__title", "calendar__name"]
     date_hierarchy = "start_time"
     ordering = ["-start_time"]
