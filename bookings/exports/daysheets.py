@@ -206,7 +206,7 @@ PAGES.add("day_sheets")(
         [
             path("day-sheets/", admin.site.admin_view(index), name="day_sheets"),
             path(
-                "day-sheets/<id:calendar_id>/<slug:day>/",
+                "day-sheets/<uuid:calendar_id>/<slug:day>/",
                 admin.site.admin_view(sheet),
                 name="day_sheet",
             ),

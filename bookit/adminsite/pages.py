@@ -18,6 +18,7 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseRedirect,
+    QueryDict,
     StreamingHttpResponse,
 )
 from django.urls import path as url
@@ -46,6 +47,14 @@ def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
     except ValidationError:
         return False
     return "\0" not in value
+
+
+def _without_page(query: QueryDict) -> QueryDict:
+    """Return the parameters of a list without those that choose one of its pages."""
+    query = query.copy()
+    for name in ("p", "all"):
+        query.pop(name, None)
+    return query
 
 
 class StrictAutocomplete(AutocompleteSelect):
@@ -133,11 +142,9 @@ class StrictAdmin(admin.ModelAdmin):
 
     def _export_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
         """Return the text and the URL of each file. The files have all pages of the list."""
-        query = request.GET.copy()
-        for name in ("p", "all"):
-            query.pop(name, None)
+        query = _without_page(request.GET).urlencode()
         return [
-            (each.text, f"{request.path}export.{ending}?{query.urlencode()}")
+            (each.text, f"{request.path}export.{ending}?{query}")
             for ending, each in self.formats.items()
         ]
 
@@ -153,6 +160,7 @@ class StrictAdmin(admin.ModelAdmin):
         if ending not in self.formats:
             raise Http404
         kind = self.formats[ending]
+        request.GET = _without_page(request.GET)  # type: ignore[assignment]
         try:
             rows = self.get_changelist_instance(request).queryset
             too_many = rows[kind.most : kind.most + 1].exists()

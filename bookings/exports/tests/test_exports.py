@@ -55,7 +55,6 @@ def test_a_csv_file_has_the_rows_and_the_order_of_the_list(site):
     assert [row["id"] for row in rows] == [str(confirmed.pk), str(later.pk)]
     assert rows[0]["status"] == "confirmed"
     shown = site.get(f"{BOOKINGS}?status__exact=confirmed&o=1&p=1").content.decode()
-    assert f"{BOOKINGS}export.csv?status__exact=confirmed&amp;o=1&quot;" not in shown
     assert f'"{BOOKINGS}export.csv?status__exact=confirmed&amp;o=1"' in shown
 
 

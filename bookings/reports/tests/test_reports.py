@@ -51,7 +51,7 @@ def town():
         CalendarFactory(name="Room"),
     ]
     for calendar in calendars[:2]:
-        for weekday in range(6):
+        for weekday in range(1, 7):
             OpeningHours.objects.create(calendar=calendar, weekday=weekday, opens=0, closes=720)
             OpeningHours.objects.create(calendar=calendar, weekday=weekday, opens=780, closes=1440)
     for start, days in [(datetime(2026, 3, 3, 5, tzinfo=UTC), 2), (SPRING.end - 5 * HOUR, 1)]:
