@@ -168,7 +168,12 @@ def month(text: str) -> str:
 
 def percent(value: float | None) -> str:
     """Return a share in per cent."""
-    return "-" if value is None else f"{number_format(100 * value, 1)} %"
+    return "-" if value is None else f"{number(100 * value, 1)} %"
+
+
+def number(value: Any, decimals: int = 0) -> str:
+    """Return a number with this many decimals. Django's `number_format` alone does not round."""
+    return str(number_format(round(value, decimals), decimals, force_grouping=True))
 
 
 def _bars(title: str, rows: list[tuple[str, str, float]], *, full: float) -> Chart:
@@ -209,9 +214,9 @@ def _columns(
     side_by_side = 1 if stacked else len(series)
     width = min(WIDEST, room * FILLED / side_by_side)
     every = -(-len(groups) // MAX_LABELS)
-    for number, (label, values) in enumerate(groups):
-        middle = LEFT + room * (number + 0.5)
-        if number % every == 0:
+    for position, (label, values) in enumerate(groups):
+        middle = LEFT + room * (position + 0.5)
+        if position % every == 0:
             chart.labels.append(Label(round(middle, 1), HEIGHT - 8, label))
         below = 0.0
         for index, value in enumerate(values):
@@ -241,9 +246,10 @@ def _step(highest: float) -> float:
 
 
 def _tick(value: float, step: float) -> str:
-    return str(number_format(value, max(0, -floor(log10(step))), force_grouping=True))
+    return number(value, max(0, -floor(log10(step))))
 
 
 def _value(value: Any) -> str:
-    decimals = 1 if isinstance(value, float) else None
-    return str(number_format(value, decimals, force_grouping=True))
+    if isinstance(value, Decimal):
+        return str(number_format(value, force_grouping=True))
+    return number(value, 1 if isinstance(value, float) else 0)

@@ -25,7 +25,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from bookings.reports.charts import month, percent
+from bookings.reports.charts import month, number, percent
 from bookings.reports.figures import Figures
 from bookings.reports.kinds import REPORTS, Report, Table
 from bookings.reports.periods import Period, chosen
@@ -236,7 +236,7 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
     if name == "month":
         return month(value)
     if name.endswith("_minutes"):
-        return f"{number_format(value / 60, 1, force_grouping=True)} h"
+        return f"{number(value / 60, 1)} h"
     if name.endswith("_hours"):
         return _hours(value)
     if isinstance(field, RateField):
@@ -245,16 +245,15 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
         decimals = money.decimals(row["currency"])
         return str(number_format(value, decimals, force_grouping=True))
     if isinstance(field, CountField):
-        return str(number_format(value, force_grouping=True))
-    return str(number_format(value, 2)) if isinstance(value, float) else gettext(value)
+        return number(value)
+    return number(value, 2) if isinstance(value, float) else gettext(value)
 
 
 def _hours(value: float) -> str:
     """Return a number of hours, or from two days on, of days."""
     if value < 2 * HOURS_A_DAY:
-        return f"{number_format(value, 0 if value == int(value) else 1)} h"
-    days = number_format(value / HOURS_A_DAY, 1)
-    return gettext("%(days)s days") % {"days": days}
+        return f"{number(value, 0 if value == int(value) else 1)} h"
+    return gettext("%(days)s days") % {"days": number(value / HOURS_A_DAY, 1)}
 
 
 def _links(request: HttpRequest) -> list[tuple[Any, str]]:
