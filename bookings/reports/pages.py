@@ -246,7 +246,10 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
         return str(number_format(value, decimals, force_grouping=True))
     if isinstance(field, CountField):
         return number(value)
-    return number(value, 2) if isinstance(value, float) else gettext(value)
+    if isinstance(value, float):
+        return number(value, 2)
+    # The names of classes are words of BookIt; all other texts are names that people gave.
+    return gettext(value) if name == "lead_time" else str(value)
 
 
 def _hours(value: float) -> str:
