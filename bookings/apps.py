@@ -6,7 +6,10 @@ from importlib.util import find_spec
 from django.apps import AppConfig
 
 # The order matters: a room may import only the rooms that come before it in this list.
-ROOMS = ["tally", "feeds", "mails", "availability", "waitlist", "slots", "webhooks", "desk"]
+ROOMS = [
+    *("tally", "feeds", "mails", "availability", "reports", "exports"),
+    *("waitlist", "slots", "webhooks", "diary", "phone", "desk"),
+]
 
 
 class BookingsConfig(AppConfig):
@@ -23,7 +26,10 @@ class BookingsConfig(AppConfig):
         """Import the modules of this app and of its rooms that register extensions."""
         from bookings import affected, permissions, privacy, subjects  # noqa: F401
         from bookings.availability import filters, offers  # noqa: F401
+        from bookings.diary import views as diary  # noqa: F401
+        from bookings.exports import daysheets  # noqa: F401
         from bookings.feeds import services  # noqa: F401
+        from bookings.reports import pages  # noqa: F401
         from bookings.slots import serializers  # noqa: F401
         from bookings.tally import metrics, positions  # noqa: F401
 

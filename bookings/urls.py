@@ -4,6 +4,7 @@ from django.urls import path
 
 from bookings.availability.urls import urlpatterns as availability
 from bookings.feeds.urls import urlpatterns as feeds
+from bookings.reports.urls import urlpatterns as reports
 from bookings.slots.urls import urlpatterns as slots
 from bookings.viewsets import BookingViewSet, HistoryViewSet
 from bookings.waitlist.urls import urlpatterns as waitlist
@@ -19,6 +20,7 @@ urlpatterns = [
     path("bookings", BookingViewSet.as_view({"get": "list", "post": "create"})),
     *availability,
     *feeds,
+    *reports,
     *slots,
     *waitlist,
     *webhooks,

@@ -457,6 +457,13 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         {"name": "Bookings", "description": "Bookings, waitlists and calendar feeds."},
         {"name": "Reviews", "description": "Ratings of completed bookings."},
         {
+            "name": "Reports",
+            "description": (
+                "Numbers about the bookings of a period, for admins: JSON, or CSV with "
+                "`Accept: text/csv`."
+            ),
+        },
+        {
             "name": "Webhooks",
             "description": (
                 "Send events to other systems, or let them poll for events. Messages are signed "

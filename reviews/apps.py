@@ -9,5 +9,6 @@ class ReviewsConfig(AppConfig):
     name = "reviews"
 
     def ready(self) -> None:
-        """Register the functions and permissions with which reviews extend other apps."""
-        from reviews import payloads, permissions, privacy  # noqa: F401 - the imports register them
+        """Register the functions, permissions and reports with which reviews extend other apps."""
+        # The imports register them.
+        from reviews import payloads, permissions, privacy, reports  # noqa: F401

@@ -26,13 +26,14 @@ from bookings.desk import words
 from bookings.desk.filters import FewRelatedFilter, StartFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
-from bookings.diary.views import urls as diary_urls
+from bookings.exports.files import ICALENDAR
 from bookings.mails import services as mails
 from bookings.models import Booking
 from bookings.phone import views as phone
 from bookings.phone.urls import urls as phone_urls
 from bookit import money
 from bookit.adminsite.changelist import BoundedPaginator
+from bookit.adminsite.exports import CSV
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
@@ -99,6 +100,12 @@ class BookingAdmin(ServedAdmin):
         ("calendar__provider", FewRelatedFilter),
         "created_at",
     ]
+    formats = {"csv": CSV, "ics": ICALENDAR}
+    csv_columns = [
+        *("start_time", "end_time", "status", "service", "calendar", "user"),
+        *("attendee_name", "attendee_email", "attendee_phone", "notes"),
+        *("price", "currency", "cancellation_reason", "created_at"),
+    ]
     search_fields = [
         "id",
         "attendee_name",
@@ -128,8 +135,8 @@ class BookingAdmin(ServedAdmin):
         css = {"all": ["bookit/booking.css"]}
 
     def get_urls(self) -> list[Any]:
-        """Return the URLs of these pages, of the diary and of the page for callers."""
-        return [*diary_urls(), *phone_urls(self.admin_site), *super().get_urls()]
+        """Return the URLs of these pages and of the page for callers."""
+        return [*phone_urls(self.admin_site), *super().get_urls()]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may book for customers."""

@@ -11,12 +11,12 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import URLPattern, path, reverse
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.emails import lookup_form
@@ -32,6 +32,8 @@ from bookings.diary.forms import (
     read_day,
 )
 from bookings.diary.reading import MAX_CALENDARS, Sheet, read, wall
+from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.errors import Conflict, Forbidden, Unavailable
 from bookit.json import dumps
@@ -49,19 +51,6 @@ MAX_SERVICES = 500
 # The message about closed time names at most this many of the bookings in it.
 MAX_NAMED = 5
 VIEWS = ("day", "week", "month", "list")
-
-
-def urls() -> list[URLPattern]:
-    """Return the URLs of the diary, which belong to the pages of bookings."""
-    view = admin.site.admin_view
-    return [
-        path("diary/", view(page), name="bookings_diary"),
-        path("diary/sheet/", view(sheet), name="bookings_diary_sheet"),
-        path("diary/move/", view(move), name="bookings_diary_move"),
-        path("diary/book/", view(book), name="bookings_diary_book"),
-        path("diary/close/", view(close), name="bookings_diary_close"),
-        path("diary/reopen/", view(reopen), name="bookings_diary_reopen"),
-    ]
 
 
 @require_safe
@@ -378,3 +367,22 @@ def _words() -> dict[str, str]:
         "more": _("Too much to show: choose fewer calendars or a shorter period."),
         "empty": _("No bookings in these days."),
     }
+
+
+_view = admin.site.admin_view
+PAGES.add("diary")(
+    Page(
+        Menu.DIARY,
+        gettext_lazy("Diary"),
+        "admin:bookings_diary",
+        "bookings.view_booking",
+        urls=[
+            path("diary/", _view(page), name="bookings_diary"),
+            path("diary/sheet/", _view(sheet), name="bookings_diary_sheet"),
+            path("diary/move/", _view(move), name="bookings_diary_move"),
+            path("diary/book/", _view(book), name="bookings_diary_book"),
+            path("diary/close/", _view(close), name="bookings_diary_close"),
+            path("diary/reopen/", _view(reopen), name="bookings_diary_reopen"),
+        ],
+    )
+)

@@ -12,10 +12,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from bookings.exports.files import ICALENDAR
 from bookings.models import Booking, Slot
 from bookings.slots import services as slots
 from bookings.slots.forms import PublishForm
 from bookings.slots.wording import series_in_words
+from bookit.adminsite.exports import CSV
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of, messages_of
@@ -87,7 +89,12 @@ class SlotAdmin(ServedAdmin):
     menu = Menu.DIARY
     list_display = ["start_time", "service", "capacity", "seats_taken", "status"]
     list_filter = ["status", "start_time", "created_at"]
-    list_select_related = ["service"]
+    list_select_related = ["service", "calendar"]
+    formats = {"csv": CSV, "ics": ICALENDAR}
+    csv_columns = [
+        *("start_time", "end_time", "service", "calendar"),
+        *("capacity", "seats_taken", "status"),
+    ]
     search_fields = ["id", "service__title", "calendar__name"]
     date_hierarchy = "start_time"
     ordering = ["-start_time"]

@@ -44,6 +44,7 @@ def url(transactional_db):
         ("GET", "/services?q%3Dyoga&q=yoga", True),
         ("GET", "/slots?available=true", True),
         ("GET", "/me/calendar.ics?token=a", True),
+        ("GET", "/reports/revenue", True),
         ("GET", "/slots?service_id=a", False),
         ("GET", "/services?frq=yoga", False),
         ("GET", "/services", False),

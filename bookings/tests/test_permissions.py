@@ -155,6 +155,13 @@ GET    /webhooks/{webhook}/deliveries                  401  403   403      403  
 POST   /webhooks/{webhook}/deliveries/{delivery}/redeliver 401  403   403      403   403   403   202
 GET    /events                                         401  403   403      403   403   403   200
 
+GET    /reports/utilisation                            401  403   403      403   403   403   200
+GET    /reports/revenue                                401  403   403      403   403   403   200
+GET    /reports/customers                              401  403   403      403   403   403   200
+GET    /reports/lead_time                              401  403   403      403   403   403   200
+GET    /reports/cancellations                          401  403   403      403   403   403   200
+GET    /reports/reviews                                401  403   403      403   403   403   200
+
 GET    /                                               302  302   302      302   302   302   302
 GET    /admin                                          302  302   302      302   302   302   302
 GET    /docs                                           200  200   200      200   200   200   200
@@ -376,7 +383,7 @@ def reads_tokens(path, world):
     kind = path.split("/")[1].split("?")[0]
     return path == "/auth/verify-email/resend" or kind in (
         *("me", "users", "roles", "calendars", "services", "availability", "slots", "bookings"),
-        *("reviews", "webhooks", "events", "categories", "providers"),
+        *("reviews", "webhooks", "events", "categories", "providers", "reports"),
     )
 
 

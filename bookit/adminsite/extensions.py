@@ -1,6 +1,6 @@
 """The extension points of the admin site: the cards of its home page, and pages in its menu."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
+from django.urls import URLPattern
 
 from bookit.adminsite.menu import Menu
 from bookit.extensions import Extensions
@@ -78,12 +79,14 @@ class Page:
         to: the name of a URL pattern, or a path.
         permission: the Django permission that a user needs to see the link. Without one, only
             admins see it. The page itself must check the permission too.
+        urls: URL patterns to add to the admin site. Their views use `admin_view`.
     """
 
     menu: Menu
     title: Any
-    to: str
+    to: Any
     permission: str = ""
+    urls: Sequence[URLPattern] = ()
 
     def is_for(self, user: Any) -> bool:
         """Return whether the user may see the page."""

@@ -11,4 +11,5 @@ class Menu(TextChoices):
     CATALOG = "catalog", _("Catalog")
     PEOPLE = "people", _("People")
     REVIEWS = "reviews", _("Reviews")
+    REPORTS = "reports", _("Reports")
     SYSTEM = "system", _("System")

@@ -1,22 +1,34 @@
 """Base classes for model admins."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, transaction
 from django.db.models import Field, IntegerField, Model, Q, QuerySet, UUIDField
 from django.db.models.constants import LOOKUP_SEP
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    QueryDict,
+    StreamingHttpResponse,
+)
+from django.urls import path as url
 from django.urls import reverse
+from django.utils.formats import number_format
+from django.utils.translation import gettext
+from django.views.decorators.http import require_safe
 
 from bookit.adminsite.changelist import SenselessList, StrictChangeList
+from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
@@ -42,6 +54,14 @@ def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
     return "\0" not in value
 
 
+def _without_page(query: QueryDict) -> QueryDict:
+    """Return the parameters of a list without those that choose one of its pages."""
+    query = query.copy()
+    for name in ("p", "all"):
+        query.pop(name, None)
+    return query
+
+
 class StrictAutocomplete(AutocompleteSelect):
     """Django's autocomplete field, except that a value that is not an id raises no error."""
 
@@ -65,6 +85,10 @@ class StrictAdmin(admin.ModelAdmin):
     link_filters: Sequence[str] = ()
     # Otherwise, Django would count the rows twice, with and without filters.
     show_full_result_count = False
+    # The files with the rows of the list that users can download, by the ending of their names.
+    formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
+    # The columns of a CSV file. Without any, it has the columns of the list.
+    csv_columns: ClassVar[Sequence[str]] = ()
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Return whether a URL parameter is one of the list's filters or of its `link_filters`."""
@@ -107,8 +131,9 @@ class StrictAdmin(admin.ModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list or run the chosen action; if either is refused, a message explains why."""
+        links = {"exports": self._export_links(request)}
         try:
-            return super().changelist_view(request, extra_context)
+            return super().changelist_view(request, {**links, **(extra_context or {})})
         except SenselessList:
             here = request.path
             text = "The address of the list contains an invalid parameter, so all rows are shown."
@@ -117,6 +142,55 @@ class StrictAdmin(admin.ModelAdmin):
             here = request.get_full_path()
             self.message_user(request, message_of(error), messages.ERROR)
         return HttpResponseRedirect(here)
+
+    def get_urls(self) -> list[Any]:
+        """Return the URLs of the pages, and of the files with the rows of the list."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_export"
+        view = self.admin_site.admin_view(require_safe(self.export_view))
+        return [url("export.<slug:ending>", view, name=name), *super().get_urls()]
+
+    def _export_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
+        """Return the text and the URL of each file. The files have all pages of the list."""
+        query = _without_page(request.GET).urlencode()
+        return [
+            (each.text, f"{request.path}export.{ending}?{query}")
+            for ending, each in self.formats.items()
+        ]
+
+    def export_view(self, request: HttpRequest, ending: str) -> Any:
+        """Return a file with the rows of the list. If that is refused, return to the list.
+
+        Raises:
+            PermissionDenied: the user may not see the rows.
+            Http404: there is no such format.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if ending not in self.formats:
+            raise Http404
+        kind = self.formats[ending]
+        request.GET = _without_page(request.GET)  # type: ignore[assignment]
+        try:
+            rows = self.get_changelist_instance(request).queryset
+            too_many = rows[kind.most : kind.most + 1].exists()
+        except SenselessList:
+            return HttpResponseRedirect(self._list(request))
+        if too_many:
+            text = gettext("The list has more than %(most)s rows. Filter it first.")
+            most = number_format(kind.most, force_grouping=True)
+            self.message_user(request, text % {"most": most}, messages.ERROR)
+            return HttpResponseRedirect(self._list(request))
+        name = str(self.opts.verbose_name_plural).replace(" ", "-")
+        return StreamingHttpResponse(
+            kind.write(self, request, rows.iterator(chunk_size=CHUNK)),
+            content_type=kind.content_type,
+            headers={"Content-Disposition": f'attachment; filename="{name}.{ending}"'},
+        )
+
+    def _list(self, request: HttpRequest) -> str:
+        """Return the URL of the list, with the parameters of the request."""
+        address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+        return f"{address}?{request.GET.urlencode()}"
 
     def response_action(  # type: ignore[override]
         self, request: Any, queryset: QuerySet[Any], **options: Any

@@ -31,8 +31,9 @@ class Site(AdminSite):
     site_url = None
 
     def get_urls(self) -> list[Any]:
-        """Return the URLs without "view on site", because our rows have no pages on the site."""
-        return [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
+        """Add the URLs of `PAGES`. Leave out "view on site": our rows have no pages on the site."""
+        urls = [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
+        return [*(url for page in PAGES.values() for url in page.urls), *urls]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the pages and models by what people do with them, or the models of one app."""

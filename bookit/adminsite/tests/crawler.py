@@ -329,6 +329,8 @@ class Crawler:
             return "" if kind == "application/json" else kind
         if "/jsi18n/" in url and response.status_code == 200:
             return "" if kind.startswith("text/javascript") else kind
+        if "/export." in url and response.streaming:
+            return ""  # a file with the rows of a list
         if not kind.startswith("text/html"):
             return kind
         if "</html>" not in text or ("<h1" not in text and response.status_code >= 400):

@@ -1,0 +1,211 @@
+"""Day sheets: what happens on a calendar on one day, for printing."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_date
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
+
+from bookings.models import Booking, Slot
+from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.menu import Menu
+from bookit.times import day_end, day_start, format_wall_clock, zone
+from catalog.models import Calendar
+
+# Holds are left out, because nobody has booked yet. Cancelled and expired bookings do not take
+# place.
+SHOWN = [
+    Booking.Status.PENDING,
+    Booking.Status.CONFIRMED,
+    Booking.Status.COMPLETED,
+    Booking.Status.NO_SHOW,
+]
+# A sheet has at most this number of bookings, and the list of sheets this number of calendars.
+MAX_BOOKINGS, MAX_CALENDARS = 1000, 200
+# The years whose days have a sheet. A day before or after exists in them, too.
+YEARS = range(1900, 3000)
+
+
+@dataclass
+class Appointment:
+    """A booking, or a slot with its bookings.
+
+    Args:
+        seats: for a slot, how many seats are taken, and how many there are.
+    """
+
+    start: datetime
+    end: datetime
+    title: str
+    bookings: list[Booking] = field(default_factory=list)
+    seats: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class DaySheet:
+    """A day of a calendar, in the calendar's time zone."""
+
+    calendar: Calendar
+    day: date
+    tz: ZoneInfo
+    hours: list[str]
+    time_off: list[Any]
+    appointments: list[Appointment]
+    left_out: bool
+
+
+def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
+    """Return what happens on a calendar on a day: its hours, its time off, and its appointments."""
+    tz = zone(calendar.timezone)
+    start, end = day_start(day, tz), day_end(day, tz)
+    on_day = Q(start_time__lt=end, end_time__gt=start)
+    slots = Slot.objects.filter(on_day, calendar=calendar, status=Slot.Status.SCHEDULED)
+    found = {
+        slot.pk: Appointment(
+            slot.start_time, slot.end_time, slot.service.title, seats=(0, slot.capacity)
+        )
+        for slot in slots.select_related("service").order_by("start_time", "id")
+    }
+    bookings = Booking.objects.filter(on_day, calendar=calendar, status__in=SHOWN)
+    rows = [
+        *bookings.select_related("service", "user").order_by("start_time", "seat", "id")[
+            : MAX_BOOKINGS + 1
+        ]
+    ]
+    for booking in rows[:MAX_BOOKINGS]:
+        key = booking.slot_id or booking.pk
+        appointment = found.setdefault(
+            key, Appointment(booking.start_time, booking.end_time, booking.service.title)
+        )
+        appointment.bookings.append(booking)
+        if appointment.seats:
+            appointment.seats = (appointment.seats[0] + 1, appointment.seats[1])
+    hours = calendar.hours.filter(weekday=day.weekday()).order_by("opens")
+    return DaySheet(
+        calendar,
+        day,
+        tz,
+        [f"{format_wall_clock(span.opens)} - {format_wall_clock(span.closes)}" for span in hours],
+        [*calendar.time_off.filter(on_day).order_by("start_time", "id")],
+        sorted(found.values(), key=lambda each: (each.start, each.end)),
+        len(rows) > MAX_BOOKINGS,
+    )
+
+
+@require_safe
+def index(request: HttpRequest) -> HttpResponse:
+    """Show the calendars that have bookings on a day, with links to their sheets."""
+    _check(request)
+    tz = zone(request.user.timezone)  # type: ignore[union-attr]
+    day = _day(request.GET.get("day")) or timezone.now().astimezone(tz).date()
+    start, end = day_start(day, tz), day_end(day, tz)
+    # Only bookings that begin on the day count here, so that the index on start times finds them.
+    calendars = (
+        Calendar.objects.filter(
+            bookings__start_time__gte=start,
+            bookings__start_time__lt=end,
+            bookings__status__in=SHOWN,
+        )
+        .annotate(number=Count("bookings"))
+        .order_by("name", "id")[: MAX_CALENDARS + 1]
+    )
+    rows = [(each.name, each.number, _address(each.pk, day)) for each in calendars[:MAX_CALENDARS]]
+    return _page(
+        request,
+        "admin/bookings/day_sheets.html",
+        _("Day sheets"),
+        day,
+        lambda other: f"{reverse('admin:day_sheets')}?day={other.isoformat()}",
+        rows=rows,
+        left_out=len(calendars) > MAX_CALENDARS,
+        zone=str(tz),
+    )
+
+
+@require_safe
+def sheet(request: HttpRequest, calendar_id: UUID, day: str) -> HttpResponse:
+    """Show the sheet of a calendar on a day, ready for printing."""
+    _check(request)
+    calendar = Calendar.objects.filter(pk=calendar_id).first()
+    parsed = _day(day)
+    if calendar is None or parsed is None:
+        raise Http404
+    return _page(
+        request,
+        "admin/bookings/day_sheet.html",
+        calendar.name,
+        parsed,
+        lambda other: _address(calendar.pk, other),
+        sheet=day_sheet(calendar=calendar, day=parsed),
+    )
+
+
+def _page(
+    request: HttpRequest, template: str, title: Any, day: date, address: Any, **context: Any
+) -> HttpResponse:
+    """Return a page about a day, with links to the days before and after it."""
+    one = timedelta(days=1)
+    return TemplateResponse(
+        request,
+        template,
+        {
+            **admin.site.each_context(request),
+            "title": title,
+            "day": day,
+            "before": address(day - one),
+            "after": address(day + one),
+            **context,
+        },
+    )
+
+
+def _check(request: HttpRequest) -> None:
+    """Refuse users who may not see bookings.
+
+    Raises:
+        PermissionDenied: the user may not see all bookings.
+    """
+    if not request.user.has_perm("bookings.view_booking"):
+        raise PermissionDenied
+
+
+def _day(text: str | None) -> date | None:
+    """Return the date that a URL names; None if it names none."""
+    try:
+        day = parse_date(text or "")
+    except ValueError:
+        return None
+    return day if day and day.year in YEARS else None
+
+
+def _address(calendar_id: UUID, day: date) -> str:
+    return reverse("admin:day_sheet", args=[calendar_id, day.isoformat()])
+
+
+PAGES.add("day_sheets")(
+    Page(
+        Menu.DIARY,
+        _("Day sheets"),
+        "admin:day_sheets",
+        "bookings.view_booking",
+        urls=[
+            path("day-sheets/", admin.site.admin_view(index), name="day_sheets"),
+            path(
+                "day-sheets/<uuid:calendar_id>/<slug:day>/",
+                admin.site.admin_view(sheet),
+                name="day_sheet",
+            ),
+        ],
+    )
+)

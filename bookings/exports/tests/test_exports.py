@@ -1,0 +1,227 @@
+"""Exports: files with the rows of a list, and day sheets."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib import admin
+from django.urls import reverse
+from icalendar import Calendar as ICalendar
+
+from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings.models import Booking, Slot
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.adminsite.exports import Format
+from catalog.models import OpeningHours
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
+
+pytestmark = pytest.mark.django_db
+
+BOOKINGS = "/admin/bookings/booking/"
+
+
+@pytest.fixture
+def site(client):
+    client.force_login(AdminFactory(timezone="Europe/Lisbon"))
+    return client
+
+
+def sheet(response):
+    text = response.getvalue().decode("utf-8-sig")
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    return [*csv.DictReader(io.StringIO(text))]
+
+
+# --- lists ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
+def test_every_list_can_be_downloaded(site, model):
+    address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+    assert f'href="{address}export.csv?"' in site.get(address).content.decode()
+    assert site.get(f"{address}export.csv").getvalue().startswith(b"\xef\xbb\xbf")
+
+
+def test_a_csv_file_has_the_rows_and_the_order_of_the_list(site):
+    confirmed = BookingFactory(status="confirmed")
+    later = BookingFactory(status="confirmed", start_time=TUESDAY + timedelta(days=1))
+    BookingFactory(status="pending")
+
+    rows = sheet(site.get(f"{BOOKINGS}export.csv?status__exact=confirmed&o=1&p=7"))
+
+    assert [row["id"] for row in rows] == [str(confirmed.pk), str(later.pk)]
+    assert rows[0]["status"] == "confirmed"
+    shown = site.get(f"{BOOKINGS}?status__exact=confirmed&o=1&p=1").content.decode()
+    assert f'"{BOOKINGS}export.csv?status__exact=confirmed&amp;o=1"' in shown
+
+
+def test_times_in_a_csv_file_are_in_the_zone_of_the_user_which_is_named(site):
+    BookingFactory(start_time=datetime(2999, 7, 1, 10, tzinfo=UTC))
+
+    [row] = sheet(site.get(f"{BOOKINGS}export.csv"))
+
+    assert row["start time (Europe/Lisbon)"] == "2999-07-01 11:00:00"
+
+
+def test_what_a_customer_wrote_is_never_a_formula(site):
+    BookingFactory(attendee_name="=HYPERLINK(1)", notes="@SUM(A1)", attendee_phone="+351 912 345")
+
+    [row] = sheet(site.get(f"{BOOKINGS}export.csv"))
+
+    assert row["attendee name"] == "'=HYPERLINK(1)"
+    assert row["notes"] == "'@SUM(A1)"
+    assert row["attendee phone"] == "'+351 912 345"
+
+
+def test_a_download_takes_a_fixed_number_of_queries(site, django_assert_max_num_queries):
+    BookingFactory.create_batch(20)
+
+    with django_assert_max_num_queries(8):
+        assert len(sheet(site.get(f"{BOOKINGS}export.csv"))) == 20
+
+
+def test_a_list_that_is_too_long_is_refused_with_the_limit(site, monkeypatch):
+    BookingFactory.create_batch(2)
+    page = admin.site._registry[Booking]
+    short = Format("CSV", "text/csv", 1, page.formats["csv"].write)
+    monkeypatch.setattr(type(page), "formats", {"csv": short})
+
+    response = site.get(f"{BOOKINGS}export.csv?status__exact=pending", follow=True)
+
+    assert response.redirect_chain[0][0] == f"{BOOKINGS}?status__exact=pending"
+    assert "more than 1 rows" in response.content.decode()
+
+
+@pytest.mark.parametrize("query", ["status__exact=%00", "nonsense=1", "o=abc", "p=-1"])
+def test_a_senseless_list_has_no_file_or_an_ordinary_one(site, query):
+    response = site.get(f"{BOOKINGS}export.csv?{query}")
+
+    assert response.status_code in (200, 302)
+
+
+def test_only_known_formats_exist(site):
+    assert site.get(f"{BOOKINGS}export.pdf").status_code == 404
+    assert site.get("/admin/accounts/user/export.ics").status_code == 404
+    assert site.post(f"{BOOKINGS}export.csv").status_code == 405
+
+
+def test_staff_download_only_what_they_may_see(client):
+    client.force_login(staff(["bookings.view_booking"]))
+
+    assert client.get(f"{BOOKINGS}export.csv").status_code == 200
+    assert client.get("/admin/catalog/service/export.csv").status_code == 403
+
+
+@pytest.mark.parametrize("model", [Booking, Slot])
+def test_bookings_and_slots_can_be_downloaded_as_a_calendar(site, model):
+    service = ServiceFactory(title="Yoga")
+    user = UserFactory(name="Mia", phone="+351 912 345 678")
+    row = (
+        BookingFactory(service=service, user=user, status="confirmed")
+        if model is Booking
+        else SlotFactory(service=service)
+    )
+    name = model._meta.model_name
+
+    response = site.get(f"/admin/bookings/{name}/export.ics")
+
+    assert response["Content-Type"] == "text/calendar; charset=utf-8"
+    [event] = ICalendar.from_ical(response.getvalue()).walk("VEVENT")
+    assert event["UID"] == str(row.pk)
+    assert event["DTSTART"].dt == TUESDAY
+    assert event["STATUS"] == "CONFIRMED"
+    assert event["SUMMARY"] == ("Yoga: Mia" if model is Booking else "Yoga")
+
+
+# --- day sheets -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def studio():
+    calendar = CalendarFactory(name="Studio", timezone="America/New_York")
+    OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=1080)
+    TimeOffFactory(
+        calendar=calendar,
+        start_time=TUESDAY + timedelta(hours=4),
+        end_time=TUESDAY + timedelta(hours=5),
+        reason="Lunch",
+    )
+    yoga = ServiceFactory(calendar=calendar, title="Yoga", mode="slots", capacity=5)
+    slot = SlotFactory(service=yoga)
+    for seat, name in enumerate(["Mia", "Rui"], 1):
+        BookingFactory(
+            service=yoga,
+            slot=slot,
+            seat=seat,
+            status="confirmed",
+            attendee_name=name,
+            attendee_phone="+351 912 345 678",
+            notes="Bad knee",
+        )
+    BookingFactory(service=yoga, slot=slot, seat=3, status="cancelled", attendee_name="Gone")
+    SlotFactory(
+        service=yoga,
+        start_time=TUESDAY + timedelta(hours=8),
+        end_time=TUESDAY + timedelta(hours=9),
+    )
+    return calendar
+
+
+def test_a_day_sheet_shows_who_comes_when_in_the_zone_of_the_calendar(site, studio):
+    page = site.get(f"/admin/day-sheets/{studio.pk}/2999-01-01/").content.decode()
+
+    assert "05:00 - 06:00" in page
+    assert "times in America/New_York" in page
+    assert "09:00 - 18:00" in page
+    assert "Lunch" in page
+    assert "2 of 5 seats" in page
+    assert "0 of 5 seats" in page
+    for text in ("Mia", "Rui", "+351 912 345 678", "Bad knee", "state-confirmed"):
+        assert text in page
+    assert "Gone" not in page
+    assert f'href="/admin/day-sheets/{studio.pk}/2998-12-31/"' in page
+
+
+def test_a_day_without_anything_has_a_sheet_too(site, studio):
+    page = site.get(f"/admin/day-sheets/{studio.pk}/2998-12-31/").content.decode()
+
+    assert "Nothing is booked on this day." in page
+
+
+def test_the_calendars_of_a_day_lead_to_their_sheets(site, studio):
+    CalendarFactory(name="Idle")
+
+    page = site.get("/admin/day-sheets/?day=2999-01-01").content.decode()
+
+    assert f'href="/admin/day-sheets/{studio.pk}/2999-01-01/"' in page
+    assert "Idle" not in page
+    # Without a day that exists, the list is about today.
+    assert "Nothing is booked on" in site.get("/admin/day-sheets/?day=nonsense").content.decode()
+
+
+@pytest.mark.parametrize("day", ["2999-02-30", "1899-12-31", "tomorrow"])
+def test_a_day_that_does_not_exist_has_no_sheet(site, studio, day):
+    assert site.get(f"/admin/day-sheets/{studio.pk}/{day}/").status_code == 404
+
+
+def test_a_sheet_takes_a_fixed_number_of_queries(site, studio, django_assert_num_queries):
+    yoga = studio.services.get()
+    slot = yoga.slots.first()
+    for seat in range(4, 30):
+        BookingFactory(service=yoga, slot=slot, seat=seat, status="confirmed")
+
+    with django_assert_num_queries(7):
+        site.get(f"/admin/day-sheets/{studio.pk}/2999-01-01/")
+
+
+def test_only_people_who_may_see_bookings_see_day_sheets(client, studio):
+    client.force_login(staff(["catalog.view_service"]))
+    assert client.get("/admin/day-sheets/").status_code == 403
+    assert client.get(f"/admin/day-sheets/{studio.pk}/2999-01-01/").status_code == 403
+    assert "/admin/day-sheets/" not in client.get("/admin/").content.decode()
+
+    client.force_login(staff(["bookings.view_booking"]))
+    assert client.get(f"/admin/day-sheets/{studio.pk}/2999-01-01/").status_code == 200
+    assert "/admin/day-sheets/" in client.get("/admin/").content.decode()

@@ -1,0 +1,278 @@
+"""The pages of reports in the admin site."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from dateutil.relativedelta import relativedelta
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.template.response import TemplateResponse
+from django.urls import path, reverse, reverse_lazy
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
+
+from bookings.reports.charts import month, number, percent
+from bookings.reports.figures import Figures
+from bookings.reports.kinds import REPORTS, Report, Table
+from bookings.reports.periods import Period, chosen
+from bookings.reports.serializers import AmountField, CountField, RateField
+from bookit import money, spreadsheets
+from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.menu import Menu
+from bookit.errors import Invalid
+from bookit.times import zone
+
+# A table on a page has at most this number of rows. The CSV file has all of them.
+MAX_ROWS = 100
+HOURS_A_DAY = 24
+
+
+class Cell(NamedTuple):
+    """A cell of a table: its text, and whether it is a number."""
+
+    text: str
+    is_number: bool
+
+
+class PeriodForm(forms.Form):
+    """The period of a report, as two days that both belong to it."""
+
+    # `from` is a Python keyword, so the class body cannot assign to it.
+    vars()["from"] = forms.DateField(
+        label=_("From"),
+        required=False,
+        validators=[MinValueValidator(date(1900, 1, 1)), MaxValueValidator(date(2999, 12, 31))],
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )
+    to = forms.DateField(
+        label=_("To"),
+        required=False,
+        validators=[MinValueValidator(date(1900, 1, 1)), MaxValueValidator(date(2999, 12, 31))],
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )
+
+
+@require_safe
+def index(request: HttpRequest) -> HttpResponse:
+    """Lead to the first report."""
+    return HttpResponseRedirect(_address(next(iter(REPORTS))))
+
+
+@require_safe
+def page(request: HttpRequest, name: str) -> HttpResponse:
+    """Show a report as charts and tables, or say at the form why the period is not valid."""
+    report = _found(request, name)
+    period, form = _period(request)
+    found = report.figures(period) if period else None
+    query = urlencode(form.initial)
+    context = {
+        **admin.site.each_context(request),
+        "title": report.title,
+        "report": report,
+        "form": form,
+        "period": period,
+        "zone": str(period.tz) if period else "",
+        "presets": _presets(request, name, form.initial),
+        "tabs": [
+            (each.title, f"{_address(key)}?{query}", key == name) for key, each in REPORTS.items()
+        ],
+        "csv": f"{reverse('admin:report_csv', args=[name])}?{query}",
+    }
+    if period and found:
+        context["charts"] = report.draw(period, found)
+        context["totals"] = [*_totals(report, found)]
+        context["tables"] = [_table(report, table) for table in report.tables(found)]
+    return TemplateResponse(
+        request, "admin/bookings/reports.html", context, status=200 if period else 400
+    )
+
+
+@require_safe
+def csv_file(request: HttpRequest, name: str) -> Any:
+    """Return the rows of a report as a CSV file."""
+    report = _found(request, name)
+    period, _form = _period(request)
+    if period is None:
+        return page(request, name)
+    parts = report.csv(report.figures(period).rows)
+    last = (period.end - timedelta(microseconds=1)).astimezone(period.tz)
+    first = period.start.astimezone(period.tz)
+    return StreamingHttpResponse(
+        spreadsheets.encoded(parts),
+        content_type="text/csv; charset=utf-8",
+        headers={
+            "Content-Disposition": (
+                f'attachment; filename="{name}-{first:%Y-%m-%d}-{last:%Y-%m-%d}.csv"'
+            )
+        },
+    )
+
+
+def _found(request: HttpRequest, name: str) -> Report:
+    """Return the report that the path names.
+
+    Raises:
+        PermissionDenied: the user is not an admin.
+        Http404: there is no such report.
+    """
+    if not request.user.is_admin:  # type: ignore[union-attr]
+        raise PermissionDenied
+    if name not in REPORTS:
+        raise Http404
+    return REPORTS[name]
+
+
+def _period(request: HttpRequest) -> tuple[Period | None, PeriodForm]:
+    """Return the requested period, and the form that shows it; None if the form has errors."""
+    tz = zone(request.user.timezone)  # type: ignore[union-attr]
+    form = PeriodForm(request.GET)
+    if form.is_valid():
+        days = form.cleaned_data
+        try:
+            period = chosen(from_=days["from"], to=days["to"], tz=tz, at=timezone.now())
+        except Invalid as error:
+            for field, texts in (error.errors or {}).items():
+                form.add_error(field, texts)
+        else:
+            last = period.end - timedelta(microseconds=1)
+            return period, PeriodForm(
+                initial={
+                    "from": f"{period.start.astimezone(tz):%Y-%m-%d}",
+                    "to": f"{last.astimezone(tz):%Y-%m-%d}",
+                }
+            )
+    return None, form
+
+
+def _address(name: str) -> str:
+    return reverse("admin:report", args=[name])
+
+
+def _presets(request: HttpRequest, name: str, shown: dict[str, Any]) -> list[tuple[Any, str, bool]]:
+    """Return the text and the address of each common period, and whether it is shown now."""
+    tz = zone(request.user.timezone)  # type: ignore[union-attr]
+    today = timezone.now().astimezone(tz).date()
+    first = today.replace(day=1)
+    day = timedelta(days=1)
+    periods = [
+        (_("This month"), first, first + relativedelta(months=1) - day),
+        (_("Last month"), first - relativedelta(months=1), first - day),
+        (_("Last 30 days"), today - 29 * day, today),
+        (_("Last 12 months"), first - relativedelta(months=11), today),
+        (_("Next 3 months"), today, today + relativedelta(months=3) - day),
+    ]
+    presets = []
+    for text, begins, ends in periods:
+        days = {"from": begins.isoformat(), "to": ends.isoformat()}
+        presets.append((text, f"{_address(name)}?{urlencode(days)}", days == shown))
+    return presets
+
+
+def _totals(report: Report, found: Figures) -> Iterator[tuple[str, str]]:
+    """Yield the label and the value of each total that the page shows."""
+    for total in found.totals.get("currencies", [found.totals]):
+        fields = report.columns | report.total_columns
+        for name, label in report.labels.items():
+            if name in total and name in fields and name != "currency":
+                currency = total.get("currency")
+                text = _text(name, fields[name], total)
+                yield str(label), f"{text} {currency}" if _is_amount(fields[name]) else text
+
+
+def _is_amount(field: Any) -> bool:
+    return isinstance(field, AmountField)
+
+
+def _table(report: Report, table: Table) -> dict[str, Any]:
+    """Return a table as texts, with at most `MAX_ROWS` rows."""
+    caption, rows = table
+    names = [name for name in report.labels if name in report.columns and name in (rows or [{}])[0]]
+    left_out = len(rows) - MAX_ROWS
+    return {
+        "caption": caption,
+        "header": [
+            Cell(str(report.labels[name]), _is_number(report.columns[name])) for name in names
+        ],
+        "rows": [
+            [
+                Cell(_text(name, report.columns[name], row), _is_number(report.columns[name]))
+                for name in names
+            ]
+            for row in rows[:MAX_ROWS]
+        ],
+        "left_out": ngettext(
+            "%(count)d more row is in the CSV file.",
+            "%(count)d more rows are in the CSV file.",
+            left_out,
+        )
+        % {"count": left_out}
+        if left_out > 0
+        else "",
+    }
+
+
+def _is_number(field: Any) -> bool:
+    return hasattr(field, "min_value") or isinstance(field, AmountField)
+
+
+def _text(name: str, field: Any, row: dict[str, Any]) -> str:
+    """Return a value of a row as people read it."""
+    value = row[name]
+    if value is None:
+        return "-"
+    if name == "month":
+        return month(value)
+    if name.endswith("_minutes"):
+        return f"{number(value / 60, 1)} h"
+    if name.endswith("_hours"):
+        return _hours(value)
+    if isinstance(field, RateField):
+        return percent(value)
+    if isinstance(field, AmountField):
+        decimals = money.decimals(row["currency"])
+        return str(number_format(value, decimals, force_grouping=True))
+    if isinstance(field, CountField):
+        return number(value)
+    if isinstance(value, float):
+        return number(value, 2)
+    # The names of classes are words of BookIt; all other texts are names that people gave.
+    return gettext(value) if name == "lead_time" else str(value)
+
+
+def _hours(value: float) -> str:
+    """Return a number of hours, or from two days on, of days."""
+    if value < 2 * HOURS_A_DAY:
+        return f"{number(value, 0 if value == int(value) else 1)} h"
+    return gettext("%(days)s days") % {"days": number(value / HOURS_A_DAY, 1)}
+
+
+PAGES.add("reports")(
+    Page(
+        Menu.REPORTS,
+        _("All reports"),
+        "admin:reports",
+        urls=[
+            path("reports/", admin.site.admin_view(index), name="reports"),
+            path("reports/<slug:name>/", admin.site.admin_view(page), name="report"),
+            path("reports/<slug:name>.csv", admin.site.admin_view(csv_file), name="report_csv"),
+        ],
+    )
+)
+for name, report in REPORTS.items():
+    PAGES.add(f"report_{name}")(
+        Page(Menu.REPORTS, report.title, reverse_lazy("admin:report", args=[name]))
+    )

@@ -1,0 +1,270 @@
+"""Serializers for the periods of reports, and for their numbers."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from bookings.reports.periods import LONGEST, MONTHS
+from bookit import money
+from bookit.api.schema import example
+from bookit.api.serializers import InputSerializer
+from bookit.times import DayOrInstantField, InstantField
+
+
+class PeriodSerializer(InputSerializer):
+    """The period of a report, in a query."""
+
+    ignored = frozenset({"tz"})  # The view reads this parameter.
+
+    # `from` is a Python keyword, so the class body cannot assign to it.
+    vars()["from"] = DayOrInstantField(
+        required=False,
+        help_text=f"The start of the period; by default, so that it has {MONTHS} months.",
+    )
+    to = DayOrInstantField(
+        required=False,
+        help_text="The end of the period; by default the current day. A date means the end of that "
+        f"day. At most {LONGEST.days:,} days after `from`.",
+    )
+
+
+class RateField(serializers.FloatField):
+    """A share of something, for example 0.25. It is null if there is nothing to have a share of."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_null=True, min_value=0, **options)
+
+
+class AmountField(serializers.DecimalField):
+    """An amount of money, next to its currency."""
+
+    def __init__(self, **options: Any) -> None:
+        # A sum has more digits than a price.
+        super().__init__(max_digits=money.DIGITS + 10, decimal_places=money.DECIMALS, **options)
+
+
+class CountField(serializers.IntegerField):
+    """A number of things."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=0, **options)
+
+
+class MonthField(serializers.CharField):
+    """A month in the time zone of the report."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(help_text="For example `2026-12`.", **options)
+
+
+class ReportSerializer(InputSerializer):
+    """A report on a period."""
+
+    # `from` is a Python keyword, so the class body cannot assign to it.
+    vars()["from"] = InstantField()
+    to = InstantField(help_text="The end of the period, which is not part of it.")
+    timezone = serializers.CharField(help_text="The time zone in which days and months begin.")
+
+
+PERIOD = {"from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z", "timezone": "Europe/Lisbon"}
+
+
+class InMonthSerializer(InputSerializer):
+    """The month of a row. Base classes come first, so the month is the first column."""
+
+    month = MonthField()
+
+
+class UtilisationTotalsSerializer(InputSerializer):
+    """How much of the open time of calendars is booked."""
+
+    bookings = CountField()
+    open_minutes = CountField(help_text="Opening hours, minus time off.")
+    booked_minutes = CountField(help_text="The time in which there was at least one booking.")
+    utilisation = RateField(
+        help_text="Booked time as a share of open time; above 1 if bookings are outside of it."
+    )
+
+
+class OfCalendarSerializer(InputSerializer):
+    """The calendar of a row."""
+
+    calendar_id = serializers.UUIDField()
+    calendar = serializers.CharField()
+
+
+class CalendarUtilisationSerializer(OfCalendarSerializer, UtilisationTotalsSerializer):
+    """How much of the open time of a calendar is booked."""
+
+
+USED = {"bookings": 61, "open_minutes": 9600, "booked_minutes": 3150, "utilisation": 0.3281}
+
+
+@example(
+    "A month",
+    {
+        **PERIOD,
+        "results": [
+            {
+                "calendar_id": "0199d39e-5b61-7d2c-8c1f-5ad0f8b8a0c1",
+                "calendar": "Rui's chair",
+                **USED,
+            }
+        ],
+        "totals": USED,
+    },
+)
+class UtilisationSerializer(ReportSerializer):
+    """How much of its open time each calendar is booked, ordered by name."""
+
+    results = CalendarUtilisationSerializer(many=True, read_only=True)
+    totals = UtilisationTotalsSerializer(read_only=True)
+
+
+class CurrencyRevenueSerializer(InputSerializer):
+    """What bookings in one currency bring in."""
+
+    currency = serializers.CharField()
+    bookings = CountField(help_text="Completed bookings.")
+    revenue = AmountField(help_text="The prices of the completed bookings.")
+    upcoming = CountField(help_text="Pending and confirmed bookings.")
+    expected = AmountField(help_text="The prices of the pending and confirmed bookings.")
+
+
+class OfServiceSerializer(InputSerializer):
+    """The service of a row."""
+
+    service_id = serializers.UUIDField()
+    service = serializers.CharField(help_text="The title of the service.")
+
+
+class ServiceRevenueSerializer(InMonthSerializer, OfServiceSerializer, CurrencyRevenueSerializer):
+    """What the bookings of a service in one month and one currency bring in."""
+
+
+class RevenueTotalsSerializer(InputSerializer):
+    """What bookings bring in, for each currency."""
+
+    currencies = CurrencyRevenueSerializer(many=True, read_only=True)
+
+
+EARNED = {
+    "currency": "EUR",
+    "bookings": 24,
+    "revenue": "600.00",
+    "upcoming": 6,
+    "expected": "150.00",
+}
+
+
+@example(
+    "A month",
+    {
+        **PERIOD,
+        "results": [
+            {
+                "month": "2026-11",
+                "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
+                "service": "Haircut",
+                **EARNED,
+            }
+        ],
+        "totals": {"currencies": [EARNED]},
+    },
+)
+class RevenueSerializer(ReportSerializer):
+    """What bookings bring in, by month and service."""
+
+    results = ServiceRevenueSerializer(many=True, read_only=True)
+    totals = RevenueTotalsSerializer(read_only=True)
+
+
+class CustomersTotalsSerializer(InputSerializer):
+    """How many customers had bookings, and how many of them were new."""
+
+    customers = CountField(help_text="Users who have a booking.")
+    new = CountField(help_text="Users whose first booking of all this is.")
+    returning = CountField(help_text="All other users who have a booking.")
+
+
+class MonthCustomersSerializer(InMonthSerializer, CustomersTotalsSerializer):
+    """How many customers had bookings in a month, and how many of them were new."""
+
+
+VISITORS = {"customers": 38, "new": 9, "returning": 29}
+
+
+@example("A month", {**PERIOD, "results": [{"month": "2026-11", **VISITORS}], "totals": VISITORS})
+class CustomersSerializer(ReportSerializer):
+    """How many customers had bookings in each month, and how many of them were new."""
+
+    results = MonthCustomersSerializer(many=True, read_only=True)
+    totals = CustomersTotalsSerializer(read_only=True)
+
+
+class LeadTimeTotalsSerializer(InputSerializer):
+    """How long before their start bookings were made."""
+
+    bookings = CountField()
+    median_hours = CountField(
+        allow_null=True, help_text="Half of the bookings were made no more hours before."
+    )
+    average_hours = serializers.FloatField(allow_null=True, min_value=0)
+
+
+class LeadTimeClassSerializer(InputSerializer):
+    """How many bookings were made a certain time before their start."""
+
+    lead_time = serializers.CharField()
+    bookings = CountField()
+    share = RateField(help_text="The share of all bookings.")
+
+
+@example(
+    "A month",
+    {
+        **PERIOD,
+        "results": [{"lead_time": "1 to 3 days", "bookings": 27, "share": 0.4426}],
+        "totals": {"bookings": 61, "median_hours": 41, "average_hours": 66.4},
+    },
+)
+class LeadTimeSerializer(ReportSerializer):
+    """How long before their start bookings were made, in classes."""
+
+    results = LeadTimeClassSerializer(many=True, read_only=True)
+    totals = LeadTimeTotalsSerializer(read_only=True)
+
+
+class CancellationsTotalsSerializer(InputSerializer):
+    """How many bookings were cancelled, or were missed by their customers."""
+
+    bookings = CountField(help_text="All bookings, without holds and expired bookings.")
+    cancelled = CountField()
+    cancellation_rate = RateField(help_text="Cancelled bookings as a share of all bookings.")
+    no_show = CountField()
+    no_show_rate = RateField(
+        help_text="Missed bookings as a share of the completed and the missed bookings."
+    )
+    expired = CountField(help_text="Holds that ran out, and bookings that nobody confirmed.")
+
+
+class MonthCancellationsSerializer(InMonthSerializer, CancellationsTotalsSerializer):
+    """How many bookings of a month were cancelled, or were missed by their customers."""
+
+
+LOST = {
+    "bookings": 61,
+    "cancelled": 6,
+    "cancellation_rate": 0.0984,
+    "no_show": 2,
+    "no_show_rate": 0.0385,
+    "expired": 3,
+}
+
+
+@example("A month", {**PERIOD, "results": [{"month": "2026-11", **LOST}], "totals": LOST})
+class CancellationsSerializer(ReportSerializer):
+    """How many bookings of each month were cancelled, or were missed by their customers."""
+
+    results = MonthCancellationsSerializer(many=True, read_only=True)
+    totals = CancellationsTotalsSerializer(read_only=True)

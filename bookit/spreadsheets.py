@@ -1,0 +1,41 @@
+"""Tables as CSV files, which spreadsheet programs open without running anything in them."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from itertools import islice
+from typing import Any
+
+# Spreadsheet programs treat a cell that begins with one of these characters as a formula, which can
+# send the other cells of the sheet to a stranger. An apostrophe in front makes the cell a text.
+# https://owasp.org/www-community/attacks/CSV_Injection
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+# Excel reads a CSV file as UTF-8 only if it begins with this mark.
+BYTE_ORDER_MARK = "\ufeff"
+# The number of rows in a part of a file.
+BATCH = 500
+
+
+def cell(value: Any) -> Any:
+    """Return a value as it is written into a cell. Only texts can be formulas; numbers cannot."""
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+def written(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
+    """Yield a CSV file (RFC 4180) in parts, so that a large file never is in memory as a whole."""
+    rows = iter(rows)
+    batch: list[Iterable[Any]] = [header, *islice(rows, BATCH)]
+    while batch:
+        part = StringIO(newline="")
+        csv.writer(part).writerows([cell(value) for value in row] for row in batch)
+        yield part.getvalue()
+        batch = [*islice(rows, BATCH)]
+
+
+def encoded(parts: Iterable[str]) -> Iterator[bytes]:
+    """Yield a CSV file as bytes, with the mark that spreadsheet programs need."""
+    yield BYTE_ORDER_MARK.encode()
+    for part in parts:
+        yield part.encode()

@@ -1,0 +1,45 @@
+"""`manage.py export_records`."""
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from bookit.tools import records
+
+
+class Command(BaseCommand):
+    """Writes all records as JSON Lines to a file or to stdout."""
+
+    help = (
+        "Write all accounts, calendars, services, slots, bookings, histories and reviews as JSON "
+        "Lines, for moving to another system. The file contains personal data, but no passwords. "
+        "It is not a backup: for that, use the command backup."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the argument for the file."""
+        parser.add_argument("file", help="the file, which must not exist; - means stdout")
+
+    def handle(self, *args: Any, file: str, **options: Any) -> None:
+        """Write the records, and say how many there are."""
+        if file == "-":
+            for line in records.lines():
+                sys.stdout.buffer.write(line)
+            return
+        path = Path(file)
+        try:
+            # Nobody but the owner may read the file, because it contains personal data.
+            path.touch(mode=0o600, exist_ok=False)
+            number = 0
+            with path.open("wb") as output:
+                for line in records.lines():
+                    output.write(line)
+                    number += 1
+        except FileExistsError:
+            raise CommandError(f"{file} exists. Choose another name.") from None
+        except OSError as error:
+            raise CommandError(f"{file} cannot be written: {error.strerror}.") from None
+        self.stdout.write(f"{file}: {number:,} records.")

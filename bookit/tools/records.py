@@ -1,0 +1,84 @@
+"""Everything that is worth moving to another system, as JSON Lines: one record in each line."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Model
+
+from accounts.models import User
+from accounts.roles.models import Role
+from bookings.models import Booking, BookingEvent, Slot
+from bookings.waitlist.models import WaitlistEntry
+from bookit.json import dumps
+from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.providers.models import Profile
+from reviews.models import Review
+
+# The models, in an order in which each record refers only to records before it.
+MODELS: list[type[Model]] = [
+    User,
+    Role,
+    Profile,
+    Calendar,
+    OpeningHours,
+    TimeOff,
+    Service,
+    Slot,
+    Booking,
+    BookingEvent,
+    WaitlistEntry,
+    Review,
+]
+# Columns that are left out: secrets, what follows from other columns, and what means nothing in
+# another system.
+LEFT_OUT = {"password", "version", "blocked", "transaction", "group_id", "last_login"}
+# The number of records that are in memory at a time.
+CHUNK = 2000
+
+
+def lines() -> Iterator[bytes]:
+    """Yield each record as a line of JSON, from one snapshot of the database.
+
+    The member `record` names the kind of the record. Times are in UTC.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute("SET LOCAL statement_timeout = 0")
+        for model in MODELS:
+            kind = model._meta.label_lower.partition(".")[2]
+            for row in _rows(model):
+                yield dumps({"record": kind, **row}) + b"\n"
+
+
+def columns(model: type[Model]) -> list[str]:
+    """Return the names of the columns of a model that its records have."""
+    return [
+        field.attname
+        for field in model._meta.concrete_fields
+        if not field.generated and field.attname not in LEFT_OUT
+    ]
+
+
+def _rows(model: type[Model]) -> Iterator[dict[str, Any]]:
+    rows = model._default_manager.order_by("pk").values(*columns(model))
+    if model is Role:
+        for role in Role.objects.select_related("group").order_by("pk"):
+            shown = {name: getattr(role, name) for name in columns(Role)}
+            permissions = role.group.permissions.values_list("content_type__app_label", "codename")
+            names = sorted(f"{app}.{name}" for app, name in permissions)
+            yield {**shown, "name": role.group.name, "permissions": names}
+        return
+    held = _roles() if model is User else {}
+    for row in rows.iterator(chunk_size=CHUNK):
+        yield {**row, "roles": held.get(row["id"], [])} if model is User else row
+
+
+def _roles() -> dict[Any, list[str]]:
+    """Return the names of the staff roles of each user who has any."""
+    held: dict[Any, list[str]] = {}
+    pairs = User.groups.through.objects.order_by("group__name")
+    for user_id, name in pairs.values_list("user_id", "group__name"):
+        held.setdefault(user_id, []).append(name)
+    return held
