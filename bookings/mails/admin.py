@@ -142,18 +142,8 @@ class MailTextAdmin(StrictAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show the texts of a kind next to a preview of the email."""
-        news = NEWS.get(object_id)
-        shown = news and {
-            "occasion": OCCASIONS[object_id],
-            "readers": [
-                (audience, name, _preview_url(object_id, audience))
-                for audience, name in ((ATTENDEE, _("customer")), (PROVIDER, _("provider")))
-                if getattr(news, audience)
-            ],
-        }
-        return super().change_view(
-            request, object_id, form_url, {**(extra_context or {}), **(shown or {})}
-        )
+        shown = {**(extra_context or {}), **_shown(object_id)}
+        return super().change_view(request, object_id, form_url, shown)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Store the texts by calling the service."""
@@ -203,6 +193,22 @@ def _kinds() -> list[Kind]:
             )
         )
     return kinds
+
+
+def _shown(kind: str) -> dict[str, Any]:
+    """Return what the page of a kind of email shows besides the form."""
+    news = NEWS.get(kind)
+    if news is None:
+        return {}
+    readers = {ATTENDEE: _("customer"), PROVIDER: _("provider")}
+    return {
+        "occasion": OCCASIONS[kind],
+        "readers": [
+            (name, _preview_url(kind, audience))
+            for audience, name in readers.items()
+            if getattr(news, audience)
+        ],
+    }
 
 
 def _preview_url(kind: str, audience: str) -> str:
