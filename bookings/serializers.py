@@ -274,8 +274,8 @@ class HistoryEventSerializer(RowSerializer):
         read_only=True,
         help_text=(
             "The state of the booking after the event. `was` has the previous values of "
-            "what changed, `reason` is the reason that was given, and `changed` names the "
-            "details that changed."
+            "what changed, `reason` is the reason that was given, `changed` names the "
+            "details that changed, and `hours` is how long before the start a reminder was sent."
         ),
     )
 
