@@ -220,7 +220,7 @@ def placeholder_values(title: str, calendar_name: str, when: str) -> dict[str, s
 def subject_of(news: News, title: str, start_time: datetime, tz_name: str) -> str:
     """Return the subject of an email: `Confirmed: Haircut, Tue 1 Dec 2026, 10:00`."""
     local = start_time.astimezone(zone(tz_name))
-    return f"{news.label}: {title}, {local:%a} {local.day} {local:%b %Y}, {_clock(local)}"
+    return f"{line(news.label)}: {title}, {local:%a} {local.day} {local:%b %Y}, {_clock(local)}"
 
 
 def unlinked(text: str) -> str:

@@ -116,6 +116,12 @@ def test_unknown_placeholders_are_refused_at_their_field(site, kind, field, text
         texts.change(kind=kind, at=timezone.now(), **{**OURS, field: text})
 
 
+def test_a_line_break_in_the_label_adds_no_header():
+    text = MailText(kind="booked", label="Booked\r\nBcc: evil@example.com")
+    subject = samples.mail("booked", "attendee", {"booked": text}).subject
+    assert subject.startswith("Booked Bcc: evil@example.com: Haircut, ")
+
+
 def test_a_value_that_looks_like_a_placeholder_is_not_replaced():
     assert texts.filled("{service}", {"service": "{name}", "name": "x"}) == "{name}"
 
