@@ -398,10 +398,13 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
     return user
 
 
-def add_user(*, user: User, actor: User, at: datetime) -> User:
+def add_user(*, user: User, actor: User, at: datetime, is_told: bool = True) -> User:
     """Store a new account with any role, on behalf of an admin.
 
     An account without a password gets an email with a link that sets one.
+
+    Args:
+        is_told: whether the user gets the email. An import of many accounts sends none.
 
     Raises:
         Forbidden: the actor is not an admin.
@@ -414,8 +417,9 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
         user.set_unusable_password()
     with transaction.atomic():
         _save_unique(user)
-        kind = VERIFICATION if user.has_usable_password() else INVITATION
-        links.enqueue(kind=kind, email=user.email, user=user)
+        if is_told:
+            kind = VERIFICATION if user.has_usable_password() else INVITATION
+            links.enqueue(kind=kind, email=user.email, user=user)
         if user.role == User.Role.PROVIDER:
             _welcome_provider(user, at=at)
     return user

@@ -1,7 +1,7 @@
 """Complete bookings, expire them and send reminders as time passes."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -72,13 +72,15 @@ WITH due AS (
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Writes the events that cause reminders, for a batch of the confirmed bookings that start soon.
-# There is one reminder for each start time, so a booking that is moved gets another reminder. A
+# There is one reminder for each start time and each configured time before it, so a booking that is
+# moved gets its reminders again. A reminder replaces all earlier reminders that were not sent. A
 # booking that was made or changed after the time of its reminder gets no reminder, because its
 # attendee has just received an email. A change of details causes no email, but also sets
 # `updated_at`. Therefore, if `updated_at` is later than the time of the reminder, the statement
 # looks for the last event that is not a change of details.
 #
-# Parameters: at timestamptz (now), ahead interval (how long before the start), batch bigint.
+# Parameters: at timestamptz (now), ahead interval (how long before the start), hours integer (the
+#   same), batch bigint.
 # Columns: none; the row count is the number of reminders.
 # Invariant: the constraint event_reminded_once. A reminder does not change its booking, so a
 #   concurrent run can select the same bookings before it sees the new events. The constraint keeps
@@ -96,12 +98,15 @@ WITH due AS (
         SELECT FROM bookings_bookingevent AS event
         WHERE event.booking_id = booking.id AND event.type = 'booking.reminded'
           AND event.data->>'start_time' = to_jsonb(booking.start_time)->>0
+          AND event.at >= booking.start_time - %(ahead)s::interval
       )
     ORDER BY start_time, id LIMIT %(batch)s
     FOR NO KEY UPDATE SKIP LOCKED
 )
 INSERT INTO bookings_bookingevent (booking_id, type, at, data)
-SELECT id, 'booking.reminded', %(at)s, jsonb_build_object({state_of("due")})
+SELECT id, 'booking.reminded', %(at)s, jsonb_build_object(
+    {state_of("due")}, 'hours', %(hours)s::integer
+)
 FROM due ORDER BY start_time, id
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - only names of columns are interpolated, no values
@@ -122,12 +127,18 @@ def expire_bookings(*, at: datetime) -> int:
 
 
 def send_reminders(*, at: datetime) -> int:
-    """Send reminders of confirmed bookings that start within `settings.REMINDER_TIME`.
+    """Send the reminders of confirmed bookings that are due at `settings.REMINDER_TIMES`.
+
+    If several reminders of a booking are due, because no worker ran for a while, only the last one
+    is sent.
 
     Returns:
         the number of reminders.
     """
-    return _in_batches(REMIND, at=at, ahead=settings.REMINDER_TIME)
+    return sum(
+        _in_batches(REMIND, at=at, ahead=ahead, hours=ahead // timedelta(hours=1))
+        for ahead in sorted(settings.REMINDER_TIMES)
+    )
 
 
 def _in_batches(text: str, **values: Any) -> int:

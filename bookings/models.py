@@ -475,12 +475,14 @@ class BookingEvent(models.Model):
             ),
         ]
         constraints = [
-            # There is one reminder for each start time, even if several workers write reminders at
-            # the same time.
+            # There is one reminder for each start time and each number of hours before it, even if
+            # several workers write reminders at the same time.
             models.UniqueConstraint(
                 "booking",
                 KT("data__start_time"),
+                KT("data__hours"),
                 condition=Q(type="booking.reminded"),
+                nulls_distinct=False,
                 name="event_reminded_once",
             ),
             triggers.EVENT_IS_FINAL,

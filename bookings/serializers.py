@@ -274,9 +274,9 @@ class HistoryEventSerializer(RowSerializer):
         read_only=True,
         help_text=(
             "The state of the booking after the event. `was` has the previous values of "
-            "what changed, `reason` is the reason that was given, and `changed` names the "
-            "details that changed. `overridden` is the code of the limit that staff have "
-            "overridden."
+            "what changed, `reason` is the reason that was given, `changed` names the "
+            "details that changed, `hours` is how long before the start a reminder was sent, and "
+            "`overridden` is the code of the limit that staff have overridden."
         ),
     )
 

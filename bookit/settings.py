@@ -19,6 +19,7 @@ from bookit.runtime.environment import (
     choice,
     currency,
     hosts,
+    hours,
     http_url,
     integer,
     origins,
@@ -283,8 +284,8 @@ MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MAX_MAI
 MAILS_PER_VERIFIED_ADDRESS = integer(
     "MAILS_PER_VERIFIED_ADDRESS", 500, at_least=1, at_most=MAX_MAILS
 )
-# How long before the start of a booking its reminder is sent.
-REMINDER_TIME = timedelta(hours=integer("REMINDER_HOURS", 24, at_least=1, at_most=30 * 24))
+# How long before the start of a booking its reminders are sent, the last reminder first.
+REMINDER_TIMES = [timedelta(hours=each) for each in hours("REMINDER_HOURS", 24, at_most=30 * 24)]
 WEBHOOK_ALLOW_PRIVATE = boolean("WEBHOOK_ALLOW_PRIVATE")
 
 # --- HTTP -------------------------------------------------------------------------------------
@@ -383,6 +384,12 @@ if "host" in MAILER["OPTIONS"]:
         production=PRODUCTION,
     )
 DEFAULT_FROM_EMAIL = environment.mailbox("DEFAULT_FROM_EMAIL", "bookit@localhost")
+
+# What is at the top of every email. Without a logo, it is the name.
+BUSINESS_NAME = text("BUSINESS_NAME", "BookIt")
+BUSINESS_LOGO_URL = http_url("BUSINESS_LOGO_URL", example="https://app.example.com/logo.png")
+# The operator's front end. Emails about bookings link to its pages.
+PUBLIC_URL = http_url("PUBLIC_URL", example="https://app.example.com").rstrip("/")
 
 # If DATABASE_URL leads to a pooler: the direct URL of PostgreSQL, which workers use for the queue.
 DATABASE_DIRECT_URL = text("DATABASE_DIRECT_URL")

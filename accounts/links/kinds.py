@@ -15,6 +15,7 @@ class Kind:
     Args:
         name: identifies the kind in jobs, counts and links.
         setting: the name of the setting with the URL of the link; empty if the email has no link.
+        action: what the link is for.
         lifetime: how long the link is valid.
     """
 
@@ -23,6 +24,7 @@ class Kind:
     lead: str
     note: str
     setting: str = ""
+    action: str = ""
     lifetime: timedelta = timedelta()
 
 
@@ -35,6 +37,7 @@ PASSWORD_RESET = Kind(
     ),
     note="If it was not you, you can ignore this email. Your password has not changed.",
     setting="PASSWORD_RESET_URL",
+    action="Choose a password",
     lifetime=timedelta(hours=1),
 )
 INVITATION = Kind(
@@ -43,6 +46,7 @@ INVITATION = Kind(
     lead="An account has been created for you. Choose a password within 7 days to sign in.",
     note="If you did not expect an account, you can ignore this email.",
     setting="PASSWORD_RESET_URL",
+    action="Choose a password",
     lifetime=timedelta(days=7),
 )
 VERIFICATION = Kind(
@@ -54,6 +58,7 @@ VERIFICATION = Kind(
         "you, you can ignore this email."
     ),
     setting="VERIFY_EMAIL_URL",
+    action="Verify the address",
     lifetime=timedelta(days=3),
 )
 CHANGE_REQUESTED = Kind(

@@ -16,7 +16,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
-from django.template.loader import render_to_string
 
 from accounts.links.kinds import (
     CHANGE_REQUESTED,
@@ -31,6 +30,7 @@ from accounts.links.models import EmailedLink
 from accounts.models import User
 from accounts.tokens import TokenInvalid
 from bookit.database.batches import delete_in_batches
+from bookit.mails.layout import Letter, Link
 from bookit.mails.limits import Limit, hashed
 from bookit.mails.sending import defer, send_within_limits
 
@@ -149,19 +149,20 @@ def _hash(token: str) -> bytes:
 
 def _compose(kind: Kind, user: User, email: str, token: str) -> EmailMultiAlternatives:
     url = getattr(settings, kind.setting) if kind.setting else ""
-    words = {
-        "subject": kind.subject,
-        "name": " ".join(user.name.split()) if email == user.verified_email else "",
-        "lead": kind.lead,
-        "link": url.replace("{token}", token),
-        "rows": [("Code", token)] if token and not url else [],
-        "note": kind.note,
-    }
+    letter = Letter(
+        subject=kind.subject,
+        heading=kind.subject,
+        name=" ".join(user.name.split()) if email == user.verified_email else "",
+        lead=kind.lead,
+        rows=[("Code", token)] if token and not url else [],
+        links=[Link(kind.action, url.replace("{token}", token))] if url else [],
+        note=kind.note,
+    )
     message = EmailMultiAlternatives(
         kind.subject,
-        render_to_string("bookit/mail.txt", words),
+        letter.text(),
         to=[email],
         headers={"Auto-Submitted": "auto-generated"},
     )
-    message.attach_alternative(render_to_string("bookit/mail.html", words), "text/html")
+    message.attach_alternative(letter.html(), "text/html")
     return message

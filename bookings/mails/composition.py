@@ -3,21 +3,34 @@
 Anybody can enter any email address for an attendee, or register with it. Therefore, an email
 to an unverified address contains nothing that a user wrote: no names, phone numbers, notes or
 reasons. It does contain texts that providers and admins wrote, but these texts contain nothing that
-an email client would turn into a link.
+an email client would turn into a link. Only the operator's own words (`bookings.mails.texts`) and
+links to the operator's front end are left as they are.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
-from django.template.loader import render_to_string
 
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
+from bookings.mails import texts as mail_texts
 from bookings.mails.limits import limits_of
-from bookings.mails.occasions import ATTENDEE, OFFERED, RESCHEDULED, Occasion, Status
+from bookings.mails.models import MailText
+from bookings.mails.occasions import (
+    ATTENDEE,
+    LAPSED,
+    OFFERED,
+    RESCHEDULED,
+    News,
+    Occasion,
+    Status,
+)
 from bookit import money
+from bookit.mails.layout import Letter, Link
 from bookit.mails.limits import Limit
 from bookit.times import zone
 
@@ -75,36 +88,46 @@ class Mail:
         return message
 
 
-def compose(occasion: Occasion, audience: str) -> Mail:
-    """Return the email that tells the attendee or the provider about an event."""
-    news = occasion.news
-    assert news is not None  # noqa: S101 - the callers skip events without news
+def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) -> Mail:
+    """Return the email that tells the attendee or the provider about an event.
+
+    Args:
+        texts: the operator's own texts by the kind of email.
+    """
+    kind = occasion.news
+    assert kind is not None  # noqa: S101 - the callers skip events without news
+    news = mail_texts.applied(kind, texts)
     is_verified = occasion.is_verified(audience)
     # The name of a user who has deleted their account is empty.
-    attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name or "A former user"))
+    attendee_name = unlinked(line(occasion.attendee_name or occasion.user_name or "A former user"))
     attendee_email = occasion.attendee_email or occasion.user_email
     who = [attendee_name, attendee_email, occasion.attendee_phone or occasion.user_phone]
     if audience == ATTENDEE:
         reader = ical.Party(attendee_name if is_verified else "", attendee_email)
         tz_name, lead = occasion.user_timezone, news.attendee
     else:
-        reader = ical.Party(_line(occasion.provider_name or ""), occasion.provider_email or "")
+        reader = ical.Party(line(occasion.provider_name or ""), occasion.provider_email or "")
         tz_name, lead = occasion.provider_timezone or "UTC", news.provider
-    title, calendar_name = _line(occasion.title), _line(occasion.calendar_name)
+    title, calendar_name = line(occasion.title), line(occasion.calendar_name)
     reason = occasion.reason or ""
     if not is_verified:
         title, calendar_name = unlinked(title), unlinked(calendar_name)
         reason = reason if reason == SLOT_CANCELLED else ""
+    when = period(occasion.start_time, occasion.end_time, tz_name)
     until = occasion.hold_expires_at
-    lead = lead.format(name=attendee_name, until=until and _moment(until, tz_name))
-    if news is RESCHEDULED and occasion.status == Status.PENDING and occasion.is_current:
+    values = {
+        **placeholder_values(title, calendar_name, when),
+        "name": attendee_name,
+        "until": _moment(until, tz_name) if until else "",
+    }
+    lead = mail_texts.filled(lead, values)
+    if kind is RESCHEDULED and occasion.status == Status.PENDING and occasion.is_current:
         lead += " It still has to be confirmed."
     before = (
-        _period(occasion.was_start_time, occasion.was_end_time, tz_name)
+        period(occasion.was_start_time, occasion.was_end_time, tz_name)
         if occasion.was_start_time and occasion.was_end_time
         else ""
     )
-    when = _period(occasion.start_time, occasion.end_time, tz_name)
     rows = {
         "What": title,
         "With": calendar_name if calendar_name != title else "",
@@ -116,17 +139,18 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "Reason": _indented(reason),
         "Booking": str(occasion.booking_id),
     }
-    local = occasion.start_time.astimezone(zone(tz_name))
-    subject = f"{news.label}: {title}, {local:%a} {local.day} {local:%b %Y}, {_clock(local)}"
-    words = {
-        "subject": subject,
-        "name": reader.name,
-        "lead": lead,
-        "rows": [(label, value) for label, value in rows.items() if value],
-        "note": "" if is_verified else UNVERIFIED,
-    }
+    letter = Letter(
+        subject=subject_of(news, title, occasion.start_time, tz_name),
+        heading=news.label,
+        name=reader.name,
+        lead=lead,
+        rows=[(label, value) for label, value in rows.items() if value],
+        links=_links(occasion, audience),
+        note="" if is_verified else UNVERIFIED,
+    )
     is_over = occasion.status in (Status.CANCELLED, Status.EXPIRED)
     method = "CANCEL" if is_over else "REQUEST"
+    is_offer = kind in (OFFERED, LAPSED)
     organizer = ical.platform(calendar_name)
     entry = ical.Entry(
         uid=occasion.booking_id,
@@ -142,12 +166,12 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     )
     return Mail(
         to=reader.email,
-        subject=subject,
-        text=render_to_string("bookit/mail.txt", words),
-        html=render_to_string("bookit/mail.html", words),
+        subject=letter.subject,
+        text=letter.text(),
+        html=letter.html(),
         # The email about an offer has no calendar file. If the offer expired, nothing would remove
         # its entry from the reader's calendar.
-        calendar="" if news is OFFERED else ical.CalendarFile([entry], method=method).text(),
+        calendar="" if is_offer else ical.CalendarFile([entry], method=method).text(),
         method=method,
         message_id=(
             f"<{occasion.event_id}.{audience}.{occasion.booking_id}"
@@ -159,6 +183,46 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     )
 
 
+def _links(occasion: Occasion, audience: str) -> list[Link]:
+    """Return the links to the booking in the operator's front end.
+
+    The front end asks its readers to sign in. Therefore, an attendee who is not the user who booked
+    gets no links. A booking that is over gets none either, because there is nothing left to do.
+    """
+    is_user = occasion.attendee_email.lower() in ("", occasion.user_email)
+    is_open = occasion.status in (Status.HELD, Status.PENDING, Status.CONFIRMED)
+    if (
+        not settings.PUBLIC_URL
+        or (audience == ATTENDEE and not is_user)
+        or not is_open
+        or occasion.is_over
+    ):
+        return []
+    page = f"{settings.PUBLIC_URL}/bookings/{occasion.booking_id}"
+    if occasion.status == Status.HELD:
+        return [Link("Confirm your seat", page)]
+    links = [Link("See the booking", page)]
+    if audience == ATTENDEE and occasion.is_changeable:
+        links += [Link("Move it", f"{page}/move"), Link("Cancel it", f"{page}/cancel")]
+    return links
+
+
+def placeholder_values(title: str, calendar_name: str, when: str) -> dict[str, str]:
+    """Return the values of the placeholders that every text can contain."""
+    return {
+        "service": title,
+        "calendar": calendar_name,
+        "when": when,
+        "business": settings.BUSINESS_NAME,
+    }
+
+
+def subject_of(news: News, title: str, start_time: datetime, tz_name: str) -> str:
+    """Return the subject of an email: `Confirmed: Haircut, Tue 1 Dec 2026, 10:00`."""
+    local = start_time.astimezone(zone(tz_name))
+    return f"{line(news.label)}: {title}, {local:%a} {local.day} {local:%b %Y}, {_clock(local)}"
+
+
 def unlinked(text: str) -> str:
     """Return a text without anything that email clients turn into a link.
 
@@ -168,7 +232,7 @@ def unlinked(text: str) -> str:
     return " ".join(LINKING.sub(r"\g<0> ", text).split())
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
     """Return a text as a single line, because it may be used in a header."""
     return " ".join(text.split())
 
@@ -178,7 +242,7 @@ def _indented(text: str) -> str:
     return "\n    ".join(text.strip().splitlines())
 
 
-def _period(start_time: datetime, end_time: datetime, tz_name: str) -> str:
+def period(start_time: datetime, end_time: datetime, tz_name: str) -> str:
     """Return a period in words: `Tuesday, 1 December 2026, 10:00-11:00 (Europe/Lisbon)`."""
     start, end = (moment.astimezone(zone(tz_name)) for moment in (start_time, end_time))
     if start.date() == end.date():

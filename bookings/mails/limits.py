@@ -20,9 +20,14 @@ def limits_of(
     """
     return [
         Limit("booking", f"booking/{booking_id}/{audience}", settings.MAILS_PER_BOOKING + is_last),
-        Limit(
-            "address",
-            f"address/{hashed(address)}",
-            settings.MAILS_PER_VERIFIED_ADDRESS if is_verified else settings.MAILS_PER_ADDRESS,
-        ),
+        address_limit(address, is_verified=is_verified),
     ]
+
+
+def address_limit(address: str, *, is_verified: bool) -> Limit:
+    """Return the limit for all emails about bookings and queues to one address."""
+    return Limit(
+        "address",
+        f"address/{hashed(address)}",
+        settings.MAILS_PER_VERIFIED_ADDRESS if is_verified else settings.MAILS_PER_ADDRESS,
+    )

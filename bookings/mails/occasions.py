@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from bookings.models import Booking, BookingEvent
 from bookit.database.rows import fetch
 
 ATTENDEE, PROVIDER = "attendee", "provider"
+LABEL = "label"
 
 Type = BookingEvent.Type
 Status = Booking.Status
@@ -23,15 +24,18 @@ Status = Booking.Status
 class News:
     """What a kind of email says: the beginning of its subject, and a text for each reader.
 
-    A reader whose text is empty gets no email.
+    A reader whose text is empty gets no email. The operator can change the words; see
+    `bookings.mails.texts`.
     """
 
+    kind: str
     label: str
     attendee: str
     provider: str = ""
 
 
 REQUESTED = News(
+    "requested",
     "Requested",
     "We have received your request. It becomes a booking once it is confirmed. Until then, the "
     "time is kept for you.",
@@ -40,28 +44,68 @@ REQUESTED = News(
         "expires."
     ),
 )
-BOOKED = News("Confirmed", "Your booking is confirmed.", "{name} has booked.")
+BOOKED = News("booked", "Confirmed", "Your booking is confirmed.", "{name} has booked.")
 CONFIRMED = News(
-    "Confirmed", "Your booking is confirmed.", "The booking for {name} has been confirmed."
+    "confirmed",
+    "Confirmed",
+    "Your booking is confirmed.",
+    "The booking for {name} has been confirmed.",
 )
 RESCHEDULED = News(
-    "Moved", "Your booking has been moved.", "The booking for {name} has been moved."
+    "moved", "Moved", "Your booking has been moved.", "The booking for {name} has been moved."
 )
 CANCELLED = News(
+    "cancelled",
     "Cancelled",
     "Your booking has been cancelled.",
     "The booking for {name} has been cancelled.",
 )
 EXPIRED = News(
+    "not-confirmed",
     "Not confirmed",
     "Sorry, your request was not confirmed before the start time, so there is no booking.",
 )
-REMINDED = News("Reminder", "This is a reminder of your booking.")
+REMINDED = News("reminder", "Reminder", "This is a reminder of your booking.")
 OFFERED = News(
+    "seat-offered",
     "A seat for you",
     "A seat has become free, and you are next in line. It is kept for you until {until}. Confirm "
     "it by then; otherwise it goes to the next person in line.",
 )
+LAPSED = News(
+    "seat-passed-on",
+    "Your seat has passed on",
+    "You did not confirm the seat that was kept for you, so it goes to the next person in line. "
+    "You are no longer in the queue.",
+)
+QUEUE_CANCELLED = News(
+    "queue-cancelled",
+    "Cancelled",
+    "You were waiting for a seat, but this session has been cancelled. There is nothing you have "
+    "to do.",
+)
+QUEUE_ENDED = News(
+    "queue-ended",
+    "No seat became free",
+    "Sorry, no seat became free in time. The queue for this session has ended.",
+)
+
+NEWS = {
+    news.kind: news
+    for news in (
+        REQUESTED,
+        BOOKED,
+        CONFIRMED,
+        RESCHEDULED,
+        CANCELLED,
+        EXPIRED,
+        REMINDED,
+        OFFERED,
+        LAPSED,
+        QUEUE_CANCELLED,
+        QUEUE_ENDED,
+    )
+}
 
 ALWAYS: dict[str, News] = {
     Type.CONFIRMED: CONFIRMED,
@@ -125,6 +169,7 @@ class Occasion:
     provider_name: str | None
     provider_email: str | None
     provider_timezone: str | None
+    cancellation_notice_minutes: int
 
     @property
     def news(self) -> News | None:
@@ -135,6 +180,8 @@ class Occasion:
             return OFFERED if self.is_offer and self.is_current else None
         if self.type == Type.REMINDED:
             return REMINDED if self.is_current else None
+        if self.is_offer and self.type == Type.EXPIRED and not self.is_announced:
+            return LAPSED
         if not self.is_announced and not self.withdraws_offer:
             return None
         if self.type == Type.RESCHEDULED and self.is_over:
@@ -142,12 +189,21 @@ class Occasion:
         return ALWAYS.get(self.type)
 
     @property
+    def is_changeable(self) -> bool:
+        """Whether the user could still move or cancel the booking directly after the event."""
+        notice = timedelta(minutes=self.cancellation_notice_minutes)
+        return (
+            self.status in (Status.PENDING, Status.CONFIRMED)
+            and not self.is_over
+            and self.at + notice < self.start_time
+        )
+
+    @property
     def withdraws_offer(self) -> bool:
         """Whether somebody other than the user has cancelled a seat that was offered to the user.
 
         The email with the offer said until when the seat is kept. If somebody else ends the offer
-        earlier, the user needs another email. If the offer expires, or if the user cancels it, no
-        email is needed.
+        earlier, the user needs another email. If the user cancels it, no email is needed.
         """
         return self.is_offer and self.type == Type.CANCELLED and self.actor_id != self.user_id
 
@@ -210,7 +266,7 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     attendee.timezone AS user_timezone, attendee.is_active AS user_is_active,
     {has_verified_address("attendee")} AS user_is_verified,
     provider.id AS provider_id, provider.name AS provider_name, provider.email AS provider_email,
-    provider.timezone AS provider_timezone
+    provider.timezone AS provider_timezone, service.cancellation_notice_minutes
 FROM bookings_bookingevent AS event
 JOIN bookings_booking AS booking ON booking.id = event.booking_id
 JOIN catalog_service AS service ON service.id = booking.service_id

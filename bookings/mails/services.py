@@ -18,6 +18,7 @@ from uuid import UUID
 from django.conf import settings
 from psycopg.rows import dict_row
 
+from bookings.mails import texts as mail_texts
 from bookings.mails.composition import Mail, compose
 from bookings.mails.occasions import ATTENDEE, Occasion, Type, occasions
 from bookings.models import Booking, BookingEvent
@@ -78,6 +79,7 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
 def enqueue_composed(*, booking: Booking) -> None:
     """Compose the pending emails about a booking that will be deleted, and defer their jobs."""
     rows = fetch(PENDING, {"booking_id": booking.pk}, dict_row)
+    texts = mail_texts.in_use()
     pending = {(row["event_id"], row["audience"]) for row in rows}
     task = "bookings.send_composed_mail"
     jobs: dict[str, Job] = {}
@@ -87,7 +89,7 @@ def enqueue_composed(*, booking: Booking) -> None:
         for audience in occasion.audiences:
             if pending & {(occasion.event_id, None), (occasion.event_id, audience)}:
                 args = {
-                    "mail": asdict(compose(occasion, audience)),
+                    "mail": asdict(compose(occasion, audience, texts)),
                     "user_id": str(occasion.user_id),
                 }
                 jobs[f"{task}/{occasion.event_id}/{audience}"] = (args, None)
@@ -166,7 +168,7 @@ def send(*, event_id: int, audience: str, at: datetime, copy: str = "") -> None:
         is_move = occasion.type == Type.RESCHEDULED
         announced = _with_later_moves(occasion, audience) if is_move else occasion
         if announced is not None and audience in announced.audiences:
-            mail = compose(announced, audience)
+            mail = compose(announced, audience, mail_texts.in_use())
             if copy:
                 mark = "".join(each for each in copy if each.isalnum())
                 mail = replace(mail, message_id=mail.message_id.replace("<", f"<{mark}.", 1))

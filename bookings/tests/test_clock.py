@@ -135,10 +135,35 @@ class TestReminding:
         assert booking.updated_at == TUESDAY - 30 * DAY
 
     def test_the_reminder_time_is_a_setting(self, settings):
-        settings.REMINDER_TIME = 2 * HOUR
+        settings.REMINDER_TIMES = [2 * HOUR]
         self.book()
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR - SECOND) == 0
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
+
+    def test_there_can_be_several_reminders(self, settings):
+        settings.REMINDER_TIMES = [2 * HOUR, 2 * DAY]
+        booking = self.book()
+        due = [TUESDAY - 2 * DAY, TUESDAY - DAY, TUESDAY - 2 * HOUR, TUESDAY - HOUR]
+        assert [clock.send_reminders(at=at) for at in due] == [1, 0, 1, 0]
+        reminders = BookingEvent.objects.filter(booking_id=booking.pk).order_by("id")
+        assert [event.data["hours"] for event in reminders] == [48, 2]
+
+    def test_only_the_last_reminder_is_sent_if_no_worker_ran_for_a_while(self, settings):
+        settings.REMINDER_TIMES = [2 * HOUR, 2 * DAY]
+        booking = self.book()
+        assert clock.send_reminders(at=TUESDAY - HOUR) == 1
+        assert BookingEvent.objects.get(booking_id=booking.pk).data["hours"] == 2
+
+    def test_a_booking_made_between_two_reminders_gets_the_second_one(self, settings):
+        settings.REMINDER_TIMES = [2 * HOUR, 2 * DAY]
+        self.book(updated_at=TUESDAY - DAY)
+        assert clock.send_reminders(at=TUESDAY - 20 * HOUR) == 0
+        assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
+
+    def test_a_reminder_that_an_earlier_version_sent_counts(self):
+        booking = self.book()
+        record(booking, BookingEvent.Type.REMINDED, actor=None, at=TUESDAY - DAY)
+        assert clock.send_reminders(at=TUESDAY - DAY + SECOND) == 0
 
     def test_a_moved_booking_gets_another_reminder(self):
         booking = self.book()
@@ -237,14 +262,15 @@ class TestConcurrency:
     def test_a_constraint_refuses_a_second_reminder(self, overdue):
         """Control for the test above: workers do not see the reminders of other workers."""
         Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
+        a_day = {"ahead": DAY, "hours": 24}
         blind = clock.REMIND.replace("event.type = 'booking.reminded'", "false")
-        run = partial(clock._in_batches, blind, at=overdue.start_time - HOUR, ahead=DAY)
+        run = partial(clock._in_batches, blind, at=overdue.start_time - HOUR, **a_day)
         assert [run(), run()] == [60, 0]
         with pytest.raises(IntegrityError, match="event_reminded_once"):
             clock._in_batches(
                 blind.replace("ON CONFLICT DO NOTHING", ""),
                 at=overdue.start_time - HOUR,
-                ahead=DAY,
+                **a_day,
             )
 
     def test_a_run_fails_at_a_lock_without_skip_locked(self, overdue, monkeypatch):

@@ -30,6 +30,7 @@ from bookings.availability.search import SlotFull
 from bookings.availability.terms import SlotTerms, Terms, terms_in
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken, take_seat
+from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid, ServiceError
@@ -147,8 +148,12 @@ def check_access(entry: WaitlistEntry, actor: User, permission: str) -> None:
 
 
 def pass_over(*, slot_id: UUID, at: datetime) -> None:
-    """End the waitlist of a slot that offers no more seats: mark its waiting entries as passed."""
-    WaitlistEntry.objects.filter(WAITING, slot=slot_id).update(status=Status.PASSED, updated_at=at)
+    """End the waitlist of a locked slot that offers no more seats, and tell those who wait."""
+    waiting = WaitlistEntry.objects.filter(WAITING, slot=slot_id)
+    ended = [*waiting.order_by("pk").values_list("pk", flat=True)]
+    if ended:
+        waiting.update(status=Status.PASSED, updated_at=at)
+        emails.enqueue(entry_ids=ended)
 
 
 def enqueue(*, events: Iterable[BookingEvent], at: datetime) -> None:

@@ -169,6 +169,18 @@ def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 
     return int(raw)
 
 
+def hours(name: str, *default: int, at_most: int) -> list[int]:
+    """Return a comma-separated variable as up to five different numbers of hours, in order."""
+    found = names(name) or [str(each) for each in default]
+    valid = [int(each) for each in found if each.isascii() and each.isdigit() and len(each) < 10]
+    if len(valid) < len(found) or len(found) > 5 or not all(1 <= each <= at_most for each in valid):
+        raise ImproperlyConfigured(
+            f"{name} must be up to five numbers of hours from 1 to {at_most}, such as 48,2, "
+            f"not {_shown(text(name))}."
+        )
+    return sorted(set(valid))
+
+
 def choice(name: str, *choices: str, default: str | None = None) -> str:
     """Return the choice that the variable names. Case is ignored. Default: the first choice."""
     value = text(name)
@@ -214,11 +226,11 @@ def hosts(name: str) -> list[str]:
     return names(name)
 
 
-def http_url(name: str) -> str:
+def http_url(name: str, *, example: str = "http://localhost:4318") -> str:
     """Return the variable as the URL of a web server, or an empty text if it is unset."""
     value = text(name)
     if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
-        raise ImproperlyConfigured(f"{name} must be a URL such as http://localhost:4318.")
+        raise ImproperlyConfigured(f"{name} must be a URL such as {example}.")
     return value
 
 

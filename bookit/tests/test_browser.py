@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.utils import timezone
 
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
+from bookings.mails.models import MailText
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit.tests.browser import needs_chromium
@@ -177,6 +178,25 @@ def test_a_receptionist_moves_notes_and_cancels_on_the_page_of_a_booking(watched
     booking.refresh_from_db()
     assert (booking.status, booking.cancellation_reason) == ("cancelled", "The room is wet")
     assert booking.staff_notes.get().author == rui
+    watched.assert_no_errors()
+
+
+def test_an_operator_sees_how_an_email_will_look_before_saving_its_words(watched):
+    page = watched.page
+    sign_in(page, AdminFactory(email="boss@example.com"))
+    page.goto("/admin/bookings/mailtext/")
+    page.locator("a[href*='mailtext/booked']").click()
+    mail = page.frame_locator("iframe[name='mail-preview']")
+    mail.get_by_text("Your booking is confirmed.").last.wait_for()
+
+    page.get_by_label("Text for the customer").fill("Park behind {calendar}.")
+    page.get_by_role("button", name="As the customer sees it").click()
+    mail.get_by_text("Park behind Helena's chair.").last.wait_for()
+    assert not MailText.objects.exists()
+
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("Your words").wait_for()
+    assert MailText.objects.get().attendee == "Park behind {calendar}."
     watched.assert_no_errors()
 
 

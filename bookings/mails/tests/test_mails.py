@@ -1,6 +1,7 @@
 """Emails about bookings: who gets which email, what it says, and that no email is lost."""
 
 import email
+import re
 import smtplib
 from datetime import UTC, datetime, timedelta
 
@@ -229,11 +230,11 @@ class TestRecipients:
         services.cancel_booking(booking_id=offer.pk, actor=ana, at=NOW)
         assert sent() == []
 
-    def test_an_offer_that_has_expired_causes_no_email(self, ana, haircut):
+    def test_a_user_whose_offer_expires_gets_one_email_and_the_provider_none(self, ana, haircut):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         clock.expire_bookings(at=offer.hold_expires_at)
-        assert sent() == []
+        assert sent() == [(TO_ANA, f"Your seat has passed on: {ON}10:00")]
 
     def test_emails_go_to_the_attendee_that_the_booking_names(self, book):
         book(attendee_name="Rui", attendee_email="rui@example.com")
@@ -414,6 +415,76 @@ class TestContent:
         assert event["ATTENDEE"] == "mailto:ana@example.com"
 
 
+# --- the layout and its links -----------------------------------------------------------------
+
+FRONT_END = "https://app.example.com"
+
+
+def links_of(message):
+    """Return the paths in the front end to which both forms of an email link."""
+    html = message.alternatives[0].content
+    paths = re.findall(rf'href="{FRONT_END}([^"]+)"', html)
+    assert paths == re.findall(rf"^{FRONT_END}(\S+)$", message.body, re.MULTILINE)
+    return paths
+
+
+@database
+class TestLayout:
+    @pytest.fixture(autouse=True)
+    def front_end(self, settings):
+        settings.PUBLIC_URL = FRONT_END
+
+    def test_an_attendee_can_see_move_and_cancel_and_a_provider_can_see(self, book):
+        booking = book()
+        work()
+        links = {message.to[0]: links_of(message) for message in mail.outbox}
+        page = f"/bookings/{booking.pk}"
+        assert links == {TO_ANA: [page, f"{page}/move", f"{page}/cancel"], TO_HELENA: [page]}
+
+    def test_an_email_without_a_front_end_has_no_links(self, book, settings):
+        settings.PUBLIC_URL = ""
+        book()
+        message = sent_one(TO_ANA)
+        assert "http" not in message.body + message.alternatives[0].content
+
+    def test_a_booking_that_cannot_be_moved_any_more_has_no_such_links(self, book, haircut):
+        haircut.cancellation_notice_minutes = 10 * 24 * 60
+        haircut.save()
+        booking = book(at=START - 10 * DAY)
+        assert links_of(sent_one(TO_ANA)) == [f"/bookings/{booking.pk}"]
+
+    def test_a_cancelled_booking_has_no_links(self, book, ana):
+        booking = book()
+        sent()
+        services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        assert links_of(sent_one(TO_ANA)) == []
+
+    def test_an_attendee_who_cannot_sign_in_as_the_user_gets_no_links(self, book):
+        book(attendee_name="Rui", attendee_email="rui@example.com")
+        assert links_of(sent_one("rui@example.com")) == []
+
+    def test_an_offer_links_to_the_hold(self, ana, haircut):
+        offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
+        events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
+        message = sent_one(TO_ANA)
+        assert links_of(message) == [f"/bookings/{offer.pk}"]
+        assert "Confirm your seat:" in message.body
+
+    def test_every_email_shows_the_name_or_the_logo_of_the_business(self, book, settings):
+        settings.BUSINESS_NAME = "Maré & Co"
+        book()
+        message = sent_one(TO_ANA)
+        html = message.alternatives[0].content
+        assert message.body.rstrip().endswith("-- \nMaré & Co")
+        assert "Maré &amp; Co" in html
+        assert "<img" not in html
+        settings.BUSINESS_LOGO_URL = "https://app.example.com/logo.png"
+        [event] = BookingEvent.objects.all()
+        mails.send(event_id=event.pk, audience="attendee", at=NOW)
+        html = mail.outbox[-1].alternatives[0].content
+        assert '<img src="https://app.example.com/logo.png" alt="Maré &amp; Co"' in html
+
+
 # --- no email is lost or sent twice -----------------------------------------------------------
 
 
@@ -469,12 +540,12 @@ class TestJobs:
         assert enqueue(1) == enqueue(20)
         assert len(waiting()) == 42
 
-    def test_sending_an_email_takes_two_queries(self, book):
+    def test_sending_an_email_takes_three_queries(self, book):
         [event] = book().events.all()
         with CaptureQueriesContext(connection) as queries:
             mails.send(event_id=event.pk, audience="attendee", at=NOW)
-        # One query reads the event, and one query counts the email.
-        assert len(queries) == 2
+        # One query reads the event, one reads the operator's texts, and one counts the email.
+        assert len(queries) == 3
         assert len(mail.outbox) == 1
 
     def test_deleting_a_booking_cancels_it_first_and_sends_emails(self, book, ana):
@@ -599,6 +670,8 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
     assert {"reminder-attendee.txt", "not-confirmed-attendee.ics", "seat-offered-attendee.html"} < (
         files
     )
+    assert {"seat-passed-on-attendee.html", "queue-ended-attendee.html"} < files
+    assert "queue-cancelled-attendee.eml" in files
     for path in (tmp_path / "mails").glob("*.ics"):
         assert icalendar.Calendar.from_ical(path.read_bytes()).walk("VEVENT")
     text = (tmp_path / "mails" / "moved-attendee.txt").read_text()

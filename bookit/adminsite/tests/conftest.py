@@ -7,6 +7,7 @@ from accounts import services as accounts_services
 from accounts.keys.services import create_key
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, staff
 from bookings import services
+from bookings.mails.models import MailText
 from bookings.tests.factories import (
     TUESDAY,
     BookingFactory,
@@ -61,4 +62,5 @@ def world(boss):
     DeliveryFactory()
     staff(["bookings.view_booking"])
     create_key(owner=boss, name="Till", at=timezone.now())
+    MailText.objects.create(kind="reminder", attendee="Bring a towel.")
     MailCount.objects.create(subject="a booking", day=timezone.now().date(), sent=1, most=8)

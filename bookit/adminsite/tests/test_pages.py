@@ -43,6 +43,7 @@ def test_every_model_of_bookit_is_registered():
         "bookings.Booking",
         "bookings.BookingEvent",
         "bookings.Delivery",
+        "bookings.MailText",
         "bookings.Slot",
         "bookings.WaitlistEntry",
         "bookings.Webhook",

@@ -237,6 +237,33 @@ def test_numbers_that_are_too_large_are_refused(refuse, name, value):
     assert refuse(**{name: value}).startswith(name)
 
 
+@pytest.mark.parametrize(
+    ("value", "times"), [("", [24]), ("48, 2", [2, 48]), ("2,48,2", [2, 48]), ("720", [720])]
+)
+def test_there_can_be_several_reminders(load, value, times):
+    found = load(REMINDER_HOURS=value)["REMINDER_TIMES"]
+    assert found == [timedelta(hours=each) for each in times]
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "721", "48;2", "1.5", "\uff15", "1,2,3,4,5,6", "9" * 11, "9" * 5000, "-1"]
+)
+def test_times_of_reminders_that_are_not_hours_are_refused(refuse, value):
+    assert refuse(REMINDER_HOURS=value).startswith(
+        "REMINDER_HOURS must be up to five numbers of hours from 1 to 720, such as 48,2, not "
+    )
+
+
+def test_the_front_end_and_the_logo_are_urls(load, refuse):
+    settings = load(PUBLIC_URL="https://app.example.com/")
+    assert settings["PUBLIC_URL"] == "https://app.example.com"
+    assert settings["BUSINESS_NAME"] == "BookIt"
+    for name in ("PUBLIC_URL", "BUSINESS_LOGO_URL"):
+        assert refuse(**{name: "app.example.com"}).startswith(
+            f"{name} must be a URL such as https://app.example.com"
+        )
+
+
 PASSWORD = "hunter2"
 BAD_DATABASE_URLS = [
     "nonsense",

@@ -1,0 +1,1 @@
+"""Imports services, calendars, customers and bookings from CSV files."""

@@ -1,0 +1,215 @@
+"""The texts of emails in the admin site: what each email says, and how it will look."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.clickjacking import xframe_options_sameorigin
+
+from bookings.mails import samples, texts
+from bookings.mails.models import MailText
+from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, PROVIDER
+from bookit.adminsite.pages import StrictAdmin
+from bookit.web.headers import content_security_policy
+
+# When each kind of email is sent.
+OCCASIONS = {
+    "requested": gettext_lazy("A customer books, and the booking has to be confirmed."),
+    "booked": gettext_lazy("A customer books, and no confirmation is needed."),
+    "confirmed": gettext_lazy("A request is confirmed."),
+    "moved": gettext_lazy("A booking is moved to another time."),
+    "cancelled": gettext_lazy("A booking is cancelled."),
+    "not-confirmed": gettext_lazy("A request is not confirmed before its start."),
+    "reminder": gettext_lazy("A booking starts soon."),
+    "seat-offered": gettext_lazy("A seat becomes free for the next person in a queue."),
+    "seat-passed-on": gettext_lazy("A person in a queue does not confirm their seat in time."),
+    "queue-cancelled": gettext_lazy("A session is cancelled for which people are waiting."),
+    "queue-ended": gettext_lazy("A session fills up, and people are still waiting."),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of email as the list shows it."""
+
+    kind: str
+    occasion: str
+    label: str
+    attendee: str
+    provider: str
+    is_changed: bool
+    url: str
+
+
+class MailTextForm(forms.ModelForm):
+    """A form that begins with the words in use, and stores only words that differ from BookIt's."""
+
+    class Meta:
+        model = MailText
+        fields = [LABEL, ATTENDEE, PROVIDER]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.news = NEWS[self.instance.kind]
+        for name, field in self.fields.items():
+            standard = getattr(self.news, name)
+            self.initial[name] = self.initial.get(name) or standard
+            help_text = _("Empty: “%(standard)s”") % {"standard": standard}
+            known = ", ".join(f"{{{each}}}" for each in texts.placeholders(self.news, name))
+            if known:
+                help_text += " " + _("You can use %(known)s.") % {"known": known}
+            field.help_text = help_text
+
+    def clean(self) -> dict[str, Any]:
+        """Return the texts; a text that is BookIt's own is empty."""
+        cleaned: dict[str, Any] = super().clean() or {}
+        for name in [name for name in self.fields if name in cleaned]:
+            cleaned[name] = cleaned[name].replace("\r\n", "\n").strip()
+            try:
+                texts.check(self.news, name, cleaned[name])
+            except ValidationError as error:
+                self.add_error(name, error)
+                continue
+            if cleaned[name] == getattr(self.news, name):
+                cleaned[name] = ""
+        return cleaned
+
+
+@admin.register(MailText)
+class MailTextAdmin(StrictAdmin):
+    """The words of every kind of email, which operators can change, with a preview.
+
+    Only kinds with words of the operator have a row. The list shows all kinds, and each kind has a
+    page, whether or not it has a row.
+    """
+
+    form = MailTextForm
+    list_filter = ["updated_at"]
+    search_fields = ["kind", "label"]
+    actions = None
+
+    class Media:
+        css = {"all": ["bookit/mails.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return False: every kind already has a page."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False: an empty field already stands for BookIt's own words."""
+        return False
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> MailText | None:
+        """Return the texts of a kind, even if it has no row."""
+        return texts.text_of(object_id)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return the fields of the readers who get this kind of email."""
+        return texts.fields_of(NEWS[obj.kind]) if obj else [LABEL, ATTENDEE, PROVIDER]
+
+    def get_urls(self) -> list[Any]:
+        """Return the URLs of the pages and of the previews."""
+        preview = self.admin_site.admin_view(xframe_options_sameorigin(self.preview_view))
+        name = "bookings_mailtext_preview"
+        return [
+            path("<slug:object_id>/preview/<slug:audience>/", preview, name=name),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show every kind of email."""
+        shown = {"kinds": _kinds(), "title": _("What your mails say")}
+        return super().changelist_view(request, {**(extra_context or {}), **shown})
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the texts of a kind next to a preview of the email."""
+        shown = {**(extra_context or {}), **_shown(object_id)}
+        return super().change_view(request, object_id, form_url, shown)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Store the texts by calling the service."""
+        words = {name: form.cleaned_data.get(name, "") for name in (LABEL, ATTENDEE, PROVIDER)}
+        texts.change(kind=obj.kind, at=timezone.now(), **words)
+
+    def preview_view(self, request: HttpRequest, object_id: str, audience: str) -> HttpResponse:
+        """Show an email about a made-up booking, with the words of the form or those in use."""
+        text = texts.text_of(object_id)
+        if not self.has_view_permission(request, text):
+            raise PermissionDenied
+        if text is None or audience not in texts.fields_of(NEWS[object_id]) or audience == LABEL:
+            raise Http404
+        errors: Any = None
+        if request.method == "POST":
+            form = self.get_form(request, text, change=True)(request.POST, instance=text)
+            errors = form.errors
+        if errors:
+            return render(request, "admin/bookings/mailtext/preview_error.html", {"errors": errors})
+        mail = samples.mail(object_id, audience, {object_id: text})
+        response = HttpResponse(mail.html)
+        logo = settings.BUSINESS_LOGO_URL
+        response["Content-Security-Policy"] = content_security_policy(
+            default_src="'none'",
+            style_src="'unsafe-inline'",
+            img_src="/".join(logo.split("/")[:3]) or "'none'",
+            form_action="'none'",
+            frame_ancestors="'self'",
+        )
+        return response
+
+
+def _kinds() -> list[Kind]:
+    changed = texts.in_use()
+    kinds = []
+    for kind, news in NEWS.items():
+        shown = texts.applied(news, changed)
+        kinds.append(
+            Kind(
+                kind=kind,
+                occasion=str(OCCASIONS[kind]),
+                label=shown.label,
+                attendee=shown.attendee,
+                provider=shown.provider,
+                is_changed=shown != news,
+                url=reverse("admin:bookings_mailtext_change", args=[kind]),
+            )
+        )
+    return kinds
+
+
+def _shown(kind: str) -> dict[str, Any]:
+    """Return what the page of a kind of email shows besides the form."""
+    news = NEWS.get(kind)
+    if news is None:
+        return {}
+    readers = {ATTENDEE: _("customer"), PROVIDER: _("provider")}
+    return {
+        "occasion": OCCASIONS[kind],
+        "readers": [
+            (name, _preview_url(kind, audience))
+            for audience, name in readers.items()
+            if getattr(news, audience)
+        ],
+    }
+
+
+def _preview_url(kind: str, audience: str) -> str:
+    return reverse("admin:bookings_mailtext_preview", args=[kind, audience])

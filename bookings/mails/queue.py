@@ -1,0 +1,93 @@
+"""Emails to people in a queue for whom the wait has ended without a seat."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from bookings import ical
+from bookings.mails import texts as mail_texts
+from bookings.mails.composition import (
+    UNVERIFIED,
+    Mail,
+    line,
+    period,
+    placeholder_values,
+    subject_of,
+    unlinked,
+)
+from bookings.mails.limits import address_limit
+from bookings.mails.models import MailText
+from bookings.mails.occasions import ATTENDEE, QUEUE_CANCELLED, QUEUE_ENDED
+from bookit.mails.layout import Letter
+from bookit.mails.sending import send_within_limits
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a queue, and everything that an email about its end says.
+
+    Args:
+        is_cancelled: whether the session was cancelled; otherwise, its queue has ended.
+    """
+
+    entry_id: UUID
+    user_name: str
+    user_email: str
+    user_timezone: str
+    user_is_verified: bool
+    title: str
+    calendar_name: str
+    start_time: datetime
+    end_time: datetime
+    is_cancelled: bool
+
+
+def compose_end(place: Place, texts: Mapping[str, MailText]) -> Mail:
+    """Return the email that tells a user that they no longer wait for a seat.
+
+    Args:
+        texts: the operator's own texts by the kind of email.
+    """
+    news = mail_texts.applied(QUEUE_CANCELLED if place.is_cancelled else QUEUE_ENDED, texts)
+    title, calendar_name = line(place.title), line(place.calendar_name)
+    if not place.user_is_verified:
+        title, calendar_name = unlinked(title), unlinked(calendar_name)
+    when = period(place.start_time, place.end_time, place.user_timezone)
+    rows = {"What": title, "With": calendar_name if calendar_name != title else "", "When": when}
+    letter = Letter(
+        subject=subject_of(news, title, place.start_time, place.user_timezone),
+        heading=news.label,
+        name=unlinked(line(place.user_name)) if place.user_is_verified else "",
+        lead=mail_texts.filled(news.attendee, placeholder_values(title, calendar_name, when)),
+        rows=[(label, value) for label, value in rows.items() if value],
+        note="" if place.user_is_verified else UNVERIFIED,
+    )
+    host = ical.platform(calendar_name).email.rpartition("@")[2] or "bookit"
+    return Mail(
+        to=place.user_email,
+        subject=letter.subject,
+        text=letter.text(),
+        html=letter.html(),
+        calendar="",
+        method="",
+        message_id=f"<queue.{place.entry_id}@{host}>",
+        booking_id="",
+        audience=ATTENDEE,
+        is_verified=place.user_is_verified,
+    )
+
+
+def send_end(*, place: Place, at: datetime) -> None:
+    """Send the email about the end of a wait, unless the limit of its address has been reached.
+
+    Raises:
+        OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
+    """
+    mail = compose_end(place, mail_texts.in_use())
+    send_within_limits(
+        mail.message(),
+        limits=[address_limit(mail.to, is_verified=mail.is_verified)],
+        at=at,
+        entry_id=str(place.entry_id),
+    )

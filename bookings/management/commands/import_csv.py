@@ -1,0 +1,80 @@
+"""`manage.py import_csv`: imports customers, calendars, services or bookings from a CSV file."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+from django.utils import timezone
+
+from accounts.models import User
+from bookings.imports import services as imports
+from bookings.imports.lines import KINDS
+from bookit.adminsite.refusals import message_of
+from bookit.errors import ServiceError
+
+# Problems that are printed; more are counted.
+MOST = 50
+
+
+class Command(BaseCommand):
+    """Imports a CSV file: without `--apply`, only says what would happen."""
+
+    help = (
+        "Import customers, calendars, services or bookings from a CSV file, in this order. Without "
+        "--apply, only check the file. Every wrong line is named with its reason. All lines are "
+        "imported or none, and a line that was imported before is skipped."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the kind of file, its path, and the admin who imports it."""
+        parser.add_argument("kind", choices=[*KINDS])
+        parser.add_argument("file", type=Path)
+        parser.add_argument("--admin", required=True, help="the email address of the admin")
+        parser.add_argument("--apply", action="store_true", help="import, if all lines are valid")
+
+    def handle(
+        self, *args: Any, kind: str, file: Path, admin: str, apply: bool, **options: Any
+    ) -> None:
+        """Import the file.
+
+        Raises:
+            CommandError: the file cannot be read, or a line is wrong.
+        """
+        actor = User.objects.filter(email=admin.lower(), is_active=True).first()
+        if actor is None or not actor.is_admin:
+            raise CommandError(f"{admin} is not an active admin.")
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise CommandError(f"{file} is not UTF-8. Save it as CSV UTF-8.") from None
+        try:
+            report = imports.import_file(
+                kind=kind,
+                text=text,
+                actor=actor,
+                at=timezone.now(),
+                is_applied=apply,
+                progress=self._show_progress,
+            )
+        except ServiceError as error:
+            raise CommandError(message_of(error)) from None
+        self._show(report, apply=apply)
+
+    def _show_progress(self, done: int, total: int) -> None:
+        if done % 500 == 0 or done == total:
+            self.stderr.write(f"{done} of {total} lines")
+
+    def _show(self, report: imports.Report, *, apply: bool) -> None:
+        for problem in report.problems[:MOST]:
+            column = f", {problem.column}" if problem.column else ""
+            self.stdout.write(f"Line {problem.line}{column}: {problem.message}")
+        if len(report.problems) > MOST:
+            self.stdout.write(f"... and {len(report.problems) - MOST} more.")
+        counts = f"{report.new} new, {report.present} imported before"
+        if report.problems:
+            raise CommandError(f"{counts}, {len(report.problems)} problems. Nothing was imported.")
+        done = "Imported." if apply else "Nothing was imported yet: add --apply."
+        self.stdout.write(f"{counts}. {done}")

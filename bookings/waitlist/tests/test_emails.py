@@ -1,0 +1,101 @@
+"""People in a queue learn that their wait has ended."""
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings import clock, services
+from bookings.models import Booking
+from bookings.slots import services as slots
+from bookings.tests.factories import TUESDAY, SlotFactory
+from bookings.tests.jobs import work
+from bookings.waitlist import services as waitlist
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+NOW = TUESDAY - timedelta(days=10)
+TO_BEN, TO_EVA = "ben@example.com", "eva@example.com"
+
+
+@pytest.fixture
+def ben():
+    return UserFactory(name="Ben", email=TO_BEN, timezone="Europe/Lisbon")
+
+
+@pytest.fixture
+def eva():
+    return UserFactory(name="Eva", email=TO_EVA)
+
+
+@pytest.fixture
+def yoga(ben, eva):
+    """Return a full class of one seat, for which Ben and then Eva are waiting."""
+    service = ServiceFactory(title="Yoga", calendar=CalendarFactory(name="Studio 2"))
+    slot = SlotFactory(service=service, capacity=1, start_time=TUESDAY)
+    services.create_booking(actor=UserFactory(email="ana@example.com"), slot_id=slot.pk, at=NOW)
+    waitlist.join(slot_id=slot.pk, actor=ben, at=NOW)
+    waitlist.join(slot_id=slot.pk, actor=eva, at=NOW + timedelta(seconds=1))
+    work()
+    mail.outbox.clear()
+    return slot
+
+
+def sent():
+    work()
+    found = {message.to[0]: message for message in mail.outbox}
+    mail.outbox.clear()
+    return found
+
+
+def test_everybody_in_the_queue_learns_that_the_session_is_cancelled(yoga):
+    slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
+    found = sent()
+    assert {"ana@example.com", TO_BEN, TO_EVA} <= found.keys()
+    message = found[TO_BEN]
+    assert message.subject.startswith("Cancelled: Yoga, ")
+    assert "You were waiting for a seat, but this session has been cancelled." in message.body
+    assert "(Europe/Lisbon)" in message.body
+    assert message.attachments == []
+    assert sent() == {}
+
+
+def test_everybody_in_the_queue_learns_that_no_seat_became_free(yoga):
+    waitlist.offer_seats(at=yoga.start_time)
+    found = sent()
+    assert found.keys() == {TO_BEN, TO_EVA}
+    assert found[TO_BEN].subject.startswith("No seat became free: Yoga, ")
+
+
+def test_a_person_who_does_not_confirm_learns_that_the_seat_has_passed_on(yoga, ben):
+    ana = Booking.objects.get(slot=yoga)
+    services.cancel_booking(booking_id=ana.pk, actor=ana.user, at=NOW)
+    waitlist.offer_seats(at=NOW)
+    assert sent()[TO_BEN].subject.startswith("A seat for you: ")
+    offer = Booking.objects.get(user=ben)
+    clock.expire_bookings(at=offer.hold_expires_at)
+    message = sent()[TO_BEN]
+    assert message.subject.startswith("Your seat has passed on: ")
+    assert message.attachments == []
+
+
+def test_people_who_left_and_deactivated_accounts_get_no_email(yoga, ben, eva):
+    entry = yoga.waitlist.get(user=ben)
+    waitlist.leave(slot_id=yoga.pk, entry_id=entry.pk, actor=ben, at=NOW)
+    eva.is_active = False
+    eva.save()
+    slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
+    assert not {TO_BEN, TO_EVA} & sent().keys()
+
+
+def test_the_emails_are_jobs_of_the_transaction_that_ends_the_wait(yoga):
+    waitlist.pass_over(slot_id=yoga.pk, at=NOW)
+    waitlist.pass_over(slot_id=yoga.pk, at=NOW)
+    jobs = ProcrastinateJob.objects.filter(task_name="bookings.send_queue_mail")
+    assert {job.args["entry_id"] for job in jobs} == {
+        str(pk) for pk in yoga.waitlist.values_list("pk", flat=True)
+    }
+    assert len(jobs) == 2

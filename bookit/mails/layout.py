@@ -1,0 +1,52 @@
+"""The layout of all emails: the name or the logo of the business, a text, links and facts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.template.loader import render_to_string
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link in an email. The first link of an email is a button."""
+
+    label: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What an email says.
+
+    Args:
+        heading: the kind of news in a few words. Only HTML shows it, because it is also the
+            beginning of the subject.
+        name: the reader, or empty.
+        lead: the text, in which line breaks are kept.
+        rows: facts, each with its label.
+        note: small print.
+    """
+
+    subject: str
+    heading: str
+    name: str
+    lead: str
+    rows: Sequence[tuple[str, str]] = ()
+    links: Sequence[Link] = ()
+    note: str = ""
+
+    def text(self) -> str:
+        """Return the email as plain text."""
+        return render_to_string("bookit/mail.txt", self._words())
+
+    def html(self) -> str:
+        """Return the email as HTML."""
+        return render_to_string("bookit/mail.html", self._words())
+
+    def _words(self) -> dict[str, object]:
+        return {
+            "letter": self,
+            "business": settings.BUSINESS_NAME,
+            "logo_url": settings.BUSINESS_LOGO_URL,
+        }
