@@ -152,7 +152,7 @@ def test_the_page_of_a_failed_job_shows_its_error_and_a_button(site):
     assert f"{PAGE}{job_id}/act/retry_failed/" in page
     response = site.post(f"{PAGE}{job_id}/act/retry_failed/", follow=True)
     assert response.redirect_chain[-1][0] == f"{PAGE}{job_id}/change/"
-    assert "1 will be retried." in text(response)
+    assert "1 job will run again now." in text(response)
     assert ProcrastinateJob.objects.get(pk=job_id).status == "todo"
     assert "Retried." in text(site.get(f"{PAGE}{job_id}/history/"))
 
