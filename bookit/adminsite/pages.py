@@ -24,6 +24,7 @@ from django.http import (
 from django.urls import path as url
 from django.urls import reverse
 from django.utils.formats import number_format
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
@@ -131,7 +132,9 @@ class StrictAdmin(admin.ModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list or run the chosen action; if either is refused, a message explains why."""
-        links = {"exports": self._export_links(request)}
+        # Django's title is "Select ... to change".
+        title = capfirst(str(self.opts.verbose_name_plural))
+        links = {"exports": self._export_links(request), "title": title}
         try:
             return super().changelist_view(request, {**links, **(extra_context or {})})
         except SenselessList:
