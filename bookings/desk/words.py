@@ -21,6 +21,7 @@ DETAILS = {
     "attendee_name": gettext_lazy("the name"),
     "attendee_email": gettext_lazy("the email address"),
     "attendee_phone": gettext_lazy("the phone number"),
+    "language": gettext_lazy("the language of emails"),
     "notes": gettext_lazy("the customer's notes"),
 }
 
