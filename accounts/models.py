@@ -129,9 +129,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Role(models.TextChoices):
         """The kinds of users."""
 
-        USER = "user"
-        PROVIDER = "provider"
-        ADMIN = "admin"
+        USER = "user", _("User")
+        PROVIDER = "provider", _("Provider")
+        ADMIN = "admin", _("Admin")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)

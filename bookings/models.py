@@ -46,8 +46,8 @@ class Slot(models.Model):
     class Status(models.TextChoices):
         """Whether the slot takes place."""
 
-        SCHEDULED = "scheduled"
-        CANCELLED = "cancelled"
+        SCHEDULED = "scheduled", _("Scheduled")
+        CANCELLED = "cancelled", _("Cancelled")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     # In the database, service and calendar form one foreign key, `slot_service_on_calendar`.
@@ -149,13 +149,13 @@ class Booking(models.Model):
     class Status(models.TextChoices):
         """The status of a booking. `bookings.transitions.TRANSITIONS` lists the allowed changes."""
 
-        HELD = "held"
-        PENDING = "pending"
-        CONFIRMED = "confirmed"
-        CANCELLED = "cancelled"
-        COMPLETED = "completed"
-        EXPIRED = "expired"
-        NO_SHOW = "no_show"
+        HELD = "held", _("Held")
+        PENDING = "pending", _("Pending")
+        CONFIRMED = "confirmed", _("Confirmed")
+        CANCELLED = "cancelled", _("Cancelled")
+        COMPLETED = "completed", _("Completed")
+        EXPIRED = "expired", _("Expired")
+        NO_SHOW = "no_show", _("No Show")
 
     # The statuses of bookings that occupy their seat.
     ACTIVE = [Status.HELD, Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
@@ -429,18 +429,18 @@ class BookingEvent(models.Model):
     class Type(models.TextChoices):
         """What happened to the booking."""
 
-        HELD = "booking.held"
-        CREATED = "booking.created"
-        CONFIRMED = "booking.confirmed"
-        RESCHEDULED = "booking.rescheduled"
-        CHANGED = "booking.changed"
-        CANCELLED = "booking.cancelled"
-        COMPLETED = "booking.completed"
-        EXPIRED = "booking.expired"
-        NO_SHOW = "booking.no_show"
-        DELETED = "booking.deleted"
-        REMINDED = "booking.reminded"
-        REVIEWED = "review.created"
+        HELD = "booking.held", _("Held")
+        CREATED = "booking.created", _("Created")
+        CONFIRMED = "booking.confirmed", _("Confirmed")
+        RESCHEDULED = "booking.rescheduled", _("Rescheduled")
+        CHANGED = "booking.changed", _("Changed")
+        CANCELLED = "booking.cancelled", _("Cancelled")
+        COMPLETED = "booking.completed", _("Completed")
+        EXPIRED = "booking.expired", _("Expired")
+        NO_SHOW = "booking.no_show", _("No Show")
+        DELETED = "booking.deleted", _("Deleted")
+        REMINDED = "booking.reminded", _("Reminded")
+        REVIEWED = "review.created", _("Reviewed")
 
     booking = models.ForeignKey(
         Booking,
