@@ -258,7 +258,7 @@ class BookingAdmin(ServedAdmin):
     def _resend(self, request: HttpRequest, booking: Booking) -> None:
         mails.resend(booking_id=booking.pk, at=timezone.now())
         # History has no event for a copy of a mail, so the log of the admin site says who sent it.
-        self.log_change(request, booking, "Sent the last mail to the customer again.")
+        self.log_change(request, booking, _("Sent the last mail to the customer again."))
 
     # --- The page of a booking ------------------------------------------------------------------
 
@@ -361,7 +361,7 @@ class BookingAdmin(ServedAdmin):
             self._resend(request, booking)
             return _("The mail will be sent again.")
         if button not in BUTTONS:
-            raise BadRequest("The page of a booking has no such button.")
+            raise BadRequest(_("The page of a booking has no such button."))
         services.change_status(
             booking_id=booking.pk,
             status=button,

@@ -23,6 +23,7 @@ DETAILS = {
     "attendee_name": gettext_lazy("name"),
     "attendee_email": gettext_lazy("email address"),
     "attendee_phone": gettext_lazy("phone number"),
+    "language": gettext_lazy("language of emails"),
     "notes": gettext_lazy("customer's notes"),
 }
 
