@@ -1,6 +1,7 @@
 """The history of bookings in the admin site."""
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from bookings import home  # noqa: F401 - importing `home` adds its cards
 from bookings.apps import import_from_rooms
@@ -12,6 +13,7 @@ from bookit.adminsite.pages import ReadOnlyAdmin
 class BookingEventAdmin(ReadOnlyAdmin):
     """The history of all bookings, including deleted bookings."""
 
+    list_title = _("History of bookings")
     list_display = ["at", "type", "booking_id", "actor"]
     list_filter = ["type", "at"]
     list_select_related = ["actor"]

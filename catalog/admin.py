@@ -11,8 +11,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
 from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.html import format_html
+from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from bookit import money
+from bookit.adminsite.cells import moment, person
 from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StampedAdmin
@@ -88,7 +92,8 @@ class CalendarAdmin(StampedAdmin):
     """The page of a calendar, with its opening hours and time off."""
 
     menu = Menu.CATALOG
-    list_display = ["name", "provider", "timezone", "created_at"]
+    list_display = ["name", "keeper", "timezone", "created"]
+    csv_columns = ["name", "provider", "timezone", "created_at"]
     list_filter = ["created_at"]
     list_select_related = ["provider"]
     search_fields = ["name", "timezone", "provider__name", "provider__email", "id"]
@@ -96,6 +101,16 @@ class CalendarAdmin(StampedAdmin):
     readonly_fields = ["id", "created_at"]
     fields = ["id", "name", "timezone", "provider", "created_at"]
     inlines = [OpeningHoursInline, TimeOffInline]
+
+    @admin.display(description=gettext_lazy("provider"), ordering="provider__name")
+    def keeper(self, calendar: Calendar) -> Any:
+        """Return the name and the email address of the provider, if there is one."""
+        return person(calendar.provider) if calendar.provider else ""
+
+    @admin.display(description=gettext_lazy("created"), ordering="created_at")
+    def created(self, calendar: Calendar) -> Any:
+        """Return when the calendar was created."""
+        return moment(calendar.created_at)
 
     class Media:
         css = {"all": ["bookit/forms.css"]}
@@ -221,16 +236,10 @@ class ServiceAdmin(StampedAdmin):
 
     menu = Menu.CATALOG
     form = ServiceForm
-    list_display = [
-        "title",
-        "calendar",
-        "category",
-        "amount",
-        "duration_minutes",
-        "capacity",
-        "is_active",
-        "rating_average",
-        "rating_count",
+    list_display = ["what", "category", "amount", "length", "seats", "is_active", "rating"]
+    csv_columns = [
+        *("title", "calendar", "category", "amount", "duration_minutes", "capacity"),
+        *("is_active", "rating_average", "rating_count"),
     ]
     list_filter = ["is_active", "mode", ("category", one_of(categories)), "requires_confirmation"]
     list_select_related = ["calendar"]
@@ -298,6 +307,31 @@ class ServiceAdmin(StampedAdmin):
             form = context["adminform"].form
             context |= {"offers_shown": True, "service": service, "days": _days(form, service)}
         return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=gettext_lazy("service"), ordering="title")
+    def what(self, service: Service) -> Any:
+        """Return the title, with the name of the calendar below it."""
+        return format_html('{} <span class="below">{}</span>', service.title, service.calendar.name)
+
+    @admin.display(description=gettext_lazy("length"), ordering="duration_minutes")
+    def length(self, service: Service) -> str:
+        """Return the duration in minutes."""
+        return gettext("%(minutes)s min") % {"minutes": service.duration_minutes}
+
+    @admin.display(description=gettext_lazy("seats"), ordering="capacity")
+    def seats(self, service: Service) -> int:
+        """Return how many bookings have room at a time."""
+        return service.capacity
+
+    @admin.display(description=gettext_lazy("rating"), empty_value="")
+    def rating(self, service: Service) -> Any:
+        """Return the average, with the number of reviews below it."""
+        if not service.rating_count:
+            return ""
+        number = service.rating_count
+        words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
+        average = number_format(service.rating_average, 1)
+        return format_html('{} <span class="below">{}</span>', average, words)
 
     @admin.display(description="price", ordering="price")
     def amount(self, service: Service) -> str:

@@ -4,8 +4,21 @@ from typing import Any
 
 from django.contrib import admin
 from django.urls import URLPattern, path
+from django.utils.translation import gettext_lazy as _
 
 from bookings.phone import views
+from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.menu import Menu
+
+PAGES.add("call")(
+    Page(
+        Menu.DIARY,
+        _("Book for a customer"),
+        "admin:bookings_booking_add",
+        "bookings.add_booking",
+        is_button=True,
+    )
+)
 
 
 def urls(site: admin.AdminSite) -> list[URLPattern]:

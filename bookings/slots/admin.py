@@ -9,15 +9,19 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from bookings.exports.files import ICALENDAR
 from bookings.models import Booking, Slot
 from bookings.slots import services as slots
 from bookings.slots.forms import PublishForm
 from bookings.slots.wording import series_in_words
+from bookit.adminsite import words
+from bookit.adminsite.cells import badge
 from bookit.adminsite.exports import CSV
+from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of, messages_of
@@ -27,6 +31,11 @@ from bookit.times import zone
 FIELDS = {"service_id": "service", "start_time": "day", "capacity": "capacity", "rrule": "repeat"}
 # The preview lists at most this many dates.
 MAX_DATES = 24
+
+STATES = {
+    Slot.Status.SCHEDULED: gettext_lazy("takes place"),
+    Slot.Status.CANCELLED: gettext_lazy("cancelled"),
+}
 
 
 def _wish(form: PublishForm) -> dict[str, Any]:
@@ -87,8 +96,10 @@ class SlotAdmin(ServedAdmin):
         js = ["bookit/forms.js"]
 
     menu = Menu.DIARY
-    list_display = ["start_time", "service", "capacity", "seats_taken", "status"]
-    list_filter = ["status", "start_time", "created_at"]
+    list_title = gettext_lazy("Classes and slots")
+    list_display = ["when", "state", "what", "seats"]
+    list_display_links = ["when"]
+    list_filter = [("start_time", UpcomingFilter), "status", "created_at"]
     list_select_related = ["service", "calendar"]
     formats = {"csv": CSV, "ics": ICALENDAR}
     csv_columns = [
@@ -97,7 +108,7 @@ class SlotAdmin(ServedAdmin):
     ]
     search_fields = ["id", "service__title", "calendar__name"]
     date_hierarchy = "start_time"
-    ordering = ["-start_time"]
+    ordering = ["start_time", "id"]
     exclude = ["blocked"]
     actions = ["cancel"]
 
@@ -172,7 +183,34 @@ class SlotAdmin(ServedAdmin):
         """Return the slots, each with the number of its taken seats."""
         return super().get_queryset(request).annotate(taken=slots.SEATS_TAKEN)
 
-    @admin.display(description="Seats taken")
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Return the order: upcoming slots begin with the next, others with the latest."""
+        return upcoming_first(request)
+
+    @admin.display(description=gettext_lazy("when"), ordering="start_time")
+    def when(self, slot: Slot) -> Any:
+        """Return the period in the zone of the calendar, and the zone."""
+        name = slot.calendar.timezone
+        when = words.period(slot.start_time, slot.end_time, zone(name))
+        return format_html('{} <span class="below">{}</span>', when, name)
+
+    @admin.display(description=gettext_lazy("state"), ordering="status")
+    def state(self, slot: Slot) -> Any:
+        """Return whether the slot takes place."""
+        return badge(slot.status, STATES[Slot.Status(slot.status)])
+
+    @admin.display(description=gettext_lazy("what"), ordering="service__title")
+    def what(self, slot: Slot) -> Any:
+        """Return the service and the calendar."""
+        title, name = slot.service.title, slot.calendar.name
+        return format_html('{} <span class="below">{}</span>', title, name)
+
+    @admin.display(description=gettext_lazy("seats taken"))
+    def seats(self, slot: Any) -> str:
+        """Return the number of taken seats out of all."""
+        return _("%(taken)s of %(capacity)s") % {"taken": slot.taken, "capacity": slot.capacity}
+
+    @admin.display(description=gettext_lazy("Seats taken"))
     def seats_taken(self, slot: Any) -> int:
         """Return the number of taken seats."""
         return slot.taken

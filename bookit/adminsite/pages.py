@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, transaction
-from django.db.models import Field, IntegerField, Model, Q, QuerySet, UUIDField
+from django.db.models import DateTimeField, Field, IntegerField, Model, Q, QuerySet, UUIDField
 from django.db.models.constants import LOOKUP_SEP
 from django.http import (
     Http404,
@@ -23,6 +24,7 @@ from django.http import (
 )
 from django.urls import path as url
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext
@@ -80,8 +82,10 @@ class StrictAdmin(admin.ModelAdmin):
     letter by letter from the number of rows that `?secret__startswith=a` finds.
     """
 
-    # The part of the menu that contains the list.
-    menu = Menu.SYSTEM
+    # The part of the menu that contains the list; None if the menu leaves it out.
+    menu: Menu | None = Menu.SYSTEM
+    # The title of the list, which is also its name in the menu.
+    list_title: Any = ""
     # Parameters by which links of other pages filter the list, in addition to its own filters.
     link_filters: Sequence[str] = ()
     # Otherwise, Django would count the rows twice, with and without filters.
@@ -101,6 +105,9 @@ class StrictAdmin(admin.ModelAdmin):
     def _filter_parameters(self, request: Any) -> set[str]:
         names = {*self.link_filters}
         for item in self.get_list_filter(request):
+            if isinstance(item, type):
+                names.add(item.parameter_name)  # type: ignore[attr-defined]
+                continue
             path = str(item[0] if isinstance(item, tuple) else item)
             field: Any = get_fields_from_path(self.model, path)[-1]
             if field.is_relation:
@@ -135,11 +142,15 @@ class StrictAdmin(admin.ModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list or run the chosen action; if either is refused, a message explains why."""
-        # Django's title is "Select ... to change".
-        title = capfirst(str(self.opts.verbose_name_plural))
-        links = {"exports": self._export_links(request), "title": title}
+        shown: dict[str, Any] = {"exports": self._export_links(request)}
+        if IS_POPUP_VAR not in request.GET:
+            # Django's title is "Select ... to change".
+            shown["title"] = self.list_title or capfirst(str(self.opts.verbose_name_plural))
+        times = {each.name for each in self.opts.fields if isinstance(each, DateTimeField)}
+        if times & {*map(str, self.get_list_display(request))}:
+            shown["zone"] = timezone.get_current_timezone_name()
         try:
-            return super().changelist_view(request, {**links, **(extra_context or {})})
+            return super().changelist_view(request, {**shown, **(extra_context or {})})
         except SenselessList:
             here = request.path
             text = "The address of the list contains an invalid parameter, so all rows are shown."
