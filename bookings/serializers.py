@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from accounts.emails import mailbox
 from accounts.models import User, validate_phone
 from accounts.serializers import EmailAddressField
 from bookings.models import Booking, BookingEvent
@@ -111,7 +112,7 @@ class BookingSerializer(RowSerializer):
         name, email = row.pop("user__name"), row.pop("user__email")
         phone = row.pop("user__phone")
         row["attendee_name"] = row["attendee_name"] or name
-        row["attendee_email"] = row["attendee_email"] or email
+        row["attendee_email"] = row["attendee_email"] or mailbox(email)
         row["attendee_phone"] = row["attendee_phone"] or phone
         row["price"] = in_currency(row["price"], row["currency"])
         return row

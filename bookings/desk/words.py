@@ -24,6 +24,12 @@ DETAILS = {
     "notes": gettext_lazy("the customer's notes"),
 }
 
+# What `overridden` in an event means: the codes are those of the errors that were not raised.
+OVERRIDDEN = {
+    "too_soon": gettext_lazy("The minimum notice of the service was overridden."),
+    "too_far_ahead": gettext_lazy("The booking horizon of the service was overridden."),
+}
+
 
 def day(value: date) -> str:
     """Return a day in words: `Tue 1 Dec 2026`."""
@@ -67,6 +73,7 @@ class Entry:
     Args:
         by: who caused it; empty if it happened automatically.
         reason: what was given as the reason; empty if nothing was.
+        remark: a sentence about the limit that staff have overridden; empty if there is none.
     """
 
     at: datetime
@@ -74,6 +81,7 @@ class Entry:
     text: str
     by: str
     reason: str
+    remark: str = ""
 
     @property
     def kind(self) -> str:
@@ -98,6 +106,7 @@ def entries(
             text=_text(event, tz),
             by=_by(event, booking, keys),
             reason=_reason(event, booking),
+            remark=str(OVERRIDDEN.get(event.data.get("overridden", ""), "")),
         )
         for event in events
     ]

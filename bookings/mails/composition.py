@@ -15,6 +15,7 @@ from datetime import datetime
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 
+from accounts.emails import mailbox
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import texts as mail_texts
@@ -100,7 +101,7 @@ def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) ->
     is_verified = occasion.is_verified(audience)
     # The name of a user who has deleted their account is empty.
     attendee_name = unlinked(line(occasion.attendee_name or occasion.user_name or "A former user"))
-    attendee_email = occasion.attendee_email or occasion.user_email
+    attendee_email = occasion.attendee_email or mailbox(occasion.user_email)
     who = [attendee_name, attendee_email, occasion.attendee_phone or occasion.user_phone]
     if audience == ATTENDEE:
         reader = ical.Party(attendee_name if is_verified else "", attendee_email)

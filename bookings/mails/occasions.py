@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from accounts.emails import mailbox
 from accounts.models import has_verified_address, keeps_own
 from bookings.holds import announced_sql
 from bookings.models import Booking, BookingEvent
@@ -216,7 +217,9 @@ class Occasion:
         if self.news is None:
             return []
         gets_email = {
-            ATTENDEE: bool(self.attendee_email) or self.user_is_active,
+            ATTENDEE: bool(
+                self.attendee_email or (self.user_is_active and mailbox(self.user_email))
+            ),
             PROVIDER: self.news.provider
             and self.is_announced
             and self.provider_id is not None
