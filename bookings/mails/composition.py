@@ -145,6 +145,8 @@ def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) ->
         name=reader.name,
         lead=lead,
         rows=[(label, value) for label, value in rows.items() if value],
+        key=when,
+        reference=str(occasion.booking_id),
         links=_links(occasion, audience),
         note="" if is_verified else UNVERIFIED,
     )

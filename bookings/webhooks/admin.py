@@ -107,13 +107,14 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
         """Return the state of a webhook and its last deliveries."""
         zone = request.user.timezone  # type: ignore[union-attr]
         owner: Any = row.owner
-        is_paused = row.paused_until and row.paused_until > timezone.now()
+        now = timezone.now()
+        paused = row.paused_until if (row.paused_until or now) > now else None
         page = owner and reverse("admin:accounts_user_change", args=[owner.pk])
         facts = [
             (_("State"), self.state(row)),
             (_("Why nothing is sent"), self.why_off(row)),
             (_("Every attempt has failed since"), exactly(row.failing_since, zone)),
-            (_("Other messages wait until"), is_paused and exactly(row.paused_until, zone)),
+            (_("Other messages wait until"), exactly(paused, zone)),
             (_("Owner"), link(page, owner.email) if owner else ""),
             (_("Events"), ", ".join(row.events)),
             (_("Created"), exactly(row.created_at, zone)),
