@@ -52,6 +52,7 @@ EVENTS = {
     "started": _("Started"),
     "deferred_for_retry": _("Will run again"),
     "failed": _("Failed"),
+    "retried": _("Retried"),
     "succeeded": _("Succeeded"),
     "cancelled": _("Cancelled"),
     "abort_requested": _("Told to stop"),
