@@ -118,6 +118,7 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
         attendee_name="",
         attendee_email="",
         attendee_phone="",
+        language="",
         notes="",
         cancellation_reason="",
         metadata={},

@@ -28,7 +28,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
-from bookit.adminsite.changelist import SenselessList, StrictChangeList
+from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
 from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
@@ -86,6 +86,9 @@ class StrictAdmin(admin.ModelAdmin):
     link_filters: Sequence[str] = ()
     # Otherwise, Django would count the rows twice, with and without filters.
     show_full_result_count = False
+    paginator = BoundedPaginator
+    # Otherwise, `?_facets` would count all rows once for each choice of each filter.
+    show_facets = admin.ShowFacets.NEVER
     # The files with the rows of the list that users can download, by the ending of their names.
     formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
     # The columns of a CSV file. Without any, it has the columns of the list.
