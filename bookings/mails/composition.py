@@ -162,6 +162,8 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
         name=reader.name,
         lead=lead,
         rows=[(label, value) for label, value in rows.items() if value],
+        key=when,
+        reference=str(occasion.booking_id),
         links=_links(occasion, audience),
         note="" if is_verified else str(UNVERIFIED),
     )
