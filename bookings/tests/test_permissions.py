@@ -160,6 +160,7 @@ GET    /reports/revenue                                401  403   403      403  
 GET    /reports/customers                              401  403   403      403   403   403   200
 GET    /reports/lead_time                              401  403   403      403   403   403   200
 GET    /reports/cancellations                          401  403   403      403   403   403   200
+GET    /reports/nothing                                401  403   403      403   403   403   404
 GET    /reports/reviews                                401  403   403      403   403   403   200
 
 GET    /                                               302  302   302      302   302   302   302
