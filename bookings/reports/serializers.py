@@ -28,13 +28,7 @@ class PeriodSerializer(InputSerializer):
     )
 
 
-EARNED = {
-    "currency": "EUR",
-    "bookings": 24,
-    "revenue": "600.00",
-    "upcoming": 6,
-    "expected": "150.00",
-}
+VISITORS = {"customers": 38, "new": 9, "returning": 29}
 
 
 class RateField(serializers.FloatField):
@@ -67,20 +61,13 @@ class MonthField(serializers.CharField):
 
 
 @example(
-    "Revenue of a month",
+    "Customers of a month",
     {
         "from": "2026-11-01T00:00:00Z",
         "to": "2026-12-01T00:00:00Z",
         "timezone": "Europe/Lisbon",
-        "results": [
-            {
-                "month": "2026-11",
-                "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
-                "service": "Haircut",
-                **EARNED,
-            }
-        ],
-        "totals": {"currencies": [EARNED]},
+        "results": [{"month": "2026-11", **VISITORS}],
+        "totals": VISITORS,
     },
 )
 class ReportSerializer(InputSerializer):

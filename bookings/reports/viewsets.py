@@ -91,20 +91,9 @@ class ReportViewSet(RowViewSet):
     def retrieve(self, request: Request, name: str) -> Response:
         """Return numbers about the bookings of a period.
 
-        - `utilisation`: how much of its open time each calendar is booked. Columns: `calendar_id`,
-          `calendar`, `bookings`, `open_minutes`, `booked_minutes`, `utilisation`.
-        - `revenue`: the prices of completed and of upcoming bookings. Columns: `month`,
-          `service_id`, `service`, `currency`, `bookings`, `revenue`, `upcoming`, `expected`.
-        - `customers`: how many people had bookings. Columns: `month`, `customers`, `new`,
-          `returning`.
-        - `lead_time`: how long before the start people book. Columns: `lead_time`, `bookings`,
-          `share`.
-        - `cancellations`: how many bookings were cancelled or missed. Columns: `month`, `bookings`,
-          `cancelled`, `cancellation_rate`, `no_show`, `no_show_rate`, `expired`.
-        - `reviews`: how many reviews were written, and their ratings. Columns: `month`, `reviews`,
-          `rating_average`, `rating_1` to `rating_5`.
-
-        `docs/reports.md` defines each number.
+        `docs/reports.md` defines the columns: `utilisation` has a row for each calendar, `revenue`
+        for each month and service, `lead_time` for each class of times, and `customers`,
+        `cancellations` and `reviews` for each month.
         """
         if name not in REPORTS:
             raise Http404

@@ -446,6 +446,7 @@ def test_unsupported_methods_are_refused(api, people, route):
         .replace("<id:slot_id>", str(UUID(int=0)))
         .replace("<id:webhook_id>", str(UUID(int=0)))
         .replace("<slug:code>", "not_found")
+        .replace("<slug:name>", "revenue")
     )
     if path in ("/", "/admin"):  # These endpoints redirect every method.
         for method in ("POST", "PUT", "PATCH", "DELETE"):

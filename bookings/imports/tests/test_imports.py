@@ -14,7 +14,7 @@ from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.imports import opening
 from bookings.imports.files import decode
 from bookings.imports.lines import KINDS
-from bookings.imports.services import MAX_PROBLEMS, Problem, import_file
+from bookings.imports.services import MAX_PROBLEMS, Problem, import_file, import_in_steps
 from bookings.models import Booking, BookingEvent
 from bookit.errors import Forbidden, Invalid
 from catalog.models import Calendar, OpeningHours, Service
@@ -86,6 +86,16 @@ def test_a_dry_run_stores_nothing_and_says_what_would_happen(load, boss):
     report = load("customers", is_applied=False)
     assert (report.lines, report.new, report.present, report.is_applied) == (2, 2, 0, False)
     assert counts() == before
+
+
+def test_an_import_that_is_interrupted_stores_nothing(boss):
+    text = "email,name\n" + "".join(f"c{n}@example.com,C\n" for n in range(600))
+    steps = import_in_steps(kind="customers", text=text, actor=boss, at=NOW, is_applied=True)
+    assert [next(steps), next(steps)] == [(0, 600), (500, 600)]
+    assert User.objects.filter(name="C").count() == 500
+    # This is what the server does if the browser hangs up.
+    steps.close()
+    assert not User.objects.filter(name="C").exists()
 
 
 def test_a_file_can_be_imported_again(load):

@@ -100,17 +100,6 @@ def test_the_script_gets_the_progress_and_then_the_result(site):
     assert User.objects.filter(name="C").count() == 1100
 
 
-def test_an_import_that_is_interrupted_stores_nothing(site):
-    text = "email,name\n" + "".join(f"c{n}@example.com,C\n" for n in range(600))
-    page = json.loads(upload(site, text, accept="application/x-ndjson").getvalue().splitlines()[-1])
-    response = confirm(site, page["html"], accept="application/x-ndjson")
-    steps = iter(response.streaming_content)
-    next(steps), next(steps)
-    response.close()
-
-    assert not User.objects.filter(name="C").exists()
-
-
 def test_a_refusal_reaches_the_script_too(site):
     for content in ("name\nAna\n", b"PK\x03\x04"):
         response = upload(site, content, accept="application/x-ndjson")
