@@ -37,7 +37,7 @@ def canonical(address: str) -> str:
     is_plain = mapped == lower and unicodedata.is_normalized("NFKC", address)
     if not is_plain or not SPELLING.fullmatch(spelled):
         raise ValidationError(
-            "The address must be written in plain letters, without invisible characters.",
+            _("The address must be written in plain letters, without invisible characters."),
             "spelling",
         )
     return spelled

@@ -74,7 +74,11 @@ def draw(period: Period, found: Figures) -> list[Chart]:
     averages = [(row["month"], row["rating_average"] or 0.0) for row in found.rows]
     numbers = [(row["month"], row["reviews"]) for row in found.rows]
     return [
-        by_month(translated("Average rating by month"), translated("Average rating"), averages),
+        by_month(
+            translated("Average rating by month"),
+            translated("Average rating"),
+            averages,
+        ),
         by_month(translated("Reviews by month"), translated("Reviews"), numbers),
     ]
 

@@ -93,8 +93,6 @@ class MailTextAdmin(StrictAdmin):
     """
 
     form = MailTextForm
-    list_filter = ["updated_at"]
-    search_fields = ["kind", "label"]
     actions = None
 
     class Media:

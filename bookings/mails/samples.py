@@ -43,12 +43,14 @@ BOOKED = Occasion(
     user_email="ana@example.com",
     user_phone="+351 912 345 678",
     user_timezone="Europe/Lisbon",
+    language="en",
     user_is_active=True,
     user_is_verified=True,
     provider_id=UUID(int=2),
     provider_name="Helena Costa",
     provider_email="helena@example.com",
     provider_timezone="Europe/Paris",
+    provider_language="en",
     cancellation_notice_minutes=24 * 60,
 )
 OCCASIONS = {
@@ -90,6 +92,7 @@ PLACE = Place(
     user_name="Ana Silva",
     user_email="ana@example.com",
     user_timezone="Europe/Lisbon",
+    user_language="en",
     user_is_verified=True,
     title="Morning yoga",
     calendar_name="Studio 2",

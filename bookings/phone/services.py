@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext as _
 
 from accounts import services as accounts
 from accounts.models import User
@@ -120,7 +121,7 @@ def offer(
     """
     found = terms_of([service_id], at)
     if service_id not in found:
-        raise Invalid.of("service", "There is no service with this id.")
+        raise Invalid.of("service", _("There is no service with this id."))
     terms = found[service_id]
     tz = terms.opening.tz
     day = day or at.astimezone(tz).date()
@@ -265,5 +266,5 @@ def _account(caller: Caller, held: Booking, actor: User, at: datetime) -> User:
             at=at,
         )
     if not known.is_active:
-        raise Invalid.of("email", "The account with this email address is not active.")
+        raise Invalid.of("email", _("The account with this email address is not active."))
     return known

@@ -7,8 +7,7 @@ import pytest
 from accounts.tests.factories import UserFactory, staff
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
-from bookit.tests.browser import needs_chromium
-from bookit.tests.test_browser import sign_in, watched  # noqa: F401 - a fixture
+from bookit.tests.browser import needs_chromium, sign_in
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
@@ -27,7 +26,7 @@ def service():
 
 
 @pytest.fixture
-def page(watched, service):  # noqa: F811
+def page(watched, service):
     sign_in(watched.page, staff(RECEPTION))
     watched.page.locator("#user-tools").wait_for()
     watched.page.goto(PAGE)
