@@ -288,8 +288,8 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
             (_("Ended"), exactly(row.revoked_at, zone)),
             (_("Expires"), "" if row.revoked_at else exactly(row.expires_at, zone)),
             (_("Address"), row.address),
-            (_("Browser or program"), browser_of(row.client)),
-            (_("As it names itself"), code(row.client) if row.client else ""),
+            (_("Browser or program"), browser_of(row.client) or row.client),
+            (_("As it names itself"), code(row.client) if browser_of(row.client) else ""),
         ]
         return [Card(_("Session"), facts=facts)]
 

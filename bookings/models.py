@@ -381,7 +381,7 @@ class Booking(models.Model):
         """
         return {
             "attendee_name": self.attendee_name or self.user.name,
-            "attendee_email": self.attendee_email or self.user.email,
+            "attendee_email": self.attendee_email or self.user.mailbox,
             "attendee_phone": self.attendee_phone or self.user.phone,
             "language": self.language or self.user.language,
         }

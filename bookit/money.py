@@ -59,7 +59,9 @@ def in_currency(amount: Decimal, currency: str) -> Decimal:
 def written(amount: Decimal, currency: str) -> str:
     """Return the amount and its currency as the current language writes them, like `25.00 EUR`."""
     number = in_currency(amount, currency)
-    return f"{number_format(number, decimals(currency), force_grouping=True)} {currency}"
+    # Most languages group the digits only of larger numbers.
+    text = number_format(number, decimals(currency), force_grouping=number >= 10_000)
+    return f"{text} {currency}"
 
 
 def fits(amount: Decimal, currency: str) -> bool:

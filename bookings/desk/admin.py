@@ -31,7 +31,6 @@ from bookings.exports.files import ICALENDAR
 from bookings.mails import services as mails
 from bookings.models import Booking
 from bookings.phone import views as phone
-from bookings.phone.urls import urls as phone_urls
 from bookit import money
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.menu import Menu
@@ -138,10 +137,6 @@ class BookingAdmin(ServedAdmin):
 
     class Media:
         css = {"all": ["bookit/booking.css"]}
-
-    def get_urls(self) -> list[Any]:
-        """Return the URLs of these pages and of the page for callers."""
-        return [*phone_urls(self.admin_site), *super().get_urls()]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may book for customers."""

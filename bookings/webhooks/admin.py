@@ -60,7 +60,7 @@ def _of_webhooks(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 class WebhookAdmin(CardsAdmin, ServedAdmin):
     """Webhooks, and whether their deliveries arrive. The secrets are hidden."""
 
-    list_display = ["url", "state", "failing", "why_off", "owner", "created"]
+    list_display = ["address", "state", "failing", "why_off", "owner", "created"]
     list_filter = [
         "is_active",
         ("failing_since", is_set(_("attempts"), yes=_("All fail"), no=_("Some arrive"))),
@@ -72,6 +72,11 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
     actions = ["send_test", "switch_on", "switch_off"]
     buttons = ["send_test", "switch_on", "switch_off"]
     delete_note = _("The log of its deliveries is deleted, and messages that wait are not sent.")
+
+    @admin.display(description=_("URL"), ordering="url")
+    def address(self, webhook: Webhook) -> str:
+        """Return the URL to which events are sent."""
+        return webhook.url
 
     @admin.display(description=_("State"))
     def state(self, webhook: Webhook) -> Any:
@@ -107,13 +112,14 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
         """Return the state of a webhook and its last deliveries."""
         zone = request.user.timezone  # type: ignore[union-attr]
         owner: Any = row.owner
-        is_paused = row.paused_until and row.paused_until > timezone.now()
+        now = timezone.now()
+        paused = row.paused_until if (row.paused_until or now) > now else None
         page = owner and reverse("admin:accounts_user_change", args=[owner.pk])
         facts = [
             (_("State"), self.state(row)),
             (_("Why nothing is sent"), self.why_off(row)),
             (_("Every attempt has failed since"), exactly(row.failing_since, zone)),
-            (_("Other messages wait until"), is_paused and exactly(row.paused_until, zone)),
+            (_("Other messages wait until"), exactly(paused, zone)),
             (_("Owner"), link(page, owner.email) if owner else ""),
             (_("Events"), ", ".join(row.events)),
             (_("Created"), exactly(row.created_at, zone)),
@@ -280,14 +286,8 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
                 _("Responses"),
                 columns=[_("When"), _("Result"), _("Response")],
                 lines=[
-                    (
-                        exactly(each.at, zone),
-                        _result(each),
-                        format_html("<pre>{}</pre>", pretty(each.response))
-                        if each.response
-                        else "",
-                    )
-                    for each in attempts
+                    (exactly(each.at, zone), _result(each), response)
+                    for each, response in zip(attempts, _responses(attempts), strict=True)
                 ],
             ),
             Card(
@@ -349,6 +349,17 @@ def pretty(text: str) -> str:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text
+
+
+def _responses(attempts: Sequence[Attempt]) -> Iterable[Any]:
+    """Return what the page shows of each response. A receiver often repeats itself."""
+    above = ""
+    for each in attempts:
+        if each.response and each.response == above:
+            yield format_html('<span class="quiet">{}</span>', _("the same as above"))
+        else:
+            yield format_html("<pre>{}</pre>", pretty(each.response)) if each.response else ""
+        above = each.response
 
 
 def _state(delivery: Delivery) -> Any:

@@ -109,6 +109,11 @@ class CardsAdmin(StrictAdmin):
         }
         return super().delete_view(request, object_id, {**words, **(extra_context or {})})
 
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
+        """Say that the row is gone, and return to the list, also if rows never change."""
+        super().response_delete(request, obj_display, obj_id)
+        return redirect(reverse(f"admin:{self._name('changelist')}"))
+
     def render_change_form(
         self,
         request: HttpRequest,

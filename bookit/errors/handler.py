@@ -12,6 +12,7 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -109,11 +110,11 @@ def _translate(error: Exception) -> ProblemException | None:
     if isinstance(error, ServiceError):
         return _from_service(error)
     if isinstance(error, IntegrityError):
-        _, constraint = database_error_facts(error)
+        _state, constraint = database_error_facts(error)
         known = CONSTRAINT_ERRORS.get(constraint or "")
         return _from_service(known()) if known else None
     if isinstance(error, OperationalError | InterfaceError):
-        state, _ = database_error_facts(error)
+        state, _constraint = database_error_facts(error)
         logger.error("database unavailable: %s %s", type(error.__cause__ or error).__name__, state)
         return ProblemException(
             503, "service_unavailable", UNAVAILABLE.get(state, UNAVAILABLE[None])

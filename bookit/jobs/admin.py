@@ -52,6 +52,7 @@ EVENTS = {
     "started": _("Started"),
     "deferred_for_retry": _("Will run again"),
     "failed": _("Failed"),
+    "retried": _("Retried"),
     "succeeded": _("Succeeded"),
     "cancelled": _("Cancelled"),
     "abort_requested": _("Told to stop"),
@@ -170,13 +171,15 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         find_subjects([row])
         zone = request.user.timezone  # type: ignore[union-attr]
         failure = getattr(row, "failure", None)
-        waits = row.status == "todo"
         facts = [
             (_("State"), self.state(row)),
             (_("About"), self.about(row)),
             (_("Last error"), code(failure.error) if failure else ""),
             (_("It occurred"), exactly(failure.at, zone) if failure else ""),
-            (_("Next attempt"), waits and (exactly(row.scheduled_at, zone) or self.due(row))),
+            (
+                _("Next attempt"),
+                self.due(row) and (exactly(row.scheduled_at, zone) or self.due(row)),
+            ),
             (_("Task"), code(row.task_name)),
             (_("Queue"), row.queue_name),
             (_("Lock"), row.lock or row.queueing_lock),

@@ -6,13 +6,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import events
 from bookings.models import BookingEvent
 from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
 from bookings.waitlist.models import WaitlistEntry
+from bookit.jobs.admin import EVENTS, STATES
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS
 from bookit.jobs.models import JobFailure
 
@@ -172,3 +173,8 @@ def test_staff_who_may_only_see_bookings_see_no_jobs():
     assert client.get(f"{PAGE}{job_id}/change/").status_code == 403
     assert client.post(f"{PAGE}{job_id}/act/retry_failed/").status_code == 403
     assert ProcrastinateJob.objects.get(pk=job_id).status == "failed"
+
+
+def test_every_state_and_every_event_of_a_job_has_words():
+    assert set(ProcrastinateJob.STATUSES) <= STATES.keys()
+    assert set(ProcrastinateEvent.TYPES) <= EVENTS.keys()

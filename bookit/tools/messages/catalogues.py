@@ -21,7 +21,7 @@ _PLURALS = {
     )
 }
 # Matches the placeholders of `%`, of `str.format`, and of the operator's texts of emails.
-_PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%%|\{\w+\}")
+_PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd%]|\{\w+\}")
 
 
 def file_of(language: str, suffix: str) -> Path:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
+from django.contrib import admin
 from django.urls import get_resolver
 from django.utils.translation.template import templatize
 
-from bookit.adminsite.names import named_models, names_of
+from bookit.adminsite.names import names_of
 from bookit.errors import ServiceError
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
@@ -24,7 +25,7 @@ FUNCTIONS = {
     **dict.fromkeys(("npgettext", "npgettext_lazy"), "ctp"),
 }
 
-_TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_TEXT = r"""u?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 # A call in the output of `templatize`, which replaces everything else in a template.
 _CALL = re.compile(rf"\b(_|n?p?gettext)\(({_TEXT}(?:,\s*{_TEXT})*)(?:,\s*count)?\)")
 
@@ -94,7 +95,11 @@ def _of_errors() -> Iterator[Message]:
 
 
 def _of_models() -> Iterator[Message]:
-    for model in named_models():
+    """Yield the names of the models that the admin site shows, and of their fields."""
+    shown = {*admin.site._registry}
+    for page in admin.site._registry.values():
+        shown |= {each.model for each in page.inlines}
+    for model in sorted(shown, key=lambda model: model._meta.label):
         for name in names_of(model):
             yield Message(f"{model.__module__.replace('.', '/')}.py", name)
 
