@@ -27,7 +27,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.text import capfirst
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.views.decorators.http import require_safe
 
 from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
@@ -44,6 +44,8 @@ DATE_LOOKUPS = ["year", "month", "day"]
 # An action accepts at most this many rows, because it holds all of them in memory and calls a
 # service for each row.
 MAX_ROWS = 1000
+# The message about rows that an action has changed.
+CHANGED = ngettext_lazy("%d changed.", "%d changed.")
 # A message about refused rows names at most this many of them.
 NAMED = 5
 
@@ -438,7 +440,7 @@ class ServedAdmin(StrictAdmin):
         rows: Iterable[Any],
         call: Callable[[Any], object],
         *,
-        done: str = "%d changed.",
+        done: Any = CHANGED,
         name: Callable[[Any], str] = str,
     ) -> None:
         """Call a service for each row; messages say which rows were refused, and why.
@@ -459,12 +461,27 @@ class ServedAdmin(StrictAdmin):
             except REFUSALS as error:
                 refused.setdefault(message_of(error), []).append(name(row))
         for reason, names in refused.items():
-            shown = "; ".join(names[:NAMED])
-            more = f"; and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-            text = f"{len(names):,} not changed. {reason} ({shown}{more})"
-            self.message_user(request, text, messages.ERROR)
+            self.message_user(request, _refusal(reason, names), messages.ERROR)
         if number:
             self.message_user(request, done % number, messages.SUCCESS)
+
+
+def _refusal(reason: str, names: list[str]) -> str:
+    """Return the message for the rows that were refused for the same reason."""
+    words = {
+        "number": number_format(len(names), force_grouping=True),
+        "reason": reason,
+        "names": "; ".join(names[:NAMED]),
+        "more": number_format(len(names) - NAMED, force_grouping=True),
+    }
+    if len(names) > NAMED:
+        return gettext("%(number)s not changed. %(reason)s (%(names)s; and %(more)s more)") % words
+    text: str = ngettext(
+        "%(number)s not changed. %(reason)s (%(names)s)",
+        "%(number)s not changed. %(reason)s (%(names)s)",
+        len(names),
+    )
+    return text % words
 
 
 class HistoryInline(admin.TabularInline):
