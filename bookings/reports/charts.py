@@ -26,7 +26,7 @@ FILLED = 0.7
 # A bar is at most this wide, so that a chart of two months does not look like a wall.
 WIDEST = 64
 # At most this number of groups have a label below; of more groups, only some have.
-MAX_LABELS = 14
+MAX_LABELS = 8
 # A chart with a row for each calendar has at most this number of rows.
 MAX_BARS = 30
 
@@ -133,7 +133,7 @@ def lead_time(period: Period, found: Figures) -> list[Chart]:
     return [
         _bars(
             _("How long before the start people book"),
-            [(row["lead_time"], percent(row["share"]), row["share"] or 0) for row in found.rows],
+            [(_(row["lead_time"]), percent(row["share"]), row["share"] or 0) for row in found.rows],
             full=longest,
         )
     ]
