@@ -1,7 +1,7 @@
 """Base classes for model admins."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django import forms
@@ -32,6 +32,7 @@ from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
+from bookit.adminsite.stale import noticing
 from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
@@ -248,8 +249,12 @@ class StrictAdmin(admin.ModelAdmin):
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """Return the form class; after a refusal, its forms are never valid and say why."""
+        """Return the form class; after a refusal, its forms are never valid and say why.
+
+        The form of a stored row notices what somebody else has changed in the meantime.
+        """
         form = super().get_form(request, obj, change=change, **kwargs)
+        form = noticing(form) if obj is not None else form
         refusal = getattr(request, "refusal", None)
         return form if refusal is None else _refused(form, refusal)
 
@@ -288,7 +293,7 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> forms.Field | None:
         """Return the form field of a column; time zones are chosen from a list."""
         if validate_zone in db_field.validators:
-            return zone_field(db_field)
+            return zone_field(db_field, **kwargs)
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def formfield_for_foreignkey(
@@ -342,19 +347,20 @@ class ReadOnlyAdmin(StrictAdmin):
 class StampedAdmin(StrictAdmin):
     """An admin for rows with an id and a creation time; the page for a new row shows neither."""
 
+    # What only a stored row has.
+    record: Collection[str] = frozenset({"id", "created_at", "created", "rating"})
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fieldsets; for a new row, leave out the fields that only a stored row has."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
             return fieldsets
-        hidden = {"id", "created_at"}
-        return [
-            (
-                name,
-                {**options, "fields": [each for each in options["fields"] if each not in hidden]},
-            )
-            for name, options in fieldsets
-        ]
+        shown = []
+        for name, options in fieldsets:
+            fields = [each for each in options["fields"] if each not in self.record]
+            if fields:
+                shown.append((name, {**options, "fields": fields}))
+        return shown
 
 
 class ServedAdmin(StrictAdmin):

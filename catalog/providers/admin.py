@@ -2,12 +2,36 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StrictAdmin
 from catalog.providers.models import Profile
+
+
+class ProfileForm(forms.ModelForm):
+    """The form of a profile."""
+
+    class Meta:
+        labels = {
+            "user": _("Provider"),
+            "biography": _("Biography"),
+            "picture_url": _("Address of the picture"),
+        }
+        help_texts = {
+            "biography": _("Everybody can read it."),
+            "picture_url": _(
+                "It begins with https://. Browsers load the picture from there, because BookIt does"
+                " not store it."
+            ),
+        }
+        widgets = {
+            "biography": forms.Textarea(attrs={"rows": 8}),
+            "picture_url": forms.URLInput(attrs={"class": "vURLField"}),
+        }
 
 
 @admin.register(Profile)
@@ -15,6 +39,11 @@ class ProfileAdmin(StrictAdmin):
     """The page of a profile, on which admins can correct or empty it."""
 
     menu = Menu.PEOPLE
+    form = ProfileForm
+
+    class Media:
+        css = {"all": ["bookit/forms.css"]}
+
     list_display = ["user", "picture_url"]
     list_select_related = ["user"]
     list_filter = ["user__role"]
