@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import validate_phone
@@ -21,7 +22,7 @@ def read_day(text: str) -> date:
     """
     day = parse_day_or_instant(text)
     if isinstance(day, datetime):
-        raise ValueError("Must be a day without a time.")
+        raise ValueError(gettext("Must be a day without a time."))
     return day
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from django.utils.translation import gettext as _
 from psycopg.rows import dict_row
 
 from bookings.reports.opentimes import open_times
@@ -18,6 +19,7 @@ from bookings.reports.periods import Period
 from bookit import money
 from bookit.database.rows import fetch
 from bookit.errors import Invalid
+from bookit.languages import grouped
 from catalog.models import MAX_MINUTES, Calendar
 
 # A report has at most this many rows.
@@ -138,13 +140,21 @@ SELECT floor(seconds / {SECONDS_AN_HOUR})::integer AS hours, count(*) AS booking
 FROM leads GROUP BY 1 ORDER BY 1
 """  # noqa: S608 - the inserted texts are constants
 
-# Counts bookings by month and status.
+# Counts bookings by month and status, and the holds that were released before they became bookings.
+# Their status is `cancelled` too, but nobody had booked, so they are counted as `released`.
 #
 # Parameters: start timestamptz, end timestamptz, months timestamptz[] (where each month begins).
 # Columns: month integer (from 1), status text, bookings bigint.
 _STATUSES = f"""
-SELECT {MONTH} AS month, status, count(*) AS bookings
-FROM bookings_booking WHERE {BEGINS} GROUP BY 1, 2
+SELECT month, status, count(*) AS bookings FROM (
+    SELECT {MONTH} AS month, CASE WHEN status = 'cancelled' AND EXISTS (
+        SELECT FROM bookings_bookingevent AS event
+        WHERE event.booking_id = booking.id AND event.type = 'booking.cancelled'
+            AND event.data #>> '{{was,status}}' = 'held'
+    ) THEN 'released' ELSE status END AS status
+    FROM bookings_booking AS booking WHERE {BEGINS}
+) AS booking
+GROUP BY 1, 2
 """  # noqa: S608 - the inserted texts are constants
 
 
@@ -177,7 +187,7 @@ def utilisation(period: Period) -> Figures:
             taken[row["calendar_id"]]["seconds"] = row["seconds"]
     is_open = open_times(((key, tz) for key, _, tz in calendars), period)
     rows, bookings, open_seconds, booked_seconds = [], 0, 0.0, 0.0
-    for key, name, _ in calendars:
+    for key, name, _tz in calendars:
         seconds = is_open[key].total_seconds()
         booked = taken.get(key, {"bookings": 0, "seconds": 0.0})
         rows.append(
@@ -314,5 +324,7 @@ def _check_size(rows: int) -> None:
         Invalid: there are more than `MAX_ROWS` rows.
     """
     if rows > MAX_ROWS:
-        text = f"The report would have more than {MAX_ROWS:,} rows. Choose a shorter period."
+        text = _("The report would have more than %(most)s rows. Choose a shorter period.") % {
+            "most": grouped(MAX_ROWS)
+        }
         raise Invalid.of("to", text)

@@ -364,7 +364,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Add the bookings that prevent the deletion."""
-        names, counts, missing, _ = super().get_deleted_objects(objs, request)
+        names, counts, missing, _protected = super().get_deleted_objects(objs, request)
         return names, counts, missing, [str(each) for each in Booking.objects.filter(slot__in=objs)]
 
     def delete_row(self, request: HttpRequest, row: Slot) -> None:

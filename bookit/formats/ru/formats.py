@@ -1,0 +1,11 @@
+"""Formats of Russian, in addition to Django's."""
+
+TIME_FORMAT = "H:i"
+DATETIME_FORMAT = "j E Y г., H:i"
+SHORT_DATETIME_FORMAT = "d.m.Y H:i"
+MONTH_DAY_FORMAT = "j E"
+SHORT_MONTH_FORMAT = "M Y"
+DAY_FORMAT = "D, j E Y"
+DAY_OF_YEAR_FORMAT = "D, j E"
+LONG_DAY_FORMAT = "l, j E Y г."
+LONG_DAY_OF_YEAR_FORMAT = "l, j E"
