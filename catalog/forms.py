@@ -168,12 +168,6 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
         """Return the number of stored spans on the page. A form that was sent belongs to none."""
         return 0 if self.is_bound else super().initial_form_count()
 
-    def total_form_count(self) -> int:
-        """Return the number of forms, with a spare one for each weekday."""
-        if self.is_bound:
-            return super().total_form_count()
-        return self.initial_form_count() + len(WEEKDAYS)
-
     def add_fields(self, form: Any, index: int | None) -> None:
         """Add the fields of the formset. A form that was sent has no id of a stored row."""
         super().add_fields(form, index)

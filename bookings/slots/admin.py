@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
 from bookings.exports.files import ICALENDAR
+from bookings.holds import unexpired
 from bookings.models import Booking, Slot
 from bookings.slots import services as slots
 from bookings.slots.forms import PublishForm, SeatsForm
@@ -118,8 +119,8 @@ def _page(model: str, pk: UUID, may_see: bool) -> str:
 
 def _who_comes(slot: Slot) -> Card:
     """Return the bookings of a slot that take a seat, by name."""
-    rows = Booking.objects.filter(slot=slot, active=True).select_related("user")
-    shown = rows.order_by("seat", "id")[:MAX_PEOPLE]
+    taken = Booking.objects.filter(unexpired(timezone.now()), slot=slot, active=True)
+    shown = taken.select_related("user").order_by("seat", "id")[:MAX_PEOPLE]
     lines = []
     for booking in shown:
         person = booking.attendee()

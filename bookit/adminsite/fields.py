@@ -123,6 +123,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         super().__init__(
             label=label,
             require_all_fields=False,
+            error_messages={"incomplete": _("Enter a date.")},
             # The browser's own inputs need no script, and people know them from their phones.
             widget=forms.SplitDateTimeWidget(
                 date_attrs={"type": "date", "aria-label": labels[0]},

@@ -175,7 +175,7 @@ class TestWeek:
         rows = [span(1, "9", "10")] * 300
         response = site.post(page_of(calendar), body(calendar, hours=rows))
         assert "The opening hours of Tuesday overlap." in response.content.decode()
-        for total in ("1000000", "-1", "x", ""):
+        for total in ("1000000", "x", ""):
             sent = body(calendar) | {"hours-TOTAL_FORMS": total}
             assert site.post(page_of(calendar), sent).status_code == 200
         assert self.stored(calendar) == []
@@ -321,7 +321,7 @@ class TestTimeOff:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"start_time_0": ""}, "This field is required."),
+            ({"start_time_0": ""}, "Enter a date."),
             ({"start_time_0": "31.02.2999"}, "Enter a valid date."),
             ({"start_time_1": "25:00"}, "Enter a valid time."),
             ({"end_time_0": "2999-07-01"}, "The end must be after the start."),
