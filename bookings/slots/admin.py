@@ -136,8 +136,9 @@ def _who_comes(slot: Slot) -> Card:
     every = reverse("admin:bookings_booking_changelist")
     return Card(
         _("Who comes"),
-        columns=[_("Name"), _("State"), _("Phone")],
+        columns=[_("Name"), _("State"), _("Phone")] if lines else [],
         lines=lines,
+        note="" if lines else _("Nobody has booked yet."),
         more=(
             f"{every}?slot__id__exact={slot.pk}&start_time__isnull=False",
             _("All bookings of this slot, with those that were cancelled"),
@@ -169,7 +170,6 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     ordering = ["-start_time"]
     exclude = ["blocked"]
     actions = ["cancel"]
-    buttons = ["cancel"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may publish slots."""
@@ -185,7 +185,12 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             self.admin_site.admin_view(require_POST(self.seats_view)),
             name="bookings_slot_seats",
         )
-        return [preview, seats, *super().get_urls()]
+        cancel = path(
+            "<uuid:slot_id>/cancel/",
+            self.admin_site.admin_view(require_POST(self.cancel_view)),
+            name="bookings_slot_cancel",
+        )
+        return [preview, seats, cancel, *super().get_urls()]
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -279,7 +284,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return _("%(service)s, %(when)s") % {"service": row.service.title, "when": _period(row)}
 
     def offers(self, row: Slot, action: str) -> bool:
-        """Return whether the slot can still be cancelled."""
+        """Return whether the slot can still be changed and cancelled."""
         return row.status == Slot.Status.SCHEDULED and row.end_time > timezone.now()
 
     def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
@@ -313,11 +318,24 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> Any:
-        """Show a slot, with the form for its number of seats while that can be changed."""
-        if obj is not None and self.has_change_permission(request, obj) and self.offers(obj, ""):
+        """Show a slot, with the forms that change its seats or cancel it while that is possible."""
+        is_open = obj is not None and self.offers(obj, "")
+        if is_open and self.has_change_permission(request, obj):
             refused = getattr(request, "seats_form", None)
             context["seats_form"] = refused or SeatsForm(initial={"capacity": obj.capacity})
+            context["taken"] = obj.taken
         return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def cancel_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
+        """Cancel a slot and its bookings, and show the slot again.
+
+        Raises:
+            PermissionDenied: the user may not change slots.
+        """
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        self.cancel(request, self.get_queryset(request).filter(pk=slot_id))
+        return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot_id]))
 
     def seats_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
         """Change the number of seats. A refusal is shown at the field, on the slot's page.

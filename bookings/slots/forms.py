@@ -13,7 +13,7 @@ from bookings.models import Slot
 from bookings.slots import recurrence, wording
 from bookings.slots.recurrence import MAX_STARTS, Rule, parse_rule
 from bookit.adminsite.fields import UnitInput
-from bookit.adminsite.pages import StrictAutocomplete
+from bookit.adminsite.pages import FIRST, StrictAutocomplete
 from bookit.times import wall_clock, zone
 from catalog.models import Service
 
@@ -31,7 +31,7 @@ class PublishForm(forms.Form):
     """
 
     service = forms.ModelChoiceField(
-        Service.objects.filter(is_active=True).select_related("calendar"),
+        Service.objects.filter(is_active=True).select_related("calendar").order_by("title", "id"),
         label=gettext_lazy("Service"),
     )
     day = forms.DateField(
@@ -96,7 +96,7 @@ class PublishForm(forms.Form):
     def __init__(self, site: AdminSite, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         relation = Slot._meta.get_field("service")
-        widget = StrictAutocomplete(relation, site)
+        widget = StrictAutocomplete(relation, site, first=FIRST)
         widget.choices = self.fields["service"].choices  # type: ignore[attr-defined]
         self.fields["service"].widget = widget
 

@@ -43,6 +43,8 @@ DATE_LOOKUPS = ["year", "month", "day"]
 # An action accepts at most this many rows, because it holds all of them in memory and calls a
 # service for each row.
 MAX_ROWS = 1000
+# An autocomplete field contains at most this many rows, from which browsers without scripts choose.
+FIRST = 100
 # A message about refused rows names at most this many of them.
 NAMED = 5
 
@@ -65,12 +67,33 @@ def _without_page(query: QueryDict) -> QueryDict:
 
 
 class StrictAutocomplete(AutocompleteSelect):
-    """Django's autocomplete field, except that a value that is not an id raises no error."""
+    """Django's autocomplete field, except that a value that is not an id raises no error.
+
+    Browsers without scripts cannot search, so the field also contains the first rows as options.
+
+    Args:
+        first: the number of these options. The field must not contain any if its user may not see
+            the rows.
+    """
+
+    def __init__(self, *args: Any, first: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.first = first
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        """Return the selected options, ignoring values that cannot be ids."""
+        """Return the selected options, ignoring values that cannot be ids, and the first others."""
         key = self.field.remote_field.model._meta.pk
-        return super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
+        groups = super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
+        if self.first:
+            options = groups[0][1]
+            chosen = {str(each["value"]) for each in options}
+            for row in self.choices.queryset[: self.first]:  # type: ignore[attr-defined]
+                if str(row.pk) not in chosen:
+                    label = self.choices.field.label_from_instance(row)  # type: ignore[attr-defined]
+                    options.append(
+                        self.create_option(name, row.pk, label, selected=False, index=len(options))
+                    )
+        return groups
 
 
 class StrictAdmin(admin.ModelAdmin):
@@ -307,7 +330,10 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> forms.ModelChoiceField | None:
         """Return the form field of a relation; its autocomplete ignores values that are not ids."""
         if db_field.name in self.get_autocomplete_fields(request):
-            kwargs.setdefault("widget", StrictAutocomplete(db_field, self.admin_site))
+            related = self.admin_site.get_model_admin(db_field.remote_field.model)
+            first = FIRST if related.has_view_permission(request) else 0
+            widget = StrictAutocomplete(db_field, self.admin_site, first=first)
+            kwargs.setdefault("widget", widget)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 

@@ -12,7 +12,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.tests.factories import AdminFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, staff
 from bookings.tests.factories import TUESDAY, BookingFactory
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
@@ -271,6 +271,19 @@ class TestPrice:
         shown = site.get(page).content.decode()
         assert '<option value="HRK" selected>HRK: no longer in use</option>' in shown
         assert "ISO 4217 code of a currency in use" in save_service()
+
+
+def test_browsers_without_scripts_choose_from_a_list(client):
+    """Only people who may see accounts find them there."""
+    provider = ProviderFactory(email="ada@example.com")
+    path = reverse("admin:catalog_calendar_change", args=[CalendarFactory().pk])
+    client.force_login(AdminFactory())
+    assert (
+        f'<option value="{provider.pk}">ada@example.com</option>'
+        in client.get(path).content.decode()
+    )
+    client.force_login(staff(["catalog.change_calendar", "catalog.view_calendar"]))
+    assert "ada@example.com" not in client.get(path).content.decode()
 
 
 class TestWords:

@@ -182,6 +182,10 @@ class TestPreview:
 
 
 class TestPublish:
+    def test_browsers_without_scripts_choose_from_a_list(self, site, service):
+        text = site.get(ADD).content.decode()
+        assert f'<option value="{service.pk}">Yoga</option>' in text
+
     def test_a_series_is_published_as_the_preview_shows_it(self, site, service):
         response = site.post(ADD, form(service, count="3"), follow=True)
         assert "3 slots were published." in response.content.decode()
@@ -386,7 +390,7 @@ class TestPage:
         slots.change_slot(slot_id=slot.pk, status="cancelled", actor=AdminFactory(), at=NOW)
         text = site.get(self.page(slot)).content.decode()
         assert "seats/" not in text
-        assert "act/cancel/" not in text
+        assert f"{slot.pk}/cancel/" not in text
 
     def test_a_slot_that_does_not_exist_is_not_found(self, site, slot):
         path = self.seats(slot)
@@ -396,7 +400,18 @@ class TestPage:
 
     def test_a_slot_is_cancelled_with_its_bookings(self, site, slot):
         booking = booked(slot)
-        path = reverse("admin:bookings_slot_act", args=[slot.pk, "cancel"])
+        path = reverse("admin:bookings_slot_cancel", args=[slot.pk])
+        text = site.get(self.page(slot)).content.decode()
+        assert path in text
+        assert "1 booking is cancelled with it" in text
+        assert site.get(path).status_code == 405
         assert site.post(path).status_code == 302
         booking.refresh_from_db()
         assert booking.status == "cancelled"
+
+    def test_only_people_who_may_change_slots_cancel_them(self, client, slot):
+        client.force_login(staff(["bookings.view_slot"]))
+        path = reverse("admin:bookings_slot_cancel", args=[slot.pk])
+        assert client.post(path).status_code == 403
+        slot.refresh_from_db()
+        assert slot.status == "scheduled"
