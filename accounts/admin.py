@@ -29,7 +29,7 @@ from accounts.keys import admin as keys  # noqa: F401 - the import registers its
 from accounts.models import Session, User
 from accounts.roles import admin as roles  # noqa: F401 - the import registers its pages
 from bookit.adminsite.cards import Card, CardsAdmin
-from bookit.adminsite.cells import badge, exactly, link, moment
+from bookit.adminsite.cells import badge, code, exactly, link, moment
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
@@ -191,6 +191,37 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         return False
 
 
+# What each browser and each system has in its User-Agent header. The order matters: Edge and Opera
+# also claim to be Chrome, Chrome also claims to be Safari, and Android also claims to be Linux.
+BROWSERS = {
+    "Edg/": "Edge",
+    "OPR/": "Opera",
+    "Firefox/": "Firefox",
+    "FxiOS/": "Firefox",
+    "Chrome/": "Chrome",
+    "CriOS/": "Chrome",
+    "Safari/": "Safari",
+}
+SYSTEMS = {
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Android": "Android",
+    "Windows": "Windows",
+    "CrOS": "ChromeOS",
+    "Mac OS X": "macOS",
+    "Linux": "Linux",
+}
+
+
+def browser_of(client: str) -> Any:
+    """Return what a User-Agent header stands for: `Chrome on Windows`. Empty for other programs."""
+    browser = next((name for part, name in BROWSERS.items() if part in client), "")
+    system = next((name for part, name in SYSTEMS.items() if part in client), "")
+    if not browser or not system:
+        return browser
+    return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
+
+
 @admin.register(Session)
 class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
     """Where users have signed in. Admins can end sessions."""
@@ -230,8 +261,12 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
 
     @admin.display(description=_("Where"), empty_value="")
     def device(self, session: Session) -> Any:
-        """Return the IP address and the browser."""
-        return format_html('{}<span class="quiet">{}</span>', session.address or "", session.client)
+        """Return the browser or the program, and the IP address."""
+        return format_html(
+            '{}<span class="quiet below">{}</span>',
+            browser_of(session.client) or session.client,
+            session.address or "",
+        )
 
     def heading(self, row: Session) -> Any:
         """Return whose session it is."""
@@ -253,7 +288,8 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
             (_("Ended"), exactly(row.revoked_at, zone)),
             (_("Expires"), "" if row.revoked_at else exactly(row.expires_at, zone)),
             (_("Address"), row.address),
-            (_("Browser or program"), row.client),
+            (_("Browser or program"), browser_of(row.client) or row.client),
+            (_("As it names itself"), code(row.client) if browser_of(row.client) else ""),
         ]
         return [Card(_("Session"), facts=facts)]
 
@@ -261,7 +297,7 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
         """Return whether the user may end sessions of others: only admins."""
         return request.user.is_superuser
 
-    @admin.action(description=_("End"), permissions=["end"])
+    @admin.action(description=_("End session"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
         """End the selected sessions."""
         ended = 0

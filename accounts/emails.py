@@ -2,9 +2,12 @@
 
 import re
 import unicodedata
+from uuid import UUID
 
 import idna
 from django.core.exceptions import ValidationError
+
+from bookit.mails import NOWHERE
 
 # The pattern of a valid email address whose domain is in ASCII. It excludes quoted local parts and
 # address literals, because a mailbox with such an address also has a plain address.
@@ -59,3 +62,13 @@ def lookup_form(address: str) -> str:
 def validate_spelling(address: str) -> None:
     """Raise a `ValidationError` if no account can have this email address."""
     canonical(address)
+
+
+def mailbox(address: str) -> str:
+    """Return an email address, or an empty text if no mailbox can have this address."""
+    return "" if address.endswith(NOWHERE) else address
+
+
+def no_mailbox(pk: UUID) -> str:
+    """Return the address that an account has if its owner has no email address."""
+    return f"{pk}@customer{NOWHERE}"

@@ -16,8 +16,9 @@ from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from accounts import triggers
-from accounts.emails import canonical, lookup_form, validate_spelling
+from accounts.emails import canonical, lookup_form, mailbox, validate_spelling
 from bookit.database.metadata import MetadataField, metadata_fits
+from bookit.mails import NOWHERE
 from bookit.times import validate_zone
 
 # A BCP 47 language tag, such as `en` or `pt-BR`.
@@ -93,11 +94,18 @@ class UserQuerySet(models.QuerySet["User"]):
 
         Case does not matter. Of a phone number, only the digits count.
         """
-        found = models.Q(name__icontains=words) | models.Q(email__icontains=words)
+        has_mailbox = ~models.Q(email__endswith=NOWHERE)
+        found = models.Q(name__icontains=words) | models.Q(has_mailbox, email__icontains=words)
         digits = re.sub(r"[^0-9]", "", words)
         if len(digits) >= FEWEST_DIGITS and re.fullmatch(r"[0-9+ ()./-]+", words):
             found |= models.Q(digits__contains=digits)
         return self.annotate(digits=digits_of("phone")).filter(found)
+
+    def without_mailbox(self, *, name: str, phone: str) -> "UserQuerySet":
+        """Return the users without an email address who have this name and this phone number."""
+        same = {"name__iexact": name, "digits": re.sub(r"[^0-9]", "", phone)}
+        users = self.annotate(digits=digits_of("phone"))
+        return users.filter(email__endswith=NOWHERE, **same)
 
     def search(self, words: str) -> "UserQuerySet":
         """Return the users whose name or email address contains `words`, ignoring case."""
@@ -270,6 +278,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     # provider. All code that shows bookings uses one of these forms, for example lists, emails and
     # feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
+
+    @property
+    def mailbox(self) -> str:
+        """The email address; empty if the account's owner has none."""
+        return mailbox(self.email)
 
     @property
     def is_keeper(self) -> bool:

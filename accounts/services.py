@@ -17,7 +17,7 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 from rest_framework_simplejwt.utils import datetime_from_epoch
 from uuid_utils.compat import uuid7
 
-from accounts.emails import lookup_form
+from accounts.emails import lookup_form, no_mailbox
 from accounts.extensions import ON_NEW_OWNER, ON_NEW_PROVIDER
 from accounts.guesses import Guess
 from accounts.keys import services as keys
@@ -432,12 +432,14 @@ def add_customer(*, name: str, email: str, phone: str, timezone: str, at: dateti
     The customer gets no email about the account, only about their bookings. A password reset gives
     them access to the account, and verifies its email address.
 
+    Args:
+        email: empty if the customer has no email address. Nobody can sign in to such an account.
+
     Raises:
         EmailTaken: an account already has this email address.
     """
-    user = User(
-        name=name, email=email, phone=phone, timezone=timezone, created_at=at, updated_at=at
-    )
+    user = User(name=name, phone=phone, timezone=timezone, created_at=at, updated_at=at)
+    user.email = email or no_mailbox(user.pk)
     user.set_unusable_password()
     _save_unique(user)
     return user

@@ -29,6 +29,7 @@ class BookingsConfig(AppConfig):
         from bookings.diary import views as diary  # noqa: F401
         from bookings.exports import daysheets  # noqa: F401
         from bookings.feeds import services  # noqa: F401
+        from bookings.imports import pages as imports  # noqa: F401
         from bookings.reports import pages  # noqa: F401
         from bookings.slots import serializers  # noqa: F401
         from bookings.tally import metrics, positions  # noqa: F401

@@ -37,6 +37,30 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
   AND NOT (status = 'todo' AND args->'mail'->>'audience' = 'provider')
 """
 
+# Deletes the errors of jobs about a user's bookings and waits, because the message of an error can
+# repeat what the job was working on. The jobs themselves contain only ids.
+#
+# Parameters: user_id uuid.
+# Columns: none.
+DELETE_ERRORS = """
+DELETE FROM bookit_jobfailure AS failure USING procrastinate_jobs AS job
+WHERE job.id = failure.job_id AND (
+    job.task_name IN ('bookings.send_mail', 'bookings.follow_up') AND EXISTS (
+        SELECT FROM bookings_bookingevent AS event
+        JOIN bookings_booking AS booking ON booking.id = event.booking_id
+        WHERE booking.user_id = %(user_id)s::uuid AND (
+            job.args->'event_id' = to_jsonb(event.id)
+            OR job.args->'event_ids' @> to_jsonb(event.id)
+        )
+    )
+    OR job.args->>'user_id' = %(user_id)s::uuid::text
+    OR job.task_name = 'bookings.send_queue_mail' AND EXISTS (
+        SELECT FROM bookings_waitlistentry AS entry
+        WHERE entry.user_id = %(user_id)s::uuid AND entry.id::text = job.args->>'entry_id'
+    )
+)
+"""
+
 # Deletes what staff wrote about the bookings of a user.
 #
 # Parameters: user_id uuid.
@@ -105,4 +129,5 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(FORGET_REASONS, {"user_id": user.pk})
         cursor.execute(DELETE_STAFF_NOTES, {"user_id": user.pk})
+        cursor.execute(DELETE_ERRORS, {"user_id": user.pk})
         cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from accounts.emails import mailbox
 from accounts.models import User, validate_phone
 from accounts.serializers import EmailAddressField, LanguageField
 from bookings.models import Booking, BookingEvent
@@ -124,7 +125,7 @@ class BookingSerializer(RowSerializer):
         name, email = row.pop("user__name"), row.pop("user__email")
         phone, language = row.pop("user__phone"), row.pop("user__language")
         row["attendee_name"] = row["attendee_name"] or name
-        row["attendee_email"] = row["attendee_email"] or email
+        row["attendee_email"] = row["attendee_email"] or mailbox(email)
         row["attendee_phone"] = row["attendee_phone"] or phone
         row["language"] = row["language"] or language
         row["price"] = in_currency(row["price"], row["currency"])

@@ -177,8 +177,8 @@ def create_booking(
         attendee_name, attendee_email, attendee_phone: the attendee; by default, the user.
         language: the language of emails to the attendee; by default, the user's.
         overrides_limits: ignore the service's minimum notice and its booking horizon. Only admins
-            and staff who may book for other users may do so, and only for a hold: `book_hold_for`
-            records in the history which limit was overridden.
+            and staff who may book for other users and change bookings may do so, and only for a
+            hold: `book_hold_for` records in the history which limit was overridden.
         at: the current time.
 
     Raises:
@@ -199,9 +199,9 @@ def create_booking(
         TermsChanged: the calendar or the service changed during each attempt.
     """
     user = actor
-    if overrides_limits and not (hold and actor.may("bookings.add_booking")):
+    if overrides_limits and not (hold and may_override(actor)):
         raise Forbidden(
-            _("Only staff who hold a seat for a customer can override notice and horizon.")
+            _("Only staff who may change bookings can override notice and horizon, for a customer.")
         )
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
@@ -505,6 +505,16 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
 def _manages(user: User, booking: Booking) -> bool:
     """Return whether `user` may manage `booking`, as its provider, an admin or staff."""
     return user.may("bookings.change_booking", booking.calendar.provider_id)
+
+
+def may_override(actor: User) -> bool:
+    """Return whether `actor` may override the notice and the horizon of services for customers.
+
+    These limits are rules of the provider. Therefore, somebody who overrides them needs the
+    permission to change bookings as providers can, in addition to the permission to book for other
+    users.
+    """
+    return actor.may("bookings.add_booking") and actor.may("bookings.change_booking")
 
 
 def check_books_for(user_id: UUID, actor: User) -> None:

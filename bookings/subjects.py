@@ -41,6 +41,18 @@ def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
     }
 
 
+def slot_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
+    """Return what each slot is, in words, with its page. Deleted slots are missing."""
+    found = Slot.objects.filter(pk__in=ids).select_related("service", "calendar")
+    return {
+        slot.pk: Subject(
+            f"{slot.service.title}, {_when(slot.start_time, slot.calendar.timezone)}",
+            reverse("admin:bookings_slot_change", args=[slot.pk]),
+        )
+        for slot in found.order_by()
+    }
+
+
 @JOB_SUBJECTS.add("bookings.send_mail", "bookings.follow_up")
 def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     """Return the booking of the first event of each job."""
@@ -62,14 +74,7 @@ def _of_deleted(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 def _of_slots(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     """Return the first slot of each job."""
     firsts = [uuid_in(_first(args.get("slot_ids"))) for args in jobs]
-    found = Slot.objects.filter(pk__in={*firsts} - {None}).select_related("service", "calendar")
-    subjects = {
-        slot.pk: Subject(
-            f"{slot.service.title}, {_when(slot.start_time, slot.calendar.timezone)}",
-            reverse("admin:bookings_slot_change", args=[slot.pk]),
-        )
-        for slot in found.order_by()
-    }
+    subjects = slot_subjects({first for first in firsts if first})
     return [subjects.get(first) if first else None for first in firsts]
 
 

@@ -29,6 +29,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     exclude = ["digest"]
     ordering = ["-id"]
     delete_words = _("Revoke")
+    delete_note = _("Programs that use this key are refused from this moment on.")
 
     @admin.display(description=_("Key"))
     def named(self, key: ApiKey) -> Any:

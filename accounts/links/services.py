@@ -168,3 +168,10 @@ def _compose(kind: Kind, user: User, email: str, token: str) -> EmailMultiAltern
     )
     message.attach_alternative(letter.html(), "text/html")
     return message
+
+
+def sample(*, kind: Kind) -> EmailMultiAlternatives:
+    """Return an email about a made-up account, with a made-up token, for previews."""
+    email = "ana@example.com"
+    user = User(name="Ana Silva", email=email, verified_email=email)
+    return _compose(kind, user, email, "made-up-token" if kind.lifetime else "")

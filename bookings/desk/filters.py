@@ -71,7 +71,7 @@ class FewRelatedFilter(RelatedFieldListFilter):
     # The link of the empty choice would be none of the parameters that `StrictAdmin` allows.
     include_empty_choice = False
 
-    def field_choices(self, field: Any, request: Any, model_admin: Any) -> list[tuple[Any, str]]:
+    def field_choices(self, field: Any, request: Any, model_admin: Any) -> list[tuple[Any, Any]]:
         """Return the ids and the names of the rows that the filter offers."""
         model = field.remote_field.model
         rows = model._default_manager.order_by(*model._meta.ordering)

@@ -18,6 +18,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 
+from accounts.emails import mailbox
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import texts as mail_texts
@@ -112,7 +113,7 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
     attendee_name = unlinked(
         line(occasion.attendee_name or occasion.user_name or _("A former user"))
     )
-    attendee_email = occasion.attendee_email or occasion.user_email
+    attendee_email = occasion.attendee_email or mailbox(occasion.user_email)
     who = [attendee_name, attendee_email, occasion.attendee_phone or occasion.user_phone]
     if audience == ATTENDEE:
         reader = ical.Party(attendee_name if is_verified else "", attendee_email)
@@ -161,6 +162,8 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
         name=reader.name,
         lead=lead,
         rows=[(label, value) for label, value in rows.items() if value],
+        key=when,
+        reference=str(occasion.booking_id),
         links=_links(occasion, audience),
         note="" if is_verified else str(UNVERIFIED),
     )

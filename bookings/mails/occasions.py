@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from psycopg.rows import class_row
 
+from accounts.emails import mailbox
 from accounts.models import has_verified_address, keeps_own
 from bookings.holds import announced_sql
 from bookings.models import Booking, BookingEvent
@@ -242,7 +243,9 @@ class Occasion:
         if self.news is None:
             return []
         gets_email = {
-            ATTENDEE: bool(self.attendee_email) or self.user_is_active,
+            ATTENDEE: bool(
+                self.attendee_email or (self.user_is_active and mailbox(self.user_email))
+            ),
             PROVIDER: self.news.provider
             and self.is_announced
             and self.provider_id is not None

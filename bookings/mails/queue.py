@@ -74,6 +74,7 @@ def _composed(place: Place, texts: Mapping[str, MailText]) -> Mail:
         name=unlinked(line(place.user_name)) if place.user_is_verified else "",
         lead=mail_texts.filled(news.attendee, placeholder_values(title, calendar_name, when)),
         rows=[(label, value) for label, value in rows.items() if value],
+        key=when,
         note="" if place.user_is_verified else str(UNVERIFIED),
     )
     host = ical.platform(calendar_name).email.rpartition("@")[2] or "bookit"

@@ -80,6 +80,7 @@ OCCASIONS = {
         status=Status.HELD,
         is_offer=True,
         hold_expires_at=START - timedelta(days=1),
+        notes="",
         title="Morning yoga",
         calendar_name="Studio 2",
     ),

@@ -140,13 +140,21 @@ SELECT floor(seconds / {SECONDS_AN_HOUR})::integer AS hours, count(*) AS booking
 FROM leads GROUP BY 1 ORDER BY 1
 """  # noqa: S608 - the inserted texts are constants
 
-# Counts bookings by month and status.
+# Counts bookings by month and status, and the holds that were released before they became bookings.
+# Their status is `cancelled` too, but nobody had booked, so they are counted as `released`.
 #
 # Parameters: start timestamptz, end timestamptz, months timestamptz[] (where each month begins).
 # Columns: month integer (from 1), status text, bookings bigint.
 _STATUSES = f"""
-SELECT {MONTH} AS month, status, count(*) AS bookings
-FROM bookings_booking WHERE {BEGINS} GROUP BY 1, 2
+SELECT month, status, count(*) AS bookings FROM (
+    SELECT {MONTH} AS month, CASE WHEN status = 'cancelled' AND EXISTS (
+        SELECT FROM bookings_bookingevent AS event
+        WHERE event.booking_id = booking.id AND event.type = 'booking.cancelled'
+            AND event.data #>> '{{was,status}}' = 'held'
+    ) THEN 'released' ELSE status END AS status
+    FROM bookings_booking AS booking WHERE {BEGINS}
+) AS booking
+GROUP BY 1, 2
 """  # noqa: S608 - the inserted texts are constants
 
 

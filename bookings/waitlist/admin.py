@@ -1,10 +1,30 @@
 """Waitlists in the admin site."""
 
-from django.contrib import admin
+from collections.abc import Iterable, Sequence
 
+from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
+
+from bookings.subjects import slot_subjects
+from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin
+from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
+
+TASK_WORDS.add(emails.TASK)(_("Email about the end of a wait"))
+
+
+@JOB_SUBJECTS.add(emails.TASK)
+def _of_entries(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
+    """Return the slot for which the user of each job was waiting."""
+    ids = [uuid_in(args.get("entry_id")) for args in jobs]
+    found = WaitlistEntry.objects.filter(pk__in={*ids} - {None}).order_by()
+    slots = dict(found.values_list("pk", "slot_id"))
+    subjects = slot_subjects({*slots.values()})
+    for entry_id in ids:
+        slot_id = slots.get(entry_id) if entry_id else None
+        yield subjects.get(slot_id) if slot_id else None
 
 
 @admin.register(WaitlistEntry)

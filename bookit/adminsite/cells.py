@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 
 def badge(state: str, words: Any = "") -> SafeString:
-    """Return a state in words, with a class that gives it its colour in `operator.css`."""
+    """Return a state in words, with a class that gives it its colour in `admin.css`."""
     return format_html('<span class="state state-{}">{}</span>', state, words or state)
 
 

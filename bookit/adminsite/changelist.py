@@ -15,6 +15,8 @@ from django.db import DataError
 from django.db.models import DateTimeField, Max, Min, QuerySet, Value
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.text import capfirst
 
 from bookit.database.counts import MAX_COUNTED, bounded_count
 
@@ -45,12 +47,15 @@ class StrictChangeList(ChangeList):
             DataError,
         ) as error:
             raise SenselessList from error
+        if not self.is_popup:
+            # Django's "Select booking to change" is not what people do on most of our lists.
+            self.title = capfirst(self.opts.verbose_name_plural)
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         """Return the rows. Their years, months and days are found without reading all rows."""
         rows = super().get_queryset(request, exclude_parameters)
         # The template tag of the date hierarchy calls this method.
-        rows.datetimes = partial(periods, rows)  # type: ignore[method-assign, assignment]
+        rows.datetimes = partial(periods, rows)  # type: ignore[assignment]
         return rows
 
     def get_filters(self, request: HttpRequest) -> Any:
@@ -66,18 +71,49 @@ class StrictChangeList(ChangeList):
 
 
 class BoundedPaginator(Paginator):
-    """A paginator that counts up to 10,000 rows, and estimates the number of more rows."""
+    """A paginator that counts up to 10,000 rows, and estimates the number of more rows.
+
+    It has no pages after the rows that it counts, because PostgreSQL would read all rows before
+    such a page. People find other rows by filters and searches.
+    """
+
+    most = MAX_COUNTED
+
+    @property
+    def number(self) -> str:
+        """The number of rows in words, for example `12,450`."""
+        return number_format(self.count, force_grouping=True)
+
+    @property
+    def most_shown(self) -> str:
+        """The number of rows that the pages show, if there are more."""
+        return number_format(self.most, force_grouping=True)
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """The number of rows."""
+        return self._counted[0]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the rows were counted. Otherwise, their number is an estimate."""
+        return self._counted[1]
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
-        """The number of rows, as `bookit.database.counts` determines it."""
+    def num_pages(self) -> int:  # type: ignore[override]
+        """The number of pages."""
+        return super().num_pages if self.is_exact else self.most // self.per_page
+
+    @cached_property
+    def _counted(self) -> tuple[int, bool]:
         rows: Any = self.object_list
+        if not isinstance(rows, QuerySet):
+            return len(rows), True
         rows = rows.order_by()
-        number, _ = bounded_count(
+        return bounded_count(
             rows[: MAX_COUNTED + 1].count,
             lambda: json.loads(rows.explain(format="json")),
         )
-        return number
 
 
 def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:

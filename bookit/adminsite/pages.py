@@ -24,10 +24,11 @@ from django.http import (
 from django.urls import path as url
 from django.urls import reverse
 from django.utils.formats import number_format
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
-from bookit.adminsite.changelist import SenselessList, StrictChangeList
+from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
 from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
@@ -85,6 +86,9 @@ class StrictAdmin(admin.ModelAdmin):
     link_filters: Sequence[str] = ()
     # Otherwise, Django would count the rows twice, with and without filters.
     show_full_result_count = False
+    paginator = BoundedPaginator
+    # Otherwise, `?_facets` would count all rows once for each choice of each filter.
+    show_facets = admin.ShowFacets.NEVER
     # The files with the rows of the list that users can download, by the ending of their names.
     formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
     # The columns of a CSV file. Without any, it has the columns of the list.
@@ -131,7 +135,9 @@ class StrictAdmin(admin.ModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list or run the chosen action; if either is refused, a message explains why."""
-        links = {"exports": self._export_links(request)}
+        # Django's title is "Select ... to change".
+        title = capfirst(str(self.opts.verbose_name_plural))
+        links = {"exports": self._export_links(request), "title": title}
         try:
             return super().changelist_view(request, {**links, **(extra_context or {})})
         except SenselessList:

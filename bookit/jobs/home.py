@@ -7,6 +7,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of
+from bookit.jobs.extensions import TASK_WORDS
 
 # Failed jobs are counted up to this number.
 MAX_JOBS = 100
@@ -23,7 +24,7 @@ def read_jobs(glance: Glance) -> dict[str, Any]:
         "url": list_of(ProcrastinateJob, status__exact="failed"),
         "lines": [
             {
-                "title": name,
+                "title": TASK_WORDS.get(name, name),
                 "count": count,
                 "url": list_of(ProcrastinateJob, status__exact="failed", task_name=name),
             }

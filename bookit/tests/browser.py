@@ -1,8 +1,11 @@
-"""The system's Chromium."""
+"""The system's Chromium, and what the tests of its pages share."""
 
 import shutil
+from urllib.parse import urlsplit
 
 import pytest
+
+from accounts.tests.factories import PASSWORD
 
 CHROMIUM = next(
     (
@@ -14,3 +17,44 @@ CHROMIUM = next(
 )
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+
+class Watched:
+    """Records a page's errors and its requests to other hosts."""
+
+    def __init__(self, page, host):
+        self.page, self.host = page, host
+        self.outside, self.errors = [], []
+        page.route("**/*", self.allow_own_host)
+        page.on("console", lambda message: message.type == "error" and self.record(message.text))
+        page.on("pageerror", lambda error: self.record(str(error)))
+        page.on("response", lambda response: response.status >= 400 and self.record(response.url))
+        # Leaving a page before its last image has loaded aborts the request for the image.
+        page.on(
+            "requestfailed",
+            lambda request: (
+                request.failure == "net::ERR_ABORTED"
+                or self.record(f"{request.url} {request.failure}")
+            ),
+        )
+
+    def record(self, text):
+        self.errors.append(text)
+
+    def allow_own_host(self, route):
+        if urlsplit(route.request.url).netloc in (self.host, ""):
+            route.continue_()
+        else:
+            self.outside.append(route.request.url)
+            route.abort()
+
+    def assert_no_errors(self):
+        assert self.outside == []
+        assert self.errors == []
+
+
+def sign_in(page, user, password=PASSWORD):
+    page.goto("/admin/")
+    page.get_by_label("Email address").fill(user.email.upper())
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()

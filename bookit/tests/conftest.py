@@ -1,10 +1,11 @@
 """Fixtures for tests that use a real browser."""
 
 import os
+from urllib.parse import urlsplit
 
 import pytest
 
-from bookit.tests.browser import CHROMIUM
+from bookit.tests.browser import CHROMIUM, Watched
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +24,13 @@ def chromium():
         browser.close()
     if before is None:
         del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def watched(chromium, live_server):
+    context = chromium.new_context(
+        base_url=live_server.url, viewport={"width": 1300, "height": 900}
+    )
+    context.set_default_timeout(10_000)
+    yield Watched(context.new_page(), urlsplit(live_server.url).netloc)
+    context.close()

@@ -37,6 +37,15 @@ ENVIRONMENT = {
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for pictures of the admin site."""
+    parser.addoption(
+        "--screenshots",
+        action="store_true",
+        help="store pictures of every page of the admin site in .screenshots/",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Start the server in pytest's main process; xdist workers inherit its URL."""

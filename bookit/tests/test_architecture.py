@@ -189,7 +189,7 @@ TIMELESS = {
         "update_profile",
     },
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
-    "bookings/mails/services.py": {"enqueue", "enqueue_composed"},
+    "bookings/mails/services.py": {"announcements", "enqueue", "enqueue_composed"},
     "bookings/slots/services.py": {"delete_slot"},
     "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {"delete_webhook", "is_delivering", "wake_forgotten"},
@@ -291,6 +291,7 @@ NOT_ABOUT_ACCESS = {
     ("catalog/providers/services.py", "role=User.Role.PROVIDER"),
     ("catalog/filters.py", "calendar__provider"),
     ("bookings/slots/filters.py", "calendar__provider"),
+    ("bookings/desk/admin.py", "calendar__provider"),
     # The requested scope of a list; the rule decides what the list contains.
     ("bookings/viewsets.py", "self.request.query_params.get('scope') == 'provider'"),
     # The column name that is passed to the rule itself.

@@ -1,17 +1,16 @@
 """The HTML pages work in a real browser that can reach no other host."""
 
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import pytest
 from django.contrib import admin
 from django.utils import timezone
 
-from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
+from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings.mails.models import MailText
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
-from bookit.tests.browser import needs_chromium
+from bookit.tests.browser import needs_chromium, sign_in
 from catalog.models import OpeningHours
 from reviews.tests.factories import ReviewFactory
 
@@ -19,50 +18,6 @@ pytestmark = [
     needs_chromium,
     pytest.mark.django_db(transaction=True),
 ]
-
-
-class Watched:
-    """Records a page's errors and its requests to other hosts."""
-
-    def __init__(self, page, host):
-        self.page, self.host = page, host
-        self.outside, self.errors = [], []
-        page.route("**/*", self.allow_own_host)
-        page.on("console", lambda message: message.type == "error" and self.record(message.text))
-        page.on("pageerror", lambda error: self.record(str(error)))
-        page.on("response", lambda response: response.status >= 400 and self.record(response.url))
-        # Leaving a page before its last image has loaded aborts the request for the image.
-        page.on(
-            "requestfailed",
-            lambda request: (
-                request.failure == "net::ERR_ABORTED"
-                or self.record(f"{request.url} {request.failure}")
-            ),
-        )
-
-    def record(self, text):
-        self.errors.append(text)
-
-    def allow_own_host(self, route):
-        if urlsplit(route.request.url).netloc in (self.host, ""):
-            route.continue_()
-        else:
-            self.outside.append(route.request.url)
-            route.abort()
-
-    def assert_no_errors(self):
-        assert self.outside == []
-        assert self.errors == []
-
-
-@pytest.fixture
-def watched(chromium, live_server):
-    context = chromium.new_context(
-        base_url=live_server.url, viewport={"width": 1300, "height": 900}
-    )
-    context.set_default_timeout(10_000)
-    yield Watched(context.new_page(), urlsplit(live_server.url).netloc)
-    context.close()
 
 
 def test_docs_show_the_operations_and_can_run_them(watched):
@@ -114,13 +69,6 @@ def test_the_list_of_errors_links_to_each_error(watched):
     page.get_by_role("link", name="All errors").click()
     assert page.locator("h1").inner_text() == "Errors"
     watched.assert_no_errors()
-
-
-def sign_in(page, user, password=PASSWORD):
-    page.goto("/admin/")
-    page.get_by_label("Email address").fill(user.email.upper())
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
 
 
 def test_an_admin_signs_in_opens_every_list_and_signs_out(watched):

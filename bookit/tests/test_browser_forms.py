@@ -7,8 +7,7 @@ import pytest
 from accounts.tests.factories import AdminFactory
 from bookings.models import Slot
 from bookings.tests.factories import BookingFactory
-from bookit.tests.browser import needs_chromium
-from bookit.tests.test_browser import sign_in, watched  # noqa: F401 - a fixture
+from bookit.tests.browser import needs_chromium, sign_in
 from catalog.models import OpeningHours
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -16,7 +15,7 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def page(watched):  # noqa: F811 - the fixture that is imported above
+def page(watched):
     sign_in(watched.page, AdminFactory())
     watched.page.get_by_role("link", name="Calendars").first.wait_for()
     yield watched.page

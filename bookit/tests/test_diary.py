@@ -8,8 +8,7 @@ from django.urls import reverse
 from accounts.tests.factories import AdminFactory
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory
-from bookit.tests.browser import needs_chromium
-from bookit.tests.test_browser import sign_in, watched  # noqa: F401 - a fixture
+from bookit.tests.browser import needs_chromium, sign_in
 from catalog.models import TimeOff
 from catalog.tests.factories import ServiceFactory
 
@@ -22,7 +21,7 @@ def service():
 
 
 @pytest.fixture
-def diary(watched, service):  # noqa: F811 - a fixture
+def diary(watched, service):
     """Return a page that shows the week of TUESDAY."""
     page = watched.page
     sign_in(page, AdminFactory(name="Boss"))
@@ -49,7 +48,7 @@ def drag(page, entry, *, hours):
     page.mouse.up()
 
 
-def test_a_booking_is_dragged_and_a_conflict_offers_other_times(diary, watched, service):  # noqa: F811
+def test_a_booking_is_dragged_and_a_conflict_offers_other_times(diary, watched, service):
     taken = BookingFactory(
         service=service, attendee_name="Ada Lovelace", start_time=TUESDAY + timedelta(hours=2)
     )
@@ -83,7 +82,7 @@ def test_a_booking_is_dragged_and_a_conflict_offers_other_times(diary, watched, 
     assert all("/move/" in text or "409" in text for text in watched.errors), watched.errors
 
 
-def test_the_keyboard_opens_and_moves_a_booking_and_closes_a_time(diary, watched, service):  # noqa: F811
+def test_the_keyboard_opens_and_moves_a_booking_and_closes_a_time(diary, watched, service):
     booking = BookingFactory(service=service, attendee_name="Grace Hopper")
     page = diary()
 
@@ -108,7 +107,7 @@ def test_the_keyboard_opens_and_moves_a_booking_and_closes_a_time(diary, watched
     watched.assert_no_errors()
 
 
-def test_free_time_is_booked_by_dragging_over_it(diary, watched, service):  # noqa: F811
+def test_free_time_is_booked_by_dragging_over_it(diary, watched, service):
     page = diary()
     tuesday = page.locator(".ec-body .ec-day").nth(1).bounding_box()
     x, ten = tuesday["x"] + 20, tuesday["y"] + 10 * 56
@@ -126,7 +125,7 @@ def test_free_time_is_booked_by_dragging_over_it(diary, watched, service):  # no
     watched.assert_no_errors()
 
 
-def test_an_open_diary_shows_what_others_book(diary, watched, service):  # noqa: F811
+def test_an_open_diary_shows_what_others_book(diary, watched, service):
     page = diary()
     page.get_by_text("No bookings in these days.").wait_for()
     BookingFactory(service=service, attendee_name="Ada Lovelace")

@@ -1,7 +1,7 @@
 """Staff book for customers who call."""
 
 import re
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from html import unescape
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -27,9 +27,9 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFact
 
 pytestmark = pytest.mark.django_db
 
-PAGE = "/admin/bookings/booking/add/"
+PAGE = "/admin/phone/"
 CUSTOMERS, TIMES, HOLD, RELEASE = (
-    f"/admin/bookings/booking/phone/{name}/" for name in ("customers", "times", "hold", "release")
+    f"{PAGE}{name}/" for name in ("customers", "times", "hold", "release")
 )
 NOW = TUESDAY - timedelta(hours=20)
 HOUR = timedelta(hours=1)
@@ -127,15 +127,34 @@ class TestBooking:
         assert booking.user == customer
         assert booking.attendee_name == ""
 
-    def test_without_an_address_the_receptionist_keeps_the_booking(
-        self, desk, service, receptionist
+    def test_a_customer_without_an_address_gets_an_account_that_the_next_call_finds(
+        self, desk, service
     ):
         desk.post(PAGE, call(service, email="", phone="912 345 678"))
+        desk.post(PAGE, call(service, TUESDAY + HOUR, email="", phone="912345678"))
 
-        booking = Booking.objects.get()
-        assert booking.user == receptionist
-        assert booking.attendee()["attendee_name"] == "Ada Lovelace"
-        assert booking.attendee()["attendee_phone"] == "912 345 678"
+        first, second = Booking.objects.order_by("start_time")
+        assert first.user == second.user
+        assert first.attendee() == {
+            "attendee_name": "Ada Lovelace",
+            "attendee_email": "",
+            "attendee_phone": "912 345 678",
+        }
+        found = desk.get(CUSTOMERS, {"q": "lovelace"}).json()["customers"]
+        assert [(each["phone"], each["email"]) for each in found] == [("912 345 678", "")]
+        assert desk.get(CUSTOMERS, {"q": "customer"}).json()["customers"] == []
+        assert not first.user.has_usable_password()
+
+    @pytest.mark.parametrize(
+        "other", [{"name": "Ada King"}, {"phone": "912 345 679"}], ids=["name", "phone"]
+    )
+    def test_customers_without_an_address_are_told_apart(self, desk, service, other):
+        desk.post(PAGE, call(service, email="", phone="912 345 678"))
+        desk.post(
+            PAGE, call(service, TUESDAY + HOUR, **{"email": "", "phone": "912345678", **other})
+        )
+
+        assert len({*Booking.objects.values_list("user", flat=True)}) == 2
 
     @pytest.mark.parametrize(("confirm", "status"), [("on", "confirmed"), ("", "pending")])
     def test_a_service_that_requires_confirmation_is_confirmed_on_request(
@@ -322,7 +341,7 @@ class TestHold:
 
         held = Booking.objects.get(pk=answer["hold"])
         assert (held.status, held.user) == ("held", receptionist)
-        assert datetime.fromisoformat(answer["expires"]) == held.hold_expires_at
+        assert NOW + timedelta(seconds=answer["seconds"]) == held.hold_expires_at
         rival = at_the_desk(AdminFactory()).post(HOLD, call(service)).json()
         assert rival["errors"] == {"start": ["This time is already booked."]}
         assert "The nearest free times" in rival["times"]
@@ -451,17 +470,22 @@ class TestTimes:
     def test_a_week_of_free_times_is_offered_by_day(self, service):
         day = TUESDAY.date()
 
-        offers = phone.offer(service_id=service.pk, day=day, at=NOW)
+        offers = phone.offer(service_id=service.pk, day=day, at=NOW, actor=AdminFactory())
 
         assert [each for each, _times in offers.days] == [
             day + timedelta(days=number) for number in range(phone.DAYS)
         ]
-        assert (offers.earlier, offers.later) == (day - timedelta(7), day + timedelta(7))
+        assert offers.last_day == day + timedelta(6)
+        assert offers.later == day + timedelta(7)
+        # There are no free times before today.
+        assert offers.earlier == NOW.date() < day
+        first = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
+        assert first.earlier is None
 
     def test_the_days_begin_today_where_the_calendar_is(self):
         service = ServiceFactory(calendar=CalendarFactory(timezone="Pacific/Kiritimati"))
 
-        offers = phone.offer(service_id=service.pk, day=None, at=NOW)
+        offers = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
 
         assert offers.first_day == NOW.astimezone(ZoneInfo("Pacific/Kiritimati")).date()
         assert offers.days[0][1][0].start_time >= NOW
@@ -469,7 +493,7 @@ class TestTimes:
     def test_many_times_are_cut(self):
         service = ServiceFactory(step_minutes=5)
 
-        offers = phone.offer(service_id=service.pk, day=None, at=NOW)
+        offers = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
 
         assert offers.is_cut
         assert sum(len(times) for _day, times in offers.days) == phone.MOST_TIMES
@@ -573,4 +597,10 @@ class TestPermissions:
 def test_the_list_of_bookings_links_to_the_page(desk):
     BookingFactory(start_time=timezone.now() + HOUR)
 
-    assert f'href="{PAGE}"' in desk.get("/admin/bookings/booking/").content.decode()
+    add = "/admin/bookings/booking/add/"
+    text = desk.get("/admin/bookings/booking/").content.decode()
+    assert f'href="{add}"' in text
+    assert f'href="{PAGE}"' in text
+    assert (
+        desk.get(add).context["form"].fields.keys() == desk.get(PAGE).context["form"].fields.keys()
+    )

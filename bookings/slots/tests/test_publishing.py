@@ -40,7 +40,7 @@ def service():
     return ServiceFactory(title="Yoga", calendar=calendar, mode="slots", capacity=12)
 
 
-def form(service, **changes):
+def form(service, /, **changes):
     """Return the form for 18:00 on the first Tuesday and Friday, ten times in all."""
     return {
         "service": service.pk,

@@ -5,9 +5,8 @@ from django.contrib import admin
 from django.utils import timezone
 
 from bookings.tests.factories import BookingFactory
-from bookit.tests.browser import needs_chromium
-from bookit.tests.conftest import chromium  # noqa: F401 - a fixture
-from bookit.tests.test_browser import sign_in, watched  # noqa: F401 - a fixture
+from bookit.tests.browser import needs_chromium, sign_in
+from bookit.tests.conftest import chromium, watched  # noqa: F401 - fixtures
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from functools import partial
 from itertools import count, islice
 from math import ceil
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from bookit.tools.benchmark.fill import CLASS_SLOTS, DIARY_DAYS, ZONE, Size, key, tomorrow
@@ -20,6 +21,11 @@ STEP = timedelta(hours=2)
 # A series of slots has one slot a day for a year. Up to 44 series start on the same day, one every
 # half hour from 02:00 to midnight. Clocks do not change for daylight saving time in these hours.
 SERIES, SERIES_A_DAY = 366, 44
+# The diary of the admin site is measured with this number of calendars.
+CALENDARS_SHOWN = 20
+# The reports are about a year that ends two weeks from today, because most bookings are in it.
+REPORTS = ["utilisation", "revenue", "customers", "lead_time", "cancellations"]
+YEAR, WEEKS_AHEAD = timedelta(days=365), timedelta(days=14)
 # One client publishes far fewer series in a second than this number.
 MAX_SERIES_PER_SECOND = 100
 
@@ -91,6 +97,8 @@ class Cases:
         provider: the access token of the provider in Lisbon.
         taken: pairs of a service's id and a time at which it is booked.
         password: the password of every customer.
+        admin: the access token of the admin.
+        admin_cookie: the cookie of the admin's session in the admin site.
     """
 
     def __init__(
@@ -102,11 +110,14 @@ class Cases:
         provider: str,
         taken: list[tuple[str, str]],
         password: str,
+        admin: str,
+        admin_cookie: str,
     ) -> None:
         self.size = size
         self.bookers, self.readers, self.provider = bookers, readers, provider
         self.taken = taken
         self.password = password
+        self.admin, self.admin_cookie = admin, admin_cookie
         self.services = size.quiet_services(SERVICES_BOOKED)
         # This day is later than every booking that `fill` has stored.
         self.first_day = datetime.now(UTC).replace(
@@ -165,6 +176,40 @@ class Cases:
                 connections=1,
             ),
             Case("login", "login", 200, self.log_in),
+            Case(
+                "admin-home",
+                "admin site: home, one client",
+                200,
+                partial(self.open_admin_page, "/admin/"),
+                most_ms=150,
+                connections=1,
+            ),
+            Case(
+                "admin-bookings",
+                "admin site: list of bookings, one client",
+                200,
+                partial(self.open_admin_page, "/admin/bookings/booking/"),
+                connections=1,
+            ),
+            Case(
+                "admin-diary",
+                f"admin site: week of {CALENDARS_SHOWN} calendars, one client",
+                200,
+                self.open_diary,
+                most_ms=200,
+                connections=1,
+            ),
+            *(
+                Case(
+                    f"report-{name}",
+                    f"report: {name.replace('_', ' ')} of a year, one client",
+                    200,
+                    partial(self.report, name),
+                    most_ms=1000,
+                    connections=1,
+                )
+                for name in REPORTS
+            ),
         ]
 
     def _finding(self, days: int, appointments: int) -> Case:
@@ -241,6 +286,26 @@ class Cases:
         for number in range(1, min(LOGINS, self.size.users) + 1):
             body = {"email": user_email(number), "password": self.password}
             yield raw_request("POST", "/auth/login", body=body)
+
+    def open_admin_page(self, path: str, seconds: float) -> Iterator[bytes]:
+        """Yield the request of the admin for a page of the admin site."""
+        yield raw_request("GET", path, cookie=self.admin_cookie)
+
+    def open_diary(self, seconds: float) -> Iterator[bytes]:
+        """Yield the request for what the diary shows of a week, with the fullest calendars."""
+        busy = [*self.size.diaries(2_000), *self.size.diaries(100)][:CALENDARS_SHOWN]
+        shown = {
+            "calendar": [key("calendar", number) for number in busy],
+            "first": tomorrow(),
+            "until": tomorrow() + timedelta(days=7),
+            "zone": ZONE,
+        }
+        return self.open_admin_page(f"/admin/diary/sheet/?{urlencode(shown, doseq=True)}", seconds)
+
+    def report(self, name: str, seconds: float) -> Iterator[bytes]:
+        """Yield the request for a report on a year."""
+        last = tomorrow() + WEEKS_AHEAD
+        yield raw_request("GET", f"/reports/{name}?from={last - YEAR}&to={last}", token=self.admin)
 
     def _booking_request(self, number: int, **body: str) -> bytes:
         token = self.bookers[number % len(self.bookers)]

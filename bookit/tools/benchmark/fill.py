@@ -96,6 +96,11 @@ class Size:
         return [*range(first, first + COURSES)]
 
     @property
+    def admin(self) -> int:
+        """The number of the admin, who is the last user."""
+        return self.users + self.providers + 1
+
+    @property
     def lisbon_provider(self) -> int:
         """The number of the user who provides all services in Lisbon, and some in the town."""
         return self.users + 1
@@ -141,14 +146,15 @@ class Town:
     services_by_number: dict[int, Service] = field(default_factory=dict)
 
     def users(self) -> Iterator[User]:
-        """Yield the customers, then the providers."""
-        for n in range(1, self.size.users + self.size.providers + 1):
+        """Yield the customers, then the providers, then the admin."""
+        for n in range(1, self.size.admin + 1):
+            role = User.Role.USER if n <= self.size.users else User.Role.PROVIDER
             yield User(
                 id=key("user", n),
                 password=self.password,
                 name=f"Customer {n}",
                 email=f"user{n}@example.com",
-                role=User.Role.USER if n <= self.size.users else User.Role.PROVIDER,
+                role=User.Role.ADMIN if n == self.size.admin else role,
                 created_at=self.at - timedelta(days=100 + n % 400),
             )
 

@@ -48,11 +48,15 @@ class Measurement:
         return sum(self.statuses.values()) - self.statuses.get(expected, 0) + self.failures
 
 
-def raw_request(method: str, path: str, *, token: str = "", body: object = None) -> bytes:
+def raw_request(
+    method: str, path: str, *, token: str = "", cookie: str = "", body: object = None
+) -> bytes:
     """Return an HTTP/1.1 request. Its host is `localhost`, so every server gets the same bytes."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Accept: */*"]
     if token:
         lines.append(f"Authorization: Bearer {token}")
+    if cookie:
+        lines.append(f"Cookie: {cookie}")
     content = b"" if body is None else json.dumps(body).encode()
     if body is not None:
         lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]

@@ -6,11 +6,14 @@ import platform
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
+from http.cookies import SimpleCookie
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import connection
 
@@ -20,6 +23,7 @@ from bookit.tools.benchmark import fill, jobs, load, pgbench, usage
 from bookit.tools.benchmark.cases import (
     BOOKERS,
     RELATIONS,
+    REPORTS,
     SERVICES_BOOKED,
     Case,
     Cases,
@@ -31,10 +35,13 @@ from bookit.tools.benchmark.statements import statements
 
 REFERENCE = "bookit.tools.benchmark.reference"
 PASSWORD = "a password for the benchmark alone"  # noqa: S105 - not a secret
+SIGN_IN = "/admin/login/?next=/admin/"
 CASE_NAMES = [
     *("service", "services"),
     *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),
     *("free-50", "bookings", "create", "create-silent", "refused", "seat", "publish", "login"),
+    *("admin-home", "admin-bookings", "admin-diary"),
+    *(f"report-{name}" for name in REPORTS),
 ]
 # How long each case runs before the first round, to open connections, prepare statements and warm
 # up code. Each of the sixteen connections completes a request in this time, even a login, whose
@@ -158,6 +165,8 @@ def _cases(size: Size, bookit: Server) -> Cases:
         provider=_sign_in(bookit, [size.lisbon_provider])[0],
         taken=fill.taken_times(size.quiet_services(SERVICES_BOOKED)),
         password=PASSWORD,
+        admin=_sign_in(bookit, [size.admin])[0],
+        admin_cookie=_sign_in_to_admin_site(bookit, user_email(size.admin)),
     )
 
 
@@ -211,8 +220,42 @@ def _sign_in(server: Server, numbers: Iterable[int]) -> list[str]:
     return tokens
 
 
+def _sign_in_to_admin_site(server: Server, email: str) -> str:
+    """Sign in to the admin site, and return the cookie of the session.
+
+    Raises:
+        Disagreement: the admin site refused to sign the user in.
+    """
+    client = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    try:
+        client.request("GET", SIGN_IN, headers={"Host": "localhost"})
+        token = _cookies(client.getresponse())[settings.CSRF_COOKIE_NAME]
+        form = {"username": email, "password": PASSWORD, "csrfmiddlewaretoken": token}
+        headers = {
+            "Host": "localhost",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Cookie": f"{settings.CSRF_COOKIE_NAME}={token}",
+        }
+        client.request("POST", SIGN_IN, urlencode(form), headers)
+        session = _cookies(client.getresponse()).get(settings.SESSION_COOKIE_NAME)
+    finally:
+        client.close()
+    if session is None:
+        raise Disagreement("The admin site did not sign the admin in.")
+    return f"{settings.SESSION_COOKIE_NAME}={session}"
+
+
+def _cookies(response: HTTPResponse) -> dict[str, str]:
+    """Read a response to its end, and return the cookies that it sets."""
+    response.read()
+    cookies: SimpleCookie = SimpleCookie()
+    for header in response.headers.get_all("Set-Cookie", []):
+        cookies.load(header)
+    return {name: cookie.value for name, cookie in cookies.items()}
+
+
 def _ask(server: Server, request: bytes) -> tuple[int, Any]:
-    """Send a raw request, and return the status and the parsed body of the response."""
+    """Send a raw request, and return the status and the body, which is parsed if it is JSON."""
     head, _, body = request.partition(b"\r\n\r\n")
     line, *headers = head.decode().split("\r\n")
     method, path, _ = line.split(" ")
@@ -221,7 +264,9 @@ def _ask(server: Server, request: bytes) -> tuple[int, Any]:
         pairs = dict(header.split(": ", 1) for header in headers)
         client.request(method, path, body=body or None, headers=pairs)
         response = client.getresponse()
-        return response.status, json.loads(response.read())
+        content = response.read()
+        is_json = "json" in response.headers.get_content_type()
+        return response.status, json.loads(content) if is_json else content.decode()
     finally:
         client.close()
 

@@ -43,6 +43,8 @@ def cases(size=SMALL):
         provider="provider",
         taken=[(fill.key("service", 1), "2030-01-01T10:00:00Z")],
         password="secret",
+        admin="admin",
+        admin_cookie="session=admin",
     )
 
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("bookings", "0013_mails"),
+        ("bookings", "0014_booking_search"),
         ("catalog", "0007_version_of_metadata"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

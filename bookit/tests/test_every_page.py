@@ -1,0 +1,122 @@
+"""Every page of the admin site in a real browser, with the data of the demo town.
+
+A page must have no serious accessibility fault (axe-core), log no error, send no request to another
+host, and fit the window. `pytest --screenshots` also stores pictures of every page.
+"""
+
+from collections import deque
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.core.management import call_command
+from django.urls import Resolver404, resolve
+
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, staff
+from bookit.tests.browser import needs_chromium, sign_in
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+PICTURES = Path(__file__).parents[2] / ".screenshots"
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# The endings of the links that download a file.
+FILES = (".csv", ".ics")
+
+
+def kind(path):
+    """Return the name of a page, which all pages that differ only in their row share."""
+    try:
+        match = resolve(path)
+    except Resolver404:
+        return None
+    return "_".join(filter(None, [match.url_name, match.kwargs.get("name")]))
+
+
+def linked(page):
+    """Return the URLs of the other pages of the admin site to which a page links."""
+    links = "links => links.map(link => link.getAttribute('href'))"
+    found = [urljoin(page.url, href) for href in page.eval_on_selector_all("a[href]", links)]
+    paths = [urlsplit(url).path for url in found if "/admin/" in url]
+    return [path for path in paths if not path.endswith(FILES)]
+
+
+class Walk:
+    """Visits one page of each kind that can be reached through links.
+
+    Args:
+        watched: the browser's page.
+        pictures: the folder for pictures; None to take none.
+    """
+
+    def __init__(self, watched, pictures):
+        self.watched, self.page, self.pictures = watched, watched.page, pictures
+        self.axe, self.faults, self.seen = Axe(), [], set()
+
+    def run(self, *more):
+        """Visit all kinds of pages, beginning with the home page and with `more`."""
+        ahead = deque(["/admin/", *more])
+        while ahead:
+            path = ahead.popleft()
+            name = kind(path)
+            if name is None or name in self.seen:
+                continue
+            self.seen.add(name)
+            self.page.goto(path)
+            ahead.extend(linked(self.page))
+            self.look(name)
+
+    def look(self, name):
+        """Look at the present page in both widths and in both themes."""
+        page = self.page
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
+            self.check(theme)
+            for width, size in ("narrow", NARROW), ("wide", WIDE):
+                page.set_viewport_size(size)
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                if wide > size["width"]:
+                    self.faults.append(f"{page.url}: {wide} px wide in a {width} window")
+                if self.pictures is not None:
+                    self.pictures.mkdir(parents=True, exist_ok=True)
+                    file = self.pictures / f"{name}-{width}-{theme}.png"
+                    page.screenshot(path=file, full_page=True)
+
+    def check(self, theme):
+        """Note the accessibility faults of the present page."""
+        rules = {"dark": {"runOnly": ["color-contrast"]}}.get(theme, {})
+        found = self.axe.run(self.page, options={"resultTypes": ["violations"], **rules})
+        for fault in found.response["violations"]:
+            if fault["impact"] in ("serious", "critical"):
+                places = "; ".join(node["html"][:200] for node in fault["nodes"][:3])
+                self.faults.append(f"{self.page.url} ({theme}): {fault['help']}: {places}")
+
+
+def test_every_page_is_readable_and_fits_the_window(watched, request):
+    call_command("seed_demo", verbosity=0)
+    boss = User.objects.filter(role=User.Role.ADMIN).first()
+    boss.set_password(PASSWORD)
+    boss.save()
+    pictures = PICTURES / "admin" if request.config.getoption("screenshots") else None
+    walk = Walk(watched, pictures)
+    sign_in(walk.page, boss)
+    walk.page.get_by_role("button", name="Log out").wait_for()
+    walk.run()
+    assert len(walk.seen) > 50
+    assert not walk.faults, "\n".join(walk.faults)
+    watched.assert_no_errors()
+
+
+def test_a_receptionist_gets_only_pages_that_work(watched, request):
+    call_command("seed_demo", verbosity=0)
+    rui = staff(["bookings.view_booking"], name="Rui", timezone="Europe/Lisbon")
+    pictures = PICTURES / "receptionist" if request.config.getoption("screenshots") else None
+    walk = Walk(watched, pictures)
+    sign_in(walk.page, rui)
+    walk.page.get_by_role("button", name="Log out").wait_for()
+    walk.run()
+    assert {"index", "bookings_booking_changelist", "bookings_booking_change"} <= walk.seen
+    assert not any(name.startswith(("accounts_", "catalog_")) for name in walk.seen)
+    assert not walk.faults, "\n".join(walk.faults)
+    watched.assert_no_errors()
