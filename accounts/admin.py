@@ -20,8 +20,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from accounts import services
@@ -54,7 +54,7 @@ class PasswordWidget(ReadOnlyPasswordHashWidget):
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
         """Return the context of the template, without the password hash."""
         usable = value and is_password_usable(value)
-        summary = "A password is set." if usable else "No password is set."
+        summary = gettext("A password is set.") if usable else gettext("No password is set.")
         return {**super().get_context(name, None, attrs), "summary": summary}
 
 
@@ -67,8 +67,8 @@ class UserChangeForm(DjangoUserChangeForm):
         to_field_name="name",
         widget=forms.CheckboxSelectMultiple,
         required=False,
-        label="Staff roles",
-        help_text="You can give and take away only permissions that you have yourself.",
+        label=_("Staff roles"),
+        help_text=_("You can give and take away only permissions that you have yourself."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -104,8 +104,8 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     filter_horizontal = []
     fieldsets = [
         (None, {"fields": ["id", "email", "email_verified", "new_email", "name", "password"]}),
-        ("Rights", {"fields": ["role", "roles", "is_active"]}),
-        ("About", {"fields": ["phone", "timezone", "language", "created_at", "last_login"]}),
+        (_("Rights"), {"fields": ["role", "roles", "is_active"]}),
+        (_("About"), {"fields": ["phone", "timezone", "language", "created_at", "last_login"]}),
     ]
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
 

@@ -11,6 +11,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from bookit import money
 from bookit.adminsite.filters import one_of
@@ -29,7 +31,7 @@ from catalog.forms import (
 )
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.offers import Day, offered_days
-from catalog.providers import admin as _  # noqa: F401 - the import registers its pages
+from catalog.providers import admin as providers_admin  # noqa: F401 - registers its pages
 
 
 class CalendarPartInline(admin.TabularInline):
@@ -158,13 +160,18 @@ class CalendarAdmin(StampedAdmin):
             f"{start.astimezone(tz):%Y-%m-%d %H:%M} ({pk})"
             for pk, start in affected.first[:MAX_NAMED]
         )
-        more = f" and {affected.count - MAX_NAMED} more" if affected.count > MAX_NAMED else ""
-        words = "booking is" if affected.count == 1 else "bookings are"
-        self.message_user(
-            request,
-            f"{affected.count} upcoming {words} now outside the open times: {first}{more}.",
-            messages.WARNING,
+        text = ngettext(
+            "%(count)d upcoming booking is now outside the open times: %(first)s.",
+            "%(count)d upcoming bookings are now outside the open times: %(first)s.",
+            affected.count,
         )
+        if affected.count > MAX_NAMED:
+            text = gettext(
+                "%(count)d upcoming bookings are now outside the open times: %(first)s and "
+                "%(more)d more."
+            )
+        words = {"count": affected.count, "first": first, "more": affected.count - MAX_NAMED}
+        self.message_user(request, text % words, messages.WARNING)
 
 
 class ServiceForm(forms.ModelForm):
@@ -173,12 +180,13 @@ class ServiceForm(forms.ModelForm):
     # The browser accepts any number of decimals (`step`). `clean` checks that the price has at most
     # the decimals of its currency.
     price = forms.DecimalField(
+        label=_("Price"),
         min_value=0,
         max_digits=money.DIGITS,
         decimal_places=money.DECIMALS,
         widget=forms.NumberInput(attrs={"step": "any"}),
     )
-    currency = forms.ChoiceField()
+    currency = forms.ChoiceField(label=_("Currency"))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -186,7 +194,7 @@ class ServiceForm(forms.ModelForm):
         # Users who may only view the page get a form without fields.
         if "currency" in self.fields:
             names = {code: money.NAMES[code] for code in money.CURRENCIES}
-            names.setdefault(stored.currency, "no longer in use")
+            names.setdefault(stored.currency, gettext("no longer in use"))
             field: Any = self.fields["currency"]
             field.initial = stored.currency
             field.choices = [(code, f"{code}: {name}") for code, name in names.items()]
@@ -239,13 +247,13 @@ class ServiceAdmin(StampedAdmin):
     readonly_fields = ["id", "rating_average", "rating_count", "created_at"]
     fieldsets = [
         (None, {"fields": ["id", "title", "description", "category", "calendar", "is_active"]}),
-        ("Price", {"fields": ["price", "currency"]}),
+        (_("Price"), {"fields": ["price", "currency"]}),
         (
-            "Time",
+            _("Time"),
             {"fields": ["duration_minutes", "capacity", "mode", "step_minutes"]},
         ),
         (
-            "Rules",
+            _("Rules"),
             {
                 "fields": [
                     "requires_confirmation",
@@ -257,7 +265,7 @@ class ServiceAdmin(StampedAdmin):
                 ]
             },
         ),
-        ("Ratings", {"fields": ["rating_average", "rating_count", "created_at"]}),
+        (_("Ratings"), {"fields": ["rating_average", "rating_count", "created_at"]}),
     ]
 
     class Media:
@@ -299,7 +307,7 @@ class ServiceAdmin(StampedAdmin):
             context |= {"offers_shown": True, "service": service, "days": _days(form, service)}
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.display(description="price", ordering="price")
+    @admin.display(description=_("price"), ordering="price")
     def amount(self, service: Service) -> str:
         """Return the price with its currency."""
         return money.written(service.price, service.currency)

@@ -6,6 +6,7 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from accounts.extensions import PERMISSIONS
 from accounts.roles import services as roles
@@ -17,8 +18,9 @@ from bookit.adminsite.pages import ServedAdmin
 class RoleForm(forms.ModelForm):
     """The form for a role, with the permissions that a role can contain."""
 
-    name = forms.CharField(max_length=150)
+    name = forms.CharField(label=_("Name"), max_length=150)
     permissions = forms.MultipleChoiceField(
+        label=_("Permissions"),
         choices=lambda: [
             (name, f"{name}: {each.words}")
             for name, each in sorted(PERMISSIONS.items())
@@ -26,7 +28,7 @@ class RoleForm(forms.ModelForm):
         ],
         widget=forms.CheckboxSelectMultiple,
         required=False,
-        help_text="You can give and take away only permissions that you have yourself.",
+        help_text=_("You can give and take away only permissions that you have yourself."),
     )
 
     class Meta:
@@ -53,6 +55,11 @@ class RoleAdmin(ServedAdmin):
     ordering = ["id"]
     fields = ["name", "description", "permissions"]
     has_form = True
+
+    @admin.display(description=_("Name"))
+    def name(self, role: Role) -> str:
+        """Return the name of the role."""
+        return role.name
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may create roles."""

@@ -133,7 +133,7 @@ def lead_time(period: Period, found: Figures) -> list[Chart]:
     return [
         _bars(
             _("How long before the start people book"),
-            [(row["lead_time"], percent(row["share"]), row["share"] or 0) for row in found.rows],
+            [(_(row["lead_time"]), percent(row["share"]), row["share"] or 0) for row in found.rows],
             full=longest,
         )
     ]

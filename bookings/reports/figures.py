@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from psycopg.rows import dict_row
 
 from bookings.reports.opentimes import open_times
@@ -27,15 +28,15 @@ MAX_ROWS = 20_000
 SECONDS_A_MINUTE, SECONDS_AN_HOUR = 60, 3600
 
 # The upper limits of the classes of lead times, in hours, and the names of the classes. The last
-# class has no limit.
+# class has no limit. The API returns the names in English; pages and files translate them.
 LEAD_CLASSES = [
-    (1, "under 1 hour"),
-    (24, "1 to 24 hours"),
-    (3 * 24, "1 to 3 days"),
-    (7 * 24, "3 to 7 days"),
-    (14 * 24, "1 to 2 weeks"),
-    (28 * 24, "2 to 4 weeks"),
-    (None, "4 weeks or more"),
+    (1, gettext_noop("under 1 hour")),
+    (24, gettext_noop("1 to 24 hours")),
+    (3 * 24, gettext_noop("1 to 3 days")),
+    (7 * 24, gettext_noop("3 to 7 days")),
+    (14 * 24, gettext_noop("1 to 2 weeks")),
+    (28 * 24, gettext_noop("2 to 4 weeks")),
+    (None, gettext_noop("4 weeks or more")),
 ]
 
 # Bookings that take place, may take place, or should have taken place. Holds are left out, because

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from bookings.exports.files import ICALENDAR
 from bookings.models import Booking, Slot
@@ -172,12 +172,14 @@ class SlotAdmin(ServedAdmin):
         """Return the slots, each with the number of its taken seats."""
         return super().get_queryset(request).annotate(taken=slots.SEATS_TAKEN)
 
-    @admin.display(description="Seats taken")
+    @admin.display(description=gettext_lazy("Seats taken"))
     def seats_taken(self, slot: Any) -> int:
         """Return the number of taken seats."""
         return slot.taken
 
-    @admin.action(description="Cancel, together with all bookings", permissions=["change"])
+    @admin.action(
+        description=gettext_lazy("Cancel, together with all bookings"), permissions=["change"]
+    )
     def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> None:
         """Cancel the selected slots and their bookings."""
         self.apply(

@@ -33,6 +33,7 @@ from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
+from bookit.languages import grouped
 from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
@@ -142,7 +143,9 @@ class StrictAdmin(admin.ModelAdmin):
             return super().changelist_view(request, {**links, **(extra_context or {})})
         except SenselessList:
             here = request.path
-            text = "The address of the list contains an invalid parameter, so all rows are shown."
+            text = gettext(
+                "The address of the list contains an invalid parameter, so all rows are shown."
+            )
             self.message_user(request, text, messages.WARNING)
         except REFUSALS as error:
             here = request.get_full_path()
@@ -214,10 +217,12 @@ class StrictAdmin(admin.ModelAdmin):
             count = queryset.filter(pk__in=ids).count()
             missing = len(selected) - count
         if missing:
-            text = f"{missing} of the {len(selected)} selected rows no longer exist."
+            text = gettext("%(missing)s of the %(count)s selected rows no longer exist.")
+            text %= {"missing": missing, "count": len(selected)}
             self.message_user(request, text, messages.WARNING)
         if count > MAX_ROWS:
-            text = f"Select at most {MAX_ROWS:,} rows at a time. No items have been changed."
+            text = gettext("Select at most %(most)s rows at a time. No items have been changed.")
+            text %= {"most": grouped(MAX_ROWS)}
             self.message_user(request, text, messages.ERROR)
         if not 0 < count <= MAX_ROWS:
             return None
@@ -411,7 +416,8 @@ class ServedAdmin(StrictAdmin):
             try:
                 self.delete_row(request, row)
             except REFUSALS as error:
-                raise Refused(f"Nothing was deleted. {row}: {message_of(error)}") from error
+                text = gettext("Nothing was deleted. %(row)s: %(reason)s")
+                raise Refused(text % {"row": row, "reason": message_of(error)}) from error
 
     @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
@@ -427,7 +433,7 @@ class ServedAdmin(StrictAdmin):
         rows: Iterable[Any],
         call: Callable[[Any], object],
         *,
-        done: str = "%d changed.",
+        done: str = "",
         name: Callable[[Any], str] = str,
     ) -> None:
         """Call a service for each row; messages say which rows were refused, and why.
@@ -436,7 +442,8 @@ class ServedAdmin(StrictAdmin):
         thousand messages.
 
         Args:
-            done: the message for the rows that were not refused, with a place for their number.
+            done: the message for the rows that were not refused, with a place for their number; by
+                default, "%d changed."
             name: returns the name of a row in messages.
         """
         number = 0
@@ -449,11 +456,19 @@ class ServedAdmin(StrictAdmin):
                 refused.setdefault(message_of(error), []).append(name(row))
         for reason, names in refused.items():
             shown = "; ".join(names[:NAMED])
-            more = f"; and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-            text = f"{len(names):,} not changed. {reason} ({shown}{more})"
-            self.message_user(request, text, messages.ERROR)
+            if len(names) > NAMED:
+                text = gettext("%(count)s not changed. %(reason)s (%(names)s; and %(more)s more)")
+            else:
+                text = gettext("%(count)s not changed. %(reason)s (%(names)s)")
+            words = {
+                "count": grouped(len(names)),
+                "reason": reason,
+                "names": shown,
+                "more": grouped(len(names) - NAMED),
+            }
+            self.message_user(request, text % words, messages.ERROR)
         if number:
-            self.message_user(request, done % number, messages.SUCCESS)
+            self.message_user(request, (done or gettext("%d changed.")) % number, messages.SUCCESS)
 
 
 class HistoryInline(admin.TabularInline):
