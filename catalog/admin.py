@@ -303,7 +303,7 @@ class ServiceForm(forms.ModelForm):
         # Users who may only view the page get a form without fields.
         if "currency" in self.fields:
             names = {code: money.NAMES[code] for code in money.CURRENCIES}
-            names.setdefault(stored.currency, "no longer in use")
+            names.setdefault(stored.currency, gettext("no longer in use"))
             field: Any = self.fields["currency"]
             field.initial = stored.currency
             field.choices = [(code, f"{code}: {name}") for code, name in names.items()]

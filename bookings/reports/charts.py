@@ -163,7 +163,7 @@ def by_month(title: str, name: str, values: Sequence[tuple[str, Number]]) -> Cha
 
 def month(text: str) -> str:
     """Return a month such as `2026-12` in words."""
-    return date_format(date.fromisoformat(f"{text}-01"), "M Y")
+    return date_format(date.fromisoformat(f"{text}-01"), "SHORT_MONTH_FORMAT")
 
 
 def percent(value: float | None) -> str:

@@ -36,6 +36,7 @@ from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
 from bookit.adminsite.stale import noticing
+from bookit.languages import grouped
 from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
@@ -179,7 +180,9 @@ class StrictAdmin(admin.ModelAdmin):
             return super().changelist_view(request, {**shown, **(extra_context or {})})
         except SenselessList:
             here = request.path
-            text = "The address of the list contains an invalid parameter, so all rows are shown."
+            text = gettext(
+                "The address of the list contains an invalid parameter, so all rows are shown."
+            )
             self.message_user(request, text, messages.WARNING)
         except REFUSALS as error:
             here = request.get_full_path()
@@ -251,10 +254,12 @@ class StrictAdmin(admin.ModelAdmin):
             count = queryset.filter(pk__in=ids).count()
             missing = len(selected) - count
         if missing:
-            text = f"{missing} of the {len(selected)} selected rows no longer exist."
+            text = gettext("%(missing)s of the %(count)s selected rows no longer exist.")
+            text %= {"missing": missing, "count": len(selected)}
             self.message_user(request, text, messages.WARNING)
         if count > MAX_ROWS:
-            text = f"Select at most {MAX_ROWS:,} rows at a time. No items have been changed."
+            text = gettext("Select at most %(most)s rows at a time. No items have been changed.")
+            text %= {"most": grouped(MAX_ROWS)}
             self.message_user(request, text, messages.ERROR)
         if not 0 < count <= MAX_ROWS:
             return None
@@ -456,7 +461,8 @@ class ServedAdmin(StrictAdmin):
             try:
                 self.delete_row(request, row)
             except REFUSALS as error:
-                raise Refused(f"Nothing was deleted. {row}: {message_of(error)}") from error
+                text = gettext("Nothing was deleted. %(row)s: %(reason)s")
+                raise Refused(text % {"row": row, "reason": message_of(error)}) from error
 
     @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
@@ -481,7 +487,8 @@ class ServedAdmin(StrictAdmin):
         thousand messages.
 
         Args:
-            done: the message for the rows that were not refused, with a place for their number.
+            done: the message for the rows that were not refused, with a place for their number; by
+                default, "%d changed."
             name: returns the name of a row in messages.
         """
         number = 0
@@ -501,10 +508,10 @@ class ServedAdmin(StrictAdmin):
 def _refusal(reason: str, names: list[str]) -> str:
     """Return the message for the rows that were refused for the same reason."""
     words = {
-        "number": number_format(len(names), force_grouping=True),
+        "number": grouped(len(names)),
         "reason": reason,
         "names": "; ".join(names[:NAMED]),
-        "more": number_format(len(names) - NAMED, force_grouping=True),
+        "more": grouped(len(names) - NAMED),
     }
     if len(names) > NAMED:
         return gettext("%(number)s not changed. %(reason)s (%(names)s; and %(more)s more)") % words
