@@ -112,8 +112,9 @@ def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
         )
         # If the booking is refused after this, the seat stays held until the form is corrected.
         data: Any = form.data
-        form.data = data.copy()
-        form.data["hold"] = str(held.pk)
+        data = data.copy()
+        data["hold"] = str(held.pk)
+        form.data = data
     booking = services.book(
         held=held,
         caller=form.caller,
