@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from accounts.models import User
 from bookings import services
@@ -54,6 +54,17 @@ DONE = {
     Status.NO_SHOW: gettext_lazy("Marked as no-show."),
 }
 
+DONE_MANY = {
+    Status.CONFIRMED: ngettext_lazy("%d booking confirmed.", "%d bookings confirmed."),
+    Status.COMPLETED: ngettext_lazy(
+        "%d booking marked as completed.", "%d bookings marked as completed."
+    ),
+    Status.NO_SHOW: ngettext_lazy(
+        "%d booking marked as no-show.", "%d bookings marked as no-show."
+    ),
+    Status.CANCELLED: ngettext_lazy("%d booking cancelled.", "%d bookings cancelled."),
+}
+
 
 def _change_status(status: Status) -> Action:
     """Return the action that changes the status of the selected bookings to `status`."""
@@ -69,6 +80,7 @@ def _change_status(status: Status) -> Action:
                 actor=request.user,  # type: ignore[arg-type]
                 at=timezone.now(),
             ),
+            done=DONE_MANY[status],
             name=name_of,
         )
 
@@ -153,7 +165,10 @@ class BookingAdmin(ServedAdmin):
             UUID(search_term.strip())
         except ValueError:
             if search_term.strip():
-                return queryset.filter(pk__in=found_by(search_term)), False
+                found, request.finds_few = found_by(  # type: ignore[attr-defined]
+                    search_term, among=queryset
+                )
+                return found, False
         return super().get_search_results(request, queryset, search_term)
 
     def get_ordering(self, request: HttpRequest) -> Any:
@@ -218,7 +233,7 @@ class BookingAdmin(ServedAdmin):
                     at=timezone.now(),
                     reason=form.cleaned_data["reason"],
                 ),
-                done=_("%d cancelled."),
+                done=DONE_MANY[Status.CANCELLED],
                 name=name_of,
             )
             return None
@@ -248,7 +263,7 @@ class BookingAdmin(ServedAdmin):
             request,
             queryset,
             lambda booking: self._resend(request, booking),
-            done=_("Mails that will be sent again: %d."),
+            done=ngettext_lazy("%d mail will be sent again.", "%d mails will be sent again."),
             name=name_of,
         )
 

@@ -50,4 +50,4 @@ def exactly(time: datetime | None, zone: str) -> str:
     if time is None:
         return ""
     local = time.astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
-    return f"{date_format(local, 'j M Y, H:i:s')} ({zone})"
+    return f"{date_format(local, 'SHORT_DATE_FORMAT')}, {local:%H:%M:%S} ({zone})"

@@ -51,8 +51,13 @@ class StrictChangeList(ChangeList):
             raise SenselessList from error
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Return the rows. Their years, months and days are found without reading all rows."""
+        """Return the rows. Their years, months and days are found without reading all rows.
+
+        A search that sets `request.finds_few` says that all rows can be read.
+        """
         rows = super().get_queryset(request, exclude_parameters)
+        if getattr(request, "finds_few", False):
+            return rows
         # The template tag of the date hierarchy calls this method.
         rows.datetimes = partial(periods, rows)  # type: ignore[assignment]
         return rows

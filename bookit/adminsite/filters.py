@@ -73,6 +73,9 @@ class UpcomingFilter(DateFieldListFilter):
     A search, and every URL that names a period itself, finds the rows of all times.
     """
 
+    # The template says which choice is selected, even if it is the first.
+    is_narrow_by_default = True
+
     def __init__(self, field: Any, request: Any, *args: Any, **options: Any) -> None:
         super().__init__(field, request, *args, **options)
         tz = zone(request.user.timezone)

@@ -17,12 +17,12 @@ def hours(start: datetime, end: datetime, zone: ZoneInfo) -> str:
 
 def day(of: date) -> str:
     """Return a date without its year, for example `Tue 1 Dec`."""
-    return date_format(of, "D j M")
+    return date_format(of, "DAY_OF_YEAR_FORMAT")
 
 
 def moment(at: datetime, zone: ZoneInfo) -> str:
     """Return a date and a time of day, for example `Tue 1 Dec, 10:00`."""
-    return date_format(at.astimezone(zone), "D j M, H:i")
+    return date_format(at.astimezone(zone), "DAY_OF_YEAR_TIME_FORMAT")
 
 
 def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.text import Truncator
@@ -13,11 +14,38 @@ from bookit.adminsite.pages import StrictAdmin
 from catalog.providers.models import Profile
 
 
+class ProfileForm(forms.ModelForm):
+    """The form of a profile."""
+
+    class Meta:
+        labels = {
+            "user": _("Provider"),
+            "biography": _("Biography"),
+            "picture_url": _("Address of the picture"),
+        }
+        help_texts = {
+            "biography": _("Everybody can read it."),
+            "picture_url": _(
+                "It begins with https://. Browsers load the picture from there, because BookIt does"
+                " not store it."
+            ),
+        }
+        widgets = {
+            "biography": forms.Textarea(attrs={"rows": 8}),
+            "picture_url": forms.URLInput(attrs={"class": "vURLField"}),
+        }
+
+
 @admin.register(Profile)
 class ProfileAdmin(StrictAdmin):
     """The page of a profile, on which admins can correct or empty it."""
 
     menu = Menu.PEOPLE
+    form = ProfileForm
+
+    class Media:
+        css = {"all": ["bookit/forms.css"]}
+
     list_title = _("Provider profiles")
     list_display = ["who", "about", "picture_url"]
     csv_columns = ["user", "biography", "picture_url"]
