@@ -8,10 +8,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.tests.factories import ProviderFactory, UserFactory
+from bookings import services
 from bookings.desk.search import found_by
 from bookings.desk.tests.conftest import LIST, NOW, START
 from bookings.models import Booking
-from bookings.tests.factories import BookingFactory
+from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -127,10 +128,24 @@ def test_words_that_fit_many_bookings_find_them_all(desk, monkeypatch):
     assert found(desk, q="tiago", status__exact="held") == []
 
 
-def test_the_bookings_of_a_customer_are_listed_by_a_link(desk, book, ana):
+def test_a_link_lists_the_bookings_of_a_customer(desk, book, ana):
     booking = book()
     at(START)
     assert found(desk, user__id__exact=ana.pk) == [booking]
+    response = desk.get(LIST, {"user__id__exact": ana.pk})
+    assert response.context["title"] == "Bookings of Ana Silva"
+    for unknown in (UserFactory.build().pk, "x", ""):
+        assert desk.get(LIST, {"user__id__exact": unknown}, follow=True).status_code == 200
+
+
+def test_a_link_lists_the_bookings_of_a_slot(desk, haircut, ana):
+    haircut.mode = "slots"
+    haircut.save()
+    slots = [SlotFactory(service=haircut, start_time=START + number * DAY) for number in (0, 1)]
+    bookings = [services.create_booking(actor=ana, slot_id=slot.pk, at=NOW) for slot in slots]
+    response = desk.get(LIST, {"slot__id__exact": slots[0].pk})
+    assert response.context["title"] == "Haircut on Tue 1 Dec, 10:00"
+    assert [*response.context["cl"].result_list] == bookings[:1]
 
 
 @pytest.mark.parametrize("name", ["calendar__id", "service__id", "calendar__provider__id"])
