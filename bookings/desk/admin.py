@@ -23,7 +23,7 @@ from accounts.models import User
 from bookings import services
 from bookings.desk import services as desk
 from bookings.desk import words
-from bookings.desk.filters import FewRelatedFilter, StartFilter
+from bookings.desk.filters import FewRelatedFilter, ReleasedHoldsFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
@@ -33,6 +33,7 @@ from bookings.models import Booking, Slot
 from bookings.phone import views as phone
 from bookit import money
 from bookit.adminsite.exports import CSV
+from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
@@ -116,12 +117,13 @@ class BookingAdmin(ServedAdmin):
     # Only the start has an index. By any other column, the database would sort all bookings.
     sortable_by = ["when"]
     list_filter = [
-        ("start_time", StartFilter),
+        ("start_time", UpcomingFilter),
         "status",
         ("calendar", FewRelatedFilter),
         ("service", FewRelatedFilter),
         ("calendar__provider", FewRelatedFilter),
         "created_at",
+        ReleasedHoldsFilter,
     ]
     formats = {"csv": CSV, "ics": ICALENDAR}
     csv_columns = [
@@ -131,7 +133,10 @@ class BookingAdmin(ServedAdmin):
     ]
     # An id is found here; everything else is found by `found_by`.
     search_fields = ["id"]
-    link_filters = ["status__in", "service__id__exact", "slot__id__exact", "user__id__exact"]
+    link_filters = [
+        *("status__in", "service__id__exact", "slot__id__exact", "user__id__exact"),
+        "currency__exact",
+    ]
     search_help_text = gettext_lazy("Name, email, phone or id")
     date_hierarchy = "start_time"
     ordering = ["start_time", "id"]
@@ -200,10 +205,7 @@ class BookingAdmin(ServedAdmin):
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Return the order: upcoming bookings begin with the next, others with the latest."""
-        chosen = getattr(request, "GET", {})
-        is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen
-        is_any = chosen.get("q") or "start_time__isnull" in chosen
-        return ["-start_time", "-id"] if is_past or is_any else ["start_time", "id"]
+        return upcoming_first(request)
 
     # --- Columns --------------------------------------------------------------------------------
 

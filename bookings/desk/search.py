@@ -31,8 +31,8 @@ def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking]
     people = User.objects.alias(digits=digits_of("phone"))
     among = among.alias(digits=digits_of("attendee_phone"))
     conditions = [
-        Q(user__in=people.filter(_person(words, "name", "email")).values("pk")),
-        Q(HAS_ATTENDEE) & _person(words, "attendee_name", "attendee_email"),
+        Q(user__in=people.filter(person(words, "name", "email")).values("pk")),
+        Q(HAS_ATTENDEE) & person(words, "attendee_name", "attendee_email"),
         Q(service__in=Service.objects.filter(_all_in(words, ["title"])).values("pk")),
         Q(calendar__in=Calendar.objects.filter(_all_in(words, ["name"])).values("pk")),
     ]
@@ -43,7 +43,12 @@ def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking]
     return among.filter(Q(*conditions, _connector=Q.OR)), False
 
 
-def _person(words: str, *columns: str) -> Q:
+def person(words: str, *columns: str) -> Q:
+    """Return the condition that a row is about a person who is named or reached by `words`.
+
+    Args:
+        columns: the name and the email address. The rows have `digits`, those of the phone number.
+    """
     found = _all_in(words, columns)
     digits = re.sub(r"[^0-9]", "", words)
     if len(digits) >= FEWEST_DIGITS and re.fullmatch(r"[0-9+ ()./-]+", words):

@@ -1,17 +1,18 @@
 """Base classes for model admins."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, transaction
-from django.db.models import Field, IntegerField, Model, Q, QuerySet, UUIDField
+from django.db.models import DateTimeField, Field, IntegerField, Model, Q, QuerySet, UUIDField
 from django.db.models.constants import LOOKUP_SEP
 from django.http import (
     Http404,
@@ -23,6 +24,7 @@ from django.http import (
 )
 from django.urls import path as url
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext, ngettext_lazy
@@ -33,6 +35,8 @@ from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
+from bookit.adminsite.stale import noticing
+from bookit.languages import grouped
 from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
@@ -44,6 +48,8 @@ DATE_LOOKUPS = ["year", "month", "day"]
 MAX_ROWS = 1000
 # The message about rows that an action has changed.
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
+# An autocomplete field contains at most this many rows, from which browsers without scripts choose.
+FIRST = 100
 # A message about refused rows names at most this many of them.
 NAMED = 5
 
@@ -66,12 +72,33 @@ def _without_page(query: QueryDict) -> QueryDict:
 
 
 class StrictAutocomplete(AutocompleteSelect):
-    """Django's autocomplete field, except that a value that is not an id raises no error."""
+    """Django's autocomplete field, except that a value that is not an id raises no error.
+
+    Browsers without scripts cannot search, so the field also contains the first rows as options.
+
+    Args:
+        first: the number of these options. The field must not contain any if its user may not see
+            the rows.
+    """
+
+    def __init__(self, *args: Any, first: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.first = first
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        """Return the selected options, ignoring values that cannot be ids."""
+        """Return the selected options, ignoring values that cannot be ids, and the first others."""
         key = self.field.remote_field.model._meta.pk
-        return super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
+        groups = super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
+        if self.first:
+            options = groups[0][1]
+            chosen = {str(each["value"]) for each in options}
+            for row in self.choices.queryset[: self.first]:  # type: ignore[attr-defined]
+                if str(row.pk) not in chosen:
+                    label = self.choices.field.label_from_instance(row)  # type: ignore[attr-defined]
+                    options.append(
+                        self.create_option(name, row.pk, label, selected=False, index=len(options))
+                    )
+        return groups
 
 
 class StrictAdmin(admin.ModelAdmin):
@@ -82,8 +109,10 @@ class StrictAdmin(admin.ModelAdmin):
     letter by letter from the number of rows that `?secret__startswith=a` finds.
     """
 
-    # The part of the menu that contains the list.
-    menu = Menu.SYSTEM
+    # The part of the menu that contains the list; None if the menu leaves it out.
+    menu: Menu | None = Menu.SYSTEM
+    # The title of the list, which is also its name in the menu.
+    list_title: Any = ""
     # Parameters by which links of other pages filter the list, in addition to its own filters.
     link_filters: Sequence[str] = ()
     # Otherwise, Django would count the rows twice, with and without filters.
@@ -103,6 +132,9 @@ class StrictAdmin(admin.ModelAdmin):
     def _filter_parameters(self, request: Any) -> set[str]:
         names = {*self.link_filters}
         for item in self.get_list_filter(request):
+            if isinstance(item, type):
+                names.add(item.parameter_name)  # type: ignore[attr-defined]
+                continue
             path = str(item[0] if isinstance(item, tuple) else item)
             field: Any = get_fields_from_path(self.model, path)[-1]
             if field.is_relation:
@@ -137,14 +169,20 @@ class StrictAdmin(admin.ModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list or run the chosen action; if either is refused, a message explains why."""
-        # Django's title is "Select ... to change".
-        title = capfirst(str(self.opts.verbose_name_plural))
-        links = {"exports": self._export_links(request), "title": title}
+        shown: dict[str, Any] = {"exports": self._export_links(request)}
+        if IS_POPUP_VAR not in request.GET:
+            # Django's title is "Select ... to change".
+            shown["title"] = self.list_title or capfirst(str(self.opts.verbose_name_plural))
+        times = {each.name for each in self.opts.fields if isinstance(each, DateTimeField)}
+        if times & {*map(str, self.get_list_display(request))}:
+            shown["zone"] = timezone.get_current_timezone_name()
         try:
-            return super().changelist_view(request, {**links, **(extra_context or {})})
+            return super().changelist_view(request, {**shown, **(extra_context or {})})
         except SenselessList:
             here = request.path
-            text = "The address of the list contains an invalid parameter, so all rows are shown."
+            text = gettext(
+                "The address of the list contains an invalid parameter, so all rows are shown."
+            )
             self.message_user(request, text, messages.WARNING)
         except REFUSALS as error:
             here = request.get_full_path()
@@ -216,10 +254,12 @@ class StrictAdmin(admin.ModelAdmin):
             count = queryset.filter(pk__in=ids).count()
             missing = len(selected) - count
         if missing:
-            text = f"{missing} of the {len(selected)} selected rows no longer exist."
+            text = gettext("%(missing)s of the %(count)s selected rows no longer exist.")
+            text %= {"missing": missing, "count": len(selected)}
             self.message_user(request, text, messages.WARNING)
         if count > MAX_ROWS:
-            text = f"Select at most {MAX_ROWS:,} rows at a time. No items have been changed."
+            text = gettext("Select at most %(most)s rows at a time. No items have been changed.")
+            text %= {"most": grouped(MAX_ROWS)}
             self.message_user(request, text, messages.ERROR)
         if not 0 < count <= MAX_ROWS:
             return None
@@ -256,8 +296,12 @@ class StrictAdmin(admin.ModelAdmin):
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """Return the form class; after a refusal, its forms are never valid and say why."""
+        """Return the form class; after a refusal, its forms are never valid and say why.
+
+        The form of a stored row notices what somebody else has changed in the meantime.
+        """
         form = super().get_form(request, obj, change=change, **kwargs)
+        form = noticing(form) if obj is not None else form
         refusal = getattr(request, "refusal", None)
         return form if refusal is None else _refused(form, refusal)
 
@@ -296,7 +340,7 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> forms.Field | None:
         """Return the form field of a column; time zones are chosen from a list."""
         if validate_zone in db_field.validators:
-            return zone_field(db_field)
+            return zone_field(db_field, **kwargs)
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def formfield_for_foreignkey(
@@ -304,7 +348,10 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> forms.ModelChoiceField | None:
         """Return the form field of a relation; its autocomplete ignores values that are not ids."""
         if db_field.name in self.get_autocomplete_fields(request):
-            kwargs.setdefault("widget", StrictAutocomplete(db_field, self.admin_site))
+            related = self.admin_site.get_model_admin(db_field.remote_field.model)
+            first = FIRST if related.has_view_permission(request) else 0
+            widget = StrictAutocomplete(db_field, self.admin_site, first=first)
+            kwargs.setdefault("widget", widget)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
@@ -350,19 +397,20 @@ class ReadOnlyAdmin(StrictAdmin):
 class StampedAdmin(StrictAdmin):
     """An admin for rows with an id and a creation time; the page for a new row shows neither."""
 
+    # What only a stored row has.
+    record: Collection[str] = frozenset({"id", "created_at", "created", "rating"})
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fieldsets; for a new row, leave out the fields that only a stored row has."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
             return fieldsets
-        hidden = {"id", "created_at"}
-        return [
-            (
-                name,
-                {**options, "fields": [each for each in options["fields"] if each not in hidden]},
-            )
-            for name, options in fieldsets
-        ]
+        shown = []
+        for name, options in fieldsets:
+            fields = [each for each in options["fields"] if each not in self.record]
+            if fields:
+                shown.append((name, {**options, "fields": fields}))
+        return shown
 
 
 class ServedAdmin(StrictAdmin):
@@ -413,7 +461,8 @@ class ServedAdmin(StrictAdmin):
             try:
                 self.delete_row(request, row)
             except REFUSALS as error:
-                raise Refused(f"Nothing was deleted. {row}: {message_of(error)}") from error
+                text = gettext("Nothing was deleted. %(row)s: %(reason)s")
+                raise Refused(text % {"row": row, "reason": message_of(error)}) from error
 
     @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
@@ -438,7 +487,8 @@ class ServedAdmin(StrictAdmin):
         thousand messages.
 
         Args:
-            done: the message for the rows that were not refused, with a place for their number.
+            done: the message for the rows that were not refused, with a place for their number; by
+                default, "%d changed."
             name: returns the name of a row in messages.
         """
         number = 0
@@ -458,10 +508,10 @@ class ServedAdmin(StrictAdmin):
 def _refusal(reason: str, names: list[str]) -> str:
     """Return the message for the rows that were refused for the same reason."""
     words = {
-        "number": number_format(len(names), force_grouping=True),
+        "number": grouped(len(names)),
         "reason": reason,
         "names": "; ".join(names[:NAMED]),
-        "more": number_format(len(names) - NAMED, force_grouping=True),
+        "more": grouped(len(names) - NAMED),
     }
     if len(names) > NAMED:
         return gettext("%(number)s not changed. %(reason)s (%(names)s; and %(more)s more)") % words
