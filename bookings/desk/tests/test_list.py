@@ -60,6 +60,16 @@ def test_today_begins_at_midnight_of_the_signed_in_user(desk):
     assert found(desk) == [monday]
 
 
+def test_months_are_those_of_the_signed_in_user(desk):
+    """In Paris, a month begins while it is still the month before in UTC."""
+    for start_time in (NOW, START):
+        at(start_time)
+    text = desk.get(LIST).content.decode()
+    assert "November 2026" in text
+    assert "December 2026" in text
+    assert "October" not in text
+
+
 def test_a_search_finds_past_bookings_by_everything_that_people_say(desk, haircut):
     user = UserFactory(name="Ana Silva", email="ana@example.com", phone="+351 912 345 678")
     booking = at(NOW - 9 * DAY, user=user, service=haircut, attendee_name="Tiago")
