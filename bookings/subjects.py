@@ -33,8 +33,17 @@ def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
     found = Booking.objects.filter(pk__in=ids).select_related("service", "calendar", "user")
     return {
         booking.pk: Subject(
-            f"{booking.service.title}, {booking.attendee_name or booking.user.name}, "
-            f"{_when(booking.start_time, booking.calendar.timezone)}",
+            ", ".join(
+                filter(
+                    None,
+                    [
+                        booking.service.title,
+                        # It is empty once the user has deleted their account.
+                        booking.attendee_name or booking.user.name,
+                        _when(booking.start_time, booking.calendar.timezone),
+                    ],
+                )
+            ),
             reverse("admin:bookings_booking_change", args=[booking.pk]),
         )
         for booking in found.order_by()

@@ -12,8 +12,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from accounts.links import services as links
@@ -22,6 +22,7 @@ from bookings.mails import samples, texts
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, PROVIDER
 from bookit.adminsite.pages import StrictAdmin
+from bookit.languages import SOURCE
 from bookit.web.headers import content_security_policy
 
 # The condition on which the layout of emails uses dark colours.
@@ -166,7 +167,10 @@ class MailTextAdmin(StrictAdmin):
         texts.change(kind=obj.kind, at=timezone.now(), **words)
 
     def preview_view(self, request: HttpRequest, object_id: str, audience: str) -> HttpResponse:
-        """Show an email about a made-up booking, with the words of the form or those in use."""
+        """Show an email about a made-up booking, with the words of the form or those in use.
+
+        BookIt's own words are in the language of the signed-in user.
+        """
         text = texts.text_of(object_id)
         if not self.has_view_permission(request, text):
             raise PermissionDenied
@@ -178,7 +182,9 @@ class MailTextAdmin(StrictAdmin):
             errors = form.errors
         if errors:
             return render(request, "admin/bookings/mailtext/preview_error.html", {"errors": errors})
-        return _preview(request, samples.mail(object_id, audience, {object_id: text}).message())
+        language = get_language() or SOURCE
+        mail = samples.mail(object_id, audience, {object_id: text}, language=language)
+        return _preview(request, mail.message())
 
     def account_view(self, request: HttpRequest, kind: str) -> HttpResponse:
         """Show the page of an email about an account, with its preview."""

@@ -10,6 +10,7 @@ from bookings.mails.composition import Mail, compose
 from bookings.mails.models import MailText
 from bookings.mails.occasions import Occasion, Status, Type
 from bookings.mails.queue import Place, compose_end
+from bookit.languages import SOURCE
 
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)
 BOOKED = Occasion(
@@ -104,8 +105,11 @@ PLACE = Place(
 PLACES = {"queue-ended": PLACE, "queue-cancelled": replace(PLACE, is_cancelled=True)}
 
 
-def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
-    """Return a sample of a kind of email."""
+def mail(
+    kind: str, audience: str, texts: Mapping[str, MailText], *, language: str = SOURCE
+) -> Mail:
+    """Return a sample of a kind of email, for a reader with a language."""
     if kind in PLACES:
-        return compose_end(PLACES[kind], texts)
-    return compose(OCCASIONS[kind], audience, texts)
+        return compose_end(replace(PLACES[kind], user_language=language), texts)
+    occasion = replace(OCCASIONS[kind], language=language, provider_language=language)
+    return compose(occasion, audience, texts)

@@ -155,6 +155,12 @@ class TestPreview:
         html = site.post(preview(), {**OURS, "attendee": "<script>alert(1)</script>"})
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html.content.decode()
 
+    def test_it_speaks_the_language_of_the_operator(self, site, boss):
+        boss.language = "de"
+        boss.save(update_fields=["language"])
+        for kind in ("booked", "queue-ended"):
+            assert "Hallo Ana Silva," in site.get(preview(kind)).context["text"]
+
     def test_it_shows_the_subject_and_the_plain_text(self, site):
         html = site.post(preview(), OURS).content.decode()
         assert "See you soon: Haircut, " in html
