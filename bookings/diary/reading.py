@@ -129,7 +129,7 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: bool) -> dict[str, Any]:
     }
     bookings = fetch(BOOKINGS, parameters, dict_row)
     slots = fetch(SLOTS, parameters, dict_row)
-    off = [
+    off: list[Any] = [
         *TimeOff.objects.filter(calendar__in=ids, start_time__lt=until, end_time__gt=from_)
         .order_by("start_time", "id")
         .values("id", "calendar_id", "start_time", "end_time", "reason")[: MAX_ENTRIES + 1]
@@ -173,7 +173,7 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
     return {
         **_entry(row, tz),
         "status": status.value,
-        "state": _(status.label),
+        "state": _(str(status.label)),
         "attendee": row["attendee"],
         "phone": row["phone"],
         "service": row["service"],

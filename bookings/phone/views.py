@@ -111,8 +111,10 @@ def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
             instead_of=written["hold"],
         )
         # If the booking is refused after this, the seat stays held until the form is corrected.
-        form.data = form.data.copy()
-        form.data["hold"] = str(held.pk)
+        data: Any = form.data
+        data = data.copy()
+        data["hold"] = str(held.pk)
+        form.data = data
     booking = services.book(
         held=held,
         caller=form.caller,
@@ -329,7 +331,7 @@ def _explain(form: CallForm | HoldForm, error: Exception) -> None:
         cause = "customer" if form.cleaned_data.get("customer") else "start"
     for name, texts in messages_of(error).items():
         field = FIELD_OF_API.get(name or "", name) or cause
-        form.add_error(field if field in form.fields else None, texts)  # type: ignore[arg-type]
+        form.add_error(field if field in form.fields else None, texts)
 
 
 def _actor(request: HttpRequest) -> User:
