@@ -87,6 +87,9 @@ class StrictAutocomplete(AutocompleteSelect):
         if self.first:
             options = groups[0][1]
             chosen = {str(each["value"]) for each in options}
+            if not chosen:
+                # Otherwise, the browser would choose the first row by itself.
+                options.append(self.create_option(name, "", "", selected=False, index=0))
             choices: Any = self.choices
             for row in choices.queryset[: self.first]:
                 if str(row.pk) not in chosen:
