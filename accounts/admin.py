@@ -371,6 +371,7 @@ admin.site.unregister([BlacklistedToken, OutstandingToken])
 class OutstandingTokenAdmin(ReadOnlyAdmin):
     """The read-only pages of issued refresh tokens. The tokens themselves are not stored."""
 
+    menu = None
     list_display = ["jti", "user", "created_at", "expires_at"]
     list_filter = ["expires_at"]
     list_select_related = ["user"]
@@ -383,6 +384,7 @@ class OutstandingTokenAdmin(ReadOnlyAdmin):
 class BlacklistedTokenAdmin(ReadOnlyAdmin):
     """The read-only pages of refresh tokens that were used or revoked."""
 
+    menu = None
     list_display = ["token_id", "user", "blacklisted_at"]
     list_filter = ["blacklisted_at"]
     list_select_related = ["token__user"]

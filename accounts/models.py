@@ -396,4 +396,4 @@ class Session(models.Model):
         indexes = [models.Index(fields=["expires_at"], name="session_by_expiry")]
 
     def __str__(self) -> str:
-        return f"{self.user_id} since {self.created_at:%Y-%m-%d %H:%M}"
+        return f"{self.user_id}, {self.created_at:%Y-%m-%d %H:%M} UTC"

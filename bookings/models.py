@@ -133,7 +133,7 @@ class Slot(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
+        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.get_status_display()}"
 
 
 class BookingQuerySet(models.QuerySet["Booking"]):
@@ -370,7 +370,7 @@ class Booking(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
+        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.get_status_display()}"
 
     # The values of the account are not copied into the booking, so that a later change of the
     # account also changes the attendee.
@@ -525,4 +525,4 @@ class BookingEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type} at {self.at:%Y-%m-%d %H:%M} UTC"
+        return f"{self.type}, {self.at:%Y-%m-%d %H:%M} UTC"

@@ -89,4 +89,4 @@ def _first(value: Any) -> Any:
 
 
 def _when(time: Any, zone: str) -> str:
-    return f"{date_format(time.astimezone(ZoneInfo(zone)), 'D j M Y, H:i')} ({zone})"
+    return f"{date_format(time.astimezone(ZoneInfo(zone)), 'DAY_TIME_FORMAT')} ({zone})"

@@ -14,13 +14,13 @@ from django.shortcuts import render
 from django.urls import path
 from django.utils import timezone
 from django.utils.formats import number_format
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from bookit import money
-from bookit.adminsite.cells import exactly, link
+from bookit.adminsite.cells import exactly, link, moment, person
 from bookit.adminsite.fields import SuggestingInput, UnitInput
 from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
@@ -114,7 +114,8 @@ class CalendarAdmin(StampedAdmin):
     """The page of a calendar, with its opening hours and time off."""
 
     menu = Menu.CATALOG
-    list_display = ["name", "provider", "timezone", "created_at"]
+    list_display = ["name", "keeper", "timezone", "created"]
+    csv_columns = ["name", "provider", "timezone", "created_at"]
     list_filter = ["created_at"]
     list_select_related = ["provider"]
     search_fields = ["name", "timezone", "provider__name", "provider__email", "id"]
@@ -126,6 +127,16 @@ class CalendarAdmin(StampedAdmin):
         (_("Record"), {"fields": ["id", "created"], "classes": ["record"]}),
     ]
     inlines = [OpeningHoursInline, TimeOffInline]
+
+    @admin.display(description=_("provider"), ordering="provider__name")
+    def keeper(self, calendar: Calendar) -> Any:
+        """Return the name and the email address of the provider, if there is one."""
+        return person(calendar.provider) if calendar.provider else ""
+
+    @admin.display(description=_("created"), ordering="created_at")
+    def created(self, calendar: Calendar) -> Any:
+        """Return when the calendar was created."""
+        return moment(calendar.created_at)
 
     class Media:
         css = {"all": ["bookit/forms.css"]}
@@ -157,11 +168,6 @@ class CalendarAdmin(StampedAdmin):
         form.place(calendar, shown if shown in zone_names() else calendar.timezone, request.user)
         form.is_valid()
         return render(request, "admin/catalog/calendar/affected.html", {"form": form})
-
-    @admin.display(description=_("Created"))
-    def created(self, calendar: Calendar) -> str:
-        """Return when the calendar was created, in its zone."""
-        return exactly(calendar.created_at, calendar.timezone)
 
     def save_model(self, request: Any, obj: Calendar, form: Any, change: bool) -> None:
         """Lock the calendar before saving it, as the API does."""
@@ -297,7 +303,7 @@ class ServiceForm(forms.ModelForm):
         # Users who may only view the page get a form without fields.
         if "currency" in self.fields:
             names = {code: money.NAMES[code] for code in money.CURRENCIES}
-            names.setdefault(stored.currency, "no longer in use")
+            names.setdefault(stored.currency, gettext("no longer in use"))
             field: Any = self.fields["currency"]
             field.initial = stored.currency
             field.choices = [(code, f"{code}: {name}") for code, name in names.items()]
@@ -332,16 +338,10 @@ class ServiceAdmin(StampedAdmin):
 
     menu = Menu.CATALOG
     form = ServiceForm
-    list_display = [
-        "title",
-        "calendar",
-        "category",
-        "amount",
-        "duration_minutes",
-        "capacity",
-        "is_active",
-        "rating_average",
-        "rating_count",
+    list_display = ["what", "category", "amount", "length", "seats", "is_active", "rating"]
+    csv_columns = [
+        *("title", "calendar", "category", "amount", "duration_minutes", "capacity"),
+        *("is_active", "rating_average", "rating_count"),
     ]
     list_filter = ["is_active", "mode", ("category", one_of(categories)), "requires_confirmation"]
     list_select_related = ["calendar"]
@@ -406,18 +406,30 @@ class ServiceAdmin(StampedAdmin):
             context |= {"offers_shown": True, "service": service, "days": _days(form, service)}
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.display(description=_("Rating"))
-    def rating(self, service: Service) -> str:
-        """Return the average rating, and the number of reviews."""
+    @admin.display(description=_("service"), ordering="title")
+    def what(self, service: Service) -> Any:
+        """Return the title, with the name of the calendar below it."""
+        return format_html('{} <span class="below">{}</span>', service.title, service.calendar.name)
+
+    @admin.display(description=_("length"), ordering="duration_minutes")
+    def length(self, service: Service) -> str:
+        """Return the duration in minutes."""
+        return gettext("%(minutes)s min") % {"minutes": service.duration_minutes}
+
+    @admin.display(description=_("seats"), ordering="capacity")
+    def seats(self, service: Service) -> int:
+        """Return how many bookings have room at a time."""
+        return service.capacity
+
+    @admin.display(description=_("rating"), empty_value="")
+    def rating(self, service: Service) -> Any:
+        """Return the average, with the number of reviews below it."""
         if not service.rating_count:
-            return _("no reviews")  # type: ignore[return-value]
-        text = ngettext(
-            "%(average)s of 5, from %(count)s review",
-            "%(average)s of 5, from %(count)s reviews",
-            service.rating_count,
-        )
-        average = number_format(service.rating_average)
-        return text % {"average": average, "count": number_format(service.rating_count)}
+            return ""
+        number = service.rating_count
+        words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
+        average = number_format(service.rating_average, 1)
+        return format_html('{} <span class="below">{}</span>', average, words)
 
     @admin.display(description=_("Created"))
     def created(self, service: Service) -> str:

@@ -327,7 +327,7 @@ class TimeOffForm(forms.ModelForm):
         """Return the start and the end of stored time off, for people who may only read them."""
         tz = self.fields["start_time"].tz  # type: ignore[attr-defined]
         ends = (self.instance.start_time, self.instance.end_time)
-        return [date_format(each.astimezone(tz), "D j M Y, H:i") for each in ends]
+        return [date_format(each.astimezone(tz), "DAY_TIME_FORMAT") for each in ends]
 
     def headline(self) -> str:
         """Return how many bookings are in the period."""

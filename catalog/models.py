@@ -136,7 +136,7 @@ class TimeOff(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.start_time:%Y-%m-%d %H:%M} to {self.end_time:%Y-%m-%d %H:%M} UTC"
+        return f"{self.start_time:%Y-%m-%d %H:%M} \N{EN DASH} {self.end_time:%Y-%m-%d %H:%M} UTC"
 
 
 def default_currency() -> str:

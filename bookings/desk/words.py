@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
-from django.utils.dateformat import format as formatted
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -31,13 +31,13 @@ DETAILS = {
 def day(value: date, *, beside: date | None = None) -> str:
     """Return a day in words: `Tue 1 Dec 2026`, or `Tue 1 Dec` in the year of the day `beside`."""
     same_year = beside is not None and beside.year == value.year
-    return formatted(value, "D j M" if same_year else "D j M Y")
+    return date_format(value, "DAY_OF_YEAR_FORMAT" if same_year else "DAY_FORMAT")
 
 
 def clock(local: datetime) -> str:
     """Return the time of day, with the zone's abbreviation if it occurs twice on that day."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
-    return formatted(local, "H:i T" if shown_twice else "H:i")
+    return date_format(local, "H:i T" if shown_twice else "H:i")
 
 
 def moment(at: datetime, tz: tzinfo, *, beside: datetime | None = None) -> str:

@@ -330,7 +330,7 @@ def _refused(error: Exception, form: ZoneForm) -> HttpResponse:
 
 def _written(moment: datetime, form: ZoneForm) -> str:
     """Return an instant in words, in the zone of a form."""
-    return date_format(moment.astimezone(zone(form.cleaned_data["zone"])), "D j M Y, H:i")
+    return date_format(moment.astimezone(zone(form.cleaned_data["zone"])), "DAY_TIME_FORMAT")
 
 
 def _closed_message(affected: Affected) -> str:
@@ -384,5 +384,6 @@ PAGES.add("diary")(
             path("diary/close/", _view(close), name="bookings_diary_close"),
             path("diary/reopen/", _view(reopen), name="bookings_diary_reopen"),
         ],
+        is_button=True,
     )
 )

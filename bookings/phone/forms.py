@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.emails import canonical
@@ -69,7 +70,11 @@ def services() -> list[Any]:
         (
             calendar,
             [
-                (str(pk), f"{title}, {minutes} min, {money.written(price, currency)}")
+                (
+                    str(pk),
+                    gettext("%(title)s, %(minutes)d min, %(price)s")
+                    % {"title": title, "minutes": minutes, "price": money.written(price, currency)},
+                )
                 for _calendar, pk, title, minutes, price, currency in group
             ],
         )

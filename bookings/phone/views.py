@@ -138,7 +138,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
             _("Booked") if is_new else _("This was booked already"),
             booking.attendee()["attendee_name"],
             booking.service.title,
-            date_format(booking.start_time.astimezone(tz), "l, j F Y, H:i"),
+            date_format(booking.start_time.astimezone(tz), "LONG_DAY_TIME_FORMAT"),
             tz.key,
             another,
             _("Take another call"),
@@ -269,7 +269,7 @@ def visits(request: HttpRequest) -> HttpResponse:
 
 def _when_of(booking: Booking) -> str:
     local = booking.start_time.astimezone(zone(booking.calendar.timezone))
-    return date_format(local, "D j M, H:i")
+    return date_format(local, "DAY_OF_YEAR_TIME_FORMAT")
 
 
 @for_staff
@@ -353,5 +353,6 @@ PAGES.add("phone")(
             path("phone/hold/", _view(hold), name="bookings_phone_hold"),
             path("phone/release/", _view(release), name="bookings_phone_release"),
         ],
+        is_button=True,
     )
 )

@@ -237,7 +237,7 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
     if name == "month":
         return month(value)
     if name.endswith("_minutes"):
-        return f"{number(value / 60, 1)} h"
+        return gettext("%(hours)s h") % {"hours": number(value / 60, 1)}
     if name.endswith("_hours"):
         return _hours(value)
     if isinstance(field, RateField):
@@ -256,7 +256,8 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
 def _hours(value: float) -> str:
     """Return a number of hours, or from two days on, of days."""
     if value < 2 * HOURS_A_DAY:
-        return f"{number(value, 0 if value == int(value) else 1)} h"
+        hours = number(value, 0 if value == int(value) else 1)
+        return gettext("%(hours)s h") % {"hours": hours}
     return gettext("%(days)s days") % {"days": number(value / HOURS_A_DAY, 1)}
 
 

@@ -23,9 +23,11 @@ from bookings.models import Booking, Slot
 from bookings.slots import services as slots
 from bookings.slots.forms import PublishForm, SeatsForm
 from bookings.slots.wording import series_in_words
+from bookit.adminsite import words
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, link
 from bookit.adminsite.exports import CSV
+from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of, messages_of
@@ -38,7 +40,7 @@ MAX_DATES = 24
 # The page of a slot names at most this many people. A link leads to all of them.
 MAX_PEOPLE = 100
 STATES = {
-    Slot.Status.SCHEDULED: gettext_lazy("scheduled"),
+    Slot.Status.SCHEDULED: gettext_lazy("takes place"),
     Slot.Status.CANCELLED: gettext_lazy("cancelled"),
 }
 
@@ -155,10 +157,11 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         js = ["bookit/forms.js"]
 
     menu = Menu.DIARY
-    change_form_template = "admin/bookings/slot/page.html"
+    list_title = gettext_lazy("Classes and slots")
     list_display = ["when", "state", "what", "seats"]
     list_display_links = ["when"]
-    list_filter = ["status", "start_time", "created_at"]
+    list_filter = [("start_time", UpcomingFilter), "status", "created_at"]
+    change_form_template = "admin/bookings/slot/page.html"
     list_select_related = ["service", "calendar"]
     formats = {"csv": CSV, "ics": ICALENDAR}
     csv_columns = [
@@ -167,7 +170,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     ]
     search_fields = ["id", "service__title", "calendar__name"]
     date_hierarchy = "start_time"
-    ordering = ["-start_time"]
+    ordering = ["start_time", "id"]
     exclude = ["blocked"]
     actions = ["cancel"]
 
@@ -252,29 +255,34 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         """Return the slots, each with the number of its taken seats."""
         return super().get_queryset(request).annotate(taken=slots.SEATS_TAKEN)
 
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Return the order: upcoming slots begin with the next, others with the latest."""
+        return upcoming_first(request)
+
     @admin.display(description=gettext_lazy("when"), ordering="start_time")
     def when(self, slot: Slot) -> Any:
         """Return the period in the zone of the calendar, and the zone."""
-        return format_html('{} <span class="below">{}</span>', _period(slot), _zone(slot))
+        name = slot.calendar.timezone
+        when = words.period(slot.start_time, slot.end_time, zone(name))
+        return format_html('{} <span class="below">{}</span>', when, name)
 
     @admin.display(description=gettext_lazy("state"), ordering="status")
     def state(self, slot: Slot) -> Any:
-        """Return the badge of the status."""
+        """Return whether the slot takes place."""
         return badge(slot.status, STATES[Slot.Status(slot.status)])
 
     @admin.display(description=gettext_lazy("what"), ordering="service__title")
     def what(self, slot: Slot) -> Any:
         """Return the service and the calendar."""
-        return format_html(
-            '{} <span class="below">{}</span>', slot.service.title, slot.calendar.name
-        )
+        title, name = slot.service.title, slot.calendar.name
+        return format_html('{} <span class="below">{}</span>', title, name)
 
     @admin.display(description=gettext_lazy("seats taken"))
     def seats(self, slot: Any) -> str:
-        """Return how many of the seats are taken."""
-        return _("%(taken)s of %(seats)s") % {"taken": slot.taken, "seats": slot.capacity}
+        """Return the number of taken seats out of all."""
+        return _("%(taken)s of %(capacity)s") % {"taken": slot.taken, "capacity": slot.capacity}
 
-    @admin.display(description=gettext_lazy("seats taken"))
+    @admin.display(description=gettext_lazy("Seats taken"))
     def seats_taken(self, slot: Any) -> int:
         """Return the number of taken seats."""
         return slot.taken

@@ -74,4 +74,4 @@ class WaitlistEntry(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.status} since {self.created_at:%Y-%m-%d %H:%M} UTC"
+        return f"{self.get_status_display()}, {self.created_at:%Y-%m-%d %H:%M} UTC"

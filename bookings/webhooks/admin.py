@@ -11,8 +11,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext, ngettext_lazy
 
 from bookings.events import REPORTED_TYPES
 from bookings.subjects import DELETED, booking_subjects
@@ -96,7 +96,9 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
         The text is empty if the webhook works, or if an admin has merely switched it off.
         """
-        return webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
+        reason = webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
+        # The worker stores reasons in English, as the API shows them.
+        return reason and gettext(reason)
 
     @admin.display(description=_("Created"))
     def created(self, webhook: Webhook) -> Any:
@@ -162,7 +164,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
         def send(webhook: Webhook) -> None:
             webhooks.send_test(webhook_id=webhook.pk, at=timezone.now())
-            self.log_change(request, webhook, "Sent a test.")
+            self.log_change(request, webhook, gettext("Sent a test."))
 
         done = ngettext_lazy(
             "%d test is on its way. The last deliveries show whether it arrives.",
@@ -190,7 +192,9 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
                 changes={"is_active": is_active},
                 at=timezone.now(),
             )
-            self.log_change(request, webhook, f"Switched {'on' if is_active else 'off'}.")
+            self.log_change(
+                request, webhook, gettext("Switched on.") if is_active else gettext("Switched off.")
+            )
 
         on = ngettext_lazy("%d webhook switched on.", "%d webhooks switched on.")
         off = ngettext_lazy("%d webhook switched off.", "%d webhooks switched off.")
@@ -205,6 +209,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 class DeliveryAdmin(CardsAdmin, ServedAdmin):
     """Messages to webhooks. They can be sent again."""
 
+    list_title = _("Messages to webhooks")
     list_display = ["message", "to", "state", "last_attempt", "next_attempt", "created"]
     list_display_links = ["message"]
     list_filter = [
@@ -316,7 +321,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
             webhooks.redeliver(
                 webhook_id=delivery.webhook_id, delivery_id=delivery.pk, at=timezone.now()
             )
-            self.log_change(request, delivery, "Sent again.")
+            self.log_change(request, delivery, gettext("Sent again."))
 
         done = ngettext_lazy(
             "%d message will be sent again now.", "%d messages will be sent again now."

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db.models import F, Q
+from django.utils.translation import gettext
 
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.adminsite import words
@@ -31,7 +32,7 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
                 "title": row.url,
                 "url": page_of(row),
                 "since": row.failing_since and words.moment(row.failing_since, glance.zone),
-                "reason": row.disabled_reason,
+                "reason": row.disabled_reason and gettext(row.disabled_reason),
             }
             for row in rows[:MAX_WEBHOOKS]
         ],

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
@@ -65,7 +66,7 @@ class Webhook(models.Model):
 
     # Replaces an empty `disabled_reason` if the owner is no longer an admin. It says why nothing is
     # sent, and what to do about it.
-    NO_ADMIN = (
+    NO_ADMIN = gettext_noop(
         "Its owner is no longer an admin. The admin who switches it on becomes its new owner."
     )
 
@@ -134,7 +135,7 @@ class Delivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type}, {self.status}"
+        return f"{self.type}, {self.get_status_display()}"
 
 
 class Attempt(models.Model):

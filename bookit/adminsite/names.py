@@ -11,7 +11,6 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import Field, Model
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 OUR_APPS = frozenset(
@@ -32,9 +31,12 @@ def translate_names() -> None:
     """Make the names of all models and fields translatable."""
     for model in named_models():
         for named, attribute in _named(model):
-            name = getattr(named, attribute)
-            if name and not isinstance(name, Promise):
+            name = str(getattr(named, attribute))
+            if name:
                 setattr(named, attribute, gettext_lazy(name))
+    for config in apps.get_app_configs():
+        if config.label in OUR_APPS | OTHER_APPS:
+            config.verbose_name = gettext_lazy(str(config.verbose_name))
 
 
 def names_of(model: type[Model]) -> Iterator[str]:

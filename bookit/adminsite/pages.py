@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, transaction
-from django.db.models import Field, IntegerField, Model, Q, QuerySet, UUIDField
+from django.db.models import DateTimeField, Field, IntegerField, Model, Q, QuerySet, UUIDField
 from django.db.models.constants import LOOKUP_SEP
 from django.http import (
     Http404,
@@ -23,9 +24,10 @@ from django.http import (
 )
 from django.urls import path as url
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.text import capfirst
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.views.decorators.http import require_safe
 
 from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
@@ -34,6 +36,7 @@ from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
 from bookit.adminsite.stale import noticing
+from bookit.languages import grouped
 from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
@@ -43,6 +46,8 @@ DATE_LOOKUPS = ["year", "month", "day"]
 # An action accepts at most this many rows, because it holds all of them in memory and calls a
 # service for each row.
 MAX_ROWS = 1000
+# The message about rows that an action has changed.
+CHANGED = ngettext_lazy("%d changed.", "%d changed.")
 # An autocomplete field contains at most this many rows, from which browsers without scripts choose.
 FIRST = 100
 # A message about refused rows names at most this many of them.
@@ -108,8 +113,10 @@ class StrictAdmin(admin.ModelAdmin):
     letter by letter from the number of rows that `?secret__startswith=a` finds.
     """
 
-    # The part of the menu that contains the list.
-    menu = Menu.SYSTEM
+    # The part of the menu that contains the list; None if the menu leaves it out.
+    menu: Menu | None = Menu.SYSTEM
+    # The title of the list, which is also its name in the menu.
+    list_title: Any = ""
     # Parameters by which links of other pages filter the list, in addition to its own filters.
     link_filters: Sequence[str] = ()
     # Otherwise, Django would count the rows twice, with and without filters.
@@ -129,6 +136,9 @@ class StrictAdmin(admin.ModelAdmin):
     def _filter_parameters(self, request: Any) -> set[str]:
         names = {*self.link_filters}
         for item in self.get_list_filter(request):
+            if isinstance(item, type):
+                names.add(item.parameter_name)  # type: ignore[attr-defined]
+                continue
             path = str(item[0] if isinstance(item, tuple) else item)
             field: Any = get_fields_from_path(self.model, path)[-1]
             if field.is_relation:
@@ -163,14 +173,20 @@ class StrictAdmin(admin.ModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list or run the chosen action; if either is refused, a message explains why."""
-        # Django's title is "Select ... to change".
-        title = capfirst(str(self.opts.verbose_name_plural))
-        links = {"exports": self._export_links(request), "title": title}
+        shown: dict[str, Any] = {"exports": self._export_links(request)}
+        if IS_POPUP_VAR not in request.GET:
+            # Django's title is "Select ... to change".
+            shown["title"] = self.list_title or capfirst(str(self.opts.verbose_name_plural))
+        times = {each.name for each in self.opts.fields if isinstance(each, DateTimeField)}
+        if times & {*map(str, self.get_list_display(request))}:
+            shown["zone"] = timezone.get_current_timezone_name()
         try:
-            return super().changelist_view(request, {**links, **(extra_context or {})})
+            return super().changelist_view(request, {**shown, **(extra_context or {})})
         except SenselessList:
             here = request.path
-            text = "The address of the list contains an invalid parameter, so all rows are shown."
+            text = gettext(
+                "The address of the list contains an invalid parameter, so all rows are shown."
+            )
             self.message_user(request, text, messages.WARNING)
         except REFUSALS as error:
             here = request.get_full_path()
@@ -242,10 +258,12 @@ class StrictAdmin(admin.ModelAdmin):
             count = queryset.filter(pk__in=ids).count()
             missing = len(selected) - count
         if missing:
-            text = f"{missing} of the {len(selected)} selected rows no longer exist."
+            text = gettext("%(missing)s of the %(count)s selected rows no longer exist.")
+            text %= {"missing": missing, "count": len(selected)}
             self.message_user(request, text, messages.WARNING)
         if count > MAX_ROWS:
-            text = f"Select at most {MAX_ROWS:,} rows at a time. No items have been changed."
+            text = gettext("Select at most %(most)s rows at a time. No items have been changed.")
+            text %= {"most": grouped(MAX_ROWS)}
             self.message_user(request, text, messages.ERROR)
         if not 0 < count <= MAX_ROWS:
             return None
@@ -447,7 +465,8 @@ class ServedAdmin(StrictAdmin):
             try:
                 self.delete_row(request, row)
             except REFUSALS as error:
-                raise Refused(f"Nothing was deleted. {row}: {message_of(error)}") from error
+                text = gettext("Nothing was deleted. %(row)s: %(reason)s")
+                raise Refused(text % {"row": row, "reason": message_of(error)}) from error
 
     @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
@@ -463,7 +482,7 @@ class ServedAdmin(StrictAdmin):
         rows: Iterable[Any],
         call: Callable[[Any], object],
         *,
-        done: str = "%d changed.",
+        done: Any = CHANGED,
         name: Callable[[Any], str] = str,
     ) -> None:
         """Call a service for each row; messages say which rows were refused, and why.
@@ -472,7 +491,8 @@ class ServedAdmin(StrictAdmin):
         thousand messages.
 
         Args:
-            done: the message for the rows that were not refused, with a place for their number.
+            done: the message for the rows that were not refused, with a place for their number; by
+                default, "%d changed."
             name: returns the name of a row in messages.
         """
         number = 0
@@ -484,12 +504,27 @@ class ServedAdmin(StrictAdmin):
             except REFUSALS as error:
                 refused.setdefault(message_of(error), []).append(name(row))
         for reason, names in refused.items():
-            shown = "; ".join(names[:NAMED])
-            more = f"; and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-            text = f"{len(names):,} not changed. {reason} ({shown}{more})"
-            self.message_user(request, text, messages.ERROR)
+            self.message_user(request, _refusal(reason, names), messages.ERROR)
         if number:
             self.message_user(request, done % number, messages.SUCCESS)
+
+
+def _refusal(reason: str, names: list[str]) -> str:
+    """Return the message for the rows that were refused for the same reason."""
+    words = {
+        "number": grouped(len(names)),
+        "reason": reason,
+        "names": "; ".join(names[:NAMED]),
+        "more": grouped(len(names) - NAMED),
+    }
+    if len(names) > NAMED:
+        return gettext("%(number)s not changed. %(reason)s (%(names)s; and %(more)s more)") % words
+    text: str = ngettext(
+        "%(number)s not changed. %(reason)s (%(names)s)",
+        "%(number)s not changed. %(reason)s (%(names)s)",
+        len(names),
+    )
+    return text % words
 
 
 class HistoryInline(admin.TabularInline):

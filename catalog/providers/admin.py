@@ -5,8 +5,10 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
+from bookit.adminsite.cells import person
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StrictAdmin
 from catalog.providers.models import Profile
@@ -44,13 +46,25 @@ class ProfileAdmin(StrictAdmin):
     class Media:
         css = {"all": ["bookit/forms.css"]}
 
-    list_display = ["user", "picture_url"]
+    list_title = _("Provider profiles")
+    list_display = ["who", "about", "picture_url"]
+    csv_columns = ["user", "biography", "picture_url"]
     list_select_related = ["user"]
     list_filter = ["user__role"]
     ordering = ["-user_id"]
     search_fields = ["user__name", "user__email", "biography"]
     autocomplete_fields = ["user"]
     fields = ["user", "biography", "picture_url"]
+
+    @admin.display(description=_("provider"), ordering="user__name")
+    def who(self, profile: Profile) -> Any:
+        """Return the name and the email address of the provider."""
+        return person(profile.user)
+
+    @admin.display(description=_("about"), ordering="biography")
+    def about(self, profile: Profile) -> str:
+        """Return the beginning of the biography."""
+        return Truncator(profile.biography).words(20)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Make the user of an existing profile read-only: a profile stays with its user."""

@@ -41,6 +41,12 @@ def texts_of_pages(pages, crawler):
     return found
 
 
+def assert_translated(found):
+    assert not found, "\n".join(
+        f"{place}: {text!r}" for place, texts in found.items() for text in sorted(texts)
+    )
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
 def test_the_pages_of_a_model_are_translated(boss, world, brackets, monkeypatch, model):
     monkeypatch.setattr(admin.site, "enable_nav_sidebar", False)
@@ -48,7 +54,7 @@ def test_the_pages_of_a_model_are_translated(boss, world, brackets, monkeypatch,
     start = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     pages = crawler.crawl(start, inside=(start,))
 
-    assert texts_of_pages(pages, crawler) == {}
+    assert_translated(texts_of_pages(pages, crawler))
 
 
 def test_all_other_pages_of_the_admin_site_are_translated(boss, world, brackets):
@@ -61,7 +67,7 @@ def test_all_other_pages_of_the_admin_site_are_translated(boss, world, brackets)
         inside=tuple(path for path in _folders() if path != "/admin/"),
     )
 
-    assert texts_of_pages(pages, crawler) == {}
+    assert_translated(texts_of_pages(pages, crawler))
 
 
 def _menu(user):
@@ -81,7 +87,7 @@ def _folders():
 def test_the_sign_in_page_is_translated(boss, brackets):
     crawler = Crawler(boss, signed_in=False)
 
-    assert texts_of_pages([reverse("admin:login")], crawler) == {}
+    assert_translated(texts_of_pages([reverse("admin:login")], crawler))
     refused = crawler.client.post(reverse("admin:login"), {"username": "x", "password": "y"})
     assert pseudo.leftovers(pseudo.Texts(refused.content.decode()).outside, set()) == set()
 
@@ -129,7 +135,7 @@ def test_errors_of_the_api_are_translated(client, boss, brackets, method):
                 if left:
                     found.setdefault(f"{method} {path}{query}", set()).update(left)
 
-    assert found == {}
+    assert_translated(found)
 
 
 NAMES = [

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.urls import get_resolver
 from django.utils.translation.template import templatize
 
-from bookit.adminsite.names import names_of
+from bookit.adminsite.names import OTHER_APPS, OUR_APPS, names_of
 from bookit.errors import ServiceError
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
@@ -99,6 +100,9 @@ def _of_models() -> Iterator[Message]:
     shown = {*admin.site._registry}
     for page in admin.site._registry.values():
         shown |= {each.model for each in page.inlines}
+    for config in apps.get_app_configs():
+        if config.label in OUR_APPS | OTHER_APPS:
+            yield Message(f"{config.name.replace('.', '/')}/apps.py", str(config.verbose_name))
     for model in sorted(shown, key=lambda model: model._meta.label):
         for name in names_of(model):
             yield Message(f"{model.__module__.replace('.', '/')}.py", name)
