@@ -85,6 +85,11 @@ class StrictAutocomplete(AutocompleteSelect):
         super().__init__(*args, **kwargs)
         self.first = first
 
+    @property
+    def media(self) -> forms.Media:
+        """Return the files of the field, with the one that gives it a name."""
+        return super().media + forms.Media(js=["bookit/autocomplete.js"])
+
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
         """Return the selected options, ignoring values that cannot be ids, and the first others."""
         key = self.field.remote_field.model._meta.pk
