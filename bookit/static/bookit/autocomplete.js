@@ -3,18 +3,22 @@
 (() => {
   "use strict";
 
-  // Django starts Select2 once the document is ready, which is before all files are loaded.
-  window.addEventListener("load", () => {
-    for (const select of document.querySelectorAll("select.admin-autocomplete")) {
-      const [label] = select.labels;
-      const box = select.nextElementSibling?.querySelector("[role=combobox]");
-      if (!label || !box) {
-        continue;
-      }
-      label.id ||= `${select.id}-label`;
-      const shown = box.querySelector("[role=textbox]");
-      box.setAttribute("aria-labelledby", `${label.id} ${shown.id}`);
-      shown.setAttribute("aria-labelledby", label.id);
+  const name = (select) => {
+    const [label] = select.labels;
+    const box = select.nextElementSibling?.querySelector("[role=combobox]");
+    if (!label || !box) {
+      return;
     }
+    label.id ||= `${select.id}-label`;
+    const shown = box.querySelector("[role=textbox]");
+    box.setAttribute("aria-labelledby", `${label.id} ${shown.id}`);
+    shown.setAttribute("aria-labelledby", label.id);
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    // jQuery calls functions in order, so this one comes after Django's, which starts Select2.
+    window.django.jQuery(() => {
+      document.querySelectorAll("select.admin-autocomplete").forEach(name);
+    });
   });
 })();
