@@ -89,7 +89,7 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _problems(form: PublishForm) -> list[tuple[Any, str]]:
+def _problems(form: PublishForm) -> list[tuple[Any, Any]]:
     """Return what is wrong with a form: the label of each field, and what is wrong with it."""
     return [
         (form.fields[name].label if name in form.fields else "", str(text))
