@@ -30,9 +30,15 @@ from accounts.models import Session, User
 from accounts.roles import admin as roles  # noqa: F401 - the import registers its pages
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
+from bookit.adminsite.fields import GroupedCheckboxes
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
+
+ROLES = _(
+    "Users book for themselves. Providers also manage their own calendars. Admins may do"
+    " everything."
+)
 
 
 class UserCreationForm(BaseUserCreationForm):
@@ -41,6 +47,8 @@ class UserCreationForm(BaseUserCreationForm):
     class Meta:
         model = User
         fields = ["email", "name", "role"]
+        labels = {"name": _("Name"), "role": _("Role")}
+        help_texts = {"role": ROLES}
 
 
 class PasswordWidget(ReadOnlyPasswordHashWidget):
@@ -65,11 +73,25 @@ class UserChangeForm(DjangoUserChangeForm):
     roles = forms.ModelMultipleChoiceField(
         Group.objects.order_by("name"),
         to_field_name="name",
-        widget=forms.CheckboxSelectMultiple,
+        widget=GroupedCheckboxes,
         required=False,
         label=_("Staff roles"),
         help_text=_("You can give and take away only permissions that you have yourself."),
     )
+
+    class Meta(DjangoUserChangeForm.Meta):
+        labels = {
+            "name": _("Name"),
+            "role": _("Role"),
+            "phone": _("Phone"),
+            "timezone": _("Time zone"),
+            "is_active": _("May sign in"),
+        }
+        help_texts = {
+            "role": ROLES,
+            "timezone": _("Times in emails and on pages are in this zone."),
+            "is_active": _("Without it, the user is signed out at once."),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -99,18 +121,41 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     ordering = ["-created_at"]
     date_hierarchy = "created_at"
     readonly_fields = [
-        *("id", "email_verified", "new_email", "language", "created_at", "last_login"),
+        *("id", "email_state", "language", "registered", "last_sign_in"),
     ]
     filter_horizontal = []
     fieldsets = [
-        (None, {"fields": ["id", "email", "email_verified", "new_email", "name", "password"]}),
-        (_("Rights"), {"fields": ["role", "roles", "is_active"]}),
-        (_("About"), {"fields": ["phone", "timezone", "language", "created_at", "last_login"]}),
+        (None, {"fields": ["name", "email", "email_state", "phone"]}),
+        (_("Signing in"), {"fields": ["password", "is_active"]}),
+        (_("Rights"), {"fields": ["role", "roles"]}),
+        (_("Preferences"), {"fields": ["timezone", "language"]}),
+        (_("Record"), {"fields": ["id", "registered", "last_sign_in"], "classes": ["record"]}),
     ]
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
 
     class Media:
-        css = {"all": ["bookit/operator.css"]}
+        css = {"all": ["bookit/operator.css", "bookit/forms.css"]}
+
+    @admin.display(description=_("Email address verified"))
+    def email_state(self, user: User) -> Any:
+        """Return whether the user has shown that they can read emails to their address."""
+        words = gettext("yes") if user.email_verified else gettext("not yet")
+        if not user.new_email:
+            return words
+        return gettext("%(state)s; the user wants to change it to %(email)s") % {
+            "state": words,
+            "email": user.new_email,
+        }
+
+    @admin.display(description=_("Registered"))
+    def registered(self, user: User) -> Any:
+        """Return when the account was created, in the zone of its user."""
+        return exactly(user.created_at, user.timezone)
+
+    @admin.display(description=_("Last sign-in"))
+    def last_sign_in(self, user: User) -> Any:
+        """Return when the user last signed in, in their zone."""
+        return exactly(user.last_login, user.timezone) or gettext("never")
 
     @admin.display(description=_("Account"))
     def who(self, user: User) -> Any:
@@ -326,6 +371,7 @@ admin.site.unregister([BlacklistedToken, OutstandingToken])
 class OutstandingTokenAdmin(ReadOnlyAdmin):
     """The read-only pages of issued refresh tokens. The tokens themselves are not stored."""
 
+    menu = None
     list_display = ["jti", "user", "created_at", "expires_at"]
     list_filter = ["expires_at"]
     list_select_related = ["user"]
@@ -338,6 +384,7 @@ class OutstandingTokenAdmin(ReadOnlyAdmin):
 class BlacklistedTokenAdmin(ReadOnlyAdmin):
     """The read-only pages of refresh tokens that were used or revoked."""
 
+    menu = None
     list_display = ["token_id", "user", "blacklisted_at"]
     list_filter = ["blacklisted_at"]
     list_select_related = ["token__user"]

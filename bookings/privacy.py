@@ -38,20 +38,28 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
 """
 
 # Deletes the errors of jobs about a user's bookings and waits, because the message of an error can
-# repeat what the job was working on. The jobs themselves contain only ids.
+# repeat what the job was working on. The jobs themselves contain only ids. Nobody knows whose a
+# deleted booking was, so the errors of jobs about deleted bookings are deleted too.
 #
 # Parameters: user_id uuid.
 # Columns: none.
+# Invariant: MATERIALIZED reads the few jobs with an error first, and not all jobs that wait.
 DELETE_ERRORS = """
-DELETE FROM bookit_jobfailure AS failure USING procrastinate_jobs AS job
+WITH job AS MATERIALIZED (
+    SELECT job.id, job.task_name, job.args
+    FROM bookit_jobfailure AS failure JOIN procrastinate_jobs AS job ON job.id = failure.job_id
+)
+DELETE FROM bookit_jobfailure AS failure USING job
 WHERE job.id = failure.job_id AND (
     job.task_name IN ('bookings.send_mail', 'bookings.follow_up') AND EXISTS (
-        SELECT FROM bookings_bookingevent AS event
-        JOIN bookings_booking AS booking ON booking.id = event.booking_id
-        WHERE booking.user_id = %(user_id)s::uuid AND (
-            job.args->'event_id' = to_jsonb(event.id)
-            OR job.args->'event_ids' @> to_jsonb(event.id)
-        )
+        SELECT FROM jsonb_path_query(
+            jsonb_build_array(job.args->'event_id', job.args->'event_ids'), '$[*][*]'
+        ) AS named
+        JOIN bookings_bookingevent AS event
+            -- A job that was enqueued by hand can name anything.
+            ON event.id = CASE WHEN named::text ~ '^[0-9]{1,18}$' THEN named::text::bigint END
+        LEFT JOIN bookings_booking AS booking ON booking.id = event.booking_id
+        WHERE booking.id IS NULL OR booking.user_id = %(user_id)s::uuid
     )
     OR job.args->>'user_id' = %(user_id)s::uuid::text
     OR job.task_name = 'bookings.send_queue_mail' AND EXISTS (

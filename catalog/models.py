@@ -11,6 +11,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Func, Q
 from django.db.models.functions import Cast, Now, NullIf, Round, Upper
+from django.utils.dates import WEEKDAYS_ABBR
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
@@ -102,6 +103,10 @@ class OpeningHours(models.Model):
         ]
 
     def __str__(self) -> str:
+        return f"{WEEKDAYS_ABBR[self.weekday]} {self.times()}"
+
+    def times(self) -> str:
+        """Return the times without the weekday, for example `09:00-17:30`."""
         return f"{format_wall_clock(self.opens)}-{format_wall_clock(self.closes)}"
 
 

@@ -21,6 +21,7 @@ from bookit.adminsite.pages import ServedAdmin
 class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     """The API keys of all users. Admins can view and revoke them."""
 
+    list_title = _("API keys")
     list_display = ["named", "state", "owner", "may", "used", "created"]
     list_display_links = ["named"]
     list_filter = ["created_at", "last_used_at", "expires_at"]

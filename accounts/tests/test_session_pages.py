@@ -79,7 +79,7 @@ def test_only_admins_end_the_sessions_of_others():
 
 
 @pytest.mark.parametrize(
-    ("client", "shown"),
+    ("agent", "shown"),
     [
         ("Mozilla/5.0 (Windows NT 10.0) Chrome/140.0 Safari/537.36 Edg/140.0", "Edge on Windows"),
         ("Mozilla/5.0 (iPhone; like Mac OS X) Version/18.5 Safari/604.1", "Safari on iPhone"),
@@ -87,8 +87,8 @@ def test_only_admins_end_the_sessions_of_others():
         ("curl/8.5.0", "curl/8.5.0"),
     ],
 )
-def test_the_list_of_sessions_names_browsers(site, client, shown):
+def test_the_list_of_sessions_names_browsers(site, agent, shown):
     user = UserFactory()
     sign_in(user)
-    Session.objects.filter(user=user).update(client=client)
+    Session.objects.filter(user=user).update(client=agent)
     assert shown in site.get(page("changelist")).content.decode()

@@ -17,13 +17,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from accounts.models import User
 from bookings import services
 from bookings.desk import services as desk
 from bookings.desk import words
-from bookings.desk.filters import FewRelatedFilter, StartFilter
+from bookings.desk.filters import FewRelatedFilter, ReleasedHoldsFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
@@ -33,6 +33,7 @@ from bookings.models import Booking
 from bookings.phone import views as phone
 from bookit import money
 from bookit.adminsite.exports import CSV
+from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
@@ -53,6 +54,17 @@ DONE = {
     Status.NO_SHOW: gettext_lazy("Marked as no-show."),
 }
 
+DONE_MANY = {
+    Status.CONFIRMED: ngettext_lazy("%d booking confirmed.", "%d bookings confirmed."),
+    Status.COMPLETED: ngettext_lazy(
+        "%d booking marked as completed.", "%d bookings marked as completed."
+    ),
+    Status.NO_SHOW: ngettext_lazy(
+        "%d booking marked as no-show.", "%d bookings marked as no-show."
+    ),
+    Status.CANCELLED: ngettext_lazy("%d booking cancelled.", "%d bookings cancelled."),
+}
+
 
 def _change_status(status: Status) -> Action:
     """Return the action that changes the status of the selected bookings to `status`."""
@@ -68,6 +80,7 @@ def _change_status(status: Status) -> Action:
                 actor=request.user,  # type: ignore[arg-type]
                 at=timezone.now(),
             ),
+            done=DONE_MANY[status],
             name=name_of,
         )
 
@@ -95,12 +108,13 @@ class BookingAdmin(ServedAdmin):
     # Only the start has an index. By any other column, the database would sort all bookings.
     sortable_by = ["when"]
     list_filter = [
-        ("start_time", StartFilter),
+        ("start_time", UpcomingFilter),
         "status",
         ("calendar", FewRelatedFilter),
         ("service", FewRelatedFilter),
         ("calendar__provider", FewRelatedFilter),
         "created_at",
+        ReleasedHoldsFilter,
     ]
     formats = {"csv": CSV, "ics": ICALENDAR}
     csv_columns = [
@@ -110,7 +124,10 @@ class BookingAdmin(ServedAdmin):
     ]
     # An id is found here; everything else is found by `found_by`.
     search_fields = ["id"]
-    link_filters = ["status__in", "service__id__exact", "slot__id__exact", "user__id__exact"]
+    link_filters = [
+        *("status__in", "service__id__exact", "slot__id__exact", "user__id__exact"),
+        "currency__exact",
+    ]
     search_help_text = gettext_lazy("Name, email, phone or id")
     date_hierarchy = "start_time"
     ordering = ["start_time", "id"]
@@ -148,15 +165,15 @@ class BookingAdmin(ServedAdmin):
             UUID(search_term.strip())
         except ValueError:
             if search_term.strip():
-                return queryset.filter(pk__in=found_by(search_term)), False
+                found, request.finds_few = found_by(  # type: ignore[attr-defined]
+                    search_term, among=queryset
+                )
+                return found, False
         return super().get_search_results(request, queryset, search_term)
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Return the order: upcoming bookings begin with the next, others with the latest."""
-        chosen = getattr(request, "GET", {})
-        is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen
-        is_any = chosen.get("q") or "start_time__isnull" in chosen
-        return ["-start_time", "-id"] if is_past or is_any else ["start_time", "id"]
+        return upcoming_first(request)
 
     # --- Columns --------------------------------------------------------------------------------
 
@@ -216,7 +233,7 @@ class BookingAdmin(ServedAdmin):
                     at=timezone.now(),
                     reason=form.cleaned_data["reason"],
                 ),
-                done=_("%d cancelled."),
+                done=DONE_MANY[Status.CANCELLED],
                 name=name_of,
             )
             return None
@@ -246,7 +263,7 @@ class BookingAdmin(ServedAdmin):
             request,
             queryset,
             lambda booking: self._resend(request, booking),
-            done=_("Mails that will be sent again: %d."),
+            done=ngettext_lazy("%d mail will be sent again.", "%d mails will be sent again."),
             name=name_of,
         )
 

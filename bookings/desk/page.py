@@ -188,6 +188,11 @@ class BookingPage:
         return [Button(each, str(BUTTONS[each]), each == shown[0]) for each in shown]
 
     @property
+    def has_buttons(self) -> bool:
+        """Whether the status allows any change."""
+        return bool(self.buttons) or self.can_cancel or self.can_move
+
+    @property
     def can_cancel(self) -> bool:
         """Whether the status allows to cancel the booking."""
         return Status.CANCELLED in TRANSITIONS[self.booking.status]

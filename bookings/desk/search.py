@@ -12,26 +12,35 @@ from catalog.models import Calendar, Service
 
 # An index on groups of three letters finds a word of fewer letters only at the beginning of a word.
 FEWEST_LETTERS = 3
+# A search that finds at most this many bookings reads only those bookings.
+FEW = 3000
 
 
-def found_by(words: str) -> QuerySet[Any, Any]:
-    """Return the ids of the bookings whose attendee, customer, service or calendar has all `words`.
+def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking], bool]:
+    """Return the bookings whose attendee, customer, service or calendar has all of `words`.
 
     Case does not matter. Of a phone number, only the digits count.
 
-    Each table is searched through its own index, and the ids are put together. One condition with
-    OR over the joined tables would read every booking.
+    Returns:
+        the bookings, and whether they are at most `FEW`.
+
+    One condition with OR over all tables would read every booking. So each table is searched
+    through its own index first. Only words that fit many bookings are searched for with OR: then
+    every page of the list comes after a few bookings.
     """
-    people = User.objects.annotate(digits=digits_of("phone"))
-    attendees = Booking.objects.annotate(digits=digits_of("attendee_phone")).filter(HAS_ATTENDEE)
-    subjects = [
-        Booking.objects.filter(user__in=people.filter(_person(words, "name", "email"))),
-        attendees.filter(_person(words, "attendee_name", "attendee_email")),
-        Booking.objects.filter(service__in=Service.objects.filter(_all_in(words, ["title"]))),
-        Booking.objects.filter(calendar__in=Calendar.objects.filter(_all_in(words, ["name"]))),
+    people = User.objects.alias(digits=digits_of("phone"))
+    among = among.alias(digits=digits_of("attendee_phone"))
+    conditions = [
+        Q(user__in=people.filter(_person(words, "name", "email")).values("pk")),
+        Q(HAS_ATTENDEE) & _person(words, "attendee_name", "attendee_email"),
+        Q(service__in=Service.objects.filter(_all_in(words, ["title"])).values("pk")),
+        Q(calendar__in=Calendar.objects.filter(_all_in(words, ["name"])).values("pk")),
     ]
-    first, *others = (each.order_by().values("pk") for each in subjects)
-    return first.union(*others, all=True)
+    each = [among.filter(condition).order_by().values_list("pk") for condition in conditions]
+    ids = [pk for (pk,) in each[0].union(*each[1:], all=True)[: FEW + 1]]
+    if len(ids) <= FEW:
+        return among.filter(pk__in=ids), True
+    return among.filter(Q(*conditions, _connector=Q.OR)), False
 
 
 def _person(words: str, *columns: str) -> Q:
@@ -50,7 +59,7 @@ def _all_in(words: str, columns: Iterable[str]) -> Q:
     return found
 
 
-def _in(word: str, column: str) -> Q:
+def _in(word: str, column: str) -> Any:
     if len(word) >= FEWEST_LETTERS:
         return Q((f"{column}__icontains", word))
     return Q((f"{column}__istartswith", word)) | Q((f"{column}__icontains", f" {word}"))

@@ -384,5 +384,6 @@ PAGES.add("diary")(
             path("diary/close/", _view(close), name="bookings_diary_close"),
             path("diary/reopen/", _view(reopen), name="bookings_diary_reopen"),
         ],
+        is_button=True,
     )
 )

@@ -17,6 +17,7 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from psycopg.rows import namedtuple_row
@@ -105,6 +106,22 @@ class ZoneColumn(forms.CharField):
             required=False,
             max_length=64,
             help_text=gettext_lazy("An IANA time zone such as Europe/Lisbon; otherwise UTC."),
+        )
+
+
+class WordColumn(forms.ChoiceField):
+    """One of a few words."""
+
+    def __init__(self, *words: str, help_text: Any) -> None:
+        super().__init__(
+            required=False,
+            choices=[(word, word) for word in words],
+            help_text=help_text,
+            error_messages={
+                "invalid_choice": format_lazy(
+                    "{} {}", gettext_lazy("Write one of these words:"), ", ".join(words)
+                )
+            },
         )
 
 
@@ -293,18 +310,15 @@ class ServiceLine(Line):
         min_value=1,
         help_text=gettext_lazy("The number of bookings at a time; otherwise 1."),
     )
-    mode = forms.ChoiceField(
-        required=False,
-        choices=[("", ""), *((each.value, each.value) for each in Service.Mode)],
+    mode = WordColumn(
+        *Service.Mode.values,
         help_text=gettext_lazy(
             "open (at any time in the opening hours) or slots (in published slots only); otherwise "
             "open."
         ),
     )
-    requires_confirmation = forms.ChoiceField(
-        required=False,
-        choices=[("yes", "yes"), ("no", "no")],
-        help_text=gettext_lazy("yes or no; otherwise yes."),
+    requires_confirmation = WordColumn(
+        "yes", "no", help_text=gettext_lazy("yes or no; otherwise yes.")
     )
     buffer_before_minutes = forms.IntegerField(required=False, min_value=0)
     buffer_after_minutes = forms.IntegerField(required=False, min_value=0)
@@ -371,18 +385,12 @@ class BookingLine(Line):
             "2026-12-01T10:00:00Z."
         ),
     )
-    status = forms.ChoiceField(
-        required=False,
-        choices=[
-            (each.value, each.value)
-            for each in (
-                Status.CONFIRMED,
-                Status.PENDING,
-                Status.COMPLETED,
-                Status.NO_SHOW,
-                Status.CANCELLED,
-            )
-        ],
+    status = WordColumn(
+        Status.CONFIRMED.value,
+        Status.PENDING.value,
+        Status.COMPLETED.value,
+        Status.NO_SHOW.value,
+        Status.CANCELLED.value,
         help_text=gettext_lazy(
             "confirmed, pending, completed, no_show or cancelled; otherwise confirmed."
         ),

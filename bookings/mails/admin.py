@@ -100,6 +100,7 @@ class MailTextAdmin(StrictAdmin):
     page, whether or not it has a row.
     """
 
+    list_title = gettext_lazy("What your mails say")
     form = MailTextForm
     actions = None
 

@@ -353,5 +353,6 @@ PAGES.add("phone")(
             path("phone/hold/", _view(hold), name="bookings_phone_hold"),
             path("phone/release/", _view(release), name="bookings_phone_release"),
         ],
+        is_button=True,
     )
 )

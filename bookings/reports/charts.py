@@ -19,14 +19,14 @@ from bookings.reports.periods import Period
 
 # The size of a chart and of the margins around its bars, in the units of the SVG.
 WIDTH, HEIGHT = 760, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 8, 16, 28
+LEFT, RIGHT, TOP, BOTTOM = 72, 8, 16, 28
 LOWEST = HEIGHT - BOTTOM
 # The share of a group's width that its bars fill.
 FILLED = 0.7
 # A bar is at most this wide, so that a chart of two months does not look like a wall.
 WIDEST = 64
 # At most this number of groups have a label below; of more groups, only some have.
-MAX_LABELS = 14
+MAX_LABELS = 7
 # A chart with a row for each calendar has at most this number of rows.
 MAX_BARS = 30
 
@@ -216,7 +216,8 @@ def _columns(
     every = -(-len(groups) // MAX_LABELS)
     for position, (label, values) in enumerate(groups):
         middle = LEFT + room * (position + 0.5)
-        if position % every == 0:
+        # The last group always has a label.
+        if (len(groups) - 1 - position) % every == 0:
             chart.labels.append(Label(round(middle, 1), HEIGHT - 8, label))
         below = 0.0
         for index, value in enumerate(values):

@@ -27,8 +27,8 @@ from catalog.models import MAX_MINUTES, Calendar
 MAX_ROWS = 20_000
 SECONDS_A_MINUTE, SECONDS_AN_HOUR = 60, 3600
 
-# The upper limits of the classes of lead times, in hours, and the names of the classes. The last
-# class has no limit. The API returns the names in English; pages and files translate them.
+# The upper limits of the classes of lead times, in hours, and the names of the classes, which pages
+# translate. The last class has no limit.
 LEAD_CLASSES = [
     (1, gettext_noop("under 1 hour")),
     (24, gettext_noop("1 to 24 hours")),
@@ -186,7 +186,7 @@ def utilisation(period: Period) -> Figures:
         parameters = {**period.parameters, "calendars": crowded}
         for row in fetch(_TAKEN_AT_LEAST_ONCE, parameters, dict_row):
             taken[row["calendar_id"]]["seconds"] = row["seconds"]
-    is_open = open_times(((key, tz) for key, _, tz in calendars), period)
+    is_open = open_times(((key, tz) for key, _name, tz in calendars), period)
     rows, bookings, open_seconds, booked_seconds = [], 0, 0.0, 0.0
     for key, name, _tz in calendars:
         seconds = is_open[key].total_seconds()
@@ -269,7 +269,7 @@ def customers(period: Period) -> Figures:
             "returning": present[month] - new[month],
         }
 
-    rows = [{"month": name, **counts(n)} for n, (name, _) in enumerate(period.months, 1)]
+    rows = [{"month": name, **counts(n)} for n, (name, _begins) in enumerate(period.months, 1)]
     return Figures(rows, counts(0))
 
 
@@ -300,7 +300,7 @@ def cancellations(period: Period) -> Figures:
         months.setdefault(row["month"], Counter())[row["status"]] = row["bookings"]
     rows = [
         {"month": name, **_lost(months.get(n, Counter()))}
-        for n, (name, _) in enumerate(period.months, 1)
+        for n, (name, _begins) in enumerate(period.months, 1)
     ]
     return Figures(rows, _lost(sum(months.values(), Counter())))
 

@@ -51,7 +51,7 @@ class Period:
         return {
             "start": self.start,
             "end": self.end,
-            "months": [begins for _, begins in self.months],
+            "months": [begins for _name, begins in self.months],
         }
 
 

@@ -209,6 +209,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 class DeliveryAdmin(CardsAdmin, ServedAdmin):
     """Messages to webhooks. They can be sent again."""
 
+    list_title = _("Messages to webhooks")
     list_display = ["message", "to", "state", "last_attempt", "next_attempt", "created"]
     list_display_links = ["message"]
     list_filter = [

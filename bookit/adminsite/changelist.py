@@ -1,9 +1,10 @@
 """Lists of rows, filtered and ordered by the parameters of their URLs."""
 
 import json
+from collections.abc import Iterator
 from datetime import MAXYEAR, datetime
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from dateutil.relativedelta import relativedelta
@@ -13,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import DateTimeField, Max, Min, QuerySet, Value
+from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import number_format
@@ -47,13 +49,15 @@ class StrictChangeList(ChangeList):
             DataError,
         ) as error:
             raise SenselessList from error
-        if not self.is_popup:
-            # Django's "Select booking to change" is not what people do on most of our lists.
-            self.title = capfirst(self.opts.verbose_name_plural)
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Return the rows. Their years, months and days are found without reading all rows."""
+        """Return the rows. Their years, months and days are found without reading all rows.
+
+        A search that sets `request.finds_few` says that all rows can be read.
+        """
         rows = super().get_queryset(request, exclude_parameters)
+        if getattr(request, "finds_few", False):
+            return rows
         # The template tag of the date hierarchy calls this method.
         rows.datetimes = partial(periods, rows)  # type: ignore[assignment]
         return rows
@@ -67,7 +71,28 @@ class StrictChangeList(ChangeList):
             )
             if (month and not year) or (day and not month):
                 raise SenselessList
-        return super().get_filters(request)
+        specs, has_filters, rest, may_have_duplicates, is_filtered = super().get_filters(request)
+        self.conditions = [*self._in_words(rest)]
+        is_filtered = is_filtered or bool(self.conditions)
+        return specs, has_filters, rest, may_have_duplicates, is_filtered
+
+    def _in_words(self, parameters: dict[str, Any]) -> Iterator[str]:
+        """Yield the conditions that no filter shows: those that a link of another page has set."""
+        for path in parameters:
+            name, _lookup, _rest = path.partition(LOOKUP_SEP)
+            if name == self.date_hierarchy:
+                continue
+            field: Any = self.opts.get_field(name)
+            label = capfirst(field.verbose_name)
+            if field.is_relation:
+                yield label
+                continue
+            # `get_filters` has made a list of the values of `in`, and a list of every other value.
+            values = chain.from_iterable(
+                [each] if isinstance(each, str) else each for each in parameters[path]
+            )
+            labels = dict(field.flatchoices)
+            yield f"{label}: {', '.join(str(labels.get(each, each)) for each in values)}"
 
 
 class BoundedPaginator(Paginator):
@@ -98,6 +123,8 @@ class BoundedPaginator(Paginator):
     def is_exact(self) -> bool:
         """Whether the rows were counted. Otherwise, their number is an estimate."""
         return self._counted[1]
+
+    is_estimate = False
 
     @cached_property
     def num_pages(self) -> int:  # type: ignore[override]

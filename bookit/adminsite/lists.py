@@ -12,6 +12,8 @@ from django.utils.text import capfirst
 register = template.Library()
 
 CELL = re.compile(r"<(?:td|th)(?=[ >])")
+# A cell without a value, as Django writes it.
+BLANK = re.compile(r"<[^>]*>(?:&nbsp;|-)?</(?:td|th)>")
 
 
 @register.filter
@@ -29,5 +31,7 @@ def named_by(cells: Iterable[SafeString], headers: list[dict[str, Any]]) -> Iter
         if not name or not opening:
             yield cell
             continue
-        label = format_html(' data-label="{}"', name)
+        # On a narrow screen, a value that is empty needs no line.
+        blank = mark_safe(" data-blank") if BLANK.fullmatch(cell) else ""
+        label = format_html(' data-label="{}"{}', name, blank)
         yield mark_safe(opening[0] + label + cell[opening.end() :])  # noqa: S308 - both are safe

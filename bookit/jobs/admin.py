@@ -91,6 +91,7 @@ def find_subjects(jobs: Iterable[ProcrastinateJob]) -> None:
 class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     """The admin pages of jobs that wait, run or have failed. Jobs that succeed are deleted."""
 
+    list_title = _("Jobs")
     list_display = ["what", "about", "state", "last_error", "due"]
     list_display_links = ["what"]
     list_filter = ["status", ("task_name", one_of(lambda: app.tasks)), "scheduled_at"]

@@ -185,6 +185,9 @@ def test_a_day_sheet_shows_who_comes_when_in_the_zone_of_the_calendar(site, stud
         assert text in page
     assert "Gone" not in page
     assert f'href="/admin/day-sheets/{studio.pk}/2998-12-31/"' in page
+    assert 'href="tel:+351912345678"' in page
+    other_day = site.get(f"/admin/day-sheets/?calendar={studio.pk}&day=2999-02-01")
+    assert other_day.url == f"/admin/day-sheets/{studio.pk}/2999-02-01/"
 
 
 def test_a_day_without_anything_has_a_sheet_too(site, studio):

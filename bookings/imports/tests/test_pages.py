@@ -59,7 +59,7 @@ def test_wrong_lines_are_named_and_cannot_be_imported(site):
     page = upload(site, CUSTOMERS + "nobody,<i>\n").content.decode()
 
     assert "1 line has to be corrected" in page
-    assert '<td class="number">5</td><td><code>email</code></td>' in page
+    assert '<td data-label="Line">5</td><td><code>email</code></td>' in page
     assert 'name="apply"' not in page
 
 

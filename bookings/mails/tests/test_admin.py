@@ -81,7 +81,9 @@ def test_a_form_begins_with_the_words_in_use_and_stores_only_different_words(sit
     news = NEWS["booked"]
     assert form["label"].value() == news.label
     assert form["attendee"].value() == news.attendee
-    site.post(BOOKED, {"label": news.label, "attendee": "Hello!", "provider": news.provider})
+    site.post(
+        BOOKED, {"label": str(news.label), "attendee": "Hello!", "provider": str(news.provider)}
+    )
     assert MailText.objects.values("label", "attendee", "provider").get() == {
         "label": "",
         "attendee": "Hello!",

@@ -686,6 +686,7 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
 def test_a_copy_of_a_reminder_has_the_operators_words_and_an_id_of_its_own(book, ana, admin):
     booking = book()
     services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+    sent()
     clock.send_reminders(at=START - timedelta(hours=23))
     first = sent_one(TO_ANA)
     texts.change(kind="reminder", label="See you", attendee="Bring a towel.", provider="", at=NOW)

@@ -59,9 +59,10 @@ def test_a_delivery_shows_its_request_each_response_and_the_next_attempt(site):
     assert "Haircut" in shown
     assert f"/admin/bookings/booking/{booking.pk}/change/" in shown
     assert f"/admin/bookings/webhook/{delivery.webhook_id}/change/" in shown
-    assert "500 after 84 ms" in shown
+    assert "500 Internal Server Error" in shown
     assert "No." in shown
-    assert "The connection was refused. after 84 ms" in shown
+    assert "The connection was refused." in shown
+    assert shown.count("after 84 ms") == 2
     assert "Next attempt" in shown
     head, body = card(response, "Request").text.split("\n\n", 1)
     assert head.splitlines()[0] == f"POST {delivery.webhook.url}"
