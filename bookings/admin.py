@@ -14,7 +14,7 @@ class BookingEventAdmin(ReadOnlyAdmin):
     """The history of all bookings, including deleted bookings."""
 
     list_title = _("History of bookings")
-    list_display = ["at", "type", "booking_id", "actor"]
+    list_display = ["at", "type", "booking_key", "actor"]
     list_filter = ["type", "at"]
     list_select_related = ["actor"]
     search_fields = ["booking__id", "actor__email", "api_key_id"]

@@ -258,7 +258,7 @@ class StrictAdmin(admin.ModelAdmin):
             self.message_user(request, text, messages.WARNING)
         if count > MAX_ROWS:
             text = gettext("Select at most %(most)s rows at a time. No items have been changed.")
-            text %= {"most": grouped(MAX_ROWS)}
+            text %= {"most": number_format(MAX_ROWS, force_grouping=True)}
             self.message_user(request, text, messages.ERROR)
         if not 0 < count <= MAX_ROWS:
             return None
