@@ -36,6 +36,7 @@ from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
 from bookit.adminsite.stale import noticing
+from bookit.languages import grouped
 from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
@@ -258,7 +259,7 @@ class StrictAdmin(admin.ModelAdmin):
             self.message_user(request, text, messages.WARNING)
         if count > MAX_ROWS:
             text = gettext("Select at most %(most)s rows at a time. No items have been changed.")
-            text %= {"most": number_format(MAX_ROWS, force_grouping=True)}
+            text %= {"most": grouped(MAX_ROWS)}
             self.message_user(request, text, messages.ERROR)
         if not 0 < count <= MAX_ROWS:
             return None
@@ -501,16 +502,16 @@ class ServedAdmin(StrictAdmin):
         for reason, names in refused.items():
             self.message_user(request, _refusal(reason, names), messages.ERROR)
         if number:
-            self.message_user(request, (done or gettext("%d changed.")) % number, messages.SUCCESS)
+            self.message_user(request, done % number, messages.SUCCESS)
 
 
 def _refusal(reason: str, names: list[str]) -> str:
     """Return the message for the rows that were refused for the same reason."""
     words = {
-        "number": number_format(len(names), force_grouping=True),
+        "number": grouped(len(names)),
         "reason": reason,
         "names": "; ".join(names[:NAMED]),
-        "more": number_format(len(names) - NAMED, force_grouping=True),
+        "more": grouped(len(names) - NAMED),
     }
     if len(names) > NAMED:
         return gettext("%(number)s not changed. %(reason)s (%(names)s; and %(more)s more)") % words
