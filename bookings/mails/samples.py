@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from django.utils.translation import get_language
+
 from bookings.mails.composition import Mail, compose
 from bookings.mails.models import MailText
 from bookings.mails.occasions import Occasion, Status, Type
 from bookings.mails.queue import Place, compose_end
+from bookit.languages import SOURCE
 
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)
 BOOKED = Occasion(
@@ -105,7 +108,9 @@ PLACES = {"queue-ended": PLACE, "queue-cancelled": replace(PLACE, is_cancelled=T
 
 
 def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
-    """Return a sample of a kind of email."""
+    """Return a sample of a kind of email, in the current language."""
+    language = get_language() or SOURCE
     if kind in PLACES:
-        return compose_end(PLACES[kind], texts)
-    return compose(OCCASIONS[kind], audience, texts)
+        return compose_end(replace(PLACES[kind], user_language=language), texts)
+    spoken = replace(OCCASIONS[kind], language=language, provider_language=language)
+    return compose(spoken, audience, texts)
