@@ -186,7 +186,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list. The staff roles of its accounts are read together."""
         changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        changes.result_list = [*changes.result_list]
         prefetch_related_objects(changes.result_list, "groups")
         return changes
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import idna
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 
 from bookit.mails import NOWHERE
 
@@ -28,7 +29,7 @@ def canonical(address: str) -> str:
         ValidationError: no account can have this address.
     """
     address = address.strip()
-    local, _, domain = address.rpartition("@")
+    local, _at, domain = address.rpartition("@")
     # Each letter is lowercased on its own, as in UTS 46, because Python lowercases a sigma
     # differently at the end of a word.
     lower = "".join(letter.lower() for letter in domain)

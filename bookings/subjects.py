@@ -57,7 +57,7 @@ def slot_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
 def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     """Return the booking of the first event of each job."""
     firsts = [_first_event(args) for args in jobs]
-    found = BookingEvent.objects.filter(pk__in={*firsts} - {None}).order_by()
+    found = BookingEvent.objects.filter(pk__in=[each for each in firsts if each]).order_by()
     bookings = dict(found.values_list("pk", "booking_id"))
     subjects = booking_subjects({*bookings.values()})
     for first in firsts:

@@ -146,7 +146,7 @@ def _with_actor(text: str, event: BookingEvent, booking: Booking, keys: Mapping[
     name = person(actor)
     if actor.pk == booking.user_id:
         name = _("%(name)s (customer)") % {"name": name}
-    words = {"event": text, "name": name, "key": keys.get(event.api_key_id)}
+    words = {"event": text, "name": name, "key": event.api_key_id and keys.get(event.api_key_id)}
     if event.api_key_id is None:
         return _("%(event)s by %(name)s") % words
     if words["key"] is None:

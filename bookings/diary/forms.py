@@ -35,8 +35,8 @@ class DayField(forms.CharField):
         Raises:
             ValidationError: the value is not a day.
         """
-        text = super().to_python(value)
-        if text in self.empty_values:
+        text = super().to_python(value) or ""
+        if not text:
             return None
         try:
             return read_day(text)
@@ -53,8 +53,8 @@ class WallClockField(forms.CharField):
         Raises:
             ValidationError: the value is not a day with a time.
         """
-        text = super().to_python(value)
-        if text in self.empty_values:
+        text = super().to_python(value) or ""
+        if not text:
             return None
         try:
             day = read_day(text[:10])

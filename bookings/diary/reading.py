@@ -173,7 +173,7 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
     return {
         **_entry(row, tz),
         "status": status.value,
-        "state": _(status.label),
+        "state": _(str(status.label)),
         "attendee": row["attendee"],
         "phone": row["phone"],
         "service": row["service"],

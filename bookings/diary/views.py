@@ -255,7 +255,7 @@ def _reader(request: HttpRequest) -> User:
     user: Any = request.user
     if not user.may("bookings.view_booking"):
         raise PermissionDenied
-    return user  # type: ignore[no-any-return]
+    return user
 
 
 def _may_move(user: User, calendar: Calendar) -> bool:

@@ -237,7 +237,7 @@ def _admin(request: HttpRequest) -> User:
     user: Any = request.user
     if not user.is_admin:
         raise PermissionDenied
-    return user  # type: ignore[no-any-return]
+    return user
 
 
 PAGES.add("imports")(

@@ -111,7 +111,8 @@ def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
             instead_of=written["hold"],
         )
         # If the booking is refused after this, the seat stays held until the form is corrected.
-        form.data = form.data.copy()
+        data: Any = form.data
+        form.data = data.copy()
         form.data["hold"] = str(held.pk)
     booking = services.book(
         held=held,
@@ -329,7 +330,7 @@ def _explain(form: CallForm | HoldForm, error: Exception) -> None:
         cause = "customer" if form.cleaned_data.get("customer") else "start"
     for name, texts in messages_of(error).items():
         field = FIELD_OF_API.get(name or "", name) or cause
-        form.add_error(field if field in form.fields else None, texts)  # type: ignore[arg-type]
+        form.add_error(field if field in form.fields else None, texts)
 
 
 def _actor(request: HttpRequest) -> User:

@@ -218,7 +218,8 @@ def revenue(period: Period) -> Figures:
     parameters = {**period.parameters, "most": MAX_ROWS + 1}
     found = fetch(_REVENUE, parameters, dict_row)
     _check_size(len(found))
-    rows, totals = [], {}
+    rows: list[dict[str, Any]] = []
+    totals: dict[str, dict[str, Any]] = {}
     for row in found:
         currency = row["currency"]
         total = totals.setdefault(

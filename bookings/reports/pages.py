@@ -1,6 +1,6 @@
 """The pages of reports in the admin site."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -162,7 +162,9 @@ def _address(name: str) -> str:
     return reverse("admin:report", args=[name])
 
 
-def _presets(request: HttpRequest, name: str, shown: dict[str, Any]) -> list[tuple[Any, str, bool]]:
+def _presets(
+    request: HttpRequest, name: str, shown: Mapping[str, Any]
+) -> list[tuple[Any, str, bool]]:
     """Return the text and the address of each common period, and whether it is shown now."""
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     today = timezone.now().astimezone(tz).date()

@@ -72,7 +72,7 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
         return {"problems": [("", message_of(error))]}
     calendar = form.cleaned_data["service"].calendar
     tz = zone(calendar.timezone)
-    dates = [
+    dates: list[dict[str, Any]] = [
         {"start": start.astimezone(tz).replace(tzinfo=None), "clashes": start in plan.clashes}
         for start in plan.starts
     ]
@@ -92,7 +92,7 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
 def _problems(form: PublishForm) -> list[tuple[Any, str]]:
     """Return what is wrong with a form: the label of each field, and what is wrong with it."""
     return [
-        (form.fields[name].label if name in form.fields else "", text)
+        (form.fields[name].label if name in form.fields else "", str(text))
         for name, texts in form.errors.items()
         for text in texts
     ]
@@ -222,7 +222,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                 published = slots.publish_slots(**_wish(form), **_now(request))
             except REFUSALS as error:
                 for field, texts in messages_of(error).items():
-                    form.add_error(FIELDS.get(field), texts)
+                    form.add_error(FIELDS.get(field or ""), texts)
             else:
                 return self._published(request, published)
         return render(

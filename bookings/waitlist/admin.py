@@ -24,7 +24,7 @@ TASK_WORDS.add(emails.TASK)(_("Email about the end of a wait"))
 def _of_entries(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     """Return the slot for which the user of each job was waiting."""
     ids = [uuid_in(args.get("entry_id")) for args in jobs]
-    found = WaitlistEntry.objects.filter(pk__in={*ids} - {None}).order_by()
+    found = WaitlistEntry.objects.filter(pk__in=[each for each in ids if each]).order_by()
     slots = dict(found.values_list("pk", "slot_id"))
     subjects = slot_subjects({*slots.values()})
     for entry_id in ids:

@@ -231,7 +231,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list. The attempts of its deliveries are read together."""
         changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        changes.result_list = [*changes.result_list]
         _read_attempts(changes.result_list)
         find_subjects(changes.result_list)
         return changes

@@ -83,7 +83,7 @@ class CardsAdmin(StrictAdmin):
         """
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        allowed = self.get_actions(request)
+        allowed: dict[str, Any] = self.get_actions(request)
         if action not in self.buttons or action not in allowed:
             raise PermissionDenied
         row = self.get_object(request, object_id)
@@ -91,7 +91,7 @@ class CardsAdmin(StrictAdmin):
             raise Http404
         rows = self.get_queryset(request).filter(pk=row.pk)
         try:
-            allowed[action][0](self, request, rows)  # type: ignore[operator]
+            allowed[action][0](self, request, rows)
         except REFUSALS as error:
             self.message_user(request, message_of(error), messages.ERROR)
         if rows.exists():
@@ -135,7 +135,7 @@ class CardsAdmin(StrictAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _row_buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
-        allowed = self.get_actions(request)
+        allowed: dict[str, Any] = self.get_actions(request)
         return [
             {
                 "path": reverse(f"admin:{self._name('act')}", args=[quote(row.pk), name]),

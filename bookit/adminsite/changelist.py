@@ -115,7 +115,7 @@ class BoundedPaginator(Paginator):
         return number_format(self.most, force_grouping=True)
 
     @property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         """The number of rows."""
         return self._counted[0]
 
@@ -127,7 +127,7 @@ class BoundedPaginator(Paginator):
     is_estimate = False
 
     @cached_property
-    def num_pages(self) -> int:  # type: ignore[override]
+    def num_pages(self) -> int:
         """The number of pages."""
         return super().num_pages if self.is_exact else self.most // self.per_page
 

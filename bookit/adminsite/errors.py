@@ -1,7 +1,9 @@
 """Error pages of the admin site, which shows HTML pages instead of problem documents."""
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
@@ -35,7 +37,7 @@ def is_admin_page(request: HttpRequest) -> bool:
 
 
 def page(
-    request: HttpRequest, status: int, text: str = "", *, steps: list[str] | None = None
+    request: HttpRequest, status: int, text: str = "", *, steps: Sequence[Any] | None = None
 ) -> HttpResponse:
     """Return a page that says what is wrong, without using the database or the session.
 

@@ -115,7 +115,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
 
     def __init__(self, *, closing: bool = False, label: Any = None) -> None:
         self.closing = closing
-        labels = (
+        labels: tuple[Any, Any] = (
             (_("Date of the end"), _("Time of the end"))
             if closing
             else (_("Date of the start"), _("Time of the start"))
@@ -133,7 +133,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         )
         self.fields[1].required = False
 
-    def compress(self, data_list: Sequence[Any]) -> datetime | None:
+    def compress(self, data_list: Any) -> datetime | None:
         """Return the instant at which the clocks of the zone show this date and time.
 
         Raises:

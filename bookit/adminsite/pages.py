@@ -92,9 +92,9 @@ class StrictAutocomplete(AutocompleteSelect):
         if self.first:
             options = groups[0][1]
             chosen = {str(each["value"]) for each in options}
-            for row in self.choices.queryset[: self.first]:  # type: ignore[attr-defined]
+            for row in self.choices.queryset[: self.first]:
                 if str(row.pk) not in chosen:
-                    label = self.choices.field.label_from_instance(row)  # type: ignore[attr-defined]
+                    label = self.choices.field.label_from_instance(row)
                     options.append(
                         self.create_option(name, row.pk, label, selected=False, index=len(options))
                     )
@@ -336,7 +336,7 @@ class StrictAdmin(admin.ModelAdmin):
             return HttpResponseRedirect(here)
 
     def formfield_for_dbfield(
-        self, db_field: Any, request: HttpRequest | None, **kwargs: Any
+        self, db_field: Any, request: Any, **kwargs: Any
     ) -> forms.Field | None:
         """Return the form field of a column; time zones are chosen from a list."""
         if validate_zone in db_field.validators:

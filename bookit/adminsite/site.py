@@ -27,7 +27,7 @@ class Site(AdminSite):
 
     site_header = "BookIt"
     site_title = "BookIt"
-    index_title = _("Home")  # type: ignore[assignment]
+    index_title = _("Home")
     # The root of the server is the documentation of the API, which is not a site to view.
     site_url = None
 
@@ -86,9 +86,7 @@ class Site(AdminSite):
             if links
         ]
 
-    def index(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Show the cards that the user may see, or make the change that a card's form asks for."""
         if request.method == "POST":
             self._act(request)

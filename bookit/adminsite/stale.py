@@ -22,6 +22,8 @@ def noticing(form: Any) -> Any:
     """
 
     class NoticingForm(form):
+        data: Any
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             # Scripts that send the form do not know these values.
@@ -84,9 +86,9 @@ def _words(bound: BoundField) -> str:
     if isinstance(bound.field, forms.BooleanField):
         return str(_("yes") if value else _("no"))
     if isinstance(bound.field, forms.ChoiceField):
+        choices: Any = bound.field.choices
         groups = (
-            label if isinstance(label, list | tuple) else [(key, label)]
-            for key, label in bound.field.choices
+            label if isinstance(label, list | tuple) else [(key, label)] for key, label in choices
         )
         return next(
             (str(label) for group in groups for key, label in group if str(key) == str(value)), ""

@@ -31,7 +31,7 @@ def _is_integer(value: Any) -> bool:
 # 0 for a boolean and 0 for a text, which hides mistakes. Decimals are not in the table: they
 # are documented as strings, but a number is accepted too, because its meaning is clear. All other
 # classes of fields check the type themselves.
-JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], str]] = {
+JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], Any]] = {
     serializers.BooleanField: (
         lambda value: type(value) is bool,
         gettext_lazy("Must be true or false."),

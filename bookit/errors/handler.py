@@ -117,10 +117,10 @@ def _translate(error: Exception) -> ProblemException | None:
         state, _constraint = database_error_facts(error)
         logger.error("database unavailable: %s %s", type(error.__cause__ or error).__name__, state)
         return ProblemException(
-            503, "service_unavailable", UNAVAILABLE.get(state, UNAVAILABLE[None])
+            503, "service_unavailable", str(UNAVAILABLE.get(state, UNAVAILABLE[None]))
         )
     if pending.is_cause(error):
-        return ProblemException(503, "service_unavailable", problems.UPDATING)
+        return ProblemException(503, "service_unavailable", str(problems.UPDATING))
     if isinstance(error, DataError):
         # Serializers and filters check ranges first; this handles the values that they miss.
         logger.warning("value refused by the database: %s", database_error_facts(error)[0])

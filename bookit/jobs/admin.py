@@ -112,7 +112,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list. The subjects of its jobs are looked up together."""
         changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        changes.result_list = [*changes.result_list]
         find_subjects(changes.result_list)
         return changes
 

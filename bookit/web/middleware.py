@@ -103,7 +103,7 @@ class RequestMiddleware:
         if isinstance(exception, LimitExceeded):
             return too_many(request, exception.wait, exception.headers)
         if pending.is_cause(exception):
-            return refuse(request, "service_unavailable", problems.UPDATING)
+            return refuse(request, "service_unavailable", str(problems.UPDATING))
         if isinstance(exception, DataError):
             # A parameter of the admin site contains a null character or a number out of range.
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)

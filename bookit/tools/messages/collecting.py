@@ -73,7 +73,7 @@ def _in_code() -> Iterator[Message]:
         for node in ast.walk(tree) if functions else ():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 kinds = functions.get(node.func.id)
-                texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
+                texts = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
                 if kinds and len(texts) >= len(kinds):
                     yield _message(path, kinds, texts)
 
