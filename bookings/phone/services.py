@@ -301,7 +301,7 @@ def book(
         Forbidden, InvalidTransition: as in `bookings.services.book_hold_for`.
     """
     services.check_books_for(held.user_id, actor)
-    user = caller.customer or _account(caller, held, at)
+    user = caller.customer or _account(caller, held, actor, at)
     written = {"name": caller.name, "email": caller.email, "phone": caller.phone}
     return services.book_hold_for(
         booking_id=held.pk,
@@ -318,7 +318,7 @@ def book(
     )
 
 
-def _account(caller: Caller, held: Booking, at: datetime) -> User:
+def _account(caller: Caller, held: Booking, actor: User, at: datetime) -> User:
     if caller.email:
         known = User.objects.filter(email=caller.email).first()
     else:
@@ -330,6 +330,8 @@ def _account(caller: Caller, held: Booking, at: datetime) -> User:
             email=caller.email,
             phone=caller.phone,
             timezone=held.calendar.timezone,
+            # They speak on the phone, so the language of the one is a good guess for the other.
+            language=actor.language,
             at=at,
         )
     if not known.is_active:

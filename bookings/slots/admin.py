@@ -111,8 +111,8 @@ def _period(slot: Slot) -> str:
     """Return the period of a slot in the zone of its calendar."""
     tz = zone(slot.calendar.timezone)
     start, end = slot.start_time.astimezone(tz), slot.end_time.astimezone(tz)
-    until = "H:i" if start.date() == end.date() else "D j M Y, H:i"
-    return f"{date_format(start, 'D j M Y, H:i')}\N{EN DASH}{date_format(end, until)}"
+    until = "H:i" if start.date() == end.date() else "DAY_TIME_FORMAT"
+    return f"{date_format(start, 'DAY_TIME_FORMAT')}\N{EN DASH}{date_format(end, until)}"
 
 
 def _page(model: str, pk: UUID, may_see: bool) -> str:

@@ -607,7 +607,9 @@ class TestCustomers:
         assert Booking.objects.get().status == "cancelled"
 
     def test_no_email_is_sent_about_the_account_of_a_customer(self):
-        accounts.add_customer(name="A", email="a@example.com", phone="", timezone="UTC", at=NOW)
+        accounts.add_customer(
+            name="A", email="a@example.com", phone="", timezone="UTC", language="en", at=NOW
+        )
 
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM procrastinate_jobs")
