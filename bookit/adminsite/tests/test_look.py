@@ -80,7 +80,7 @@ def test_a_row_is_a_card_on_a_phone(page, site, world):
     label = cell.evaluate("each => getComputedStyle(each, '::before').content")
     assert label == '"Length"'
     assert cell.bounding_box()["width"] > 300
-    assert not page.locator("#result_list thead .text").first.is_visible()
+    assert not page.locator("#result_list thead th.column-length").is_visible()
 
 
 @pytest.mark.django_db(transaction=True)
