@@ -9,6 +9,7 @@ import time
 import tomllib
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import Enum
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import isclass, isfunction
@@ -438,7 +439,10 @@ def overrides():
         ):
             continue
         for each in vars(import_module(module.name)).values():
-            if not isclass(each) or each.__module__ != module.name or issubclass(each, AppConfig):
+            if not isclass(each) or each.__module__ != module.name:
+                continue
+            # Python adds functions of its own to each enumeration.
+            if issubclass(each, AppConfig | Enum):
                 continue
             theirs = [base for base in each.__mro__ if base.__module__.startswith(FRAMEWORKS)]
             if any(
