@@ -114,7 +114,7 @@ class BoundedPaginator(Paginator):
         """The number of rows that the pages show, if there are more."""
         return number_format(self.most, force_grouping=True)
 
-    @property
+    @cached_property
     def count(self) -> int:  # type: ignore[override]
         """The number of rows."""
         return self._counted[0]
