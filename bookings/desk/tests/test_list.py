@@ -112,8 +112,9 @@ def test_a_search_reads_each_table_through_its_own_index(desk):
     for _ in range(3):
         at(START, attendee_name="Tiago")
     with connection.cursor() as cursor:
-        # With few rows, PostgreSQL would rather read whole tables.
-        cursor.execute("SET LOCAL enable_seqscan = off")
+        # With few rows, PostgreSQL would rather read whole tables, or whole indexes in their order.
+        for method in ("seqscan", "indexscan", "indexonlyscan"):
+            cursor.execute(f"SET LOCAL enable_{method} = off")
     people = User.objects.alias(digits=digits_of("phone"))
     assert "user_search" in people.filter(person("Tiago", "name", "email")).explain()
     assert "user_by_phone" in people.filter(person("912 345", "name", "email")).explain()
@@ -249,10 +250,11 @@ def test_the_list_is_ordered_only_by_a_column_with_an_index(desk, book):
 
 def test_the_choices_of_filters_are_not_counted(desk, book):
     book()
-    with CaptureQueriesContext(connection) as plain:
-        desk.get(LIST)
-    assert desk.get(LIST, {"_facets": "True"}).status_code in (200, 302)
-    assert not any("COUNT(" in each["sql"] and "FILTER" in each["sql"] for each in plain)
+    with CaptureQueriesContext(connection) as captured:
+        assert desk.get(LIST, {"_facets": "True"}).status_code == 200
+        texts = [each["sql"] for each in captured]
+    assert any("COUNT(" in text for text in texts)
+    assert not any("FILTER" in text for text in texts)
 
 
 def test_the_filter_of_days_says_what_it_hides(desk, book):
