@@ -7,6 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
+    AdminPasswordChangeForm,
     BaseUserCreationForm,
     ReadOnlyPasswordHashField,
     ReadOnlyPasswordHashWidget,
@@ -20,8 +21,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from accounts import services
@@ -29,10 +30,16 @@ from accounts.keys import admin as keys  # noqa: F401 - the import registers its
 from accounts.models import Session, User
 from accounts.roles import admin as roles  # noqa: F401 - the import registers its pages
 from bookit.adminsite.cards import Card, CardsAdmin
-from bookit.adminsite.cells import badge, exactly, link, moment
+from bookit.adminsite.cells import badge, code, exactly, link, moment
+from bookit.adminsite.fields import GroupedCheckboxes
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
+
+ROLES = _(
+    "Users book for themselves. Providers also manage their own calendars. Admins may do"
+    " everything."
+)
 
 
 class UserCreationForm(BaseUserCreationForm):
@@ -41,6 +48,8 @@ class UserCreationForm(BaseUserCreationForm):
     class Meta:
         model = User
         fields = ["email", "name", "role"]
+        labels = {"name": _("Name"), "role": _("Role")}
+        help_texts = {"role": ROLES}
 
 
 class PasswordWidget(ReadOnlyPasswordHashWidget):
@@ -54,22 +63,36 @@ class PasswordWidget(ReadOnlyPasswordHashWidget):
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
         """Return the context of the template, without the password hash."""
         usable = value and is_password_usable(value)
-        summary = "A password is set." if usable else "No password is set."
+        summary = gettext("A password is set.") if usable else gettext("No password is set.")
         return {**super().get_context(name, None, attrs), "summary": summary}
 
 
 class UserChangeForm(DjangoUserChangeForm):
     """The form for an existing account, without the password hash."""
 
-    password = ReadOnlyPasswordHashField(widget=PasswordWidget)
+    password = ReadOnlyPasswordHashField(label=_("Password"), widget=PasswordWidget)
     roles = forms.ModelMultipleChoiceField(
         Group.objects.order_by("name"),
         to_field_name="name",
-        widget=forms.CheckboxSelectMultiple,
+        widget=GroupedCheckboxes,
         required=False,
-        label="Staff roles",
-        help_text="You can give and take away only permissions that you have yourself.",
+        label=_("Staff roles"),
+        help_text=_("You can give and take away only permissions that you have yourself."),
     )
+
+    class Meta(DjangoUserChangeForm.Meta):
+        labels = {
+            "name": _("Name"),
+            "role": _("Role"),
+            "phone": _("Phone"),
+            "timezone": _("Time zone"),
+            "is_active": _("May sign in"),
+        }
+        help_texts = {
+            "role": ROLES,
+            "timezone": _("Times in emails and on pages are in this zone."),
+            "is_active": _("Without it, the user is signed out at once."),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,6 +101,22 @@ class UserChangeForm(DjangoUserChangeForm):
     def clean_roles(self) -> list[str]:
         """Return the names of the chosen roles."""
         return [group.name for group in self.cleaned_data["roles"]]
+
+
+class PasswordForm(AdminPasswordChangeForm):
+    """The form for a new password of another user.
+
+    Django's help text is put together when its module is imported, so it is always in English.
+    """
+
+    @property
+    def usable_password_help_text(self) -> Any:  # type: ignore[override]
+        """What the choice means, with the warning that Django's script shows and hides."""
+        return format_html(
+            '{}<ul id="id_unusable_warning" class="messagelist"><li class="warning">{}</li></ul>',
+            gettext("Without a password, the user cannot sign in."),
+            gettext("The current password will be lost."),
+        )
 
 
 # Every group belongs to a staff role. The admin pages of roles (`accounts.roles.admin`) replace
@@ -92,6 +131,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     menu = Menu.PEOPLE
     form = UserChangeForm
     add_form = UserCreationForm
+    change_password_form = PasswordForm
     list_display = ["who", "kind", "state", "created", "seen"]
     list_display_links = ["who"]
     list_filter = ["role", "is_active", "created_at"]
@@ -99,18 +139,41 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     ordering = ["-created_at"]
     date_hierarchy = "created_at"
     readonly_fields = [
-        *("id", "email_verified", "new_email", "language", "created_at", "last_login"),
+        *("id", "email_state", "language", "registered", "last_sign_in"),
     ]
     filter_horizontal = []
     fieldsets = [
-        (None, {"fields": ["id", "email", "email_verified", "new_email", "name", "password"]}),
-        ("Rights", {"fields": ["role", "roles", "is_active"]}),
-        ("About", {"fields": ["phone", "timezone", "language", "created_at", "last_login"]}),
+        (None, {"fields": ["name", "email", "email_state", "phone"]}),
+        (_("Signing in"), {"fields": ["password", "is_active"]}),
+        (_("Rights"), {"fields": ["role", "roles"]}),
+        (_("Preferences"), {"fields": ["timezone", "language"]}),
+        (_("Record"), {"fields": ["id", "registered", "last_sign_in"], "classes": ["record"]}),
     ]
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
 
     class Media:
-        css = {"all": ["bookit/operator.css"]}
+        css = {"all": ["bookit/operator.css", "bookit/forms.css"]}
+
+    @admin.display(description=_("Email address verified"))
+    def email_state(self, user: User) -> Any:
+        """Return whether the user has shown that they can read emails to their address."""
+        words = gettext("yes") if user.email_verified else gettext("not yet")
+        if not user.new_email:
+            return words
+        return gettext("%(state)s; the user wants to change it to %(email)s") % {
+            "state": words,
+            "email": user.new_email,
+        }
+
+    @admin.display(description=_("Registered"))
+    def registered(self, user: User) -> Any:
+        """Return when the account was created, in the zone of its user."""
+        return exactly(user.created_at, user.timezone)
+
+    @admin.display(description=_("Last sign-in"))
+    def last_sign_in(self, user: User) -> Any:
+        """Return when the user last signed in, in their zone."""
+        return exactly(user.last_login, user.timezone) or gettext("never")
 
     @admin.display(description=_("Account"))
     def who(self, user: User) -> Any:
@@ -123,7 +186,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list. The staff roles of its accounts are read together."""
         changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        changes.result_list = [*changes.result_list]
         prefetch_related_objects(changes.result_list, "groups")
         return changes
 
@@ -191,6 +254,37 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         return False
 
 
+# What each browser and each system has in its User-Agent header. The order matters: Edge and Opera
+# also claim to be Chrome, Chrome also claims to be Safari, and Android also claims to be Linux.
+BROWSERS = {
+    "Edg/": "Edge",
+    "OPR/": "Opera",
+    "Firefox/": "Firefox",
+    "FxiOS/": "Firefox",
+    "Chrome/": "Chrome",
+    "CriOS/": "Chrome",
+    "Safari/": "Safari",
+}
+SYSTEMS = {
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Android": "Android",
+    "Windows": "Windows",
+    "CrOS": "ChromeOS",
+    "Mac OS X": "macOS",
+    "Linux": "Linux",
+}
+
+
+def browser_of(client: str) -> Any:
+    """Return what a User-Agent header stands for: `Chrome on Windows`. Empty for other programs."""
+    browser = next((name for part, name in BROWSERS.items() if part in client), "")
+    system = next((name for part, name in SYSTEMS.items() if part in client), "")
+    if not browser or not system:
+        return browser
+    return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
+
+
 @admin.register(Session)
 class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
     """Where users have signed in. Admins can end sessions."""
@@ -230,8 +324,12 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
 
     @admin.display(description=_("Where"), empty_value="")
     def device(self, session: Session) -> Any:
-        """Return the IP address and the browser."""
-        return format_html('{}<span class="quiet">{}</span>', session.address or "", session.client)
+        """Return the browser or the program, and the IP address."""
+        return format_html(
+            '{}<span class="quiet below">{}</span>',
+            browser_of(session.client) or session.client,
+            session.address or "",
+        )
 
     def heading(self, row: Session) -> Any:
         """Return whose session it is."""
@@ -253,7 +351,8 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
             (_("Ended"), exactly(row.revoked_at, zone)),
             (_("Expires"), "" if row.revoked_at else exactly(row.expires_at, zone)),
             (_("Address"), row.address),
-            (_("Browser or program"), row.client),
+            (_("Browser or program"), browser_of(row.client) or row.client),
+            (_("As it names itself"), code(row.client) if browser_of(row.client) else ""),
         ]
         return [Card(_("Session"), facts=facts)]
 
@@ -261,7 +360,7 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
         """Return whether the user may end sessions of others: only admins."""
         return request.user.is_superuser
 
-    @admin.action(description=_("End"), permissions=["end"])
+    @admin.action(description=_("End session"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
         """End the selected sessions."""
         ended = 0
@@ -290,6 +389,7 @@ admin.site.unregister([BlacklistedToken, OutstandingToken])
 class OutstandingTokenAdmin(ReadOnlyAdmin):
     """The read-only pages of issued refresh tokens. The tokens themselves are not stored."""
 
+    menu = None
     list_display = ["jti", "user", "created_at", "expires_at"]
     list_filter = ["expires_at"]
     list_select_related = ["user"]
@@ -302,14 +402,20 @@ class OutstandingTokenAdmin(ReadOnlyAdmin):
 class BlacklistedTokenAdmin(ReadOnlyAdmin):
     """The read-only pages of refresh tokens that were used or revoked."""
 
-    list_display = ["token_id", "user", "blacklisted_at"]
+    menu = None
+    list_display = ["token_key", "user", "blacklisted_at"]
     list_filter = ["blacklisted_at"]
     list_select_related = ["token__user"]
     search_fields = ["token__user__email", "token__jti"]
     fields = ["user", "blacklisted_at"]
     ordering = ["-id"]
 
-    @admin.display(ordering="token__user__email")
+    @admin.display(description=_("Token"), ordering="token_id")
+    def token_key(self, row: BlacklistedToken) -> int:
+        """Return the number of the token, which is not the token itself."""
+        return row.token_id
+
+    @admin.display(description=_("User"), ordering="token__user__email")
     def user(self, row: BlacklistedToken) -> Any:
         """Return the user to whom the token was issued."""
         return row.token.user

@@ -2,9 +2,13 @@
 
 import re
 import unicodedata
+from uuid import UUID
 
 import idna
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from bookit.mails import NOWHERE
 
 # The pattern of a valid email address whose domain is in ASCII. It excludes quoted local parts and
 # address literals, because a mailbox with such an address also has a plain address.
@@ -25,7 +29,7 @@ def canonical(address: str) -> str:
         ValidationError: no account can have this address.
     """
     address = address.strip()
-    local, _, domain = address.rpartition("@")
+    local, _at, domain = address.rpartition("@")
     # Each letter is lowercased on its own, as in UTS 46, because Python lowercases a sigma
     # differently at the end of a word.
     lower = "".join(letter.lower() for letter in domain)
@@ -37,7 +41,7 @@ def canonical(address: str) -> str:
     is_plain = mapped == lower and unicodedata.is_normalized("NFKC", address)
     if not is_plain or not SPELLING.fullmatch(spelled):
         raise ValidationError(
-            "The address must be written in plain letters, without invisible characters.",
+            _("The address must be written in plain letters, without invisible characters."),
             "spelling",
         )
     return spelled
@@ -59,3 +63,13 @@ def lookup_form(address: str) -> str:
 def validate_spelling(address: str) -> None:
     """Raise a `ValidationError` if no account can have this email address."""
     canonical(address)
+
+
+def mailbox(address: str) -> str:
+    """Return an email address, or an empty text if no mailbox can have this address."""
+    return "" if address.endswith(NOWHERE) else address
+
+
+def no_mailbox(pk: UUID) -> str:
+    """Return the address that an account has if its owner has no email address."""
+    return f"{pk}@customer{NOWHERE}"

@@ -39,7 +39,7 @@ class Permission(NamedTuple):
         in_keys: whether an API key can contain it.
     """
 
-    words: str
+    words: Any
     own: str = ""
     in_roles: bool = True
     in_keys: bool = True

@@ -12,19 +12,21 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower, Now, Upper
 from django.db.models.lookups import PostgresOperatorLookup
+from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from accounts import triggers
-from accounts.emails import canonical, lookup_form, validate_spelling
+from accounts.emails import canonical, lookup_form, mailbox, validate_spelling
 from bookit.database.metadata import MetadataField, metadata_fits
+from bookit.mails import NOWHERE
 from bookit.times import validate_zone
 
 # A BCP 47 language tag, such as `en` or `pt-BR`.
 validate_language = RegexValidator(
-    r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z", "This is not a language tag such as en or pt-BR."
+    r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z", _("This is not a language tag such as en or pt-BR.")
 )
 validate_phone = RegexValidator(
-    r"^\+?[0-9][0-9 ()./-]{2,30}\Z", "This is not a phone number such as +351 912 345 678."
+    r"^\+?[0-9][0-9 ()./-]{2,30}\Z", _("This is not a phone number such as +351 912 345 678.")
 )
 
 
@@ -51,8 +53,9 @@ def in_roles(*roles: str) -> models.Func:
     )
 
 
-# A search by phone number needs at least this many digits, because the index finds three at a time.
-FEWEST_DIGITS = 3
+# A search by phone number needs at least this many digits. The digits of a country code would find
+# almost everybody.
+FEWEST_DIGITS = 4
 
 
 def digits_of(column: str) -> models.Func:
@@ -88,15 +91,23 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.annotate(has_roles=models.Exists(held))
 
     def reached_by(self, words: str) -> "UserQuerySet":
-        """Return the users whose name, email address or phone number contains `words`.
+        """Return the users whose name or phone number contains `words`, or whose email begins so.
 
-        Case does not matter. Of a phone number, only the digits count.
+        Case does not matter. Of a phone number, only the digits count. Of an email address, the
+        beginning counts: a domain would find almost everybody.
         """
-        found = models.Q(name__icontains=words) | models.Q(email__icontains=words)
+        has_mailbox = ~models.Q(email__endswith=NOWHERE)
+        found = models.Q(name__icontains=words) | models.Q(has_mailbox, email__istartswith=words)
         digits = re.sub(r"[^0-9]", "", words)
         if len(digits) >= FEWEST_DIGITS and re.fullmatch(r"[0-9+ ()./-]+", words):
             found |= models.Q(digits__contains=digits)
         return self.annotate(digits=digits_of("phone")).filter(found)
+
+    def without_mailbox(self, *, name: str, phone: str) -> "UserQuerySet":
+        """Return the users without an email address who have this name and this phone number."""
+        same = {"name__iexact": name, "digits": re.sub(r"[^0-9]", "", phone)}
+        users = self.annotate(digits=digits_of("phone"))
+        return users.filter(email__endswith=NOWHERE, **same)
 
     def search(self, words: str) -> "UserQuerySet":
         """Return the users whose name or email address contains `words`, ignoring case."""
@@ -128,20 +139,20 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Role(models.TextChoices):
         """The kinds of users."""
 
-        USER = "user"
-        PROVIDER = "provider"
-        ADMIN = "admin"
+        USER = "user", _("User")
+        PROVIDER = "provider", _("Provider")
+        ADMIN = "admin", _("Admin")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
-    email = models.EmailField("email address", validators=[validate_spelling])
+    email = models.EmailField(_("email address"), validators=[validate_spelling])
     new_email = models.EmailField(
-        "new email address",
+        _("new email address"),
         blank=True,
         default="",
         db_default="",
         editable=False,
-        help_text="Replaces the email address once it is verified.",
+        help_text=_("Replaces the email address once it is verified."),
     )
     # The verified email address is stored, and not a flag, so that a new email address never counts
     # as verified by mistake.
@@ -164,7 +175,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(
         "active",
         default=True,
-        help_text="Inactive users cannot sign in, and their tokens stop working at once.",
+        help_text=_("Inactive users cannot sign in, and their tokens stop working at once."),
     )
     metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -173,7 +184,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         null=True,
         blank=True,
         editable=False,
-        help_text="The row stays, without personal data, because bookings refer to it.",
+        help_text=_("The row stays, without personal data, because bookings refer to it."),
     )
 
     # Roles are the only source of permissions: `groups` are the groups of the user's staff roles
@@ -218,7 +229,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.UniqueConstraint(
                 fields=["email"],
                 name="user_email_unique",
-                violation_error_message="An account with this email address already exists.",
+                violation_error_message=_("An account with this email address already exists."),
             ),
             models.CheckConstraint(
                 condition=models.Q(email=Lower("email")), name="user_email_lower_case"
@@ -269,6 +280,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     # provider. All code that shows bookings uses one of these forms, for example lists, emails and
     # feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
+
+    @property
+    def mailbox(self) -> str:
+        """The email address; empty if the account's owner has none."""
+        return mailbox(self.email)
 
     @property
     def is_keeper(self) -> bool:
@@ -375,11 +391,11 @@ class Session(models.Model):
     expires_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
     address = models.GenericIPAddressField(null=True, blank=True)
-    client = models.CharField(max_length=300, blank=True, help_text="The User-Agent at login.")
+    client = models.CharField(max_length=300, blank=True, help_text=_("The User-Agent at login."))
 
     class Meta:
         ordering = ["-last_used_at", "-id"]
         indexes = [models.Index(fields=["expires_at"], name="session_by_expiry")]
 
     def __str__(self) -> str:
-        return f"{self.user_id} since {self.created_at:%Y-%m-%d %H:%M}"
+        return f"{self.user_id}, {self.created_at:%Y-%m-%d %H:%M} UTC"

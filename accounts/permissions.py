@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -10,13 +11,13 @@ from accounts.extensions import PERMISSIONS, Permission
 from accounts.models import User
 
 for name, permission in {
-    "accounts.view_user": Permission("list all accounts"),
+    "accounts.view_user": Permission(_("list all accounts")),
     # An API key that can change accounts or roles could give itself more rights than it has.
-    "accounts.change_user": Permission("change accounts and their roles", in_keys=False),
-    "accounts.view_role": Permission("list staff roles"),
-    "accounts.add_role": Permission("create staff roles", in_keys=False),
-    "accounts.change_role": Permission("change staff roles", in_keys=False),
-    "accounts.delete_role": Permission("delete staff roles", in_keys=False),
+    "accounts.change_user": Permission(_("change accounts and their roles"), in_keys=False),
+    "accounts.view_role": Permission(_("list staff roles")),
+    "accounts.add_role": Permission(_("create staff roles"), in_keys=False),
+    "accounts.change_role": Permission(_("change staff roles"), in_keys=False),
+    "accounts.delete_role": Permission(_("delete staff roles"), in_keys=False),
 }.items():
     PERMISSIONS.add(name)(permission)
 

@@ -11,12 +11,13 @@ from django.contrib.sessions.models import Session as AdminSession
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from rest_framework_simplejwt.settings import api_settings as token_settings
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.utils import datetime_from_epoch
 from uuid_utils.compat import uuid7
 
-from accounts.emails import lookup_form
+from accounts.emails import lookup_form, no_mailbox
 from accounts.extensions import ON_NEW_OWNER, ON_NEW_PROVIDER
 from accounts.guesses import Guess
 from accounts.keys import services as keys
@@ -229,7 +230,7 @@ def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
     try:
         end_own_session(session_id=session_id, user=session.user, at=at)
     except Session.DoesNotExist:
-        raise Invalid.of("", "This session has ended already.") from None
+        raise Invalid.of("", _("This session has ended already.")) from None
 
 
 def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
@@ -268,7 +269,7 @@ def check_own_password(*, user: User, field: str, password: str, client: Client)
     guess = Guess(user=user, email=user.email, address=client.address)
     guess.count()
     if not check_password(password, user.password):
-        raise Invalid.of(field, "This is not your current password.")
+        raise Invalid.of(field, _("This is not your current password."))
     guess.forgive()
 
 
@@ -290,7 +291,7 @@ def change_password(
     # If two requests change the password at once, the second one is refused, because the current
     # password that it checked is outdated.
     if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
-        raise Invalid.of("current_password", "This is not your current password.")
+        raise Invalid.of("current_password", _("This is not your current password."))
 
 
 def request_password_reset(*, email: str) -> None:
@@ -382,7 +383,7 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
     is_new = email not in (None, user.email)
     if is_new:
         if password is None:
-            raise Invalid.of("current_password", "A new email address requires the password.")
+            raise Invalid.of("current_password", _("A new email address requires the password."))
         check_own_password(user=user, field="current_password", password=password, client=client)
         if User.objects.filter(email=email).exists():
             raise EmailTaken
@@ -425,18 +426,23 @@ def add_user(*, user: User, actor: User, at: datetime, is_told: bool = True) -> 
     return user
 
 
-def add_customer(*, name: str, email: str, phone: str, timezone: str, at: datetime) -> User:
+def add_customer(
+    *, name: str, email: str, phone: str, timezone: str, language: str, at: datetime
+) -> User:
     """Store an account for a customer of a caller who may book for other users.
 
     The customer gets no email about the account, only about their bookings. A password reset gives
     them access to the account, and verifies its email address.
 
+    Args:
+        email: empty if the customer has no email address. Nobody can sign in to such an account.
+
     Raises:
         EmailTaken: an account already has this email address.
     """
-    user = User(
-        name=name, email=email, phone=phone, timezone=timezone, created_at=at, updated_at=at
-    )
+    user = User(name=name, phone=phone, timezone=timezone, language=language)
+    user.created_at = user.updated_at = at
+    user.email = email or no_mailbox(user.pk)
     user.set_unusable_password()
     _save_unique(user)
     return user
@@ -501,7 +507,10 @@ def prune_tokens(*, at: datetime) -> int:
 
 def _check_strength(password: str, user: User, *, field: str) -> None:
     if len(password) > MAX_PASSWORD_LENGTH:
-        problems = [f"This password is longer than {MAX_PASSWORD_LENGTH} characters."]
+        problems = [
+            _("This password is longer than %(max_password_length)s characters.")
+            % {"max_password_length": MAX_PASSWORD_LENGTH}
+        ]
     else:
         try:
             return validate_password(password, user)
@@ -552,7 +561,7 @@ def _issue(session: Session, *, at: datetime) -> SignedIn:
 
 def _blacklist(token: SessionToken, user: User, *, at: datetime) -> bool:
     """Mark a token as used. Return False if it was already marked."""
-    outstanding, _ = OutstandingToken.objects.get_or_create(
+    outstanding, _is_new = OutstandingToken.objects.get_or_create(
         jti=token["jti"],
         defaults={
             "user": user,

@@ -20,7 +20,7 @@ for _task, _words in {
 def _of_users(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     """Return the account of each job. A reset of a password names only an email address."""
     ids = [uuid_in(args.get("user_id")) for args in jobs]
-    users = User.objects.present().filter(pk__in={*ids} - {None}).in_bulk()
+    users = User.objects.present().filter(pk__in=[each for each in ids if each]).in_bulk()
     for user_id, args in zip(ids, jobs, strict=True):
         user = users.get(user_id) if user_id else None
         if user is not None:

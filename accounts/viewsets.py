@@ -44,6 +44,7 @@ from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
 from bookit.idempotency.views import idempotent
+from bookit.languages import accepted
 
 
 def _client(request: Request) -> services.Client:
@@ -78,7 +79,12 @@ class AuthViewSet(RowViewSet):
     )
     def register(self, request: Request) -> Response:
         """Create an account with the role `user`."""
-        signed_in = services.register(client=_client(request), at=timezone.now(), **self.checked())
+        fields = self.checked()
+        # Emails are in the language of the client that registers, unless it asks for another one.
+        spoken = accepted(request.META.get("HTTP_ACCEPT_LANGUAGE", ""))
+        if spoken:
+            fields.setdefault("language", spoken)
+        signed_in = services.register(client=_client(request), at=timezone.now(), **fields)
         return Response(
             SessionSerializer.of(signed_in),
             status=201,

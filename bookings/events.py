@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from bookings.models import Booking, BookingEvent
@@ -17,7 +18,7 @@ STATE_COLUMNS = ("status", "start_time", "end_time", "seat", "slot_id", "hold_ex
 
 # The reason that is recorded when a slot is cancelled with its bookings. Users write all other
 # reasons.
-SLOT_CANCELLED = "The slot was cancelled."
+SLOT_CANCELLED = gettext_noop("The slot was cancelled.")
 
 # The event types that webhooks and `/events` report. All other types concern only the attendee.
 REPORTED_TYPES = [

@@ -1,7 +1,7 @@
 """The cards about bookings on the home page of the admin site."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -11,12 +11,15 @@ from django import forms
 from django.contrib import messages
 from django.db.models import Count
 from django.http import HttpRequest
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from psycopg.rows import namedtuple_row
 
 from bookings import services
-from bookings.holds import unexpired
+from bookings.desk.filters import WITHOUT_RELEASED
+from bookings.desk.page import LABELS
+from bookings.holds import announced_sql
 from bookings.models import Booking
 from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
@@ -34,6 +37,8 @@ ORDER = [
 ]
 # These are shown even if there are none.
 ALWAYS = {Status.PENDING, Status.CONFIRMED}
+# Who comes in the next hours, or has asked to. A hold is nobody's appointment yet.
+COMING = [Status.PENDING, Status.CONFIRMED]
 # The next hours: how far ahead, and at most how many lines. A class is one line, so more bookings
 # than lines are read.
 AHEAD = timedelta(hours=24)
@@ -44,11 +49,15 @@ MAX_WAITING, MAX_COUNTED = 6, 100
 DAYS = 30
 MAX_SERVICES, MAX_CURRENCIES = 5, 3
 # Which statuses each number of the comparison counts. Held and expired bookings were never made.
+# Neither were holds that were released, although their status is "cancelled".
 BOOKED = [Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
+MADE = [*BOOKED, Status.CANCELLED]
+MET = [Status.COMPLETED, Status.NO_SHOW]
 EARNING = [Status.CONFIRMED, Status.COMPLETED]
 
 # Counts the bookings of a period by day, status and currency, and the bookings of its later part by
-# service. One scan of the period's bookings finds both.
+# service. One scan of the period's bookings finds both. Holds that were released have the status
+# "released" here.
 #
 # Parameters: begin, middle and end timestamptz (the period, and where its later part begins), zone
 # text (decides when a day begins), booked text[] (the statuses that count for a service), most
@@ -56,7 +65,7 @@ EARNING = [Status.CONFIRMED, Status.COMPLETED]
 # Columns: day date, status text, currency text (null in the rows of services), service_id uuid,
 # title text (null in the rows of days), bookings bigint, price numeric (the sum; null in the rows
 # of services).
-_RECENT = """
+_RECENT = f"""
 WITH grouped AS (
     SELECT day, status, currency, service_id, count(*) AS bookings, sum(price) AS price,
         count(*) FILTER (
@@ -64,7 +73,11 @@ WITH grouped AS (
         ) AS recent
     FROM (
         SELECT (start_time AT TIME ZONE %(zone)s::text)::date AS day,
-            start_time, status, currency, service_id, price
+            start_time, currency, service_id, price,
+            CASE WHEN status = 'cancelled' AND EXISTS (
+                SELECT FROM bookings_bookingevent AS event
+                WHERE event.booking_id = bookings_booking.id AND NOT {announced_sql("event")}
+            ) THEN 'released' ELSE status END AS status
         FROM bookings_booking
         WHERE start_time >= %(begin)s::timestamptz AND start_time < %(end)s::timestamptz
     ) AS booking
@@ -78,7 +91,7 @@ FROM grouped WHERE day IS NOT NULL
 UNION ALL
 SELECT NULL, NULL, NULL, service.id, service.title, recent, NULL
 FROM busiest JOIN catalog_service AS service ON service.id = service_id
-"""
+"""  # noqa: S608 - the inserted text is a constant
 
 
 def _between(begin: datetime, end: datetime, **filters: object) -> str:
@@ -100,7 +113,7 @@ def read_today(glance: Glance) -> dict[str, Any]:
         "states": [
             {
                 "status": status,
-                "label": status.label,
+                "label": LABELS[status],
                 "count": counts.get(status, 0),
                 "url": _between(begin, end, status__exact=status),
             }
@@ -115,8 +128,8 @@ def read_next(glance: Glance) -> dict[str, Any]:
     until = glance.at + AHEAD
     rows = [
         *Booking.objects.filter(
-            unexpired(glance.at),
             unfinished=True,
+            status__in=COMING,
             start_time__gte=glance.at - AHEAD,
             start_time__lt=until,
             end_time__gt=glance.at,
@@ -134,7 +147,7 @@ def read_next(glance: Glance) -> dict[str, Any]:
     return {
         "lines": lines[:MAX_LINES],
         "more": len(lines) > MAX_LINES or is_cut,
-        "url": _between(glance.at, until),
+        "url": _between(glance.at, until, status__in=",".join(COMING)),
     }
 
 
@@ -148,11 +161,18 @@ def _line(bookings: list[Booking], glance: Glance) -> dict[str, Any]:
             **line,
             "who": first.attendee()["attendee_name"],
             "status": first.status,
-            "label": Status(first.status).label,
+            "label": LABELS[Status(first.status)],
             "url": page_of(first),
         }
     who = ngettext("%(people)s person", "%(people)s people", people) % {"people": people}
-    return {**line, "who": who, "url": list_of(Booking, slot__id__exact=first.slot_id)}
+    # The class may have begun yesterday, which the list leaves out unless it is asked for all days.
+    url = list_of(
+        Booking,
+        slot__id__exact=first.slot_id,
+        status__in=",".join(COMING),
+        start_time__isnull=False,
+    )
+    return {**line, "who": who, "url": url}
 
 
 def _when(booking: Booking, glance: Glance) -> dict[str, Any]:
@@ -161,10 +181,17 @@ def _when(booking: Booking, glance: Glance) -> dict[str, Any]:
     starts = booking.start_time.astimezone(local)
     return {
         "hours": words.hours(booking.start_time, booking.end_time, local),
-        "day": "" if starts.date() == glance.today else words.day(starts),
+        "day": _day(starts.date(), glance),
         "zone": _foreign_zone(booking, glance),
         "is_now": booking.start_time <= glance.at < booking.end_time,
     }
+
+
+def _day(of: date, glance: Glance) -> str:
+    """Return a date in words; empty for today."""
+    if of == glance.today:
+        return ""
+    return _("Tomorrow") if of == glance.today + timedelta(days=1) else words.day(of)
 
 
 def _foreign_zone(booking: Booking, glance: Glance) -> str:
@@ -186,14 +213,7 @@ def read_waiting(glance: Glance) -> dict[str, Any]:
     ]
     return {
         "count": f"{MAX_COUNTED}+" if len(rows) > MAX_COUNTED else len(rows),
-        "lines": [
-            {
-                **_line([row], glance),
-                "day": words.day(row.start_time.astimezone(zone(row.calendar.timezone))),
-                "id": row.pk,
-            }
-            for row in rows[:MAX_WAITING]
-        ],
+        "lines": [{**_line([row], glance), "id": row.pk} for row in rows[:MAX_WAITING]],
         "more": len(rows) > MAX_WAITING,
         "url": list_of(Booking, start_time__gte=glance.at, status__exact=Status.PENDING),
         "may_confirm": glance.user.may("bookings.change_booking"),
@@ -228,7 +248,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
     last = glance.today
     first, earliest = (last - timedelta(days=days * DAYS - 1) for days in (1, 2))
     now, before = glance.days(first, last), glance.days(earliest, first - timedelta(days=1))
-    rows = fetch(
+    rows: list[Any] = fetch(
         _RECENT,
         {
             "begin": before[0],
@@ -244,15 +264,22 @@ def read_recent(glance: Glance) -> dict[str, Any]:
     recent = [row for row in days if row.day >= first]
     older = [row for row in days if row.day < first]
 
-    def compared(label: str, statuses: list[Booking.Status]) -> dict[str, Any]:
+    def compared(
+        label: str,
+        statuses: list[Booking.Status],
+        *,
+        among: list[Booking.Status] | None = None,
+        **filters: Any,
+    ) -> dict[str, Any]:
         counts = [_count(part, statuses) for part in (recent, older)]
+        filters["status__in"] = ",".join(statuses)
         return {
             "label": label,
-            "now": f"{counts[0]:,}",
-            "before": f"{counts[1]:,}",
-            "change": words.change(*counts),
-            "url": _between(*now, status__in=",".join(statuses)),
-            "before_url": _between(*before, status__in=",".join(statuses)),
+            "now": number_format(counts[0], force_grouping=True),
+            "share": words.share(counts[0], _count(recent, among)) if among else "",
+            **_before(counts, number_format(counts[1], force_grouping=True)),
+            "url": _between(*now, **filters),
+            "before_url": _between(*before, **filters),
         }
 
     return {
@@ -260,12 +287,21 @@ def read_recent(glance: Glance) -> dict[str, Any]:
         "numbers": [
             *_earned(recent, older, now, before),
             compared(_("Bookings"), BOOKED),
-            compared(_("Cancelled"), [Status.CANCELLED]),
-            compared(_("No-shows"), [Status.NO_SHOW]),
+            compared(_("Cancelled"), [Status.CANCELLED], among=MADE, **WITHOUT_RELEASED),
+            compared(_("No-shows"), [Status.NO_SHOW], among=MET),
         ],
         "chart": _chart(recent, first, glance),
         "services": _busiest([row for row in rows if row.service_id], now),
     }
+
+
+def _before(numbers: Sequence[Decimal | int], written: str) -> dict[str, str]:
+    """Return what the days before had, in words, and by how much that has changed."""
+    now, before = numbers
+    if not before:
+        return {"change": "", "before": _("none in the %(days)s days before") % {"days": DAYS}}
+    text = _("%(number)s in the %(days)s days before") % {"number": written, "days": DAYS}
+    return {"change": words.change(now, before), "before": text}
 
 
 def _count(rows: Iterable[Any], statuses: list[Booking.Status]) -> int:
@@ -286,10 +322,9 @@ def _earned(
         {
             "label": _("Revenue"),
             "now": words.price(pair[0], currency),
-            "before": words.price(pair[1], currency),
-            "change": words.change(*pair),
-            "url": _between(*now, status__in=",".join(EARNING)),
-            "before_url": _between(*before, status__in=",".join(EARNING)),
+            **_before(pair, words.price(pair[1], currency)),
+            "url": _between(*now, status__in=",".join(EARNING), currency__exact=currency),
+            "before_url": _between(*before, status__in=",".join(EARNING), currency__exact=currency),
         }
         for currency, pair in largest
     ]

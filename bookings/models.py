@@ -6,15 +6,17 @@ from typing import ClassVar
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import ExpressionWrapper, F, Func, Q
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, Now
+from django.db.models.functions import Cast, Now, Upper
+from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
-from accounts.models import User, validate_phone
+from accounts.models import User, digits_of, validate_language, validate_phone
 from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
@@ -36,6 +38,18 @@ class TsTzRange(Func):
     output_field = DateTimeRangeField()
 
 
+# Whether a booking names an attendee of its own. Most do not, so the index for the search leaves
+# them out. The empty texts are a part of the SQL for the same reason as in
+# `accounts.models.in_roles`.
+HAS_ATTENDEE = Func(
+    F("attendee_name"),
+    F("attendee_email"),
+    F("attendee_phone"),
+    template="(%(expressions)s) <> ('', '', '')",
+    output_field=models.BooleanField(),
+)
+
+
 class Slot(models.Model):
     """A published session of a service: a class, or a specialist's appointment.
 
@@ -45,8 +59,8 @@ class Slot(models.Model):
     class Status(models.TextChoices):
         """Whether the slot takes place."""
 
-        SCHEDULED = "scheduled"
-        CANCELLED = "cancelled"
+        SCHEDULED = "scheduled", _("Scheduled")
+        CANCELLED = "cancelled", _("Cancelled")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     # In the database, service and calendar form one foreign key, `slot_service_on_calendar`.
@@ -66,7 +80,7 @@ class Slot(models.Model):
     )
     start_time = models.DateTimeField()
     end_time = models.DateTimeField()
-    blocked = DateTimeRangeField(help_text="The period, widened by the service's buffers.")
+    blocked = DateTimeRangeField(help_text=_("The period, widened by the service's buffers."))
     capacity = models.PositiveIntegerField(
         validators=[MinValueValidator(1), MaxValueValidator(1000)]
     )
@@ -119,7 +133,7 @@ class Slot(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
+        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.get_status_display()}"
 
 
 class BookingQuerySet(models.QuerySet["Booking"]):
@@ -148,13 +162,13 @@ class Booking(models.Model):
     class Status(models.TextChoices):
         """The status of a booking. `bookings.transitions.TRANSITIONS` lists the allowed changes."""
 
-        HELD = "held"
-        PENDING = "pending"
-        CONFIRMED = "confirmed"
-        CANCELLED = "cancelled"
-        COMPLETED = "completed"
-        EXPIRED = "expired"
-        NO_SHOW = "no_show"
+        HELD = "held", _("Held")
+        PENDING = "pending", _("Pending")
+        CONFIRMED = "confirmed", _("Confirmed")
+        CANCELLED = "cancelled", _("Cancelled")
+        COMPLETED = "completed", _("Completed")
+        EXPIRED = "expired", _("Expired")
+        NO_SHOW = "no_show", _("No Show")
 
     # The statuses of bookings that occupy their seat.
     ACTIVE = [Status.HELD, Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
@@ -189,12 +203,12 @@ class Booking(models.Model):
         related_name="bookings",
         db_index=False,
         db_constraint=False,
-        help_text="The published slot, if it is in one.",
+        help_text=_("The published slot, if it is in one."),
     )
     seat = models.PositiveIntegerField()
     start_time = models.DateTimeField()
     end_time = models.DateTimeField()
-    blocked = DateTimeRangeField(help_text="The period, widened by the service's buffers.")
+    blocked = DateTimeRangeField(help_text=_("The period, widened by the service's buffers."))
     status = models.CharField(max_length=9, choices=Status)
     # Indexes and constraints use this column instead of the status. Therefore, a change of status
     # that keeps the seat updates no index. PostgreSQL checks no constraint again, so the change
@@ -220,6 +234,14 @@ class Booking(models.Model):
     attendee_email = models.EmailField(blank=True, default="")
     attendee_phone = models.CharField(
         max_length=32, blank=True, default="", db_default="", validators=[validate_phone]
+    )
+    language = models.CharField(
+        max_length=35,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[validate_language],
+        help_text=_("The language of emails to the customer."),
     )
     notes = models.TextField(max_length=2000, blank=True, default="")
     cancellation_reason = models.CharField(max_length=500, blank=True, default="", db_default="")
@@ -251,6 +273,14 @@ class Booking(models.Model):
                 fields=["calendar", "hold_expires_at"],
                 name="booking_holds_by_calendar",
                 condition=Q(hold_expires_at__isnull=False),
+            ),
+            # For the search of the admin site.
+            GinIndex(
+                OpClass(Upper("attendee_name"), name="gin_trgm_ops"),
+                OpClass(Upper("attendee_email"), name="gin_trgm_ops"),
+                OpClass(digits_of("attendee_phone"), name="gin_trgm_ops"),
+                condition=Q(HAS_ATTENDEE),
+                name="booking_by_attendee",
             ),
             models.Index(
                 fields=["hold_expires_at"],
@@ -285,6 +315,10 @@ class Booking(models.Model):
             # An empty period overlaps nothing, so no exclusion constraint would refuse it.
             models.CheckConstraint(
                 condition=Q(end_time__gt=F("start_time")), name="booking_period_not_empty"
+            ),
+            models.CheckConstraint(
+                condition=Q(language__regex="^([a-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$"),
+                name="booking_language_tag",
             ),
             models.CheckConstraint(
                 condition=Q(blocked__contains=TsTzRange(F("start_time"), F("end_time"))),
@@ -336,19 +370,20 @@ class Booking(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
+        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.get_status_display()}"
 
     # The values of the account are not copied into the booking, so that a later change of the
     # account also changes the attendee.
     def attendee(self) -> dict[str, str]:
-        """Return the attendee's name, email address and phone number, by the names of the columns.
+        """Return the attendee's name, address, phone number and language, by names of columns.
 
         A value that was not given is taken from the user who booked.
         """
         return {
             "attendee_name": self.attendee_name or self.user.name,
-            "attendee_email": self.attendee_email or self.user.email,
+            "attendee_email": self.attendee_email or self.user.mailbox,
             "attendee_phone": self.attendee_phone or self.user.phone,
+            "language": self.language or self.user.language,
         }
 
 
@@ -360,18 +395,18 @@ class Occupancy(models.Model):
     may write to it.
     """
 
-    id = models.UUIDField(primary_key=True, help_text="The id of the slot or the booking.")
+    id = models.UUIDField(primary_key=True, help_text=_("The id of the slot or the booking."))
     calendar = models.ForeignKey(
         Calendar, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
     )
     occupant = models.UUIDField(
-        help_text="The slot, or the service if it is booked without a slot."
+        help_text=_("The slot, or the service if it is booked without a slot.")
     )
     seat = models.PositiveIntegerField(
-        null=True, help_text="The seat of a booking; empty for a slot, which occupies all seats."
+        null=True, help_text=_("The seat of a booking; empty for a slot, which occupies all seats.")
     )
     blocked = DateTimeRangeField()
-    expires_at = models.DateTimeField(null=True, help_text="When the hold expires.")
+    expires_at = models.DateTimeField(null=True, help_text=_("When the hold expires."))
 
     class Meta:
         indexes = [
@@ -415,18 +450,18 @@ class BookingEvent(models.Model):
     class Type(models.TextChoices):
         """What happened to the booking."""
 
-        HELD = "booking.held"
-        CREATED = "booking.created"
-        CONFIRMED = "booking.confirmed"
-        RESCHEDULED = "booking.rescheduled"
-        CHANGED = "booking.changed"
-        CANCELLED = "booking.cancelled"
-        COMPLETED = "booking.completed"
-        EXPIRED = "booking.expired"
-        NO_SHOW = "booking.no_show"
-        DELETED = "booking.deleted"
-        REMINDED = "booking.reminded"
-        REVIEWED = "review.created"
+        HELD = "booking.held", _("Held")
+        CREATED = "booking.created", _("Created")
+        CONFIRMED = "booking.confirmed", _("Confirmed")
+        RESCHEDULED = "booking.rescheduled", _("Rescheduled")
+        CHANGED = "booking.changed", _("Changed")
+        CANCELLED = "booking.cancelled", _("Cancelled")
+        COMPLETED = "booking.completed", _("Completed")
+        EXPIRED = "booking.expired", _("Expired")
+        NO_SHOW = "booking.no_show", _("No Show")
+        DELETED = "booking.deleted", _("Deleted")
+        REMINDED = "booking.reminded", _("Reminded")
+        REVIEWED = "review.created", _("Reviewed")
 
     booking = models.ForeignKey(
         Booking,
@@ -442,14 +477,14 @@ class BookingEvent(models.Model):
         blank=True,
         db_index=False,
         related_name="+",
-        help_text="The user who caused the event; empty if it happened automatically.",
+        help_text=_("The user who caused the event; empty if it happened automatically."),
     )
     # Not a foreign key, because events outlive keys.
     api_key_id = models.UUIDField(
-        "API key",
+        _("API key"),
         null=True,
         blank=True,
-        help_text="The API key with which the actor caused the event, if any.",
+        help_text=_("The API key with which the actor caused the event, if any."),
     )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
@@ -473,6 +508,13 @@ class BookingEvent(models.Model):
                 name="event_by_api_key",
                 condition=Q(api_key_id__isnull=False),
             ),
+            # Tells holds that were released from bookings that were cancelled. The status of both
+            # is `cancelled`.
+            models.Index(
+                fields=["booking"],
+                name="event_hold_released",
+                condition=Q(type="booking.cancelled") & Q(data__was__status="held"),
+            ),
         ]
         constraints = [
             # There is one reminder for each start time and each number of hours before it, even if
@@ -490,4 +532,4 @@ class BookingEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type} at {self.at:%Y-%m-%d %H:%M} UTC"
+        return f"{self.type}, {self.at:%Y-%m-%d %H:%M} UTC"

@@ -6,6 +6,7 @@ locked the rows.
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
@@ -15,27 +16,31 @@ from bookings import services
 from bookings.models import Booking
 
 for name, permission in {
-    "bookings.view_booking": Permission("see all bookings and their history", "user"),
-    "bookings.add_booking": Permission("book for other users", "user"),
-    "bookings.change_booking": Permission("change all bookings as their providers can", "user"),
-    "bookings.delete_booking": Permission("delete all bookings", "user"),
-    "bookings.view_waitlistentry": Permission("see all waitlists", "user"),
-    "bookings.add_waitlistentry": Permission("join a waitlist", "user", in_roles=False),
-    "bookings.delete_waitlistentry": Permission("take users off waitlists", "user"),
-    "bookings.view_slot": Permission("see slots in the admin site", "provider"),
-    "bookings.add_slot": Permission("publish slots", "provider"),
-    "bookings.change_slot": Permission("change and cancel slots, with their bookings", "provider"),
-    "bookings.delete_slot": Permission("delete slots", "provider"),
+    "bookings.view_booking": Permission(_("see all bookings and their history"), "user"),
+    "bookings.add_booking": Permission(_("book for other users"), "user"),
+    "bookings.change_booking": Permission(_("change all bookings as their providers can"), "user"),
+    "bookings.delete_booking": Permission(_("delete all bookings"), "user"),
+    "bookings.view_waitlistentry": Permission(_("see all waitlists"), "user"),
+    "bookings.add_waitlistentry": Permission(_("join a waitlist"), "user", in_roles=False),
+    "bookings.delete_waitlistentry": Permission(_("take users off waitlists"), "user"),
+    "bookings.view_slot": Permission(_("see slots in the admin site"), "provider"),
+    "bookings.add_slot": Permission(_("publish slots"), "provider"),
+    "bookings.change_slot": Permission(
+        _("change and cancel slots, with their bookings"), "provider"
+    ),
+    "bookings.delete_slot": Permission(_("delete slots"), "provider"),
     # The URL of a feed works without the key, so revoking the key would not end the access.
-    "bookings.view_feed": Permission("subscribe to all calendars", "provider", in_keys=False),
-    "bookings.change_feed": Permission("renew the addresses of feeds", "provider", in_keys=False),
+    "bookings.view_feed": Permission(_("subscribe to all calendars"), "provider", in_keys=False),
+    "bookings.change_feed": Permission(
+        _("renew the addresses of feeds"), "provider", in_keys=False
+    ),
     # A webhook receives every event, so its owner must be an admin. It stops receiving events when
     # its owner is no longer an admin.
-    "bookings.view_bookingevent": Permission("poll for events", in_roles=False),
-    "bookings.view_webhook": Permission("see webhooks and their deliveries", in_roles=False),
-    "bookings.add_webhook": Permission("create webhooks", in_roles=False),
-    "bookings.change_webhook": Permission("change and test webhooks", in_roles=False),
-    "bookings.delete_webhook": Permission("delete webhooks", in_roles=False),
+    "bookings.view_bookingevent": Permission(_("poll for events"), in_roles=False),
+    "bookings.view_webhook": Permission(_("see webhooks and their deliveries"), in_roles=False),
+    "bookings.add_webhook": Permission(_("create webhooks"), in_roles=False),
+    "bookings.change_webhook": Permission(_("change and test webhooks"), in_roles=False),
+    "bookings.delete_webhook": Permission(_("delete webhooks"), in_roles=False),
 }.items():
     PERMISSIONS.add(name)(permission)
 

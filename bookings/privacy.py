@@ -37,6 +37,38 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
   AND NOT (status = 'todo' AND args->'mail'->>'audience' = 'provider')
 """
 
+# Deletes the errors of jobs about a user's bookings and waits, because the message of an error can
+# repeat what the job was working on. The jobs themselves contain only ids. Nobody knows whose a
+# deleted booking was, so the errors of jobs about deleted bookings are deleted too.
+#
+# Parameters: user_id uuid.
+# Columns: none.
+# Invariant: MATERIALIZED reads the few jobs with an error first, and not all jobs that wait.
+DELETE_ERRORS = """
+WITH job AS MATERIALIZED (
+    SELECT job.id, job.task_name, job.args
+    FROM bookit_jobfailure AS failure JOIN procrastinate_jobs AS job ON job.id = failure.job_id
+)
+DELETE FROM bookit_jobfailure AS failure USING job
+WHERE job.id = failure.job_id AND (
+    job.task_name IN ('bookings.send_mail', 'bookings.follow_up') AND EXISTS (
+        SELECT FROM jsonb_path_query(
+            jsonb_build_array(job.args->'event_id', job.args->'event_ids'), '$[*][*]'
+        ) AS named
+        JOIN bookings_bookingevent AS event
+            -- A job that was enqueued by hand can name anything.
+            ON event.id = CASE WHEN named::text ~ '^[0-9]{1,18}$' THEN named::text::bigint END
+        LEFT JOIN bookings_booking AS booking ON booking.id = event.booking_id
+        WHERE booking.id IS NULL OR booking.user_id = %(user_id)s::uuid
+    )
+    OR job.args->>'user_id' = %(user_id)s::uuid::text
+    OR job.task_name = 'bookings.send_queue_mail' AND EXISTS (
+        SELECT FROM bookings_waitlistentry AS entry
+        WHERE entry.user_id = %(user_id)s::uuid AND entry.id::text = job.args->>'entry_id'
+    )
+)
+"""
+
 # Deletes what staff wrote about the bookings of a user.
 #
 # Parameters: user_id uuid.
@@ -94,6 +126,7 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
         attendee_name="",
         attendee_email="",
         attendee_phone="",
+        language="",
         notes="",
         cancellation_reason="",
         metadata={},
@@ -104,4 +137,5 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(FORGET_REASONS, {"user_id": user.pk})
         cursor.execute(DELETE_STAFF_NOTES, {"user_id": user.pk})
+        cursor.execute(DELETE_ERRORS, {"user_id": user.pk})
         cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})

@@ -101,14 +101,13 @@ TAKE_SEAT = f"""seated AS MATERIALIZED (
 ), booking AS (
     INSERT INTO bookings_booking (
         id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, blocked, status,
-        attendee_name, attendee_email, attendee_phone, notes, price, currency, hold_expires_at,
-        metadata,
-        created_at, updated_at
+        attendee_name, attendee_email, attendee_phone, language, notes, price, currency,
+        hold_expires_at, metadata, created_at, updated_at
     )
     SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, %(slot_id)s, seat, %(start_time)s,
         %(end_time)s, tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s,
-        %(attendee_name)s, %(attendee_email)s, %(attendee_phone)s, %(notes)s, %(price)s,
-        %(currency)s, %(hold_expires_at)s, %(metadata)s, %(at)s, %(at)s
+        %(attendee_name)s, %(attendee_email)s, %(attendee_phone)s, %(language)s, %(notes)s,
+        %(price)s, %(currency)s, %(hold_expires_at)s, %(metadata)s, %(at)s, %(at)s
     FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
     RETURNING {", ".join(STATE_COLUMNS)}
@@ -146,8 +145,8 @@ class Attempt(NamedTuple):
 # Parameters: id uuid, user_id uuid, service_id uuid, calendar_id uuid, slot_id uuid (null),
 #   occupant uuid (the service), capacity int, version bigint (of the calendar, when the terms were
 #   read), start_time, end_time, blocked_from, blocked_until timestamptz, status text,
-#   attendee_name, attendee_email, attendee_phone, notes text, price numeric, currency text,
-#   hold_expires_at timestamptz, metadata jsonb, event text (its type), actor_id uuid,
+#   attendee_name, attendee_email, attendee_phone, language, notes text, price numeric, currency
+#   text, hold_expires_at timestamptz, metadata jsonb, event text (its type), actor_id uuid,
 #   api_key_id uuid (null), at timestamptz (now).
 # Columns: the fields of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
@@ -282,6 +281,7 @@ def take_seat(
         "attendee_name": booking.attendee_name,
         "attendee_email": booking.attendee_email,
         "attendee_phone": booking.attendee_phone,
+        "language": booking.language,
         "notes": booking.notes,
         "price": booking.price,
         "currency": booking.currency,

@@ -4,11 +4,13 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from accounts.emails import mailbox
 from accounts.models import User, validate_phone
-from accounts.serializers import EmailAddressField
+from accounts.serializers import EmailAddressField, LanguageField
 from bookings.models import Booking, BookingEvent
 from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
@@ -18,6 +20,9 @@ from bookit.times import InstantField
 
 # The fields of an event's data that contain times.
 EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
+
+# The columns of the user who booked, for the columns of a booking that are empty.
+USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
 
 # The resources that `expand` can add to a booking.
 EXPANDED = frozenset({"service", "calendar", "slot", "user"})
@@ -35,6 +40,7 @@ CONFIRMED = {
     "attendee_name": "Ana Silva",
     "attendee_email": "ana@example.com",
     "attendee_phone": "+351 912 345 678",
+    "language": "pt",
     "notes": "Short at the sides, please.",
     "cancellation_reason": "",
     "price": "25.00",
@@ -66,6 +72,7 @@ class BookingSerializer(RowSerializer):
             "By default, the phone number of the user who booked; empty if that is not known."
         ),
     )
+    language = serializers.CharField(read_only=True)
     cancellation_reason = serializers.CharField(
         read_only=True, help_text="What was given as the reason when the booking was cancelled."
     )
@@ -89,6 +96,7 @@ class BookingSerializer(RowSerializer):
             "attendee_name",
             "attendee_email",
             "attendee_phone",
+            "language",
             "notes",
             "cancellation_reason",
             "price",
@@ -102,17 +110,18 @@ class BookingSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows together with the names, email addresses and phone numbers of users."""
-        return queryset.values(*cls.Meta.fields, "user__name", "user__email", "user__phone")
+        """Return the rows together with the columns of users that complete them."""
+        return queryset.values(*cls.Meta.fields, *USER_COLUMNS)
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
         """Fill in the attendee, and write the price with the decimals of its currency."""
         name, email = row.pop("user__name"), row.pop("user__email")
-        phone = row.pop("user__phone")
+        phone, language = row.pop("user__phone"), row.pop("user__language")
         row["attendee_name"] = row["attendee_name"] or name
-        row["attendee_email"] = row["attendee_email"] or email
+        row["attendee_email"] = row["attendee_email"] or mailbox(email)
         row["attendee_phone"] = row["attendee_phone"] or phone
+        row["language"] = row["language"] or language
         row["price"] = in_currency(row["price"], row["currency"])
         return row
 
@@ -152,6 +161,11 @@ class DetailsSerializer(InputSerializer):
         max_length=32,
         validators=[validate_phone],
         help_text="Best with the country code, as in `+351 912 345 678`.",
+    )
+    language = LanguageField(
+        required=False,
+        allow_blank=True,
+        help_text="Of emails; by default, the user's.",
     )
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
 
@@ -198,14 +212,14 @@ class BookingCreateSerializer(DetailsSerializer):
         """Refuse a body that does not say what to book and when."""
         if "service_id" in attrs and "service_ids" in attrs:
             raise ValidationError(
-                {"service_ids": [("Send either service_id or service_ids, not both.")]}
+                {"service_ids": [_("Send either service_id or service_ids, not both.")]}
             )
         if attrs.get("slot_id") is None:
             missing = [] if "service_ids" in attrs else ["service_id"]
             missing = [name for name in [*missing, "start_time"] if name not in attrs]
             if missing:
                 raise ValidationError(
-                    {name: ["This field is required."] for name in missing}, code="required"
+                    {name: [_("This field is required.")] for name in missing}, code="required"
                 )
         return attrs
 

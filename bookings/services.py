@@ -9,6 +9,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
@@ -133,6 +135,7 @@ class Wish:
     attendee_name: str
     attendee_email: str
     attendee_phone: str
+    language: str
     notes: str
     metadata: Changes | None
     overrides_limits: bool
@@ -152,6 +155,7 @@ def create_booking(
     attendee_name: str = "",
     attendee_email: str = "",
     attendee_phone: str = "",
+    language: str = "",
     notes: str = "",
     metadata: Changes | None = None,
     overrides_limits: bool = False,
@@ -171,9 +175,10 @@ def create_booking(
         user_id: the user who gets the booking; by default, `actor`. Only admins and staff may book
             for another user.
         attendee_name, attendee_email, attendee_phone: the attendee; by default, the user.
+        language: the language of emails to the attendee; by default, the user's.
         overrides_limits: ignore the service's minimum notice and its booking horizon. Only admins
-            and staff who may book for other users may do so, and only for a hold: `book_hold_for`
-            records in the history which limit was overridden.
+            and staff who may book for other users and change bookings may do so, and only for a
+            hold: `book_hold_for` records in the history which limit was overridden.
         at: the current time.
 
     Raises:
@@ -194,15 +199,15 @@ def create_booking(
         TermsChanged: the calendar or the service changed during each attempt.
     """
     user = actor
-    if overrides_limits and not (hold and actor.may("bookings.add_booking")):
+    if overrides_limits and not (hold and may_override(actor)):
         raise Forbidden(
-            "Only staff who hold a seat for a customer can override notice and horizon."
+            _("Only staff who may change bookings can override notice and horizon, for a customer.")
         )
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
         found = User.objects.filter(pk=user_id, is_active=True).first()
         if found is None:
-            raise Invalid.of("user_id", "There is no active user with this id.")
+            raise Invalid.of("user_id", _("There is no active user with this id."))
         user = found
     else:
         check_verified(actor)
@@ -215,6 +220,7 @@ def create_booking(
         attendee_name=attendee_name,
         attendee_email=attendee_email,
         attendee_phone=attendee_phone,
+        language=language,
         notes=notes,
         metadata=metadata,
         overrides_limits=overrides_limits,
@@ -234,15 +240,15 @@ def _create(
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None:
-            raise Invalid.of("slot_id", "There is no slot with this id.")
+            raise Invalid.of("slot_id", _("There is no slot with this id."))
         named = {service_id, *service_ids} - {None}
         if named and found[0].service_id not in named:
-            raise Invalid.of("slot_id", "This slot belongs to another service.")
+            raise Invalid.of("slot_id", _("This slot belongs to another service."))
         _check_slot_starts(found[1], start_time)
         offers: list[Offer] = [found]
         start_time = found[1].start_time
     elif start_time is None:
-        raise Invalid.of("start_time", "This field is required.")
+        raise Invalid.of("start_time", _("This field is required."))
     else:
         offers = _offers(service_id, service_ids, start_time)
     try:
@@ -327,8 +333,8 @@ def change_details(
 
     Args:
         details: the new values by the names of the columns. A value that the booking already shows
-            is not a change, even if it comes from the user's account. If the name, email address or
-            phone number is empty, the booking shows the value from the user's account.
+            is not a change, even if it comes from the user's account. If the name, email address,
+            phone number or language is empty, the booking shows the value from the user's account.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -426,10 +432,10 @@ def book_hold_for(
     """
     check_books_for(user.pk, actor)
     if not user.is_active:
-        raise Invalid.of("user_id", "There is no active user with this id.")
+        raise Invalid.of("user_id", _("There is no active user with this id."))
     booking = _locked_booking(booking_id)
     if booking.user_id not in (actor.pk, user.pk) or not holds_made_by(actor).filter(pk=booking_id):
-        raise Forbidden("Somebody else made this hold.")
+        raise Forbidden(_("Somebody else made this hold."))
     if confirm:
         check_manages(booking, actor)
     terms = terms_at([booking.service_id], booking.start_time)[booking.service_id][0]
@@ -487,7 +493,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
             raise BookingStarted
         _check_notice(booking, actor, at)
     if booking.status in TO_COME and booking.start_time > at:
-        was = {"status": booking.status}
+        was = {"status": booking.get_status_display().lower()}
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
     # Pending emails are composed now, because the booking will be gone when they are sent.
@@ -501,6 +507,16 @@ def _manages(user: User, booking: Booking) -> bool:
     return user.may("bookings.change_booking", booking.calendar.provider_id)
 
 
+def may_override(actor: User) -> bool:
+    """Return whether `actor` may override the notice and the horizon of services for customers.
+
+    These limits are rules of the provider. Therefore, somebody who overrides them needs the
+    permission to change bookings as providers can, in addition to the permission to book for other
+    users.
+    """
+    return actor.may("bookings.add_booking") and actor.may("bookings.change_booking")
+
+
 def check_books_for(user_id: UUID, actor: User) -> None:
     """Check that `actor` may book for a user.
 
@@ -510,7 +526,7 @@ def check_books_for(user_id: UUID, actor: User) -> None:
         Forbidden: `actor` books for another user without the permission to do so.
     """
     if user_id != actor.pk and not actor.may("bookings.add_booking"):
-        raise Forbidden("Only admins can book for other users.")
+        raise Forbidden(_("Only admins can book for other users."))
 
 
 def check_verified(actor: User) -> None:
@@ -532,7 +548,7 @@ def check_may_read(booking: Booking, actor: User) -> None:
     if booking.user_id != actor.pk and not actor.may(
         "bookings.view_booking", booking.calendar.provider_id
     ):
-        raise Forbidden("This booking belongs to another user.")
+        raise Forbidden(_("This booking belongs to another user."))
 
 
 def check_may_change(booking: Booking, actor: User) -> None:
@@ -542,7 +558,7 @@ def check_may_change(booking: Booking, actor: User) -> None:
         Forbidden: `actor` is none of these.
     """
     if booking.user_id != actor.pk and not _manages(actor, booking):
-        raise Forbidden("This booking belongs to another user.")
+        raise Forbidden(_("This booking belongs to another user."))
 
 
 def check_may_delete(booking: Booking, actor: User) -> None:
@@ -555,7 +571,7 @@ def check_may_delete(booking: Booking, actor: User) -> None:
         Forbidden: `actor` is none of these.
     """
     if booking.user_id != actor.pk and not actor.may("bookings.delete_booking"):
-        raise Forbidden("This booking belongs to another user.")
+        raise Forbidden(_("This booking belongs to another user."))
 
 
 def check_manages(booking: Booking, actor: User) -> None:
@@ -566,8 +582,10 @@ def check_manages(booking: Booking, actor: User) -> None:
     """
     if not _manages(actor, booking):
         raise Forbidden(
-            "Only the booking's provider or an admin can do this. You can reschedule "
-            "or cancel your own bookings."
+            _(
+                "Only the booking's provider or an admin can do this. You can reschedule "
+                "or cancel your own bookings."
+            )
         )
 
 
@@ -588,15 +606,18 @@ def _change_status(
 ) -> Booking:
     """Change the status of a locked booking, and record the event with the data in `more`."""
     if status not in TRANSITIONS[booking.status]:
-        raise InvalidTransition(f"A booking that is {booking.status} cannot become {status}.")
+        raise InvalidTransition(
+            _("A booking that is %(status)s cannot become %(new)s.")
+            % {"status": booking.get_status_display().lower(), "new": Status(status).label.lower()}
+        )
     kind = EVENT_OF[Status(status)]
     if booking.status == Status.HELD and status in (Status.PENDING, Status.CONFIRMED):
         if booking.hold_expires_at and booking.hold_expires_at <= at:
-            raise InvalidTransition("This hold has expired.")
+            raise InvalidTransition(_("This hold has expired."))
         kind = BookingEvent.Type.CREATED
         if not booking.service.requires_confirmation:
             status = Status.CONFIRMED
-    was = {"status": booking.status}
+    was = {"status": booking.get_status_display().lower()}
     columns = ["status", "updated_at", "hold_expires_at"]
     booking.status, booking.updated_at, booking.hold_expires_at = status, at, None
     if status == Status.CANCELLED:
@@ -635,7 +656,7 @@ def _check_slot_starts(slot: SlotTerms, start_time: datetime | None) -> None:
     if start_time not in (None, slot.start_time):
         raise Invalid.of(
             "start_time",
-            (
+            _(
                 "The slot starts at a different time. Omit start_time, or "
                 "send the start of the slot."
             ),
@@ -653,10 +674,13 @@ def _offers(
     wanted = [*dict.fromkeys(service_ids)] if service_id is None else [service_id]
     found = terms_at(wanted, start_time)
     if service_id is not None and service_id not in found:
-        raise Invalid.of("service_id", "There is no service with this id.")
+        raise Invalid.of("service_id", _("There is no service with this id."))
     unknown = [each for each in wanted if each not in found]
     if unknown:
-        raise Invalid.of("service_ids", f"There is no service with the id {unknown[0]}.")
+        raise Invalid.of(
+            "service_ids",
+            _("There is no service with the id %(unknown)s.") % {"unknown": unknown[0]},
+        )
     return [found[each] for each in wanted]
 
 
@@ -671,7 +695,14 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         minutes = (end_time - start_time) // timedelta(minutes=1)
         raise Invalid.of(
             "end_time",
-            f"The booking would last {minutes} minutes. Omit end_time, or send the matching end.",
+            ngettext(
+                "The booking would last %(minutes)d minute. Omit end_time, or send the matching "
+                "end.",
+                "The booking would last %(minutes)d minutes. Omit end_time, or send the matching "
+                "end.",
+                minutes,
+            )
+            % {"minutes": minutes},
         )
     if slot:
         terms.check_slot(slot)
@@ -693,6 +724,7 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         attendee_name=wish.attendee_name,
         attendee_email=wish.attendee_email,
         attendee_phone=wish.attendee_phone,
+        language=wish.language,
         notes=wish.notes,
         price=terms.price,
         currency=terms.currency,
@@ -785,11 +817,11 @@ def _destination(
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None or found[0].service_id != booking.service_id:
-            raise Invalid.of("slot_id", "This booking's service has no slot with this id.")
+            raise Invalid.of("slot_id", _("This booking's service has no slot with this id."))
         _check_slot_starts(found[1], start_time)
         return found[0].for_booking(booking), found[1], found[1].start_time
     if start_time is None:
-        raise Invalid.of("start_time", "This field is required.")
+        raise Invalid.of("start_time", _("This field is required."))
     terms, slot = terms_at([booking.service_id], start_time)[booking.service_id]
     return terms.for_booking(booking), slot, start_time
 
@@ -816,7 +848,10 @@ def _move(
     booking = _locked_booking(booking_id)
     check_may_change(booking, actor)
     if booking.status not in (Status.PENDING, Status.CONFIRMED):
-        raise InvalidTransition(f"A booking that is {booking.status} cannot be rescheduled.")
+        raise InvalidTransition(
+            _("A booking that is %(status)s cannot be rescheduled.")
+            % {"status": booking.get_status_display().lower()}
+        )
     if start_time == booking.start_time or (slot_id and slot_id == booking.slot_id):
         return booking
     _check_notice(booking, actor, at)

@@ -33,11 +33,32 @@ def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
     found = Booking.objects.filter(pk__in=ids).select_related("service", "calendar", "user")
     return {
         booking.pk: Subject(
-            f"{booking.service.title}, {booking.attendee_name or booking.user.name}, "
-            f"{_when(booking.start_time, booking.calendar.timezone)}",
+            ", ".join(
+                filter(
+                    None,
+                    [
+                        booking.service.title,
+                        # It is empty once the user has deleted their account.
+                        booking.attendee_name or booking.user.name,
+                        _when(booking.start_time, booking.calendar.timezone),
+                    ],
+                )
+            ),
             reverse("admin:bookings_booking_change", args=[booking.pk]),
         )
         for booking in found.order_by()
+    }
+
+
+def slot_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
+    """Return what each slot is, in words, with its page. Deleted slots are missing."""
+    found = Slot.objects.filter(pk__in=ids).select_related("service", "calendar")
+    return {
+        slot.pk: Subject(
+            f"{slot.service.title}, {_when(slot.start_time, slot.calendar.timezone)}",
+            reverse("admin:bookings_slot_change", args=[slot.pk]),
+        )
+        for slot in found.order_by()
     }
 
 
@@ -45,7 +66,7 @@ def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
 def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     """Return the booking of the first event of each job."""
     firsts = [_first_event(args) for args in jobs]
-    found = BookingEvent.objects.filter(pk__in={*firsts} - {None}).order_by()
+    found = BookingEvent.objects.filter(pk__in=[each for each in firsts if each]).order_by()
     bookings = dict(found.values_list("pk", "booking_id"))
     subjects = booking_subjects({*bookings.values()})
     for first in firsts:
@@ -62,14 +83,7 @@ def _of_deleted(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 def _of_slots(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     """Return the first slot of each job."""
     firsts = [uuid_in(_first(args.get("slot_ids"))) for args in jobs]
-    found = Slot.objects.filter(pk__in={*firsts} - {None}).select_related("service", "calendar")
-    subjects = {
-        slot.pk: Subject(
-            f"{slot.service.title}, {_when(slot.start_time, slot.calendar.timezone)}",
-            reverse("admin:bookings_slot_change", args=[slot.pk]),
-        )
-        for slot in found.order_by()
-    }
+    subjects = slot_subjects({first for first in firsts if first})
     return [subjects.get(first) if first else None for first in firsts]
 
 
@@ -84,4 +98,4 @@ def _first(value: Any) -> Any:
 
 
 def _when(time: Any, zone: str) -> str:
-    return f"{date_format(time.astimezone(ZoneInfo(zone)), 'D j M Y, H:i')} ({zone})"
+    return f"{date_format(time.astimezone(ZoneInfo(zone)), 'DAY_TIME_FORMAT')} ({zone})"

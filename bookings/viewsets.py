@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db.models import QuerySet, UUIDField
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import (
     extend_schema,
     extend_schema_view,
@@ -177,10 +178,10 @@ class BookingViewSet(RowViewSet):
         status = changes.pop("status", None)
         if bool(changes) + bool(status) + bool(details) > 1:
             raise refuse(
-                "", "Change the time, the status or the details, but only one of them at once."
+                "", _("Change the time, the status or the details, but only one of them at once.")
             )
         if reason and status != Booking.Status.CANCELLED:
-            raise refuse("reason", "Send a reason only together with the status cancelled.")
+            raise refuse("reason", _("Send a reason only together with the status cancelled."))
         call = {"booking_id": pk, "actor": signed_in(request), "at": timezone.now()}
         if details:
             return self.shown(services.change_details(**call, details=details))

@@ -3,6 +3,8 @@
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
 from iso4217 import Currency, raw_xml
 
 # The decimals and the total digits of a price column.
@@ -55,8 +57,11 @@ def in_currency(amount: Decimal, currency: str) -> Decimal:
 
 
 def written(amount: Decimal, currency: str) -> str:
-    """Return the amount and its currency as text, for example `25.00 EUR`."""
-    return f"{in_currency(amount, currency)} {currency}"
+    """Return the amount and its currency as the current language writes them, like `25.00 EUR`."""
+    number = in_currency(amount, currency)
+    # Most languages group the digits only of larger numbers.
+    text = number_format(number, decimals(currency), force_grouping=number >= 10_000)
+    return f"{text} {currency}"
 
 
 def fits(amount: Decimal, currency: str) -> bool:
@@ -71,4 +76,4 @@ def validate_currency(code: str) -> None:
         ValidationError: `code` is not the code of a currency in use.
     """
     if code not in CURRENCIES:
-        raise ValidationError("Must be the ISO 4217 code of a currency in use, for example EUR.")
+        raise ValidationError(_("Must be the ISO 4217 code of a currency in use, for example EUR."))

@@ -20,6 +20,7 @@ from typing import Self
 
 import httpx
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 # Seconds that a call may take in total, from resolving the name to the end of the response.
 TIMEOUT = 10.0
@@ -142,18 +143,20 @@ class Connection:
         except Refused as refused:
             failed = answer(error=str(refused))
         except socket.gaierror:
-            failed = answer(error="The host name cannot be resolved.")
+            failed = answer(error=_("The host name cannot be resolved."))
         except TimeoutError:
-            text = f"No response within {TIMEOUT:g} seconds."
+            text = _("No response within %(timeout)s seconds.") % {"timeout": f"{TIMEOUT:g}"}
             if is_cut_off:
-                text = (
-                    f"No response within {LATE:g} second while many other servers were also slow."
-                )
+                text = _(
+                    "No response within %(late)s second while many other servers were also slow."
+                ) % {"late": f"{LATE:g}"}
             failed = answer(error=text)
         except httpx.TransportError as error:
             failed = answer(error=f"{type(error).__name__}: {error}")
         except OSError as error:
-            failed = answer(error=f"The host name cannot be resolved: {error}")
+            failed = answer(
+                error=_("The host name cannot be resolved: %(error)s") % {"error": error}
+            )
         else:
             self._is_proven = True
             return answer(status=status, text=text, retry_after=retry_after)
@@ -245,17 +248,17 @@ def _parse(text: str) -> httpx.URL:
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii")
     except (httpx.InvalidURL, ValueError):
-        raise Refused("Not a valid URL; expected e.g. https://example.com/hook.") from None
+        raise Refused(_("Not a valid URL; expected e.g. https://example.com/hook.")) from None
     if url.scheme not in ("http", "https"):
-        raise Refused("The URL must start with https:// or http://.")
+        raise Refused(_("The URL must start with https:// or http://."))
     if url.userinfo:
-        raise Refused("The URL must not contain a user name or a password.")
+        raise Refused(_("The URL must not contain a user name or a password."))
     if not host:
-        raise Refused("The URL must contain a host name.")
+        raise Refused(_("The URL must contain a host name."))
     if not (_NAME.fullmatch(host) or _IPV6.fullmatch(host)):
-        raise Refused("The host name in the URL is not valid.")
+        raise Refused(_("The host name in the URL is not valid."))
     if url.port is not None and not 1 <= url.port <= 65535:
-        raise Refused("The port in the URL must be from 1 to 65535.")
+        raise Refused(_("The port in the URL must be from 1 to 65535."))
     return url
 
 
@@ -274,7 +277,10 @@ async def _check(url: httpx.URL) -> list[str]:
     if not settings.WEBHOOK_ALLOW_PRIVATE:
         for address in addresses:
             if not is_public(ip_address(address)):
-                raise Refused(f"{url.host} resolves to {address}, which is not a public address.")
+                raise Refused(
+                    _("%(host)s resolves to %(address)s, which is not a public address.")
+                    % {"host": url.host, "address": address}
+                )
     return addresses
 
 
@@ -290,7 +296,7 @@ async def resolve(host: str, port: int) -> list[str]:
             _resolvers, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
     except UnicodeError:
-        raise Refused("The host name in the URL is not valid.") from None
+        raise Refused(_("The host name in the URL is not valid.")) from None
     return [*dict.fromkeys(str(address[0]) for *_, address in found)]
 
 

@@ -89,6 +89,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "bookit.web.language.LanguageMiddleware",
     "bookit.web.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -98,6 +99,7 @@ MIDDLEWARE = [
     "bookit.web.middleware.AdminSessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "bookit.web.middleware.AdminAuthenticationMiddleware",
+    "bookit.web.language.AdminLanguageMiddleware",
     "bookit.web.middleware.AdminMessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -105,7 +107,7 @@ MIDDLEWARE = [
 CORS_ALLOWED_ORIGINS = origins("CORS_ALLOWED_ORIGINS")
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
-    MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
+    MIDDLEWARE.insert(2, "corsheaders.middleware.CorsMiddleware")
     CORS_EXPOSE_HEADERS = [
         "ETag",
         "Idempotent-Replayed",
@@ -145,7 +147,18 @@ TEMPLATES = [
     }
 ]
 
-LANGUAGE_CODE = "en-us"
+# The languages of BookIt's own words. Texts that users write are stored and shown as they are.
+LANGUAGE_CODE = "en"
+LANGUAGES = [
+    ("en", "English"),
+    ("de", "Deutsch"),
+    ("es", "Español"),
+    ("pt", "Português"),
+    ("ru", "Русский"),
+]
+LOCALE_PATHS = [BASE_DIR / "bookit" / "locale"]
+# Dates as the mails and pages write them, and the 24-hour clock, in every language.
+FORMAT_MODULE_PATH = ["bookit.formats"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 

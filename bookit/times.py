@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -30,7 +31,10 @@ def zone(name: str) -> ZoneInfo:
     """
     # Check the list first, because ZoneInfo opens a file with the given name.
     if name not in zone_names():
-        raise ValueError(f"{name[:64]!r} is not an IANA time zone; expected e.g. Europe/Paris.")
+        raise ValueError(
+            _("%(name)s is not an IANA time zone; expected e.g. Europe/Paris.")
+            % {"name": f"{name[:64]!r}"}
+        )
     return ZoneInfo(name)
 
 
@@ -50,15 +54,23 @@ def parse_instant(text: str) -> datetime:
             2999.
     """
     if not RFC_3339.fullmatch(text):
-        hint = " (in a query, write + as %2B)" if re.search(r" \d\d:\d\d$", text) else ""
+        if re.search(r" \d\d:\d\d$", text):
+            raise ValueError(
+                _(
+                    "Must be a date and time with an offset, for example 2026-12-01T10:00:00Z or "
+                    "2026-12-01T11:00:00+01:00 (in a query, write + as %2B)."
+                )
+            )
         raise ValueError(
-            "Must be a date and time with an offset, for example 2026-12-01T10:00:00Z"
-            f" or 2026-12-01T11:00:00+01:00{hint}."
+            _(
+                "Must be a date and time with an offset, for example 2026-12-01T10:00:00Z or "
+                "2026-12-01T11:00:00+01:00."
+            )
         )
     try:
         instant = datetime.fromisoformat(text.upper())
     except ValueError:
-        raise ValueError("This date or time does not exist.") from None
+        raise ValueError(_("This date or time does not exist.")) from None
     _check_year(instant)
     return instant.astimezone(UTC)
 
@@ -73,7 +85,7 @@ def parse_day_or_instant(text: str) -> date | datetime:
         try:
             day = date.fromisoformat(text)
         except ValueError:
-            raise ValueError("This date does not exist.") from None
+            raise ValueError(_("This date does not exist.")) from None
         _check_year(day)
         return day
     return parse_instant(text)
@@ -83,7 +95,7 @@ def _check_year(day: date) -> None:
     # These years are far from the limits of `datetime`, so adding an offset or a duration cannot
     # overflow.
     if not 1900 <= day.year < 3000:
-        raise ValueError("Must be in the years 1900 to 2999.")
+        raise ValueError(_("Must be in the years 1900 to 2999."))
 
 
 def day_start(day: date, tz: tzinfo) -> datetime:
@@ -138,7 +150,7 @@ def parse_wall_clock(text: str) -> int:
     match = re.fullmatch(r"(\d\d):([0-5]\d)", text, re.ASCII)
     minutes = int(match[1]) * 60 + int(match[2]) if match else -1
     if not 0 <= minutes <= 24 * 60:
-        raise ValueError("Must be a time of day from 00:00 to 24:00.")
+        raise ValueError(_("Must be a time of day from 00:00 to 24:00."))
     return minutes
 
 
@@ -154,7 +166,7 @@ class InstantField(serializers.DateTimeField):
         """Return the instant in UTC."""
         if not isinstance(value, str):
             raise serializers.ValidationError(
-                "Must be a string with a date and time, for example 2026-12-01T10:00:00Z.",
+                _("Must be a string with a date and time, for example 2026-12-01T10:00:00Z."),
                 code="invalid",
             )
         try:

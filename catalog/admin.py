@@ -1,5 +1,7 @@
 """Calendars and services in the admin site."""
 
+from collections.abc import Iterator, Sequence
+from datetime import datetime, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +13,15 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
 from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from bookit import money
+from bookit.adminsite.cells import exactly, link, moment, person
+from bookit.adminsite.fields import SuggestingInput, UnitInput
 from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StampedAdmin
@@ -20,6 +29,7 @@ from bookit.errors import Invalid
 from bookit.times import zone, zone_names
 from catalog import services
 from catalog.categories.choices import categories
+from catalog.extensions import DESCRIBED
 from catalog.forms import (
     MAX_NAMED,
     OpeningHoursForm,
@@ -29,7 +39,7 @@ from catalog.forms import (
 )
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.offers import Day, offered_days
-from catalog.providers import admin as _  # noqa: F401 - the import registers its pages
+from catalog.providers import admin as providers  # noqa: F401 - the import registers its pages
 
 
 class CalendarPartInline(admin.TabularInline):
@@ -83,19 +93,50 @@ class TimeOffInline(CalendarPartInline):
         return super().get_queryset(request).filter(end_time__gt=timezone.now())
 
 
+class CalendarForm(forms.ModelForm):
+    """The form of a calendar, in the words of the people whose time it is."""
+
+    class Meta:
+        labels = {
+            "name": _("Name"),
+            "timezone": _("Time zone"),
+            "provider": _("Provider"),
+        }
+        help_texts = {
+            "name": _("For example a person, a room or a court. Customers see it."),
+            "timezone": _("Opening hours are in this zone, also when its clocks change."),
+            "provider": _("Who may see and manage the bookings of this calendar."),
+        }
+
+
 @admin.register(Calendar)
 class CalendarAdmin(StampedAdmin):
     """The page of a calendar, with its opening hours and time off."""
 
     menu = Menu.CATALOG
-    list_display = ["name", "provider", "timezone", "created_at"]
+    list_display = ["name", "keeper", "timezone", "created"]
+    csv_columns = ["name", "provider", "timezone", "created_at"]
     list_filter = ["created_at"]
     list_select_related = ["provider"]
     search_fields = ["name", "timezone", "provider__name", "provider__email", "id"]
     autocomplete_fields = ["provider"]
-    readonly_fields = ["id", "created_at"]
-    fields = ["id", "name", "timezone", "provider", "created_at"]
+    readonly_fields = ["id", "created"]
+    form = CalendarForm
+    fieldsets = [
+        (None, {"fields": ["name", "timezone", "provider"]}),
+        (_("Record"), {"fields": ["id", "created"], "classes": ["record"]}),
+    ]
     inlines = [OpeningHoursInline, TimeOffInline]
+
+    @admin.display(description=_("provider"), ordering="provider__name")
+    def keeper(self, calendar: Calendar) -> Any:
+        """Return the name and the email address of the provider, if there is one."""
+        return person(calendar.provider) if calendar.provider else ""
+
+    @admin.display(description=_("created"), ordering="created_at")
+    def created(self, calendar: Calendar) -> Any:
+        """Return when the calendar was created."""
+        return moment(calendar.created_at)
 
     class Media:
         css = {"all": ["bookit/forms.css"]}
@@ -131,21 +172,27 @@ class CalendarAdmin(StampedAdmin):
     def save_model(self, request: Any, obj: Calendar, form: Any, change: bool) -> None:
         """Lock the calendar before saving it, as the API does."""
         if change:
-            services.lock_calendar(calendar_id=obj.pk)
+            locked = services.lock_calendar(calendar_id=obj.pk)
+            if "timezone" not in form.changed_data:
+                # The page may have been opened before somebody else changed the zone.
+                obj.timezone = locked.timezone
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Replace all opening hours at once, as the API does."""
-        if isinstance(formset, OpeningHoursFormSet):
-            formset.save(commit=False)
-            services.set_opening_hours(calendar=form.instance, spans=formset.spans())
-        else:
+        if not isinstance(formset, OpeningHoursFormSet):
             super().save_formset(request, form, formset, change)
+            return
+        if formset.has_changed():
+            formset.check_again()
+            services.set_opening_hours(calendar=form.instance, spans=formset.spans())
+        formset.note_changes()
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Save hours and time off. Warn of bookings that are now outside the open times."""
+        changed = "timezone" in form.changed_data or any(each.has_changed() for each in formsets)
         super().save_related(request, form, formsets, change)
-        if "timezone" in form.changed_data or any(formset.has_changed() for formset in formsets):
+        if changed:
             self.warn_of_affected(request, form.instance)
 
     def warn_of_affected(self, request: HttpRequest, calendar: Calendar) -> None:
@@ -154,17 +201,35 @@ class CalendarAdmin(StampedAdmin):
         if not affected.count:
             return
         tz = zone(calendar.timezone)
-        first = ", ".join(
-            f"{start.astimezone(tz):%Y-%m-%d %H:%M} ({pk})"
-            for pk, start in affected.first[:MAX_NAMED]
+        first = affected.first[:MAX_NAMED]
+        named = format_html_join(
+            "; ", "{}", ((each,) for each in _described(first, request.user, tz))
         )
-        more = f" and {affected.count - MAX_NAMED} more" if affected.count > MAX_NAMED else ""
-        words = "booking is" if affected.count == 1 else "bookings are"
-        self.message_user(
-            request,
-            f"{affected.count} upcoming {words} now outside the open times: {first}{more}.",
-            messages.WARNING,
-        )
+        if affected.count > len(first):
+            text = ngettext(
+                "%(count)s upcoming booking is now outside the open times. The first ones are:"
+                " %(named)s.",
+                "%(count)s upcoming bookings are now outside the open times. The first ones are:"
+                " %(named)s.",
+                affected.count,
+            )
+        else:
+            text = ngettext(
+                "%(count)s upcoming booking is now outside the open times: %(named)s.",
+                "%(count)s upcoming bookings are now outside the open times: %(named)s.",
+                affected.count,
+            )
+        # The words are ours, and both values are numbers or safe.
+        message = mark_safe(text % {"count": affected.count, "named": named})  # noqa: S308
+        self.message_user(request, message, messages.WARNING)
+
+
+def _described(first: Sequence[tuple[UUID, datetime]], viewer: Any, tz: tzinfo) -> Iterator[Any]:
+    """Yield the first affected bookings, with links for people who may see bookings."""
+    pks = [pk for pk, _start in first]
+    for describe in DESCRIBED.values():
+        for each in describe(pks=pks, viewer=viewer, tz=tz):
+            yield link(each.url, each.text)
 
 
 class ServiceForm(forms.ModelForm):
@@ -173,12 +238,64 @@ class ServiceForm(forms.ModelForm):
     # The browser accepts any number of decimals (`step`). `clean` checks that the price has at most
     # the decimals of its currency.
     price = forms.DecimalField(
+        label=_("Price"),
         min_value=0,
         max_digits=money.DIGITS,
         decimal_places=money.DECIMALS,
         widget=forms.NumberInput(attrs={"step": "any"}),
     )
-    currency = forms.ChoiceField()
+    currency = forms.ChoiceField(label=_("Currency"))
+
+    class Meta:
+        labels = {
+            "title": _("Title"),
+            "description": _("Description"),
+            "category": _("Category"),
+            "calendar": _("Calendar"),
+            "is_active": _("Customers can book this service"),
+            "duration_minutes": _("Duration"),
+            "capacity": _("Seats"),
+            "mode": _("Customers can book"),
+            "step_minutes": _("A start every"),
+            "requires_confirmation": _("Somebody must confirm each booking"),
+            "buffer_before_minutes": _("Kept free before"),
+            "buffer_after_minutes": _("Kept free after"),
+            "min_notice_minutes": _("Book at least"),
+            "max_advance_days": _("Book at most"),
+            "cancellation_notice_minutes": _("Cancel or move at least"),
+        }
+        help_texts = {
+            "category": _("Customers can filter services by it."),
+            "calendar": _(
+                "Whose time the service takes. It can be booked while the calendar is open, and"
+                " while no other service of the calendar is booked."
+            ),
+            "is_active": _("Bookings that exist stay as they are."),
+            "capacity": _("How many people can book the same time."),
+            "step_minutes": _("If empty, one start follows the other without a break."),
+            "requires_confirmation": _(
+                "A booking takes its time at once, and expires if nobody confirms it before it"
+                " starts."
+            ),
+            "buffer_before_minutes": _("For example, to prepare the room."),
+            "buffer_after_minutes": _("For example, to clean up or to travel."),
+            "min_notice_minutes": _("An hour has 60 minutes, a day has 1,440."),
+            "max_advance_days": _("If empty, customers can book as far ahead as they like."),
+            "cancellation_notice_minutes": _(
+                "With less notice, customers must ask you. You yourself can always cancel and move."
+            ),
+        }
+        widgets = {
+            "description": forms.Textarea(attrs={"rows": 4}),
+            "category": SuggestingInput(categories),
+            "duration_minutes": UnitInput(_("minutes")),
+            "step_minutes": UnitInput(_("minutes")),
+            "buffer_before_minutes": UnitInput(_("minutes")),
+            "buffer_after_minutes": UnitInput(_("minutes")),
+            "min_notice_minutes": UnitInput(_("minutes before the start")),
+            "max_advance_days": UnitInput(_("days ahead")),
+            "cancellation_notice_minutes": UnitInput(_("minutes before the start")),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -186,7 +303,7 @@ class ServiceForm(forms.ModelForm):
         # Users who may only view the page get a form without fields.
         if "currency" in self.fields:
             names = {code: money.NAMES[code] for code in money.CURRENCIES}
-            names.setdefault(stored.currency, "no longer in use")
+            names.setdefault(stored.currency, gettext("no longer in use"))
             field: Any = self.fields["currency"]
             field.initial = stored.currency
             field.choices = [(code, f"{code}: {name}") for code, name in names.items()]
@@ -221,43 +338,33 @@ class ServiceAdmin(StampedAdmin):
 
     menu = Menu.CATALOG
     form = ServiceForm
-    list_display = [
-        "title",
-        "calendar",
-        "category",
-        "amount",
-        "duration_minutes",
-        "capacity",
-        "is_active",
-        "rating_average",
-        "rating_count",
+    list_display = ["what", "category", "amount", "length", "seats", "is_active", "rating"]
+    csv_columns = [
+        *("title", "calendar", "category", "amount", "duration_minutes", "capacity"),
+        *("is_active", "rating_average", "rating_count"),
     ]
     list_filter = ["is_active", "mode", ("category", one_of(categories)), "requires_confirmation"]
     list_select_related = ["calendar"]
     search_fields = ["title", "description", "calendar__name", "id"]
     autocomplete_fields = ["calendar"]
-    readonly_fields = ["id", "rating_average", "rating_count", "created_at"]
+    readonly_fields = ["rating", "id", "created"]
     fieldsets = [
-        (None, {"fields": ["id", "title", "description", "category", "calendar", "is_active"]}),
-        ("Price", {"fields": ["price", "currency"]}),
+        (None, {"fields": ["title", "description", "category", "calendar", "is_active"]}),
+        (_("Price"), {"fields": [("price", "currency")]}),
+        (_("Time"), {"fields": ["mode", "duration_minutes", "step_minutes", "capacity"]}),
+        (_("Breaks"), {"fields": ["buffer_before_minutes", "buffer_after_minutes"]}),
         (
-            "Time",
-            {"fields": ["duration_minutes", "capacity", "mode", "step_minutes"]},
-        ),
-        (
-            "Rules",
+            _("Rules for customers"),
             {
                 "fields": [
                     "requires_confirmation",
-                    "buffer_before_minutes",
-                    "buffer_after_minutes",
                     "min_notice_minutes",
                     "max_advance_days",
                     "cancellation_notice_minutes",
                 ]
             },
         ),
-        ("Ratings", {"fields": ["rating_average", "rating_count", "created_at"]}),
+        (_("Record"), {"fields": ["rating", "id", "created"], "classes": ["record"]}),
     ]
 
     class Media:
@@ -299,7 +406,37 @@ class ServiceAdmin(StampedAdmin):
             context |= {"offers_shown": True, "service": service, "days": _days(form, service)}
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.display(description="price", ordering="price")
+    @admin.display(description=_("service"), ordering="title")
+    def what(self, service: Service) -> Any:
+        """Return the title, with the name of the calendar below it."""
+        return format_html('{} <span class="below">{}</span>', service.title, service.calendar.name)
+
+    @admin.display(description=_("length"), ordering="duration_minutes")
+    def length(self, service: Service) -> str:
+        """Return the duration in minutes."""
+        return gettext("%(minutes)s min") % {"minutes": service.duration_minutes}
+
+    @admin.display(description=_("seats"), ordering="capacity")
+    def seats(self, service: Service) -> int:
+        """Return how many bookings have room at a time."""
+        return service.capacity
+
+    @admin.display(description=_("rating"), empty_value="")
+    def rating(self, service: Service) -> Any:
+        """Return the average, with the number of reviews below it."""
+        if not service.rating_count:
+            return ""
+        number = service.rating_count
+        words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
+        average = number_format(service.rating_average, 1)
+        return format_html('{} <span class="below">{}</span>', average, words)
+
+    @admin.display(description=_("Created"))
+    def created(self, service: Service) -> str:
+        """Return when the service was created, in the zone of its calendar."""
+        return exactly(service.created_at, service.calendar.timezone)
+
+    @admin.display(description=_("price"), ordering="price")
     def amount(self, service: Service) -> str:
         """Return the price with its currency."""
         return money.written(service.price, service.currency)

@@ -1,6 +1,7 @@
 """The forms for opening hours and time off, on the page of a calendar in the admin site."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from bookit.adminsite.fields import LocalDateTimeField
+from bookit.adminsite.refusals import Refused
 from bookit.errors import Invalid
 from bookit.times import format_wall_clock, parse_wall_clock, zone, zone_names
 from catalog import services
@@ -24,6 +26,10 @@ from catalog.opening import MINUTES_A_DAY
 
 # A page names at most this many affected bookings.
 MAX_NAMED = 5
+STALE_HOURS = gettext_lazy(
+    "Somebody else has changed the opening hours since you opened this page. Below are the hours as"
+    " you entered them. Save again to replace theirs."
+)
 # How people write times of day: 9, 9:30, 9.30, 930, 0930, 5pm, 5:30 pm.
 SPOKEN = re.compile(r"(\d{1,2}?)[:.h]?([0-5]\d)?\s*([ap]m)?", re.ASCII | re.IGNORECASE)
 
@@ -85,10 +91,8 @@ class OpeningHoursForm(forms.ModelForm):
         fields = ["weekday", "opens", "closes"]
 
     def has_changed(self) -> bool:
-        """Return whether the span was changed. A new span without times is no span."""
-        if self.instance._state.adding and not any(self[name].data for name in ("opens", "closes")):
-            return False
-        return super().has_changed()
+        """Return whether the form contains a span."""
+        return any(self[name].data for name in ("opens", "closes"))
 
     def clean(self) -> None:
         """Refuse a span that does not end after it begins. The constraint's message is unclear."""
@@ -96,17 +100,19 @@ class OpeningHoursForm(forms.ModelForm):
         if self.errors:
             return
         opens, closes = self.cleaned_data["opens"], self.cleaned_data["closes"]
-        if opens is None and closes is None:
-            # The times of a stored span were cleared. The instance keeps them, for the log.
-            del self.cleaned_data["opens"], self.cleaned_data["closes"]
-            self.cleaned_data["DELETE"] = True
-        elif opens is None or closes is None:
+        if opens is None or closes is None:
             self.add_error(
                 "opens" if opens is None else "closes",
                 _("Give both times, or neither if the calendar is closed."),
             )
         elif closes <= opens:
-            self.add_error("closes", _("The closing time must be after the opening time."))
+            self.add_error(
+                "closes",
+                _(
+                    "The closing time must be after the opening time. For hours that continue after"
+                    " midnight, close at 24:00 and open at 0:00 on the next day."
+                ),
+            )
 
     def validate_constraints(self) -> None:
         """Do nothing. Only Django 6.1 and later call this method.
@@ -146,12 +152,27 @@ class InZone:
 
 
 class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
-    """The forms for all opening hours of a calendar, as a weekly grid."""
+    """The forms for all opening hours of a calendar, as a weekly grid.
+
+    The page sends all spans, not changes of stored rows: saving replaces all rows. So it also sends
+    which hours it showed. If somebody else has changed the hours since then, the formset says so.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Each day has an empty span. The page's script replaces these with a button.
         kwargs.setdefault("initial", [{"weekday": number} for number in WEEKDAYS])
         super().__init__(*args, **kwargs)
+        self.stored = self._read()
+
+    def initial_form_count(self) -> int:
+        """Return the number of stored spans on the page. A form that was sent belongs to none."""
+        return 0 if self.is_bound else super().initial_form_count()
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        """Add the fields of the formset. A form that was sent has no id of a stored row."""
+        super().add_fields(form, index)
+        if self.is_bound:
+            del form.fields["id"]
 
     def clean(self) -> None:
         """Refuse overlapping spans of the same day, at the later of the two."""
@@ -164,10 +185,48 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
                     text = _("The opening hours of %(day)s overlap.") % {"day": name}
                     second.add_error(None, text)
                     break
+        if self.has_changed() and self.is_stale():
+            raise ValidationError(STALE_HOURS)
+
+    def shown(self) -> str:
+        """Return the stored hours in the form in which the page sends them again."""
+        return _encoded(self.stored)
+
+    def is_stale(self) -> bool:
+        """Return whether the stored hours are not those that the page showed."""
+        seen = self._seen()
+        return seen is not None and seen != self.shown()
+
+    def _seen(self) -> str | None:
+        """Return the hours that the page showed, or None if a script has sent the form."""
+        return self.data.get(f"{self.prefix}-shown") if self.is_bound else None
+
+    def check_again(self) -> None:
+        """Check that nobody has changed the hours, now that the calendar is locked.
+
+        Raises:
+            Refused: somebody else has changed them.
+        """
+        self.stored = self._read()
+        if self.is_stale():
+            raise Refused(STALE_HOURS)
+
+    def has_changed(self) -> bool:
+        """Return whether somebody has entered other hours than the page showed."""
+        entered = self._entered()
+        return entered != self.stored and _encoded(entered) != self._seen()
 
     def spans(self) -> list[dict[str, int]]:
         """Return the valid spans that are neither empty nor marked for deletion."""
         return [_span(form) for form in self._valid()]
+
+    def note_changes(self) -> None:
+        """Keep what changes for the entry in the log, which Django writes from these attributes."""
+        before = {*self.stored}
+        after = {*self._entered()} if self.has_changed() else before
+        self.new_objects = [_row(span) for span in sorted(after - before)]
+        self.changed_objects: list[Any] = []
+        self.deleted_objects = [_row(span) for span in sorted(before - after)]
 
     def days(self) -> list[Weekday]:
         """Return the rows of the weekly grid, each with the forms of its spans."""
@@ -177,9 +236,21 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
             for number, name in WEEKDAYS.items()
         ]
 
+    def stored_in_words(self) -> str:
+        """Return the stored hours, for people whose page is out of date."""
+        return ", ".join(str(_row(span)) for span in self.stored) or _("always open")
+
     def hours_of_day(self) -> list[str]:
         """Return the times of day that the inputs suggest."""
         return [format_wall_clock(minutes) for minutes in range(0, MINUTES_A_DAY + 1, 30)]
+
+    def _entered(self) -> list[tuple[int, ...]]:
+        return sorted((*span.values(),) for span in self.spans())
+
+    def _read(self) -> list[tuple[int, ...]]:
+        if self.is_new:
+            return []
+        return sorted(self.instance.hours.values_list("weekday", "opens", "closes"))
 
     def _valid(self) -> list[Any]:
         return [
@@ -193,6 +264,15 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
 
 def _span(form: Any) -> dict[str, int]:
     return {name: form.cleaned_data[name] for name in ("weekday", "opens", "closes")}
+
+
+def _encoded(spans: Iterable[tuple[int, ...]]) -> str:
+    return " ".join(f"{day}:{opens}-{closes}" for day, opens, closes in spans)
+
+
+def _row(span: tuple[int, ...]) -> OpeningHours:
+    weekday, opens, closes = span
+    return OpeningHours(weekday=weekday, opens=opens, closes=closes)
 
 
 class TimeOffForm(forms.ModelForm):
@@ -247,7 +327,7 @@ class TimeOffForm(forms.ModelForm):
         """Return the start and the end of stored time off, for people who may only read them."""
         tz = self.fields["start_time"].tz  # type: ignore[attr-defined]
         ends = (self.instance.start_time, self.instance.end_time)
-        return [date_format(each.astimezone(tz), "D j M Y, H:i") for each in ends]
+        return [date_format(each.astimezone(tz), "DAY_TIME_FORMAT") for each in ends]
 
     def headline(self) -> str:
         """Return how many bookings are in the period."""
@@ -291,4 +371,7 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
     def add_fields(self, form: Any, index: int | None) -> None:
         """Add the fields of the formset, and tell the form its calendar."""
         super().add_fields(form, index)
+        form.fields["id"].error_messages["invalid_choice"] = _(
+            "This time off has ended, or somebody has deleted it. Remove it here, too."
+        )
         form.place(self.instance, self.zone_name, self.viewer)

@@ -7,10 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 
 from bookit.database.rows import fetch
 from bookit.errors.refusals import refuse
+from bookit.languages import grouped
 from catalog.models import Service
 from catalog.search import Words
 
@@ -89,8 +91,11 @@ class Listing:
             if unseen and len(kept) < stop:
                 raise refuse(
                     "available_from",
-                    f"At most {MAX_LOOKED_AT:,} services can be searched for free times at once. "
-                    "Narrow the search by q, category, provider_id or price.",
+                    _(
+                        "At most %(most)s services can be searched for free times at once. "
+                        "Narrow the search by q, category, provider_id or price."
+                    )
+                    % {"most": grouped(MAX_LOOKED_AT)},
                 )
         self.total = len(kept) + (unseen * len(kept) // seen if seen else 0)
         self.count_is_exact = not unseen

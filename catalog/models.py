@@ -11,6 +11,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Func, Q
 from django.db.models.functions import Cast, Now, NullIf, Round, Upper
+from django.utils.dates import WEEKDAYS_ABBR
+from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from bookit import money
@@ -71,12 +73,12 @@ class OpeningHours(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     calendar = models.ForeignKey(Calendar, on_delete=models.CASCADE, related_name="hours")
     weekday = models.PositiveSmallIntegerField(help_text="0 is Monday, 6 is Sunday.")
-    opens = models.PositiveSmallIntegerField(help_text="Minutes after midnight.")
-    closes = models.PositiveSmallIntegerField(help_text="Minutes after midnight, at most 1440.")
+    opens = models.PositiveSmallIntegerField(help_text=_("Minutes after midnight."))
+    closes = models.PositiveSmallIntegerField(help_text=_("Minutes after midnight, at most 1440."))
 
     class Meta:
         ordering = ["calendar", "weekday", "opens", "id"]
-        verbose_name_plural = "opening hours"
+        verbose_name_plural = _("opening hours")
         constraints = [
             models.CheckConstraint(condition=Q(weekday__lte=6), name="opening_hours_weekday"),
             models.CheckConstraint(
@@ -101,6 +103,10 @@ class OpeningHours(models.Model):
         ]
 
     def __str__(self) -> str:
+        return f"{WEEKDAYS_ABBR[self.weekday]} {self.times()}"
+
+    def times(self) -> str:
+        """Return the times without the weekday, for example `09:00-17:30`."""
         return f"{format_wall_clock(self.opens)}-{format_wall_clock(self.closes)}"
 
 
@@ -118,7 +124,7 @@ class TimeOff(models.Model):
 
     class Meta:
         ordering = ["start_time", "id"]
-        verbose_name_plural = "time off"
+        verbose_name_plural = _("time off")
         indexes = [
             models.Index(fields=["calendar", "start_time", "id"], name="time_off_by_calendar")
         ]
@@ -130,7 +136,7 @@ class TimeOff(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.start_time:%Y-%m-%d %H:%M} to {self.end_time:%Y-%m-%d %H:%M} UTC"
+        return f"{self.start_time:%Y-%m-%d %H:%M} \N{EN DASH} {self.end_time:%Y-%m-%d %H:%M} UTC"
 
 
 def default_currency() -> str:
@@ -145,8 +151,8 @@ class Service(models.Model):
     class Mode(models.TextChoices):
         """When a service can be booked."""
 
-        OPEN = "open", "any time inside the opening hours"
-        SLOTS = "slots", "published slots only"
+        OPEN = "open", _("any time inside the opening hours")
+        SLOTS = "slots", _("published slots only")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     calendar = models.ForeignKey(Calendar, on_delete=models.RESTRICT, related_name="services")
@@ -156,13 +162,13 @@ class Service(models.Model):
     price = models.DecimalField(
         max_digits=money.DIGITS,
         decimal_places=money.DECIMALS,
-        help_text="Must not have more decimals than the currency.",
+        help_text=_("Must not have more decimals than the currency."),
         validators=[MinValueValidator(Decimal(0))],
     )
     currency = models.CharField(
         max_length=3,
         default=default_currency,
-        help_text="The ISO 4217 code of a currency in use.",
+        help_text=_("The ISO 4217 code of a currency in use."),
         validators=[money.validate_currency],
     )
     duration_minutes = models.PositiveIntegerField(
@@ -191,7 +197,7 @@ class Service(models.Model):
     step_minutes = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text="The interval between the start times offered; if empty, the duration.",
+        help_text=_("The interval between the start times offered; if empty, the duration."),
         validators=[MinValueValidator(1), MaxValueValidator(MAX_MINUTES)],
     )
     is_active = models.BooleanField("active", default=True)

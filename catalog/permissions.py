@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from accounts.extensions import PERMISSIONS, Permission
@@ -10,14 +11,14 @@ from catalog.models import Calendar
 from catalog.services import check_owner
 
 for name, words in {
-    "catalog.view_calendar": "see time off; see calendars in the admin site",
-    "catalog.add_calendar": "create calendars for any provider",
-    "catalog.change_calendar": "change calendars, opening hours and time off",
-    "catalog.delete_calendar": "delete calendars",
-    "catalog.view_service": "see why times are refused; see services in the admin site",
-    "catalog.add_service": "create services",
-    "catalog.change_service": "change services",
-    "catalog.delete_service": "delete services",
+    "catalog.view_calendar": _("see time off; see calendars in the admin site"),
+    "catalog.add_calendar": _("create calendars for any provider"),
+    "catalog.change_calendar": _("change calendars, opening hours and time off"),
+    "catalog.delete_calendar": _("delete calendars"),
+    "catalog.view_service": _("see why times are refused; see services in the admin site"),
+    "catalog.add_service": _("create services"),
+    "catalog.change_service": _("change services"),
+    "catalog.delete_service": _("delete services"),
 }.items():
     PERMISSIONS.add(name)(Permission(words, own="provider"))
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
@@ -108,11 +109,11 @@ class OpeningHoursSerializer(InputSerializer):
         missing = [str(name) for name in self.fields if name not in attrs]
         if missing:
             raise serializers.ValidationError(
-                {name: ["This field is required."] for name in missing}, code="required"
+                {name: [_("This field is required.")] for name in missing}, code="required"
             )
         if attrs["closes"] <= attrs["opens"]:
             raise serializers.ValidationError(
-                {"closes": [("The closing time must be after the opening time.")]}
+                {"closes": [_("The closing time must be after the opening time.")]}
             )
         return attrs
 
@@ -199,7 +200,7 @@ class CalendarSerializer(PrivateFieldsSerializer):
         ordered = sorted(spans, key=lambda span: (span["weekday"], span["opens"]))
         for first, second in pairwise(ordered):
             if first["weekday"] == second["weekday"] and second["opens"] < first["closes"]:
-                raise serializers.ValidationError("The opening hours of a day must not overlap.")
+                raise serializers.ValidationError(_("The opening hours of a day must not overlap."))
         return spans
 
 

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import RestrictedError
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from psycopg.errors import ForeignKeyViolation
 
 from accounts.extensions import ON_NEW_PROVIDER
@@ -117,7 +119,7 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
         try:
             calendar.delete()
         except RestrictedError:
-            raise ServiceInUse("This calendar has services. Delete them first.") from None
+            raise ServiceInUse(_("This calendar has services. Delete them first.")) from None
 
 
 def create_time_off(
@@ -158,9 +160,9 @@ def check_time_off(start_time: datetime, end_time: datetime) -> None:
         Invalid: the period is empty, or longer than `LONGEST_TIME_OFF`.
     """
     if end_time <= start_time:
-        raise Invalid.of("end_time", "The end must be after the start.")
+        raise Invalid.of("end_time", _("The end must be after the start."))
     if end_time - start_time > LONGEST_TIME_OFF:
-        raise Invalid.of("end_time", "Time off can last at most 10 years.")
+        raise Invalid.of("end_time", _("Time off can last at most 10 years."))
 
 
 def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> None:
@@ -227,8 +229,14 @@ def check_price(price: Decimal, currency: str, *, field: str = "price") -> None:
     """
     if not money.fits(Decimal(price), currency):
         most = money.decimals(currency)
-        rule = f"at most {most} decimals" if most else "no decimals"
-        raise Invalid.of(field, f"A price in {currency} has {rule}.")
+        text = ngettext(
+            "A price in %(currency)s has at most %(most)d decimal.",
+            "A price in %(currency)s has at most %(most)d decimals.",
+            most,
+        )
+        if not most:
+            text = _("A price in %(currency)s has no decimals.")
+        raise Invalid.of(field, text % {"currency": currency, "most": most})
 
 
 def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) -> Service:
@@ -267,7 +275,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             # they prevent the move.
             if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
                 raise ServiceInUse(
-                    "This service has bookings or slots, which cannot move to another calendar."
+                    _("This service has bookings or slots, which cannot move to another calendar.")
                 ) from None
             raise
     return service
@@ -293,7 +301,7 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
             service.delete()
         except RestrictedError:
             raise ServiceInUse(
-                "This service has bookings or slots. Deactivate it instead of deleting it."
+                _("This service has bookings or slots. Deactivate it instead of deleting it.")
             ) from None
 
 
@@ -317,7 +325,7 @@ def check_owner(calendar: Calendar, actor: User, permission: str) -> None:
         Forbidden: the user is none of these.
     """
     if not actor.may(permission, calendar.provider_id):
-        raise Forbidden("You do not manage this calendar.")
+        raise Forbidden(_("You do not manage this calendar."))
 
 
 def _calendar_for(actor: User, permission: str, calendar_id: UUID) -> Calendar:
@@ -326,7 +334,7 @@ def _calendar_for(actor: User, permission: str, calendar_id: UUID) -> Calendar:
     calendar = found.filter(pk=calendar_id).first()
     if calendar is None:
         raise Invalid(
-            errors={"calendar_id": ["There is no calendar with this id."]},
+            errors={"calendar_id": [_("There is no calendar with this id.")]},
         )
     check_owner(calendar, actor, permission)
     return calendar
@@ -335,10 +343,10 @@ def _calendar_for(actor: User, permission: str, calendar_id: UUID) -> Calendar:
 def _check_provider(actor: User, permission: str, fields: dict[str, Any]) -> None:
     provider_id = fields.get("provider_id")
     if "provider_id" in fields and not actor.may(permission, provider_id):
-        raise Forbidden("Providers can set provider_id only to their own id.")
+        raise Forbidden(_("Providers can set provider_id only to their own id."))
     if provider_id is None or (provider_id == actor.pk and actor.is_keeper):
         return
     if not User.objects.all().keepers().filter(pk=provider_id).exists():
         raise Invalid(
-            errors={"provider_id": ["There is no active provider with this id."]},
+            errors={"provider_id": [_("There is no active provider with this id.")]},
         )

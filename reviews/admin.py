@@ -1,25 +1,100 @@
 """Reviews in the admin site."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from bookit.adminsite.cards import Card, CardsAdmin
+from bookit.adminsite.cells import code, exactly, link, moment, person
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from reviews import services
 from reviews.models import Review
 
 
+def _stars(rating: int) -> Any:
+    """Return a rating as stars, which screen readers read as a number."""
+    return format_html(
+        '<span class="stars" aria-hidden="true">{}{}</span><span class="visually-hidden">{}</span>',
+        "\N{BLACK STAR}" * rating,
+        "\N{WHITE STAR}" * (5 - rating),
+        _("%(stars)s of 5") % {"stars": rating},
+    )
+
+
 @admin.register(Review)
-class ReviewAdmin(ServedAdmin):
+class ReviewAdmin(CardsAdmin, ServedAdmin):
     """The admin pages of reviews. Admins can read and delete reviews."""
 
     menu = Menu.REVIEWS
-    list_display = ["created_at", "rating", "comment", "service", "user"]
+    list_display = ["stars", "words", "about", "author", "written"]
+    csv_columns = ["created_at", "rating", "comment", "service", "user"]
     list_filter = ["rating", "created_at"]
     list_select_related = ["service", "user"]
     search_fields = ["comment", "service__title", "user__email", "id"]
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
+
+    @admin.display(description=gettext_lazy("rating"), ordering="rating")
+    def stars(self, review: Review) -> Any:
+        """Return the rating as stars, and in words for screen readers."""
+        return _stars(review.rating)
+
+    @admin.display(description=gettext_lazy("comment"))
+    def words(self, review: Review) -> str:
+        """Return the beginning of the comment."""
+        return Truncator(review.comment).words(30)
+
+    @admin.display(description=gettext_lazy("service"), ordering="service__title")
+    def about(self, review: Review) -> str:
+        """Return the service."""
+        return review.service.title
+
+    @admin.display(description=gettext_lazy("customer"), ordering="user__name")
+    def author(self, review: Review) -> Any:
+        """Return the name and the email address of the author."""
+        return person(review.user)
+
+    @admin.display(description=gettext_lazy("written"), ordering="created_at")
+    def written(self, review: Review) -> Any:
+        """Return when the review was written."""
+        return moment(review.created_at)
+
+    def heading(self, row: Review) -> Any:
+        """Return the rating, and of what."""
+        return _("%(stars)s of 5 for %(service)s") % {
+            "stars": row.rating,
+            "service": row.service.title,
+        }
+
+    def cards(self, request: HttpRequest, row: Review) -> Sequence[Card]:
+        """Return the review, and what it is about."""
+
+        def page(kind: str, pk: Any) -> str:
+            app, _dot, model = kind.partition(".")
+            may = pk and request.user.has_perm(f"{app}.view_{model}")
+            return reverse(f"admin:{app}_{model}_change", args=[pk]) if may else ""
+
+        tz = row.service.calendar.timezone
+        booking = row.booking and exactly(row.booking.start_time, tz)
+        facts = [
+            (_("Rating"), _stars(row.rating)),
+            (_("Comment"), row.comment or _("none")),
+            (_("By"), link(page("accounts.user", row.user_id), row.user.name or row.user.email)),
+            (_("Service"), link(page("catalog.service", row.service_id), row.service)),
+            (_("Booking"), link(page("bookings.booking", row.booking_id), booking or _("deleted"))),
+            (_("Written"), exactly(row.created_at, tz)),
+            (_("Last change"), exactly(row.updated_at, tz)),
+            (_("Id"), code(row.pk)),
+        ]
+        return [Card(_("Review"), facts=facts)]
 
     def has_change_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
         """Return False, because only the author of a review may change it."""

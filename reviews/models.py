@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
 from bookings.models import Booking
@@ -46,7 +47,7 @@ class Review(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.rating} of 5"
+        return _("%(rating)d of 5") % {"rating": self.rating}
 
     @property
     def author_name(self) -> str:

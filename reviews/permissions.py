@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
@@ -12,10 +13,10 @@ from reviews import services
 from reviews.models import Review
 
 for name, permission in {
-    "reviews.view_review": Permission("see reviews in the admin site"),
-    "reviews.add_review": Permission("write reviews", "user", in_roles=False),
-    "reviews.change_review": Permission("change reviews", "user", in_roles=False),
-    "reviews.delete_review": Permission("delete all reviews", "user"),
+    "reviews.view_review": Permission(_("see reviews in the admin site")),
+    "reviews.add_review": Permission(_("write reviews"), "user", in_roles=False),
+    "reviews.change_review": Permission(_("change reviews"), "user", in_roles=False),
+    "reviews.delete_review": Permission(_("delete all reviews"), "user"),
 }.items():
     PERMISSIONS.add(name)(permission)
 

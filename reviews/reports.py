@@ -7,19 +7,15 @@ from django.utils.translation import gettext as translated
 from django.utils.translation import gettext_lazy as _
 from psycopg.rows import dict_row
 from rest_framework import serializers
-from rest_framework.request import Request
-from rest_framework.response import Response
 
 from bookings.reports.charts import Chart, by_month
 from bookings.reports.figures import Figures
 from bookings.reports.kinds import REPORTS, Report
+from bookings.reports.pages import add_to_menu
 from bookings.reports.periods import Period
-from bookings.reports.serializers import PERIOD, CountField, InMonthSerializer, ReportSerializer
-from bookings.reports.viewsets import ReportViewSet, documented
-from bookit.api.schema import example
+from bookings.reports.serializers import CountField, InMonthSerializer, ReportSerializer
 from bookit.api.serializers import InputSerializer
 from bookit.database.rows import fetch
-from reviews.models import Review
 
 # Counts reviews by month and rating.
 #
@@ -48,18 +44,6 @@ class MonthReviewsSerializer(InMonthSerializer, ReviewTotalsSerializer):
     """How many reviews were written in a month, and their ratings."""
 
 
-RATED = {
-    "reviews": 12,
-    "rating_average": 4.58,
-    "rating_1": 0,
-    "rating_2": 0,
-    "rating_3": 1,
-    "rating_4": 3,
-    "rating_5": 8,
-}
-
-
-@example("A month", {**PERIOD, "results": [{"month": "2026-11", **RATED}], "totals": RATED})
 class ReviewReportSerializer(ReportSerializer):
     """How many reviews were written in each month, and their ratings."""
 
@@ -90,7 +74,11 @@ def draw(period: Period, found: Figures) -> list[Chart]:
     averages = [(row["month"], row["rating_average"] or 0.0) for row in found.rows]
     numbers = [(row["month"], row["reviews"]) for row in found.rows]
     return [
-        by_month(translated("Average rating by month"), translated("Average rating"), averages),
+        by_month(
+            translated("Average rating by month"),
+            translated("Average rating"),
+            averages,
+        ),
         by_month(translated("Reviews by month"), translated("Reviews"), numbers),
     ]
 
@@ -108,21 +96,7 @@ REPORTS.add("reviews")(
             "rating_average": _("Average rating"),
             **{name: format_lazy(_("{stars} of 5"), stars=stars) for name, stars in STARS.items()},
         },
+        permission="reviews.view_review",
     )
 )
-
-
-class ReviewReportViewSet(ReportViewSet):
-    """The report on reviews."""
-
-    governed_by = Review
-
-    @documented(
-        "Report on reviews",
-        ReviewReportSerializer,
-        "month,reviews,rating_average,rating_1,rating_2,rating_3,rating_4,rating_5\r\n"
-        "2026-11,12,4.58,0,0,1,3,8\r\n",
-    )
-    def reviews(self, request: Request) -> Response:
-        """Return how many reviews were written in each month, and their ratings."""
-        return self.report()
+add_to_menu("reviews")

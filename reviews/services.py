@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from bookings import events
@@ -43,7 +44,7 @@ def create_review(
         booking = Booking.objects.select_for_update(no_key=True).filter(pk=booking_id).first()
         if booking is None:
             raise Invalid(
-                errors={"booking_id": ["There is no booking with this id."]},
+                errors={"booking_id": [_("There is no booking with this id.")]},
             )
         check_booked(booking, actor)
         if booking.status != Booking.Status.COMPLETED:
@@ -117,7 +118,7 @@ def check_booked(booking: Booking, actor: User) -> None:
         Forbidden: the booking belongs to another user.
     """
     if booking.user_id != actor.pk:
-        raise Forbidden("This booking belongs to another user.")
+        raise Forbidden(_("This booking belongs to another user."))
 
 
 def check_wrote(review: Review, actor: User) -> None:
@@ -127,7 +128,7 @@ def check_wrote(review: Review, actor: User) -> None:
         Forbidden: the review belongs to another user.
     """
     if review.user_id != actor.pk:
-        raise Forbidden("This review belongs to another user.")
+        raise Forbidden(_("This review belongs to another user."))
 
 
 def check_may_delete(review: Review, actor: User) -> None:

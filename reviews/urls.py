@@ -2,12 +2,10 @@
 
 from django.urls import path
 
-from reviews.reports import ReviewReportViewSet
 from reviews.viewsets import ReviewViewSet, ServiceReviewViewSet
 
 urlpatterns = [
     path("services/<id:service_id>/reviews", ServiceReviewViewSet.as_view({"get": "list"})),
-    path("reports/reviews", ReviewReportViewSet.as_view({"get": "reviews"})),
     path("reviews", ReviewViewSet.as_view({"get": "list", "post": "create"})),
     path(
         "reviews/<id:pk>",

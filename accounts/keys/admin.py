@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.keys import services as keys
 from accounts.keys.models import ApiKey
@@ -21,6 +22,7 @@ from bookit.adminsite.pages import ServedAdmin
 class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     """The API keys of all users. Admins can view and revoke them."""
 
+    list_title = _("API keys")
     list_display = ["named", "state", "owner", "may", "used", "created"]
     list_display_links = ["named"]
     list_filter = ["created_at", "last_used_at", "expires_at"]
@@ -29,6 +31,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     exclude = ["digest"]
     ordering = ["-id"]
     delete_words = _("Revoke")
+    delete_note = _("Programs that use this key are refused from this moment on.")
 
     @admin.display(description=_("Key"))
     def named(self, key: ApiKey) -> Any:
@@ -49,7 +52,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
         """Return the email address of the owner."""
         return key.user.email
 
-    @admin.display(description=_("May"))
+    @admin.display(description=pgettext_lazy("permissions", "May"))
     def may(self, key: ApiKey) -> Any:
         """Return what the key can be used for."""
         if key.permissions is None:
@@ -74,7 +77,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
             (_("State"), self.state(row)),
             (_("Begins with"), code(row.prefix)),
             (_("Owner"), link(page, row.user.email)),
-            (_("May"), self.may(row)),
+            (pgettext_lazy("permissions", "May"), self.may(row)),
             (_("Created"), exactly(row.created_at, zone)),
             (_("Last used"), exactly(row.last_used_at, zone) or _("never")),
             (_("Expires"), exactly(row.expires_at, zone) or _("never")),

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import BinaryField, F, Q
+from django.utils.translation import gettext as _
 
 from accounts.extensions import PERMISSIONS
 from accounts.keys import secrets
@@ -73,9 +74,12 @@ def create_key(
         Forbidden: the owner does not have one of the permissions.
     """
     if expires_at is not None and expires_at <= at:
-        raise Invalid.of("expires_at", "The expiry must be in the future.")
+        raise Invalid.of("expires_at", _("The expiry must be in the future."))
     if expires_at is not None and expires_at >= EXPIRY_BOUND:
-        raise Invalid.of("expires_at", f"The expiry must be before the year {EXPIRY_BOUND.year}.")
+        raise Invalid.of(
+            "expires_at",
+            _("The expiry must be before the year %(year)s.") % {"year": EXPIRY_BOUND.year},
+        )
     for permission in permissions or ():
         _check_permission(owner, permission)
     key = secrets.new()
@@ -86,7 +90,11 @@ def create_key(
         if session_id and Session.objects.filter(pk=session_id).exclude(revoked_at=None).exists():
             raise TokenInvalid
         if ApiKey.objects.filter(user=owner).count() >= MAX_KEYS:
-            raise Invalid.of("", f"You have {MAX_KEYS} API keys. Delete one of them first.")
+            raise Invalid.of(
+                "",
+                _("You have %(max_keys)s API keys. Delete one of them first.")
+                % {"max_keys": MAX_KEYS},
+            )
         row = ApiKey.objects.create(
             user=owner,
             name=name,
@@ -151,9 +159,14 @@ def _check_permission(owner: User, permission: str) -> None:
     if permission not in _usable():
         known = ", ".join(sorted(_usable()))
         raise Invalid.of(
-            "permissions", f"A key cannot permit {permission[:100]}. It can permit: {known}."
+            "permissions",
+            _("A key cannot permit %(permission)s. It can permit: %(known)s.")
+            % {"permission": permission[:100], "known": known},
         )
     own = PERMISSIONS[permission].own
     is_own = own == "user" or (own == "provider" and owner.is_keeper)
     if not is_own and not owner.may(permission):
-        raise Forbidden(f"You do not have the permission {permission} yourself.")
+        raise Forbidden(
+            _("You do not have the permission %(permission)s yourself.")
+            % {"permission": permission}
+        )

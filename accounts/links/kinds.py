@@ -6,6 +6,9 @@ email address.
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
 
 
 @dataclass(frozen=True)
@@ -20,73 +23,73 @@ class Kind:
     """
 
     name: str
-    subject: str
-    lead: str
-    note: str
+    subject: Any
+    lead: Any
+    note: Any
     setting: str = ""
-    action: str = ""
+    action: Any = ""
     lifetime: timedelta = timedelta()
 
 
 PASSWORD_RESET = Kind(
     name="password_reset",
-    subject="Reset your password",
-    lead=(
+    subject=_("Reset your password"),
+    lead=_(
         "Somebody asked to reset the password of your account. If it was you, choose a new "
         "password within an hour."
     ),
-    note="If it was not you, you can ignore this email. Your password has not changed.",
+    note=_("If it was not you, you can ignore this email. Your password has not changed."),
     setting="PASSWORD_RESET_URL",
-    action="Choose a password",
+    action=_("Choose a password"),
     lifetime=timedelta(hours=1),
 )
 INVITATION = Kind(
     name="invitation",
-    subject="Set your password",
-    lead="An account has been created for you. Choose a password within 7 days to sign in.",
-    note="If you did not expect an account, you can ignore this email.",
+    subject=_("Set your password"),
+    lead=_("An account has been created for you. Choose a password within 7 days to sign in."),
+    note=_("If you did not expect an account, you can ignore this email."),
     setting="PASSWORD_RESET_URL",
-    action="Choose a password",
+    action=_("Choose a password"),
     lifetime=timedelta(days=7),
 )
 VERIFICATION = Kind(
     name="verification",
-    subject="Verify your email address",
-    lead="Verify within 3 days that this is the email address of your account.",
-    note=(
+    subject=_("Verify your email address"),
+    lead=_("Verify within 3 days that this is the email address of your account."),
+    note=_(
         "You receive this email because somebody gave this address for an account. If it was not "
         "you, you can ignore this email."
     ),
     setting="VERIFY_EMAIL_URL",
-    action="Verify the address",
+    action=_("Verify the address"),
     lifetime=timedelta(days=3),
 )
 CHANGE_REQUESTED = Kind(
     name="change_requested",
-    subject="Your email address is about to change",
-    lead=(
+    subject=_("Your email address is about to change"),
+    lead=_(
         "Somebody who knows your password asked to change the email address of your account. It "
         "changes once the new address is verified."
     ),
-    note="If it was not you, change your password now. This also cancels the change.",
+    note=_("If it was not you, change your password now. This also cancels the change."),
 )
 EMAIL_CHANGED = Kind(
     name="email_changed",
-    subject="Your email address has changed",
-    lead=(
+    subject=_("Your email address has changed"),
+    lead=_(
         "The email address of your account has changed. You now sign in with the new address, and "
         "this address receives no more emails about the account."
     ),
-    note="If it was not you, contact the operator of this service.",
+    note=_("If it was not you, contact the operator of this service."),
 )
 KEY_CREATED = Kind(
     name="key_created",
-    subject="An API key was created",
-    lead=(
+    subject=_("An API key was created"),
+    lead=_(
         "An API key was created for your account. A program that has the key can act for you until "
         "the key expires or is deleted."
     ),
-    note="If it was not you, change your password now, and then delete the key.",
+    note=_("If it was not you, change your password now, and then delete the key."),
 )
 
 KINDS = {

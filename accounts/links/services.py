@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
+from django.utils.translation import pgettext
 
 from accounts.links.kinds import (
     CHANGE_REQUESTED,
@@ -30,6 +31,7 @@ from accounts.links.models import EmailedLink
 from accounts.models import User
 from accounts.tokens import TokenInvalid
 from bookit.database.batches import delete_in_batches
+from bookit.languages import speaking
 from bookit.mails.layout import Letter, Link
 from bookit.mails.limits import Limit, hashed
 from bookit.mails.sending import defer, send_within_limits
@@ -59,9 +61,9 @@ def send(*, kind: Kind, email: str, user_id: UUID | None, at: datetime) -> None:
         return
     token = _new_token(kind, user, email, at=at) if kind.lifetime else ""
     limit = Limit("address", f"account/{kind.name}/{hashed(email)}", settings.MAILS_PER_ACCOUNT)
-    send_within_limits(
-        _compose(kind, user, email, token), limits=[limit], at=at, user_id=str(user.pk)
-    )
+    with speaking(user.language):
+        message = _compose(kind, user, email, token)
+    send_within_limits(message, limits=[limit], at=at, user_id=str(user.pk))
 
 
 def find(*, token: str, kinds: Collection[Kind], at: datetime) -> EmailedLink:
@@ -150,19 +152,26 @@ def _hash(token: str) -> bytes:
 def _compose(kind: Kind, user: User, email: str, token: str) -> EmailMultiAlternatives:
     url = getattr(settings, kind.setting) if kind.setting else ""
     letter = Letter(
-        subject=kind.subject,
-        heading=kind.subject,
+        subject=str(kind.subject),
+        heading=str(kind.subject),
         name=" ".join(user.name.split()) if email == user.verified_email else "",
-        lead=kind.lead,
-        rows=[("Code", token)] if token and not url else [],
-        links=[Link(kind.action, url.replace("{token}", token))] if url else [],
-        note=kind.note,
+        lead=str(kind.lead),
+        rows=[(pgettext("email", "Code"), token)] if token and not url else [],
+        links=[Link(str(kind.action), url.replace("{token}", token))] if url else [],
+        note=str(kind.note),
     )
     message = EmailMultiAlternatives(
-        kind.subject,
+        letter.subject,
         letter.text(),
         to=[email],
         headers={"Auto-Submitted": "auto-generated"},
     )
     message.attach_alternative(letter.html(), "text/html")
     return message
+
+
+def sample(*, kind: Kind) -> EmailMultiAlternatives:
+    """Return an email about a made-up account, with a made-up token, for previews."""
+    email = "ana@example.com"
+    user = User(name="Ana Silva", email=email, verified_email=email)
+    return _compose(kind, user, email, "made-up-token" if kind.lifetime else "")

@@ -3,35 +3,52 @@
 from typing import Any
 
 from django import forms
+from django.apps import apps
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
 
 from accounts.extensions import PERMISSIONS
 from accounts.roles import services as roles
 from accounts.roles.models import Role
+from bookit.adminsite.fields import GroupedCheckboxes
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
+
+
+def _permissions() -> list[Any]:
+    """Return the permissions that a role can contain as choices, grouped by their app."""
+    groups: dict[Any, list[tuple[str, Any]]] = {}
+    for name, each in sorted(PERMISSIONS.items()):
+        if each.in_roles:
+            words = format_html("<span>{} <code>{}</code></span>", capfirst(each.words), name)
+            app = apps.get_app_config(name.partition(".")[0])
+            groups.setdefault(app.verbose_name, []).append((name, words))
+    return [*groups.items()]
 
 
 class RoleForm(forms.ModelForm):
     """The form for a role, with the permissions that a role can contain."""
 
-    name = forms.CharField(max_length=150)
+    name = forms.CharField(
+        max_length=150, label=_("Name"), help_text=_("For example, “Reception”.")
+    )
     permissions = forms.MultipleChoiceField(
-        choices=lambda: [
-            (name, f"{name}: {each.words}")
-            for name, each in sorted(PERMISSIONS.items())
-            if each.in_roles
-        ],
-        widget=forms.CheckboxSelectMultiple,
+        choices=_permissions,
+        widget=GroupedCheckboxes,
         required=False,
-        help_text="You can give and take away only permissions that you have yourself.",
+        label=_("What its holders may do"),
+        help_text=_("You can give and take away only permissions that you have yourself."),
     )
 
     class Meta:
         model = Role
         fields = ["description"]
+        labels = {"description": _("Description")}
+        help_texts = {"description": _("For people who give this role to others.")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,6 +70,9 @@ class RoleAdmin(ServedAdmin):
     ordering = ["id"]
     fields = ["name", "description", "permissions"]
     has_form = True
+
+    class Media:
+        css = {"all": ["bookit/forms.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may create roles."""

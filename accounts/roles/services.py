@@ -15,6 +15,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest, Now
+from django.utils.translation import gettext as _
 
 from accounts.extensions import PERMISSIONS
 from accounts.models import User
@@ -111,7 +112,9 @@ def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
     found = {group.name: group for group in Group.objects.filter(name__in=held | wanted)}
     unknown = sorted(wanted - found.keys())
     if unknown:
-        raise Invalid.of("roles", f"There is no role with the name {unknown[0]}.")
+        raise Invalid.of(
+            "roles", _("There is no role with the name %(unknown)s.") % {"unknown": unknown[0]}
+        )
     changed = [found[name].pk for name in held ^ wanted if name in found]
     pairs = Permission.objects.filter(group__in=changed).order_by()
     _check_has(
@@ -142,9 +145,11 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
         return
     for name, value in changes.items():
         if name not in STAFF_CHANGES and getattr(user, name) != value:
-            raise Forbidden(f"Only admins can change this field of an account: {name}.")
+            raise Forbidden(
+                _("Only admins can change this field of an account: %(name)s.") % {"name": name}
+            )
     if not user.is_below_admins:
-        raise Forbidden("Only admins can change the account of an admin.")
+        raise Forbidden(_("Only admins can change the account of an admin."))
     _check_has(actor, user.granted)
 
 
@@ -154,7 +159,8 @@ def _check_known(permissions: Collection[str]) -> None:
     if unknown:
         raise Invalid.of(
             "permissions",
-            f"A role cannot contain {unknown[0][:100]}. It can contain: {', '.join(known)}.",
+            _("A role cannot contain %(unknown)s. It can contain: %(known)s.")
+            % {"unknown": unknown[0][:100], "known": ", ".join(known)},
         )
 
 
@@ -162,8 +168,11 @@ def _check_has(actor: User, permissions: Collection[str]) -> None:
     missing = sorted(each for each in permissions if not actor.may(each))
     if missing:
         raise Forbidden(
-            "You can give and take away only permissions that you have yourself. You do not have "
-            f"{', '.join(missing)}."
+            _(
+                "You can give and take away only permissions that you have yourself. You do not "
+                "have %(missing)s."
+            )
+            % {"missing": ", ".join(missing)}
         )
 
 
@@ -189,5 +198,5 @@ def _save_unique(group: Group) -> None:
             group.save()
     except IntegrityError as error:
         if database_error_facts(error)[0] == "23505":
-            raise Invalid.of("name", "There is already a role with this name.") from None
+            raise Invalid.of("name", _("There is already a role with this name.")) from None
         raise

@@ -76,3 +76,19 @@ def test_only_admins_end_the_sessions_of_others():
     client.force_login(helper)
     assert client.post(page("act", session.pk, "end")).status_code == 403
     assert services.sessions_of(user=user, at=timezone.now() + timedelta(minutes=1)).exists()
+
+
+@pytest.mark.parametrize(
+    ("agent", "shown"),
+    [
+        ("Mozilla/5.0 (Windows NT 10.0) Chrome/140.0 Safari/537.36 Edg/140.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; like Mac OS X) Version/18.5 Safari/604.1", "Safari on iPhone"),
+        ("Mozilla/5.0 (Android 15; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0", "Firefox on"),
+        ("curl/8.5.0", "curl/8.5.0"),
+    ],
+)
+def test_the_list_of_sessions_names_browsers(site, agent, shown):
+    user = UserFactory()
+    sign_in(user)
+    Session.objects.filter(user=user).update(client=agent)
+    assert shown in site.get(page("changelist")).content.decode()

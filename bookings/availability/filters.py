@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from bookings.availability.search import LONGEST, window, with_free_time
 from bookit.api.filters import (
@@ -49,7 +50,7 @@ class BookableServiceFilter(ServiceFilter):
         if len(missing) == len(bounds):
             return found
         if missing:
-            raise refuse(missing[0], "Send both available_from and available_to, or neither.")
+            raise refuse(missing[0], _("Send both available_from and available_to, or neither."))
         at, tz = timezone.now(), getattr(self.request, "zone", UTC)
         from_, until = window(
             bounds["available_from"], bounds["available_to"], tz, at, field="available_to"

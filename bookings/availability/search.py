@@ -13,6 +13,7 @@ from itertools import islice, pairwise
 from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
+from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 
 from bookings.availability.terms import Terms, terms_of
@@ -303,7 +304,7 @@ class Search:
             changes.append((until, seats))
         changes.sort()
         seats_left = terms.capacity
-        for (begins, change), (ends, _) in pairwise(changes):
+        for (begins, change), (ends, _change) in pairwise(changes):
             seats_left += change
             if seats_left > 0 and earliest <= begins < ends <= before:
                 yield begins, ends, seats_left
@@ -349,9 +350,11 @@ def window(
     start = at if from_ is None else begin(from_, tz)
     stop = start + WEEK if to is None else end(to, tz)
     if stop <= start:
-        raise Invalid.of(field, "The end must be after the start.")
+        raise Invalid.of(field, _("The end must be after the start."))
     if stop - start > LONGEST:
-        raise Invalid.of(field, f"The search can cover at most {LONGEST.days} days.")
+        raise Invalid.of(
+            field, _("The search can cover at most %(days)s days.") % {"days": LONGEST.days}
+        )
     return start, stop
 
 

@@ -43,6 +43,8 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from psycopg.rows import namedtuple_row
 
 from bookings.models import Booking, Slot, blocked_period
@@ -68,7 +70,7 @@ def on_current_terms(function: Callable[Parameters, Result]) -> Callable[Paramet
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        for _ in range(TRIES - 1):
+        for _try in range(TRIES - 1):
             try:
                 return function(*args, **kwargs)
             except TermsChanged:
@@ -172,13 +174,25 @@ class Terms:
             raise ServiceInactive
         ahead = start_time - at
         if ahead < timedelta(0):
-            raise Invalid.of("start_time", "The start is in the past.")
+            raise Invalid.of("start_time", _("The start is in the past."))
         if ahead < self.notice:
             minutes = self.notice // timedelta(minutes=1)
-            raise TooSoon(f"This service must be booked at least {minutes} minutes in advance.")
+            raise TooSoon(
+                ngettext(
+                    "This service must be booked at least %(minutes)d minute in advance.",
+                    "This service must be booked at least %(minutes)d minutes in advance.",
+                    minutes,
+                )
+                % {"minutes": minutes}
+            )
         if self.horizon is not None and ahead > self.horizon:
             raise TooFarAhead(
-                f"This service can be booked at most {self.horizon.days} days in advance."
+                ngettext(
+                    "This service can be booked at most %(days)d day in advance.",
+                    "This service can be booked at most %(days)d days in advance.",
+                    self.horizon.days,
+                )
+                % {"days": self.horizon.days}
             )
 
     def check_open(self, start_time: datetime, end_time: datetime) -> None:
@@ -189,7 +203,7 @@ class Terms:
                 can be booked in published slots only.
         """
         if self.mode == Service.Mode.SLOTS:
-            raise OutsideOpeningHours("No slot of this service starts at this time.")
+            raise OutsideOpeningHours(_("No slot of this service starts at this time."))
         self.check_time_off(start_time, end_time)
         if not self.opening.contains(start_time, end_time):
             raise OutsideOpeningHours
@@ -202,7 +216,7 @@ class Terms:
             OutsideOpeningHours: the slot overlaps time off.
         """
         if slot.status != Slot.Status.SCHEDULED:
-            raise ServiceInactive("This slot has been cancelled.")
+            raise ServiceInactive(_("This slot has been cancelled."))
         self.check_time_off(slot.start_time, slot.end_time)
 
     def check_time_off(self, start_time: datetime, end_time: datetime) -> None:
@@ -212,7 +226,7 @@ class Terms:
             OutsideOpeningHours: the period overlaps time off.
         """
         if self.opening.is_off(start_time, end_time):
-            raise OutsideOpeningHours("The calendar is closed for time off at this time.")
+            raise OutsideOpeningHours(_("The calendar is closed for time off at this time."))
 
 
 # The SQL columns with the terms of a service. `service` and `calendar` are aliases of tables.

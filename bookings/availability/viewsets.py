@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from django.http import Http404
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import (
     extend_schema,
 )
@@ -27,6 +28,7 @@ from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
+from bookit.languages import grouped
 from catalog.models import Service
 from catalog.opening import DAY
 from catalog.permissions import KeepsCalendar
@@ -79,10 +81,10 @@ class AvailabilityViewSet(RowViewSet):
         if not found.services:
             raise Http404
         [terms] = found.services
-        shown, _ = self._shown(found, terms, MAX_TIMES)
+        shown, _left = self._shown(found, terms, MAX_TIMES)
         if query.get("explain", False):
             refused = write(found.refusals(terms), self._zone)
-            shown["refused"], _ = self._collected(refused, MAX_REFUSED, most=MAX_REFUSED)
+            shown["refused"], _left = self._collected(refused, MAX_REFUSED, most=MAX_REFUSED)
         return Response(shown)
 
     @extend_schema(
@@ -105,7 +107,11 @@ class AvailabilityViewSet(RowViewSet):
             by_id = {terms.service_id: terms for terms in found.services}
             for service_id in some:
                 if service_id not in by_id:
-                    raise refuse("service_id", f"There is no service with the id {service_id}.")
+                    raise refuse(
+                        "service_id",
+                        _("There is no service with the id %(service_id)s.")
+                        % {"service_id": service_id},
+                    )
                 shown, left = self._shown(found, by_id[service_id], left)
                 results.append(orjson.Fragment(dumps(shown, self._zone)))
         return Response({"results": results})
@@ -146,7 +152,8 @@ class AvailabilityViewSet(RowViewSet):
             if left < 0:
                 raise refuse(
                     "to",
-                    f"The response would contain more than {most:,} times. Request fewer days.",
+                    _("The response would contain more than %(most)s times. Request fewer days.")
+                    % {"most": grouped(most)},
                 )
             written.append(some)
         return orjson.Fragment(b"[" + b",".join(written) + b"]"), left

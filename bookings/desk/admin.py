@@ -17,23 +17,23 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from accounts.models import User
 from bookings import services
 from bookings.desk import services as desk
 from bookings.desk import words
-from bookings.desk.filters import FewRelatedFilter, StartFilter
+from bookings.desk.filters import FewRelatedFilter, ReleasedHoldsFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
+from bookings.desk.search import found_by
 from bookings.exports.files import ICALENDAR
 from bookings.mails import services as mails
-from bookings.models import Booking
+from bookings.models import Booking, Slot
 from bookings.phone import views as phone
-from bookings.phone.urls import urls as phone_urls
 from bookit import money
-from bookit.adminsite.changelist import BoundedPaginator
 from bookit.adminsite.exports import CSV
+from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
@@ -54,6 +54,17 @@ DONE = {
     Status.NO_SHOW: gettext_lazy("Marked as no-show."),
 }
 
+DONE_MANY = {
+    Status.CONFIRMED: ngettext_lazy("%d booking confirmed.", "%d bookings confirmed."),
+    Status.COMPLETED: ngettext_lazy(
+        "%d booking marked as completed.", "%d bookings marked as completed."
+    ),
+    Status.NO_SHOW: ngettext_lazy(
+        "%d booking marked as no-show.", "%d bookings marked as no-show."
+    ),
+    Status.CANCELLED: ngettext_lazy("%d booking cancelled.", "%d bookings cancelled."),
+}
+
 
 def _change_status(status: Status) -> Action:
     """Return the action that changes the status of the selected bookings to `status`."""
@@ -69,6 +80,7 @@ def _change_status(status: Status) -> Action:
                 actor=request.user,  # type: ignore[arg-type]
                 at=timezone.now(),
             ),
+            done=DONE_MANY[status],
             name=name_of,
         )
 
@@ -78,8 +90,18 @@ def _change_status(status: Status) -> Action:
 
 def name_of(booking: Booking) -> str:
     """Return the time and the customer of a booking, by which staff recognise it."""
-    when = words.moment(booking.start_time, zone(booking.calendar.timezone))
+    tz = zone(booking.calendar.timezone)
+    when = words.moment(booking.start_time, tz, beside=timezone.now())
     return f"{when}, {booking.attendee()['attendee_name'] or words.person(booking.user)}"
+
+
+def _of_customer(user: User) -> str:
+    return _("Bookings of %(name)s") % {"name": words.person(user)}
+
+
+def _of_slot(slot: Slot) -> str:
+    when = words.moment(slot.start_time, zone(slot.calendar.timezone), beside=timezone.now())
+    return _("%(service)s on %(when)s") % {"service": slot.service.title, "when": when}
 
 
 @admin.register(Booking)
@@ -92,13 +114,16 @@ class BookingAdmin(ServedAdmin):
     menu = Menu.DIARY
     list_display = ["when", "state", "customer", "what", "amount"]
     list_display_links = ["when"]
+    # Only the start has an index. By any other column, the database would sort all bookings.
+    sortable_by = ["when"]
     list_filter = [
-        ("start_time", StartFilter),
+        ("start_time", UpcomingFilter),
         "status",
         ("calendar", FewRelatedFilter),
         ("service", FewRelatedFilter),
         ("calendar__provider", FewRelatedFilter),
         "created_at",
+        ReleasedHoldsFilter,
     ]
     formats = {"csv": CSV, "ics": ICALENDAR}
     csv_columns = [
@@ -106,23 +131,16 @@ class BookingAdmin(ServedAdmin):
         *("attendee_name", "attendee_email", "attendee_phone", "notes"),
         *("price", "currency", "cancellation_reason", "created_at"),
     ]
-    search_fields = [
-        "id",
-        "attendee_name",
-        "attendee_email",
-        "attendee_phone",
-        "user__name",
-        "user__email",
-        "user__phone",
-        "service__title",
-        "calendar__name",
+    # An id is found here; everything else is found by `found_by`.
+    search_fields = ["id"]
+    link_filters = [
+        *("status__in", "service__id__exact", "slot__id__exact", "user__id__exact"),
+        "currency__exact",
     ]
-    link_filters = ["status__in", "service__id__exact", "slot__id__exact"]
-    search_help_text = gettext_lazy("A name, an email address, a phone number or an id")
+    search_help_text = gettext_lazy("Name, email, phone or id")
     date_hierarchy = "start_time"
     ordering = ["start_time", "id"]
     list_per_page = 50
-    paginator = BoundedPaginator
     actions: Any = [
         _change_status(Status.CONFIRMED),
         _change_status(Status.COMPLETED),
@@ -133,10 +151,6 @@ class BookingAdmin(ServedAdmin):
 
     class Media:
         css = {"all": ["bookit/booking.css"]}
-
-    def get_urls(self) -> list[Any]:
-        """Return the URLs of these pages and of the page for callers."""
-        return [*phone_urls(self.admin_site), *super().get_urls()]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may book for customers."""
@@ -152,12 +166,46 @@ class BookingAdmin(ServedAdmin):
         """Return the bookings together with everything that names them."""
         return super().get_queryset(request).select_related("user", "service", "calendar__provider")
 
-    def get_ordering(self, request: HttpRequest) -> list[str]:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list. Its title says whose bookings it shows if a link of a page chose them."""
+        title = self._title(request)
+        more = {"title": title} if title and request.method == "GET" else {}
+        return super().changelist_view(request, {**more, **(extra_context or {})})
+
+    def _title(self, request: HttpRequest) -> str:
+        by_link: dict[str, tuple[Any, Callable[[Any], str]]] = {
+            "user__id__exact": (User.objects.all(), _of_customer),
+            "slot__id__exact": (Slot.objects.select_related("service", "calendar"), _of_slot),
+        }
+        for parameter, (rows, title) in by_link.items():
+            try:
+                pk = UUID(request.GET.get(parameter, ""))
+            except ValueError:
+                continue
+            row = rows.filter(pk=pk).first()
+            if row is not None:
+                return title(row)
+        return ""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Booking], search_term: str
+    ) -> tuple[QuerySet[Booking], bool]:
+        """Return the bookings with this id, or the bookings that `found_by` finds."""
+        try:
+            UUID(search_term.strip())
+        except ValueError:
+            if search_term.strip():
+                found, request.finds_few = found_by(  # type: ignore[attr-defined]
+                    search_term, among=queryset
+                )
+                return found, False
+        return super().get_search_results(request, queryset, search_term)
+
+    def get_ordering(self, request: HttpRequest) -> Any:
         """Return the order: upcoming bookings begin with the next, others with the latest."""
-        chosen = getattr(request, "GET", {})
-        is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen
-        is_any = chosen.get("q") or "start_time__isnull" in chosen
-        return ["-start_time", "-id"] if is_past or is_any else ["start_time", "id"]
+        return upcoming_first(request)
 
     # --- Columns --------------------------------------------------------------------------------
 
@@ -165,16 +213,16 @@ class BookingAdmin(ServedAdmin):
     def when(self, booking: Booking) -> SafeString:
         """Return the period in the zone of the calendar, and the zone."""
         name = booking.calendar.timezone
-        when = words.period(booking.start_time, booking.end_time, zone(name))
+        when = words.period(booking.start_time, booking.end_time, zone(name), beside=timezone.now())
         return format_html('{} <span class="below">{}</span>', when, name)
 
-    @admin.display(description=gettext_lazy("state"), ordering="status")
+    @admin.display(description=gettext_lazy("state"))
     def state(self, booking: Booking) -> SafeString:
         """Return the badge of the status."""
         label = LABELS[Status(booking.status)]
         return format_html('<span class="state state-{}">{}</span>', booking.status, label)
 
-    @admin.display(description=gettext_lazy("customer"), ordering="user__name")
+    @admin.display(description=gettext_lazy("customer"))
     def customer(self, booking: Booking) -> SafeString:
         """Return the name, the phone number and the email address of the person who comes."""
         found = booking.attendee()
@@ -186,13 +234,13 @@ class BookingAdmin(ServedAdmin):
             email,
         )
 
-    @admin.display(description=gettext_lazy("what"), ordering="service__title")
+    @admin.display(description=gettext_lazy("what"))
     def what(self, booking: Booking) -> SafeString:
         """Return the service and the calendar."""
         title, name = booking.service.title, booking.calendar.name
         return format_html('{} <span class="below">{}</span>', title, name)
 
-    @admin.display(description=gettext_lazy("price"), ordering="price")
+    @admin.display(description=gettext_lazy("price"))
     def amount(self, booking: Booking) -> str:
         """Return the price with its currency."""
         return money.written(booking.price, booking.currency)
@@ -217,7 +265,7 @@ class BookingAdmin(ServedAdmin):
                     at=timezone.now(),
                     reason=form.cleaned_data["reason"],
                 ),
-                done=_("%d cancelled."),
+                done=DONE_MANY[Status.CANCELLED],
                 name=name_of,
             )
             return None
@@ -247,14 +295,14 @@ class BookingAdmin(ServedAdmin):
             request,
             queryset,
             lambda booking: self._resend(request, booking),
-            done=_("Mails that will be sent again: %d."),
+            done=ngettext_lazy("%d mail will be sent again.", "%d mails will be sent again."),
             name=name_of,
         )
 
     def _resend(self, request: HttpRequest, booking: Booking) -> None:
         mails.resend(booking_id=booking.pk, at=timezone.now())
         # History has no event for a copy of a mail, so the log of the admin site says who sent it.
-        self.log_change(request, booking, "Sent the last mail to the customer again.")
+        self.log_change(request, booking, _("Sent the last mail to the customer again."))
 
     # --- The page of a booking ------------------------------------------------------------------
 
@@ -305,7 +353,7 @@ class BookingAdmin(ServedAdmin):
             "booking": booking,
             "may_change": may_change,
             "may_delete": self.has_delete_permission(request, booking),
-            "may_see_users": request.user.has_perm("accounts.view_user"),  # type: ignore[union-attr]
+            "may_see_users": request.user.has_perm("accounts.view_user"),
             "cancel": shown.get("cancel") or CancelForm(),
             "note": shown.get("note") or NoteForm(),
             "move": move,
@@ -357,7 +405,7 @@ class BookingAdmin(ServedAdmin):
             self._resend(request, booking)
             return _("The mail will be sent again.")
         if button not in BUTTONS:
-            raise BadRequest("The page of a booking has no such button.")
+            raise BadRequest(_("The page of a booking has no such button."))
         services.change_status(
             booking_id=booking.pk,
             status=button,

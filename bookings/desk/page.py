@@ -114,6 +114,10 @@ class BookingPage:
         self.booking, self.viewer, self.at = booking, viewer, at
         self.tz = zone(booking.calendar.timezone)
 
+    def moment(self, at: datetime) -> str:
+        """Return a time in the calendar's zone, without the year if it is this year."""
+        return words.moment(at, self.tz, beside=self.at)
+
     # --- What and when --------------------------------------------------------------------------
 
     @property
@@ -150,6 +154,12 @@ class BookingPage:
         return (self.booking.end_time - self.booking.start_time) // timedelta(minutes=1)
 
     @property
+    def seats(self) -> int:
+        """The number of seats of the slot or of the service."""
+        slot = self.booking.slot
+        return slot.capacity if slot else self.booking.service.capacity
+
+    @property
     def price(self) -> str:
         """The price with its currency."""
         return money.written(self.booking.price, self.booking.currency)
@@ -158,7 +168,7 @@ class BookingPage:
     def held_until(self) -> str:
         """When a hold expires, in the calendar's zone."""
         until = self.booking.hold_expires_at
-        return words.moment(until, self.tz) if until else ""
+        return self.moment(until) if until else ""
 
     # --- What can be done -----------------------------------------------------------------------
 
@@ -176,6 +186,11 @@ class BookingPage:
             if status in allowed and (started or status == Status.CONFIRMED)
         ]
         return [Button(each, str(BUTTONS[each]), each == shown[0]) for each in shown]
+
+    @property
+    def has_buttons(self) -> bool:
+        """Whether the status allows any change."""
+        return bool(self.buttons) or self.can_cancel or self.can_move
 
     @property
     def can_cancel(self) -> bool:
@@ -270,7 +285,9 @@ class BookingPage:
             Other(
                 id=row["id"],
                 title=row["service__title"],
-                when=words.moment(row["start_time"], zone(row["calendar__timezone"])),
+                when=words.moment(
+                    row["start_time"], zone(row["calendar__timezone"]), beside=self.at
+                ),
                 status=row["status"],
                 label=str(LABELS[Status(row["status"])]),
             )
@@ -307,14 +324,14 @@ class BookingPage:
         ids = [each.api_key_id for each in events if each.api_key_id]
         keys = dict(_names_of_keys(ids)) if ids else {}
         found = words.entries(events, booking=self.booking, keys=keys, tz=self.tz)
-        return [(words.moment(each.at, self.tz), each) for each in found]
+        return [(self.moment(each.at), each) for each in found]
 
     @cached_property
     def mail_log(self) -> list[tuple[str, mails.Announcement]]:
         """The mails about the booking, latest first."""
         ids = [each.pk for each in self._events[:MAX_EVENTS]]
         found = mails.announcements(booking_id=self.booking.pk, event_ids=ids)
-        return [(words.moment(each.at, self.tz), each) for each in reversed(found)]
+        return [(self.moment(each.at), each) for each in reversed(found)]
 
     @cached_property
     def withheld(self) -> int:
@@ -328,7 +345,7 @@ class BookingPage:
         """The notes of staff, latest first: the time, the author, and the note."""
         found: QuerySet[StaffNote] = StaffNote.objects.filter(booking=self.booking)
         rows = found.select_related("author").order_by("-id")[:MAX_NOTES]
-        return [(words.moment(each.at, self.tz), words.person(each.author), each) for each in rows]
+        return [(self.moment(each.at), words.person(each.author), each) for each in rows]
 
     @property
     def columns(self) -> list[tuple[str, str]]:

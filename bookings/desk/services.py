@@ -3,6 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
+from django.utils.translation import gettext as _
+
 from accounts.models import User
 from bookings import services
 from bookings.desk.models import StaffNote
@@ -21,5 +23,5 @@ def add_note(*, booking_id: UUID, actor: User, text: str, at: datetime) -> Staff
     booking = Booking.objects.select_related("calendar").get(pk=booking_id)
     services.check_manages(booking, actor)
     if not text.strip():
-        raise Invalid.of("text", "Write something first.")
+        raise Invalid.of("text", _("Write something first."))
     return StaffNote.objects.create(booking=booking, author=actor, text=text.strip(), at=at)

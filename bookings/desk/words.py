@@ -6,11 +6,13 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
-from django.utils.dateformat import format as formatted
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models import User
+from bookings.availability.terms import TooFarAhead, TooSoon
+from bookings.events import SLOT_CANCELLED
 from bookings.models import Booking, BookingEvent
 
 Type = BookingEvent.Type
@@ -18,36 +20,49 @@ ONE_DAY = timedelta(days=1)
 
 # The names of the details in an event of the type `booking.changed`.
 DETAILS = {
-    "attendee_name": gettext_lazy("the name"),
-    "attendee_email": gettext_lazy("the email address"),
-    "attendee_phone": gettext_lazy("the phone number"),
-    "notes": gettext_lazy("the customer's notes"),
+    "attendee_name": gettext_lazy("name"),
+    "attendee_email": gettext_lazy("email address"),
+    "attendee_phone": gettext_lazy("phone number"),
+    "language": gettext_lazy("language of emails"),
+    "notes": gettext_lazy("customer's notes"),
 }
 
 
-def day(value: date) -> str:
-    """Return a day in words: `Tue 1 Dec 2026`."""
-    return formatted(value, "D j M Y")
+def day(value: date, *, beside: date | None = None) -> str:
+    """Return a day in words: `Tue 1 Dec 2026`, or `Tue 1 Dec` in the year of the day `beside`."""
+    same_year = beside is not None and beside.year == value.year
+    return date_format(value, "DAY_OF_YEAR_FORMAT" if same_year else "DAY_FORMAT")
 
 
 def clock(local: datetime) -> str:
     """Return the time of day, with the zone's abbreviation if it occurs twice on that day."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
-    return formatted(local, "H:i T" if shown_twice else "H:i")
+    return date_format(local, "H:i T" if shown_twice else "H:i")
 
 
-def moment(at: datetime, tz: tzinfo) -> str:
-    """Return a time in words: `Tue 1 Dec 2026, 10:00`."""
+def moment(at: datetime, tz: tzinfo, *, beside: datetime | None = None) -> str:
+    """Return a time in words: `Tue 1 Dec 2026, 10:00`.
+
+    Args:
+        beside: a time in whose year the year is left out.
+    """
     local = at.astimezone(tz)
-    return f"{day(local)}, {clock(local)}"
+    return f"{day(local, beside=beside and beside.astimezone(tz))}, {clock(local)}"
 
 
-def period(start_time: datetime, end_time: datetime, tz: tzinfo) -> str:
-    """Return a period in words: `Tue 1 Dec 2026, 10:00-10:30`, with an en dash."""
+def period(
+    start_time: datetime, end_time: datetime, tz: tzinfo, *, beside: datetime | None = None
+) -> str:
+    """Return a period in words: `Tue 1 Dec 2026, 10:00-10:30`, with an en dash.
+
+    Args:
+        beside: a time in whose year the year is left out.
+    """
     start, end = start_time.astimezone(tz), end_time.astimezone(tz)
+    first = moment(start, tz, beside=beside)
     if start.date() == end.date():
-        return f"{day(start)}, {clock(start)}\N{EN DASH}{clock(end)}"
-    return f"{moment(start, tz)} \N{EN DASH} {moment(end, tz)}"
+        return f"{first}\N{EN DASH}{clock(end)}"
+    return f"{first} \N{EN DASH} {moment(end, tz, beside=beside)}"
 
 
 def differs(one: tzinfo, other: tzinfo, at: datetime) -> bool:
@@ -65,15 +80,16 @@ class Entry:
     """An event of a booking in words.
 
     Args:
-        by: who caused it; empty if it happened automatically.
-        reason: what was given as the reason; empty if nothing was.
+        text: what happened and who caused it, as one sentence.
+        is_automatic: whether nobody caused it.
+        notes: what is worth knowing about it: the reason, and the limit that staff overrode.
     """
 
     at: datetime
     type: str
     text: str
-    by: str
-    reason: str
+    is_automatic: bool
+    notes: list[str]
 
     @property
     def kind(self) -> str:
@@ -95,9 +111,9 @@ def entries(
         Entry(
             at=event.at,
             type=event.type,
-            text=_text(event, tz),
-            by=_by(event, booking, keys),
-            reason=_reason(event, booking),
+            text=_with_actor(_text(event, tz), event, booking, keys),
+            is_automatic=event.actor is None,
+            notes=[each for each in (_override(event), _reason(event, booking)) if each],
         )
         for event in events
     ]
@@ -105,33 +121,47 @@ def entries(
 
 def _reason(event: BookingEvent, booking: Booking) -> str:
     reason: str = event.data.get("reason", "")
+    if reason == SLOT_CANCELLED:
+        return _("The slot was cancelled.")
     if not reason and event.type == Type.CANCELLED:
         # The reason that the user of a booking gave is stored only in the booking.
         reason = booking.cancellation_reason
     return reason
 
 
-def _by(event: BookingEvent, booking: Booking, keys: Mapping[UUID, str]) -> str:
+def _override(event: BookingEvent) -> str:
+    overridden: str = event.data.get("overridden", "")
+    if overridden == TooSoon.code:
+        return _("At shorter notice than the service allows.")
+    if overridden == TooFarAhead.code:
+        return _("Further ahead than the service allows.")
+    return ""
+
+
+def _with_actor(text: str, event: BookingEvent, booking: Booking, keys: Mapping[UUID, str]) -> str:
+    """Return what happened, with the name of the user who caused it."""
     actor = event.actor
     if actor is None:
-        return ""
-    words = {"name": person(actor)}
-    name = _("%(name)s (customer)") % words if actor.pk == booking.user_id else words["name"]
+        return text
+    name = person(actor)
+    if actor.pk == booking.user_id:
+        name = _("%(name)s (customer)") % {"name": name}
+    words = {"event": text, "name": name, "key": event.api_key_id and keys.get(event.api_key_id)}
     if event.api_key_id is None:
-        return name
-    key = keys.get(event.api_key_id)
-    if key is None:
-        return _("%(name)s, with an API key that was deleted") % {"name": name}
-    return _("%(name)s, with the API key \u201c%(key)s\u201d") % {"name": name, "key": key}
+        return _("%(event)s by %(name)s") % words
+    if words["key"] is None:
+        return _("%(event)s by %(name)s, by an API key that was deleted") % words
+    return _("%(event)s by %(name)s, by API key \u201c%(key)s\u201d") % words
 
 
 def _text(event: BookingEvent, tz: tzinfo) -> str:
     state: dict[str, Any] = event.data
     was: dict[str, Any] = state.get("was", {})
     words = {
-        "start": _stored(state.get("start_time"), tz),
-        "before": _stored(was.get("start_time"), tz),
-        "until": _stored(state.get("hold_expires_at"), tz),
+        "start": _stored(state.get("start_time"), tz, event.at),
+        "before": _stored(was.get("start_time"), tz, event.at),
+        "until": _stored(state.get("hold_expires_at"), tz, event.at),
+        "hours": state.get("hours"),
         "rating": state.get("rating"),
         "what": ", ".join(str(DETAILS.get(each, each)) for each in state.get("changed", [])),
     }
@@ -143,7 +173,7 @@ def _sentence(kind: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> st
     is_pending = state.get("status") == Booking.Status.PENDING
     if kind == Type.HELD:
         if state.get("waitlist"):
-            return _("A seat was offered from the waitlist until %(until)s")
+            return _("Seat offered from the waitlist until %(until)s")
         return _("Held until %(until)s")
     if kind == Type.CREATED:
         if is_pending:
@@ -154,30 +184,39 @@ def _sentence(kind: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> st
             return _("Moved to another slot at %(start)s")
         return _("Moved from %(before)s to %(start)s")
     if kind == Type.CHANGED:
-        return _("Changed %(what)s")
+        return _("Details changed (%(what)s)")
     if kind == Type.EXPIRED:
         if was.get("status") == Booking.Status.PENDING:
             return _("Expired, because nobody confirmed it before the start")
         return _("The hold expired")
+    if kind == Type.CANCELLED and was.get("status") == Booking.Status.HELD:
+        return _("Hold released")
     if kind == Type.COMPLETED and was.get("status") == Booking.Status.NO_SHOW:
         return _("Corrected from no-show to completed")
     if kind == Type.NO_SHOW and was.get("status") == Booking.Status.COMPLETED:
         return _("Corrected from completed to no-show")
+    if kind == Type.REMINDED and state.get("hours"):
+        text: str = ngettext(
+            "Reminder sent %(hours)s hour before %(start)s",
+            "Reminder sent %(hours)s hours before %(start)s",
+            state["hours"],
+        )
+        return text
     sentences: dict[str, str] = {
         Type.CONFIRMED: _("Confirmed"),
         Type.CANCELLED: _("Cancelled"),
         Type.COMPLETED: _("Marked as completed"),
         Type.NO_SHOW: _("Marked as no-show"),
         Type.DELETED: _("Deleted"),
-        Type.REMINDED: _("Reminder for %(start)s"),
+        Type.REMINDED: _("Reminder sent for %(start)s"),
         Type.REVIEWED: _("Reviewed with %(rating)s of 5 stars"),
     }
     return sentences.get(kind, kind.replace("%", "%%"))
 
 
-def _stored(value: str | None, tz: tzinfo) -> str:
+def _stored(value: str | None, tz: tzinfo, beside: datetime) -> str:
     """Return a time that is stored in an event in words."""
     if not value:
         return ""
     at = datetime.fromisoformat(value)
-    return moment(at if at.tzinfo else at.replace(tzinfo=UTC), tz)
+    return moment(at if at.tzinfo else at.replace(tzinfo=UTC), tz, beside=beside)

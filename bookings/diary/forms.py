@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS, wall
@@ -20,7 +21,7 @@ def read_day(text: str) -> date:
     """
     day = parse_day_or_instant(text)
     if isinstance(day, datetime):
-        raise ValueError("Must be a day without a time.")
+        raise ValueError(gettext("Must be a day without a time."))
     return day
 
 
@@ -33,8 +34,8 @@ class DayField(forms.CharField):
         Raises:
             ValidationError: the value is not a day.
         """
-        text = super().to_python(value)
-        if text in self.empty_values:
+        text = super().to_python(value) or ""
+        if not text:
             return None
         try:
             return read_day(text)
@@ -51,8 +52,8 @@ class WallClockField(forms.CharField):
         Raises:
             ValidationError: the value is not a day with a time.
         """
-        text = super().to_python(value)
-        if text in self.empty_values:
+        text = super().to_python(value) or ""
+        if not text:
             return None
         try:
             day = read_day(text[:10])

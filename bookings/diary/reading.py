@@ -142,7 +142,7 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: bool) -> dict[str, Any]:
     }
     bookings = fetch(BOOKINGS, parameters, dict_row)
     slots = fetch(SLOTS, parameters, dict_row)
-    off = [
+    off: list[Any] = [
         *TimeOff.objects.filter(calendar__in=ids, start_time__lt=until, end_time__gt=from_)
         .order_by("start_time", "id")
         .values("id", "calendar_id", "start_time", "end_time", "reason")[: MAX_ENTRIES + 1]

@@ -287,7 +287,7 @@ def _reader(request: HttpRequest) -> User:
     user: Any = request.user
     if not user.may("bookings.view_booking"):
         raise PermissionDenied
-    return user  # type: ignore[no-any-return]
+    return user
 
 
 def _may_move(user: User, calendar: Calendar) -> bool:
@@ -382,7 +382,7 @@ def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
 
 def _written(moment: datetime, form: ZoneForm) -> str:
     """Return an instant in words, in the zone of a form."""
-    return date_format(moment.astimezone(zone(form.cleaned_data["zone"])), "D j M Y, H:i")
+    return date_format(moment.astimezone(zone(form.cleaned_data["zone"])), "DAY_TIME_FORMAT")
 
 
 def _closed_message(affected: Affected) -> str:
@@ -443,5 +443,6 @@ PAGES.add("diary")(
             path("diary/close/", _view(close), name="bookings_diary_close"),
             path("diary/reopen/", _view(reopen), name="bookings_diary_reopen"),
         ],
+        is_button=True,
     )
 )

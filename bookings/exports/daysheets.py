@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
@@ -109,6 +109,9 @@ def index(request: HttpRequest) -> HttpResponse:
     _check(request)
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     day = _day(request.GET.get("day")) or timezone.now().astimezone(tz).date()
+    # The sheet of a calendar sends its form for another day to this page.
+    if chosen := _id(request.GET.get("calendar", "")):
+        return HttpResponseRedirect(_address(chosen, day))
     start, end = day_start(day, tz), day_end(day, tz)
     # Only bookings that begin on the day count here, so that the index on start times finds them.
     calendars = (
@@ -156,6 +159,7 @@ def _page(
 ) -> HttpResponse:
     """Return a page about a day, with links to the days before and after it."""
     one = timedelta(days=1)
+    tz = zone(request.user.timezone)  # type: ignore[union-attr]
     return TemplateResponse(
         request,
         template,
@@ -163,6 +167,7 @@ def _page(
             **admin.site.each_context(request),
             "title": title,
             "day": day,
+            "today": address(timezone.now().astimezone(tz).date()),
             "before": address(day - one),
             "after": address(day + one),
             **context,
@@ -187,6 +192,13 @@ def _day(text: str | None) -> date | None:
     except ValueError:
         return None
     return day if day and day.year in YEARS else None
+
+
+def _id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _address(calendar_id: UUID, day: date) -> str:

@@ -6,16 +6,21 @@ address of a customer, the name of a calendar, the title of a service, and the s
 and the start of a booking. An import never changes what is there.
 """
 
-from datetime import datetime, timedelta
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.utils.dateparse import parse_datetime
-from django.utils.timezone import is_naive
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from psycopg.rows import namedtuple_row
 
 from accounts import services as accounts
 from accounts.emails import canonical, lookup_form
@@ -23,17 +28,64 @@ from accounts.models import User
 from bookings import services as bookings
 from bookings.imports import opening
 from bookings.models import Booking
-from bookit.times import zone
+from bookit.database.rows import fetch
+from bookit.times import parse_instant, validate_zone, wall_clock, zone
 from catalog import services as catalog
 from catalog.models import Calendar, Service
 
 Status = Booking.Status
+# The statuses of bookings that are over, so they must have begun.
+OVER = (Status.COMPLETED, Status.NO_SHOW)
+
+# A date and a time on the clocks of a calendar. The second form is how Excel writes dates in many
+# countries; with dots, the day always comes first.
+LOCAL_TIME = re.compile(
+    r"(?:(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
+    r"|(?P<dotted_day>\d\d?)\.(?P<dotted_month>\d\d?)\.(?P<dotted_year>\d{4}))"
+    r"[ T](?P<hour>\d\d?):(?P<minute>\d\d)(?::00)?",
+    re.ASCII,
+)
+
+# Finds which of the given bookings exist, whatever their status.
+#
+# Parameters: users uuid[], services uuid[], starts timestamptz[] (each booking's user, service and
+# start, in the same order).
+# Columns: user_id uuid, service_id uuid, start_time timestamptz.
+_PRESENT = """
+SELECT booking.user_id, booking.service_id, booking.start_time
+FROM unnest(%(users)s::uuid[], %(services)s::uuid[], %(starts)s::timestamptz[])
+    AS line (user_id, service_id, start_time)
+JOIN bookings_booking AS booking ON booking.user_id = line.user_id
+    AND booking.service_id = line.service_id AND booking.start_time = line.start_time
+"""
 
 
 class Line(forms.Form):
-    """A line of a file. The fields are its columns."""
+    """A line of a file. The fields are its columns.
 
-    def add(self, *, actor: User, at: datetime) -> bool:
+    Args:
+        words: what the lines are, in words.
+        about: how lines are recognised, in words.
+        example: the cells of a few lines, by column.
+        renamed: the columns for fields of services that have other names.
+    """
+
+    words: ClassVar[Any]
+    about: ClassVar[Any]
+    example: ClassVar[Sequence[Mapping[str, str]]]
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @staticmethod
+    def comes_first(cells: Mapping[str, str]) -> bool:
+        """Return whether a line has to be imported before the lines for which this is false."""
+        return False
+
+    @classmethod
+    def load(cls, lines: Sequence[Any]) -> Any:
+        """Return what `add` needs to know about these lines, read for all of them at once."""
+        return None
+
+    def add(self, known: Any, *, actor: User, at: datetime) -> bool:
         """Store what the line says, and return whether it is new."""
         raise NotImplementedError
 
@@ -44,53 +96,160 @@ class Line(forms.Form):
         }
 
 
-class Customer(Line):
+class ZoneColumn(forms.CharField):
+    """The name of a time zone."""
+
+    default_validators = [validate_zone]
+
+    def __init__(self) -> None:
+        super().__init__(
+            required=False,
+            max_length=64,
+            help_text=gettext_lazy("An IANA time zone such as Europe/Lisbon; otherwise UTC."),
+        )
+
+
+class WordColumn(forms.ChoiceField):
+    """One of a few words."""
+
+    def __init__(self, *words: str, help_text: Any) -> None:
+        super().__init__(
+            required=False,
+            choices=[(word, word) for word in words],
+            help_text=help_text,
+            error_messages={
+                "invalid_choice": format_lazy(
+                    "{} {}", gettext_lazy("Write one of these words:"), ", ".join(words)
+                )
+            },
+        )
+
+
+class PriceColumn(forms.DecimalField):
+    """A price, with a decimal point or a decimal comma."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the number."""
+        text = str(value)
+        is_decimal_comma = text.count(",") == 1 and "." not in text
+        return super().to_python(text.replace(",", ".") if is_decimal_comma else value)
+
+
+class TimeColumn(forms.CharField):
+    """A time on the clocks of the booking's calendar, or an instant with an offset."""
+
+    def clean(self, value: Any) -> Any:
+        """Return an instant, or a time without a time zone; None if the cell is empty.
+
+        Raises:
+            ValidationError: the text is not a time.
+        """
+        text = super().clean(value)
+        if not text:
+            return None
+        found = LOCAL_TIME.fullmatch(text)
+        try:
+            if found is None:
+                return parse_instant(text)
+            year, month, day = (
+                int(found[name] or found[f"dotted_{name}"]) for name in ("year", "month", "day")
+            )
+            clock = time(int(found["hour"]), int(found["minute"]))
+            shown = datetime.combine(date(year, month, day), clock)
+        except ValueError:
+            raise ValidationError(_("Write a time such as 2026-12-01 10:00."), "invalid") from None
+        if not 1900 <= shown.year < 3000:
+            raise ValidationError(_("Must be in the years 1900 to 2999."), "invalid")
+        return shown
+
+
+class CustomerLine(Line):
     """A person who books. They get no email; a password reset gives them a password."""
+
+    words = gettext_lazy("Customers")
+    about = gettext_lazy("A line is skipped if its address has an account already.")
+    example = [
+        {
+            "email": "ana@example.com",
+            "name": "Ana Silva",
+            "phone": "+351 912 345 678",
+            "timezone": "Europe/Lisbon",
+            "language": "pt",
+        },
+        {"email": "ben@example.com", "name": "Ben Okafor"},
+    ]
 
     email = forms.EmailField()
     name = forms.CharField(max_length=200)
     phone = forms.CharField(required=False, max_length=32)
-    timezone = forms.CharField(required=False, max_length=64)
+    timezone = ZoneColumn()
+    language = forms.CharField(
+        required=False,
+        max_length=35,
+        help_text=gettext_lazy("The language of emails, such as en or pt."),
+    )
 
     def clean_email(self) -> str:
         """Return the address as it is stored."""
         return canonical(self.cleaned_data["email"])
 
-    def add(self, *, actor: User, at: datetime) -> bool:
-        """Create the account, unless the address already has one."""
+    @classmethod
+    def load(cls, lines: Sequence[Any]) -> set[str]:
+        """Return the addresses that have an account."""
+        emails = [line.cleaned_data["email"] for line in lines]
+        return {*User.objects.filter(email__in=emails).values_list("email", flat=True)}
+
+    def add(self, known: set[str], *, actor: User, at: datetime) -> bool:
+        """Create the account, unless the address has one already."""
         user = User(**self.filled())
-        user.full_clean(exclude=["password"], validate_unique=False, validate_constraints=False)
-        if User.objects.filter(email=user.email).exists():
+        user.clean_fields(exclude=["password"])
+        if user.email in known:
             return False
         accounts.add_user(user=user, actor=actor, at=at, is_told=False)
+        known.add(user.email)
         return True
 
 
 class CalendarLine(Line):
     """A calendar with its opening hours. Empty opening hours mean always open."""
 
+    words = gettext_lazy("Calendars")
+    about = gettext_lazy("A line is skipped if there is a calendar with its name already.")
+    example = [
+        {
+            "name": "Chair 1",
+            "timezone": "Europe/Lisbon",
+            "opening_hours": "Mon-Fri 09:00-12:30 14:00-18:00; Sat 10:00-14:00",
+        },
+        {"name": "Studio", "timezone": "Europe/Lisbon"},
+    ]
+    renamed = {"provider_id": "provider_email"}
+
     name = forms.CharField(max_length=200)
-    timezone = forms.CharField(required=False, max_length=64)
-    provider_email = forms.EmailField(required=False)
-    opening_hours = forms.CharField(required=False, max_length=1000)
+    timezone = ZoneColumn()
+    provider_email = forms.EmailField(
+        required=False,
+        help_text=gettext_lazy("The address of a user who is a provider or an admin."),
+    )
+    opening_hours = forms.CharField(
+        required=False,
+        max_length=1000,
+        help_text=gettext_lazy(
+            "Such as Mon-Fri 09:00-12:30 14:00-18:00; Sat 10:00-14:00. Without any, always open."
+        ),
+    )
 
     def clean_opening_hours(self) -> list[dict[str, int]]:
         """Return the opening hours."""
         return opening.parse(self.cleaned_data["opening_hours"])
 
-    def clean_timezone(self) -> str:
-        """Return the time zone."""
-        name: str = self.cleaned_data["timezone"]
-        if name:
-            Calendar._meta.get_field("timezone").run_validators(name)
-        return name
-
-    def add(self, *, actor: User, at: datetime) -> bool:
+    def add(self, known: Any, *, actor: User, at: datetime) -> bool:
         """Create the calendar, unless there is one with its name."""
         fields = self.filled()
         email = fields.pop("provider_email", None)
         if email:
-            fields["provider_id"] = _active_user("provider_email", email).pk
+            found = User.objects.filter(email=lookup_form(email), is_active=True)
+            fields["provider_id"] = _one(found, "provider_email", email).pk
         if Calendar.objects.filter(name=fields["name"]).exists():
             return False
         catalog.create_calendar(actor=actor, at=at, **fields)
@@ -100,17 +259,66 @@ class CalendarLine(Line):
 class ServiceLine(Line):
     """A service. Without a calendar, it gets one of its own."""
 
+    words = gettext_lazy("Services")
+    about = gettext_lazy(
+        "A line is skipped if its calendar has a service with its title already, or, if it names "
+        "no calendar, if any calendar has."
+    )
+    example = [
+        {
+            "title": "Haircut",
+            "calendar": "Chair 1",
+            "category": "Hair",
+            "price": "25.00",
+            "currency": "EUR",
+            "duration_minutes": "45",
+            "requires_confirmation": "no",
+            "buffer_after_minutes": "10",
+            "min_notice_minutes": "60",
+            "max_advance_days": "90",
+            "cancellation_notice_minutes": "1440",
+        },
+        {
+            "title": "Yoga",
+            "calendar": "Studio",
+            "description": "All levels. Mats are there.",
+            "category": "Classes",
+            "price": "12.50",
+            "currency": "EUR",
+            "duration_minutes": "60",
+            "capacity": "12",
+            "requires_confirmation": "no",
+        },
+    ]
+    renamed = {"calendar_id": "calendar"}
+
     title = forms.CharField(max_length=200)
-    calendar = forms.CharField(required=False, max_length=200)
+    calendar = forms.CharField(
+        required=False,
+        max_length=200,
+        help_text=gettext_lazy("The name of its calendar. Without one, it gets its own."),
+    )
     description = forms.CharField(required=False, max_length=10_000)
     category = forms.CharField(required=False, max_length=100)
-    price = forms.DecimalField(min_value=0, max_digits=10)
-    currency = forms.CharField(required=False, max_length=3)
+    price = PriceColumn(min_value=0)
+    currency = forms.CharField(
+        required=False, max_length=3, help_text=gettext_lazy("A code such as EUR.")
+    )
     duration_minutes = forms.IntegerField(min_value=1)
-    capacity = forms.IntegerField(required=False, min_value=1)
-    mode = forms.ChoiceField(required=False, choices=Service.Mode)
-    requires_confirmation = forms.ChoiceField(
-        required=False, choices=[("yes", "yes"), ("no", "no")]
+    capacity = forms.IntegerField(
+        required=False,
+        min_value=1,
+        help_text=gettext_lazy("The number of bookings at a time; otherwise 1."),
+    )
+    mode = WordColumn(
+        *Service.Mode.values,
+        help_text=gettext_lazy(
+            "open (at any time in the opening hours) or slots (in published slots only); otherwise "
+            "open."
+        ),
+    )
+    requires_confirmation = WordColumn(
+        "yes", "no", help_text=gettext_lazy("yes or no; otherwise yes.")
     )
     buffer_before_minutes = forms.IntegerField(required=False, min_value=0)
     buffer_after_minutes = forms.IntegerField(required=False, min_value=0)
@@ -118,16 +326,14 @@ class ServiceLine(Line):
     max_advance_days = forms.IntegerField(required=False, min_value=1)
     cancellation_notice_minutes = forms.IntegerField(required=False, min_value=0)
 
-    def add(self, *, actor: User, at: datetime) -> bool:
+    def add(self, known: Any, *, actor: User, at: datetime) -> bool:
         """Create the service, unless its calendar has one with its title."""
         fields = self.filled()
         name = fields.pop("calendar", None)
         if "requires_confirmation" in fields:
             fields["requires_confirmation"] = fields["requires_confirmation"] == "yes"
         fields["currency"] = fields.get("currency", settings.DEFAULT_CURRENCY).upper()
-        fields.setdefault("step_minutes", fields["duration_minutes"])
-        service = Service(**fields)
-        service.clean_fields(exclude=["calendar"])
+        Service(**fields).clean_fields(exclude=["calendar"])
         same = Service.objects.filter(title=fields["title"])
         if name:
             calendar = _one(Calendar.objects.filter(name=name), "calendar", name)
@@ -141,82 +347,181 @@ class ServiceLine(Line):
 class BookingLine(Line):
     """A booking, past or future. Nobody gets an email or a webhook message about it."""
 
-    customer_email = forms.EmailField()
-    service = forms.CharField(max_length=200)
-    calendar = forms.CharField(required=False, max_length=200)
-    start_time = forms.CharField(max_length=40)
-    status = forms.ChoiceField(
+    words = gettext_lazy("Bookings")
+    about = gettext_lazy(
+        "A line is skipped if its customer has a booking of its service at this time already."
+    )
+    example = [
+        {
+            "customer_email": "ana@example.com",
+            "service": "Haircut",
+            "calendar": "Chair 1",
+            "start_time": "2026-11-03 10:00",
+            "status": "completed",
+            "booked_at": "2026-10-21 18:32",
+        },
+        {
+            "customer_email": "ben@example.com",
+            "service": "Yoga",
+            "start_time": "2027-01-12 18:30",
+            "notes": "Bad knee.",
+        },
+    ]
+    renamed = {"user_id": "customer_email", "service_id": "service"}
+
+    customer_email = forms.EmailField(
+        help_text=gettext_lazy("The address of a customer who has an account.")
+    )
+    service = forms.CharField(max_length=200, help_text=gettext_lazy("The title of a service."))
+    calendar = forms.CharField(
         required=False,
-        choices=[
-            (each, each)
-            for each in (
-                Status.CONFIRMED,
-                Status.PENDING,
-                Status.COMPLETED,
-                Status.NO_SHOW,
-                Status.CANCELLED,
-            )
-        ],
+        max_length=200,
+        help_text=gettext_lazy("Its name, if several services have this title."),
+    )
+    start_time = TimeColumn(
+        max_length=40,
+        help_text=gettext_lazy(
+            "Such as 2026-12-01 10:00 or 1.12.2026 10:00 on the clocks of the calendar, or "
+            "2026-12-01T10:00:00Z."
+        ),
+    )
+    status = WordColumn(
+        Status.CONFIRMED.value,
+        Status.PENDING.value,
+        Status.COMPLETED.value,
+        Status.NO_SHOW.value,
+        Status.CANCELLED.value,
+        help_text=gettext_lazy(
+            "confirmed, pending, completed, no_show or cancelled; otherwise confirmed."
+        ),
+    )
+    booked_at = TimeColumn(
+        required=False,
+        max_length=40,
+        help_text=gettext_lazy("When it was booked. Reports on lead times need it."),
     )
     notes = forms.CharField(required=False, max_length=2000)
 
-    def clean_start_time(self) -> datetime:
-        """Return the start, which has no offset if it is in the calendar's zone."""
-        text = self.cleaned_data["start_time"]
-        try:
-            start_time = parse_datetime(text)
-        except ValueError:
-            start_time = None
-        if start_time is None:
-            raise ValidationError(_("Write, for example: 2026-12-01 10:00."), "start_time")
-        return start_time
+    # The rows that the line names, once `load` has found them.
+    user: User
+    found: Service
+    start: datetime
+    refusal: ValidationError | None = None
 
-    def add(self, *, actor: User, at: datetime) -> bool:
-        """Book, unless the customer already has this booking."""
+    @staticmethod
+    def comes_first(cells: Mapping[str, str]) -> bool:
+        """Return whether the booking was cancelled: its time may have been booked again since."""
+        return cells.get("status", "").strip() == Status.CANCELLED
+
+    @classmethod
+    def load(cls, lines: Sequence[Any]) -> set[tuple[UUID, UUID, datetime]]:
+        """Find the rows that the lines name, and return which bookings exist."""
+        emails = {lookup_form(line.cleaned_data["customer_email"]) for line in lines}
+        users = {user.email: user for user in User.objects.filter(email__in=emails, is_active=True)}
+        titles = {line.cleaned_data["service"] for line in lines}
+        services: dict[str, list[Service]] = {}
+        for service in Service.objects.filter(title__in=titles).select_related("calendar"):
+            services.setdefault(service.title, []).append(service)
+        for line in lines:
+            try:
+                line.resolve(users, services)
+            except ValidationError as refusal:
+                line.refusal = refusal
+        resolved = [line for line in lines if line.refusal is None]
+        values = {
+            "users": [line.user.pk for line in resolved],
+            "services": [line.found.pk for line in resolved],
+            "starts": [line.start for line in resolved],
+        }
+        present: list[Any] = fetch(_PRESENT, values, namedtuple_row)
+        return {(row.user_id, row.service_id, row.start_time) for row in present}
+
+    def resolve(self, users: Mapping[str, User], services: Mapping[str, list[Service]]) -> None:
+        """Find the customer, the service and the start.
+
+        Raises:
+            ValidationError: there is none, or there are several; the error names the column.
+        """
         cells = self.cleaned_data
-        user = _active_user("customer_email", cells["customer_email"])
-        found = Service.objects.filter(title=cells["service"]).select_related("calendar")
+        email = lookup_form(cells["customer_email"])
+        named = [users[email]] if email in users else []
+        self.user = _one(named, "customer_email", cells["customer_email"])
+        found = services.get(cells["service"], [])
         if cells["calendar"]:
-            found = found.filter(calendar__name=cells["calendar"])
-        service = _one(found, "service", cells["service"])
-        start_time = cells["start_time"]
-        if is_naive(start_time):
-            start_time = start_time.replace(tzinfo=zone(service.calendar.timezone))
-        status = cells["status"] or Status.CONFIRMED
+            at_calendar = [each for each in found if each.calendar.name == cells["calendar"]]
+            if found and not at_calendar:
+                text = _("“%(service)s” is not a service of the calendar “%(calendar)s”.")
+                raise ValidationError({"calendar": text % cells})
+            found = at_calendar
+        self.found = _one(found, "service", cells["service"])
+        self.start = _instant(cells["start_time"], zone(self.found.calendar.timezone), "start_time")
+
+    def add(self, known: set[tuple[UUID, UUID, datetime]], *, actor: User, at: datetime) -> bool:
+        """Book, unless the customer has this booking already."""
+        if self.refusal:
+            raise self.refusal
+        status, start_time = self.cleaned_data["status"] or Status.CONFIRMED, self.start
         if status == Status.PENDING and start_time <= at:
-            raise ValidationError({"status": _("A booking in the past cannot be pending.")})
-        if Booking.objects.filter(service=service, user=user, start_time=start_time).exists():
+            raise ValidationError({"status": _("A booking that has begun cannot be pending.")})
+        if status in OVER and start_time > at:
+            text = _("A booking that has not begun cannot be %(status)s.")
+            raise ValidationError({"status": text % {"status": status}})
+        booked_at = self._booked_at(at)
+        key = (self.user.pk, self.found.pk, start_time)
+        if key in known:
             return False
-        # As late as the service's notice allowed.
-        notice = timedelta(minutes=max(service.min_notice_minutes, 1))
         booking = bookings.create_booking(
             actor=actor,
-            user_id=user.pk,
-            service_id=service.pk,
+            user_id=self.user.pk,
+            service_id=self.found.pk,
             start_time=start_time,
-            notes=cells["notes"],
-            at=min(at, start_time - notice),
+            notes=self.cleaned_data["notes"],
+            at=booked_at,
         )
         if booking.status != status:
             bookings.change_status(booking_id=booking.pk, status=status, actor=actor, at=at)
+        known.add(key)
         return True
+
+    def _booked_at(self, at: datetime) -> datetime:
+        """Return when the booking was made: as late as the notice of its service allows."""
+        last = self.start - timedelta(minutes=max(self.found.min_notice_minutes, 1))
+        if self.cleaned_data["booked_at"] is None:
+            return min(at, last)
+        tz = zone(self.found.calendar.timezone)
+        booked_at = _instant(self.cleaned_data["booked_at"], tz, "booked_at")
+        if booked_at > min(at, self.start):
+            text = _("It must be in the past, and before the start.")
+            raise ValidationError({"booked_at": text})
+        return min(booked_at, last)
 
 
 KINDS: dict[str, type[Line]] = {
-    "customers": Customer,
+    "customers": CustomerLine,
     "calendars": CalendarLine,
     "services": ServiceLine,
     "bookings": BookingLine,
 }
 
 
-def _active_user(field: str, email: str) -> User:
-    users = User.objects.filter(email=lookup_form(email), is_active=True)
-    user: User = _one(users, field, email)
-    return user
+def _instant(shown: datetime, tz: ZoneInfo, column: str) -> datetime:
+    """Return the instant at which the clocks of a zone show a time; an instant stays the same.
+
+    If the clocks show the time twice, the first instant counts, as everywhere in BookIt.
+
+    Raises:
+        ValidationError: the clocks skip this time.
+    """
+    if shown.tzinfo is not None:
+        return shown
+    instant = wall_clock(shown.date(), shown.hour * 60 + shown.minute, tz)
+    if instant.astimezone(tz).replace(tzinfo=None) != shown:
+        text = _("The clocks of %(zone)s skip this time, because summer time begins.")
+        raise ValidationError({column: text % {"zone": tz}})
+    return instant
 
 
-def _one(rows: QuerySet[Any], field: str, value: str) -> Any:
+def _one(rows: QuerySet[Any] | Sequence[Any], field: str, value: str) -> Any:
     """Return the only row.
 
     Raises:

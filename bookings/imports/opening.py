@@ -1,32 +1,38 @@
 """Reads opening hours as people write them: `Mon-Fri 09:00-12:30 14:00-18:00; Sat 10:00-14:00`."""
 
 import re
+from itertools import pairwise
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from bookit.times import parse_wall_clock
+from bookit.times import format_wall_clock, parse_wall_clock
 
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 PART = re.compile(r"(?P<first>[A-Za-z]{3})(?:-(?P<last>[A-Za-z]{3}))?(?P<spans>(?: +\S+)+)")
+SPAN = re.compile(r"(\d\d?:\d\d)-(\d\d?:\d\d)", re.ASCII)
 
 
 def parse(text: str) -> list[dict[str, int]]:
     """Return opening hours as `catalog.services.set_opening_hours` takes them.
 
     Raises:
-        ValidationError: a part cannot be read; the message quotes it.
+        ValidationError: a part cannot be read, or two parts overlap; the message quotes it.
     """
-    hours = []
+    hours: list[tuple[int, int, int]] = []
     for part in filter(None, (each.strip() for each in text.split(";"))):
         found = PART.fullmatch(part)
         if not found:
             raise _unreadable(part)
         for weekday in _weekdays(found["first"], found["last"] or found["first"], part):
-            for span in found["spans"].split():
-                opens, closes = _minutes(span, part)
-                hours.append({"weekday": weekday, "opens": opens, "closes": closes})
-    return hours
+            hours += [(weekday, *_minutes(span, part)) for span in found["spans"].split()]
+    hours.sort()
+    for (day, _opens, closes), (next_day, opens, _closes) in pairwise(hours):
+        if day == next_day and opens < closes:
+            message = _("Two opening hours on %(day)s overlap at %(time)s.")
+            shown = {"day": DAYS[day].capitalize(), "time": format_wall_clock(opens)}
+            raise ValidationError(message, "opening_hours", shown)
+    return [{"weekday": day, "opens": opens, "closes": closes} for day, opens, closes in hours]
 
 
 def _weekdays(first: str, last: str, part: str) -> range:
@@ -37,8 +43,12 @@ def _weekdays(first: str, last: str, part: str) -> range:
 
 
 def _minutes(span: str, part: str) -> tuple[int, int]:
+    found = SPAN.fullmatch(span)
+    if not found:
+        raise _unreadable(part)
     try:
-        opens, closes = (parse_wall_clock(each) for each in span.split("-"))
+        # Spreadsheets write 9:00 without a zero.
+        opens, closes = (parse_wall_clock(each.zfill(5)) for each in found.groups())
     except ValueError:
         raise _unreadable(part) from None
     if opens >= closes:

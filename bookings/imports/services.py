@@ -1,33 +1,41 @@
 """Imports a CSV file: all of its lines, or none."""
 
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from accounts.models import User
 from bookings.events import suppress_follow_up
+from bookings.imports.files import Row, Table
 from bookings.imports.lines import KINDS, Line
 from bookit.adminsite.refusals import REFUSALS, messages_of
-from bookit.errors import Forbidden, Invalid
+from bookit.errors import Forbidden
 
-# An import is one transaction, which keeps the calendars of its bookings locked.
-MAX_LINES = 10_000
+# The number of lines that are in memory at a time.
+CHUNK = 500
+# An import stops after this number of problems: somebody has to correct the file first, and a file
+# in which every line is wrong would take an hour.
+MAX_PROBLEMS = 1000
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Why a line cannot be imported. `column` is empty if the reason is about the whole line."""
 
     line: int
     column: str
     message: str
+
+
+class Progress(NamedTuple):
+    """How many lines have been looked at, and how many there are."""
+
+    done: int
+    total: int
 
 
 @dataclass
@@ -36,6 +44,7 @@ class Report:
 
     Args:
         present: the number of lines that were imported before.
+        is_cut: whether the import stopped, because there were too many problems.
         is_applied: whether the new lines were stored.
     """
 
@@ -43,6 +52,7 @@ class Report:
     new: int = 0
     present: int = 0
     problems: list[Problem] = field(default_factory=list)
+    is_cut: bool = False
     is_applied: bool = False
 
 
@@ -53,16 +63,31 @@ def import_file(
     actor: User,
     at: datetime,
     is_applied: bool,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[Progress], object] = lambda progress: None,
 ) -> Report:
+    """Import the lines of a CSV file, or find out what would happen; see `import_in_steps`."""
+    steps = import_in_steps(kind=kind, text=text, actor=actor, at=at, is_applied=is_applied)
+    while True:
+        try:
+            progress(next(steps))
+        except StopIteration as end:
+            report: Report = end.value
+            return report
+
+
+def import_in_steps(
+    *, kind: str, text: str, actor: User, at: datetime, is_applied: bool
+) -> Generator[Progress, None, Report]:
     """Import the lines of a CSV file, or find out what would happen.
 
     Each line goes through the service that a person would use, in one transaction. It is committed
     only if every line is valid and `is_applied` is set. Nobody gets an email or a webhook message.
 
+    Yield the progress after every few lines, and return the report. If the caller stops earlier,
+    nothing is imported.
+
     Args:
         kind: a key of `bookings.imports.lines.KINDS`.
-        progress: called after each line with the number of lines so far and of all lines.
 
     Raises:
         Forbidden: the actor is not an admin.
@@ -70,81 +95,61 @@ def import_file(
     """
     if not actor.is_admin:
         raise Forbidden
-    form, rows = KINDS[kind], _rows(text, KINDS[kind])
-    report = Report(lines=len(rows))
+    form = KINDS[kind]
+    table = Table(text, form.base_fields)
+    report = Report(lines=table.count())
+    done = 0
+    yield Progress(done, report.lines)
     with transaction.atomic():
         suppress_follow_up()
-        for done, (line, cells) in enumerate(rows, start=1):
-            _add(form(cells), line, report, actor=actor, at=at)
-            progress(done, len(rows))
+        in_order = _in_order(table, form)
+        while rows := [*islice(in_order, CHUNK)]:
+            _add_all(form, rows, report, actor=actor, at=at)
+            done += len(rows)
+            yield Progress(done, report.lines)
+            report.is_cut = len(report.problems) >= MAX_PROBLEMS and done < report.lines
+            if report.is_cut:
+                break
+        report.problems.sort()
         report.is_applied = is_applied and not report.problems
         if not report.is_applied:
             transaction.set_rollback(True)
     return report
 
 
-def _add(form: Line, line: int, report: Report, *, actor: User, at: datetime) -> None:
-    if not form.is_valid():
-        _refuse(report, line, dict(form.errors))
-        return
-    try:
-        with transaction.atomic():
-            is_new = form.add(actor=actor, at=at)
-    except ValidationError as error:
-        has_fields = hasattr(error, "error_dict")
-        _refuse(report, line, error.message_dict if has_fields else {"": error.messages})
-        return
-    except REFUSALS as error:
-        _refuse(report, line, {name or "": texts for name, texts in messages_of(error).items()})
-        return
-    report.new += is_new
-    report.present += not is_new
+def _in_order(table: Table, form: type[Line]) -> Iterator[Row]:
+    """Yield the rows, those that come first before the others."""
+    for is_first in (True, False):
+        yield from (row for row in table.rows() if form.comes_first(row.cells) is is_first)
 
 
-def _refuse(report: Report, line: int, errors: dict[str, list[str]]) -> None:
-    report.problems += [
-        Problem(line, "" if column == NON_FIELD_ERRORS else column, message)
-        for column, messages in errors.items()
-        for message in messages
-    ]
+def _add_all(
+    form: type[Line], rows: Sequence[Row], report: Report, *, actor: User, at: datetime
+) -> None:
+    lines = [(row.line, form(row.cells)) for row in rows]
+    valid = [(line, each) for line, each in lines if each.is_valid()]
+    for line, each in lines:
+        if each.errors:
+            _refuse(report, line, each, dict(each.errors))
+    known = form.load([each for _line, each in valid])
+    for line, each in valid:
+        try:
+            with transaction.atomic():
+                is_new = each.add(known, actor=actor, at=at)
+        except ValidationError as error:
+            has_fields = hasattr(error, "error_dict")
+            _refuse(report, line, each, error.message_dict if has_fields else {"": error.messages})
+        except REFUSALS as error:
+            texts = {name or "": texts for name, texts in messages_of(error).items()}
+            _refuse(report, line, each, texts)
+        else:
+            report.new += is_new
+            report.present += not is_new
 
 
-def _rows(text: str, form: type[Line]) -> list[tuple[int, dict[str, str]]]:
-    """Return the lines of a file that are not empty, each with its number in the file."""
-    # Spreadsheets in many countries separate cells by semicolons.
-    head = text.partition("\n")[0]
-    delimiter = ";" if head.count(";") > head.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), delimiter=delimiter)
-    try:
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
-        _check_header(reader.fieldnames, form)
-        rows = []
-        for cells in reader:
-            line = reader.line_num
-            if None in cells:
-                text = _("Line %(line)d has more cells than the first line.")
-                raise Invalid.of("file", text % {"line": line})
-            if any(cells.values()):
-                rows.append((line, {name: cell or "" for name, cell in cells.items()}))
-            if len(rows) > MAX_LINES:
-                text = _("A file can have at most %(most)d lines. Divide it.")
-                raise Invalid.of("file", text % {"most": MAX_LINES})
-    except csv.Error as error:
-        raise Invalid.of("file", str(error)) from None
-    if not rows:
-        raise Invalid.of("file", _("The file has no lines."))
-    return rows
-
-
-def _check_header(names: Sequence[str], form: type[Line]) -> None:
-    """Check that the first line names all required columns, only known ones, and each once."""
-    columns: dict[str, Any] = form.base_fields
-    known = ", ".join(columns)
-    for name, column in columns.items():
-        if column.required and name not in names:
-            text = _("The column %(name)s is missing. The columns are %(known)s.")
-            raise Invalid.of("file", text % {"name": name, "known": known})
-    for name in names:
-        if name not in columns or names.count(name) > 1:
-            text = _("The column %(name)s is unknown or occurs twice. The columns are %(known)s.")
-            raise Invalid.of("file", text % {"name": name or "“”", "known": known})
+def _refuse(report: Report, line: int, form: Line, errors: Mapping[str, Any]) -> None:
+    for name, texts in errors.items():
+        column = form.renamed.get(name, name)
+        # A reason about a column that the file does not have is about the whole line.
+        is_known = column in form.fields and name != NON_FIELD_ERRORS
+        report.problems += [Problem(line, column if is_known else "", str(text)) for text in texts]

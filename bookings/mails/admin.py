@@ -7,6 +7,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.mail import EmailMultiAlternatives
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
@@ -15,11 +16,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
+from accounts.links import services as links
+from accounts.links.kinds import KINDS
 from bookings.mails import samples, texts
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, PROVIDER
 from bookit.adminsite.pages import StrictAdmin
 from bookit.web.headers import content_security_policy
+
+# The condition on which the layout of emails uses dark colours.
+IF_DARK = "@media (prefers-color-scheme: dark)"
 
 # When each kind of email is sent.
 OCCASIONS = {
@@ -68,6 +74,8 @@ class MailTextForm(forms.ModelForm):
             if known:
                 help_text += " " + _("You can use %(known)s.") % {"known": known}
             field.help_text = help_text
+            if isinstance(field.widget, forms.Textarea):
+                field.widget.attrs["rows"] = 5
 
     def clean(self) -> dict[str, Any]:
         """Return the texts; a text that is BookIt's own is empty."""
@@ -92,9 +100,8 @@ class MailTextAdmin(StrictAdmin):
     page, whether or not it has a row.
     """
 
+    list_title = gettext_lazy("What your mails say")
     form = MailTextForm
-    list_filter = ["updated_at"]
-    search_fields = ["kind", "label"]
     actions = None
 
     class Media:
@@ -121,9 +128,13 @@ class MailTextAdmin(StrictAdmin):
     def get_urls(self) -> list[Any]:
         """Return the URLs of the pages and of the previews."""
         preview = self.admin_site.admin_view(xframe_options_sameorigin(self.preview_view))
-        name = "bookings_mailtext_preview"
+        account = self.admin_site.admin_view(self.account_view)
+        sample = self.admin_site.admin_view(xframe_options_sameorigin(self.account_preview_view))
+        name = "bookings_mailtext"
         return [
-            path("<slug:object_id>/preview/<slug:audience>/", preview, name=name),
+            path("account/<slug:kind>/", account, name=f"{name}_account"),
+            path("account/<slug:kind>/preview/", sample, name=f"{name}_account_preview"),
+            path("<slug:object_id>/preview/<slug:audience>/", preview, name=f"{name}_preview"),
             *super().get_urls(),
         ]
 
@@ -131,7 +142,11 @@ class MailTextAdmin(StrictAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show every kind of email."""
-        shown = {"kinds": _kinds(), "title": _("What your mails say")}
+        accounts = [
+            (kind.subject, kind.lead, reverse("admin:bookings_mailtext_account", args=[name]))
+            for name, kind in KINDS.items()
+        ]
+        shown = {"kinds": _kinds(), "accounts": accounts, "title": _("What your mails say")}
         return super().changelist_view(request, {**(extra_context or {}), **shown})
 
     def change_view(
@@ -151,7 +166,10 @@ class MailTextAdmin(StrictAdmin):
         texts.change(kind=obj.kind, at=timezone.now(), **words)
 
     def preview_view(self, request: HttpRequest, object_id: str, audience: str) -> HttpResponse:
-        """Show an email about a made-up booking, with the words of the form or those in use."""
+        """Show an email about a made-up booking, with the words of the form or those in use.
+
+        BookIt's own words are in the language of the signed-in user.
+        """
         text = texts.text_of(object_id)
         if not self.has_view_permission(request, text):
             raise PermissionDenied
@@ -164,16 +182,52 @@ class MailTextAdmin(StrictAdmin):
         if errors:
             return render(request, "admin/bookings/mailtext/preview_error.html", {"errors": errors})
         mail = samples.mail(object_id, audience, {object_id: text})
-        response = HttpResponse(mail.html)
-        logo = settings.BUSINESS_LOGO_URL
-        response["Content-Security-Policy"] = content_security_policy(
-            default_src="'none'",
-            style_src="'unsafe-inline'",
-            img_src="/".join(logo.split("/")[:3]) or "'none'",
-            form_action="'none'",
-            frame_ancestors="'self'",
-        )
-        return response
+        return _preview(request, mail.message())
+
+    def account_view(self, request: HttpRequest, kind: str) -> HttpResponse:
+        """Show the page of an email about an account, with its preview."""
+        self._check_account(request, kind)
+        shown = {
+            **self.admin_site.each_context(request),
+            "title": KINDS[kind].subject,
+            "media": self.media,
+            "preview": reverse("admin:bookings_mailtext_account_preview", args=[kind]),
+        }
+        return render(request, "admin/bookings/mailtext/account.html", shown)
+
+    def account_preview_view(self, request: HttpRequest, kind: str) -> HttpResponse:
+        """Show an email about a made-up account. Its token is made up too."""
+        self._check_account(request, kind)
+        return _preview(request, links.sample(kind=KINDS[kind]))
+
+    def _check_account(self, request: HttpRequest, kind: str) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if kind not in KINDS:
+            raise Http404
+
+
+def _preview(request: HttpRequest, message: EmailMultiAlternatives) -> HttpResponse:
+    """Return a page that shows an email: in light and dark colours, and as plain text."""
+    html = str(message.alternatives[0][0])
+    shown = {
+        "sender": message.from_email,
+        "to": ", ".join(message.to),
+        "subject": message.subject,
+        "light": html.replace(IF_DARK, "@media not all"),
+        "dark": html.replace(IF_DARK, "@media all").replace("light dark", "dark"),
+        "text": message.body,
+    }
+    response = render(request, "admin/bookings/mailtext/preview.html", shown)
+    logo = settings.BUSINESS_LOGO_URL
+    response["Content-Security-Policy"] = content_security_policy(
+        default_src="'none'",
+        style_src="'unsafe-inline'",
+        img_src="/".join(logo.split("/")[:3]) or "'none'",
+        form_action="'none'",
+        frame_ancestors="'self'",
+    )
+    return response
 
 
 def _kinds() -> list[Kind]:
@@ -200,8 +254,13 @@ def _shown(kind: str) -> dict[str, Any]:
     news = NEWS.get(kind)
     if news is None:
         return {}
-    readers = {ATTENDEE: _("customer"), PROVIDER: _("provider")}
+    readers = {
+        ATTENDEE: _("As the customer sees it"),
+        PROVIDER: _("As the provider sees it"),
+    }
     return {
+        "title": texts.applied(news, texts.in_use()).label,
+        "subtitle": None,
         "occasion": OCCASIONS[kind],
         "readers": [
             (name, _preview_url(kind, audience))

@@ -14,7 +14,11 @@ from datetime import datetime
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, pgettext
 
+from accounts.emails import mailbox
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import texts as mail_texts
@@ -30,11 +34,12 @@ from bookings.mails.occasions import (
     Status,
 )
 from bookit import money
+from bookit.languages import SOURCE, speaking
 from bookit.mails.layout import Letter, Link
 from bookit.mails.limits import Limit
 from bookit.times import zone
 
-UNVERIFIED = (
+UNVERIFIED = gettext_lazy(
     "You receive this mail because somebody gave this address when booking. If you do not know "
     "about the booking, you can ignore this mail."
 )
@@ -89,18 +94,26 @@ class Mail:
 
 
 def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) -> Mail:
-    """Return the email that tells the attendee or the provider about an event.
+    """Return the email that tells the attendee or the provider about an event, in their language.
 
     Args:
         texts: the operator's own texts by the kind of email.
     """
+    is_attendee = audience == ATTENDEE
+    with speaking(occasion.language if is_attendee else occasion.provider_language or SOURCE):
+        return _composed(occasion, audience, texts)
+
+
+def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) -> Mail:
     kind = occasion.news
     assert kind is not None  # noqa: S101 - the callers skip events without news
     news = mail_texts.applied(kind, texts)
     is_verified = occasion.is_verified(audience)
     # The name of a user who has deleted their account is empty.
-    attendee_name = unlinked(line(occasion.attendee_name or occasion.user_name or "A former user"))
-    attendee_email = occasion.attendee_email or occasion.user_email
+    attendee_name = unlinked(
+        line(occasion.attendee_name or occasion.user_name or _("A former user"))
+    )
+    attendee_email = occasion.attendee_email or mailbox(occasion.user_email)
     who = [attendee_name, attendee_email, occasion.attendee_phone or occasion.user_phone]
     if audience == ATTENDEE:
         reader = ical.Party(attendee_name if is_verified else "", attendee_email)
@@ -113,6 +126,8 @@ def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) ->
     if not is_verified:
         title, calendar_name = unlinked(title), unlinked(calendar_name)
         reason = reason if reason == SLOT_CANCELLED else ""
+    if reason == SLOT_CANCELLED:
+        reason = _(SLOT_CANCELLED)
     when = period(occasion.start_time, occasion.end_time, tz_name)
     until = occasion.hold_expires_at
     values = {
@@ -122,31 +137,35 @@ def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) ->
     }
     lead = mail_texts.filled(lead, values)
     if kind is RESCHEDULED and occasion.status == Status.PENDING and occasion.is_current:
-        lead += " It still has to be confirmed."
+        lead += " " + _("It still has to be confirmed.")
     before = (
         period(occasion.was_start_time, occasion.was_end_time, tz_name)
         if occasion.was_start_time and occasion.was_end_time
         else ""
     )
     rows = {
-        "What": title,
-        "With": calendar_name if calendar_name != title else "",
-        "When": when,
-        "Before": before if before != when else "",
-        "Who": ", ".join(filter(None, who)) if is_verified else "",
-        "Price": money.written(occasion.price, occasion.currency) if occasion.price else "",
-        "Notes": _indented(occasion.notes) if is_verified else "",
-        "Reason": _indented(reason),
-        "Booking": str(occasion.booking_id),
+        pgettext("email", "What"): title,
+        pgettext("email", "With"): calendar_name if calendar_name != title else "",
+        pgettext("email", "When"): when,
+        pgettext("email", "Before"): before if before != when else "",
+        pgettext("email", "Who"): ", ".join(filter(None, who)) if is_verified else "",
+        pgettext("email", "Price"): money.written(occasion.price, occasion.currency)
+        if occasion.price
+        else "",
+        pgettext("email", "Notes"): _indented(occasion.notes) if is_verified else "",
+        pgettext("email", "Reason"): _indented(reason),
+        pgettext("email", "Booking"): str(occasion.booking_id),
     }
     letter = Letter(
         subject=subject_of(news, title, occasion.start_time, tz_name),
-        heading=news.label,
+        heading=str(news.label),
         name=reader.name,
         lead=lead,
         rows=[(label, value) for label, value in rows.items() if value],
+        key=when,
+        reference=str(occasion.booking_id),
         links=_links(occasion, audience),
-        note="" if is_verified else UNVERIFIED,
+        note="" if is_verified else str(UNVERIFIED),
     )
     is_over = occasion.status in (Status.CANCELLED, Status.EXPIRED)
     method = "CANCEL" if is_over else "REQUEST"
@@ -159,7 +178,9 @@ def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) ->
         updated_at=occasion.at,
         summary=title if audience == ATTENDEE else f"{title}: {attendee_name}",
         status=ical.STATUSES[occasion.status],
-        description=f"{calendar_name}\nBooking {occasion.booking_id}",
+        description="{}\n{}".format(
+            calendar_name, _("Booking %(id)s") % {"id": occasion.booking_id}
+        ),
         sequence=occasion.sequence,
         organizer=organizer,
         attendee=reader,
@@ -200,10 +221,10 @@ def _links(occasion: Occasion, audience: str) -> list[Link]:
         return []
     page = f"{settings.PUBLIC_URL}/bookings/{occasion.booking_id}"
     if occasion.status == Status.HELD:
-        return [Link("Confirm your seat", page)]
-    links = [Link("See the booking", page)]
+        return [Link(_("Confirm your seat"), page)]
+    links = [Link(_("See the booking"), page)]
     if audience == ATTENDEE and occasion.is_changeable:
-        links += [Link("Move it", f"{page}/move"), Link("Cancel it", f"{page}/cancel")]
+        links += [Link(_("Move it"), f"{page}/move"), Link(_("Cancel it"), f"{page}/cancel")]
     return links
 
 
@@ -220,7 +241,7 @@ def placeholder_values(title: str, calendar_name: str, when: str) -> dict[str, s
 def subject_of(news: News, title: str, start_time: datetime, tz_name: str) -> str:
     """Return the subject of an email: `Confirmed: Haircut, Tue 1 Dec 2026, 10:00`."""
     local = start_time.astimezone(zone(tz_name))
-    return f"{line(news.label)}: {title}, {local:%a} {local.day} {local:%b %Y}, {_clock(local)}"
+    return f"{line(str(news.label))}: {title}, {date_format(local, 'DAY_FORMAT')}, {_clock(local)}"
 
 
 def unlinked(text: str) -> str:
@@ -256,7 +277,7 @@ def _moment(moment: datetime, tz_name: str) -> str:
 
 
 def _day(local: datetime) -> str:
-    return f"{local:%A}, {local.day} {local:%B %Y}"
+    return date_format(local, "LONG_DAY_FORMAT")
 
 
 def _clock(local: datetime) -> str:

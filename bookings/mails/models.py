@@ -4,6 +4,21 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+# The names of the kinds of emails.
+NAMES = {
+    "requested": _("Requested"),
+    "booked": _("Booked"),
+    "confirmed": _("Confirmed"),
+    "moved": _("Moved"),
+    "cancelled": _("Cancelled"),
+    "not-confirmed": _("Not confirmed"),
+    "reminder": _("Reminder"),
+    "seat-offered": _("Seat offered"),
+    "seat-passed-on": _("Seat passed on"),
+    "queue-cancelled": _("Queue cancelled"),
+    "queue-ended": _("Queue ended"),
+}
+
 
 class MailText(models.Model):
     """The operator's own words for one kind of email. BookIt's words replace an empty field.
@@ -23,4 +38,4 @@ class MailText(models.Model):
         verbose_name_plural = _("mail texts")
 
     def __str__(self) -> str:
-        return self.kind.replace("-", " ").capitalize()
+        return str(NAMES.get(self.kind, self.kind))

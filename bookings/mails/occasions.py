@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 from psycopg.rows import class_row
 
+from accounts.emails import mailbox
 from accounts.models import has_verified_address, keeps_own
 from bookings.holds import announced_sql
 from bookings.models import Booking, BookingEvent
@@ -29,65 +33,85 @@ class News:
     """
 
     kind: str
-    label: str
-    attendee: str
-    provider: str = ""
+    label: Any
+    attendee: Any
+    provider: Any = ""
 
 
 REQUESTED = News(
     "requested",
-    "Requested",
-    "We have received your request. It becomes a booking once it is confirmed. Until then, the "
-    "time is kept for you.",
-    (
+    pgettext_lazy("email", "Requested"),
+    _(
+        "We have received your request. It becomes a booking once it is confirmed. Until then, "
+        "the time is kept for you."
+    ),
+    _(
         "{name} would like to book. Confirm or cancel the request before the start; otherwise it "
         "expires."
     ),
 )
-BOOKED = News("booked", "Confirmed", "Your booking is confirmed.", "{name} has booked.")
+BOOKED = News(
+    "booked",
+    pgettext_lazy("email", "Confirmed"),
+    _("Your booking is confirmed."),
+    _("{name} has booked."),
+)
 CONFIRMED = News(
     "confirmed",
-    "Confirmed",
-    "Your booking is confirmed.",
-    "The booking for {name} has been confirmed.",
+    pgettext_lazy("email", "Confirmed"),
+    _("Your booking is confirmed."),
+    _("The booking for {name} has been confirmed."),
 )
 RESCHEDULED = News(
-    "moved", "Moved", "Your booking has been moved.", "The booking for {name} has been moved."
+    "moved",
+    pgettext_lazy("email", "Moved"),
+    _("Your booking has been moved."),
+    _("The booking for {name} has been moved."),
 )
 CANCELLED = News(
     "cancelled",
-    "Cancelled",
-    "Your booking has been cancelled.",
-    "The booking for {name} has been cancelled.",
+    pgettext_lazy("email", "Cancelled"),
+    _("Your booking has been cancelled."),
+    _("The booking for {name} has been cancelled."),
 )
 EXPIRED = News(
     "not-confirmed",
-    "Not confirmed",
-    "Sorry, your request was not confirmed before the start time, so there is no booking.",
+    pgettext_lazy("email", "Not confirmed"),
+    _("Sorry, your request was not confirmed before the start time, so there is no booking."),
 )
-REMINDED = News("reminder", "Reminder", "This is a reminder of your booking.")
+REMINDED = News(
+    "reminder",
+    pgettext_lazy("email", "Reminder"),
+    _("This is a reminder of your booking."),
+)
 OFFERED = News(
     "seat-offered",
-    "A seat for you",
-    "A seat has become free, and you are next in line. It is kept for you until {until}. Confirm "
-    "it by then; otherwise it goes to the next person in line.",
+    pgettext_lazy("email", "A seat for you"),
+    _(
+        "A seat has become free, and you are next in line. It is kept for you until {until}. "
+        "Confirm it by then; otherwise it goes to the next person in line."
+    ),
 )
 LAPSED = News(
     "seat-passed-on",
-    "Your seat has passed on",
-    "You did not confirm the seat that was kept for you, so it goes to the next person in line. "
-    "You are no longer in the queue.",
+    pgettext_lazy("email", "Your seat has passed on"),
+    _(
+        "You did not confirm the seat that was kept for you, so it goes to the next person in "
+        "line. You are no longer in the queue."
+    ),
 )
 QUEUE_CANCELLED = News(
     "queue-cancelled",
-    "Cancelled",
-    "You were waiting for a seat, but this session has been cancelled. There is nothing you have "
-    "to do.",
+    pgettext_lazy("email", "Cancelled"),
+    _(
+        "You were waiting for a seat, but this session has been cancelled. There is nothing you "
+        "have to do."
+    ),
 )
 QUEUE_ENDED = News(
     "queue-ended",
-    "No seat became free",
-    "Sorry, no seat became free in time. The queue for this session has ended.",
+    pgettext_lazy("email", "No seat became free"),
+    _("Sorry, no seat became free in time. The queue for this session has ended."),
 )
 
 NEWS = {
@@ -126,6 +150,7 @@ class Occasion:
         is_announced: False if a hold was cancelled or has expired; see `bookings.holds.ANNOUNCED`.
         is_offer: whether the booking began as a seat that was offered to a user on the waitlist.
         is_current: whether the booking still has the status and start time of the event.
+        language: the language of the booking or, if it has none, of the user.
         is_over: whether the booking is now neither held, nor pending, nor confirmed.
         user_is_verified: whether the email address of the user's account is verified.
         reason: the reason in the event or, if the user cancelled the booking, in the booking.
@@ -163,12 +188,14 @@ class Occasion:
     user_email: str
     user_phone: str
     user_timezone: str
+    language: str
     user_is_active: bool
     user_is_verified: bool
     provider_id: UUID | None
     provider_name: str | None
     provider_email: str | None
     provider_timezone: str | None
+    provider_language: str | None
     cancellation_notice_minutes: int
 
     @property
@@ -216,7 +243,9 @@ class Occasion:
         if self.news is None:
             return []
         gets_email = {
-            ATTENDEE: bool(self.attendee_email) or self.user_is_active,
+            ATTENDEE: bool(
+                self.attendee_email or (self.user_is_active and mailbox(self.user_email))
+            ),
             PROVIDER: self.news.provider
             and self.is_announced
             and self.provider_id is not None
@@ -263,10 +292,13 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     booking.attendee_phone, booking.notes, booking.price, booking.currency, service.title,
     calendar.name AS calendar_name, attendee.id AS user_id, attendee.name AS user_name,
     attendee.email AS user_email, attendee.phone AS user_phone,
-    attendee.timezone AS user_timezone, attendee.is_active AS user_is_active,
+    attendee.timezone AS user_timezone,
+    COALESCE(NULLIF(booking.language, ''), attendee.language) AS language,
+    attendee.is_active AS user_is_active,
     {has_verified_address("attendee")} AS user_is_verified,
     provider.id AS provider_id, provider.name AS provider_name, provider.email AS provider_email,
-    provider.timezone AS provider_timezone, service.cancellation_notice_minutes
+    provider.timezone AS provider_timezone, provider.language AS provider_language,
+    service.cancellation_notice_minutes
 FROM bookings_bookingevent AS event
 JOIN bookings_booking AS booking ON booking.id = event.booking_id
 JOIN catalog_service AS service ON service.id = booking.service_id

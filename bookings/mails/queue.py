@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.utils.translation import pgettext
+
 from bookings import ical
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import (
@@ -19,6 +21,7 @@ from bookings.mails.composition import (
 from bookings.mails.limits import address_limit
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, QUEUE_CANCELLED, QUEUE_ENDED
+from bookit.languages import speaking
 from bookit.mails.layout import Letter
 from bookit.mails.sending import send_within_limits
 
@@ -35,6 +38,7 @@ class Place:
     user_name: str
     user_email: str
     user_timezone: str
+    user_language: str
     user_is_verified: bool
     title: str
     calendar_name: str
@@ -44,24 +48,34 @@ class Place:
 
 
 def compose_end(place: Place, texts: Mapping[str, MailText]) -> Mail:
-    """Return the email that tells a user that they no longer wait for a seat.
+    """Return the email that tells a user that they no longer wait for a seat, in their language.
 
     Args:
         texts: the operator's own texts by the kind of email.
     """
+    with speaking(place.user_language):
+        return _composed(place, texts)
+
+
+def _composed(place: Place, texts: Mapping[str, MailText]) -> Mail:
     news = mail_texts.applied(QUEUE_CANCELLED if place.is_cancelled else QUEUE_ENDED, texts)
     title, calendar_name = line(place.title), line(place.calendar_name)
     if not place.user_is_verified:
         title, calendar_name = unlinked(title), unlinked(calendar_name)
     when = period(place.start_time, place.end_time, place.user_timezone)
-    rows = {"What": title, "With": calendar_name if calendar_name != title else "", "When": when}
+    rows = {
+        pgettext("email", "What"): title,
+        pgettext("email", "With"): calendar_name if calendar_name != title else "",
+        pgettext("email", "When"): when,
+    }
     letter = Letter(
         subject=subject_of(news, title, place.start_time, place.user_timezone),
-        heading=news.label,
+        heading=str(news.label),
         name=unlinked(line(place.user_name)) if place.user_is_verified else "",
         lead=mail_texts.filled(news.attendee, placeholder_values(title, calendar_name, when)),
         rows=[(label, value) for label, value in rows.items() if value],
-        note="" if place.user_is_verified else UNVERIFIED,
+        key=when,
+        note="" if place.user_is_verified else str(UNVERIFIED),
     )
     host = ical.platform(calendar_name).email.rpartition("@")[2] or "bookit"
     return Mail(

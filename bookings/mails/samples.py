@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from django.utils.translation import get_language
+
 from bookings.mails.composition import Mail, compose
 from bookings.mails.models import MailText
 from bookings.mails.occasions import Occasion, Status, Type
 from bookings.mails.queue import Place, compose_end
+from bookit.languages import SOURCE
 
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)
 BOOKED = Occasion(
@@ -43,12 +46,14 @@ BOOKED = Occasion(
     user_email="ana@example.com",
     user_phone="+351 912 345 678",
     user_timezone="Europe/Lisbon",
+    language="en",
     user_is_active=True,
     user_is_verified=True,
     provider_id=UUID(int=2),
     provider_name="Helena Costa",
     provider_email="helena@example.com",
     provider_timezone="Europe/Paris",
+    provider_language="en",
     cancellation_notice_minutes=24 * 60,
 )
 OCCASIONS = {
@@ -78,6 +83,7 @@ OCCASIONS = {
         status=Status.HELD,
         is_offer=True,
         hold_expires_at=START - timedelta(days=1),
+        notes="",
         title="Morning yoga",
         calendar_name="Studio 2",
     ),
@@ -90,6 +96,7 @@ PLACE = Place(
     user_name="Ana Silva",
     user_email="ana@example.com",
     user_timezone="Europe/Lisbon",
+    user_language="en",
     user_is_verified=True,
     title="Morning yoga",
     calendar_name="Studio 2",
@@ -101,7 +108,9 @@ PLACES = {"queue-ended": PLACE, "queue-cancelled": replace(PLACE, is_cancelled=T
 
 
 def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
-    """Return a sample of a kind of email."""
+    """Return a sample of a kind of email, in the current language."""
+    language = get_language() or SOURCE
     if kind in PLACES:
-        return compose_end(PLACES[kind], texts)
-    return compose(OCCASIONS[kind], audience, texts)
+        return compose_end(replace(PLACES[kind], user_language=language), texts)
+    spoken = replace(OCCASIONS[kind], language=language, provider_language=language)
+    return compose(spoken, audience, texts)

@@ -10,7 +10,7 @@ covers all moves until then: it shows the time before the first move and the cur
 other event happens to a booking only once and is announced immediately.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -105,35 +105,54 @@ class Announcement:
     """An email about an event of a booking.
 
     Args:
-        audience: the reader: the attendee or the provider.
+        audiences: its readers: the attendee, the provider, or both.
         label: the beginning of its subject.
-        is_waiting: whether its job has not been done yet.
+        is_waiting: whether the copy for one of its readers has not been sent yet.
     """
 
     at: datetime
-    audience: str
+    audiences: list[str]
     label: str
     is_waiting: bool
 
 
 def announcements(*, booking_id: UUID, event_ids: Sequence[int]) -> list[Announcement]:
-    """Return the emails that events of a booking have caused, in two queries.
+    """Return the emails that events of a booking have caused, in three queries.
 
-    Emails that a limit withheld are included, because only their number is stored.
+    Emails that were withheld are included, because only their number is stored: by a limit, or
+    because the booking changed before its reminder was sent.
     """
     rows = fetch(PENDING, {"booking_id": booking_id}, dict_row)
     pending = {(row["event_id"], row["audience"]) for row in rows}
-    return [
-        Announcement(
-            at=occasion.at,
-            audience=audience,
-            label=occasion.news.label,
-            is_waiting=bool(pending & {(occasion.event_id, None), (occasion.event_id, audience)}),
-        )
-        for occasion in occasions(event_ids)
-        if occasion.news
-        for audience in occasion.audiences
-    ]
+    texts = mail_texts.in_use()
+    found = []
+    for occasion in _as_announced(occasions(event_ids)):
+        readers = {None, *occasion.audiences}
+        if occasion.news and occasion.audiences:
+            found.append(
+                Announcement(
+                    at=occasion.at,
+                    audiences=occasion.audiences,
+                    label=mail_texts.applied(occasion.news, texts).label,
+                    is_waiting=any((occasion.event_id, each) in pending for each in readers),
+                )
+            )
+    return found
+
+
+def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
+    """Yield the occasions as they were when their emails were sent.
+
+    A reminder was sent while the booking was as the reminder says, whatever happened to it later.
+    Of the moves that one email covers, only the first is yielded.
+    """
+    covered_until: datetime | None = None
+    for occasion in found:
+        if occasion.type == Type.RESCHEDULED:
+            if covered_until and occasion.at < covered_until:
+                continue
+            covered_until = occasion.at + settings.MAIL_PAUSE
+        yield replace(occasion, is_current=True, is_over=False)
 
 
 def resend(*, booking_id: UUID, at: datetime) -> None:

@@ -91,7 +91,7 @@ def check(news: News, field: str, text: str) -> None:
 
 def filled(text: str, values: Mapping[str, str]) -> str:
     """Return a text with its placeholders replaced."""
-    return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)
+    return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), str(text))
 
 
 def change(*, kind: str, label: str, attendee: str, provider: str, at: datetime) -> MailText:

@@ -7,11 +7,13 @@ from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.emails import canonical
 from accounts.models import User, validate_phone
 from bookings.phone.services import Caller, customers
+from bookings.services import may_override
 from bookit import money
 from bookit.times import parse_instant
 from catalog.models import Service
@@ -68,7 +70,11 @@ def services() -> list[Any]:
         (
             calendar,
             [
-                (str(pk), f"{title}, {minutes} min, {money.written(price, currency)}")
+                (
+                    str(pk),
+                    gettext("%(title)s, %(minutes)d min, %(price)s")
+                    % {"title": title, "minutes": minutes, "price": money.written(price, currency)},
+                )
                 for _calendar, pk, title, minutes, price, currency in group
             ],
         )
@@ -76,38 +82,18 @@ def services() -> list[Any]:
     ]
 
 
-class WhenForm(forms.Form):
-    """What is looked for: the free times of a service."""
-
-    service = forms.TypedChoiceField(label=_("Service"), coerce=UUID)
-    day = DayField(label=_("From"), required=False)
-    overrides = forms.BooleanField(
-        label=_("Override notice and horizon"),
-        help_text=_("Also offers times that customers cannot book themselves. History records it."),
-        required=False,
-    )
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        found = services()
-        # Without a choice, there is nothing to choose.
-        if sum(len(group) for _calendar, group in found) != 1:
-            found.insert(0, ("", _("Choose a service")))
-        self.fields["service"].choices = found  # type: ignore[attr-defined]
-
-
-class HoldForm(WhenForm):
-    """A free time that is to be held, and for whom, if that is known already."""
-
-    start = InstantField(
-        label=_("Time"), error_messages={"required": _("Choose one of the free times.")}
-    )
-    customer = forms.UUIDField(required=False, widget=forms.HiddenInput)
-    hold = forms.UUIDField(required=False, widget=forms.HiddenInput)
+class StaffForm(forms.Form):
+    """A form that depends on who fills it in."""
 
     def __init__(self, *args: Any, actor: User, **options: Any) -> None:
         super().__init__(*args, **options)
         self.actor = actor
+
+
+class CustomerForm(StaffForm):
+    """A customer who was chosen from the search, if any."""
+
+    customer = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
     def clean_customer(self) -> User | None:
         """Return the account that was chosen from the search.
@@ -122,6 +108,39 @@ class HoldForm(WhenForm):
         if found is None:
             raise ValidationError(_("This customer no longer has an account. Search again."))
         return found
+
+
+class WhenForm(StaffForm):
+    """What is looked for: the free times of a service."""
+
+    service = forms.TypedChoiceField(label=_("Service"), coerce=UUID)
+    day = DayField(label=_("From"), required=False)
+    overrides = forms.BooleanField(
+        label=_("Also offer times at short notice or far ahead"),
+        help_text=_(
+            "Customers cannot book these times themselves. The history of the booking records it."
+        ),
+        required=False,
+    )
+    hold = forms.UUIDField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if not may_override(self.actor):
+            del self.fields["overrides"]
+        found = services()
+        # Without a choice, there is nothing to choose.
+        if sum(len(group) for _calendar, group in found) != 1:
+            found.insert(0, ("", _("Choose a service")))
+        self.fields["service"].choices = found  # type: ignore[attr-defined]
+
+
+class HoldForm(CustomerForm, WhenForm):
+    """A free time that is to be held, and for whom, if that is known already."""
+
+    start = InstantField(
+        label=_("Time"), error_messages={"required": _("Choose one of the free times.")}
+    )
 
 
 class CallForm(HoldForm):

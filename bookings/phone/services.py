@@ -1,5 +1,6 @@
 """The steps of a call: find the customer, offer free times, hold one of them, and book it."""
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext as _
 
 from accounts import services as accounts
 from accounts.models import User
@@ -20,11 +22,16 @@ from bookit.database.retries import retried
 from bookit.errors import Invalid
 from bookit.times import day_end, day_start
 
-# With fewer letters, a search would find almost everybody, and could not use its index.
-FEWEST_LETTERS = 3
+# A search needs three letters or digits. With fewer, it would find almost everybody, and could not
+# use its indexes, which find three characters at a time.
+LETTERS = r"(\w\W*){3}"
 # The customers that a search returns at most. A receptionist types another letter instead of
 # reading a longer list.
 MOST_CUSTOMERS = 8
+# The matches from which these customers are chosen.
+MOST_MATCHES = 200
+# The next bookings of a customer that are shown at most.
+MOST_VISITS = 3
 # The free times of so many days are offered at once.
 DAYS = 7
 # The free times that are offered at most. A service that begins every five minutes has more.
@@ -43,6 +50,14 @@ class Caller:
     name: str
     email: str
     phone: str
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What a receptionist should know about a customer: the next bookings, and the last service."""
+
+    coming: list[Booking]
+    service_id: UUID | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,7 @@ class Offers:
     """
 
     tz: tzinfo
+    today: date
     first_day: date
     days: list[tuple[date, list[Offer]]]
     capacity: int
@@ -73,9 +89,15 @@ class Offers:
     next_day: date | None
 
     @property
-    def earlier(self) -> date:
-        """The first day of the previous `DAYS`."""
-        return self.first_day - timedelta(days=DAYS)
+    def last_day(self) -> date:
+        """The last of these days."""
+        return self.first_day + timedelta(days=DAYS - 1)
+
+    @property
+    def earlier(self) -> date | None:
+        """The first day of the previous `DAYS`; None if these days begin today."""
+        earlier = max(self.today, self.first_day - timedelta(days=DAYS))
+        return earlier if earlier < self.first_day else None
 
     @property
     def later(self) -> date:
@@ -86,8 +108,9 @@ class Offers:
 def customers(*, actor: User) -> QuerySet[User]:
     """Return the active accounts that `actor` may find, in order to book for them.
 
-    Staff who may see accounts find all of them. Staff who may only see bookings find the users of
-    bookings, whose names and addresses they see anyway.
+    A search shows nobody more than the lists of the admin site: staff who may see accounts find all
+    of them, staff who may see bookings find the users of bookings, and others find nobody. That is
+    why it needs no rate limit: reading all accounts with many searches would show nothing new.
     """
     users = User.objects.all().present().filter(is_active=True)
     if actor.may("accounts.view_user"):
@@ -98,38 +121,74 @@ def customers(*, actor: User) -> QuerySet[User]:
 
 
 def find_customers(*, words: str, actor: User) -> list[User]:
-    """Return the first few customers whose name, email address or phone number contains `words`."""
+    """Return a few customers who match `words`; those with a name that begins so come first."""
     words = words.strip()
-    if len(words) < FEWEST_LETTERS or "\0" in words:
+    if "\0" in words or not re.search(LETTERS, words):
         return []
     found = customers(actor=actor).reached_by(words)  # type: ignore[attr-defined]
-    return [*found.order_by("name", "id")[:MOST_CUSTOMERS]]
+    # Sorting all matches by name takes most of a second if a part of a name is that of many of
+    # 100,000 accounts. Among that many matches, a receptionist types another letter anyway.
+    few = found.only("id", "name", "email", "phone").order_by()[:MOST_MATCHES]
+    return sorted(few, key=lambda user: _rank(user, words))[:MOST_CUSTOMERS]
+
+
+def _rank(user: User, words: str) -> tuple[bool, str, UUID]:
+    name = f" {user.name.casefold()}"
+    return f" {words.casefold()}" not in name, name, user.pk
+
+
+def visits(*, customer: User, actor: User, at: datetime) -> Visits:
+    """Return the next bookings of a customer, and the service that they booked last.
+
+    Both are empty if `actor` may not see bookings.
+    """
+    if not actor.may("bookings.view_booking"):
+        return Visits([], None)
+    bookings = Booking.objects.filter(user=customer, active=True)
+    coming = bookings.filter(start_time__gte=at).exclude(status=Booking.Status.HELD)
+    next_ones = coming.select_related("service", "calendar").order_by("start_time", "id")
+    last = bookings.filter(service__is_active=True).order_by("-created_at", "-id")
+    return Visits([*next_ones[:MOST_VISITS]], last.values_list("service", flat=True).first())
 
 
 def offer(
-    *, service_id: UUID, day: date | None, at: datetime, overrides_limits: bool = False
+    *,
+    service_id: UUID,
+    day: date | None,
+    actor: User,
+    at: datetime,
+    overrides_limits: bool = False,
+    hold_id: UUID | None = None,
 ) -> Offers:
     """Return the free times of a service on `DAYS` days.
 
     Args:
         day: the first day, in the zone of the service's calendar; by default, today.
         overrides_limits: also offer times that break the minimum notice or the booking horizon.
+        hold_id: the hold of this call, whose time is offered as well, if `actor` has made the hold.
 
     Raises:
         Invalid: there is no service with this id.
     """
     found = terms_of([service_id], at)
     if service_id not in found:
-        raise Invalid.of("service", "There is no service with this id.")
+        raise Invalid.of("service", _("There is no service with this id."))
     terms = found[service_id]
     tz = terms.opening.tz
-    day = day or at.astimezone(tz).date()
+    today = at.astimezone(tz).date()
+    day = day or today
     begin, end = day_start(day, tz), day_end(day + timedelta(days=DAYS - 1), tz)
     offered = terms.without_limits() if overrides_limits else terms
-    times = [*islice(Search([offered], begin, end, at=at).free_times(offered), MOST_TIMES + 1)]
+    but = None
+    if hold_id is not None:
+        own = services.holds_made_by(actor).filter(pk=hold_id, status=Booking.Status.HELD)
+        but = own.values_list("pk", flat=True).first()
+    search = Search([offered], begin, end, at=at, but=but)
+    times = [*islice(search.free_times(offered), MOST_TIMES + 1)]
     offers = [_offer(time, terms, at) for time in times[:MOST_TIMES]]
     return Offers(
         tz=tz,
+        today=today,
         first_day=day,
         days=[
             (each, [*group])
@@ -173,13 +232,19 @@ def hold(
     """Hold a seat during the call: for the customer, or for `actor` until the customer is known.
 
     Args:
-        instead_of: the previous hold of this call. It is released first, so that a call never holds
-            two seats.
+        instead_of: the previous hold of this call. It is kept if it is for the same. If not, it is
+            released first, so that a call never holds two seats.
 
     Raises:
         Invalid, Forbidden, Conflict: as in `bookings.services.create_booking`.
     """
     if instead_of is not None:
+        user_id = customer.pk if customer else actor.pk
+        same = services.holds_made_by(actor).filter(
+            pk=instead_of, service=service_id, start_time=start_time, user=user_id
+        )
+        for held in same.filter(status=Booking.Status.HELD, hold_expires_at__gt=at):
+            return held
         release(hold_id=instead_of, actor=actor, at=at)
     return services.create_booking(
         service_id=service_id,
@@ -225,10 +290,11 @@ def hold_of_call(
 def book(
     *, held: Booking, caller: Caller, actor: User, at: datetime, notes: str, confirm: bool
 ) -> Booking:
-    """Book a hold for the caller, who gets an account if they have an email address but no account.
+    """Book a hold for the caller, who gets an account if they have none.
 
-    Without an email address, the booking is kept under the account of `actor`, with the name and
-    phone number of the caller. If the booking is refused, no account is created.
+    Callers without an email address get an account, too: the next call finds them, and their
+    bookings do not depend on the account of `actor`. If the booking is refused, no account is
+    created.
 
     Raises:
         Invalid: the account with this email address is not active.
@@ -253,17 +319,21 @@ def book(
 
 
 def _account(caller: Caller, held: Booking, actor: User, at: datetime) -> User:
-    if not caller.email:
-        return actor
-    known = User.objects.filter(email=caller.email).first()
+    if caller.email:
+        known = User.objects.filter(email=caller.email).first()
+    else:
+        same = User.objects.all().without_mailbox(name=caller.name, phone=caller.phone)
+        known = same.filter(is_active=True).order_by("id").first()
     if known is None:
         return accounts.add_customer(
             name=caller.name,
             email=caller.email,
             phone=caller.phone,
             timezone=held.calendar.timezone,
+            # They speak on the phone, so the language of the one is a good guess for the other.
+            language=actor.language,
             at=at,
         )
     if not known.is_active:
-        raise Invalid.of("email", "The account with this email address is not active.")
+        raise Invalid.of("email", _("The account with this email address is not active."))
     return known

@@ -10,17 +10,20 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.models import User
 from bookings.models import Booking
 from bookings.phone import services
-from bookings.phone.forms import CallForm, HoldForm, WhenForm
+from bookings.phone.forms import CallForm, CustomerForm, HoldForm, WhenForm
+from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, messages_of
 from bookit.times import zone
 
@@ -38,7 +41,6 @@ FIELD_OF_CODE = {
     "too_soon": "start",
     "too_far_ahead": "start",
     "service_inactive": "service",
-    "too_many_holds": "start",
     "invalid_transition": "start",
     "email_taken": "email",
 }
@@ -66,7 +68,9 @@ def page(request: HttpRequest) -> HttpResponse:
         # The diary and other pages link to a service, a day and a time.
         linked = ("service", "day", "start")
         chosen = {name: request.GET[name] for name in linked if name in request.GET}
-        return _form_page(request, CallForm(initial={"confirm": True, **chosen}, actor=actor))
+        today = timezone.now().astimezone(zone(actor.timezone)).date().isoformat()
+        form = CallForm(initial={"confirm": True, "day": today, **chosen}, actor=actor)
+        return _form_page(request, form)
     form = CallForm(request.POST, actor=actor)
     if "show" in request.POST:
         # Without a script, a button shows the free times. Nothing is wrong yet.
@@ -106,12 +110,14 @@ def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
             customer=form.caller.customer,
             actor=actor,
             at=at,
-            overrides_limits=written["overrides"],
+            overrides_limits=written.get("overrides", False),
             instead_of=written["hold"],
         )
         # If the booking is refused after this, the seat stays held until the form is corrected.
-        form.data = form.data.copy()
-        form.data["hold"] = str(held.pk)
+        data: Any = form.data
+        data = data.copy()
+        data["hold"] = str(held.pk)
+        form.data = data
     booking = services.book(
         held=held,
         caller=form.caller,
@@ -128,7 +134,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
 
     The message repeats what was booked, because the receptionist reads it to the customer.
     """
-    another = reverse("admin:bookings_booking_add")
+    another = reverse("admin:bookings_phone")
     tz = zone(booking.calendar.timezone)
     messages.success(
         request,
@@ -137,7 +143,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
             _("Booked") if is_new else _("This was booked already"),
             booking.attendee()["attendee_name"],
             booking.service.title,
-            date_format(booking.start_time.astimezone(tz), "l, j F Y, H:i"),
+            date_format(booking.start_time.astimezone(tz), "LONG_DAY_TIME_FORMAT"),
             tz.key,
             another,
             _("Take another call"),
@@ -162,9 +168,28 @@ def _form_page(
         "form": form,
         "diary": _diary(request),
         "has_view_permission": _actor(request).may("bookings.view_booking"),
+        "words": _words(),
         **_times(request, _when(form), chosen=str(form["start"].value() or ""), refusal=refusal),
     }
     return TemplateResponse(request, "admin/bookings/booking/phone.html", context)
+
+
+def _words() -> dict[str, str]:
+    """Return the words that the script writes."""
+    return {
+        "start": _("Choose a service and a time. The time is held during the call."),
+        "new": _("A new customer, who gets emails about the booking."),
+        "found": _("A customer with an account."),
+        "coming": _("Next bookings:"),
+        "name": _("Write down the name."),
+        "reach": _("Write down a phone number or an email address, to reach the customer."),
+        "service": _("Choose a service."),
+        "time": _("Choose one of the free times."),
+        "holding": _("Holding the time\u2026"),
+        "held": _("Held for this call: %(time)s."),
+        "ended": _("The hold has ended. Choose a time again."),
+        "lost": _("The server did not answer. Check the connection, or sign in again."),
+    }
 
 
 def _diary(request: HttpRequest) -> str:
@@ -174,12 +199,13 @@ def _diary(request: HttpRequest) -> str:
 
 def _when(form: CallForm) -> WhenForm:
     """Return the form with only what the free times depend on."""
-    values = {name: form[name].value() or "" for name in ("service", "day", "overrides")}
+    names = [name for name in WhenForm.base_fields if name in form.fields]
+    values = {name: form[name].value() or "" for name in [*names, "hold"]}
     choices = form.fields["service"].choices  # type: ignore[attr-defined]
     if not values["service"] and choices and choices[0][0]:
         # The only service.
         values["service"] = choices[0][1][0][0]
-    return WhenForm(values)
+    return WhenForm(values, actor=form.actor)
 
 
 def _times(
@@ -193,7 +219,9 @@ def _times(
             service_id=when.cleaned_data["service"],
             day=when.cleaned_data["day"],
             at=at,
-            overrides_limits=when.cleaned_data["overrides"],
+            actor=_actor(request),
+            overrides_limits=when.cleaned_data.get("overrides", False),
+            hold_id=when.cleaned_data["hold"],
         )
     return {
         "offers": offers,
@@ -216,7 +244,7 @@ def _zone_of_viewer(request: HttpRequest, offers: services.Offers | None) -> Any
 @require_GET
 def times(request: HttpRequest) -> HttpResponse:
     """Return the free times of a service, as a part of the page."""
-    when = WhenForm(request.GET)
+    when = WhenForm(request.GET, actor=_actor(request))
     context = _times(request, when, chosen=request.GET.get("start", ""))
     return TemplateResponse(request, "admin/bookings/booking/phone_times.html", context)
 
@@ -227,10 +255,35 @@ def customers(request: HttpRequest) -> HttpResponse:
     """Return the customers whose name, email address or phone number contains `q`."""
     found = services.find_customers(words=request.GET.get("q", "")[:200], actor=_actor(request))
     rows = [
-        {"id": str(each.pk), "name": each.name, "email": each.email, "phone": each.phone}
+        {"id": str(each.pk), "name": each.name, "email": each.mailbox, "phone": each.phone}
         for each in found
     ]
     return JsonResponse({"customers": rows})
+
+
+@for_staff
+@require_GET
+def visits(request: HttpRequest) -> HttpResponse:
+    """Return the next bookings and the last service of the customer with the id `customer`."""
+    form = CustomerForm(request.GET, actor=_actor(request))
+    if not form.is_valid() or form.cleaned_data["customer"] is None:
+        return JsonResponse({"coming": [], "service": None})
+    found = services.visits(
+        customer=form.cleaned_data["customer"], actor=_actor(request), at=timezone.now()
+    )
+    coming = [
+        {
+            "words": _("%(when)s: %(service)s") % {"when": _when_of(each), "service": each.service},
+            "url": reverse("admin:bookings_booking_change", args=[each.pk]),
+        }
+        for each in found.coming
+    ]
+    return JsonResponse({"coming": coming, "service": found.service_id})
+
+
+def _when_of(booking: Booking) -> str:
+    local = booking.start_time.astimezone(zone(booking.calendar.timezone))
+    return date_format(local, "DAY_OF_YEAR_TIME_FORMAT")
 
 
 @for_staff
@@ -247,20 +300,26 @@ def hold(request: HttpRequest) -> HttpResponse:
                 customer=form.cleaned_data["customer"],
                 actor=_actor(request),
                 at=timezone.now(),
-                overrides_limits=form.cleaned_data["overrides"],
+                overrides_limits=form.cleaned_data.get("overrides", False),
                 instead_of=form.cleaned_data["hold"],
             )
         except REFUSALS as error:
             refusal = error
             _explain(form, error)
         else:
-            return JsonResponse({"hold": str(held.pk), "expires": held.hold_expires_at})
-    when = WhenForm(request.POST)
+            return JsonResponse({"hold": str(held.pk), "seconds": _seconds_left(held)})
+    when = WhenForm(request.POST, actor=_actor(request))
     context = _times(request, when, chosen="", refusal=refusal)
     shown = render_to_string("admin/bookings/booking/phone_times.html", context, request)
     # A refusal is an answer to this question, not a failure of the request.
     refused = {name: [*texts] for name, texts in form.errors.items()}
     return JsonResponse({"errors": refused, "times": shown})
+
+
+def _seconds_left(held: Booking) -> float:
+    """Return how long a hold lasts. The clock of the browser, which counts down, may be wrong."""
+    ends = held.hold_expires_at
+    return (ends - timezone.now()).total_seconds() if ends else 0.0
 
 
 @for_staff
@@ -277,11 +336,37 @@ def release(request: HttpRequest) -> HttpResponse:
 
 def _explain(form: CallForm | HoldForm, error: Exception) -> None:
     """Add a refusal to the form, at the field that caused it."""
-    cause = FIELD_OF_CODE.get(getattr(error, "code", ""))
+    code = getattr(error, "code", "")
+    cause = FIELD_OF_CODE.get(code)
+    if code == "too_many_holds":
+        # These are the customer's holds or, before a customer is chosen, those of other calls.
+        cause = "customer" if form.cleaned_data.get("customer") else "start"
     for name, texts in messages_of(error).items():
         field = FIELD_OF_API.get(name or "", name) or cause
-        form.add_error(field if field in form.fields else None, texts)  # type: ignore[arg-type]
+        form.add_error(field if field in form.fields else None, texts)
 
 
 def _actor(request: HttpRequest) -> User:
     return request.user  # type: ignore[return-value]
+
+
+_view = admin.site.admin_view
+# "Add booking" leads to the same page (`bookings.desk.admin`). The page has a URL of its own, too,
+# because the menu marks the link to the present page.
+PAGES.add("phone")(
+    Page(
+        Menu.DIARY,
+        gettext_lazy("Book for a customer"),
+        "admin:bookings_phone",
+        "bookings.add_booking",
+        urls=[
+            path("phone/", _view(page), name="bookings_phone"),
+            path("phone/customers/", _view(customers), name="bookings_phone_customers"),
+            path("phone/visits/", _view(visits), name="bookings_phone_visits"),
+            path("phone/times/", _view(times), name="bookings_phone_times"),
+            path("phone/hold/", _view(hold), name="bookings_phone_hold"),
+            path("phone/release/", _view(release), name="bookings_phone_release"),
+        ],
+        is_button=True,
+    )
+)

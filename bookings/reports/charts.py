@@ -19,14 +19,14 @@ from bookings.reports.periods import Period
 
 # The size of a chart and of the margins around its bars, in the units of the SVG.
 WIDTH, HEIGHT = 760, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 8, 16, 28
+LEFT, RIGHT, TOP, BOTTOM = 72, 8, 16, 28
 LOWEST = HEIGHT - BOTTOM
 # The share of a group's width that its bars fill.
 FILLED = 0.7
 # A bar is at most this wide, so that a chart of two months does not look like a wall.
 WIDEST = 64
 # At most this number of groups have a label below; of more groups, only some have.
-MAX_LABELS = 14
+MAX_LABELS = 7
 # A chart with a row for each calendar has at most this number of rows.
 MAX_BARS = 30
 
@@ -133,7 +133,7 @@ def lead_time(period: Period, found: Figures) -> list[Chart]:
     return [
         _bars(
             _("How long before the start people book"),
-            [(row["lead_time"], percent(row["share"]), row["share"] or 0) for row in found.rows],
+            [(_(row["lead_time"]), percent(row["share"]), row["share"] or 0) for row in found.rows],
             full=longest,
         )
     ]
@@ -163,7 +163,7 @@ def by_month(title: str, name: str, values: Sequence[tuple[str, Number]]) -> Cha
 
 def month(text: str) -> str:
     """Return a month such as `2026-12` in words."""
-    return date_format(date.fromisoformat(f"{text}-01"), "M Y")
+    return date_format(date.fromisoformat(f"{text}-01"), "SHORT_MONTH_FORMAT")
 
 
 def percent(value: float | None) -> str:
@@ -216,7 +216,8 @@ def _columns(
     every = -(-len(groups) // MAX_LABELS)
     for position, (label, values) in enumerate(groups):
         middle = LEFT + room * (position + 0.5)
-        if position % every == 0:
+        # The last group always has a label.
+        if (len(groups) - 1 - position) % every == 0:
             chart.labels.append(Label(round(middle, 1), HEIGHT - 8, label))
         below = 0.0
         for index, value in enumerate(values):

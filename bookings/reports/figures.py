@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from psycopg.rows import dict_row
 
 from bookings.reports.opentimes import open_times
@@ -18,22 +20,23 @@ from bookings.reports.periods import Period
 from bookit import money
 from bookit.database.rows import fetch
 from bookit.errors import Invalid
+from bookit.languages import grouped
 from catalog.models import MAX_MINUTES, Calendar
 
 # A report has at most this many rows.
 MAX_ROWS = 20_000
 SECONDS_A_MINUTE, SECONDS_AN_HOUR = 60, 3600
 
-# The upper limits of the classes of lead times, in hours, and the names of the classes. The last
-# class has no limit.
+# The upper limits of the classes of lead times, in hours, and the names of the classes, which pages
+# translate. The last class has no limit.
 LEAD_CLASSES = [
-    (1, "under 1 hour"),
-    (24, "1 to 24 hours"),
-    (3 * 24, "1 to 3 days"),
-    (7 * 24, "3 to 7 days"),
-    (14 * 24, "1 to 2 weeks"),
-    (28 * 24, "2 to 4 weeks"),
-    (None, "4 weeks or more"),
+    (1, gettext_noop("under 1 hour")),
+    (24, gettext_noop("1 to 24 hours")),
+    (3 * 24, gettext_noop("1 to 3 days")),
+    (7 * 24, gettext_noop("3 to 7 days")),
+    (14 * 24, gettext_noop("1 to 2 weeks")),
+    (28 * 24, gettext_noop("2 to 4 weeks")),
+    (None, gettext_noop("4 weeks or more")),
 ]
 
 # Bookings that take place, may take place, or should have taken place. Holds are left out, because
@@ -138,13 +141,20 @@ SELECT floor(seconds / {SECONDS_AN_HOUR})::integer AS hours, count(*) AS booking
 FROM leads GROUP BY 1 ORDER BY 1
 """  # noqa: S608 - the inserted texts are constants
 
-# Counts bookings by month and status.
+# Counts bookings by month and status, and the holds that were released before they became bookings.
+# Their status is `cancelled` too, but nobody had booked, so they are counted as `released`. Such a
+# hold has one event that matches, which the index `event_hold_released` finds.
 #
 # Parameters: start timestamptz, end timestamptz, months timestamptz[] (where each month begins).
 # Columns: month integer (from 1), status text, bookings bigint.
 _STATUSES = f"""
-SELECT {MONTH} AS month, status, count(*) AS bookings
-FROM bookings_booking WHERE {BEGINS} GROUP BY 1, 2
+SELECT {MONTH} AS month,
+    CASE WHEN released.booking_id IS NULL THEN status ELSE 'released' END AS status,
+    count(*) AS bookings
+FROM bookings_booking AS booking
+LEFT JOIN bookings_bookingevent AS released ON released.booking_id = booking.id
+    AND released.type = 'booking.cancelled' AND released.data #> '{{was,status}}' = '"held"'
+WHERE {BEGINS} GROUP BY 1, 2
 """  # noqa: S608 - the inserted texts are constants
 
 
@@ -175,9 +185,9 @@ def utilisation(period: Period) -> Figures:
         parameters = {**period.parameters, "calendars": crowded}
         for row in fetch(_TAKEN_AT_LEAST_ONCE, parameters, dict_row):
             taken[row["calendar_id"]]["seconds"] = row["seconds"]
-    is_open = open_times(((key, tz) for key, _, tz in calendars), period)
+    is_open = open_times(((key, tz) for key, _name, tz in calendars), period)
     rows, bookings, open_seconds, booked_seconds = [], 0, 0.0, 0.0
-    for key, name, _ in calendars:
+    for key, name, _tz in calendars:
         seconds = is_open[key].total_seconds()
         booked = taken.get(key, {"bookings": 0, "seconds": 0.0})
         rows.append(
@@ -207,7 +217,8 @@ def revenue(period: Period) -> Figures:
     parameters = {**period.parameters, "most": MAX_ROWS + 1}
     found = fetch(_REVENUE, parameters, dict_row)
     _check_size(len(found))
-    rows, totals = [], {}
+    rows: list[dict[str, Any]] = []
+    totals: dict[str, dict[str, Any]] = {}
     for row in found:
         currency = row["currency"]
         total = totals.setdefault(
@@ -258,7 +269,7 @@ def customers(period: Period) -> Figures:
             "returning": present[month] - new[month],
         }
 
-    rows = [{"month": name, **counts(n)} for n, (name, _) in enumerate(period.months, 1)]
+    rows = [{"month": name, **counts(n)} for n, (name, _begins) in enumerate(period.months, 1)]
     return Figures(rows, counts(0))
 
 
@@ -289,7 +300,7 @@ def cancellations(period: Period) -> Figures:
         months.setdefault(row["month"], Counter())[row["status"]] = row["bookings"]
     rows = [
         {"month": name, **_lost(months.get(n, Counter()))}
-        for n, (name, _) in enumerate(period.months, 1)
+        for n, (name, _begins) in enumerate(period.months, 1)
     ]
     return Figures(rows, _lost(sum(months.values(), Counter())))
 
@@ -314,5 +325,7 @@ def _check_size(rows: int) -> None:
         Invalid: there are more than `MAX_ROWS` rows.
     """
     if rows > MAX_ROWS:
-        text = f"The report would have more than {MAX_ROWS:,} rows. Choose a shorter period."
+        text = _("The report would have more than %(most)s rows. Choose a shorter period.") % {
+            "most": grouped(MAX_ROWS)
+        }
         raise Invalid.of("to", text)

@@ -57,6 +57,7 @@ class Report:
         serializer: describes its numbers. Its fields are the columns of tables and CSV files.
         labels: the words for columns, by name. A page shows only columns that have words.
         tables: returns the tables that a page shows.
+        permission: the permission that an API key of an admin needs to read it.
     """
 
     title: Words
@@ -66,6 +67,7 @@ class Report:
     serializer: type[Serializer[Any]]
     labels: dict[str, Words]
     tables: Callable[[Figures], list[Table]] = whole
+    permission: str = "bookings.view_booking"
 
     @cached_property
     def columns(self) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def open_times(calendars: Iterable[tuple[UUID, str]], period: Period) -> dict[UU
         spans = tuple(Span(*each) for each in hours.get(calendar_id, ()))
         opening = Opening(zone(name), spans, tuple(time_off.get(calendar_id, ())))
         if (name, spans) not in weekly:
-            periods = opening.periods(period.start, period.end)
-            weekly[name, spans] = periods, overlap(periods, period.start, period.end)
+            usual = opening.periods(period.start, period.end)
+            weekly[name, spans] = usual, overlap(usual, period.start, period.end)
         periods, total = weekly[name, spans]
         closed = (
             overlap(periods, max(start, period.start), min(end, period.end))

@@ -1,6 +1,6 @@
 """The pages of reports in the admin site."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -162,7 +162,9 @@ def _address(name: str) -> str:
     return reverse("admin:report", args=[name])
 
 
-def _presets(request: HttpRequest, name: str, shown: dict[str, Any]) -> list[tuple[Any, str, bool]]:
+def _presets(
+    request: HttpRequest, name: str, shown: Mapping[str, Any]
+) -> list[tuple[Any, str, bool]]:
     """Return the text and the address of each common period, and whether it is shown now."""
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     today = timezone.now().astimezone(tz).date()
@@ -237,7 +239,7 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
     if name == "month":
         return month(value)
     if name.endswith("_minutes"):
-        return f"{number(value / 60, 1)} h"
+        return gettext("%(hours)s h") % {"hours": number(value / 60, 1)}
     if name.endswith("_hours"):
         return _hours(value)
     if isinstance(field, RateField):
@@ -256,23 +258,25 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
 def _hours(value: float) -> str:
     """Return a number of hours, or from two days on, of days."""
     if value < 2 * HOURS_A_DAY:
-        return f"{number(value, 0 if value == int(value) else 1)} h"
+        hours = number(value, 0 if value == int(value) else 1)
+        return gettext("%(hours)s h") % {"hours": hours}
     return gettext("%(days)s days") % {"days": number(value / HOURS_A_DAY, 1)}
 
 
-PAGES.add("reports")(
-    Page(
-        Menu.REPORTS,
-        _("All reports"),
-        "admin:reports",
-        urls=[
-            path("reports/", admin.site.admin_view(index), name="reports"),
-            path("reports/<slug:name>/", admin.site.admin_view(page), name="report"),
-            path("reports/<slug:name>.csv", admin.site.admin_view(csv_file), name="report_csv"),
-        ],
-    )
-)
-for name, report in REPORTS.items():
-    PAGES.add(f"report_{name}")(
-        Page(Menu.REPORTS, report.title, reverse_lazy("admin:report", args=[name]))
-    )
+URLS = [
+    path("reports/", admin.site.admin_view(index), name="reports"),
+    path("reports/<slug:name>/", admin.site.admin_view(page), name="report"),
+    path("reports/<slug:name>.csv", admin.site.admin_view(csv_file), name="report_csv"),
+]
+
+
+def add_to_menu(name: str) -> None:
+    """Add the link to a report to the menu. An app that adds a report calls this function."""
+    address = reverse_lazy("admin:report", args=[name])
+    # The URLs are those of all reports, so they come with the first link.
+    urls = () if any(each.startswith("report_") for each in PAGES) else URLS
+    PAGES.add(f"report_{name}")(Page(Menu.REPORTS, REPORTS[name].title, address, urls=urls))
+
+
+for each in REPORTS:
+    add_to_menu(each)

@@ -6,8 +6,10 @@ from functools import cached_property
 from typing import Any
 
 from dateutil.relativedelta import relativedelta
+from django.utils.translation import gettext as _
 
 from bookit.errors import Invalid
+from bookit.languages import grouped
 from bookit.times import begin, day_start, end
 
 # Three years. A longer report could exceed the time limit of a statement.
@@ -49,7 +51,7 @@ class Period:
         return {
             "start": self.start,
             "end": self.end,
-            "months": [begins for _, begins in self.months],
+            "months": [begins for _name, begins in self.months],
         }
 
 
@@ -72,7 +74,9 @@ def chosen(
         from_ = date(local.year, local.month, 1) - relativedelta(months=MONTHS - 1)
     first = begin(from_, tz)
     if last <= first:
-        raise Invalid.of("to", "The end must be after the start.")
+        raise Invalid.of("to", _("The end must be after the start."))
     if last - first > LONGEST:
-        raise Invalid.of("to", f"A report can cover at most {LONGEST.days:,} days.")
+        raise Invalid.of(
+            "to", _("A report can cover at most %(days)s days.") % {"days": grouped(LONGEST.days)}
+        )
     return Period(first, last, tz)

@@ -1,23 +1,33 @@
 """Slots in the admin site."""
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_POST
 
 from bookings.exports.files import ICALENDAR
+from bookings.holds import unexpired
 from bookings.models import Booking, Slot
 from bookings.slots import services as slots
-from bookings.slots.forms import PublishForm
+from bookings.slots.forms import PublishForm, SeatsForm
 from bookings.slots.wording import series_in_words
+from bookit.adminsite import words
+from bookit.adminsite.cards import Card, CardsAdmin
+from bookit.adminsite.cells import badge, code, link
 from bookit.adminsite.exports import CSV
+from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of, messages_of
@@ -27,6 +37,12 @@ from bookit.times import zone
 FIELDS = {"service_id": "service", "start_time": "day", "capacity": "capacity", "rrule": "repeat"}
 # The preview lists at most this many dates.
 MAX_DATES = 24
+# The page of a slot names at most this many people. A link leads to all of them.
+MAX_PEOPLE = 100
+STATES = {
+    Slot.Status.SCHEDULED: gettext_lazy("takes place"),
+    Slot.Status.CANCELLED: gettext_lazy("cancelled"),
+}
 
 
 def _wish(form: PublishForm) -> dict[str, Any]:
@@ -49,14 +65,14 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
     if not form.is_bound or not {"service", "day", "clock"} <= _given(form):
         return {"plan": None}
     if not form.is_valid():
-        return {"refusal": " ".join(text for texts in form.errors.values() for text in texts)}
+        return {"problems": _problems(form)}
     try:
         plan = slots.plan_slots(**_wish(form), **_now(request))
     except REFUSALS as error:
-        return {"refusal": message_of(error)}
+        return {"problems": [("", message_of(error))]}
     calendar = form.cleaned_data["service"].calendar
     tz = zone(calendar.timezone)
-    dates = [
+    dates: list[dict[str, Any]] = [
         {"start": start.astimezone(tz).replace(tzinfo=None), "clashes": start in plan.clashes}
         for start in plan.starts
     ]
@@ -73,22 +89,79 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
     }
 
 
+def _problems(form: PublishForm) -> list[tuple[Any, Any]]:
+    """Return what is wrong with a form: the label of each field, and what is wrong with it."""
+    return [
+        (form.fields[name].label if name in form.fields else "", str(text))
+        for name, texts in form.errors.items()
+        for text in texts
+    ]
+
+
 def _given(form: PublishForm) -> set[str]:
     """Return the names of the fields with a value."""
     return {name for name in form.fields if form[name].data}
 
 
+def _zone(slot: Slot) -> str:
+    return slot.calendar.timezone
+
+
+def _period(slot: Slot) -> str:
+    """Return the period of a slot in the zone of its calendar."""
+    tz = zone(slot.calendar.timezone)
+    start, end = slot.start_time.astimezone(tz), slot.end_time.astimezone(tz)
+    until = "H:i" if start.date() == end.date() else "DAY_TIME_FORMAT"
+    return f"{date_format(start, 'DAY_TIME_FORMAT')}\N{EN DASH}{date_format(end, until)}"
+
+
+def _page(model: str, pk: UUID, may_see: bool) -> str:
+    return reverse(f"admin:catalog_{model}_change", args=[pk]) if may_see else ""
+
+
+def _who_comes(slot: Slot) -> Card:
+    """Return the bookings of a slot that take a seat, by name."""
+    taken = Booking.objects.filter(unexpired(timezone.now()), slot=slot, active=True)
+    shown = taken.select_related("user").order_by("seat", "id")[:MAX_PEOPLE]
+    lines = []
+    for booking in shown:
+        person = booking.attendee()
+        words = person["attendee_name"] or person["attendee_email"] or str(booking.pk)
+        page = reverse("admin:bookings_booking_change", args=[booking.pk])
+        lines.append(
+            (
+                link(page, words),
+                badge(booking.status, booking.get_status_display()),
+                person["attendee_phone"],
+            )
+        )
+    every = reverse("admin:bookings_booking_changelist")
+    return Card(
+        _("Who comes"),
+        columns=[_("Name"), _("State"), _("Phone")] if lines else [],
+        lines=lines,
+        note="" if lines else _("Nobody has booked yet."),
+        more=(
+            f"{every}?slot__id__exact={slot.pk}&start_time__isnull=False",
+            _("All bookings of this slot, with those that were cancelled"),
+        ),
+    )
+
+
 @admin.register(Slot)
-class SlotAdmin(ServedAdmin):
-    """The pages for slots, which can be published, viewed, cancelled and deleted."""
+class SlotAdmin(CardsAdmin, ServedAdmin):
+    """The pages for slots, which can be published, viewed, changed, cancelled and deleted."""
 
     class Media:
         css = {"all": ["bookit/forms.css"]}
         js = ["bookit/forms.js"]
 
     menu = Menu.DIARY
-    list_display = ["start_time", "service", "capacity", "seats_taken", "status"]
-    list_filter = ["status", "start_time", "created_at"]
+    list_title = gettext_lazy("Classes and slots")
+    list_display = ["when", "state", "what", "seats"]
+    list_display_links = ["when"]
+    list_filter = [("start_time", UpcomingFilter), "status", "created_at"]
+    change_form_template = "admin/bookings/slot/page.html"
     list_select_related = ["service", "calendar"]
     formats = {"csv": CSV, "ics": ICALENDAR}
     csv_columns = [
@@ -97,7 +170,7 @@ class SlotAdmin(ServedAdmin):
     ]
     search_fields = ["id", "service__title", "calendar__name"]
     date_hierarchy = "start_time"
-    ordering = ["-start_time"]
+    ordering = ["start_time", "id"]
     exclude = ["blocked"]
     actions = ["cancel"]
 
@@ -110,7 +183,17 @@ class SlotAdmin(ServedAdmin):
         preview = path(
             "preview/", self.admin_site.admin_view(self.preview_view), name="bookings_slot_preview"
         )
-        return [preview, *super().get_urls()]
+        seats = path(
+            "<uuid:slot_id>/seats/",
+            self.admin_site.admin_view(require_POST(self.seats_view)),
+            name="bookings_slot_seats",
+        )
+        cancel = path(
+            "<uuid:slot_id>/cancel/",
+            self.admin_site.admin_view(require_POST(self.cancel_view)),
+            name="bookings_slot_cancel",
+        )
+        return [preview, seats, cancel, *super().get_urls()]
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -139,7 +222,7 @@ class SlotAdmin(ServedAdmin):
                 published = slots.publish_slots(**_wish(form), **_now(request))
             except REFUSALS as error:
                 for field, texts in messages_of(error).items():
-                    form.add_error(FIELDS.get(field), texts)
+                    form.add_error(FIELDS.get(field or ""), texts)
             else:
                 return self._published(request, published)
         return render(
@@ -172,12 +255,127 @@ class SlotAdmin(ServedAdmin):
         """Return the slots, each with the number of its taken seats."""
         return super().get_queryset(request).annotate(taken=slots.SEATS_TAKEN)
 
-    @admin.display(description="Seats taken")
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Return the order: upcoming slots begin with the next, others with the latest."""
+        return upcoming_first(request)
+
+    @admin.display(description=gettext_lazy("when"), ordering="start_time")
+    def when(self, slot: Slot) -> Any:
+        """Return the period in the zone of the calendar, and the zone."""
+        name = slot.calendar.timezone
+        when = words.period(slot.start_time, slot.end_time, zone(name))
+        return format_html('{} <span class="below">{}</span>', when, name)
+
+    @admin.display(description=gettext_lazy("state"), ordering="status")
+    def state(self, slot: Slot) -> Any:
+        """Return whether the slot takes place."""
+        return badge(slot.status, STATES[Slot.Status(slot.status)])
+
+    @admin.display(description=gettext_lazy("what"), ordering="service__title")
+    def what(self, slot: Slot) -> Any:
+        """Return the service and the calendar."""
+        title, name = slot.service.title, slot.calendar.name
+        return format_html('{} <span class="below">{}</span>', title, name)
+
+    @admin.display(description=gettext_lazy("seats taken"))
+    def seats(self, slot: Any) -> str:
+        """Return the number of taken seats out of all."""
+        return _("%(taken)s of %(capacity)s") % {"taken": slot.taken, "capacity": slot.capacity}
+
+    @admin.display(description=gettext_lazy("Seats taken"))
     def seats_taken(self, slot: Any) -> int:
         """Return the number of taken seats."""
         return slot.taken
 
-    @admin.action(description="Cancel, together with all bookings", permissions=["change"])
+    def heading(self, row: Slot) -> Any:
+        """Return what the slot is, and when."""
+        return _("%(service)s, %(when)s") % {"service": row.service.title, "when": _period(row)}
+
+    def offers(self, row: Slot, action: str) -> bool:
+        """Return whether the slot can still be changed and cancelled."""
+        return row.status == Slot.Status.SCHEDULED and row.end_time > timezone.now()
+
+    def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
+        """Return the slot, and who comes."""
+        may = request.user.has_perm
+        facts = [
+            (_("State"), self.state(row)),
+            (_("When"), _("%(when)s (%(zone)s)") % {"when": _period(row), "zone": _zone(row)}),
+            (
+                _("Service"),
+                link(_page("service", row.service_id, may("catalog.view_service")), row.service),
+            ),
+            (
+                _("Calendar"),
+                link(
+                    _page("calendar", row.calendar_id, may("catalog.view_calendar")), row.calendar
+                ),
+            ),
+            (_("Seats taken"), self.seats(row)),
+            (_("Id"), code(row.pk)),
+        ]
+        slot = Card(_("Slot"), facts=facts)
+        return [slot, _who_comes(row)] if may("bookings.view_booking") else [slot]
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> Any:
+        """Show a slot, with the forms that change its seats or cancel it while that is possible."""
+        is_open = obj is not None and self.offers(obj, "")
+        if is_open and self.has_change_permission(request, obj):
+            refused = getattr(request, "seats_form", None)
+            context["seats_form"] = refused or SeatsForm(initial={"capacity": obj.capacity})
+            context["taken"] = obj.taken
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def cancel_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
+        """Cancel a slot and its bookings, and show the slot again.
+
+        Raises:
+            PermissionDenied: the user may not change slots.
+        """
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        self.cancel(request, self.get_queryset(request).filter(pk=slot_id))
+        return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot_id]))
+
+    def seats_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
+        """Change the number of seats. A refusal is shown at the field, on the slot's page.
+
+        Raises:
+            Http404: the slot does not exist.
+            PermissionDenied: the user may not change slots.
+        """
+        slot = self.get_object(request, str(slot_id))
+        if slot is None:
+            raise Http404
+        if not self.has_change_permission(request, slot):
+            raise PermissionDenied
+        form = SeatsForm(request.POST)
+        if form.is_valid():
+            try:
+                slots.change_slot(
+                    slot_id=slot.pk, capacity=form.cleaned_data["capacity"], **_now(request)
+                )
+            except REFUSALS as error:
+                form.add_error("capacity", message_of(error))
+            else:
+                self.log_change(request, slot, _("Changed the number of seats."))
+                self.message_user(request, _("The number of seats was changed."), messages.SUCCESS)
+                return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot.pk]))
+        request.seats_form = form  # type: ignore[attr-defined]
+        request.method = "GET"
+        return self.change_view(request, str(slot_id))
+
+    @admin.action(
+        description=gettext_lazy("Cancel, together with all bookings"), permissions=["change"]
+    )
     def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> None:
         """Cancel the selected slots and their bookings."""
         self.apply(
@@ -193,7 +391,7 @@ class SlotAdmin(ServedAdmin):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Add the bookings that prevent the deletion."""
-        names, counts, missing, _ = super().get_deleted_objects(objs, request)
+        names, counts, missing, _protected = super().get_deleted_objects(objs, request)
         return names, counts, missing, [str(each) for each in Booking.objects.filter(slot__in=objs)]
 
     def delete_row(self, request: HttpRequest, row: Slot) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models import DurationField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema_field
 
@@ -29,7 +30,7 @@ class DayField(DayOrInstantField):
         """Return the date, or None if the parameter is empty."""
         day = super().to_python(value)
         if isinstance(day, datetime):
-            raise ValidationError("Must be a date, for example 2026-12-01.", "invalid")
+            raise ValidationError(_("Must be a date, for example 2026-12-01."), "invalid")
         return day
 
 

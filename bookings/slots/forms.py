@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy
 from bookings.models import Slot
 from bookings.slots import recurrence, wording
 from bookings.slots.recurrence import MAX_STARTS, Rule, parse_rule
-from bookit.adminsite.pages import StrictAutocomplete
+from bookit.adminsite.fields import UnitInput
+from bookit.adminsite.pages import FIRST, StrictAutocomplete
 from bookit.times import wall_clock, zone
 from catalog.models import Service
 
@@ -30,7 +31,7 @@ class PublishForm(forms.Form):
     """
 
     service = forms.ModelChoiceField(
-        Service.objects.filter(is_active=True).select_related("calendar"),
+        Service.objects.filter(is_active=True).select_related("calendar").order_by("title", "id"),
         label=gettext_lazy("Service"),
     )
     day = forms.DateField(
@@ -40,6 +41,7 @@ class PublishForm(forms.Form):
     clock = forms.TimeField(
         label=gettext_lazy("Starts at"),
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+        help_text=gettext_lazy("On the clocks of the service's calendar."),
     )
     capacity = forms.IntegerField(
         label=gettext_lazy("Seats"),
@@ -47,16 +49,17 @@ class PublishForm(forms.Form):
         min_value=1,
         max_value=1000,
         help_text=gettext_lazy("If empty, as many as the service has."),
+        widget=UnitInput(gettext_lazy("in each slot")),
     )
     repeat = forms.ChoiceField(
         label=gettext_lazy("Repeats"),
         initial=ONCE,
         choices=[
-            (ONCE, gettext_lazy("never")),
-            (DAILY, gettext_lazy("by day")),
-            (WEEKLY, gettext_lazy("by week")),
-            (MONTHLY, gettext_lazy("by month, on the day of the month")),
-            (MONTHLY_BY_WEEKDAY, gettext_lazy("by month, on the day of the week")),
+            (ONCE, gettext_lazy("Does not repeat")),
+            (DAILY, gettext_lazy("Daily")),
+            (WEEKLY, gettext_lazy("Weekly")),
+            (MONTHLY, gettext_lazy("Monthly, on the same date")),
+            (MONTHLY_BY_WEEKDAY, gettext_lazy("Monthly, on the same weekday")),
         ],
     )
     interval = forms.IntegerField(
@@ -65,7 +68,7 @@ class PublishForm(forms.Form):
         min_value=1,
         max_value=MAX_INTERVAL,
         initial=1,
-        help_text=gettext_lazy("days, weeks or months"),
+        widget=UnitInput(gettext_lazy("days, weeks or months")),
     )
     weekdays = forms.TypedMultipleChoiceField(
         label=gettext_lazy("On"),
@@ -76,23 +79,24 @@ class PublishForm(forms.Form):
         help_text=gettext_lazy("If none is ticked, on the weekday of the first day."),
     )
     count = forms.IntegerField(
-        label=gettext_lazy("Number of slots"),
+        label=gettext_lazy("Ends after"),
+        widget=UnitInput(gettext_lazy("slots")),
         required=False,
         min_value=1,
         max_value=MAX_STARTS,
         initial=10,
     )
     until = forms.DateField(
-        label=gettext_lazy("or until"),
+        label=gettext_lazy("or ends on"),
         required=False,
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-        help_text=gettext_lazy("If a last day is given, the number does not count."),
+        help_text=gettext_lazy("If you give a last day, the number does not count."),
     )
 
     def __init__(self, site: AdminSite, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         relation = Slot._meta.get_field("service")
-        widget = StrictAutocomplete(relation, site)
+        widget = StrictAutocomplete(relation, site, first=FIRST)
         widget.choices = self.fields["service"].choices  # type: ignore[attr-defined]
         self.fields["service"].widget = widget
 
@@ -130,6 +134,16 @@ class PublishForm(forms.Form):
             return None
         end = f"UNTIL={until:%Y%m%d}" if until else f"COUNT={count}"
         return parse_rule(f"{_parts(self.cleaned_data, first)};{end}")
+
+
+class SeatsForm(forms.Form):
+    """The form that changes the number of seats of a slot."""
+
+    capacity = forms.IntegerField(
+        label=gettext_lazy("Seats"),
+        min_value=1,
+        max_value=1000,
+    )
 
 
 def _first_day(cleaned: dict[str, Any]) -> date:

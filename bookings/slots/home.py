@@ -5,12 +5,15 @@ from typing import Any
 from bookings.models import Booking, Slot
 from bookings.seats import seats_taken
 from bookings.slots.services import WAITING
+from bookings.waitlist.models import WaitlistEntry
 from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of, page_of
 from bookit.times import zone
 
 MAX_SLOTS = 8
+# The statuses of bookings that take a seat, as the list of bookings is filtered by them.
+TAKING = ",".join(Booking.ACTIVE)
 
 
 def read_slots(glance: Glance) -> dict[str, Any] | None:
@@ -36,6 +39,7 @@ def read_slots(glance: Glance) -> dict[str, Any] | None:
             Slot, start_time__gte=begin, start_time__lt=end, status__exact=Slot.Status.SCHEDULED
         ),
         "sees_bookings": glance.user.has_perm("bookings.view_booking"),
+        "sees_waitlist": glance.user.has_perm("bookings.view_waitlistentry"),
     }
 
 
@@ -55,8 +59,15 @@ def _line(slot: Any, glance: Glance) -> dict[str, Any]:
         "free": max(slot.capacity - slot.taken - slot.waiting, 0),
         "width": round(min(slot.taken / slot.capacity, 1) * 100, 1),
         "url": page_of(slot),
-        "bookings": list_of(Booking, slot__id__exact=slot.pk),
+        "bookings": list_of(
+            Booking, slot__id__exact=slot.pk, status__in=TAKING, start_time__isnull=False
+        ),
+        "waitlist": list_of(
+            WaitlistEntry, slot__id__exact=slot.pk, status__exact=WaitlistEntry.Status.WAITING
+        ),
     }
 
 
-HOME_CARDS.add("slots")(HomeCard(40, "admin/home/slots.html", read_slots, "bookings.view_slot"))
+HOME_CARDS.add("slots")(
+    HomeCard(40, "admin/home/slots.html", read_slots, "bookings.view_slot", wide=True)
+)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 
 from dateutil.rrule import rrulestr
+from django.utils.translation import gettext as _
 
 # Enough for a daily series that lasts a year, which has at most 366 days.
 MAX_STARTS = 366
@@ -72,7 +73,9 @@ class Rule:
                 or a start is after `limit`.
         """
         starts: list[datetime] = []
-        too_far = f"The series continues after {limit:%Y-%m-%d}, which is too far ahead."
+        too_far = _("The series continues after %(limit)s, which is too far ahead.") % {
+            "limit": f"{limit:%Y-%m-%d}"
+        }
         for local in self._by_wall_clock(first.astimezone(tz).replace(tzinfo=None)):
             start = local.replace(tzinfo=tz).astimezone(UTC)
             if start.astimezone(tz).replace(tzinfo=None) != local:
@@ -82,13 +85,15 @@ class Rule:
             if start > limit:
                 raise ValueError(too_far)
             if len(starts) == MAX_STARTS:
-                raise ValueError(f"The series has more than {MAX_STARTS} slots.")
+                raise ValueError(
+                    _("The series has more than %(max_starts)s slots.") % {"max_starts": MAX_STARTS}
+                )
             starts.append(start)
             if len(starts) == self.count:
                 break
         if starts[:1] != [first]:
             raise ValueError(
-                "start_time does not match this rule. It must be the first start of the series."
+                _("start_time does not match this rule. It must be the first start of the series.")
             )
         if self.count and len(starts) < self.count:
             raise ValueError(too_far)
@@ -102,7 +107,7 @@ class Rule:
                 yield found.replace(year=found.year - later, microsecond=first.microsecond)
         except IndexError:
             raise ValueError(
-                "BYDAY asks for a weekday more often than it occurs in a month."
+                _("BYDAY asks for a weekday more often than it occurs in a month.")
             ) from None
 
     def _is_over(self, local: datetime, start: datetime) -> bool:
@@ -122,29 +127,40 @@ def parse_rule(text: str) -> Rule:
     """
     parts: dict[str, str] = {}
     for part in re.sub(r"\ARRULE:", "", text.upper()).split(";"):
-        name, _, value = part.partition("=")
+        name, _equals, value = part.partition("=")
         if name not in PARTS:
             raise ValueError(
-                f"{name[:20]!r} is not a part of a recurrence rule. Send only the value of one"
-                " RRULE, for example FREQ=WEEKLY;COUNT=10, without DTSTART, EXDATE or more lines."
+                _(
+                    "%(name)s is not a part of a recurrence rule. Send only the value of one "
+                    "RRULE, for example FREQ=WEEKLY;COUNT=10, without DTSTART, EXDATE or more "
+                    "lines."
+                )
+                % {"name": f"{name[:20]!r}"}
             )
         if name in parts:
-            raise ValueError(f"{name} appears twice.")
+            raise ValueError(_("%(name)s appears twice.") % {"name": name})
         values = value.split(",") if name.startswith("BY") else [value]
         if not all(re.fullmatch(PARTS[name], each, re.ASCII) for each in values):
-            raise ValueError(f"{name} has an invalid value; see RFC 5545, section 3.3.10.")
+            raise ValueError(
+                _("%(name)s has an invalid value; see RFC 5545, section 3.3.10.") % {"name": name}
+            )
         if name == "BYSETPOS" and len(values) > MAX_POSITIONS:
-            raise ValueError(f"BYSETPOS can have at most {MAX_POSITIONS} numbers.")
+            raise ValueError(
+                _("BYSETPOS can have at most %(max_positions)s numbers.")
+                % {"max_positions": MAX_POSITIONS}
+            )
         parts[name] = value
     if "FREQ" not in parts:
-        raise ValueError("FREQ is missing.")
+        raise ValueError(_("FREQ is missing."))
     if parts["FREQ"] in ("DAILY", "WEEKLY") and re.search(r"\d", parts.get("BYDAY", "")):
-        raise ValueError("BYDAY can contain numbers only if FREQ is MONTHLY or YEARLY.")
+        raise ValueError(_("BYDAY can contain numbers only if FREQ is MONTHLY or YEARLY."))
     count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
     if (count is None) == (until is None):
-        raise ValueError("The rule must contain either COUNT or UNTIL, but not both.")
+        raise ValueError(_("The rule must contain either COUNT or UNTIL, but not both."))
     if count is not None and int(count) > MAX_STARTS:
-        raise ValueError(f"The series has more than {MAX_STARTS} slots.")
+        raise ValueError(
+            _("The series has more than %(max_starts)s slots.") % {"max_starts": MAX_STARTS}
+        )
     rule = ";".join("=".join(part) for part in parts.items())
     return Rule(rule, int(count) if count else None, _parse_until(until) if until else None)
 
@@ -156,5 +172,5 @@ def _parse_until(value: str) -> date:
         until = datetime.strptime(value[:15], "%Y%m%dT%H%M%S")  # noqa: DTZ007 - naive without `Z`
     except ValueError:
         # The date or the time of day does not exist.
-        raise ValueError("The date in UNTIL does not exist.") from None
+        raise ValueError(_("The date in UNTIL does not exist.")) from None
     return until.replace(tzinfo=UTC) if value.endswith("Z") else until

@@ -18,6 +18,8 @@ from django.db.models import (
     When,
 )
 from django.db.models.functions import Coalesce, Greatest, Now
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from psycopg import errors as postgres
 
 from accounts.models import User
@@ -230,14 +232,17 @@ def _planned(
     """Return the slots of a series, not stored, and their calendar."""
     service = Service.objects.select_related("calendar").filter(pk=service_id).first()
     if service is None:
-        raise Invalid.of("service_id", "There is no service with this id.")
+        raise Invalid.of("service_id", _("There is no service with this id."))
     check_owner(service.calendar, actor, "bookings.add_slot")
     if not service.is_active:
         raise ServiceInactive
     if start_time < at:
-        raise Invalid.of("start_time", "The start is in the past.")
+        raise Invalid.of("start_time", _("The start is in the past."))
     if start_time > at + FURTHEST:
-        raise Invalid.of("start_time", f"The start must be at most {FURTHEST.days} days from now.")
+        raise Invalid.of(
+            "start_time",
+            _("The start must be at most %(days)s days from now.") % {"days": FURTHEST.days},
+        )
     starts = [start_time]
     if rrule is not None:
         try:
@@ -308,7 +313,7 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
     try:
         slot.delete()
     except RestrictedError:
-        raise SlotConflict("This slot has bookings. Cancel it instead of deleting it.") from None
+        raise SlotConflict(_("This slot has bookings. Cancel it instead of deleting it.")) from None
 
 
 @retried
@@ -331,7 +336,7 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
         at=first.created_at,
     )
     series = _columns(slots)
-    for _ in range(TRIES):
+    for _try in range(TRIES):
         _check_clashes(slots, series, calendar)
         try:
             with transaction.atomic(), connection.cursor() as cursor:
@@ -361,25 +366,36 @@ def _columns(slots: list[Slot]) -> dict[str, Any]:
 
 
 def _clashes(slots: list[Slot], series: dict[str, Any]) -> list[tuple[datetime, str]]:
-    """Return the start of each slot that overlaps something, and what it overlaps, in order."""
+    """Return the start of each slot that overlaps something, and what to say about it, in order."""
     among_themselves = [
-        (later.start_time, "the previous slot of the series")
+        (
+            later.start_time,
+            _(
+                "The slot at %(time)s overlaps the previous slot of the series. No slot was "
+                "created."
+            ),
+        )
         for earlier, later in pairwise(slots)
         if earlier.blocked.upper > later.blocked.lower
     ]
     with_others = [
-        (start, "another slot or booking of the calendar") for (start,) in fetch(CLASHES, series)
+        (
+            start,
+            _(
+                "The slot at %(time)s overlaps another slot or booking of the calendar. No slot "
+                "was created."
+            ),
+        )
+        for (start,) in fetch(CLASHES, series)
     ]
     return sorted([*among_themselves, *with_others])
 
 
 def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar) -> None:
     """Refuse a series if two of its slots overlap, or one overlaps an existing slot or booking."""
-    for start_time, other in _clashes(slots, series)[:1]:
+    for start_time, text in _clashes(slots, series)[:1]:
         local = start_time.astimezone(zone(calendar.timezone))
-        raise SlotConflict(
-            f"The slot at {local.isoformat()} overlaps {other}. No slot was created."
-        )
+        raise SlotConflict(text % {"time": local.isoformat()})
 
 
 def _locked_slot(slot_id: UUID, actor: User, permission: str) -> Slot:
@@ -398,18 +414,24 @@ def _check_seats(slot: Slot, capacity: int, at: datetime) -> None:
     """Refuse a capacity below the number of seats that are taken."""
     taken = slot.bookings.filter(unexpired(at), active=True).count()
     if taken > capacity:
-        seats = "1 seat is" if taken == 1 else f"{taken} seats are"
-        raise SlotConflict(f"{seats} taken. The capacity cannot be lower than that.")
+        raise SlotConflict(
+            ngettext(
+                "%(count)d seat is taken. The capacity cannot be lower than that.",
+                "%(count)d seats are taken. The capacity cannot be lower than that.",
+                taken,
+            )
+            % {"count": taken}
+        )
 
 
 def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
     """Cancel a locked slot. The status of a slot can change only from scheduled to cancelled."""
     if status != Slot.Status.CANCELLED:
         raise InvalidTransition(
-            "A cancelled slot cannot be scheduled again. Publish a new slot instead."
+            _("A cancelled slot cannot be scheduled again. Publish a new slot instead.")
         )
     if slot.end_time <= at:
-        raise InvalidTransition("A slot that has ended cannot be cancelled.")
+        raise InvalidTransition(_("A slot that has ended cannot be cancelled."))
     close_expired_holds(
         calendar_id=slot.calendar_id,
         blocked_from=slot.blocked.lower,
@@ -429,7 +451,7 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
     # Bookings that are still active are completed or no-shows. Their status may have changed while
     # the statement waited for its locks.
     if slot.bookings.filter(active=True).exists():
-        raise InvalidTransition("A slot with completed or no-show bookings cannot be cancelled.")
+        raise InvalidTransition(_("A slot with completed or no-show bookings cannot be cancelled."))
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
     waitlist.pass_over(slot_id=slot.pk, at=at)

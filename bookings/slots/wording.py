@@ -37,15 +37,17 @@ def series_in_words(pattern: str, starts: Sequence[datetime]) -> str:
     first, last = starts[0], starts[-1]
     if len(starts) == 1:
         return _("Once, on %(day)s at %(time)s.") % {
-            "day": date_format(first, "l j F Y"),
+            "day": date_format(first, "PROSE_DAY_FORMAT"),
             "time": date_format(first, "H:i"),
         }
     return _("%(pattern)s at %(time)s, %(times)s, from %(first)s until %(last)s.") % {
         "pattern": pattern,
         "time": date_format(first, "H:i"),
         "times": times_in_words(len(starts)),
-        "first": date_format(first, "j F Y" if first.year != last.year else "j F"),
-        "last": date_format(last, "j F Y"),
+        "first": date_format(
+            first, "DATE_FORMAT" if first.year != last.year else "MONTH_DAY_FORMAT"
+        ),
+        "last": date_format(last, "DATE_FORMAT"),
     }
 
 

@@ -118,6 +118,7 @@ class TestCreate:
             "attendee_name": "Ana",
             "attendee_email": "ana@example.com",
             "attendee_phone": "+351 912 345 678",
+            "language": "en",
             "notes": "Short.",
             "cancellation_reason": "",
             "price": "25.00",

@@ -160,6 +160,7 @@ GET    /reports/revenue                                401  403   403      403  
 GET    /reports/customers                              401  403   403      403   403   403   200
 GET    /reports/lead_time                              401  403   403      403   403   403   200
 GET    /reports/cancellations                          401  403   403      403   403   403   200
+GET    /reports/nothing                                401  403   403      403   403   403   404
 GET    /reports/reviews                                401  403   403      403   403   403   200
 
 GET    /                                               302  302   302      302   302   302   302
@@ -445,6 +446,7 @@ def test_unsupported_methods_are_refused(api, people, route):
         .replace("<id:slot_id>", str(UUID(int=0)))
         .replace("<id:webhook_id>", str(UUID(int=0)))
         .replace("<slug:code>", "not_found")
+        .replace("<slug:name>", "revenue")
     )
     if path in ("/", "/admin"):  # These endpoints redirect every method.
         for method in ("POST", "PUT", "PATCH", "DELETE"):

@@ -36,6 +36,7 @@ def send(*, entry_id: UUID, at: datetime) -> None:
         user_name=entry.user.name,
         user_email=entry.user.email,
         user_timezone=entry.user.timezone,
+        user_language=entry.user.language,
         user_is_verified=entry.user.email_verified,
         title=entry.slot.service.title,
         calendar_name=entry.slot.calendar.name,

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from bookings import triggers
@@ -20,11 +21,11 @@ class WaitlistEntry(models.Model):
     class Status(models.TextChoices):
         """Whether the user is still waiting, or how the wait ended."""
 
-        WAITING = "waiting"
-        OFFERED = "offered"
-        BOOKED = "booked"
-        PASSED = "passed"
-        LEFT = "left"
+        WAITING = "waiting", _("Waiting")
+        OFFERED = "offered", _("Offered")
+        BOOKED = "booked", _("Booked")
+        PASSED = "passed", _("Passed")
+        LEFT = "left", _("Left")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slot = models.ForeignKey(
@@ -73,4 +74,4 @@ class WaitlistEntry(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.status} since {self.created_at:%Y-%m-%d %H:%M} UTC"
+        return f"{self.get_status_display()}, {self.created_at:%Y-%m-%d %H:%M} UTC"

@@ -20,6 +20,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, Subquery, When
+from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from procrastinate.types import JSONValue
 from uuid_utils.compat import uuid7
@@ -101,7 +102,7 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
     terms.check_slot(slot_terms)
     seated = slot.bookings.filter(active=True)
     if seated.filter(user=actor).exists():
-        raise Invalid("You already have a seat in this slot.")
+        raise Invalid(_("You already have a seat in this slot."))
     if slot.capacity > seated.count() + slot.waitlist.filter(WAITING).count():
         raise SlotNotFull
     return WaitlistEntry.objects.create(slot=slot, user=actor, created_at=at, updated_at=at)
@@ -144,7 +145,7 @@ def check_access(entry: WaitlistEntry, actor: User, permission: str) -> None:
         Forbidden: `actor` is none of these.
     """
     if entry.user_id != actor.pk and not actor.may(permission, entry.slot.calendar.provider_id):
-        raise Forbidden("This place in the queue belongs to another user.")
+        raise Forbidden(_("This place in the queue belongs to another user."))
 
 
 def pass_over(*, slot_id: UUID, at: datetime) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import admin
@@ -10,8 +11,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from bookings.events import REPORTED_TYPES
 from bookings.subjects import DELETED, booking_subjects
@@ -20,7 +21,7 @@ from bookings.webhooks.deliveries import contents
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
-from bookit.adminsite.filters import one_of
+from bookit.adminsite.filters import is_set, one_of
 from bookit.adminsite.pages import ServedAdmin
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
 from bookit.json import dumps
@@ -34,6 +35,8 @@ STATES = {
     Delivery.Status.DELIVERED: _("delivered"),
     Delivery.Status.FAILED: _("failed"),
 }
+
+A_TEST = Subject(_("a test"))
 
 for _task, _words in {
     "bookings.deliver": _("Send the messages of a webhook"),
@@ -57,25 +60,35 @@ def _of_webhooks(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 class WebhookAdmin(CardsAdmin, ServedAdmin):
     """Webhooks, and whether their deliveries arrive. The secrets are hidden."""
 
-    list_display = ["url", "state", "why_off", "owner", "created"]
-    list_filter = ["is_active", "created_at"]
+    list_display = ["address", "state", "failing", "why_off", "owner", "created"]
+    list_filter = [
+        "is_active",
+        ("failing_since", is_set(_("attempts"), yes=_("All fail"), no=_("Some arrive"))),
+        "created_at",
+    ]
     list_select_related = ["owner"]
     search_fields = ["id", "url"]
     exclude = ["secret", "previous_secret"]
     actions = ["send_test", "switch_on", "switch_off"]
     buttons = ["send_test", "switch_on", "switch_off"]
+    delete_note = _("The log of its deliveries is deleted, and messages that wait are not sent.")
+
+    @admin.display(description=_("URL"), ordering="url")
+    def address(self, webhook: Webhook) -> str:
+        """Return the URL to which events are sent."""
+        return webhook.url
 
     @admin.display(description=_("State"))
     def state(self, webhook: Webhook) -> Any:
         """Return whether messages are sent, and whether they arrive."""
         if not webhook.is_active or not webhook.has_admin:
             return badge("off", _("off"))
-        if webhook.failing_since:
-            failing = badge("failing", _("failing"))
-            return format_html(
-                '{}<span class="quiet">{}</span>', failing, moment(webhook.failing_since)
-            )
-        return badge("on", _("on"))
+        return badge("failing", _("failing")) if webhook.failing_since else badge("on", _("on"))
+
+    @admin.display(description=_("Failing since"), empty_value="")
+    def failing(self, webhook: Webhook) -> Any:
+        """Return since when every attempt has failed."""
+        return moment(webhook.failing_since)
 
     @admin.display(description=_("Why nothing is sent"), empty_value="")
     def why_off(self, webhook: Webhook) -> str:
@@ -83,7 +96,9 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
         The text is empty if the webhook works, or if an admin has merely switched it off.
         """
-        return webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
+        reason = webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
+        # The worker stores reasons in English, as the API shows them.
+        return reason and gettext(reason)
 
     @admin.display(description=_("Created"))
     def created(self, webhook: Webhook) -> Any:
@@ -99,12 +114,14 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
         """Return the state of a webhook and its last deliveries."""
         zone = request.user.timezone  # type: ignore[union-attr]
         owner: Any = row.owner
+        now = timezone.now()
+        paused = row.paused_until if (row.paused_until or now) > now else None
         page = owner and reverse("admin:accounts_user_change", args=[owner.pk])
         facts = [
             (_("State"), self.state(row)),
             (_("Why nothing is sent"), self.why_off(row)),
             (_("Every attempt has failed since"), exactly(row.failing_since, zone)),
-            (_("Other messages wait until"), exactly(row.paused_until, zone)),
+            (_("Other messages wait until"), exactly(paused, zone)),
             (_("Owner"), link(page, owner.email) if owner else ""),
             (_("Events"), ", ".join(row.events)),
             (_("Created"), exactly(row.created_at, zone)),
@@ -147,9 +164,13 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
         def send(webhook: Webhook) -> None:
             webhooks.send_test(webhook_id=webhook.pk, at=timezone.now())
-            self.log_change(request, webhook, "Sent a test.")
+            self.log_change(request, webhook, gettext("Sent a test."))
 
-        self.apply(request, queryset, send)
+        done = ngettext_lazy(
+            "%d test is on its way. The last deliveries show whether it arrives.",
+            "%d tests are on their way. The deliveries show whether they arrive.",
+        )
+        self.apply(request, queryset, send, done=done)
 
     @admin.action(description=_("Switch on"), permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
@@ -171,9 +192,13 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
                 changes={"is_active": is_active},
                 at=timezone.now(),
             )
-            self.log_change(request, webhook, f"Switched {'on' if is_active else 'off'}.")
+            self.log_change(
+                request, webhook, gettext("Switched on.") if is_active else gettext("Switched off.")
+            )
 
-        self.apply(request, queryset, switch)
+        on = ngettext_lazy("%d webhook switched on.", "%d webhooks switched on.")
+        off = ngettext_lazy("%d webhook switched off.", "%d webhooks switched off.")
+        self.apply(request, queryset, switch, done=on if is_active else off)
 
     def delete_row(self, request: HttpRequest, row: Webhook) -> None:
         """Delete a webhook and the log of its deliveries."""
@@ -184,6 +209,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 class DeliveryAdmin(CardsAdmin, ServedAdmin):
     """Messages to webhooks. They can be sent again."""
 
+    list_title = _("Messages to webhooks")
     list_display = ["message", "to", "state", "last_attempt", "next_attempt", "created"]
     list_display_links = ["message"]
     list_filter = [
@@ -192,7 +218,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
         "webhook",
         "created_at",
     ]
-    list_select_related = ["webhook"]
+    list_select_related = ["webhook", "event"]
     search_fields = ["id", "event__booking__id", "webhook__url"]
     date_hierarchy = "created_at"
     actions = ["redeliver"]
@@ -205,14 +231,16 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list. The attempts of its deliveries are read together."""
         changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        changes.result_list = [*changes.result_list]
         _read_attempts(changes.result_list)
+        find_subjects(changes.result_list)
         return changes
 
     @admin.display(description=_("Message"))
-    def message(self, delivery: Delivery) -> str:
-        """Return the type of the message."""
-        return delivery.type
+    def message(self, delivery: Delivery) -> Any:
+        """Return the type of the message, and what it is about."""
+        subject: Subject = delivery.subject  # type: ignore[attr-defined]
+        return format_html('{}<span class="quiet">{}</span>', delivery.type, subject.words)
 
     @admin.display(description=_("To"))
     def to(self, delivery: Delivery) -> Any:
@@ -246,14 +274,12 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
     def cards(self, request: HttpRequest, row: Delivery) -> Sequence[Card]:
         """Return the message, the request that sends it, and the responses to it."""
         zone = request.user.timezone  # type: ignore[union-attr]
-        subject = None
-        if row.event:
-            booking_id = row.event.booking_id
-            subject = booking_subjects([booking_id]).get(booking_id, DELETED)
+        find_subjects([row])
+        subject: Subject = row.subject  # type: ignore[attr-defined]
         facts = [
             (_("State"), _state(row)),
             (_("Webhook"), link(_page(row.webhook), row.webhook.url)),
-            (_("About"), link(subject.path, subject.words) if subject else _("a test")),
+            (_("About"), link(subject.path, subject.words)),
             (_("It happened"), exactly(row.event.at, zone) if row.event else ""),
             (_("Next attempt"), exactly(row.next_attempt_at, zone)),
         ]
@@ -265,8 +291,8 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
                 _("Responses"),
                 columns=[_("When"), _("Result"), _("Response")],
                 lines=[
-                    (exactly(each.at, zone), _result(each), code(each.response))
-                    for each in attempts
+                    (exactly(each.at, zone), _result(each), response)
+                    for each, response in zip(attempts, _responses(attempts), strict=True)
                 ],
             ),
             Card(
@@ -295,9 +321,12 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
             webhooks.redeliver(
                 webhook_id=delivery.webhook_id, delivery_id=delivery.pk, at=timezone.now()
             )
-            self.log_change(request, delivery, "Sent again.")
+            self.log_change(request, delivery, gettext("Sent again."))
 
-        self.apply(request, queryset, send)
+        done = ngettext_lazy(
+            "%d message will be sent again now.", "%d messages will be sent again now."
+        )
+        self.apply(request, queryset, send, done=done)
 
 
 def _page(row: Webhook | Delivery) -> str:
@@ -310,6 +339,34 @@ def _read_attempts(deliveries: Sequence[Delivery]) -> None:
     prefetch_related_objects([*deliveries], Prefetch("attempts", attempts))
 
 
+def find_subjects(deliveries: Sequence[Delivery]) -> None:
+    """Set the attribute `subject` of each delivery: its booking, or that it is a test."""
+    ids = {each.event.booking_id for each in deliveries if each.event}
+    found = booking_subjects(ids) if ids else {}
+    for each in deliveries:
+        subject = found.get(each.event.booking_id, DELETED) if each.event else A_TEST
+        each.subject = subject  # type: ignore[attr-defined]
+
+
+def pretty(text: str) -> str:
+    """Return a response with line breaks, if it is JSON; otherwise, as it is."""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except ValueError:
+        return text
+
+
+def _responses(attempts: Sequence[Attempt]) -> Iterable[Any]:
+    """Return what the page shows of each response. A receiver often repeats itself."""
+    above = ""
+    for each in attempts:
+        if each.response and each.response == above:
+            yield format_html('<span class="quiet">{}</span>', _("the same as above"))
+        else:
+            yield format_html("<pre>{}</pre>", pretty(each.response)) if each.response else ""
+        above = each.response
+
+
 def _state(delivery: Delivery) -> Any:
     words = STATES.get(delivery.status, delivery.status)  # type: ignore[call-overload]
     return badge(delivery.status, words)
@@ -320,14 +377,26 @@ def _last_attempt(delivery: Delivery) -> Any:
     if not attempts:
         return ""
     words = ngettext("%(number)s attempt", "%(number)s attempts", len(attempts))
+    last = attempts[-1]
     return format_html(
-        '{}<span class="quiet">{}</span>',
-        _result(attempts[-1]),
+        '{}<span class="quiet below">{}</span>',
+        last.error or _reason(last.status_code),
         words % {"number": len(attempts)},
     )
 
 
 def _result(attempt: Attempt) -> Any:
     """Return the status or the error of an attempt, and how long the attempt took."""
-    result = attempt.error or attempt.status_code
-    return format_html("{} {}", result, _("after %(ms)s ms") % {"ms": attempt.duration_ms})
+    return format_html(
+        '{}<span class="quiet below">{}</span>',
+        attempt.error or _reason(attempt.status_code),
+        _("after %(ms)s ms") % {"ms": attempt.duration_ms},
+    )
+
+
+def _reason(status: int | None) -> str:
+    """Return a status of HTTP with its name: `404 Not Found`."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}" if status else ""
+    except ValueError:
+        return str(status)

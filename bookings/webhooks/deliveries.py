@@ -24,6 +24,7 @@ import standardwebhooks
 from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.db.models import F, Min, QuerySet
+from django.utils.translation import gettext_noop
 
 from bookings.payloads import payloads
 from bookings.webhooks.models import Attempt, Delivery, Webhook
@@ -272,10 +273,12 @@ def _record_failed(sent: Sent) -> None:
         webhook.failing_since = at
     if answer.status == 410:
         _switch_off(
-            webhook, "The server responded with 410 Gone: it no longer accepts webhooks.", at
+            webhook,
+            gettext_noop("The server responded with 410 Gone: it no longer accepts webhooks."),
+            at,
         )
     elif webhook.failing_since and at - webhook.failing_since >= PATIENCE:
-        _switch_off(webhook, "No attempt has succeeded for a day.", at)
+        _switch_off(webhook, gettext_noop("No attempt has succeeded for a day."), at)
     # Otherwise, another job or a redelivery has already rescheduled the message.
     if delivery.next_attempt_at == sent.message.scheduled_for:
         _schedule_retry(delivery, webhook, failures, was_failing=was_failing, sent=sent)

@@ -5,6 +5,8 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
@@ -64,7 +66,7 @@ class Webhook(models.Model):
 
     # Replaces an empty `disabled_reason` if the owner is no longer an admin. It says why nothing is
     # sent, and what to do about it.
-    NO_ADMIN = (
+    NO_ADMIN = gettext_noop(
         "Its owner is no longer an admin. The admin who switches it on becomes its new owner."
     )
 
@@ -88,9 +90,9 @@ class Delivery(models.Model):
     class Status(models.TextChoices):
         """Whether the message has arrived."""
 
-        PENDING = "pending"
-        DELIVERED = "delivered"
-        FAILED = "failed"
+        PENDING = "pending", _("Pending")
+        DELIVERED = "delivered", _("Delivered")
+        FAILED = "failed", _("Failed")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     webhook = models.ForeignKey(
@@ -133,7 +135,7 @@ class Delivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type}, {self.status}"
+        return f"{self.type}, {self.get_status_display()}"
 
 
 class Attempt(models.Model):

@@ -46,10 +46,12 @@ class CardsAdmin(StrictAdmin):
     """
 
     change_form_template = "bookit/cards.html"
+    delete_confirmation_template = "bookit/delete.html"
     # The names of the actions that are also buttons on the page of a row, in order.
     buttons: Sequence[str] = ()
-    # The words of the link to Django's page that asks whether to delete the row.
+    # The words of the link to the page that asks whether to delete the row, and what it warns of.
     delete_words: Any = _("Delete")
+    delete_note: Any = ""
 
     class Media:
         css = {"all": ["bookit/operator.css"]}
@@ -81,7 +83,7 @@ class CardsAdmin(StrictAdmin):
         """
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        allowed = self.get_actions(request)
+        allowed: dict[str, Any] = self.get_actions(request)
         if action not in self.buttons or action not in allowed:
             raise PermissionDenied
         row = self.get_object(request, object_id)
@@ -89,11 +91,27 @@ class CardsAdmin(StrictAdmin):
             raise Http404
         rows = self.get_queryset(request).filter(pk=row.pk)
         try:
-            allowed[action][0](self, request, rows)  # type: ignore[operator]
+            allowed[action][0](self, request, rows)
         except REFUSALS as error:
             self.message_user(request, message_of(error), messages.ERROR)
         if rows.exists():
             return redirect(reverse(f"admin:{self._name('change')}", args=[quote(row.pk)]))
+        return redirect(reverse(f"admin:{self._name('changelist')}"))
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask whether to delete a row, and say what follows from it."""
+        words = {
+            "title": self.delete_words,
+            "delete_words": self.delete_words,
+            "delete_note": self.delete_note,
+        }
+        return super().delete_view(request, object_id, {**words, **(extra_context or {})})
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
+        """Say that the row is gone, and return to the list, also if rows never change."""
+        super().response_delete(request, obj_display, obj_id)
         return redirect(reverse(f"admin:{self._name('changelist')}"))
 
     def render_change_form(
@@ -117,7 +135,7 @@ class CardsAdmin(StrictAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _row_buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
-        allowed = self.get_actions(request)
+        allowed: dict[str, Any] = self.get_actions(request)
         return [
             {
                 "path": reverse(f"admin:{self._name('act')}", args=[quote(row.pk), name]),

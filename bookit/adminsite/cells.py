@@ -8,11 +8,19 @@ from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 
 def badge(state: str, words: Any = "") -> SafeString:
-    """Return a state in words, with a class that gives it its colour in `operator.css`."""
+    """Return a state in words, with a class that gives it its colour in `admin.css`."""
     return format_html('<span class="state state-{}">{}</span>', state, words or state)
+
+
+def person(user: Any) -> SafeString:
+    """Return the name of a user, with the email address below it. Deleted accounts have neither."""
+    if user.deleted_at:
+        return format_html("{}", _("a former user"))
+    return format_html('{} <span class="below">{}</span>', user.name or "—", user.email)
 
 
 def link(path: str, words: Any) -> SafeString:
@@ -42,4 +50,4 @@ def exactly(time: datetime | None, zone: str) -> str:
     if time is None:
         return ""
     local = time.astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
-    return f"{date_format(local, 'j M Y, H:i:s')} ({zone})"
+    return f"{date_format(local, 'SHORT_DATE_FORMAT')}, {local:%H:%M:%S} ({zone})"

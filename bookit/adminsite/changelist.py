@@ -1,9 +1,10 @@
 """Lists of rows, filtered and ordered by the parameters of their URLs."""
 
 import json
+from collections.abc import Iterator
 from datetime import MAXYEAR, datetime
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from dateutil.relativedelta import relativedelta
@@ -13,8 +14,11 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import DateTimeField, Max, Min, QuerySet, Value
+from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.text import capfirst
 
 from bookit.database.counts import MAX_COUNTED, bounded_count
 
@@ -47,10 +51,15 @@ class StrictChangeList(ChangeList):
             raise SenselessList from error
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Return the rows. Their years, months and days are found without reading all rows."""
+        """Return the rows. Their years, months and days are found without reading all rows.
+
+        A search that sets `request.finds_few` says that all rows can be read.
+        """
         rows = super().get_queryset(request, exclude_parameters)
+        if getattr(request, "finds_few", False):
+            return rows
         # The template tag of the date hierarchy calls this method.
-        rows.datetimes = partial(periods, rows)  # type: ignore[method-assign, assignment]
+        rows.datetimes = partial(periods, rows)  # type: ignore[assignment]
         return rows
 
     def get_filters(self, request: HttpRequest) -> Any:
@@ -62,22 +71,76 @@ class StrictChangeList(ChangeList):
             )
             if (month and not year) or (day and not month):
                 raise SenselessList
-        return super().get_filters(request)
+        specs, has_filters, rest, may_have_duplicates, is_filtered = super().get_filters(request)
+        self.conditions = [*self._in_words(rest)]
+        is_filtered = is_filtered or bool(self.conditions)
+        return specs, has_filters, rest, may_have_duplicates, is_filtered
+
+    def _in_words(self, parameters: dict[str, Any]) -> Iterator[str]:
+        """Yield the conditions that no filter shows: those that a link of another page has set."""
+        for path in parameters:
+            name, _lookup, _rest = path.partition(LOOKUP_SEP)
+            if name == self.date_hierarchy:
+                continue
+            field: Any = self.opts.get_field(name)
+            label = capfirst(field.verbose_name)
+            if field.is_relation:
+                yield label
+                continue
+            # `get_filters` has made a list of the values of `in`, and a list of every other value.
+            values = chain.from_iterable(
+                [each] if isinstance(each, str) else each for each in parameters[path]
+            )
+            labels = dict(field.flatchoices)
+            yield f"{label}: {', '.join(str(labels.get(each, each)) for each in values)}"
 
 
 class BoundedPaginator(Paginator):
-    """A paginator that counts up to 10,000 rows, and estimates the number of more rows."""
+    """A paginator that counts up to 10,000 rows, and estimates the number of more rows.
+
+    It has no pages after the rows that it counts, because PostgreSQL would read all rows before
+    such a page. People find other rows by filters and searches.
+    """
+
+    most = MAX_COUNTED
+
+    @property
+    def number(self) -> str:
+        """The number of rows in words, for example `12,450`."""
+        return number_format(self.count, force_grouping=True)
+
+    @property
+    def most_shown(self) -> str:
+        """The number of rows that the pages show, if there are more."""
+        return number_format(self.most, force_grouping=True)
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return self._counted[0]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the rows were counted. Otherwise, their number is an estimate."""
+        return self._counted[1]
+
+    is_estimate = False
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
-        """The number of rows, as `bookit.database.counts` determines it."""
+    def num_pages(self) -> int:
+        """The number of pages."""
+        return super().num_pages if self.is_exact else self.most // self.per_page
+
+    @cached_property
+    def _counted(self) -> tuple[int, bool]:
         rows: Any = self.object_list
+        if not isinstance(rows, QuerySet):
+            return len(rows), True
         rows = rows.order_by()
-        number, _ = bounded_count(
+        return bounded_count(
             rows[: MAX_COUNTED + 1].count,
             lambda: json.loads(rows.explain(format="json")),
         )
-        return number
 
 
 def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
@@ -109,7 +172,7 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
         .values_list("period", flat=True)[:1]
         for begin, end in pairwise(begins)
     ]
-    if len(found) == 1:
-        return [*found[0]]
     # Without this `order_by`, Django 6.1 orders by columns that are not selected.
-    return sorted(found[0].union(*found[1:], all=True).order_by())
+    rest = found[0].union(*found[1:], all=True).order_by() if len(found) > 1 else found[0]
+    # PostgreSQL returns UTC, in which a month of Berlin begins in the month before.
+    return sorted(timezone.localtime(each) for each in rest)

@@ -6,16 +6,18 @@ import re
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import REASON_NO_CSRF_COOKIE
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from bookit.adminsite import errors
 
-USE_HTTPS = "Open the admin site with https:// instead of http://."
-BEHIND_A_PROXY = (
+USE_HTTPS = gettext_lazy("Open the admin site with https:// instead of http://.")
+BEHIND_A_PROXY = gettext_lazy(
     "If a proxy in front of BookIt speaks HTTPS, make it send X-Forwarded-Proto, and set "
     "NUM_PROXIES to the number of proxies so that BookIt trusts the header. If the proxy cannot "
     "send the header, set PUBLIC_SCHEME=https."
 )
-ON_PURPOSE = (
+ON_PURPOSE = gettext_lazy(
     "If you deliberately do without HTTPS on a private network, set ADMIN_OVER_HTTP=true. "
     "Passwords then travel unencrypted."
 )
@@ -35,7 +37,9 @@ def needs_https(request: HttpRequest) -> bool:
 
 def https_page(request: HttpRequest) -> HttpResponse:
     """Return the page that explains that signing in needs HTTPS."""
-    text = "The admin site needs HTTPS, because browsers do not keep its cookies over plain HTTP."
+    text = _(
+        "The admin site needs HTTPS, because browsers do not keep its cookies over plain HTTP."
+    )
     return errors.page(request, 403, text, steps=[USE_HTTPS, BEHIND_A_PROXY, ON_PURPOSE])
 
 
@@ -44,28 +48,29 @@ def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
     if reason == REASON_NO_CSRF_COOKIE:
         if settings.CSRF_COOKIE_SECURE and not request.is_secure():
             return https_page(request)
-        text = "Your browser did not send the cookie that belongs to this form."
+        text = _("Your browser did not send the cookie that belongs to this form.")
         return errors.page(
             request,
             403,
             text,
-            steps=["Allow cookies for this site, then reload the page and try again."],
+            steps=[_("Allow cookies for this site, then reload the page and try again.")],
         )
     origin = request.headers.get("Origin", "")
     if "rigin checking failed" in reason and re.fullmatch(r"https?://[\w.:\[\]-]{1,255}", origin):
         return _other_origin(request, origin)
-    text = "The form is no longer valid. It was open for too long, or you signed in again."
-    return errors.page(request, 403, text, steps=["Reload the page and try again."])
+    text = _("The form is no longer valid. It was open for too long, or you signed in again.")
+    return errors.page(request, 403, text, steps=[_("Reload the page and try again.")])
 
 
 def _other_origin(request: HttpRequest, origin: str) -> HttpResponse:
     here = f"{request.scheme}://{request.get_host()}"
-    text = (
-        f"Your browser sent this form from {origin}, but BookIt's own address seems to be {here}."
-    )
-    steps = [f"Set CSRF_TRUSTED_ORIGINS={origin} and restart BookIt."]
+    text = _(
+        "Your browser sent this form from %(origin)s, but BookIt's own address seems to be "
+        "%(here)s."
+    ) % {"origin": origin, "here": here}
+    steps = [_("Set CSRF_TRUSTED_ORIGINS=%(origin)s and restart BookIt.") % {"origin": origin}]
     if origin == f"https://{request.get_host()}":
-        steps.insert(0, f"{BEHIND_A_PROXY} Or:")
+        steps.insert(0, f"{BEHIND_A_PROXY} {_('Or:')}")
     return errors.page(request, 403, text, steps=steps)
 
 

@@ -1,29 +1,33 @@
 """Error pages of the admin site, which shows HTML pages instead of problem documents."""
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.translation import gettext_lazy as _
 
+from bookit.errors.problems import TITLES
 from bookit.request_id import request_id
 
 WORDS = {
-    400: "The address or the form is not valid.",
-    403: "You do not have permission to do this.",
-    404: (
+    400: _("The address or the form is not valid."),
+    403: _("You do not have permission to do this."),
+    404: _(
         "There is nothing at this address. If it was the page of a row, somebody may have "
         "deleted the row."
     ),
-    405: (
+    405: _(
         "This address does not accept this kind of request. Go back and use the button on the page."
     ),
-    413: "The form is larger than 1 MiB.",
-    429: "There were too many requests from your address. Try again in a minute.",
-    500: "This is a bug in BookIt. It has been logged with the request id below.",
-    503: "The database cannot be reached or is too busy. Try again in a few seconds.",
+    413: _("The form is larger than 1 MiB."),
+    429: _("There were too many requests from your address. Try again in a minute."),
+    500: _("This is a bug in BookIt. It has been logged with the request id below."),
+    503: _("The database cannot be reached or is too busy. Try again in a few seconds."),
 }
 
 
@@ -33,7 +37,7 @@ def is_admin_page(request: HttpRequest) -> bool:
 
 
 def page(
-    request: HttpRequest, status: int, text: str = "", *, steps: list[str] | None = None
+    request: HttpRequest, status: int, text: str = "", *, steps: Sequence[Any] | None = None
 ) -> HttpResponse:
     """Return a page that says what is wrong, without using the database or the session.
 
@@ -46,7 +50,7 @@ def page(
         {
             "site_header": admin.site.site_header,
             "site_title": admin.site.site_title,
-            "title": HTTPStatus(status).phrase,
+            "title": TITLES.get(status, HTTPStatus(status).phrase),
             "text": text or WORDS.get(status, ""),
             "steps": steps,
             "request_id": request_id.get(),

@@ -80,6 +80,7 @@ class Page:
         permission: the Django permission that a user needs to see the link. Without one, only
             admins see it. The page itself must check the permission too.
         urls: URL patterns to add to the admin site. Their views use `admin_view`.
+        is_button: whether the home page also shows the link as a button at its top.
     """
 
     menu: Menu
@@ -87,6 +88,7 @@ class Page:
     to: Any
     permission: str = ""
     urls: Sequence[URLPattern] = ()
+    is_button: bool = False
 
     def is_for(self, user: Any) -> bool:
         """Return whether the user may see the page."""

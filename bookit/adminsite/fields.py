@@ -1,6 +1,6 @@
 """Form fields for time zones, and for times that are entered in the zone of a calendar."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -47,14 +47,58 @@ def zone_choices() -> list[tuple[str, Any]]:
     return [("UTC", "UTC"), *groups.items(), (_("Other"), others)]  # type: ignore[list-item]
 
 
-def zone_field(db_field: Any) -> forms.ChoiceField:
+def zone_field(
+    db_field: Any, *, label: Any = None, help_text: Any = None, **_others: Any
+) -> forms.ChoiceField:
     """Return the form field of a column that contains the name of a time zone."""
     return forms.ChoiceField(
         choices=zone_choices,
-        label=capfirst(db_field.verbose_name),
-        help_text=db_field.help_text,
+        label=label or capfirst(db_field.verbose_name),
+        help_text=help_text or db_field.help_text,
         initial=db_field.get_default(),
     )
+
+
+class UnitInput(forms.NumberInput):
+    """An input for a number, followed by its unit."""
+
+    template_name = "bookit/unit_input.html"
+
+    def __init__(self, unit: Any) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        """Return the context of the template, with the unit."""
+        context = super().get_context(name, value, attrs)
+        context["widget"]["unit"] = self.unit
+        return context
+
+
+class SuggestingInput(forms.TextInput):
+    """An input for text that suggests texts; people may enter any other text.
+
+    Args:
+        suggestions: returns the texts whenever the input is shown.
+    """
+
+    template_name = "bookit/suggesting_input.html"
+
+    def __init__(self, suggestions: Callable[[], Sequence[str]]) -> None:
+        super().__init__()
+        self.suggestions = suggestions
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        """Return the context of the template, with the texts."""
+        context = super().get_context(name, value, {**(attrs or {}), "list": f"{name}-suggestions"})
+        context["widget"]["suggestions"] = self.suggestions()
+        return context
+
+
+class GroupedCheckboxes(forms.CheckboxSelectMultiple):
+    """Checkboxes, in groups if their choices are; a text if there is nothing to choose from."""
+
+    template_name = "bookit/grouped_checkboxes.html"
 
 
 class LocalDateTimeField(forms.SplitDateTimeField):
@@ -71,7 +115,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
 
     def __init__(self, *, closing: bool = False, label: Any = None) -> None:
         self.closing = closing
-        labels = (
+        labels: tuple[Any, Any] = (
             (_("Date of the end"), _("Time of the end"))
             if closing
             else (_("Date of the start"), _("Time of the start"))
@@ -79,6 +123,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         super().__init__(
             label=label,
             require_all_fields=False,
+            error_messages={"incomplete": _("Enter a date.")},
             # The browser's own inputs need no script, and people know them from their phones.
             widget=forms.SplitDateTimeWidget(
                 date_attrs={"type": "date", "aria-label": labels[0]},
@@ -88,7 +133,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         )
         self.fields[1].required = False
 
-    def compress(self, data_list: Sequence[Any]) -> datetime | None:
+    def compress(self, data_list: Sequence[Any]) -> datetime | None:  # type: ignore[override]
         """Return the instant at which the clocks of the zone show this date and time.
 
         Raises:

@@ -1,9 +1,18 @@
 """List filters that do not read a whole table to show their choices."""
 
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib.admin import AllValuesFieldListFilter
+from django.contrib.admin import AllValuesFieldListFilter, DateFieldListFilter, FieldListFilter
+from django.core.exceptions import ValidationError
+from django.db.models import DateTimeField, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from bookit.adminsite import words
+from bookit.times import day_start, zone
 
 
 def one_of(values: Callable[[], Iterable[str]]) -> type[AllValuesFieldListFilter]:
@@ -15,3 +24,111 @@ def one_of(values: Callable[[], Iterable[str]]) -> type[AllValuesFieldListFilter
             self.lookup_choices: Any = sorted(values())
 
     return KnownValues
+
+
+def is_set(title: Any, *, yes: Any, no: Any) -> type[FieldListFilter]:
+    """Return the class of a filter that asks whether a column has a value.
+
+    Args:
+        yes: the words for rows with a value.
+        no: the words for rows without one.
+    """
+
+    class IsSet(FieldListFilter):
+        def __init__(self, field: Any, request: Any, *args: Any, **options: Any) -> None:
+            super().__init__(field, request, *args, **options)
+            self.title = title
+
+        def expected_parameters(self) -> list[str | None]:
+            return [f"{self.field_path}__isnull"]
+
+        def choices(self, changelist: Any) -> Any:
+            [name] = self.expected_parameters()
+            chosen = self.used_parameters.get(str(name))
+            now = chosen[-1] if isinstance(chosen, list) else chosen
+            for value, text in ((None, _("All")), (False, yes), (True, no)):
+                yield {
+                    "selected": now == value,
+                    "query_string": changelist.get_query_string({name: value}),
+                    "display": text,
+                }
+
+    return IsSet
+
+
+def upcoming_first(request: HttpRequest) -> list[str]:
+    """Return the order of a list with an `UpcomingFilter` for `start_time`.
+
+    Upcoming rows begin with the next, others with the latest.
+    """
+    chosen = getattr(request, "GET", {})
+    is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen
+    is_any = chosen.get("q") or "start_time__isnull" in chosen
+    return ["-start_time", "-id"] if is_past or is_any else ["start_time", "id"]
+
+
+class UpcomingFilter(DateFieldListFilter):
+    """Offers periods of starts. By default, the list shows the rows of today and later.
+
+    A search, and every URL that names a period itself, finds the rows of all times.
+    """
+
+    # The template says which choice is selected, even if it is the first.
+    is_narrow_by_default = True
+
+    def __init__(self, field: Any, request: Any, *args: Any, **options: Any) -> None:
+        super().__init__(field, request, *args, **options)
+        tz = zone(request.user.timezone)
+        date = timezone.now().astimezone(tz).date()
+
+        def days(number: int) -> datetime:
+            return day_start(date + timedelta(days=number), tz)
+
+        today = days(0)
+        since, until = self.lookup_kwarg_since, self.lookup_kwarg_until
+        is_search = bool(request.GET.get("q"))
+        upcoming: Any = {since: today}
+        everything: Any = {f"{self.field_generic}isnull": False}
+        self.title = _("day")
+        self.links: Any = (
+            (_("Today and later"), upcoming if is_search else {}),
+            (_("Today"), {since: today, until: days(1)}),
+            (_("Tomorrow"), {since: days(1), until: days(2)}),
+            (_("Next 7 days"), {since: today, until: days(7)}),
+            (_("Last 30 days"), {since: days(-30), until: days(1)}),
+            (_("Before today"), {until: today}),
+            (_("All"), {} if is_search else everything),
+        )
+        known = [{key: str(value) for key, value in link.items()} for _text, link in self.links]
+        if self.date_params and self.date_params not in known:
+            self.links += self._linked(tz)
+        self._default_since = None if self.date_params or is_search else today
+
+    def _linked(self, tz: Any) -> tuple[Any, ...]:
+        """Return the choice of the period that a link of another page has set, as it is selected.
+
+        There is none if the URL does not name a whole period, or nonsense.
+        """
+        ends = [
+            self.date_params.get(name)
+            for name in (self.lookup_kwarg_since, self.lookup_kwarg_until)
+        ]
+        try:
+            first, last = (DateTimeField().to_python(each) for each in ends)
+        except ValidationError:
+            return ()
+        if first is None or last is None:
+            return ()
+        text = words.stretch(first, last, tz)
+        return ((text, dict(self.date_params)),)
+
+    def expected_parameters(self) -> list[str | None]:
+        """Return the names of the parameters, with the one that stands for all rows."""
+        return [*super().expected_parameters(), f"{self.field_generic}isnull"]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        """Return the rows of the chosen period."""
+        found = super().queryset(request, queryset)
+        if self._default_since is None or found is None:
+            return found
+        return found.filter(**{self.lookup_kwarg_since: self._default_since})

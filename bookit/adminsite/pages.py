@@ -1,17 +1,18 @@
 """Base classes for model admins."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, transaction
-from django.db.models import Field, IntegerField, Model, Q, QuerySet, UUIDField
+from django.db.models import DateTimeField, Field, IntegerField, Model, Q, QuerySet, UUIDField
 from django.db.models.constants import LOOKUP_SEP
 from django.http import (
     Http404,
@@ -23,15 +24,19 @@ from django.http import (
 )
 from django.urls import path as url
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.formats import number_format
-from django.utils.translation import gettext
+from django.utils.text import capfirst
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.views.decorators.http import require_safe
 
-from bookit.adminsite.changelist import SenselessList, StrictChangeList
+from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
 from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
+from bookit.adminsite.stale import noticing
+from bookit.languages import grouped
 from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
@@ -41,6 +46,10 @@ DATE_LOOKUPS = ["year", "month", "day"]
 # An action accepts at most this many rows, because it holds all of them in memory and calls a
 # service for each row.
 MAX_ROWS = 1000
+# The message about rows that an action has changed.
+CHANGED = ngettext_lazy("%d changed.", "%d changed.")
+# An autocomplete field contains at most this many rows, from which browsers without scripts choose.
+FIRST = 100
 # A message about refused rows names at most this many of them.
 NAMED = 5
 
@@ -63,12 +72,42 @@ def _without_page(query: QueryDict) -> QueryDict:
 
 
 class StrictAutocomplete(AutocompleteSelect):
-    """Django's autocomplete field, except that a value that is not an id raises no error."""
+    """Django's autocomplete field, except that a value that is not an id raises no error.
+
+    Browsers without scripts cannot search, so the field also contains the first rows as options.
+
+    Args:
+        first: the number of these options. The field must not contain any if its user may not see
+            the rows.
+    """
+
+    def __init__(self, *args: Any, first: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.first = first
+
+    @property
+    def media(self) -> forms.Media:
+        """Return the files of the field, with the one that gives it a name."""
+        return super().media + forms.Media(js=["bookit/autocomplete.js"])
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        """Return the selected options, ignoring values that cannot be ids."""
+        """Return the selected options, ignoring values that cannot be ids, and the first others."""
         key = self.field.remote_field.model._meta.pk
-        return super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
+        groups = super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
+        if self.first:
+            options = groups[0][1]
+            chosen = {str(each["value"]) for each in options}
+            if not chosen:
+                # Otherwise, the browser would choose the first row by itself.
+                options.append(self.create_option(name, "", "", selected=False, index=0))
+            choices: Any = self.choices
+            for row in choices.queryset[: self.first]:
+                if str(row.pk) not in chosen:
+                    label = choices.field.label_from_instance(row)
+                    options.append(
+                        self.create_option(name, row.pk, label, selected=False, index=len(options))
+                    )
+        return groups
 
 
 class StrictAdmin(admin.ModelAdmin):
@@ -79,12 +118,17 @@ class StrictAdmin(admin.ModelAdmin):
     letter by letter from the number of rows that `?secret__startswith=a` finds.
     """
 
-    # The part of the menu that contains the list.
-    menu = Menu.SYSTEM
+    # The part of the menu that contains the list; None if the menu leaves it out.
+    menu: Menu | None = Menu.SYSTEM
+    # The title of the list, which is also its name in the menu.
+    list_title: Any = ""
     # Parameters by which links of other pages filter the list, in addition to its own filters.
     link_filters: Sequence[str] = ()
     # Otherwise, Django would count the rows twice, with and without filters.
     show_full_result_count = False
+    paginator = BoundedPaginator
+    # Otherwise, `?_facets` would count all rows once for each choice of each filter.
+    show_facets = admin.ShowFacets.NEVER
     # The files with the rows of the list that users can download, by the ending of their names.
     formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
     # The columns of a CSV file. Without any, it has the columns of the list.
@@ -97,6 +141,9 @@ class StrictAdmin(admin.ModelAdmin):
     def _filter_parameters(self, request: Any) -> set[str]:
         names = {*self.link_filters}
         for item in self.get_list_filter(request):
+            if isinstance(item, type):
+                names.add(item.parameter_name)  # type: ignore[attr-defined]
+                continue
             path = str(item[0] if isinstance(item, tuple) else item)
             field: Any = get_fields_from_path(self.model, path)[-1]
             if field.is_relation:
@@ -131,12 +178,20 @@ class StrictAdmin(admin.ModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list or run the chosen action; if either is refused, a message explains why."""
-        links = {"exports": self._export_links(request)}
+        shown: dict[str, Any] = {"exports": self._export_links(request)}
+        if IS_POPUP_VAR not in request.GET:
+            # Django's title is "Select ... to change".
+            shown["title"] = self.list_title or capfirst(str(self.opts.verbose_name_plural))
+        times = {each.name for each in self.opts.fields if isinstance(each, DateTimeField)}
+        if times & {*map(str, self.get_list_display(request))}:
+            shown["zone"] = timezone.get_current_timezone_name()
         try:
-            return super().changelist_view(request, {**links, **(extra_context or {})})
+            return super().changelist_view(request, {**shown, **(extra_context or {})})
         except SenselessList:
             here = request.path
-            text = "The address of the list contains an invalid parameter, so all rows are shown."
+            text = gettext(
+                "The address of the list contains an invalid parameter, so all rows are shown."
+            )
             self.message_user(request, text, messages.WARNING)
         except REFUSALS as error:
             here = request.get_full_path()
@@ -208,10 +263,12 @@ class StrictAdmin(admin.ModelAdmin):
             count = queryset.filter(pk__in=ids).count()
             missing = len(selected) - count
         if missing:
-            text = f"{missing} of the {len(selected)} selected rows no longer exist."
+            text = gettext("%(missing)s of the %(count)s selected rows no longer exist.")
+            text %= {"missing": missing, "count": len(selected)}
             self.message_user(request, text, messages.WARNING)
         if count > MAX_ROWS:
-            text = f"Select at most {MAX_ROWS:,} rows at a time. No items have been changed."
+            text = gettext("Select at most %(most)s rows at a time. No items have been changed.")
+            text %= {"most": grouped(MAX_ROWS)}
             self.message_user(request, text, messages.ERROR)
         if not 0 < count <= MAX_ROWS:
             return None
@@ -248,8 +305,12 @@ class StrictAdmin(admin.ModelAdmin):
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """Return the form class; after a refusal, its forms are never valid and say why."""
+        """Return the form class; after a refusal, its forms are never valid and say why.
+
+        The form of a stored row notices what somebody else has changed in the meantime.
+        """
         form = super().get_form(request, obj, change=change, **kwargs)
+        form = noticing(form) if obj is not None else form
         refusal = getattr(request, "refusal", None)
         return form if refusal is None else _refused(form, refusal)
 
@@ -284,11 +345,11 @@ class StrictAdmin(admin.ModelAdmin):
             return HttpResponseRedirect(here)
 
     def formfield_for_dbfield(
-        self, db_field: Any, request: HttpRequest | None, **kwargs: Any
+        self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> forms.Field | None:
         """Return the form field of a column; time zones are chosen from a list."""
         if validate_zone in db_field.validators:
-            return zone_field(db_field)
+            return zone_field(db_field, **kwargs)
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def formfield_for_foreignkey(
@@ -296,7 +357,10 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> forms.ModelChoiceField | None:
         """Return the form field of a relation; its autocomplete ignores values that are not ids."""
         if db_field.name in self.get_autocomplete_fields(request):
-            kwargs.setdefault("widget", StrictAutocomplete(db_field, self.admin_site))
+            related = self.admin_site.get_model_admin(db_field.remote_field.model)
+            first = FIRST if related.has_view_permission(request) else 0
+            widget = StrictAutocomplete(db_field, self.admin_site, first=first)
+            kwargs.setdefault("widget", widget)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
@@ -342,19 +406,20 @@ class ReadOnlyAdmin(StrictAdmin):
 class StampedAdmin(StrictAdmin):
     """An admin for rows with an id and a creation time; the page for a new row shows neither."""
 
+    # What only a stored row has.
+    record: Collection[str] = frozenset({"id", "created_at", "created", "rating"})
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fieldsets; for a new row, leave out the fields that only a stored row has."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
             return fieldsets
-        hidden = {"id", "created_at"}
-        return [
-            (
-                name,
-                {**options, "fields": [each for each in options["fields"] if each not in hidden]},
-            )
-            for name, options in fieldsets
-        ]
+        shown = []
+        for name, options in fieldsets:
+            fields = [each for each in options["fields"] if each not in self.record]
+            if fields:
+                shown.append((name, {**options, "fields": fields}))
+        return shown
 
 
 class ServedAdmin(StrictAdmin):
@@ -405,7 +470,8 @@ class ServedAdmin(StrictAdmin):
             try:
                 self.delete_row(request, row)
             except REFUSALS as error:
-                raise Refused(f"Nothing was deleted. {row}: {message_of(error)}") from error
+                text = gettext("Nothing was deleted. %(row)s: %(reason)s")
+                raise Refused(text % {"row": row, "reason": message_of(error)}) from error
 
     @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
@@ -421,7 +487,7 @@ class ServedAdmin(StrictAdmin):
         rows: Iterable[Any],
         call: Callable[[Any], object],
         *,
-        done: str = "%d changed.",
+        done: Any = CHANGED,
         name: Callable[[Any], str] = str,
     ) -> None:
         """Call a service for each row; messages say which rows were refused, and why.
@@ -430,7 +496,8 @@ class ServedAdmin(StrictAdmin):
         thousand messages.
 
         Args:
-            done: the message for the rows that were not refused, with a place for their number.
+            done: the message for the rows that were not refused, with a place for their number; by
+                default, "%d changed."
             name: returns the name of a row in messages.
         """
         number = 0
@@ -442,12 +509,27 @@ class ServedAdmin(StrictAdmin):
             except REFUSALS as error:
                 refused.setdefault(message_of(error), []).append(name(row))
         for reason, names in refused.items():
-            shown = "; ".join(names[:NAMED])
-            more = f"; and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-            text = f"{len(names):,} not changed. {reason} ({shown}{more})"
-            self.message_user(request, text, messages.ERROR)
+            self.message_user(request, _refusal(reason, names), messages.ERROR)
         if number:
             self.message_user(request, done % number, messages.SUCCESS)
+
+
+def _refusal(reason: str, names: list[str]) -> str:
+    """Return the message for the rows that were refused for the same reason."""
+    words = {
+        "number": grouped(len(names)),
+        "reason": reason,
+        "names": "; ".join(names[:NAMED]),
+        "more": grouped(len(names) - NAMED),
+    }
+    if len(names) > NAMED:
+        return gettext("%(number)s not changed. %(reason)s (%(names)s; and %(more)s more)") % words
+    text: str = ngettext(
+        "%(number)s not changed. %(reason)s (%(names)s)",
+        "%(number)s not changed. %(reason)s (%(names)s)",
+        len(names),
+    )
+    return text % words
 
 
 class HistoryInline(admin.TabularInline):

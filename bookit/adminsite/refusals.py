@@ -3,10 +3,12 @@
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DataError, IntegrityError
 from django.db.models import ProtectedError, RestrictedError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts
 
-GONE = "It no longer exists, because somebody has deleted it."
+GONE = gettext_lazy("It no longer exists, because somebody has deleted it.")
 
 
 class Refused(Exception):
@@ -42,15 +44,17 @@ def _message_of(error: Exception) -> str:
     if isinstance(error, Refused):
         return str(error)
     if isinstance(error, ObjectDoesNotExist):
-        return GONE
+        return str(GONE)
     if isinstance(error, ProtectedError | RestrictedError):
-        return "Other rows refer to it, so it cannot be deleted."
+        return _("Other rows refer to it, so it cannot be deleted.")
     if isinstance(error, IntegrityError):
         state, constraint = database_error_facts(error)
         known = CONSTRAINT_ERRORS.get(constraint or "")
         if known:
             return known.describe()
         if state == "23503":
-            return "It refers to a row that no longer exists, or other rows refer to it."
-        return f"It conflicts with existing data (constraint {constraint})."
-    return "A value is out of range or contains characters that cannot be stored."
+            return _("It refers to a row that no longer exists, or other rows refer to it.")
+        return _("It conflicts with existing data (constraint %(constraint)s).") % {
+            "constraint": constraint
+        }
+    return _("A value is out of range or contains characters that cannot be stored.")

@@ -1,5 +1,6 @@
-"""The admin site itself: its titles, and the URLs that belong to no model."""
+"""The admin site itself: its titles, its menu, and the URLs that belong to no model."""
 
+from functools import wraps
 from typing import Any
 
 from django.contrib.admin import AdminSite
@@ -26,7 +27,7 @@ class Site(AdminSite):
 
     site_header = "BookIt"
     site_title = "BookIt"
-    index_title = _("Home")  # type: ignore[assignment]
+    index_title = _("Home")
     # The root of the server is the documentation of the API, which is not a site to view.
     site_url = None
 
@@ -34,6 +35,21 @@ class Site(AdminSite):
         """Add the URLs of `PAGES`. Leave out "view on site": our rows have no pages on the site."""
         urls = [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
         return [*(url for page in PAGES.values() for url in page.urls), *urls]
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        """Wrap a view of the site. Its times are in the time zone of the user."""
+        checked = super().admin_view(view, cacheable)
+
+        @wraps(checked)
+        def in_zone_of_user(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            with timezone.override(zone(getattr(request.user, "timezone", "UTC"))):
+                response = checked(request, *args, **kwargs)
+                # Django would render the page after the zone has been reset.
+                if hasattr(response, "render"):
+                    response.render()
+                return response
+
+        return in_zone_of_user
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the pages and models by what people do with them, or the models of one app."""
@@ -46,9 +62,18 @@ class Site(AdminSite):
                 link = {"name": page.title, "object_name": name, "admin_url": resolve_url(page.to)}
                 parts[page.menu].append({**link, "add_url": None, "view_only": True})
         models = [model for app in apps for model in app["models"]]
+        for model in models:
+            options: Any = self.get_model_admin(model["model"])
+            model["menu"], model["name"] = options.menu, options.list_title or model["name"]
         for model in sorted(models, key=lambda model: str(model["name"]).lower()):
-            options = self.get_model_admin(model["model"])
-            parts[getattr(options, "menu", Menu.SYSTEM)].append(model)
+            if model["menu"]:
+                parts[model["menu"]].append(model)
+        links = [link for part in parts.values() for link in part]
+        # The path of a page can begin with the path of another page, such as that of all reports.
+        paths = [link["admin_url"] or "" for link in links]
+        here = max((each for each in paths if request.path.startswith(each)), key=len, default="")
+        for link in links:
+            link["is_current"] = bool(here) and link["admin_url"] == here
         return [
             {
                 "name": Menu(part).label,
@@ -61,9 +86,7 @@ class Site(AdminSite):
             if links
         ]
 
-    def index(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Show the cards that the user may see, or make the change that a card's form asks for."""
         if request.method == "POST":
             self._act(request)
@@ -77,7 +100,8 @@ class Site(AdminSite):
         ]
         # Templates would convert the time to UTC, so it is already a text.
         clock = f"{glance.at.astimezone(glance.zone):%H:%M}"
-        home = {"cards": shown, "glance": glance, "clock": clock}
+        buttons = [page for page in PAGES.values() if page.is_button and page.is_for(user)]
+        home = {"cards": shown, "glance": glance, "clock": clock, "buttons": buttons}
         return super().index(request, {**home, **(extra_context or {})})
 
     def _act(self, request: HttpRequest) -> None:

@@ -1,10 +1,10 @@
 """Times, dates and numbers in the words of the admin site's pages."""
 
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
 from bookit import money
@@ -17,22 +17,44 @@ def hours(start: datetime, end: datetime, zone: ZoneInfo) -> str:
 
 def day(of: date) -> str:
     """Return a date without its year, for example `Tue 1 Dec`."""
-    return date_format(of, "D j M")
+    return date_format(of, "DAY_OF_YEAR_FORMAT")
 
 
 def moment(at: datetime, zone: ZoneInfo) -> str:
     """Return a date and a time of day, for example `Tue 1 Dec, 10:00`."""
-    return date_format(at.astimezone(zone), "D j M, H:i")
+    return date_format(at.astimezone(zone), "DAY_OF_YEAR_TIME_FORMAT")
+
+
+def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
+    """Return a date and two times of day: `Tue 1 Dec 2026, 10:00-10:30` with an en dash."""
+    return f"{date_format(start.astimezone(zone), 'DAY_FORMAT')}, {hours(start, end, zone)}"
+
+
+def stretch(first: datetime, last: datetime, zone: ZoneInfo) -> str:
+    """Return a half-open period in words: one day, some days, or two times."""
+    begin, end = first.astimezone(zone), last.astimezone(zone)
+    if begin.time() != time.min or end.time() != time.min:
+        texts = moment(first, zone), moment(last, zone)
+    else:
+        texts = day(begin), day(end - timedelta(days=1))
+    return texts[0] if texts[0] == texts[1] else " – ".join(texts)  # noqa: RUF001
 
 
 def price(amount: Decimal, currency: str) -> str:
     """Return an amount and its currency, for example `12,450.00 EUR`."""
-    return f"{money.in_currency(amount, currency):,} {currency}"
+    number = money.in_currency(amount, currency)
+    return f"{number_format(number, money.decimals(currency), force_grouping=True)} {currency}"
 
 
 def change(now: Decimal | int, before: Decimal | int) -> str:
-    """Return by how much a number has changed, for example `+12 %`."""
-    if not before:
-        return _("none before") if now else _("as before")
+    """Return by how much a number has changed, for example `+12 %`. There was some before."""
     per_cent = round((now - before) * 100 / before)
-    return _("as before") if not per_cent else f"{per_cent:+,} %".replace("-", "−")  # noqa: RUF001
+    if not per_cent:
+        return _("unchanged")
+    number = number_format(abs(per_cent), force_grouping=True)
+    return f"{'+' if per_cent > 0 else '−'}{number} %"  # noqa: RUF001
+
+
+def share(part: int, whole: int) -> str:
+    """Return a part of a whole in per cent, for example `8.6 %`; empty if there is no whole."""
+    return f"{number_format(part * 100 / whole, 1)} %" if whole else ""

@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import chain, count
+from json import loads
 from typing import Any
 
 from drf_spectacular.generators import SchemaGenerator
@@ -51,15 +52,27 @@ class Generator(SchemaGenerator):
     """Generates the OpenAPI document."""
 
     def get_schema(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the document, in which each path has the parameters that all of its methods take.
+        """Return the document, in which parts that operations share are written once.
 
-        A hook cannot move the parameters to the path, because drf-spectacular checks the operations
-        of paths after it has called the hooks.
+        Each path has the parameters that all of its methods take, and the document has the
+        authentication that most operations take. A hook cannot move these parts, because
+        drf-spectacular checks the operations of paths after it has called the hooks.
         """
         document: dict[str, Any] = super().get_schema(*args, **kwargs)
+        _share_security(document)
         for path, methods in document["paths"].items():
             document["paths"][path] = _with_common_parameters(methods)
         return document
+
+
+def _share_security(document: dict[str, Any]) -> None:
+    """Move the most frequent authentication of operations to the document, as its default."""
+    operations = [each for methods in document["paths"].values() for each in methods.values()]
+    [(common, _times)] = Counter(dumps(each["security"]) for each in operations).most_common(1)
+    document["security"] = loads(common)
+    for operation in operations:
+        if operation["security"] == document["security"]:
+            del operation["security"]
 
 
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
 from rest_framework.request import Request
 
 from bookit.api.serializers import RowSerializer
@@ -53,7 +54,9 @@ def expand(request: Request, rows: Rows, expandable: Mapping[str, Expansion]) ->
     names = ",".join(request.query_params.getlist(EXPAND)).split(",")
     if not expandable.keys() >= {*names}:
         known = ", ".join(sorted(expandable))
-        raise refuse(EXPAND, f"Must be one or more of {known}, separated by commas.")
+        raise refuse(
+            EXPAND, _("Must be one or more of %(known)s, separated by commas.") % {"known": known}
+        )
     for name in dict.fromkeys(names):
         expansion = expandable[name]
         ids = {row[expansion.key] for row in rows} - {None}

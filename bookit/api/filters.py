@@ -20,6 +20,8 @@ from bookit.times import begin, end, parse_day_or_instant
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
+from django.utils.translation import gettext as _
+
 from bookit.errors.refusals import refuse
 
 
@@ -151,7 +153,7 @@ class CommaSeparatedField(BaseCSVField):
         """Return the validated values; None if there are none."""
         most = len(self.choices)  # type: ignore[attr-defined]
         if value is not None and len(value) > most:
-            raise ValidationError("Send at most %(most)d values.", "max_length", {"most": most})
+            raise ValidationError(_("Send at most %(most)d values."), "max_length", {"most": most})
         return super().clean(value)
 
 
@@ -175,11 +177,11 @@ class RepeatedTextField(forms.Field):
         texts = [text.strip() for text in value or ()]
         if len(texts) > self.most:
             raise ValidationError(
-                "Send at most %(most)d values.", "max_length", {"most": self.most}
+                _("Send at most %(most)d values."), "max_length", {"most": self.most}
             )
         if any(len(text) > self.max_length for text in texts):
             limit = {"limit": self.max_length}
-            raise ValidationError("Send at most %(limit)d characters.", "max_length", limit)
+            raise ValidationError(_("Send at most %(limit)d characters."), "max_length", limit)
         return [text for text in texts if text]
 
 
@@ -281,10 +283,15 @@ def _columns(names: list[str], fields: dict[str, str]) -> list[str]:
             known = ", ".join(sorted(fields))
             raise refuse(
                 "ordering",
-                f"Must be one or more of {known}; prefix a field with - for descending order.",
+                _("Must be one or more of %(known)s; prefix a field with - for descending order.")
+                % {"known": known},
             )
         if field in seen:
-            raise refuse("ordering", f"Each field may be named only once; {field} is named twice.")
+            raise refuse(
+                "ordering",
+                _("Each field may be named only once; %(field)s is named twice.")
+                % {"field": field},
+            )
         seen.add(field)
         order.append(f"-{fields[field]}" if name.startswith("-") else fields[field])
     return order

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.plumbing import append_meta
 from rest_framework import serializers
@@ -19,13 +21,19 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
     """
 
     default_error_messages = {
-        "not_an_object": "This must be an object of texts.",
+        "not_an_object": _("This must be an object of texts."),
         "too_many_keys": TOO_MANY_KEYS,
-        "too_many_changes": f"At most {MAX_CHANGES} keys can be changed at once.",
-        "key_length": f"Each key must have 1 to {MAX_KEY_LENGTH} characters.",
-        "null_characters": "Null characters are not allowed.",
-        "not_a_text": "The value must be a text, or null to remove the key.",
-        "too_long": f"The value can have at most {MAX_VALUE_LENGTH} characters.",
+        "too_many_changes": format_lazy(
+            _("At most {most} keys can be changed at once."), most=MAX_CHANGES
+        ),
+        "key_length": format_lazy(
+            _("Each key must have 1 to {most} characters."), most=MAX_KEY_LENGTH
+        ),
+        "null_characters": _("Null characters are not allowed."),
+        "not_a_text": _("The value must be a text, or null to remove the key."),
+        "too_long": format_lazy(
+            _("The value can have at most {most} characters."), most=MAX_VALUE_LENGTH
+        ),
     }
 
     def __init__(self, **options: Any) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from django.core import signing
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,6 +14,7 @@ from rest_framework.response import Response
 from bookit.database.counts import MAX_COUNTED, bounded_count
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
+from bookit.languages import grouped
 from bookit.restores import positions
 
 if TYPE_CHECKING:
@@ -61,12 +63,12 @@ class Pagination(BasePagination):
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         if "cursor" in query:
             if "page" in query or "offset" in query:
-                raise refuse("cursor", "Use only one of cursor, page and offset.")
+                raise refuse("cursor", _("Use only one of cursor, page and offset."))
             assert isinstance(queryset, QuerySet)  # noqa: S101 - only a queryset can be filtered
             return self._keyset_page(queryset, query["cursor"])
         if "page" in query:
             if "offset" in query:
-                raise refuse("page", "Use either page or offset, not both.")
+                raise refuse("page", _("Use either page or offset, not both."))
             self.offset = (_number(query["page"], "page", 1, 1) - 1) * self.limit
         else:
             self.offset = _number(query.get("offset"), "offset", 0, 0)
@@ -74,12 +76,8 @@ class Pagination(BasePagination):
         if self.offset > MAX_OFFSET:
             raise refuse(
                 "page" if "page" in query else "offset",
-                f"A page can start at most {MAX_OFFSET:,} rows into the list. "
-                + (
-                    "To read further, use cursor instead of page and offset."
-                    if has_cursors
-                    else _how_to_narrow(view)
-                ),
+                (_how_to_continue() if has_cursors else _how_to_narrow(view))
+                % {"most": grouped(MAX_OFFSET)},
             )
         bare = getattr(view, "unshaped", None)
         if not isinstance(queryset, QuerySet) or bare is None:
@@ -268,12 +266,12 @@ class EventPagination(Pagination):
         step = positions.Step(positions.LOWEST, 0, 0, horizon.server)
         if query.get("cursor"):
             step = positions.Step(*map(int, _decode(query["cursor"], self.STEP)[1]))
-        low, high, last, _ = horizon.translate(step)
+        low, high, last, _timeline = horizon.translate(step)
         if max(low, high) > horizon.position:
             # A copy of the server's files was restored, so transaction ids continue from the copy.
             raise refuse(
                 "cursor",
-                (
+                _(
                     "This cursor was issued before the database was restored. "
                     "Start again without a cursor."
                 ),
@@ -345,14 +343,28 @@ def _count(rows: "QuerySet[Any] | Rows") -> tuple[int, bool]:
     return bounded_count(bare[: MAX_COUNTED + 1].count, lambda: loads(bare.explain(format="json")))
 
 
+def _how_to_continue() -> str:
+    return _(
+        "A page can start at most %(most)s rows into the list. To read further, use cursor instead "
+        "of page and offset."
+    )
+
+
 def _how_to_narrow(view: Any) -> str:
-    """Return a sentence that says how to reach the rows beyond the deepest page."""
+    """Return a text that says how to reach the rows beyond the deepest page."""
     names = [*getattr(getattr(view, "filterset_class", None), "base_filters", ())]
     if names:
-        return f"To reach other rows, filter the list by {', '.join(names)}."
+        text = _(
+            "A page can start at most %(most)s rows into the list. To reach other rows, filter the "
+            "list by %(names)s."
+        )
+        return text.replace("%(names)s", ", ".join(names))
     if getattr(view, "ordering_fields", None):
-        return "To reach the other end of the list, reverse the ordering."
-    return f"Only the first {MAX_OFFSET + MAX_LIMIT:,} rows can be read."
+        return _(
+            "A page can start at most %(most)s rows into the list. To reach the other end of the "
+            "list, reverse the ordering."
+        )
+    return _("A page can start at most %(most)s rows into the list.")
 
 
 def _number(
@@ -363,8 +375,10 @@ def _number(
     # Twelve digits are enough for any list. Python is slow to parse thousands of digits.
     is_number = text.isascii() and text.isdigit() and len(text) <= 12
     if not is_number or int(text) < minimum or (maximum is not None and int(text) > maximum):
-        limit = f"from {minimum} to {maximum}" if maximum is not None else f"of {minimum} or more"
-        raise refuse(name, f"Must be a whole number {limit}.")
+        limits = {"minimum": minimum, "maximum": maximum}
+        if maximum is None:
+            raise refuse(name, _("Must be a whole number of %(minimum)d or more.") % limits)
+        raise refuse(name, _("Must be a whole number from %(minimum)d to %(maximum)d.") % limits)
     return int(text)
 
 
@@ -399,7 +413,7 @@ def _decode(cursor: str, order: list[str]) -> tuple[bool, list[str]]:
     try:
         backwards, made_for, values = signer.unsign_object(cursor)
     except (signing.BadSignature, ValueError):
-        raise refuse("cursor", "This cursor was not issued by this API.") from None
+        raise refuse("cursor", _("This cursor was not issued by this API.")) from None
     if made_for != order:
-        raise refuse("cursor", "This cursor belongs to a list with a different ordering.")
+        raise refuse("cursor", _("This cursor belongs to a list with a different ordering."))
     return backwards, orjson.loads(values)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from django.db.models import DecimalField as DecimalColumn
 from django.db.models import Model, QuerySet
 from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework import serializers
 from rest_framework.fields import empty
 
@@ -29,17 +31,20 @@ def _is_integer(value: Any) -> bool:
 # 0 for a boolean and 0 for a text, which hides mistakes. Decimals are not in the table: they
 # are documented as strings, but a number is accepted too, because its meaning is clear. All other
 # classes of fields check the type themselves.
-JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], str]] = {
-    serializers.BooleanField: (lambda value: type(value) is bool, "Must be true or false."),
-    serializers.IntegerField: (_is_integer, "Must be a JSON integer."),
+JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], Any]] = {
+    serializers.BooleanField: (
+        lambda value: type(value) is bool,
+        gettext_lazy("Must be true or false."),
+    ),
+    serializers.IntegerField: (_is_integer, gettext_lazy("Must be a JSON integer.")),
     **dict.fromkeys(
         (serializers.CharField, serializers.ChoiceField),
-        (lambda value: isinstance(value, str), "Must be a JSON string."),
+        (lambda value: isinstance(value, str), gettext_lazy("Must be a JSON string.")),
     ),
     # Python's `UUID` accepts digits of any script.
     serializers.UUIDField: (
         lambda value: isinstance(value, str) and value.isascii(),
-        "Must be a JSON string with a UUID.",
+        gettext_lazy("Must be a JSON string with a UUID."),
     ),
 }
 
@@ -144,7 +149,7 @@ class StrictMixin(serializers.Serializer[Any]):
 
 def _refusal(names: list[str]) -> dict[str, list[serializers.ErrorDetail]]:
     return {
-        name[:100]: [serializers.ErrorDetail("There is no such field.", code="unknown")]
+        name[:100]: [serializers.ErrorDetail(_("There is no such field."), code="unknown")]
         for name in names
     }
 

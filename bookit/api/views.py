@@ -9,6 +9,7 @@ from django.core.exceptions import TooManyFieldsSent
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls.converters import UUIDConverter, register_converter
+from django.utils.translation import gettext as _
 from rest_framework import serializers, viewsets
 from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
@@ -112,9 +113,9 @@ class APIMixin(APIView):
         super().initial(request, *args, **kwargs)
         self.check_object()
         if "HTTP_IDEMPOTENCY_KEY" in request.META and not self.takes(IDEMPOTENCY_KEY, method):
-            raise refuse(IDEMPOTENCY_KEY, "This endpoint does not support this header.")
+            raise refuse(IDEMPOTENCY_KEY, _("This endpoint does not support this header."))
         if "HTTP_IF_MATCH" in request.META and not self.takes(IF_MATCH, method):
-            raise refuse(IF_MATCH, "This endpoint does not support this header.")
+            raise refuse(IF_MATCH, _("This endpoint does not support this header."))
         if query:
             self._check_parameters(request)
         name = (query and request.query_params.get("tz")) or request.META.get("HTTP_TIME_ZONE")
@@ -139,7 +140,7 @@ class APIMixin(APIView):
         if isinstance(key, UsedKey) and not key.permits(self.needed_permission):
             is_public = all(isinstance(each, AllowAny) for each in self.get_permissions())
             if not is_public:
-                self.permission_denied(request, message="The API key does not permit this.")
+                self.permission_denied(request, message=_("The API key does not permit this."))
         super().check_permissions(request)
 
     def takes(self, header: str, method: str) -> bool:
@@ -171,7 +172,7 @@ class APIMixin(APIView):
         try:
             request.query_params  # noqa: B018 - Django counts them on first access
         except TooManyFieldsSent:
-            raise refuse("", "The query string has too many parameters.") from None
+            raise refuse("", _("The query string has too many parameters.")) from None
 
     def _check_parameters(self, request: Request) -> None:
         known = self.known_parameters()
@@ -179,14 +180,15 @@ class APIMixin(APIView):
             if name not in known:
                 raise refuse(
                     name[:100].replace("\0", ""),
-                    "Unknown parameter. This endpoint accepts: " + ", ".join(sorted(known)) + ".",
+                    _("Unknown parameter. This endpoint accepts: %(known)s.")
+                    % {"known": ", ".join(sorted(known))},
                     "unknown",
                 )
             if any("\0" in value for value in values):
-                raise refuse(name, "Null characters are not allowed.")
+                raise refuse(name, _("Null characters are not allowed."))
             if name not in MAY_BE_EMPTY and not all(value.strip() for value in values):
                 # A filter without a value would not filter, and the client might not notice.
-                raise refuse(name, "This parameter is empty. Leave it out, or give it a value.")
+                raise refuse(name, _("This parameter is empty. Leave it out, or give it a value."))
 
     def known_parameters(self) -> frozenset[str]:
         """Return the names of the query parameters that this request may carry."""

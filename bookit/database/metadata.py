@@ -14,6 +14,8 @@ from django.db.models import (
     TextField,
     Value,
 )
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 
 from bookit.errors import CONSTRAINT_ERRORS, Invalid
 
@@ -24,7 +26,7 @@ MAX_VALUE_LENGTH = 500
 # character of a key or a value, for example `\u0001`.
 MAX_LENGTH = 2 + MAX_KEYS * (6 * (MAX_KEY_LENGTH + MAX_VALUE_LENGTH) + len('"": "", '))
 
-TOO_MANY_KEYS = f"There can be at most {MAX_KEYS} keys."
+TOO_MANY_KEYS = format_lazy(_("There can be at most {most} keys."), most=MAX_KEYS)
 
 # The metadata that a client sends. A null removes its key.
 Changes = Mapping[str, str | None]
@@ -41,7 +43,7 @@ class TooManyKeys(Invalid):
     """The metadata would have too many keys."""
 
     def __init__(self) -> None:
-        super().__init__(errors={"metadata": [TOO_MANY_KEYS]})
+        super().__init__(errors={"metadata": [str(TOO_MANY_KEYS)]})
 
 
 class Fits(Func):

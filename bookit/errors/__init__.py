@@ -7,6 +7,8 @@ A concrete error is a subclass, defined beside the code that raises it. Clients 
 import inspect
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext, ngettext
+
 from bookit.extensions import Extensions
 
 
@@ -31,7 +33,12 @@ class ServiceError(Exception):
 
     @classmethod
     def describe(cls) -> str:
-        """Return the default message."""
+        """Return the default message, translated."""
+        return gettext(cls.message())
+
+    @classmethod
+    def message(cls) -> str:
+        """Return the default message in English, which `manage.py makemessages` collects."""
         return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
 
     @classmethod
@@ -97,8 +104,14 @@ class LimitExceeded(ServiceError):
     code = "throttled"
 
     def __init__(self, wait: int, headers: dict[str, str] | None = None) -> None:
-        seconds = "1 second" if wait == 1 else f"{wait} seconds"
-        super().__init__(f"Too many requests. Try again in {seconds}.")
+        super().__init__(
+            ngettext(
+                "Too many requests. Try again in %(seconds)d second.",
+                "Too many requests. Try again in %(seconds)d seconds.",
+                wait,
+            )
+            % {"seconds": wait}
+        )
         self.wait = wait
         self.headers = headers or {}
 

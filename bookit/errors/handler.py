@@ -12,6 +12,8 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
@@ -35,11 +37,11 @@ MAX_MESSAGE_LENGTH = 500
 
 # The message for an unavailable database, by SQLSTATE. None stands for every other SQLSTATE.
 UNAVAILABLE = {
-    "57014": (
+    "57014": gettext_lazy(
         "The database took too long to process this request. Request less at a time, or try "
         "again shortly."
     ),
-    None: "The database is not available. Try again shortly.",
+    None: gettext_lazy("The database is not available. Try again shortly."),
 }
 
 
@@ -108,21 +110,21 @@ def _translate(error: Exception) -> ProblemException | None:
     if isinstance(error, ServiceError):
         return _from_service(error)
     if isinstance(error, IntegrityError):
-        _, constraint = database_error_facts(error)
+        _state, constraint = database_error_facts(error)
         known = CONSTRAINT_ERRORS.get(constraint or "")
         return _from_service(known()) if known else None
     if isinstance(error, OperationalError | InterfaceError):
-        state, _ = database_error_facts(error)
+        state, _constraint = database_error_facts(error)
         logger.error("database unavailable: %s %s", type(error.__cause__ or error).__name__, state)
         return ProblemException(
-            503, "service_unavailable", UNAVAILABLE.get(state, UNAVAILABLE[None])
+            503, "service_unavailable", str(UNAVAILABLE.get(state, UNAVAILABLE[None]))
         )
     if pending.is_cause(error):
-        return ProblemException(503, "service_unavailable", problems.UPDATING)
+        return ProblemException(503, "service_unavailable", str(problems.UPDATING))
     if isinstance(error, DataError):
         # Serializers and filters check ranges first; this handles the values that they miss.
         logger.warning("value refused by the database: %s", database_error_facts(error)[0])
-        return ProblemException(400, "validation_error", "A value is out of range.")
+        return ProblemException(400, "validation_error", _("A value is out of range."))
     if isinstance(error, exceptions.ValidationError):
         return ProblemException(
             400,
@@ -131,13 +133,15 @@ def _translate(error: Exception) -> ProblemException | None:
             [*islice(_fields(error.detail), MAX_FIELD_ERRORS)],
         )
     if isinstance(error, Http404 | ObjectDoesNotExist):
-        return ProblemException(404, "not_found", "There is nothing at this address.")
+        return ProblemException(404, "not_found", _("There is nothing at this address."))
     if isinstance(error, PermissionDenied):
         return ProblemException(
-            403, "permission_denied", ("You do not have permission to perform this action.")
+            403, "permission_denied", _("You do not have permission to perform this action.")
         )
     if isinstance(error, InvalidToken | TokenError | exceptions.AuthenticationFailed):
-        return ProblemException(401, "token_invalid", "The token is invalid, expired or revoked.")
+        return ProblemException(
+            401, "token_invalid", _("The token is invalid, expired or revoked.")
+        )
     if isinstance(error, exceptions.APIException):
         code = error.get_codes()
         return ProblemException(

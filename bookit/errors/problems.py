@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from django.http import HttpResponse
+from django.utils.translation import gettext_lazy as _
 
 from bookit.errors import ServiceError
 from bookit.json import dumps
@@ -12,7 +13,27 @@ from bookit.request_id import request_id
 
 CONTENT_TYPE = "application/problem+json"
 
-UPDATING = "BookIt is being updated. Try again shortly."
+UPDATING = _("BookIt is being updated. Try again shortly.")
+
+
+# The reason phrases of RFC 9110. Python's own differ between versions, and are not translated.
+TITLES = {
+    400: _("Bad Request"),
+    401: _("Unauthorized"),
+    403: _("Forbidden"),
+    404: _("Not Found"),
+    405: _("Method Not Allowed"),
+    406: _("Not Acceptable"),
+    408: _("Request Timeout"),
+    409: _("Conflict"),
+    412: _("Precondition Failed"),
+    413: _("Content Too Large"),
+    415: _("Unsupported Media Type"),
+    422: _("Unprocessable Content"),
+    429: _("Too Many Requests"),
+    500: _("Internal Server Error"),
+    503: _("Service Unavailable"),
+}
 
 
 class Problem(NamedTuple):
@@ -20,12 +41,12 @@ class Problem(NamedTuple):
 
     code: str
     status: int
-    meaning: str
+    meaning: Any
 
     @property
     def title(self) -> str:
-        """The reason phrase of the status."""
-        return HTTPStatus(self.status).phrase
+        """What the status means."""
+        return str(TITLES[self.status])
 
 
 # Problems that can arise outside `services.py` modules, for example in HTTP or in the database.
@@ -34,30 +55,32 @@ PLUMBING = [
     Problem(
         "validation_error",
         400,
-        "The request lacks a value or contains an invalid one; `errors` names the fields.",
+        _("The request lacks a value or contains an invalid one; `errors` names the fields."),
     ),
-    Problem("parse_error", 400, "The body could not be parsed as JSON."),
+    Problem("parse_error", 400, _("The body could not be parsed as JSON.")),
     Problem(
         "not_authenticated",
         401,
-        "This request requires authentication. Send `Authorization: Bearer <access_token>`.",
+        _("This request requires authentication. Send `Authorization: Bearer <access_token>`."),
     ),
     Problem(
         "token_invalid",
         401,
-        "The token is malformed, expired or revoked, or its account is not active. Refresh the "
-        "token or sign in again.",
+        _(
+            "The token is malformed, expired or revoked, or its account is not active. Refresh the "
+            "token or sign in again."
+        ),
     ),
     Problem(
         "permission_denied",
         403,
-        "You are signed in but do not have permission to perform this action.",
+        _("You are signed in but do not have permission to perform this action."),
     ),
-    Problem("not_found", 404, "There is nothing at this address."),
+    Problem("not_found", 404, _("There is nothing at this address.")),
     Problem(
         "method_not_allowed",
         405,
-        (
+        _(
             "This address does not support the method of the request. The `Allow` header lists the "
             "methods that it supports."
         ),
@@ -65,26 +88,28 @@ PLUMBING = [
     Problem(
         "not_acceptable",
         406,
-        "BookIt cannot respond in any format that the `Accept` header allows.",
+        _("BookIt cannot respond in any format that the `Accept` header allows."),
     ),
     Problem(
         "request_timeout",
         408,
-        "The request did not arrive in full within the time limit. Send it again.",
+        _("The request did not arrive in full within the time limit. Send it again."),
     ),
-    Problem("payload_too_large", 413, "The body is larger than 1 MiB."),
-    Problem("unsupported_media_type", 415, "The body must be `application/json`."),
+    Problem("payload_too_large", 413, _("The body is larger than 1 MiB.")),
+    Problem("unsupported_media_type", 415, _("The body must be `application/json`.")),
     Problem(
-        "throttled", 429, ("Too many requests. Wait for the number of seconds in `Retry-After`.")
+        "throttled", 429, _("Too many requests. Wait for the number of seconds in `Retry-After`.")
     ),
     Problem(
-        "internal_error", 500, ("This is a bug in BookIt. It has been logged with the request id.")
+        "internal_error", 500, _("This is a bug in BookIt. It has been logged with the request id.")
     ),
     Problem(
         "service_unavailable",
         503,
-        "The database cannot be reached or is too busy, or BookIt is being updated. Try again "
-        "after the number of seconds in `Retry-After`.",
+        _(
+            "The database cannot be reached or is too busy, or BookIt is being updated. Try again "
+            "after the number of seconds in `Retry-After`."
+        ),
     ),
 ]
 
@@ -125,9 +150,9 @@ def body(
     """Return the members of a problem document."""
     content: dict[str, Any] = {
         "type": f"/errors/{code}",
-        "title": HTTPStatus(status).phrase,
+        "title": str(TITLES[status]) if status in TITLES else HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail,
+        "detail": str(detail),
         "code": code,
     }
     if errors is not None:
@@ -145,7 +170,12 @@ def response(
     problem = plumbing(code)
     result = HttpResponse(
         dumps(
-            body(status or problem.status, code, detail or problem.meaning.replace("`", ""), errors)
+            body(
+                status or problem.status,
+                code,
+                detail or str(problem.meaning).replace("`", ""),
+                errors,
+            )
         ),
         content_type=CONTENT_TYPE,
         status=status or problem.status,

@@ -1,5 +1,6 @@
 """Errors of the HTTP layer that DRF does not define."""
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException, ValidationError
 
 
@@ -7,7 +8,7 @@ class PayloadTooLarge(APIException):
     """The body is larger than the server accepts."""
 
     status_code = 413
-    default_detail = "The body is larger than 1 MiB."
+    default_detail = _("The body is larger than 1 MiB.")
     default_code = "payload_too_large"
 
 

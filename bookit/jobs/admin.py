@@ -10,8 +10,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
@@ -28,6 +28,10 @@ admin.site.unregister(ProcrastinateJob)
 # arguments, including the body of an email.
 ProcrastinateJob.__str__ = lambda job: f"Job {job.pk}, {job.task_name}"  # type: ignore[method-assign]
 
+
+# People know them as jobs. Django's migrations do not see names that are set here.
+ProcrastinateJob._meta.verbose_name = _("job")
+ProcrastinateJob._meta.verbose_name_plural = _("jobs")
 
 # The page shows at most this many characters of a job's arguments.
 MAX_ARGUMENTS_LENGTH = 500
@@ -48,6 +52,7 @@ EVENTS = {
     "started": _("Started"),
     "deferred_for_retry": _("Will run again"),
     "failed": _("Failed"),
+    "retried": _("Retried"),
     "succeeded": _("Succeeded"),
     "cancelled": _("Cancelled"),
     "abort_requested": _("Told to stop"),
@@ -86,7 +91,8 @@ def find_subjects(jobs: Iterable[ProcrastinateJob]) -> None:
 class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     """The admin pages of jobs that wait, run or have failed. Jobs that succeed are deleted."""
 
-    list_display = ["what", "about", "state", "attempted", "last_error", "due"]
+    list_title = _("Jobs")
+    list_display = ["what", "about", "state", "last_error", "due"]
     list_display_links = ["what"]
     list_filter = ["status", ("task_name", one_of(lambda: app.tasks)), "scheduled_at"]
     search_fields = ["id", "task_name"]
@@ -106,7 +112,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list. The subjects of its jobs are looked up together."""
         changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        changes.result_list = [*changes.result_list]
         find_subjects(changes.result_list)
         return changes
 
@@ -125,18 +131,16 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
 
     @admin.display(description=_("State"))
     def state(self, job: ProcrastinateJob) -> Any:
-        """Return the state of the job."""
+        """Return the state of the job, and how often it has run."""
+        state = badge(job.status, STATES.get(job.status, job.status))
         if job.status == "todo" and hasattr(job, "failure"):
-            return badge("failing", _("will be retried"))
-        return badge(job.status, STATES.get(job.status, job.status))
-
-    @admin.display(description=_("Attempts"))
-    def attempted(self, job: ProcrastinateJob) -> str:
-        """Return how often the job has run."""
+            state = badge("failing", _("will be retried"))
         if not job.attempts:
-            return ""
+            return state
         words = ngettext("%(number)s attempt", "%(number)s attempts", job.attempts)
-        return words % {"number": job.attempts}
+        return format_html(
+            '{}<span class="quiet below">{}</span>', state, words % {"number": job.attempts}
+        )
 
     @admin.display(description=_("Last error"), empty_value="")
     def last_error(self, job: ProcrastinateJob) -> Any:
@@ -168,14 +172,15 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         find_subjects([row])
         zone = request.user.timezone  # type: ignore[union-attr]
         failure = getattr(row, "failure", None)
-        waits = row.status == "todo"
         facts = [
             (_("State"), self.state(row)),
             (_("About"), self.about(row)),
             (_("Last error"), code(failure.error) if failure else ""),
             (_("It occurred"), exactly(failure.at, zone) if failure else ""),
-            (_("Attempts"), row.attempts),
-            (_("Next attempt"), waits and (exactly(row.scheduled_at, zone) or self.due(row))),
+            (
+                _("Next attempt"),
+                self.due(row) and (exactly(row.scheduled_at, zone) or self.due(row)),
+            ),
             (_("Task"), code(row.task_name)),
             (_("Queue"), row.queue_name),
             (_("Lock"), row.lock or row.queueing_lock),
@@ -203,13 +208,21 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]) -> None:
         """Retry the selected jobs that have failed."""
         retried = 0
-        for job in queryset.filter(status="failed"):
+        failed = [*queryset.filter(status="failed")]
+        if not failed:
+            text = gettext("Only jobs that have failed can be retried.")
+            self.message_user(request, text, messages.WARNING)
+        for job in failed:
             try:
                 with transaction.atomic():
                     app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
                     self.log_change(request, job, "Retried.")
                 retried += 1
             except UniqueViolation:
-                message = f"{job}: the same job is already waiting."
+                message = gettext("%(job)s: The same job is already waiting.") % {"job": job}
                 self.message_user(request, message, messages.WARNING)
-        self.message_user(request, f"{retried} will be retried.", messages.SUCCESS)
+        if retried:
+            words = ngettext(
+                "%(number)s job will run again now.", "%(number)s jobs will run again now.", retried
+            )
+            self.message_user(request, words % {"number": retried}, messages.SUCCESS)

@@ -7,6 +7,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of
+from bookit.jobs.extensions import TASK_WORDS
 
 # Failed jobs are counted up to this number.
 MAX_JOBS = 100
@@ -18,13 +19,15 @@ def read_jobs(glance: Glance) -> dict[str, Any]:
     failed = ProcrastinateJob.objects.filter(status="failed").order_by("-id")
     names = [*failed.values_list("task_name", flat=True)[: MAX_JOBS + 1]]
     tasks = Counter(names[:MAX_JOBS]).most_common()
+    is_cut = len(names) > MAX_JOBS
     return {
-        "count": f"{MAX_JOBS}+" if len(names) > MAX_JOBS else len(names),
+        "count": f"{MAX_JOBS}+" if is_cut else len(names),
         "url": list_of(ProcrastinateJob, status__exact="failed"),
         "lines": [
             {
-                "title": name,
-                "count": count,
+                "title": TASK_WORDS.get(name, name),
+                # The list would show more jobs than were counted.
+                "count": "" if is_cut else count,
                 "url": list_of(ProcrastinateJob, status__exact="failed", task_name=name),
             }
             for name, count in tasks[:MAX_TASKS]

@@ -1,6 +1,7 @@
 """The counts of emails in the admin site."""
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.pages import ReadOnlyAdmin
 from bookit.mails.models import MailCount
@@ -10,6 +11,7 @@ from bookit.mails.models import MailCount
 class MailCountAdmin(ReadOnlyAdmin):
     """How many emails were sent, and how many were withheld because of a limit."""
 
+    list_title = _("Limits of emails")
     list_display = ["day", "subject", "sent", "most", "withheld"]
     list_filter = ["day"]
     search_fields = ["subject"]

@@ -25,6 +25,8 @@ class Letter:
         name: the reader, or empty.
         lead: the text, in which line breaks are kept.
         rows: facts, each with its label.
+        key: the value among the facts that matters most, which HTML emphasizes.
+        reference: the value among the facts that only support needs, which HTML shows smaller.
         note: small print.
     """
 
@@ -33,6 +35,8 @@ class Letter:
     name: str
     lead: str
     rows: Sequence[tuple[str, str]] = ()
+    key: str = ""
+    reference: str = ""
     links: Sequence[Link] = ()
     note: str = ""
 

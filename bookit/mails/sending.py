@@ -9,6 +9,7 @@ import orjson
 from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 
+from bookit.mails import NOWHERE
 from bookit.mails import limits as mail_limits
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def send_within_limits(
     at: datetime,
     **subject: str,
 ) -> None:
-    """Send an email, unless one of its limits has been reached.
+    """Send an email, unless no mailbox can have its address, or one of its limits is reached.
 
     Args:
         subject: ids for the log that say what the email is about, without any email address.
@@ -70,6 +71,8 @@ def send_within_limits(
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
+    if all(address.endswith(NOWHERE) for address in message.to):
+        return
     reached = mail_limits.take(limits, at=at)
     if reached:
         logger.warning(

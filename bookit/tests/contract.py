@@ -15,7 +15,7 @@ from bookit.web import pages
 
 def path_of(route: str) -> str:
     """Return the path of a Django route as the document writes it, for example `/services/{id}`."""
-    return "/" + re.sub(r"<\w+:pk>", "{id}", re.sub(r"<\w+:(\w+_id)>", r"{\1}", route))
+    return "/" + re.sub(r"<\w+:pk>", "{id}", re.sub(r"<\w+:(\w+_id|name)>", r"{\1}", route))
 
 
 def resolve(document: dict[str, Any], part: Any) -> Any:
@@ -36,8 +36,9 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for method, operation in methods.items():
             if method != "parameters":
                 parameters = [*common, *operation.get("parameters", [])]
+                security = operation.get("security", document["security"])
                 found[f"{method.upper()} {path}"] = _without_references(
-                    document, {**operation, "parameters": parameters}
+                    document, {**operation, "parameters": parameters, "security": security}
                 )
     return found
 

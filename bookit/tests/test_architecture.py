@@ -189,7 +189,7 @@ TIMELESS = {
         "update_profile",
     },
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
-    "bookings/mails/services.py": {"enqueue", "enqueue_composed"},
+    "bookings/mails/services.py": {"announcements", "enqueue", "enqueue_composed"},
     "bookings/slots/services.py": {"delete_slot"},
     "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {"delete_webhook", "is_delivering", "wake_forgotten"},
@@ -256,6 +256,42 @@ def test_no_handler_catches_every_exception():
         assert raised_again or caught not in ("", "Exception", "BaseException"), place
 
 
+def hides_the_translation(function):
+    """Return whether a function translates with `_`, and also uses `_` for a value of its own."""
+    parts = [*ast.walk(function)]
+    in_comprehensions = {
+        name
+        for part in parts
+        if isinstance(part, ast.comprehension)
+        for name in ast.walk(part.target)
+    }
+    stores = any(
+        isinstance(part, ast.Name)
+        and part.id == "_"
+        and isinstance(part.ctx, ast.Store)
+        and part not in in_comprehensions
+        for part in parts
+    )
+    translates = any(
+        isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "_"
+        for part in parts
+    )
+    return stores and translates
+
+
+def test_no_function_hides_the_translation_of_its_texts():
+    """`local, _, domain = ...` makes `_("...")` in the same function a call of a string."""
+    found = [
+        f"{path.relative_to(BASE_DIR)}:{node.lineno}"
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and hides_the_translation(node)
+    ]
+    assert found == []
+    wrong = ast.parse("def wrong(text):\n    a, _, b = text.partition('@')\n    return _('x')")
+    assert hides_the_translation(wrong.body[0])
+
+
 def test_no_serializer_shows_all_fields():
     for place, node in nodes(ast.Constant):
         assert node.value != "__all__", place
@@ -291,6 +327,7 @@ NOT_ABOUT_ACCESS = {
     ("catalog/providers/services.py", "role=User.Role.PROVIDER"),
     ("catalog/filters.py", "calendar__provider"),
     ("bookings/slots/filters.py", "calendar__provider"),
+    ("bookings/desk/admin.py", "calendar__provider"),
     # The requested scope of a list; the rule decides what the list contains.
     ("bookings/viewsets.py", "self.request.query_params.get('scope') == 'provider'"),
     # The column name that is passed to the rule itself.

@@ -122,7 +122,7 @@ def test_a_receptionist_moves_notes_and_cancels_on_the_page_of_a_booking(watched
     page.get_by_text("Cancel…").click()
     page.get_by_label("Reason").fill("The room is wet")
     page.get_by_role("button", name="Cancel this booking").click()
-    page.locator("h2 .state", has_text="Cancelled").wait_for()
+    page.locator(".booking-head .state", has_text="Cancelled").wait_for()
     booking.refresh_from_db()
     assert (booking.status, booking.cancellation_reason) == ("cancelled", "The room is wet")
     assert booking.staff_notes.get().author == rui
@@ -134,12 +134,24 @@ def test_an_operator_sees_how_an_email_will_look_before_saving_its_words(watched
     sign_in(page, AdminFactory(email="boss@example.com"))
     page.goto("/admin/bookings/mailtext/")
     page.locator("a[href*='mailtext/booked']").click()
-    mail = page.frame_locator("iframe[name='mail-preview']")
-    mail.get_by_text("Your booking is confirmed.").last.wait_for()
+    preview = page.frame_locator("iframe[name='mail-preview']")
+    light, dark = (preview.frame_locator(f"iframe.{name}") for name in ("light", "dark"))
+    light.get_by_text("Your booking is confirmed.").last.wait_for()
 
     page.get_by_label("Text for the customer").fill("Park behind {calendar}.")
     page.get_by_role("button", name="As the customer sees it").click()
-    mail.get_by_text("Park behind Helena's chair.").last.wait_for()
+    light.get_by_text("Park behind Helena's chair.").last.wait_for()
+    preview.get_by_label("Dark").check()
+    dark.get_by_text("Park behind Helena's chair.").last.wait_for()
+    shades = [
+        frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+        for frame in (light, dark)
+    ]
+    assert shades == ["rgb(243, 244, 246)", "rgb(15, 18, 22)"]
+    preview.get_by_label("On a phone").check()
+    assert preview.locator("iframe.dark").evaluate("frame => frame.clientWidth") == 390
+    preview.get_by_label("Plain text").check()
+    preview.locator("pre").get_by_text("Park behind Helena's chair.").wait_for()
     assert not MailText.objects.exists()
 
     page.get_by_role("button", name="Save", exact=True).click()

@@ -8,6 +8,8 @@ from django.db.models import Model
 
 from accounts.models import User
 from accounts.roles.models import Role
+from bookings.desk.models import StaffNote
+from bookings.mails.models import MailText
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.waitlist.models import WaitlistEntry
 from bookit.json import dumps
@@ -27,8 +29,10 @@ MODELS: list[type[Model]] = [
     Slot,
     Booking,
     BookingEvent,
+    StaffNote,
     WaitlistEntry,
     Review,
+    MailText,
 ]
 # Columns that are left out: secrets, what follows from other columns, and what means nothing in
 # another system.

@@ -20,6 +20,7 @@ from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import URLPattern, get_resolver, is_valid_path, reverse
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.translation import gettext as _
 from uuid_utils import uuid7
 
 from bookit import deadlines
@@ -68,7 +69,7 @@ class RequestMiddleware:
                 response = refuse(
                     request,
                     "service_unavailable",
-                    "The server is busy, and the request waited too long. Try again shortly.",
+                    _("The server is busy, and the request waited too long. Try again shortly."),
                 )
             if isinstance(response, HttpResponseNotAllowed):
                 # Django's own views return such a response for a method that they do not allow.
@@ -102,11 +103,11 @@ class RequestMiddleware:
         if isinstance(exception, LimitExceeded):
             return too_many(request, exception.wait, exception.headers)
         if pending.is_cause(exception):
-            return refuse(request, "service_unavailable", problems.UPDATING)
+            return refuse(request, "service_unavailable", str(problems.UPDATING))
         if isinstance(exception, DataError):
             # A parameter of the admin site contains a null character or a number out of range.
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
-            return refuse(request, "validation_error", "A value is out of range.")
+            return refuse(request, "validation_error", _("A value is out of range."))
         if errors.is_admin_page(request) and isinstance(exception, REFUSALS):
             # No form or list of the admin site has shown this refusal to the user. The views of the
             # API have their own exception handler.
@@ -180,7 +181,7 @@ class HostMiddleware:
                 request.META.get("HTTP_HOST", "")[:100],
                 ", ".join(settings.ALLOWED_HOSTS),
             )
-        message = (
+        message = _(
             "This server does not accept requests for this host name. Its operator can add the "
             "name to the ALLOWED_HOSTS setting."
         )
@@ -326,7 +327,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
         return refuse(request, "payload_too_large")
     if isinstance(exception, DisallowedModelAdminLookup | DisallowedModelAdminToField):
         return refuse(request, "validation_error", str(exception).rstrip(".") + ".")
-    return refuse(request, "validation_error", "The request is malformed.")
+    return refuse(request, "validation_error", _("The request is malformed."))
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -342,8 +343,11 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return refuse(
         request,
         "not_found",
-        "There is nothing at this address, because it ends with a slash. Send the request to "
-        f"{request.path.rstrip('/')}.",
+        _(
+            "There is nothing at this address, because it ends with a slash. Send the request to "
+            "%(address)s."
+        )
+        % {"address": request.path.rstrip("/")},
     )
 
 
@@ -357,5 +361,6 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     if errors.is_admin_page(request):
         return csrf_page(request, reason)
     return problems.response(
-        "permission_denied", f"CSRF check failed: {reason} Reload the page and try again."
+        "permission_denied",
+        _("CSRF check failed: %(reason)s Reload the page and try again.") % {"reason": reason},
     )

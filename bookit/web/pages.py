@@ -11,8 +11,10 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import translation
 from django.utils.html import escape
 from django.utils.safestring import mark_safe
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
@@ -26,6 +28,7 @@ from bookit.api.components import Generator
 from bookit.api.schema import page
 from bookit.errors import pending, problems
 from bookit.json import dumps
+from bookit.languages import SOURCE
 from bookit.web.headers import content_security_policy
 
 DOCUMENTATION_POLICY = content_security_policy(
@@ -74,7 +77,9 @@ _generating = Lock()
 @lru_cache(maxsize=1)
 def schema() -> bytes:
     """Return the OpenAPI document, which is generated once because it never changes."""
-    return dumps(Generator().get_schema(request=None, public=True))
+    # The first request for the document may be in any language.
+    with translation.override(SOURCE):
+        return dumps(Generator().get_schema(request=None, public=True))
 
 
 @read_only
@@ -127,7 +132,7 @@ def error(request: HttpRequest, code: str) -> HttpResponse:
 
 def _in_html(problem: problems.Problem) -> problems.Problem:
     """Return `problem` with the text between backticks marked up as code."""
-    meaning = re.sub("`(.+?)`", r"<code>\1</code>", escape(problem.meaning))
+    meaning = re.sub("`(.+?)`", r"<code>\1</code>", escape(str(problem.meaning)))
     return problem._replace(meaning=mark_safe(meaning))  # noqa: S308 - the line above escapes the text
 
 
@@ -156,12 +161,12 @@ def ready(request: HttpRequest) -> HttpResponse:
     try:
         if _pending_migrations():
             return problems.response(
-                "service_unavailable", "Migrations are pending: run manage.py migrate."
+                "service_unavailable", gettext("Migrations are pending: run manage.py migrate.")
             )
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except (DatabaseError, InterfaceError):
-        return problems.response("service_unavailable", "PostgreSQL does not answer.")
+        return problems.response("service_unavailable", gettext("PostgreSQL does not answer."))
     return HttpResponse(dumps({"status": "ready"}), content_type="application/json")
 
 

@@ -2,12 +2,38 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy as _
 
+from bookit.adminsite.cells import person
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StrictAdmin
 from catalog.providers.models import Profile
+
+
+class ProfileForm(forms.ModelForm):
+    """The form of a profile."""
+
+    class Meta:
+        labels = {
+            "user": _("Provider"),
+            "biography": _("Biography"),
+            "picture_url": _("Address of the picture"),
+        }
+        help_texts = {
+            "biography": _("Everybody can read it."),
+            "picture_url": _(
+                "It begins with https://. Browsers load the picture from there, because BookIt does"
+                " not store it."
+            ),
+        }
+        widgets = {
+            "biography": forms.Textarea(attrs={"rows": 8}),
+            "picture_url": forms.URLInput(attrs={"class": "vURLField"}),
+        }
 
 
 @admin.register(Profile)
@@ -15,13 +41,30 @@ class ProfileAdmin(StrictAdmin):
     """The page of a profile, on which admins can correct or empty it."""
 
     menu = Menu.PEOPLE
-    list_display = ["user", "picture_url"]
+    form = ProfileForm
+
+    class Media:
+        css = {"all": ["bookit/forms.css"]}
+
+    list_title = _("Provider profiles")
+    list_display = ["who", "about", "picture_url"]
+    csv_columns = ["user", "biography", "picture_url"]
     list_select_related = ["user"]
     list_filter = ["user__role"]
     ordering = ["-user_id"]
     search_fields = ["user__name", "user__email", "biography"]
     autocomplete_fields = ["user"]
     fields = ["user", "biography", "picture_url"]
+
+    @admin.display(description=_("provider"), ordering="user__name")
+    def who(self, profile: Profile) -> Any:
+        """Return the name and the email address of the provider."""
+        return person(profile.user)
+
+    @admin.display(description=_("about"), ordering="biography")
+    def about(self, profile: Profile) -> str:
+        """Return the beginning of the biography."""
+        return Truncator(profile.biography).words(20)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Make the user of an existing profile read-only: a profile stays with its user."""

@@ -9,13 +9,14 @@ from django.core.validators import URLValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Upper
+from django.utils.translation import gettext_lazy as _
 
 MAX_BIOGRAPHY = 2000
 MAX_URL = 500
 # Characters that a URL must not contain (RFC 3986), and quotation marks.
 UNSAFE = frozenset("\"'<>\\^`{|}")
 
-NOT_A_PICTURE = "Enter the URL of a picture that begins with https:// and contains no password."
+NOT_A_PICTURE = _("Enter the URL of a picture that begins with https:// and contains no password.")
 
 
 def validate_picture_url(url: str) -> None:
@@ -42,7 +43,7 @@ class Profile(models.Model):
     biography = models.TextField(max_length=MAX_BIOGRAPHY, blank=True, default="")
     # Browsers load the picture from this URL. BookIt itself never does.
     picture_url = models.CharField(
-        "URL of the picture",
+        _("URL of the picture"),
         max_length=MAX_URL,
         null=True,
         blank=True,

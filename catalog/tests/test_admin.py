@@ -12,7 +12,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.tests.factories import AdminFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, staff
 from bookings.tests.factories import TUESDAY, BookingFactory
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
@@ -271,3 +271,88 @@ class TestPrice:
         shown = site.get(page).content.decode()
         assert '<option value="HRK" selected>HRK: no longer in use</option>' in shown
         assert "ISO 4217 code of a currency in use" in save_service()
+
+
+def test_browsers_without_scripts_choose_from_a_list(client):
+    """Only people who may see accounts find them there."""
+    provider = ProviderFactory(email="ada@example.com")
+    path = reverse("admin:catalog_calendar_change", args=[CalendarFactory().pk])
+    client.force_login(AdminFactory())
+    assert (
+        f'<option value="{provider.pk}">ada@example.com</option>'
+        in client.get(path).content.decode()
+    )
+    client.force_login(staff(["catalog.change_calendar", "catalog.view_calendar"]))
+    assert "ada@example.com" not in client.get(path).content.decode()
+
+
+def test_nothing_is_chosen_unless_somebody_chooses_it(site):
+    """A browser chooses the first option of a list that has no empty one."""
+    CalendarFactory(name="Chair")
+    text = site.get(reverse("admin:catalog_service_add")).content.decode()
+    found = re.search(r'<select name="calendar".*?</select>', text, re.DOTALL)[0]
+    assert re.findall("<option[^>]*>([^<]*)", found) == ["", "Chair"]
+
+
+class TestWords:
+    def test_the_form_of_a_service_asks_in_words_with_units(self, site):
+        ServiceFactory(category="Barber")
+        text = unescape(site.get(reverse("admin:catalog_service_add")).content.decode())
+        for words in ("Duration:", "Kept free before:", "Book at least:", "How many people can"):
+            assert words in text
+        assert text.count('<span class="unit">minutes</span>') == 4
+        assert text.count('<span class="unit">minutes before the start</span>') == 2
+        assert '<option value="Barber"></option>' in text
+        assert "duration minutes" not in text.lower()
+
+    def test_the_record_of_a_row_names_the_zone_of_its_times(self, site):
+        calendar = CalendarFactory(timezone="Asia/Tokyo")
+        service = ServiceFactory(calendar=calendar)
+        for row in (calendar, service):
+            path = reverse(f"admin:catalog_{row._meta.model_name}_change", args=[row.pk])
+            text = site.get(path).content.decode()
+            assert "(Asia/Tokyo)" in text
+            assert str(row.pk) in text
+        assert "no reviews" in text
+        assert "Record" not in site.get(reverse("admin:catalog_calendar_add")).content.decode()
+
+    @pytest.mark.parametrize("value", ["\0", "9" * 400, "-1", "x", "1e5", "NaN"])
+    @pytest.mark.parametrize(
+        "field",
+        [
+            *("duration_minutes", "step_minutes", "capacity", "buffer_before_minutes"),
+            *("min_notice_minutes", "max_advance_days", "cancellation_notice_minutes"),
+            *("price", "currency", "mode", "calendar"),
+        ],
+    )
+    def test_nonsense_is_refused_at_its_field_and_stays_in_the_form(self, site, field, value):
+        if field == "price" and value == "1e5":
+            return  # This is a price.
+        sent = {
+            "title": "Cut",
+            "calendar": CalendarFactory().pk,
+            "price": "25",
+            "currency": "USD",
+            "duration_minutes": "60",
+            "capacity": "1",
+            "mode": "open",
+            "buffer_before_minutes": "0",
+            "buffer_after_minutes": "0",
+            "min_notice_minutes": "0",
+            "cancellation_notice_minutes": "0",
+            field: value,
+        }
+        response = site.post(reverse("admin:catalog_service_add"), sent)
+        assert response.status_code == 200
+        form = response.context["adminform"].form
+        assert field in form.errors
+        assert form[field].value() == value
+        assert not Service.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("title", "x" * 201), ("title", "a\0b"), ("description", "x" * 10_001), ("title", " ")],
+    )
+    def test_texts_that_cannot_be_stored_are_refused_at_their_field(self, site, field, value):
+        response = site.post(reverse("admin:catalog_service_add"), {field: value})
+        assert field in response.context["adminform"].form.errors

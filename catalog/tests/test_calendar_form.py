@@ -1,5 +1,7 @@
 """The form of a calendar in the admin site: the weekly grid, time off, and the calendar's zone."""
 
+import html
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,6 +9,7 @@ from django.urls import reverse
 
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings.tests.factories import TUESDAY, BookingFactory
+from catalog import services
 from catalog.forms import WallClockFormField
 from catalog.models import Calendar, OpeningHours, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
@@ -96,15 +99,96 @@ class TestWeek:
         assert site.post(page_of(calendar), sent).status_code == 302
         assert self.stored(calendar) == [(2, 540, 720)]
 
+    def test_unchanged_hours_keep_their_rows(self, site, calendar):
+        stored = OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=600)
+        sent = body(calendar, hours=[span(1, "9", "10")], stored=1) | {"name": "Stool"}
+        assert site.post(page_of(calendar), sent).status_code == 302
+        assert OpeningHours.objects.get() == stored
+
+    def test_hours_that_somebody_else_has_changed_are_not_lost(self, site, calendar):
+        def seen():
+            text = site.get(page_of(calendar)).content.decode()
+            return re.search(r'name="hours-shown" value="([^"]*)"', text)[1]
+
+        before = seen()
+        services.set_opening_hours(
+            calendar=calendar, spans=[{"weekday": 1, "opens": 540, "closes": 720}]
+        )
+        mine = body(calendar, hours=[span(4, "10", "12")]) | {"hours-shown": before}
+        response = site.post(page_of(calendar), mine)
+        text = response.content.decode()
+        assert "Somebody else has changed the opening hours" in text
+        assert "The stored hours are now: Tue 09:00-12:00." in text
+        assert 'value="10"' in text
+        assert self.stored(calendar) == [(1, 540, 720)]
+        # The page shows their hours, and sends again that it did.
+        assert site.post(page_of(calendar), mine | {"hours-shown": seen()}).status_code == 302
+        assert self.stored(calendar) == [(4, 600, 720)]
+
+    def test_whoever_leaves_the_hours_alone_does_not_undo_them(self, site, calendar):
+        old = body(calendar, name="Stool") | {"hours-shown": ""}
+        services.set_opening_hours(
+            calendar=calendar, spans=[{"weekday": 1, "opens": 540, "closes": 720}]
+        )
+        assert site.post(page_of(calendar), old).status_code == 302
+        assert self.stored(calendar) == [(1, 540, 720)]
+        assert Calendar.objects.get().name == "Stool"
+
+    def test_hours_that_change_while_the_form_is_saved_are_not_lost(
+        self, site, calendar, monkeypatch
+    ):
+        lock = services.lock_calendar
+
+        def lock_late(**which):
+            services.set_opening_hours(
+                calendar=calendar, spans=[{"weekday": 1, "opens": 540, "closes": 720}]
+            )
+            return lock(**which)
+
+        monkeypatch.setattr("catalog.admin.services.lock_calendar", lock_late)
+        mine = body(calendar, hours=[span(4, "10", "12")]) | {"hours-shown": ""}
+        response = site.post(page_of(calendar), mine)
+        assert "Somebody else has changed the opening hours" in response.content.decode()
+
+    @pytest.mark.parametrize(
+        ("opens", "closes", "stored"),
+        [("0", "24", (0, 1440)), ("00:00", "24:00", (0, 1440)), ("23:59", "24", (1439, 1440))],
+    )
+    def test_a_day_begins_and_ends_at_midnight(self, site, calendar, opens, closes, stored):
+        sent = body(calendar, hours=[span(6, opens, closes), span(0, "0", "2")])
+        assert site.post(page_of(calendar), sent).status_code == 302
+        assert self.stored(calendar) == [(0, 0, 120), (6, *stored)]
+
+    def test_hours_after_midnight_are_explained(self, site, calendar):
+        sent = body(calendar, hours=[span(5, "18:00", "02:00")])
+        text = site.post(page_of(calendar), sent).content.decode()
+        assert "close at 24:00 and open at 0:00 on the next day" in text
+        assert 'value="02:00"' in text
+
+    @pytest.mark.parametrize("weekday", ["", "7", "-1", "x", "\0", "9" * 400])
+    def test_a_weekday_that_does_not_exist_is_refused(self, site, calendar, weekday):
+        sent = body(calendar, hours=[span(weekday, "9", "10")])
+        assert site.post(page_of(calendar), sent).status_code == 200
+        assert self.stored(calendar) == []
+
+    def test_a_thousand_spans_are_refused_and_not_an_error(self, site, calendar):
+        rows = [span(1, "9", "10")] * 300
+        response = site.post(page_of(calendar), body(calendar, hours=rows))
+        assert "The opening hours of Tuesday overlap." in response.content.decode()
+        for total in ("1000000", "x", ""):
+            sent = body(calendar) | {"hours-TOTAL_FORMS": total}
+            assert site.post(page_of(calendar), sent).status_code == 200
+        assert self.stored(calendar) == []
+
     @pytest.mark.parametrize("change", [{"opens": "", "closes": ""}, {"DELETE": "on"}])
     def test_a_day_is_closed_by_clearing_or_deleting_its_span(self, site, calendar, change):
-        stored = OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=600)
-        row = {**span(1, "09:00", "10:00"), "id": stored.pk, **change}
+        OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=600)
+        row = {**span(1, "09:00", "10:00"), **change}
         sent = body(calendar, hours=[row], stored=1)
         assert site.post(page_of(calendar), sent).status_code == 302
         assert self.stored(calendar) == []
         assert (
-            "09:00-10:00"
+            "Tue 09:00-10:00"
             in site.get(
                 reverse("admin:catalog_calendar_history", args=[calendar.pk])
             ).content.decode()
@@ -207,6 +291,58 @@ class TestTimeOff:
         assert (stored.start_time, stored.end_time, stored.reason) == (*before, "Fair")
         assert Calendar.objects.get().timezone == "Asia/Tokyo"
 
+    def test_time_off_that_somebody_has_deleted_is_explained_in_its_row(self, site, calendar):
+        stored = TimeOffFactory(calendar=calendar)
+        row = period("2999-08-01", "01:00", "2999-08-02", "01:00", id=stored.pk, reason="Fair")
+        sent = body(calendar, off=[row], name="Stool")
+        stored.delete()
+        response = site.post(page_of(calendar), sent)
+        assert response.status_code == 200
+        text = response.content.decode()
+        assert "This time off has ended, or somebody has deleted it." in text
+        assert 'value="Fair"' in text
+        assert site.post(page_of(calendar), sent | {"time_off-0-DELETE": "on"}).status_code == 302
+        assert Calendar.objects.get().name == "Stool"
+
+    @pytest.mark.parametrize(
+        ("start", "stored"),
+        [
+            # On 31 March 2999, the clocks of Lisbon skip the hour from 1:00.
+            (("2999-03-31", "01:30"), datetime(2999, 3, 31, 1, tzinfo=UTC)),
+            # On 27 October 2999, they show the hour from 1:00 twice; the first one counts.
+            (("2999-10-27", "01:30"), datetime(2999, 10, 27, 0, 30, tzinfo=UTC)),
+        ],
+    )
+    def test_a_change_of_clocks_is_no_error(self, site, calendar, start, stored):
+        row = period(*start, "2999-12-01", "")
+        assert site.post(page_of(calendar), body(calendar, off=[row])).status_code == 302
+        assert calendar.time_off.get().start_time == stored
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"start_time_0": ""}, "Enter a date."),
+            ({"start_time_0": "31.02.2999"}, "Enter a valid date."),
+            ({"start_time_1": "25:00"}, "Enter a valid time."),
+            ({"end_time_0": "2999-07-01"}, "The end must be after the start."),
+            ({"end_time_0": "2999-08-01", "end_time_1": "10:00"}, "The end must be after"),
+            ({"reason": "x" * 201}, "at most 200 characters"),
+            ({"reason": "a\0b"}, "Null characters are not allowed."),
+            ({"start_time_0": "2900-01-01"}, "Time off can last at most 10 years."),
+        ],
+    )
+    def test_each_mistake_is_shown_in_its_row_and_keeps_the_input(
+        self, site, calendar, change, words
+    ):
+        row = period("2999-08-01", "10:00", "2999-08-02", "12:30", reason="Fair") | change
+        response = site.post(page_of(calendar), body(calendar, off=[row], name="New"))
+        assert response.status_code == 200
+        [_, off] = response.context["inline_admin_formsets"]
+        assert words in str(off.formset.forms[0].errors)
+        text = html.unescape(response.content.decode())
+        assert all(value in text for value in (*row.values(), "New") if "\0" not in value)
+        assert not TimeOff.objects.exists()
+
     @pytest.mark.parametrize("year", ["0001", "1899", "3000", "9999"])
     def test_a_date_that_no_calendar_needs_is_refused(self, site, calendar, year):
         row = period(f"{year}-01-01", "00:00", f"{year}-12-31", "23:00")
@@ -266,7 +402,7 @@ class TestAffectedBookings:
     def test_the_bookings_are_shown_while_the_period_is_entered(
         self, site, calendar, bookings, django_assert_max_num_queries
     ):
-        with django_assert_max_num_queries(6):
+        with django_assert_max_num_queries(8):
             text = site.get(self.preview(calendar), self.query()).content.decode()
         assert "7 bookings are in this time:" in text
         assert "Ada 1" in text

@@ -366,3 +366,16 @@ def test_admins_see_and_delete_keys_in_the_admin_site(client, with_key):
     delete = {"action": "delete_selected", "_selected_action": str(user.key.pk), "post": "yes"}
     client.post("/admin/accounts/apikey/", delete)
     problem(user.get("/bookings"), 401, "token_invalid")
+
+
+def test_an_admin_revokes_a_key_on_its_page_after_a_question(client, with_key):
+    user = with_key(UserFactory())
+    client.force_login(AdminFactory())
+    path = f"/admin/accounts/apikey/{user.key.pk}/"
+    assert f"{path}delete/" in client.get(f"{path}change/").content.decode()
+    asked = client.get(f"{path}delete/").content.decode()
+    assert "Programs that use this key are refused from this moment on." in asked
+    assert user.get("/bookings").status_code == 200
+    response = client.post(f"{path}delete/", {"post": "yes"})
+    assert response["Location"] == "/admin/accounts/apikey/"
+    problem(user.get("/bookings"), 401, "token_invalid")

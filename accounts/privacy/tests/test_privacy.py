@@ -9,6 +9,7 @@ from django.core import mail
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.utils.timezone import now
+from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.extensions import ERASERS
@@ -113,7 +114,10 @@ def activity(api, ana, helena, service):
         webhook=hook, event=done.events.earliest("id"), type="booking.created"
     )
     Attempt.objects.create(delivery=delivery, at=at, duration_ms=5, response=f"Hi {NAME}!")
-    WaitlistEntry.objects.create(slot=SlotFactory(), user=ana)
+    entry = WaitlistEntry.objects.create(slot=SlotFactory(), user=ana)
+    app.configure_task("bookings.send_queue_mail").defer(entry_id=str(entry.pk))
+    event = done.events.latest("id")
+    app.configure_task("bookings.send_mail").defer(event_id=event.pk, audience="attendee")
     me.patch("/me", {"email": NEW_EMAIL, "current_password": PASSWORD})
     me.post("/auth/verify-email/resend")
     api.post("/auth/password-reset", {"email": EMAIL})
@@ -123,6 +127,8 @@ def activity(api, ana, helena, service):
     form = {"email": EMAIL, "name": NAME, "role": "user", "timezone": "Asia/Tokyo"}
     page = f"/admin/accounts/user/{ana.pk}/change/"
     assert site.post(page, {**form, "is_active": "on", "phone": PHONE}).status_code == 302
+    errors = "INSERT INTO bookit_jobfailure SELECT id, now(), %s FROM procrastinate_jobs"
+    run(f"{errors} WHERE task_name ~ 'mail|follow_up'", [f"ValueError: {NAME}"])
     return {"future": future, "cancelled": cancelled, "done": done, "review": review}
 
 
@@ -221,6 +227,7 @@ def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, 
         "bookings_attempt",
         "procrastinate_jobs",
         "bookit_keptresponse",
+        "bookit_jobfailure",
         "django_admin_log",
     } <= {table for table, _ in found}
     response = delete(api.as_(ana))
@@ -234,9 +241,12 @@ def test_without_the_eraser_of_bookings_personal_data_stays(api, ana, activity, 
     """Control for the test above."""
     monkeypatch.delitem(ERASERS, "bookings")
     delete(api.as_(ana))
-    assert {"bookings_booking", "bookings_bookingevent", "bookings_attempt"} <= {
-        table for table, _ in places(WORDS)
-    }
+    assert {
+        "bookings_booking",
+        "bookings_bookingevent",
+        "bookings_attempt",
+        "bookit_jobfailure",
+    } <= {table for table, _ in places(WORDS)}
 
 
 def test_a_deleted_account_cannot_be_used_again(api, ana, activity):

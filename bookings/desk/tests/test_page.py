@@ -1,6 +1,7 @@
 """The page of a booking: what it shows, and what its buttons do."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from django.core import mail
@@ -14,13 +15,16 @@ from bookings import clock, services
 from bookings.desk.models import StaffNote
 from bookings.desk.page import MAX_OTHERS
 from bookings.desk.tests.conftest import NOW, START, page
+from bookings.mails.models import MailText
 from bookings.models import Booking
+from bookings.slots.services import change_slot
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
+from bookings.waitlist import services as waitlist
 
 pytestmark = pytest.mark.django_db
 
-HOUR = timedelta(hours=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def text_of(browser, booking, query=""):
@@ -74,7 +78,7 @@ def test_the_page_shows_the_other_bookings_of_the_customer(desk, book, ana):
     assert "This is their only booking." in text_of(desk, booking)
     BookingFactory.create_batch(MAX_OTHERS + 1, user=ana, status="no_show")
     text = text_of(desk, booking)
-    assert f"{MAX_OTHERS + 1} no-show" in text
+    assert f"No-show: {MAX_OTHERS + 1}" in text
     assert "And 1 more" in text
 
 
@@ -97,20 +101,13 @@ def test_history_is_told_in_words(desk, rui, book, ana):
         lambda: services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW, reason="Ill"),
     ):
         change()
-    entries = [
-        (entry.text, entry.by, entry.reason)
-        for _, entry in desk.get(page(booking)).context["page"].history
-    ]
-    key = (
-        "Rui, with the API key \N{LEFT DOUBLE QUOTATION MARK}website\N{RIGHT DOUBLE QUOTATION MARK}"
-    )
-    customer = "Ana Silva (customer)"
-    assert entries == [
-        ("Cancelled", customer, "Ill"),
-        ("Changed the name, the customer's notes", customer, ""),
-        ("Moved from Tue 1 Dec 2026, 10:00 to Tue 1 Dec 2026, 11:00", key, ""),
-        ("Confirmed", key, ""),
-        ("Requested for Tue 1 Dec 2026, 10:00", customer, ""),
+    key = "by Rui, by API key \N{LEFT DOUBLE QUOTATION MARK}website\N{RIGHT DOUBLE QUOTATION MARK}"
+    assert history(desk, booking) == [
+        ("Cancelled by Ana Silva (customer)", "Ill"),
+        ("Details changed (name, customer's notes) by Ana Silva (customer)",),
+        (f"Moved from Tue 1 Dec, 10:00 to Tue 1 Dec, 11:00 {key}",),
+        (f"Confirmed {key}",),
+        ("Requested for Tue 1 Dec, 10:00 by Ana Silva (customer)",),
     ]
 
 
@@ -120,6 +117,73 @@ def test_what_happens_by_itself_names_nobody(desk, book):
     text = text_of(desk, booking)
     assert "Expired, because nobody confirmed it before the start" in text
     assert "automatic" in text
+
+
+def history(desk, booking):
+    """Return the sentences of the history, latest first."""
+    return [(each.text, *each.notes) for _, each in desk.get(page(booking)).context["page"].history]
+
+
+def test_history_says_that_staff_overrode_a_limit(desk, rui, haircut, ana):
+    clerk = staff(["bookings.add_booking", "bookings.change_booking"], name="Clara")
+    haircut.min_notice_minutes = 7 * 24 * 60
+    haircut.save()
+    booking = services.create_booking(
+        actor=clerk,
+        service_id=haircut.pk,
+        start_time=START,
+        at=NOW,
+        hold=True,
+        user_id=ana.pk,
+        overrides_limits=True,
+    )
+    services.book_hold_for(
+        booking_id=booking.pk, user=ana, actor=clerk, at=NOW, attendee={}, confirm=True
+    )
+    browser = Client()
+    browser.force_login(AdminFactory())
+    assert history(browser, booking) == [
+        ("Booked for Tue 1 Dec, 10:00 by Clara", "At shorter notice than the service allows."),
+        ("Held until Mon 30 Nov, 09:10 by Clara",),
+    ]
+
+
+def test_history_says_how_long_before_the_start_a_reminder_was_sent(desk, rui, book, settings):
+    settings.REMINDER_TIMES = [48 * HOUR, HOUR]
+    booking = book(START + 2 * DAY)
+    services.change_status(booking_id=booking.pk, status="confirmed", actor=rui, at=NOW)
+    for hours in (48, 1):
+        clock.send_reminders(at=booking.start_time - hours * HOUR)
+    assert history(desk, booking)[:2] == [
+        ("Reminder sent 1 hour before Thu 3 Dec, 10:00",),
+        ("Reminder sent 48 hours before Thu 3 Dec, 10:00",),
+    ]
+
+
+def test_history_names_the_year_of_another_year_only(desk, rui, book):
+    booking = book()
+    services.reschedule_booking(
+        booking_id=booking.pk, actor=rui, at=NOW, start_time=datetime(2027, 1, 5, 10, tzinfo=UTC)
+    )
+    assert history(desk, booking)[0] == (
+        "Moved from Tue 1 Dec, 10:00 to Tue 5 Jan 2027, 10:00 by Rui",
+    )
+
+
+def test_history_tells_why_a_slot_was_cancelled(desk, haircut, ana):
+    haircut.mode = "slots"
+    haircut.save()
+    slot = SlotFactory(service=haircut, start_time=START)
+    booking = services.create_booking(actor=ana, slot_id=slot.pk, at=NOW)
+    change_slot(slot_id=slot.pk, status="cancelled", actor=AdminFactory(name="Helena"), at=NOW)
+    assert history(desk, booking)[0] == ("Cancelled by Helena", "The slot was cancelled.")
+
+
+def test_a_key_that_was_deleted_has_no_name(desk, rui, book):
+    booking = book()
+    rui.api_key_id = uuid4()
+    services.change_status(booking_id=booking.pk, status="confirmed", actor=rui, at=NOW)
+    assert history(desk, booking)[0] == ("Confirmed by Rui, by an API key that was deleted",)
 
 
 def test_words_of_customers_are_escaped(desk, book):
@@ -153,7 +217,7 @@ def test_the_number_of_queries_does_not_depend_on_the_history(
         text_of(desk, booking)
 
 
-QUERIES = 10
+QUERIES = 11
 
 
 # --- buttons ------------------------------------------------------------------------------------
@@ -291,7 +355,7 @@ def test_a_note_has_an_author_and_a_time(desk, rui, book):
     assert (note.booking, note.author, note.at) == (booking, rui, NOW)
     assert note.text == "Prefers <b>mornings</b>"
     assert escape(note.text) in text
-    assert "Rui, Mon 30 Nov 2026, 09:00" in text
+    assert "Rui · Mon 30 Nov, 09:00" in text
 
 
 @pytest.mark.parametrize("text", ["", "   ", "x" * 2001, "\0"])
@@ -363,6 +427,58 @@ def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book):
     press(desk, booking, "completed")
     text = press(desk, booking, "resend")
     assert "there is none to send again" in text
+
+
+def mails_of(desk, booking):
+    """Return the labels and the readers of the emails about a booking, latest first."""
+    return [
+        (each.label, each.audiences) for _, each in desk.get(page(booking)).context["page"].mail_log
+    ]
+
+
+def test_mails_stay_listed_when_they_are_no_longer_true(desk, rui, book, settings):
+    settings.REMINDER_TIMES = [48 * HOUR, HOUR]
+    booking = book(START + 2 * DAY)
+    services.change_status(booking_id=booking.pk, status="confirmed", actor=rui, at=NOW)
+    for hours in (48, 1):
+        clock.send_reminders(at=booking.start_time - hours * HOUR)
+    clock.complete_bookings(at=booking.start_time + 2 * HOUR)
+    both = ["attendee", "provider"]
+    assert mails_of(desk, booking) == [
+        ("Reminder", ["attendee"]),
+        ("Reminder", ["attendee"]),
+        ("Confirmed", both),
+        ("Requested", both),
+    ]
+
+
+def test_moves_that_one_mail_covers_are_one_mail(desk, rui, book, settings):
+    booking = book()
+    pause = settings.MAIL_PAUSE
+    for number, at in enumerate((NOW, NOW + pause / 2, NOW + 2 * pause), 1):
+        services.reschedule_booking(
+            booking_id=booking.pk, actor=rui, at=at, start_time=START + number * HOUR
+        )
+    assert [label for label, _ in mails_of(desk, booking)] == ["Moved", "Moved", "Requested"]
+
+
+def test_a_seat_that_passed_on_is_listed_with_its_offer(desk, ana, haircut):
+    slot = SlotFactory(service=haircut, start_time=START + 3 * DAY, capacity=1)
+    taken = services.create_booking(actor=UserFactory(), slot_id=slot.pk, at=NOW)
+    waitlist.join(slot_id=slot.pk, actor=ana, at=NOW)
+    services.cancel_booking(booking_id=taken.pk, actor=taken.user, at=NOW)
+    waitlist.offer_seats(at=NOW)
+    seat = Booking.objects.get(user=ana)
+    clock.expire_bookings(at=NOW + 2 * DAY)
+    assert [label for label, _ in mails_of(desk, seat)] == [
+        "Your seat has passed on",
+        "A seat for you",
+    ]
+
+
+def test_mails_have_the_subject_that_the_operator_chose(desk, book):
+    MailText.objects.create(kind="requested", label="We got it")
+    assert [label for label, _ in mails_of(desk, book())] == ["We got it"]
 
 
 # --- who may ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from django.urls import reverse
 from icalendar import Calendar as ICalendar
 
 from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings.mails.models import MailText
 from bookings.models import Booking, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.adminsite.exports import Format
@@ -40,7 +41,9 @@ def sheet(response):
 def test_every_list_can_be_downloaded(site, model):
     address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
 
-    assert f'href="{address}export.csv?"' in site.get(address).content.decode()
+    # The page of the words of emails shows how emails look, in place of a list.
+    if model is not MailText:
+        assert f'href="{address}export.csv?"' in site.get(address).content.decode()
     assert site.get(f"{address}export.csv").getvalue().startswith(b"\xef\xbb\xbf")
 
 
@@ -98,7 +101,7 @@ def test_a_list_that_is_too_long_is_refused_with_the_limit(site, monkeypatch):
 def test_a_senseless_list_has_no_file_or_an_ordinary_one(site, query):
     response = site.get(f"{BOOKINGS}export.csv?{query}")
 
-    assert response.status_code in (200, 302)
+    assert response.status_code in (200, 302, 400)
 
 
 def test_only_known_formats_exist(site):
@@ -182,6 +185,9 @@ def test_a_day_sheet_shows_who_comes_when_in_the_zone_of_the_calendar(site, stud
         assert text in page
     assert "Gone" not in page
     assert f'href="/admin/day-sheets/{studio.pk}/2998-12-31/"' in page
+    assert 'href="tel:+351912345678"' in page
+    other_day = site.get(f"/admin/day-sheets/?calendar={studio.pk}&day=2999-02-01")
+    assert other_day.url == f"/admin/day-sheets/{studio.pk}/2999-02-01/"
 
 
 def test_a_day_without_anything_has_a_sheet_too(site, studio):

@@ -1,6 +1,8 @@
 """Imports from CSV: dry runs, all or nothing, repeatable, with a reason for each wrong line."""
 
+import csv
 from datetime import UTC, datetime
+from decimal import Decimal
 from io import StringIO
 
 import pytest
@@ -10,8 +12,10 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.imports import opening
-from bookings.imports.services import Problem, import_file
-from bookings.models import Booking
+from bookings.imports.files import decode
+from bookings.imports.lines import KINDS
+from bookings.imports.services import MAX_PROBLEMS, Problem, import_file, import_in_steps
+from bookings.models import Booking, BookingEvent
 from bookit.errors import Forbidden, Invalid
 from catalog.models import Calendar, OpeningHours, Service
 
@@ -49,9 +53,8 @@ def load(boss):
     """Return a function that imports a file."""
 
     def run(kind, text=None, *, is_applied=True, actor=boss):
-        return import_file(
-            kind=kind, text=text or FILES[kind], actor=actor, at=NOW, is_applied=is_applied
-        )
+        text = FILES[kind] if text is None else text
+        return import_file(kind=kind, text=text, actor=actor, at=NOW, is_applied=is_applied)
 
     return run
 
@@ -83,6 +86,16 @@ def test_a_dry_run_stores_nothing_and_says_what_would_happen(load, boss):
     report = load("customers", is_applied=False)
     assert (report.lines, report.new, report.present, report.is_applied) == (2, 2, 0, False)
     assert counts() == before
+
+
+def test_an_import_that_is_interrupted_stores_nothing(boss):
+    text = "email,name\n" + "".join(f"c{n}@example.com,C\n" for n in range(600))
+    steps = import_in_steps(kind="customers", text=text, actor=boss, at=NOW, is_applied=True)
+    assert [next(steps), next(steps)] == [(0, 600), (500, 600)]
+    assert User.objects.filter(name="C").count() == 500
+    # This is what the server does if the browser hangs up.
+    steps.close()
+    assert not User.objects.filter(name="C").exists()
 
 
 def test_a_file_can_be_imported_again(load):
@@ -138,17 +151,161 @@ def test_a_price_with_too_many_decimals_is_a_problem_of_its_column(load):
         ("email,name,shoe_size\n", "shoe_size is unknown"),
         ("email,name,name\n", "occurs twice"),
         ("email,name\n", "has no lines"),
-        ("email,name\na@example.com,A,B\n", "Line 2 has more cells"),
+        ("email,name\n\n,\n", "has no lines"),
+        ("email,name\na@example.com,A,B\n", "Line 2 cannot be read: it has more cells"),
+        ('email,name\na@example.com,A\nb@example.com,"B\n', "Line 3 cannot be read"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused(load, boss, text, part):
+def test_a_file_that_cannot_be_read_is_refused(load, text, part):
     with pytest.raises(Invalid) as refusal:
-        import_file(kind="customers", text=text, actor=boss, at=NOW, is_applied=True)
+        load("customers", text)
     assert part in refusal.value.errors["file"][0]
 
 
-def test_spreadsheets_with_semicolons_and_a_byte_order_mark_are_read(load):
-    assert load("customers", "\ufeff" + CUSTOMERS.replace(",", ";")).new == 2
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators_are_recognised(load, separator):
+    assert load("customers", CUSTOMERS.replace(",", separator)).new == 2
+
+
+def test_the_separator_can_be_named_as_excel_does(load):
+    [problem] = load("customers", "sep=;\r\nemail;name\r\na@example.com;\r\n").problems
+    assert (problem.line, problem.column) == (3, "name")
+
+
+def test_a_line_that_follows_a_cell_with_several_lines_has_its_number_in_the_file(load):
+    text = 'title,price,duration_minutes,description\nA,1,30,"One\ntwo"\n\nB,x,30,\n'
+    [problem] = load("services", text).problems
+    assert (problem.line, problem.column) == (5, "price")
+
+
+def test_what_was_exported_can_be_imported(load):
+    text = "Email,NAME,phone\nana@example.com,'=Ana,'+351 912 345 678\n"
+    assert load("customers", text).new == 1
+    user = User.objects.get(email="ana@example.com")
+    assert (user.name, user.phone) == ("=Ana", "+351 912 345 678")
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("João".encode(), ""),
+        ("\ufeffJoão".encode(), ""),
+        ("João".encode("utf-16"), ""),
+        ("João".encode("cp1252"), "cp1252"),
+    ],
+)
+def test_encodings_are_recognised_or_chosen(content, encoding):
+    assert decode(content, encoding) == "João"
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("João".encode("cp1252"), "not in this encoding"),
+        (b"PK\x03\x04...", "a spreadsheet"),
+        (b"x" * (32 * 1024**2 + 1), "larger than 32 MiB"),
+    ],
+)
+def test_what_is_not_text_is_refused_and_not_guessed(content, part):
+    with pytest.raises(Invalid) as refusal:
+        decode(content)
+    assert part in refusal.value.errors["file"][0]
+
+
+def test_the_examples_are_imported_without_a_problem(load):
+    for kind, form in KINDS.items():
+        columns = [*form.base_fields]
+        out = StringIO()
+        rows = csv.DictWriter(out, columns)
+        rows.writeheader()
+        rows.writerows(form.example)
+        report = load(kind, out.getvalue())
+        assert (report.new, report.problems) == (2, [])
+    assert Booking.objects.get(status="completed").created_at < datetime(2026, 10, 22, tzinfo=UTC)
+
+
+# --- bookings ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chair(load):
+    """Create two customers, a chair in Lisbon and a haircut, which can be booked until 2026."""
+    for kind in ("customers", "calendars", "services"):
+        load(kind)
+    OpeningHours.objects.all().delete()
+
+
+def one_booking(start_time, **cells):
+    cells = {"customer_email": "ana@example.com", "service": "Haircut", **cells}
+    names = ",".join([*cells, "start_time"])
+    return f"{names}\n{','.join([*cells.values(), start_time])}\n"
+
+
+def test_a_time_is_read_on_the_clocks_of_the_calendar(load, chair):
+    load("bookings", one_booking("1.7.2027 9:30"))
+    assert Booking.objects.get().start_time == datetime(2027, 7, 1, 8, 30, tzinfo=UTC)
+
+
+def test_of_a_time_that_the_clocks_show_twice_the_first_counts(load, chair):
+    load("bookings", one_booking("2027-10-31 01:30"))
+    assert Booking.objects.get().start_time == datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "part"),
+    [
+        ({"start_time": "2027-03-28 01:30"}, "start_time", "skip this time"),
+        ({"start_time": "2027-02-30 10:00"}, "start_time", "such as"),
+        ({"start_time": "12/1/2026 10:00"}, "start_time", "such as"),
+        ({"start_time": "1026-12-01 10:00"}, "start_time", "1900 to 2999"),
+        ({"status": "completed"}, "status", "has not begun"),
+        ({"status": "done"}, "status", "one of these words: confirmed, pending"),
+        ({"service": "Shave"}, "service", "There is no “Shave”"),
+        ({"calendar": "Chair 2"}, "calendar", "not a service of the calendar"),
+        ({"booked_at": "2026-12-01 09:00"}, "booked_at", "in the past"),
+        ({"notes": "x" * 2001}, "notes", "at most 2000"),
+    ],
+)
+def test_a_wrong_cell_is_named_with_its_reason(load, chair, cells, column, part):
+    cells = {"start_time": "2026-12-01 10:00", **cells}
+    [problem] = load("bookings", one_booking(cells.pop("start_time"), **cells)).problems
+    assert (problem.line, problem.column) == (2, column)
+    assert part in problem.message
+
+
+def test_a_cancelled_booking_leaves_its_time_free_wherever_its_line_is(load, chair):
+    text = one_booking("2026-12-01 10:00", status="confirmed")
+    text += "ben@example.com,Haircut,cancelled,2026-12-01 10:00\n"
+    report = load("bookings", text)
+    assert (report.new, report.problems) == (2, [])
+
+
+def test_a_line_that_occurs_twice_is_imported_once(load, chair):
+    text = one_booking("2026-12-01 10:00")
+    report = load("bookings", text + text.splitlines()[1])
+    assert (report.new, report.present) == (1, 1)
+
+
+def test_a_booking_is_attributed_to_the_admin(load, chair, boss):
+    load("bookings", one_booking("2026-11-03 10:00", status="completed"))
+    assert {event.actor for event in BookingEvent.objects.all()} == {boss}
+
+
+def test_an_import_stops_after_many_problems(load, boss):
+    text = "email,name\n" + "x,\n" * (MAX_PROBLEMS + 2)
+    report = load("customers", text)
+    assert report.is_cut
+    assert MAX_PROBLEMS <= len(report.problems) < report.lines * 2
+
+
+def test_the_number_of_queries_grows_only_by_those_of_the_services(
+    load, chair, django_assert_max_num_queries
+):
+    """Each booking takes the queries of `create_booking`, and a savepoint."""
+    lines = [f"ana@example.com,Haircut,2026-12-{day:02} 10:00" for day in range(1, 21)]
+    with django_assert_max_num_queries(20 * 8 + 10):
+        report = load("bookings", "customer_email,service,start_time\n" + "\n".join(lines))
+    assert report.new == 20
 
 
 def test_only_admins_import(load):
@@ -157,12 +314,39 @@ def test_only_admins_import(load):
 
 
 @pytest.mark.parametrize(
-    "text", ["Mon", "Mon 9-18", "Fri-Mon 09:00-18:00", "Mon 18:00-09:00", "Mon 09:00-25:00", "x"]
+    "text",
+    [
+        "Mon",
+        "Mon 9-18",
+        "Mon 09:00-10:00-11:00",
+        "Fri-Mon 09:00-18:00",
+        "Mon 18:00-09:00",
+        "Mon 09:00-25:00",
+        "x",
+    ],
 )
 def test_opening_hours_that_cannot_be_read_are_quoted(load, text):
     [problem] = load("calendars", f"name,opening_hours\nChair,{text}\n").problems
     assert (problem.line, problem.column) == (2, "opening_hours")
     assert f"“{text}”" in problem.message
+
+
+def test_opening_hours_that_overlap_are_named(load):
+    text = "name,opening_hours\nChair,Mon-Fri 09:00-18:00; Fri 17:00-20:00\n"
+    [problem] = load("calendars", text).problems
+    assert problem.column == "opening_hours"
+    assert problem.message == "Two opening hours on Fri overlap at 17:00."
+
+
+def test_a_provider_has_to_be_one(load):
+    UserFactory(email="rui@example.com")
+    [problem] = load("calendars", "name,provider_email\nChair,rui@example.com\n").problems
+    assert (problem.line, problem.column) == (2, "provider_email")
+
+
+def test_a_price_can_have_a_decimal_comma(load):
+    load("services", "title;price;duration_minutes\nCut;25,50;30\n")
+    assert Service.objects.get().price == Decimal("25.50")
 
 
 def test_midnight_ends_a_day():
@@ -183,6 +367,10 @@ def test_the_command_checks_first_and_imports_if_told(boss, tmp_path):
     assert "2 new, 0 imported before. Nothing was imported yet" in run()
     assert "2 new, 0 imported before. Imported." in run("--apply")
     assert "0 new, 2 imported before. Imported." in run("--apply")
+    file.write_bytes("email,name\njo@example.com,João\n".encode("cp1252"))
+    with pytest.raises(CommandError, match="not in this encoding"):
+        run()
+    assert "1 new" in run("--encoding", "cp1252")
     file.write_text("email,name\nnot an address,Ana\n")
     with pytest.raises(CommandError, match="1 problems"):
         run("--apply")

@@ -7,6 +7,8 @@ from django.core.exceptions import ValidationError
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.links.kinds import KINDS
+from accounts.links.models import EmailedLink
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings import services
 from bookings.mails import admin as pages
@@ -79,7 +81,9 @@ def test_a_form_begins_with_the_words_in_use_and_stores_only_different_words(sit
     news = NEWS["booked"]
     assert form["label"].value() == news.label
     assert form["attendee"].value() == news.attendee
-    site.post(BOOKED, {"label": news.label, "attendee": "Hello!", "provider": news.provider})
+    site.post(
+        BOOKED, {"label": str(news.label), "attendee": "Hello!", "provider": str(news.provider)}
+    )
     assert MailText.objects.values("label", "attendee", "provider").get() == {
         "label": "",
         "attendee": "Hello!",
@@ -151,6 +155,24 @@ class TestPreview:
         html = site.post(preview(), {**OURS, "attendee": "<script>alert(1)</script>"})
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html.content.decode()
 
+    def test_it_speaks_the_language_of_the_operator(self, site, boss):
+        boss.language = "de"
+        boss.save(update_fields=["language"])
+        for kind in ("booked", "queue-ended"):
+            assert "Hallo Ana Silva," in site.get(preview(kind)).context["text"]
+
+    def test_it_shows_the_subject_and_the_plain_text(self, site):
+        html = site.post(preview(), OURS).content.decode()
+        assert "See you soon: Haircut, " in html
+        assert "\nPark behind Helena&#x27;s chair.\n" in html
+
+    def test_it_shows_the_email_in_light_and_in_dark_colours(self, site):
+        """If the layout of emails changes, the preview must still find its dark colours."""
+        shown = site.get(preview()).context
+        assert "@media not all {" in shown["light"]
+        assert "@media all {" in shown["dark"]
+        assert shown["light"].count("{") == shown["dark"].count("{") > 10
+
     @pytest.mark.parametrize(
         ("kind", "audience"), [("x", "attendee"), ("booked", "label"), ("reminder", "provider")]
     )
@@ -170,3 +192,34 @@ def test_only_admins_see_and_change_the_words(client):
         assert client.get(path).status_code == 403
     assert client.post(BOOKED, OURS).status_code == 403
     assert not MailText.objects.exists()
+
+
+class TestAccounts:
+    """Emails about accounts are shown too, but nobody can change their words."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_each_email_has_a_page_with_a_preview(self, site, kind):
+        page = reverse("admin:bookings_mailtext_account", args=[kind])
+        assert page in site.get(LIST).content.decode()
+        shown = site.get(page)
+        assert str(KINDS[kind].subject) in shown.content.decode()
+        sample = site.get(shown.context["preview"])
+        assert sample["X-Frame-Options"] == "SAMEORIGIN"
+        assert str(KINDS[kind].lead) in sample.context["text"]
+        assert not EmailedLink.objects.exists()
+
+    def test_a_preview_shows_the_link_to_the_front_end(self, site, settings):
+        settings.PASSWORD_RESET_URL = "https://app.example.com/reset?token={token}"
+        page = reverse("admin:bookings_mailtext_account_preview", args=["password_reset"])
+        assert "https://app.example.com/reset?token=made-up-token" in site.get(page).context["text"]
+
+    def test_an_email_that_does_not_exist_is_not_found(self, site):
+        for name in ("account", "account_preview"):
+            page = reverse(f"admin:bookings_mailtext_{name}", args=["nothing"])
+            assert site.get(page).status_code == 404
+
+    def test_only_admins_see_them(self, client):
+        client.force_login(staff(["bookings.view_booking"]))
+        for name in ("account", "account_preview"):
+            page = reverse(f"admin:bookings_mailtext_{name}", args=["password_reset"])
+            assert client.get(page).status_code == 403

@@ -18,12 +18,13 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, events, followup, services
 from bookings.mails import services as mails
-from bookings.mails import tasks
+from bookings.mails import tasks, texts
 from bookings.models import Booking, BookingEvent
 from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
 from bookings.tests.smtp import AnyPort, Server
+from bookings.waitlist import services as waitlist
 from bookit.runtime import environment
 from bookit.runtime.startup import BASE_DIR
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -676,3 +677,39 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
         assert icalendar.Calendar.from_ical(path.read_bytes()).walk("VEVENT")
     text = (tmp_path / "mails" / "moved-attendee.txt").read_text()
     assert text.startswith("Moved: Haircut, Tue 1 Dec 2026, 10:00\n")
+
+
+# --- copies -----------------------------------------------------------------------------------
+
+
+@database
+def test_a_copy_of_a_reminder_has_the_operators_words_and_an_id_of_its_own(book, ana, admin):
+    booking = book()
+    services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+    sent()
+    clock.send_reminders(at=START - timedelta(hours=23))
+    first = sent_one(TO_ANA)
+    texts.change(kind="reminder", label="See you", attendee="Bring a towel.", provider="", at=NOW)
+    mails.resend(booking_id=booking.pk, at=START - timedelta(hours=22))
+    copy = sent_one(TO_ANA)
+    assert copy.subject.startswith("See you: Haircut, ")
+    assert "Bring a towel." in copy.body
+    assert first.extra_headers["Message-ID"] != copy.extra_headers["Message-ID"]
+
+
+@database
+def test_a_copy_of_an_offer_and_of_its_end_says_what_is_true(haircut, ana, admin):
+    class_ = ServiceFactory(title="Yoga", mode="slots", calendar=haircut.calendar)
+    slot = SlotFactory(service=class_, capacity=1, start_time=START + DAY)
+    taken = services.create_booking(actor=UserFactory(), slot_id=slot.pk, at=NOW)
+    waitlist.join(slot_id=slot.pk, actor=ana, at=NOW)
+    services.cancel_booking(booking_id=taken.pk, actor=taken.user, at=NOW)
+    waitlist.offer_seats(at=NOW)
+    offer = Booking.objects.get(user=ana)
+    sent()
+    mails.resend(booking_id=offer.pk, at=NOW)
+    assert sent_one(TO_ANA).subject.startswith("A seat for you: ")
+    clock.expire_bookings(at=offer.hold_expires_at)
+    sent()
+    mails.resend(booking_id=offer.pk, at=offer.hold_expires_at)
+    assert sent_one(TO_ANA).subject.startswith("Your seat has passed on: ")

@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
+from django.db import OperationalError
 from django.utils import timezone
 
 from accounts.models import User
 from bookings.imports import services as imports
+from bookings.imports.files import ENCODINGS, MAX_BYTES, decode
 from bookings.imports.lines import KINDS
 from bookit.adminsite.refusals import message_of
 from bookit.errors import ServiceError
 
 # Problems that are printed; more are counted.
-MOST = 50
+MOST = 200
 
 
 class Command(BaseCommand):
@@ -32,9 +34,22 @@ class Command(BaseCommand):
         parser.add_argument("file", type=Path)
         parser.add_argument("--admin", required=True, help="the email address of the admin")
         parser.add_argument("--apply", action="store_true", help="import, if all lines are valid")
+        parser.add_argument(
+            "--encoding",
+            choices=[*filter(None, ENCODINGS)],
+            default="",
+            help="the encoding of the file, if it is neither UTF-8 nor UTF-16",
+        )
 
     def handle(
-        self, *args: Any, kind: str, file: Path, admin: str, apply: bool, **options: Any
+        self,
+        *args: Any,
+        kind: str,
+        file: Path,
+        admin: str,
+        apply: bool,
+        encoding: str,
+        **options: Any,
     ) -> None:
         """Import the file.
 
@@ -45,12 +60,9 @@ class Command(BaseCommand):
         if actor is None or not actor.is_admin:
             raise CommandError(f"{admin} is not an active admin.")
         try:
-            text = file.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
-        except UnicodeDecodeError:
-            raise CommandError(f"{file} is not UTF-8. Save it as CSV UTF-8.") from None
-        try:
+            with file.open("rb") as opened:
+                content = opened.read(MAX_BYTES + 1)
+            text = decode(content, encoding)
             report = imports.import_file(
                 kind=kind,
                 text=text,
@@ -59,22 +71,28 @@ class Command(BaseCommand):
                 is_applied=apply,
                 progress=self._show_progress,
             )
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
         except ServiceError as error:
             raise CommandError(message_of(error)) from None
+        except OperationalError as error:
+            text = f"{str(error).strip()} Nothing was imported. Try again."
+            raise CommandError(text) from None
         self._show(report, apply=apply)
 
-    def _show_progress(self, done: int, total: int) -> None:
-        if done % 500 == 0 or done == total:
-            self.stderr.write(f"{done} of {total} lines")
+    def _show_progress(self, progress: imports.Progress) -> None:
+        self.stderr.write(f"{progress.done:,} of {progress.total:,} lines")
 
     def _show(self, report: imports.Report, *, apply: bool) -> None:
         for problem in report.problems[:MOST]:
             column = f", {problem.column}" if problem.column else ""
             self.stdout.write(f"Line {problem.line}{column}: {problem.message}")
         if len(report.problems) > MOST:
-            self.stdout.write(f"... and {len(report.problems) - MOST} more.")
-        counts = f"{report.new} new, {report.present} imported before"
+            self.stdout.write(f"... and {len(report.problems) - MOST:,} more.")
+        counts = f"{report.new:,} new, {report.present:,} imported before"
         if report.problems:
-            raise CommandError(f"{counts}, {len(report.problems)} problems. Nothing was imported.")
+            cut = " Later lines were not checked." if report.is_cut else ""
+            number = len(report.problems)
+            raise CommandError(f"{counts}, {number:,} problems. Nothing was imported.{cut}")
         done = "Imported." if apply else "Nothing was imported yet: add --apply."
         self.stdout.write(f"{counts}. {done}")

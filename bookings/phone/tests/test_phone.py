@@ -1,13 +1,15 @@
 """Staff book for customers who call."""
 
+import json
 import re
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from html import unescape
-from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
+from django.core import mail
+from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,24 +17,30 @@ from django.utils import timezone
 
 from accounts import services as accounts
 from accounts.models import User
+from accounts.privacy import services as privacy
+from accounts.privacy.tests.test_privacy import places
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import services
+from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent
 from bookings.phone import services as phone
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.jobs import work
 from bookings.waitlist.models import WaitlistEntry
 from bookit.errors import Forbidden
+from bookit.mails.sending import send_within_limits
 from catalog.models import Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
 
-PAGE = "/admin/bookings/booking/add/"
-CUSTOMERS, TIMES, HOLD, RELEASE = (
-    f"/admin/bookings/booking/phone/{name}/" for name in ("customers", "times", "hold", "release")
+PAGE = "/admin/phone/"
+CUSTOMERS, VISITS, TIMES, HOLD, RELEASE = (
+    f"{PAGE}{name}/" for name in ("customers", "visits", "times", "hold", "release")
 )
 NOW = TUESDAY - timedelta(hours=20)
 HOUR = timedelta(hours=1)
+UNKNOWN = "01a00000-0000-7000-8000-000000000000"
 RECEPTION = ["bookings.add_booking", "bookings.view_booking", "bookings.change_booking"]
 
 
@@ -127,15 +135,34 @@ class TestBooking:
         assert booking.user == customer
         assert booking.attendee_name == ""
 
-    def test_without_an_address_the_receptionist_keeps_the_booking(
-        self, desk, service, receptionist
+    def test_a_customer_without_an_address_gets_an_account_that_the_next_call_finds(
+        self, desk, service
     ):
         desk.post(PAGE, call(service, email="", phone="912 345 678"))
+        desk.post(PAGE, call(service, TUESDAY + HOUR, email="", phone="912345678"))
 
-        booking = Booking.objects.get()
-        assert booking.user == receptionist
-        assert booking.attendee()["attendee_name"] == "Ada Lovelace"
-        assert booking.attendee()["attendee_phone"] == "912 345 678"
+        first, second = Booking.objects.order_by("start_time")
+        assert first.user == second.user
+        assert first.attendee() == {
+            "attendee_name": "Ada Lovelace",
+            "attendee_email": "",
+            "attendee_phone": "912 345 678",
+        }
+        found = desk.get(CUSTOMERS, {"q": "lovelace"}).json()["customers"]
+        assert [(each["phone"], each["email"]) for each in found] == [("912 345 678", "")]
+        assert desk.get(CUSTOMERS, {"q": "customer"}).json()["customers"] == []
+        assert not first.user.has_usable_password()
+
+    @pytest.mark.parametrize(
+        "other", [{"name": "Ada King"}, {"phone": "912 345 679"}], ids=["name", "phone"]
+    )
+    def test_customers_without_an_address_are_told_apart(self, desk, service, other):
+        desk.post(PAGE, call(service, email="", phone="912 345 678"))
+        desk.post(
+            PAGE, call(service, TUESDAY + HOUR, **{"email": "", "phone": "912345678", **other})
+        )
+
+        assert len({*Booking.objects.values_list("user", flat=True)}) == 2
 
     @pytest.mark.parametrize(("confirm", "status"), [("on", "confirmed"), ("", "pending")])
     def test_a_service_that_requires_confirmation_is_confirmed_on_request(
@@ -203,12 +230,12 @@ class TestRefusals:
             ({"email": "\uff41@example.com"}, "email"),
             ({"email": "", "phone": ""}, "phone"),
             ({"phone": "call me"}, "phone"),
-            ({"service": str(uuid4())}, "service"),
+            ({"service": UNKNOWN}, "service"),
             ({"service": "abc"}, "service"),
             ({"start": ""}, "start"),
             ({"start": "2999-01-01T10:00:00"}, "start"),
             ({"start": "2020-01-01T10:00:00Z"}, "start"),
-            ({"customer": str(uuid4())}, "customer"),
+            ({"customer": UNKNOWN}, "customer"),
             ({"customer": "abc"}, "customer"),
             ({"notes": "x" * 2001}, "notes"),
             ({"day": "9999-12-31"}, "day"),
@@ -261,6 +288,28 @@ class TestRefusals:
         held.refresh_from_db()
         assert (held.status, held.user.email) == ("confirmed", "other@example.com")
 
+    def test_too_many_holds_of_a_customer_are_reported_at_the_customer(self, desk, service):
+        customer = BookingFactory().user
+        for number in range(1, services.MAX_HOLDS + 1):
+            services.create_booking(
+                actor=customer,
+                service_id=service.pk,
+                start_time=TUESDAY + number * HOUR,
+                at=NOW,
+                hold=True,
+            )
+
+        for path in (HOLD, PAGE):
+            response = desk.post(path, call(service, customer=str(customer.pk)))
+            found = response.json()["errors"] if path == HOLD else errors(response)
+            assert [*found] == ["customer"]
+
+    def test_too_many_calls_at_once_are_reported_at_the_time(self, desk, service):
+        for number in range(1, services.MAX_HOLDS + 1):
+            assert "hold" in desk.post(HOLD, call(service, TUESDAY + number * HOUR)).json()
+
+        assert [*errors(desk.post(PAGE, call(service)))] == ["start"]
+
 
 class TestLimits:
     @pytest.fixture
@@ -303,8 +352,25 @@ class TestLimits:
         assert "short notice" in response.content.decode()
         assert "far ahead" in response.content.decode()
 
+    def test_the_timeline_of_the_booking_says_what_was_overridden(self, desk, service):
+        made = desk.post(PAGE, call(service, overrides="on"), follow=True)
+
+        text = made.content.decode()
+        assert text.count("The minimum notice of the service was overridden.") == 1
+
+    def test_only_staff_who_may_change_bookings_override_a_limit(self, service):
+        desk = at_the_desk(staff(["bookings.add_booking", "bookings.view_booking"]))
+
+        assert "overrides" not in desk.get(PAGE).context["form"].fields
+        query = {"service": str(service.pk), "day": TUESDAY.date().isoformat(), "overrides": "on"}
+        assert written(TUESDAY) not in offered(desk.get(TIMES, query))
+        assert "start" in desk.post(HOLD, call(service, overrides="on")).json()["errors"]
+        assert [*errors(desk.post(PAGE, call(service, overrides="on")))] == ["start"]
+        assert not Booking.objects.exists()
+
     def test_customers_cannot_override_a_limit(self, service):
-        for actor, hold in ((UserFactory(), True), (AdminFactory(), False)):
+        reception = staff(["bookings.add_booking", "bookings.view_booking"])
+        for actor, hold in ((UserFactory(), True), (reception, True), (AdminFactory(), False)):
             with pytest.raises(Forbidden):
                 services.create_booking(
                     actor=actor,
@@ -322,10 +388,30 @@ class TestHold:
 
         held = Booking.objects.get(pk=answer["hold"])
         assert (held.status, held.user) == ("held", receptionist)
-        assert datetime.fromisoformat(answer["expires"]) == held.hold_expires_at
+        assert NOW + timedelta(seconds=answer["seconds"]) == held.hold_expires_at
         rival = at_the_desk(AdminFactory()).post(HOLD, call(service)).json()
         assert rival["errors"] == {"start": ["This time is already booked."]}
         assert "The nearest free times" in rival["times"]
+
+    def test_the_same_time_keeps_the_hold(self, desk, service):
+        first = desk.post(HOLD, call(service)).json()
+        with time_machine.travel(NOW + timedelta(minutes=1), tick=False):
+            again = desk.post(HOLD, call(service, hold=first["hold"])).json()
+
+        assert again == {"hold": first["hold"], "seconds": first["seconds"] - 60}
+        assert Booking.objects.get().status == "held"
+
+    def test_the_hold_of_this_call_does_not_hide_its_own_time(self, desk, service):
+        held = desk.post(HOLD, call(service)).json()["hold"]
+        query = {"service": str(service.pk), "day": TUESDAY.date().isoformat()}
+
+        assert written(TUESDAY) not in offered(desk.get(TIMES, query))
+        assert written(TUESDAY) in offered(desk.get(TIMES, {**query, "hold": held}))
+        rival = at_the_desk(AdminFactory())
+        assert written(TUESDAY) not in offered(rival.get(TIMES, {**query, "hold": held}))
+        # A form that is refused keeps the chosen time.
+        refused = desk.post(PAGE, call(service, hold=held, name="", day=query["day"]))
+        assert f'value="{written(TUESDAY)}" checked' in refused.content.decode()
 
     def test_another_time_releases_the_previous_hold(self, desk, service):
         first = desk.post(HOLD, call(service)).json()["hold"]
@@ -397,7 +483,51 @@ class TestCustomers:
             {"id": str(ada.pk), "name": ada.name, "email": ada.email, "phone": ada.phone}
         ]
 
-    @pytest.mark.parametrize("words", ["", "ad", "a\0da", "9 1", "nobody", "%%%"])
+    def test_a_search_by_words_without_three_letters_reads_no_table(self, receptionist):
+        receptionist.may("bookings.view_booking")
+        with CaptureQueriesContext(connection) as queries:
+            for words in ("", "ad", " a d ", "@.@", "9-1", "%%%", "__"):
+                assert phone.find_customers(words=words, actor=receptionist) == []
+
+        assert len(queries) == 0
+
+    def test_the_search_shows_nobody_whom_the_list_of_bookings_does_not_show(self, desk, ada):
+        UserFactory(name="Ada Stranger", email="stranger@example.com")
+        shown = desk.get("/admin/bookings/booking/", {"start_time__isnull": "False"})
+
+        found = desk.get(CUSTOMERS, {"q": "ada"}).json()["customers"]
+
+        assert [each["name"] for each in found] == [ada.name]
+        for column in (ada.name, ada.email, ada.phone):
+            assert column in shown.content.decode()
+
+    def test_a_customer_is_shown_with_the_next_bookings_and_the_last_service(self, desk, ada):
+        booking = Booking.objects.get(user=ada)
+        other = ServiceFactory(is_active=False)
+        BookingFactory(user=ada, service=other, start_time=NOW - HOUR, status="completed")
+        BookingFactory(user=ada, start_time=TUESDAY + HOUR, status="cancelled")
+
+        found = desk.get(VISITS, {"customer": str(ada.pk)}).json()
+
+        assert found["service"] == str(booking.service_id)
+        [coming] = found["coming"]
+        assert coming["url"] == f"/admin/bookings/booking/{booking.pk}/change/"
+        assert booking.service.title in coming["words"]
+
+    @pytest.mark.parametrize("query", [{}, {"customer": "abc"}, {"customer": UNKNOWN}])
+    def test_nothing_is_shown_of_an_unknown_customer(self, desk, query):
+        assert desk.get(VISITS, query).json() == {"coming": [], "service": None}
+
+    def test_bookings_are_shown_only_to_staff_who_may_see_them(self, ada):
+        desk = at_the_desk(staff(["bookings.add_booking", "accounts.view_user"]))
+
+        found = desk.get(VISITS, {"customer": str(ada.pk)}).json()
+
+        assert found == {"coming": [], "service": None}
+
+    @pytest.mark.parametrize(
+        "words", ["", "ad", "a\0da", "9 1", "351", "nobody", "example.com", "%%%"]
+    )
     def test_too_few_letters_and_strangers_find_nobody(self, desk, ada, words):
         assert desk.get(CUSTOMERS, {"q": words}).json() == {"customers": []}
 
@@ -419,16 +549,20 @@ class TestCustomers:
         assert [each["name"] for each in found] == names
 
     def test_a_search_is_bounded_and_takes_one_query(self, receptionist):
-        for user in UserFactory.create_batch(phone.MOST_CUSTOMERS + 2):
-            BookingFactory(user=user)
+        for number in range(phone.MOST_CUSTOMERS + 2):
+            BookingFactory(user=UserFactory(name=f"Joana Silva {number}"))
+        BookingFactory(user=UserFactory(name="Ana Silveira"))
         receptionist.may("bookings.view_booking")
 
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            found = phone.find_customers(words="silva", actor=receptionist)
+            found = phone.find_customers(words="ana", actor=receptionist)
 
         assert (len(found), len(queries)) == (phone.MOST_CUSTOMERS, 1)
+        names = [each.name for each in found]
+        assert names == ["Ana Silveira", *(f"Joana Silva {number}" for number in range(7))]
+        assert " LIMIT 200" in queries[0]["sql"]
 
     def test_an_index_finds_phone_numbers(self):
         found = User.objects.all().reached_by("912345").order_by()
@@ -439,8 +573,43 @@ class TestCustomers:
         assert "user_by_phone" in plan
         assert "Seq Scan" not in plan
 
+    @pytest.mark.parametrize(("email", "sent"), [("", 0), ("ada@example.com", 1)])
+    def test_emails_go_only_to_customers_with_an_address(self, desk, service, email, sent):
+        made = desk.post(PAGE, call(service, email=email, phone="912 345 678"), follow=True)
+        work()
+
+        assert len(mail.outbox) == sent
+        booking = Booking.objects.get()
+        if not sent:
+            with pytest.raises(mails.NothingToResend):
+                mails.resend(booking_id=booking.pk, at=NOW)
+            assert ".invalid" not in made.content.decode()
+
+    def test_no_email_is_sent_to_an_address_that_cannot_receive_any(self):
+        for address in ("a@customer.invalid", "a@example.com"):
+            message = EmailMultiAlternatives("Subject", "Text", to=[address])
+            send_within_limits(message, limits=[], at=NOW)
+
+        assert [each.to for each in mail.outbox] == [["a@example.com"]]
+
+    @pytest.mark.parametrize("email", ["", "zita.lace@example.com"])
+    def test_what_a_call_stores_is_exported_and_erased(self, desk, service, email):
+        words = ["Zita Lace", "+351 912 000 777", "Left-handed scissors", *filter(None, [email])]
+        name, number, notes = words[:3]
+        desk.post(PAGE, call(service, name=name, email=email, phone=number, notes=notes))
+        customer = Booking.objects.get().user
+
+        exported = json.dumps(privacy.export(user=customer), default=str)
+        privacy.erase_user(user_id=customer.pk, actor=AdminFactory(), at=NOW)
+
+        assert [word for word in words if word not in exported] == []
+        assert places(words) == set()
+        assert Booking.objects.get().status == "cancelled"
+
     def test_no_email_is_sent_about_the_account_of_a_customer(self):
-        accounts.add_customer(name="A", email="a@example.com", phone="", timezone="UTC", at=NOW)
+        accounts.add_customer(
+            name="A", email="a@example.com", phone="", timezone="UTC", language="en", at=NOW
+        )
 
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM procrastinate_jobs")
@@ -451,17 +620,22 @@ class TestTimes:
     def test_a_week_of_free_times_is_offered_by_day(self, service):
         day = TUESDAY.date()
 
-        offers = phone.offer(service_id=service.pk, day=day, at=NOW)
+        offers = phone.offer(service_id=service.pk, day=day, at=NOW, actor=AdminFactory())
 
         assert [each for each, _times in offers.days] == [
             day + timedelta(days=number) for number in range(phone.DAYS)
         ]
-        assert (offers.earlier, offers.later) == (day - timedelta(7), day + timedelta(7))
+        assert offers.last_day == day + timedelta(6)
+        assert offers.later == day + timedelta(7)
+        # There are no free times before today.
+        assert offers.earlier == NOW.date() < day
+        first = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
+        assert first.earlier is None
 
     def test_the_days_begin_today_where_the_calendar_is(self):
         service = ServiceFactory(calendar=CalendarFactory(timezone="Pacific/Kiritimati"))
 
-        offers = phone.offer(service_id=service.pk, day=None, at=NOW)
+        offers = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
 
         assert offers.first_day == NOW.astimezone(ZoneInfo("Pacific/Kiritimati")).date()
         assert offers.days[0][1][0].start_time >= NOW
@@ -469,7 +643,7 @@ class TestTimes:
     def test_many_times_are_cut(self):
         service = ServiceFactory(step_minutes=5)
 
-        offers = phone.offer(service_id=service.pk, day=None, at=NOW)
+        offers = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
 
         assert offers.is_cut
         assert sum(len(times) for _day, times in offers.days) == phone.MOST_TIMES
@@ -545,6 +719,7 @@ class TestPermissions:
             ("post", PAGE),
             ("get", TIMES),
             ("get", CUSTOMERS),
+            ("get", VISITS),
             ("post", HOLD),
             ("post", RELEASE),
         ):
@@ -552,7 +727,7 @@ class TestPermissions:
         assert not Booking.objects.exists()
         assert PAGE not in desk.get("/admin/").content.decode()
 
-    @pytest.mark.parametrize("path", [PAGE, TIMES, CUSTOMERS])
+    @pytest.mark.parametrize("path", [PAGE, TIMES, CUSTOMERS, VISITS])
     def test_people_who_are_not_staff_must_sign_in(self, path):
         for browser in (Client(), at_the_desk(UserFactory())):
             assert browser.get(path)["Location"].startswith("/admin/login/")
@@ -573,4 +748,10 @@ class TestPermissions:
 def test_the_list_of_bookings_links_to_the_page(desk):
     BookingFactory(start_time=timezone.now() + HOUR)
 
-    assert f'href="{PAGE}"' in desk.get("/admin/bookings/booking/").content.decode()
+    add = "/admin/bookings/booking/add/"
+    text = desk.get("/admin/bookings/booking/").content.decode()
+    assert f'href="{add}"' in text
+    assert f'href="{PAGE}"' in text
+    assert (
+        desk.get(add).context["form"].fields.keys() == desk.get(PAGE).context["form"].fields.keys()
+    )

@@ -40,7 +40,7 @@ def service():
     return ServiceFactory(title="Yoga", calendar=calendar, mode="slots", capacity=12)
 
 
-def form(service, **changes):
+def form(service, /, **changes):
     """Return the form for 18:00 on the first Tuesday and Friday, ten times in all."""
     return {
         "service": service.pk,
@@ -163,7 +163,7 @@ class TestPreview:
         [
             ({"service": ""}, "Choose a service, a day and a time"),
             ({"clock": ""}, "Choose a service, a day and a time"),
-            ({"service": "\0"}, "valid"),
+            ({"service": "\0"}, "Service: Null characters are not allowed."),
             ({"day": "0001-01-01"}, "Must be in the years 1900 to 2999."),
             ({"day": "2026-11-01"}, "The start is in the past."),
             ({"count": "400"}, "less than or equal to 366"),
@@ -182,6 +182,10 @@ class TestPreview:
 
 
 class TestPublish:
+    def test_browsers_without_scripts_choose_from_a_list(self, site, service):
+        text = site.get(ADD).content.decode()
+        assert f'<option value="{service.pk}">Yoga</option>' in text
+
     def test_a_series_is_published_as_the_preview_shows_it(self, site, service):
         response = site.post(ADD, form(service, count="3"), follow=True)
         assert "3 slots were published." in response.content.decode()
@@ -282,3 +286,132 @@ def test_words_for_a_series_of_many_days():
         "Every Monday, Wednesday and Friday at 09:00, two times,"
         " from 30 November until 2 December 2026."
     )
+
+
+@pytest.mark.parametrize("field", ["service", "day", "clock", "capacity", "repeat", "interval"])
+@pytest.mark.parametrize("value", ["\0", "9" * 400, "x", "-1", "1e9"])
+def test_nonsense_is_refused_at_its_field_and_stays_in_the_form(site, service, field, value):
+    response = site.post(ADD, form(service, **{field: value}))
+    assert response.status_code == 200
+    assert {*response.context["form"].errors} & {field, "day"}
+    assert response.context["form"][field].value() == value
+    assert not Slot.objects.exists()
+
+
+@pytest.mark.parametrize("field", ["count", "until", "weekdays"])
+@pytest.mark.parametrize("value", ["\0", "9" * 400, "x", "-1"])
+def test_nonsense_in_the_repetition_is_refused_at_its_field(site, service, field, value):
+    response = site.post(ADD, form(service, **{field: value}))
+    assert response.status_code == 200
+    assert field in response.context["form"].errors
+    assert not Slot.objects.exists()
+
+
+def test_two_people_who_publish_the_same_class_get_one(site, service):
+    assert site.post(ADD, form(service)).status_code == 302
+    response = site.post(ADD, form(service))
+    assert response.status_code == 200
+    text = response.content.decode()
+    assert "No slot was created." in text
+    assert "10 dates overlap other slots or bookings, so nothing would be published." in text
+    assert Slot.objects.count() == 10
+
+
+def booked(slot, **more):
+    """Return a booking of a seat in a slot."""
+    return BookingFactory(slot=slot, service=slot.service, start_time=slot.start_time, **more)
+
+
+class TestPage:
+    def page(self, slot):
+        return reverse("admin:bookings_slot_change", args=[slot.pk])
+
+    def seats(self, slot):
+        return reverse("admin:bookings_slot_seats", args=[slot.pk])
+
+    @pytest.fixture
+    def slot(self, service):
+        return SlotFactory(service=service, start_time=NOW + timedelta(days=180), capacity=3)
+
+    def test_it_says_when_in_the_zone_of_the_calendar_and_who_comes(
+        self, site, slot, django_assert_max_num_queries
+    ):
+        for seat in (1, 2):
+            booked(slot, seat=seat, user=UserFactory(name=f"Ada {seat}"))
+        booked(slot, status="cancelled", user=UserFactory(name="Charles"))
+        with django_assert_max_num_queries(12):
+            text = site.get(self.page(slot)).content.decode()
+        assert "Wed 26 May 2027, 13:00\N{EN DASH}14:00 (Europe/Lisbon)" in text
+        assert "2 of 3" in text
+        assert "Ada 1" in text
+        assert "Ada 2" in text
+        assert "Charles" not in text
+        assert f"?slot__id__exact={slot.pk}" in text
+        listed = site.get(reverse("admin:bookings_slot_changelist")).content.decode()
+        assert "Wed 26 May 2027, 13:00\N{EN DASH}14:00" in listed
+
+    def test_names_are_only_for_people_who_may_see_bookings(self, client, slot):
+        booked(slot, user=UserFactory(name="Ada"))
+        client.force_login(staff(["bookings.view_slot"]))
+        text = client.get(self.page(slot)).content.decode()
+        assert "Ada" not in text
+        assert "seats/" not in text
+        assert reverse("admin:catalog_service_change", args=[slot.service_id]) not in text
+        assert client.post(self.seats(slot), {"capacity": "5"}).status_code == 403
+
+    def test_the_number_of_seats_is_changed_by_the_service(self, site, slot):
+        assert site.post(self.seats(slot), {"capacity": "5"}).status_code == 302
+        slot.refresh_from_db()
+        assert slot.capacity == 5
+        assert LogEntry.objects.get().get_change_message() == "Changed the number of seats."
+
+    @pytest.mark.parametrize(
+        ("seats", "words"),
+        [
+            ("1", "2 seats are taken."),
+            ("0", "greater than or equal to 1"),
+            ("1001", "less than or equal to 1000"),
+            ("", "This field is required."),
+            ("x", "Enter a whole number."),
+            ("9" * 400, "less than or equal to 1000"),
+        ],
+    )
+    def test_a_refused_number_is_explained_at_its_field(self, site, slot, seats, words):
+        for seat in (1, 2):
+            booked(slot, seat=seat)
+        response = site.post(self.seats(slot), {"capacity": seats})
+        assert response.status_code == 200
+        assert words in str(response.context["seats_form"].errors["capacity"])
+        assert response.context["seats_form"]["capacity"].value() == seats
+        slot.refresh_from_db()
+        assert slot.capacity == 3
+
+    def test_only_a_slot_that_can_change_offers_to(self, site, slot):
+        slots.change_slot(slot_id=slot.pk, status="cancelled", actor=AdminFactory(), at=NOW)
+        text = site.get(self.page(slot)).content.decode()
+        assert "seats/" not in text
+        assert f"{slot.pk}/cancel/" not in text
+
+    def test_a_slot_that_does_not_exist_is_not_found(self, site, slot):
+        path = self.seats(slot)
+        slot.delete()
+        assert site.post(path, {"capacity": "5"}).status_code == 404
+        assert site.get(path).status_code == 405
+
+    def test_a_slot_is_cancelled_with_its_bookings(self, site, slot):
+        booking = booked(slot)
+        path = reverse("admin:bookings_slot_cancel", args=[slot.pk])
+        text = site.get(self.page(slot)).content.decode()
+        assert path in text
+        assert "1 booking is cancelled with it" in text
+        assert site.get(path).status_code == 405
+        assert site.post(path).status_code == 302
+        booking.refresh_from_db()
+        assert booking.status == "cancelled"
+
+    def test_only_people_who_may_change_slots_cancel_them(self, client, slot):
+        client.force_login(staff(["bookings.view_slot"]))
+        path = reverse("admin:bookings_slot_cancel", args=[slot.pk])
+        assert client.post(path).status_code == 403
+        slot.refresh_from_db()
+        assert slot.status == "scheduled"

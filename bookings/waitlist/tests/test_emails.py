@@ -8,10 +8,12 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import clock, services
+from bookings.mails import texts
 from bookings.models import Booking
 from bookings.slots import services as slots
 from bookings.tests.factories import TUESDAY, SlotFactory
 from bookings.tests.jobs import work
+from bookings.waitlist import emails
 from bookings.waitlist import services as waitlist
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -99,3 +101,18 @@ def test_the_emails_are_jobs_of_the_transaction_that_ends_the_wait(yoga):
         str(pk) for pk in yoga.waitlist.values_list("pk", flat=True)
     }
     assert len(jobs) == 2
+
+
+def test_an_email_that_is_sent_twice_has_the_same_id_and_the_operators_words(yoga, ben):
+    """A worker can die after it has sent an email, so the job runs again."""
+    slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
+    sent()
+    words = {"label": "Off", "attendee": "{service} is off.", "provider": ""}
+    texts.change(kind="queue-cancelled", at=NOW, **words)
+    entry = yoga.waitlist.get(user=ben)
+    for _ in range(2):
+        emails.send(entry_id=entry.pk, at=NOW)
+    first, second = mail.outbox
+    assert first.subject.startswith("Off: Yoga, ")
+    assert "Yoga is off." in first.body
+    assert first.extra_headers["Message-ID"] == second.extra_headers["Message-ID"]

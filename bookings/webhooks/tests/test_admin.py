@@ -1,6 +1,7 @@
 """The admin pages of webhooks and deliveries, for an operator who looks for a fault."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -18,7 +19,7 @@ from bookings.tests.factories import (
     WebhookFactory,
 )
 from bookings.webhooks.deliveries import contents
-from bookings.webhooks.models import Delivery, Webhook
+from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.json import dumps
 
 pytestmark = pytest.mark.django_db
@@ -58,9 +59,10 @@ def test_a_delivery_shows_its_request_each_response_and_the_next_attempt(site):
     assert "Haircut" in shown
     assert f"/admin/bookings/booking/{booking.pk}/change/" in shown
     assert f"/admin/bookings/webhook/{delivery.webhook_id}/change/" in shown
-    assert "500 after 84 ms" in shown
+    assert "500 Internal Server Error" in shown
     assert "No." in shown
-    assert "The connection was refused. after 84 ms" in shown
+    assert "The connection was refused." in shown
+    assert shown.count("after 84 ms") == 2
     assert "Next attempt" in shown
     head, body = card(response, "Request").text.split("\n\n", 1)
     assert head.splitlines()[0] == f"POST {delivery.webhook.url}"
@@ -131,3 +133,68 @@ def test_pages_take_the_same_number_of_queries_for_many_rows(site):
         AttemptFactory(delivery=delivery)
     assert [queries(path) for path in paths] == few
     assert max(few) <= 12
+
+
+def test_the_number_of_failing_webhooks_leads_to_exactly_these(site):
+    failing = WebhookFactory(failing_since=timezone.now())
+    switched_off = WebhookFactory(
+        failing_since=timezone.now(), is_active=False, disabled_reason="No attempt has succeeded."
+    )
+    fine = WebhookFactory()
+    cards = {each["name"]: each["shown"] for each in site.get("/admin/").context["cards"]}
+    shown = cards["webhooks"]
+    assert shown["count"] == 1
+    assert [each["title"] for each in shown["lines"]] == [failing.url, switched_off.url]
+    listed = text(site.get(shown["failing"]))
+    assert page(Webhook, "change", failing.pk) in listed
+    assert page(Webhook, "change", switched_off.pk) not in listed
+    assert page(Webhook, "change", fine.pk) not in listed
+    arriving = text(site.get(f"{page(Webhook, 'changelist')}?failing_since__isnull=True"))
+    assert page(Webhook, "change", fine.pk) in arriving
+    assert page(Webhook, "change", failing.pk) not in arriving
+
+
+def test_a_pause_is_shown_only_until_it_ends(site):
+    now = timezone.now()
+    webhook = WebhookFactory(failing_since=now, paused_until=now + timedelta(minutes=5))
+    assert "Other messages wait until" in text(site.get(page(Webhook, "change", webhook.pk)))
+    Webhook.objects.update(paused_until=now - timedelta(minutes=5))
+    assert "Other messages wait until" not in text(site.get(page(Webhook, "change", webhook.pk)))
+
+
+def test_a_response_that_repeats_itself_is_shown_once(site):
+    delivery = DeliveryFactory()
+    Attempt.objects.all().delete()
+    for response in ('{"error":"no \\"email\\""}', "<h1>Bad</h1>", "<h1>Bad</h1>", ""):
+        AttemptFactory(delivery=delivery, response=response)
+    shown = text(site.get(page(Delivery, "change", delivery.pk)))
+    assert "<pre></pre>" not in shown
+    assert shown.count("&lt;h1&gt;Bad&lt;/h1&gt;") == shown.count("the same as above") == 1
+    assert "{\n  &quot;error&quot;: &quot;no \\&quot;email\\&quot;&quot;\n}" in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "404 Not Found"), (599, "599"), (None, "no answer")]
+)
+def test_a_status_is_shown_with_its_name(site, status, words):
+    delivery = DeliveryFactory()
+    AttemptFactory(delivery=delivery, status_code=status, error="" if status else "no answer")
+    assert words in text(site.get(page(Delivery, "change", delivery.pk)))
+
+
+def test_the_list_of_deliveries_says_what_each_is_about(site):
+    booking = BookingFactory(service__title="Haircut")
+    delivery_of(booking)
+    DeliveryFactory(event=None, type="test")
+    shown = text(site.get(page(Delivery, "changelist")))
+    assert "Haircut, " in shown
+    assert "a test" in shown
+
+
+def test_a_webhook_is_deleted_after_a_question(site):
+    webhook = WebhookFactory()
+    path = page(Webhook, "delete", webhook.pk)
+    assert "The log of its deliveries is deleted" in text(site.get(path))
+    response = site.post(path, {"post": "yes"})
+    assert response["Location"] == page(Webhook, "changelist")
+    assert not Webhook.objects.exists()

@@ -62,8 +62,9 @@ def test_no_link_form_or_action_of_a_model_fails(crawler, model):
 
 def test_no_page_without_a_model_fails(crawler):
     apps = sorted({model._meta.app_label for model in MODELS})
-    names = ["index", "password_change", "password_change_done", "jsi18n"]
+    names = ["index", "password_change", "password_change_done", "jsi18n", "day_sheets", "imports"]
     starts = [reverse(f"admin:{name}") for name in names]
+    starts.append(reverse("admin:report", args=["revenue"]))
     starts += [reverse("admin:app_list", args=[app]) for app in apps]
     pages = crawler.crawl(*starts, inside=("/nowhere/else/",))
     assert {*starts} == {*pages}

@@ -11,13 +11,17 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.safestring import mark_safe
+from procrastinate.contrib.django import app as procrastinate
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory, staff
-from bookings.models import Booking
+from bookings.events import record
+from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
 from bookit.adminsite.extensions import HOME_CARDS, PAGES, HomeCard
+from bookit.adminsite.links import list_of
 from bookit.adminsite.lists import named_by
 from bookit.adminsite.menu import Menu
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -58,6 +62,24 @@ def found(site, link):
 
 def book(status="confirmed", **fields):
     return BookingFactory(status=status, **fields)
+
+
+def release(**fields):
+    """Create a hold, and give it up."""
+    hold = book("held", hold_expires_at=NOON + timedelta(minutes=10), **fields)
+    was = {"status": "held"}
+    Booking.objects.filter(pk=hold.pk).update(status="cancelled", hold_expires_at=None)
+    record(hold, BookingEvent.Type.CANCELLED, actor=None, at=NOON, was=was)
+
+
+def in_class(slot, **fields):
+    return book(
+        slot=slot,
+        service=slot.service,
+        start_time=slot.start_time,
+        blocked=slot.blocked,
+        **fields,
+    )
 
 
 # --- who sees what ----------------------------------------------------------------------------
@@ -191,13 +213,9 @@ def test_the_next_hours_show_a_class_as_one_line_and_each_time_in_its_calendars_
         start_time=NOON + timedelta(hours=1),
     )
     for seat in (1, 2, 3):
-        book(
-            slot=slot,
-            service=slot.service,
-            seat=seat,
-            start_time=slot.start_time,
-            blocked=slot.blocked,
-        )
+        in_class(slot, seat=seat)
+    in_class(slot, seat=4, status="cancelled")
+    in_class(slot, seat=5, status="held", hold_expires_at=NOON + timedelta(minutes=5))
     book("cancelled", start_time=NOON + timedelta(hours=2))
     book(start_time=NOON + timedelta(hours=25))
     now, later = shown(AdminFactory())["next"]["lines"]
@@ -207,6 +225,24 @@ def test_the_next_hours_show_a_class_as_one_line_and_each_time_in_its_calendars_
     assert (later["hours"], later["zone"]) == ("15:00–16:00", "Europe/Athens")  # noqa: RUF001
     assert (later["who"], later["title"]) == ("3 people", "Yoga")
     assert found(site, later["url"]) == 3
+
+
+def test_a_class_that_began_yesterday_shows_all_its_people(site):
+    service = ServiceFactory(capacity=9, mode="slots", duration_minutes=24 * 60)
+    slot = SlotFactory(service=service, start_time=NOON - timedelta(hours=20))
+    for seat in (1, 2):
+        in_class(slot, seat=seat)
+    [line] = shown(AdminFactory())["next"]["lines"]
+    assert (line["who"], line["is_now"]) == ("2 people", True)
+    assert found(site, line["url"]) == 2
+
+
+def test_days_have_names_that_people_use():
+    BookingFactory(start_time=NOON + timedelta(hours=1))
+    BookingFactory(start_time=NOON + timedelta(hours=20))
+    BookingFactory(start_time=NOON + timedelta(days=2))
+    lines = shown(AdminFactory())["waiting"]["lines"]
+    assert [line["day"] for line in lines] == ["", "Tomorrow", "Fri 4 Dec"]
 
 
 def test_bookings_that_wait_are_counted_up_to_a_hundred(site):
@@ -221,12 +257,14 @@ def test_bookings_that_wait_are_counted_up_to_a_hundred(site):
 
 def test_a_slot_shows_the_seats_that_nobody_has_taken_or_waits_for(site):
     slot = SlotFactory(capacity=4, start_time=NOON + timedelta(hours=1))
-    book(slot=slot, service=slot.service, start_time=slot.start_time, blocked=slot.blocked)
+    in_class(slot)
+    in_class(slot, seat=2, status="cancelled")
     slot.waitlist.create(user=UserFactory())
     SlotFactory(start_time=NOON + timedelta(hours=1), status="cancelled")
     [line] = shown(AdminFactory())["slots"]["lines"]
     assert (line["free"], line["taken"], line["capacity"], line["waiting"]) == (2, 1, 4, 1)
     assert found(site, line["bookings"]) == 1
+    assert found(site, line["waitlist"]) == 1
     assert found(site, shown(AdminFactory())["slots"]["url"]) == 1
 
 
@@ -245,20 +283,29 @@ def test_the_last_30_days_are_compared_with_the_30_days_before(site):
         (-1, "confirmed", dollars),
     ]:
         book(status, start_time=NOON - timedelta(days=days), **fields)
+    # Nobody had booked these. They are in no number, and in none of the lists.
+    release(service=cut, start_time=NOON - timedelta(days=5))
+    release(service=cut, start_time=NOON - timedelta(days=35))
     recent = shown(AdminFactory())["recent"]
     told = {
         (each["label"], each["now"]): (each["before"], each["change"]) for each in recent["numbers"]
     }
     assert told == {
-        ("Revenue", "40.00 USD"): ("20.00 USD", "+100 %"),
-        ("Revenue", "7.00 EUR"): ("0.00 EUR", "none before"),
-        ("Bookings", "4"): ("2", "+100 %"),
-        ("Cancelled", "1"): ("0", "none before"),
-        ("No-shows", "1"): ("0", "none before"),
+        ("Revenue", "40.00 USD"): ("20.00 USD in the 30 days before", "+100 %"),
+        ("Revenue", "7.00 EUR"): ("none in the 30 days before", ""),
+        ("Bookings", "4"): ("2 in the 30 days before", "+100 %"),
+        ("Cancelled", "1"): ("none in the 30 days before", ""),
+        ("No-shows", "1"): ("none in the 30 days before", ""),
     }
-    for each in recent["numbers"][2:]:
+    shares = {each["label"]: each["share"] for each in recent["numbers"][2:]}
+    # One of five that were booked was cancelled, and one of three did not come.
+    assert shares == {"Bookings": "", "Cancelled": "20.0 %", "No-shows": "33.3 %"}
+    dollars, euros, *counted = recent["numbers"]
+    assert (found(site, dollars["url"]), found(site, dollars["before_url"])) == (2, 1)
+    assert (found(site, euros["url"]), found(site, euros["before_url"])) == (1, 0)
+    for each, before in zip(counted, (2, 0, 0), strict=True):
         assert found(site, each["url"]) == int(each["now"])
-        assert found(site, each["before_url"]) == int(each["before"])
+        assert found(site, each["before_url"]) == before
     assert [(each["title"], each["count"]) for each in recent["services"]] == [
         ("Cut", 3),
         ("Shave", 1),
@@ -268,7 +315,53 @@ def test_the_last_30_days_are_compared_with_the_30_days_before(site):
     bars = recent["chart"]["bars"]
     assert (len(bars), bars[0]["count"], bars[0]["height"], bars[-1]["count"]) == (30, 2, 100, 1)
     assert sum(bar["count"] for bar in bars) == 4
-    assert found(site, bars[0]["url"]) == 2
+    for bar in bars[:3]:
+        assert found(site, bar["url"]) == bar["count"]
+
+
+def test_failed_jobs_are_counted_by_what_they_do(site):
+    for name in ("bookings.send_mail", "bookings.send_mail", "bookit.prune_jobs"):
+        fail(name)
+    jobs = shown(AdminFactory())["jobs"]
+    assert jobs["count"] == found(site, jobs["url"]) == 3
+    assert [(each["title"], each["count"]) for each in jobs["lines"]] == [
+        ("Email about a booking", 2),
+        ("Delete old jobs", 1),
+    ]
+    for each in jobs["lines"]:
+        assert found(site, each["url"]) == each["count"]
+
+
+def fail(task):
+    job = procrastinate.configure_task(task).defer()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = %s", [job])
+
+
+@pytest.mark.parametrize("user", ["admin", "staff"])
+def test_every_link_of_the_page_leads_to_a_page_that_the_user_may_see(user, world):
+    """`world` has a row of every model."""
+    slot = SlotFactory(start_time=NOON + timedelta(hours=1))
+    slot.waitlist.create(user=UserFactory())
+    in_class(slot)
+    BookingFactory(start_time=NOON + timedelta(hours=2))
+    book("cancelled", start_time=NOON - timedelta(hours=2))
+    WebhookFactory(failing_since=NOON)
+    fail("bookings.send_mail")
+    viewer = (
+        AdminFactory()
+        if user == "admin"
+        else staff(["bookings.view_booking", "bookings.view_slot"])
+    )
+    browser = Client()
+    browser.force_login(viewer)
+    page = unescape(browser.get(HOME).content.decode())
+    links = {*re.findall(r'href="(/[^"#]*)', page)} - {"/admin/logout/"}
+    pages = {each for each in links if not each.startswith("/static/")}
+    assert len(pages) > 10
+    assert {
+        each: status for each in pages if (status := browser.get(each).status_code) != 200
+    } == {}
 
 
 def test_a_failing_webhook_is_named():
@@ -298,14 +391,90 @@ def menu(user):
 def test_the_menu_shows_the_models_by_what_people_do():
     parts = menu(AdminFactory())
     assert [*parts] == [str(part.label) for part in Menu]
-    assert parts["Diary"] == ["Booking", "Slot", "WaitlistEntry"]
+    assert {"diary", "phone", "day_sheets"} == {*parts["Diary"][:3]}
+    assert parts["Diary"][3:] == ["Booking", "Slot", "WaitlistEntry"]
     assert parts["Catalog"] == ["Calendar", "Service"]
     assert {*parts["People"]} == {"User", "Profile", "Role"}
     assert parts["Reviews"] == ["Review"]
     assert parts["System"][0] == "docs"
+    assert "OutstandingToken" not in parts["System"]
     links = sum(len(each) for each in parts.values())
-    assert links == len(admin.site._registry) + len(PAGES)
-    assert menu(staff(["bookings.view_booking"])) == {"Diary": ["Booking"]}
+    # Two models of tokens have pages, but no place in the menu.
+    assert links == len(admin.site._registry) - 2 + len(PAGES)
+    desk = menu(staff(["bookings.view_booking"]))
+    assert {*desk} == {"Diary"}
+    assert {*desk["Diary"]} == {"diary", "day_sheets", "Booking"}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/admin/bookings/booking/", "Booking"),
+        ("/admin/phone/", "phone"),
+        ("/admin/reports/revenue/", "report_revenue"),
+        ("/admin/", None),
+    ],
+)
+def test_the_menu_marks_the_page_that_is_shown(site, path, name):
+    parts = site.get(path).context["available_apps"]
+    marked = [
+        link["object_name"] for part in parts for link in part["models"] if link["is_current"]
+    ]
+    assert marked == ([name] if name else [])
+
+
+def test_the_buttons_of_the_home_page_are_for_those_who_may_use_them():
+    def buttons(permissions):
+        return [str(page.title) for page in opened(staff(permissions)).context["buttons"]]
+
+    assert buttons(["catalog.view_service"]) == []
+    assert buttons(["bookings.view_booking"]) == ["Diary"]
+    both = ["bookings.view_booking", "bookings.add_booking"]
+    assert {*buttons(both)} == {"Diary", "Book for a customer"}
+
+
+def test_the_times_of_lists_are_in_the_zone_of_the_user_which_is_named():
+    BookingEvent.objects.create(
+        booking=BookingFactory(), type="booking.created", at=NOON.replace(hour=20)
+    )
+    browser = Client()
+    browser.force_login(AdminFactory(timezone="Asia/Tokyo"))
+    page = browser.get(reverse("admin:bookings_bookingevent_changelist")).content.decode()
+    assert "3 Dec 2026, 05:00" in page
+    assert "Times are in Asia/Tokyo, your time zone." in page
+    # The zone is that of this request only.
+    assert timezone.get_current_timezone_name() == "UTC"
+
+
+def test_a_list_says_what_a_link_has_selected(site, world):
+    slot = Slot.objects.first()
+    link = list_of(
+        Booking,
+        slot__id__exact=slot.pk,
+        status__in="pending,confirmed",
+        currency__exact="EUR",
+        start_time__gte=NOON.replace(hour=0),
+        start_time__lt=NOON.replace(hour=0) + timedelta(days=30),
+    )
+    page = site.get(link)
+    assert page.context["cl"].conditions == ["Slot", "Status: Pending, Confirmed", "Currency: EUR"]
+    words = unescape(page.content.decode())
+    assert "<strong>Wed 2 Dec – Thu 31 Dec</strong>" in words  # noqa: RUF001
+    assert "Clear all filters" in words
+
+
+def test_slots_begin_with_the_next_like_bookings(site):
+    past, later, soon = (SlotFactory(start_time=NOON + timedelta(days=days)) for days in (-3, 9, 2))
+    path = reverse("admin:bookings_slot_changelist")
+    assert [*site.get(path).context["cl"].result_list] == [soon, later]
+    everything = site.get(path, {"start_time__isnull": "False"})
+    assert [*everything.context["cl"].result_list] == [later, soon, past]
+
+
+@pytest.mark.parametrize("end", ["", "tomorrow", "2026-12-99", "\0"])
+def test_a_period_that_is_none_finds_no_choice(site, end):
+    path = reverse("admin:bookings_slot_changelist")
+    assert site.get(path, {"start_time__lt": end}, follow=True).status_code == 200
 
 
 def test_each_cell_of_a_list_names_its_column(site, world):
@@ -313,7 +482,7 @@ def test_each_cell_of_a_list_names_its_column(site, world):
     names = re.findall(r'<t[dh] data-label="([^"]+)" class="field-', page)
     columns = len(admin.site.get_model_admin(Booking).list_display)
     assert len(names) == columns * Booking.objects.count()
-    assert {"Status", "Service", "Seat"} <= {*names}
+    assert {"When", "State", "Customer"} <= {*names}
     assert 'data-label="' not in re.findall(r"<td[^>]*action-checkbox[^>]*>", page)[0]
 
 
@@ -321,3 +490,18 @@ def test_the_text_of_a_cell_cannot_end_the_label(site, world):
     header = [{"text": 'a "b" > c'}]
     [cell] = named_by([mark_safe('<td class="field-x">1</td>')], header)
     assert cell == '<td data-label="A &quot;b&quot; &gt; c" class="field-x">1</td>'
+
+
+@pytest.mark.parametrize(
+    ("cell", "blank"),
+    [("&nbsp;", True), ("-", True), ("", True), ("0", False), ("<b>a</b>", False)],
+)
+def test_a_cell_without_a_value_says_so(cell, blank):
+    [shown] = named_by([mark_safe(f'<td class="field-x">{cell}</td>')], [{"text": "x"}])
+    assert ("data-blank" in shown) == blank
+
+
+def test_an_empty_list_says_whether_a_filter_hides_rows(site):
+    path = reverse("admin:bookings_waitlistentry_changelist")
+    assert "There is nothing here yet." in site.get(path).content.decode()
+    assert "Nothing matches." in site.get(path, {"q": "Ada"}).content.decode()

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import Client
+from django.utils.timezone import now
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import ConnectorException
@@ -16,6 +17,7 @@ from procrastinate.sql import queries
 
 from accounts.tests.factories import AdminFactory
 from bookit.jobs import queues
+from bookit.jobs.models import JobFailure
 
 pytestmark = pytest.mark.django_db
 
@@ -71,14 +73,16 @@ def test_failed_jobs_are_listed_and_retried(admin_site):
     assert f"{PAGE}{job.pk}/" in page
     assert f"{PAGE}{other}/" not in page
     response = retry(admin_site, job)
-    assert "1 will be retried." in response.content.decode()
+    assert "1 job will run again now." in response.content.decode()
     job.refresh_from_db()
     assert job.status == "todo"
 
 
 def test_a_waiting_job_is_not_retried(admin_site):
     waiting = ProcrastinateJob.objects.get(pk=app.configure_task(TASK).defer(timestamp=0))
-    assert "0 will be retried." in retry(admin_site, waiting).content.decode()
+    assert (
+        "Only jobs that have failed can be retried." in retry(admin_site, waiting).content.decode()
+    )
     waiting.refresh_from_db()
     assert (waiting.status, waiting.attempts) == ("todo", 0)
 
@@ -87,7 +91,7 @@ def test_a_failed_job_is_not_retried_while_the_same_job_waits(admin_site):
     job = failed_job(queueing_lock="one")
     app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
     page = retry(admin_site, job).content.decode()
-    assert "the same job is already waiting" in page
+    assert "The same job is already waiting" in page
     job.refresh_from_db()
     assert job.status == "failed"
 
@@ -99,8 +103,11 @@ def test_old_failed_jobs_are_pruned(capsys):
             "UPDATE procrastinate_events SET at = at - interval '31 days' WHERE job_id = %s",
             [old.pk],
         )
+    for job in (old, young):
+        JobFailure.objects.create(job=job, at=now(), error="ValueError: Ana")
     call_command("prune")
     assert [job.pk for job in ProcrastinateJob.objects.all()] == [young.pk]
+    assert [failure.job_id for failure in JobFailure.objects.all()] == [young.pk]
 
 
 @pytest.mark.parametrize(

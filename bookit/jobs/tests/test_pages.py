@@ -6,12 +6,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import events
 from bookings.models import BookingEvent
 from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
+from bookings.waitlist.models import WaitlistEntry
+from bookit.jobs.admin import EVENTS, STATES
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS
 from bookit.jobs.models import JobFailure
 
@@ -53,7 +55,14 @@ def text(response):
 def test_every_task_has_words():
     ours = {name for name in app.tasks if "builtin" not in name}
     assert TASK_WORDS.keys() == ours
-    assert JOB_SUBJECTS.keys() <= ours
+
+
+def test_every_task_that_has_a_subject_names_it():
+    """Periodic tasks are about nothing in particular. A task about one webhook or mail is."""
+    app.perform_import_paths()
+    periodic = {each.task.name for each in app.periodic_registry.periodic_tasks.values()}
+    ours = {name for name in app.tasks if "builtin" not in name}
+    assert JOB_SUBJECTS.keys() == ours - periodic
 
 
 def test_the_list_says_what_a_job_does_which_booking_it_is_about_and_why_it_failed(site):
@@ -77,11 +86,14 @@ def test_each_kind_of_job_names_its_subject(site):
     job("accounts.send_mail", kind="password_reset", email="nobody@example.com", user_id=None)
     job("bookings.deliver", webhook_id=str(webhook.pk))
     job("bookings.offer_seats", slot_ids=[str(slot.pk)])
+    waiting = WaitlistEntry.objects.create(slot=SlotFactory(), user=user)
+    job("bookings.send_queue_mail", entry_id=str(waiting.pk))
     page = text(site.get(PAGE))
     assert f"/admin/accounts/user/{user.pk}/change/" in page
     assert "nobody@example.com" in page
     assert f"/admin/bookings/webhook/{webhook.pk}/change/" in page
     assert f"/admin/bookings/slot/{slot.pk}/change/" in page
+    assert f"/admin/bookings/slot/{waiting.slot_id}/change/" in page
 
 
 def test_a_job_about_a_deleted_booking_says_so(site):
@@ -102,6 +114,7 @@ def test_a_job_about_a_deleted_booking_says_so(site):
         {"user_id": 7},
         {"webhook_id": "no id"},
         {"slot_ids": "abc"},
+        {"entry_id": ["abc"]},
         {},
     ],
 )
@@ -140,7 +153,7 @@ def test_the_page_of_a_failed_job_shows_its_error_and_a_button(site):
     assert f"{PAGE}{job_id}/act/retry_failed/" in page
     response = site.post(f"{PAGE}{job_id}/act/retry_failed/", follow=True)
     assert response.redirect_chain[-1][0] == f"{PAGE}{job_id}/change/"
-    assert "1 will be retried." in text(response)
+    assert "1 job will run again now." in text(response)
     assert ProcrastinateJob.objects.get(pk=job_id).status == "todo"
     assert "Retried." in text(site.get(f"{PAGE}{job_id}/history/"))
 
@@ -160,3 +173,8 @@ def test_staff_who_may_only_see_bookings_see_no_jobs():
     assert client.get(f"{PAGE}{job_id}/change/").status_code == 403
     assert client.post(f"{PAGE}{job_id}/act/retry_failed/").status_code == 403
     assert ProcrastinateJob.objects.get(pk=job_id).status == "failed"
+
+
+def test_every_state_and_every_event_of_a_job_has_words():
+    assert set(ProcrastinateJob.STATUSES) <= STATES.keys()
+    assert set(ProcrastinateEvent.TYPES) <= EVENTS.keys()

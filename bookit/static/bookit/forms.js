@@ -198,7 +198,12 @@
     const refresh = () => {
       const query = new URLSearchParams(new FormData(form));
       query.delete("csrfmiddlewaretoken");
-      query.delete("description"); // It may be longer than an address can be.
+      for (const name of [...query.keys()]) {
+        // What the page showed is not needed, and a description may be longer than an address.
+        if (name.startsWith("initial-") || name === "description") {
+          query.delete(name);
+        }
+      }
       card.setAttribute("aria-busy", "true");
       load(`${card.dataset.preview}?${query}`);
     };
@@ -209,7 +214,12 @@
   /** The form that publishes slots shows only the fields that the chosen repetition needs. */
   const repetition = (select) => {
     const field = (name) => document.querySelector(`[data-field=${name}]`);
+    const unit = field("interval").querySelector(".unit");
     const update = () => {
+      const words = document.querySelector(`[data-unit=${select.value}]`);
+      if (words) {
+        unit.textContent = words.innerHTML;
+      }
       for (const name of ["interval", "count", "until"]) {
         field(name).hidden = select.value === "once";
       }

@@ -36,21 +36,42 @@
   };
 
   const say = (text, lost = false) => {
-    status.textContent = text;
+    status.textContent = text || words.wordsStart;
     status.classList.toggle("lost", lost);
+    status.classList.toggle("quiet", !text);
   };
+
+  // --- errors ----------------------------------------------------------------------------------
+
+  /** Show what is wrong with a field, below the field. */
+  const refuse = (name, texts) => {
+    const place = byId(`phone-error-${name}`) || byId("phone-error-start");
+    const list = document.createElement("ul");
+    list.className = "errorlist";
+    for (const text of texts) {
+      const item = document.createElement("li");
+      item.textContent = text;
+      list.append(item);
+    }
+    place.replaceChildren(...(texts.length ? [list] : []));
+    place.closest(".phone-field")?.classList.toggle("errors", texts.length > 0);
+  };
+
+  /** Return whether a field has been refused. */
+  const isRefused = (name) => byId(`phone-error-${name}`).children.length > 0;
 
   // --- customers -------------------------------------------------------------------------------
 
   const NAMES = ["name", "phone", "email"];
   const list = document.createElement("ul");
-  const about = byId("phone-customer");
+  const [about, coming] = ["phone-customer", "phone-coming"].map(byId);
   const unknown = about.textContent;
   let matches = [];
   let active = -1;
   let asked = 0;
   Object.assign(list, { id: "phone-matches", className: "phone-matches", hidden: true });
   list.setAttribute("role", "listbox");
+  list.setAttribute("aria-label", document.getElementById("who").textContent);
 
   const close = () => {
     list.hidden = true;
@@ -75,14 +96,43 @@
       ? words.wordsFound
       : field("email").value ? words.wordsNew : unknown;
     byId("phone-other").hidden = !known;
+    coming.hidden = !known || !coming.children.length;
+  };
+
+  /** Show the next bookings of the customer, and choose the service that they booked last. */
+  const showVisits = async () => {
+    const id = field("customer").value;
+    if (!id) return;
+    const response = await ask(`${words.visits}?${new URLSearchParams({ customer: id })}`);
+    const found = response && (await response.json());
+    if (!found || field("customer").value !== id) return;
+    coming.replaceChildren(...found.coming.map((booking) => {
+      const item = document.createElement("li");
+      const link = document.createElement("a");
+      Object.assign(link, { href: booking.url, textContent: booking.words, target: "_blank" });
+      item.append(link);
+      return item;
+    }));
+    if (coming.children.length) coming.prepend(words.wordsComing);
+    describe();
+    const service = field("service");
+    if (service.value || ![...service.options].some((each) => each.value === found.service)) return;
+    service.value = found.service;
+    showTimes();
   };
 
   const choose = (customer) => {
     field("customer").value = customer.id;
-    for (const name of NAMES) field(name).value = customer[name];
+    for (const name of NAMES) {
+      field(name).value = customer[name];
+      refuse(name, []);
+    }
+    refuse("customer", []);
+    coming.replaceChildren();
     close();
     describe();
-    field(field("service").value ? "day" : "service").focus();
+    showVisits();
+    field("service").focus();
   };
 
   const search = later(async (input) => {
@@ -112,7 +162,7 @@
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
     mark(input, -1);
-  }, 150);
+  }, 120);
 
   for (const name of NAMES) {
     const input = field(name);
@@ -120,6 +170,7 @@
       role: "combobox", "aria-autocomplete": "list", "aria-controls": list.id,
     })) input.setAttribute(key, value);
     input.addEventListener("input", () => {
+      refuse(name, []);
       describe();
       search(input);
     });
@@ -136,10 +187,11 @@
   }
   form.append(list);
   close();
-  describe();
 
   byId("phone-other").addEventListener("click", () => {
     for (const name of ["customer", ...NAMES]) field(name).value = "";
+    refuse("customer", []);
+    coming.replaceChildren();
     describe();
     field("name").focus();
   });
@@ -147,23 +199,39 @@
   // --- free times ------------------------------------------------------------------------------
 
   let shown = 0;
-  const showTimes = async () => {
+  let showing = Promise.resolve();
+
+  const firstTime = () => times.querySelector("input, .phone-next") || field("day");
+
+  const loadTimes = async () => {
     const number = ++shown;
+    // The hold ends, but perhaps after the server has looked for free times.
+    const hold = field("hold").value;
     release();
-    byId("phone-start-error").replaceChildren();
+    refuse("start", []);
+    refuse("service", []);
     times.setAttribute("aria-busy", "true");
-    const query = new URLSearchParams({ service: field("service").value, day: field("day").value });
-    if (field("overrides").checked) query.set("overrides", "on");
+    const query = new URLSearchParams({ service: field("service").value, day: field("day").value, hold });
+    if (field("overrides")?.checked) query.set("overrides", "on");
     const response = await ask(`${words.times}?${query}`);
     const text = response && (await response.text());
     if (number !== shown) return;
     times.removeAttribute("aria-busy");
     if (text !== null) times.innerHTML = text;
   };
+  const showTimes = () => (showing = loadTimes());
   const showTimesSoon = later(showTimes, 200);
-  for (const name of ["service", "day", "overrides"]) {
-    field(name).addEventListener("change", showTimesSoon);
+  for (const name of ["day", "overrides"]) {
+    field(name)?.addEventListener("change", showTimesSoon);
   }
+  field("service").addEventListener("change", showTimes);
+  field("service").addEventListener("keydown", async (event) => {
+    // In the list of services, the Enter key does nothing by itself. It leads to the free times.
+    if (event.key !== "Enter" || !field("service").value) return;
+    event.preventDefault();
+    await showing;
+    firstTime().focus();
+  });
   times.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-day]");
     if (!button) return;
@@ -171,13 +239,13 @@
     field("day").value = button.dataset.day;
     await showTimes();
     // The button was replaced together with the times.
-    const again = [...times.querySelectorAll("button")].find((each) => each.textContent === label);
-    (again || times.querySelector("input, button"))?.focus();
+    const again = [...times.querySelectorAll("button:enabled")].find((each) => each.textContent === label);
+    (again || firstTime()).focus();
   });
 
   // --- the hold --------------------------------------------------------------------------------
 
-  let expires = 0;
+  let ends = 0;
   let holds = 0;
   let sent = false;
 
@@ -191,7 +259,7 @@
   };
 
   const forget = () => {
-    expires = 0;
+    ends = 0;
     left.textContent = "";
     field("hold").value = "";
   };
@@ -201,18 +269,6 @@
     if (field("hold").value) navigator.sendBeacon(words.release, values());
     forget();
     say("");
-  };
-
-  const refuse = (errors) => {
-    const place = byId("phone-start-error");
-    const texts = document.createElement("ul");
-    texts.className = "errorlist";
-    for (const text of Object.values(errors).flat()) {
-      const item = document.createElement("li");
-      item.textContent = text;
-      texts.append(item);
-    }
-    place.replaceChildren(texts);
   };
 
   const holdNow = async (input, number) => {
@@ -227,53 +283,68 @@
       await ask(words.release, { method: "POST", body: stale });
     } else if (answer.hold) {
       field("hold").value = answer.hold;
-      expires = Date.parse(answer.expires);
-      const until = new Date(expires).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      ends = performance.now() + 1000 * answer.seconds;
       const label = input.closest("label");
-      say(`${label.dataset.words || label.textContent.trim()}. ${words.wordsHeld} ${until}.`);
+      const time = label.dataset.words || label.textContent.trim();
+      say(words.wordsHeld.replace("%(time)s", () => time));
     } else if (number === holds) {
       forget();
       say("");
-      refuse(answer.errors);
       times.innerHTML = answer.times;
-      times.querySelector("input")?.focus();
+      for (const [name, texts] of Object.entries(answer.errors)) refuse(name, texts);
+      firstTime().focus();
     }
   };
   // One after another, so that a call never holds two seats.
   let queue = Promise.resolve();
   const hold = later((input, number) => {
     queue = queue.then(() => holdNow(input, number));
-  }, 400);
+  }, 300);
 
   // The arrow keys choose each time on their way, so a hold waits until they rest.
   const holdChosen = () => {
     const input = form.querySelector("input[name=start]:checked");
     if (!input) return;
-    byId("phone-start-error").replaceChildren();
+    for (const name of ["start", "customer"]) refuse(name, []);
     say(words.wordsHolding);
     hold(input, ++holds);
   };
   times.addEventListener("change", (event) => event.target.name === "start" && holdChosen());
-  // A time may be chosen already: by a link, or before the form was refused.
-  holdChosen();
 
   setInterval(() => {
-    if (!expires) return;
-    const seconds = Math.max(0, Math.round((expires - Date.now()) / 1000));
+    if (!ends) return;
+    const seconds = Math.max(0, Math.round((ends - performance.now()) / 1000));
     left.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
     if (seconds) return;
     forget();
     say(words.wordsEnded, true);
   }, 1000);
 
+  // --- the booking -----------------------------------------------------------------------------
+
+  /** Say what is still missing, and go there. Return whether something is. */
+  const isMissing = () => {
+    const has = (name) => field(name).value.trim() !== "";
+    const [name, text, place] =
+      !has("name") ? ["name", words.wordsName, field("name")]
+      : !has("customer") && !has("phone") && !has("email") ? ["phone", words.wordsReach, field("phone")]
+      : !has("service") ? ["service", words.wordsService, field("service")]
+      : !form.querySelector("input[name=start]:checked") ? ["start", words.wordsTime, firstTime()]
+      : [];
+    if (!name) return false;
+    refuse(name, [text]);
+    place.focus();
+    return true;
+  };
+
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     // A second click must not send the form again.
-    if (sent) return;
+    if (sent || isMissing()) return;
     sent = true;
     // A hold that is under way would be in the way of the booking. The form sends it along.
     await queue;
-    if (byId("phone-start-error").children.length) sent = false;
+    if (isRefused("start") || isRefused("customer")) sent = false;
     else form.submit();
   });
   // The call has ended without a booking.
@@ -289,4 +360,15 @@
       showTimes();
     }
   });
+
+  // A customer and a time may be chosen already: by a link, or before the form was refused.
+  say("");
+  describe();
+  showVisits();
+  holdChosen();
+  // What is wrong has the focus, instead of the name.
+  const wrong = [...form.querySelectorAll(".phone-error")].find((each) => each.children.length);
+  if (wrong) {
+    (wrong.parentElement.closest(".phone-field")?.querySelector("input, select, textarea") || firstTime()).focus();
+  }
 })();

@@ -74,6 +74,7 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "attendee_name": "''",
         "attendee_email": "''",
         "attendee_phone": "''",
+        "language": "''",
         "notes": "''",
         "price": "25",
         "currency": "'USD'",

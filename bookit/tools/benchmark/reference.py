@@ -96,6 +96,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "attendee_name": body.get("attendee_name", ""),
         "attendee_email": body.get("attendee_email", ""),
         "attendee_phone": body.get("attendee_phone", ""),
+        "language": body.get("language", ""),
         "notes": body.get("notes", ""),
         "price": service["price"].quantize(CENT),
         "currency": service["currency"],
@@ -203,6 +204,8 @@ def represent_booking(row: Row) -> Row:
     for name in ("name", "email", "phone"):
         own = row.pop(f"user__{name}")
         row[f"attendee_{name}"] = row[f"attendee_{name}"] or own
+    language = row.pop("user__language")
+    row["language"] = row["language"] or language
     row["price"] = row["price"].quantize(CENT)
     return row
 

@@ -1,0 +1,132 @@
+"""The forms of accounts and staff roles in the admin site: their words, and what they refuse."""
+
+from html import unescape
+
+import pytest
+from django.urls import reverse
+
+from accounts.models import User
+from accounts.roles.models import Role
+from accounts.tests.factories import AdminFactory, UserFactory, staff
+
+pytestmark = pytest.mark.django_db
+
+ADD_USER, ADD_ROLE = reverse("admin:accounts_user_add"), reverse("admin:accounts_role_add")
+
+
+@pytest.fixture
+def site(client):
+    client.force_login(AdminFactory())
+    return client
+
+
+def new_user(**changes):
+    password = "correct horse battery"
+    return {
+        "email": "ada@example.com",
+        "name": "Ada",
+        "role": "user",
+        "password1": password,
+        "password2": password,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"email": "nonsense"}, "email", "Enter a valid email address."),
+        ({"email": "TAKEN@example.com"}, "email", "already"),
+        ({"email": "\0"}, "email", "Null characters are not allowed."),
+        ({"email": f"{'a' * 300}@example.com"}, "email", "at most 254 characters"),
+        ({"name": ""}, "name", "This field is required."),
+        ({"name": "x" * 201}, "name", "at most 200 characters"),
+        ({"role": "king"}, "role", "Select a valid choice."),
+        ({"password1": "12345678", "password2": "12345678"}, "password2", "too common"),
+        ({"password2": "something else"}, "password2", "match"),
+    ],
+)
+def test_what_is_wrong_with_a_new_account_is_shown_at_its_field(site, changes, field, words):
+    UserFactory(email="taken@example.com")
+    response = site.post(ADD_USER, new_user(**changes))
+    assert response.status_code == 200
+    form = response.context["adminform"].form
+    assert words in str(form.errors.get(field, "") or form.errors)
+    assert form["name"].value() == new_user(**changes)["name"]
+    assert not User.objects.filter(email="ada@example.com").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        *(({"phone": value}, "phone") for value in ("x", "\0", "9" * 400, "-1")),
+        *(({"timezone": value}, "timezone") for value in ("Mars", "\0", "")),
+        *(({"roles": [value]}, "roles") for value in ("No such role", "\0", "")),
+        *(({"role": value}, "role") for value in ("king", "\0", "")),
+    ],
+)
+def test_what_is_wrong_with_an_account_is_shown_at_its_field(site, changes, field):
+    user = UserFactory(name="Ada")
+    sent = {
+        "email": user.email,
+        "name": "Grace",
+        "role": "user",
+        "timezone": "UTC",
+        "is_active": "on",
+        **changes,
+    }
+    response = site.post(reverse("admin:accounts_user_change", args=[user.pk]), sent)
+    assert response.status_code == 200
+    form = response.context["adminform"].form
+    assert field in form.errors
+    assert form["name"].value() == "Grace"
+    user.refresh_from_db()
+    assert user.name == "Ada"
+
+
+def test_an_account_is_described_in_words(site):
+    user = UserFactory(timezone="Europe/Lisbon", new_email="new@example.com")
+    text = site.get(reverse("admin:accounts_user_change", args=[user.pk])).content.decode()
+    for words in (
+        "the user wants to change it to new@example.com",
+        "(Europe/Lisbon)",
+        "never",
+        "May sign in",
+        "There are none yet.",
+        "Providers also manage their own calendars.",
+    ):
+        assert words in text
+
+
+def test_the_permissions_of_a_role_are_grouped_and_in_words(site):
+    text = unescape(site.get(ADD_ROLE).content.decode())
+    assert "<legend>Bookings and slots</legend>" in text
+    assert "See all bookings and their history <code>bookings.view_booking</code>" in text
+    # Nobody else needs to know which events there are.
+    assert "bookings.view_webhook" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 151}, "name"),
+        ({"name": "Reception"}, "name"),
+        ({"name": "\0"}, "name"),
+        ({"description": "x" * 5000}, "description"),
+        ({"permissions": ["bookings.view_webhook"]}, "permissions"),
+        ({"permissions": ["\0"]}, "permissions"),
+    ],
+)
+def test_what_is_wrong_with_a_role_is_shown_at_its_field(site, changes, field):
+    staff(["bookings.view_booking"])
+    role = Role.objects.get()
+    role.group.name = "Reception"
+    role.group.save()
+    sent = {"name": "Night shift", "permissions": ["bookings.add_booking"], **changes}
+    response = site.post(ADD_ROLE, sent)
+    assert response.status_code == 200
+    form = response.context["adminform"].form
+    assert field in form.errors
+    assert form["permissions"].value() == sent["permissions"]
+    assert Role.objects.count() == 1

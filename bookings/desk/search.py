@@ -1,0 +1,73 @@
+"""The search for bookings by what people say: names, email addresses and phone numbers."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from accounts.models import FEWEST_DIGITS, User, digits_of
+from bookings.models import HAS_ATTENDEE, Booking
+from catalog.models import Calendar, Service
+
+# An index on groups of three letters finds a word of fewer letters only at the beginning of a word.
+FEWEST_LETTERS = 3
+# A search that finds at most this many bookings reads only those bookings.
+FEW = 3000
+
+
+def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking], bool]:
+    """Return the bookings whose attendee, customer, service or calendar has all of `words`.
+
+    Case does not matter. Of a phone number, only the digits count.
+
+    Returns:
+        the bookings, and whether they are at most `FEW`.
+
+    One condition with OR over all tables would read every booking. So each table is searched
+    through its own index first. Only words that fit many bookings are searched for with OR: then
+    every page of the list comes after a few bookings.
+    """
+    among = among.alias(digits=digits_of("attendee_phone"))
+    people = User.objects.alias(digits=digits_of("phone"))
+    people = people.filter(person(words, "name", "email"))
+    titled = Service.objects.filter(_all_in(words, ["title"]))
+    named = Calendar.objects.filter(_all_in(words, ["name"]))
+    conditions = [
+        Q(user__in=people.values("pk")),
+        Q(HAS_ATTENDEE) & person(words, "attendee_name", "attendee_email"),
+        Q(service__in=titled.values("pk")),
+        Q(calendar__in=named.values("pk")),
+    ]
+    each = [among.filter(condition).order_by().values_list("pk") for condition in conditions]
+    ids = [pk for (pk,) in each[0].union(*each[1:], all=True)[: FEW + 1]]
+    if len(ids) <= FEW:
+        return among.filter(pk__in=ids), True
+    return among.filter(Q(*conditions, _connector=Q.OR)), False
+
+
+def person(words: str, *columns: str) -> Q:
+    """Return the condition that a row is about a person who is named or reached by `words`.
+
+    Args:
+        columns: the name and the email address. The rows have `digits`, those of the phone number.
+    """
+    found = _all_in(words, columns)
+    digits = re.sub(r"[^0-9]", "", words)
+    if len(digits) >= FEWEST_DIGITS and re.fullmatch(r"[0-9+ ()./-]+", words):
+        found |= Q(digits__contains=digits)
+    return found
+
+
+def _all_in(words: str, columns: Iterable[str]) -> Q:
+    """Return the condition that each of the words is in one of the columns."""
+    found = Q()
+    for word in words.split():
+        found &= Q(*(_in(word, column) for column in columns), _connector=Q.OR)
+    return found
+
+
+def _in(word: str, column: str) -> Any:
+    if len(word) >= FEWEST_LETTERS:
+        return Q((f"{column}__icontains", word))
+    return Q((f"{column}__istartswith", word)) | Q((f"{column}__icontains", f" {word}"))

@@ -1,0 +1,44 @@
+"""The import page of the admin site in a real browser: the script, and what it does if it fails."""
+
+import pytest
+
+from accounts.models import User
+from accounts.tests.factories import AdminFactory
+from bookit.tests.browser import needs_chromium, sign_in
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+
+def choose(page, text):
+    page.goto("/admin/import/")
+    file = {"name": "customers.csv", "mimeType": "text/csv", "buffer": text.encode()}
+    page.get_by_label("CSV file").set_input_files([file])
+    page.get_by_role("button", name="Check the file").click()
+
+
+def test_a_file_is_checked_corrected_and_imported(watched):
+    page = watched.page
+    sign_in(page, AdminFactory())
+    page.get_by_role("link", name="Import", exact=True).first.click()
+
+    choose(page, "email;name\r\nana@example.com;Ana\r\nnobody;Ben\r\n")
+    page.get_by_role("heading", name="1 line has to be corrected").wait_for()
+    assert page.get_by_role("row", name="3 email").is_visible()
+    page.get_by_role("link", name="Choose the corrected file").click()
+
+    choose(page, 'email;name\r\nana@example.com;"Ana\r\nSilva"\r\nben@example.com;Ben\r\n')
+    page.get_by_role("button", name="Import 2 lines").click()
+    page.get_by_role("heading", name="2 lines were imported").wait_for()
+    page.get_by_role("link", name="Show the list: Customers").click()
+    page.get_by_text("ben@example.com").first.wait_for()
+    assert User.objects.get(email="ana@example.com").name == "Ana\nSilva"
+
+    choose(page, "x" * 1_100_000)
+    page.get_by_role("alert").get_by_text("too large").wait_for()
+    watched.assert_no_errors()
+    page.route("**/admin/import/", lambda route: route.abort())
+    page.get_by_label("CSV file").set_input_files(
+        [{"name": "a.csv", "mimeType": "text/csv", "buffer": b"email,name\n"}]
+    )
+    page.get_by_role("button", name="Check the file").click()
+    page.get_by_role("alert").get_by_text("connection was lost").wait_for()

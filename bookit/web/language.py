@@ -1,0 +1,94 @@
+"""The language of a response.
+
+Django's `LocaleMiddleware` is not used. It adds `Vary: Accept-Language` to every response, so
+caches would store each list of services once per language, although lists contain none of BookIt's
+words. It also looks for a language in a cookie and in the path of the URL.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
+
+from bookit.errors.problems import CONTENT_TYPE
+from bookit.languages import SOURCE, accepted, closest
+
+ADMIN = "/admin/"
+# The pages that are written in the reader's language. The API's documentation is in English.
+PAGES = ("/errors", ADMIN)
+
+
+class LanguageMiddleware:
+    """Translates into the language that the request accepts.
+
+    Most programs name no language. Their requests cost only the look-up of a header, because a
+    thread that has not been given a language speaks English.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        header = request.META.get("HTTP_ACCEPT_LANGUAGE")
+        language = (accepted(header) if header else None) or SOURCE
+        is_admin = request.path_info.startswith(ADMIN)
+        if language == SOURCE and not is_admin:
+            response = self.get_response(request)
+        else:
+            translation.activate(language)
+            try:
+                response = self.get_response(request)
+                if is_admin:  # It may have become the language of the user.
+                    language = translation.get_language() or SOURCE
+            finally:
+                # The thread must not keep the language for its next request.
+                translation.deactivate()
+        if _is_translated(request, response):
+            response.headers["Content-Language"] = language
+            patch_vary_headers(response, ["Accept-Language"])
+        return response
+
+
+class AdminLanguageMiddleware:
+    """Translates the admin site into the language of the user who is signed in."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        response = self.get_response(request)
+        if response.streaming and request.path_info.startswith(ADMIN):
+            _stream(response, translation.get_language() or SOURCE)
+        return response
+
+    def process_view(self, request: HttpRequest, *view: Any) -> None:
+        """Replace the language of the browser. `ThrottleMiddleware` has read the user before."""
+        if request.path_info.startswith(ADMIN) and request.user.is_authenticated:
+            translation.activate(closest(request.user.language))
+
+
+def _is_translated(request: HttpRequest, response: HttpResponse) -> bool:
+    kind = response.headers.get("Content-Type", "")
+    return kind == CONTENT_TYPE or (
+        kind.startswith("text/html") and request.path_info.startswith(PAGES)
+    )
+
+
+def _stream(response: Any, language: str) -> None:
+    """Also translate what a response computes later, while it is sent."""
+    chunks = iter(response.streaming_content)
+
+    def translated() -> Iterator[bytes]:
+        while True:
+            # Between two chunks, the thread may do something else.
+            with translation.override(language):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    response.streaming_content = translated()

@@ -1,0 +1,287 @@
+"""The language of responses: of errors, of pages and of the admin site."""
+
+import re
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.utils import translation
+from django.utils.translation import get_language
+
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookings.mails import samples
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit import languages, money
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+NOT_FOUND = {
+    "en": "There is nothing at this address.",
+    "de": "Unter dieser Adresse gibt es nichts.",
+    "es": "No hay nada en esta dirección.",
+    "pt": "Não há nada neste endereço.",
+    "ru": "По этому адресу ничего нет.",
+}
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("de", "de"),
+        ("de-AT,de;q=0.9,en;q=0.8", "de"),
+        ("fr,pt-BR;q=0.7", "pt"),
+        ("en-GB,de", "en"),
+        ("ru;q=0.2, es;q=0.9", "es"),
+        ("de;q=0", None),
+        ("fr", None),
+        ("*", None),
+        ("", None),
+        ("de_DE\0", None),
+        ("x" * 100_000, None),
+    ],
+)
+def test_the_header_names_a_language(header, language):
+    assert languages.accepted(header) == language
+
+
+@pytest.mark.parametrize("language", NOT_FOUND)
+def test_errors_are_in_the_language_of_the_request(client, language):
+    response = client.get("/nowhere", headers={"Accept-Language": f"{language},en;q=0.1"})
+
+    assert response.json()["detail"] == NOT_FOUND[language]
+    assert response.json()["code"] == "not_found"
+    assert response["Content-Language"] == language
+    assert "Accept-Language" in response["Vary"]
+
+
+def test_without_the_header_errors_are_in_english(client):
+    response = client.get("/nowhere")
+
+    assert response.json()["detail"] == NOT_FOUND["en"]
+    assert response.json()["title"] == "Not Found"
+    assert response["Content-Language"] == "en"
+
+
+def test_errors_of_fields_are_translated_and_keep_their_codes(api):
+    body = {"email": "nobody", "name": ""}
+    headers = {"Accept-Language": "de"}
+
+    english = api.post("/auth/register", body).json()
+    german = api.post("/auth/register", body, headers=headers).json()
+
+    assert german["title"] == "Ungültige Anfrage"
+    assert [(each["field"], each["code"]) for each in german["errors"]] == [
+        (each["field"], each["code"]) for each in english["errors"]
+    ]
+    messages = {each["message"] for each in german["errors"]}
+    assert not messages & {each["message"] for each in english["errors"]}
+
+
+def test_russian_has_a_plural_form_for_each_kind_of_number():
+    texts = []
+    for seats in (1, 3, 5, 21):
+        with languages.speaking("ru"):
+            texts.append(
+                translation.ngettext(
+                    "%(count)d slot was published.", "%(count)d slots were published.", seats
+                )
+                % {"count": seats}
+            )
+
+    assert texts == [
+        "Опубликован 1 сеанс.",
+        "Опубликовано 3 сеанса.",
+        "Опубликовано 5 сеансов.",
+        "Опубликован 21 сеанс.",
+    ]
+
+
+def test_responses_without_words_have_no_language(client):
+    ServiceFactory()
+
+    response = client.get("/services", headers={"Accept-Language": "de"})
+
+    assert response.status_code == 200
+    assert "Content-Language" not in response
+    assert "Accept-Language" not in response["Vary"]
+
+
+def test_a_thread_does_not_keep_the_language_of_an_earlier_request(client):
+    client.get("/nowhere", headers={"Accept-Language": "de"})
+
+    assert get_language() == "en"
+    assert client.get("/nowhere").json()["detail"] == NOT_FOUND["en"]
+
+
+def test_a_thread_does_not_keep_the_language_of_a_request_that_fails(client, monkeypatch):
+    client.raise_request_exception = False
+    monkeypatch.setattr("bookit.web.pages.problems.catalogue", lambda: 1 / 0)
+
+    response = client.get("/errors", headers={"Accept-Language": "de"})
+
+    assert response.status_code == 500
+    assert get_language() == "en"
+
+
+def test_the_openapi_document_is_in_english(client):
+    headers = {"Accept-Language": "de"}
+
+    assert client.get("/openapi.json", headers=headers).content == (
+        client.get("/openapi.json").content
+    )
+
+
+def test_pages_about_errors_are_in_the_language_of_the_request(client):
+    page = client.get("/errors/booking_conflict", headers={"Accept-Language": "es"})
+
+    assert '<html lang="es">' in page.content.decode()
+    assert "Esta hora ya está reservada." in page.content.decode()
+    assert "Accept-Language" in page["Vary"]
+
+
+def test_the_admin_site_speaks_the_language_of_its_user(client):
+    client.force_login(AdminFactory(language="de-AT"))
+
+    page = client.get("/admin/bookings/booking/", headers={"Accept-Language": "es"})
+
+    assert page["Content-Language"] == "de"
+    assert "Buchungen" in page.content.decode()
+    assert get_language() == "en"
+
+
+def test_the_sign_in_page_speaks_the_language_of_the_browser(client):
+    page = client.get("/admin/login/", headers={"Accept-Language": "pt-BR"})
+
+    assert page["Content-Language"] == "pt"
+    assert "Senha" in page.content.decode()
+
+
+def test_a_file_is_translated_while_it_is_sent(client):
+    client.force_login(AdminFactory(language="de"))
+    BookingFactory()
+
+    response = client.get("/admin/catalog/service/export.csv")
+    parts = []
+    for part in response.streaming_content:
+        parts.append(part)
+        assert get_language() == "en"
+
+    assert "Preis" in b"".join(parts).decode()
+
+
+def test_a_user_who_registers_gets_the_language_of_the_browser(api):
+    body = {"name": "Ana", "email": "ana@example.com", "password": "seven quiet otters"}
+
+    api.post("/auth/register", body, headers={"Accept-Language": "pt-PT"})
+    api.post("/auth/register", {**body, "email": "b@example.com"})
+    api.post(
+        "/auth/register",
+        {**body, "email": "c@example.com", "language": "ja"},
+        headers={"Accept-Language": "de"},
+    )
+
+    assert [*User.objects.order_by("email").values_list("language", flat=True)] == [
+        "pt",
+        "en",
+        "ja",
+    ]
+
+
+class TestLanguageOfABooking:
+    def test_it_is_the_language_of_the_user_unless_the_request_names_one(self, api):
+        user, service = UserFactory(language="ru"), ServiceFactory(capacity=2)
+        body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+
+        default = api.as_(user).post("/bookings", body).json()
+        chosen = api.as_(user).post("/bookings", {**body, "language": "pt-BR"}).json()
+
+        assert (default["language"], chosen["language"]) == ("ru", "pt-BR")
+
+    def test_it_can_be_changed(self, api):
+        booking = BookingFactory(start_time=TUESDAY)
+
+        response = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"language": "de"})
+
+        assert response.json()["language"] == "de"
+        assert booking.events.get().data["changed"] == ["language"]
+
+    def test_a_text_that_is_no_tag_is_refused(self, api):
+        booking = BookingFactory(start_time=TUESDAY)
+
+        response = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"language": "german"})
+
+        assert response.status_code == 400
+
+
+class TestEmails:
+    def test_the_customer_reads_the_language_of_the_booking_and_the_provider_their_own(self):
+        occasion = samples.replace(samples.BOOKED, language="de-CH", provider_language="es")
+
+        customer = samples.compose(occasion, "attendee", {})
+        provider = samples.compose(occasion, "provider", {})
+
+        assert customer.subject == "Bestätigt: Haircut, Di, 1. Dez 2026, 10:00"
+        assert "Ihre Buchung ist bestätigt." in customer.text
+        assert "Dienstag, 1. Dezember 2026, 10:00-10:45 (Europe/Lisbon)" in customer.text
+        assert "Preis: 25,00 EUR" in customer.text
+        assert '<html lang="de">' in customer.html
+        assert "Ana Silva ha reservado." in provider.text
+
+    def test_an_unknown_language_becomes_english(self):
+        sent = samples.compose(samples.replace(samples.BOOKED, language="fr"), "attendee", {})
+
+        assert sent.subject == "Confirmed: Haircut, Tue 1 Dec 2026, 10:00"
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "12,500.00 EUR"),
+        ("de", "12.500,00 EUR"),
+        ("es", "12\xa0500,00 EUR"),
+        ("pt", "12.500,00 EUR"),
+        ("ru", "12\xa0500,00 EUR"),
+    ],
+)
+def test_money_is_written_as_the_language_writes_it(language, text):
+    with languages.speaking(language):
+        assert money.written(Decimal("12500"), "EUR") == text
+        assert money.written(Decimal("25"), "JPY") == "25 JPY"
+
+
+@pytest.mark.parametrize("language", NOT_FOUND)
+def test_every_language_uses_the_24_hour_clock(language):
+    from django.utils import formats
+
+    at = datetime(2026, 12, 1, 15, 5)  # noqa: DTZ001 - only its format matters
+    with languages.speaking(language):
+        for name in ("TIME_FORMAT", "DATETIME_FORMAT", "SHORT_DATETIME_FORMAT", "DAY_TIME_FORMAT"):
+            text = formats.date_format(at, name)
+            assert re.search(r"\b15:05$", text), text
+        assert "FORMAT" not in formats.date_format(at + timedelta(days=1), "PROSE_DAY_FORMAT")
+
+
+def test_a_sign_in_error_is_translated(api):
+    UserFactory(email="ana@example.com")
+
+    response = api.post(
+        "/auth/login",
+        {"email": "ana@example.com", "password": PASSWORD + "x"},
+        headers={"Accept-Language": "ru"},
+    )
+
+    assert response.json()["detail"] == "Неверный адрес электронной почты или пароль."
+
+
+@pytest.mark.parametrize("language", NOT_FOUND)
+def test_no_text_of_bookit_replaces_the_name_of_a_month(language):
+    """`May` is a month, and could be the title of a column of permissions."""
+    from django.utils import formats
+
+    with languages.speaking(language):
+        months = {formats.date_format(datetime(2026, n, 1), "F") for n in range(1, 13)}  # noqa: DTZ001
+
+    assert len(months) == 12
+    assert months & {"May", "Mai", "mayo", "maio", "Май"}
