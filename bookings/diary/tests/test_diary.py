@@ -9,11 +9,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
-from bookings import services
-from bookings.diary import reading
+from bookings.diary import reading, views
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
-from bookit.database.versions import version_of
+from bookit.database.versions import expect, version_of
 from catalog.models import OpeningHours, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
@@ -484,13 +483,12 @@ def test_a_booking_that_somebody_else_has_moved_is_not_moved_by_mistake(site):
 
 def test_a_booking_that_changes_during_the_request_is_not_moved(site, monkeypatch):
     booking = BookingFactory()
-    reschedule = services.reschedule_booking
 
-    def late(**arguments):
+    def expect_late(*arguments):
         Booking.objects.update(notes="Changed by somebody else")
-        return reschedule(**arguments)
+        expect(*arguments)
 
-    monkeypatch.setattr(services, "reschedule_booking", late)
+    monkeypatch.setattr(views, "expect", expect_late)
     response = move(site, booking, "2999-01-02T10:00")
 
     assert response.status_code == 409

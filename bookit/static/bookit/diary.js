@@ -33,7 +33,9 @@
   const asked = (options) => new Intl.DateTimeFormat(locale, { timeZone: "UTC", ...options });
   const clock = asked({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const longDay = asked({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
-  const shortDay = asked({ weekday: "short", day: "numeric", month: "short", year: "numeric" });
+  const dated = asked({ weekday: "short", day: "numeric", month: "short", year: "numeric" });
+  // Without the comma, as the server writes it.
+  const shortDay = { format: (date) => dated.format(date).replace(",", "") };
   const someDays = asked({ day: "numeric", month: "short", year: "numeric" });
   const month = asked({ month: "long", year: "numeric" });
 
@@ -383,6 +385,7 @@
     ec.setOption("events", eventsOf(found));
     byId("diary").setAttribute("aria-busy", "false");
     sayWhat(found);
+    requestAnimationFrame(correctRoles);
     if (mark) requestAnimationFrame(() => document.querySelector(`#diary .${mark}`)?.focus());
   }
 
