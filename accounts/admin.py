@@ -7,6 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
+    AdminPasswordChangeForm,
     BaseUserCreationForm,
     ReadOnlyPasswordHashField,
     ReadOnlyPasswordHashWidget,
@@ -69,7 +70,7 @@ class PasswordWidget(ReadOnlyPasswordHashWidget):
 class UserChangeForm(DjangoUserChangeForm):
     """The form for an existing account, without the password hash."""
 
-    password = ReadOnlyPasswordHashField(widget=PasswordWidget)
+    password = ReadOnlyPasswordHashField(label=_("Password"), widget=PasswordWidget)
     roles = forms.ModelMultipleChoiceField(
         Group.objects.order_by("name"),
         to_field_name="name",
@@ -102,6 +103,22 @@ class UserChangeForm(DjangoUserChangeForm):
         return [group.name for group in self.cleaned_data["roles"]]
 
 
+class PasswordForm(AdminPasswordChangeForm):
+    """The form for a new password of another user.
+
+    Django's help text is put together when its module is imported, so it is always in English.
+    """
+
+    @property
+    def usable_password_help_text(self) -> Any:  # type: ignore[override]
+        """What the choice means, with the warning that Django's script shows and hides."""
+        return format_html(
+            '{}<ul id="id_unusable_warning" class="messagelist"><li class="warning">{}</li></ul>',
+            gettext("Without a password, the user cannot sign in."),
+            gettext("The current password will be lost."),
+        )
+
+
 # Every group belongs to a staff role. The admin pages of roles (`accounts.roles.admin`) replace
 # Django's pages of groups.
 admin.site.unregister(Group)
@@ -114,6 +131,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     menu = Menu.PEOPLE
     form = UserChangeForm
     add_form = UserCreationForm
+    change_password_form = PasswordForm
     list_display = ["who", "kind", "state", "created", "seen"]
     list_display_links = ["who"]
     list_filter = ["role", "is_active", "created_at"]
@@ -385,14 +403,19 @@ class BlacklistedTokenAdmin(ReadOnlyAdmin):
     """The read-only pages of refresh tokens that were used or revoked."""
 
     menu = None
-    list_display = ["token_id", "user", "blacklisted_at"]
+    list_display = ["token_key", "user", "blacklisted_at"]
     list_filter = ["blacklisted_at"]
     list_select_related = ["token__user"]
     search_fields = ["token__user__email", "token__jti"]
     fields = ["user", "blacklisted_at"]
     ordering = ["-id"]
 
-    @admin.display(ordering="token__user__email")
+    @admin.display(description=_("Token"), ordering="token_id")
+    def token_key(self, row: BlacklistedToken) -> int:
+        """Return the number of the token, which is not the token itself."""
+        return row.token_id
+
+    @admin.display(description=_("User"), ordering="token__user__email")
     def user(self, row: BlacklistedToken) -> Any:
         """Return the user to whom the token was issued."""
         return row.token.user

@@ -1,12 +1,14 @@
 """The accounts app."""
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class AccountsConfig(AppConfig):
     """Configuration of the accounts app. Its rooms are packages, each with one subject."""
 
     name = "accounts"
+    verbose_name = _("Accounts and roles")
 
     def import_models(self) -> None:
         """Import the models of the rooms too; Django looks only in `accounts/models.py`."""

@@ -426,7 +426,9 @@ def add_user(*, user: User, actor: User, at: datetime, is_told: bool = True) -> 
     return user
 
 
-def add_customer(*, name: str, email: str, phone: str, timezone: str, at: datetime) -> User:
+def add_customer(
+    *, name: str, email: str, phone: str, timezone: str, language: str, at: datetime
+) -> User:
     """Store an account for a customer of a caller who may book for other users.
 
     The customer gets no email about the account, only about their bookings. A password reset gives
@@ -438,7 +440,8 @@ def add_customer(*, name: str, email: str, phone: str, timezone: str, at: dateti
     Raises:
         EmailTaken: an account already has this email address.
     """
-    user = User(name=name, phone=phone, timezone=timezone, created_at=at, updated_at=at)
+    user = User(name=name, phone=phone, timezone=timezone, language=language)
+    user.created_at = user.updated_at = at
     user.email = email or no_mailbox(user.pk)
     user.set_unusable_password()
     _save_unique(user)

@@ -4,6 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 # The order matters: a room may import only the rooms that come before it in this list.
 ROOMS = [
@@ -16,6 +17,7 @@ class BookingsConfig(AppConfig):
     """Configuration of the bookings app. Its rooms are packages, each with one subject."""
 
     name = "bookings"
+    verbose_name = _("Bookings and slots")
 
     def import_models(self) -> None:
         """Import the models of the rooms too; Django looks only in `bookings/models.py`."""

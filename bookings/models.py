@@ -508,6 +508,13 @@ class BookingEvent(models.Model):
                 name="event_by_api_key",
                 condition=Q(api_key_id__isnull=False),
             ),
+            # Tells holds that were released from bookings that were cancelled. The status of both
+            # is `cancelled`.
+            models.Index(
+                fields=["booking"],
+                name="event_hold_released",
+                condition=Q(type="booking.cancelled") & Q(data__was__status="held"),
+            ),
         ]
         constraints = [
             # There is one reminder for each start time and each number of hours before it, even if

@@ -72,13 +72,7 @@ class BookingSerializer(RowSerializer):
             "By default, the phone number of the user who booked; empty if that is not known."
         ),
     )
-    language = serializers.CharField(
-        read_only=True,
-        help_text=(
-            "The language of emails to the attendee. By default, the language of the user who "
-            "booked."
-        ),
-    )
+    language = serializers.CharField(read_only=True)
     cancellation_reason = serializers.CharField(
         read_only=True, help_text="What was given as the reason when the booking was cancelled."
     )
@@ -171,7 +165,7 @@ class DetailsSerializer(InputSerializer):
     language = LanguageField(
         required=False,
         allow_blank=True,
-        help_text="The language of emails to the attendee; if empty, the user's.",
+        help_text="Of emails; by default, the user's.",
     )
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
 

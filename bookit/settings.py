@@ -119,7 +119,6 @@ if CORS_ALLOWED_ORIGINS:
     ]
     CORS_ALLOW_HEADERS = [
         "accept",
-        "accept-language",
         "authorization",
         "content-type",
         "idempotency-key",

@@ -1,12 +1,14 @@
 """The catalog app."""
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class CatalogConfig(AppConfig):
     """Configuration of the catalog app. Its rooms are packages, each with one subject."""
 
     name = "catalog"
+    verbose_name = _("Calendars and services")
 
     def import_models(self) -> None:
         """Import the models of the rooms too; Django looks only in `catalog/models.py`."""

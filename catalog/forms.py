@@ -172,7 +172,7 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
         """Add the fields of the formset. A form that was sent has no id of a stored row."""
         super().add_fields(form, index)
         if self.is_bound:
-            del form.fields[self._pk_field.name]
+            del form.fields["id"]
 
     def clean(self) -> None:
         """Refuse overlapping spans of the same day, at the later of the two."""
@@ -371,7 +371,7 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
     def add_fields(self, form: Any, index: int | None) -> None:
         """Add the fields of the formset, and tell the form its calendar."""
         super().add_fields(form, index)
-        form.fields[self._pk_field.name].error_messages["invalid_choice"] = _(
+        form.fields["id"].error_messages["invalid_choice"] = _(
             "This time off has ended, or somebody has deleted it. Remove it here, too."
         )
         form.place(self.instance, self.zone_name, self.viewer)

@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.keys import services as keys
 from accounts.keys.models import ApiKey
@@ -51,7 +52,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
         """Return the email address of the owner."""
         return key.user.email
 
-    @admin.display(description=_("May"))
+    @admin.display(description=pgettext_lazy("permissions", "May"))
     def may(self, key: ApiKey) -> Any:
         """Return what the key can be used for."""
         if key.permissions is None:
@@ -76,7 +77,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
             (_("State"), self.state(row)),
             (_("Begins with"), code(row.prefix)),
             (_("Owner"), link(page, row.user.email)),
-            (_("May"), self.may(row)),
+            (pgettext_lazy("permissions", "May"), self.may(row)),
             (_("Created"), exactly(row.created_at, zone)),
             (_("Last used"), exactly(row.last_used_at, zone) or _("never")),
             (_("Expires"), exactly(row.expires_at, zone) or _("never")),

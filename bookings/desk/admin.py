@@ -29,7 +29,7 @@ from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
 from bookings.exports.files import ICALENDAR
 from bookings.mails import services as mails
-from bookings.models import Booking
+from bookings.models import Booking, Slot
 from bookings.phone import views as phone
 from bookit import money
 from bookit.adminsite.exports import CSV
@@ -95,6 +95,15 @@ def name_of(booking: Booking) -> str:
     return f"{when}, {booking.attendee()['attendee_name'] or words.person(booking.user)}"
 
 
+def _of_customer(user: User) -> str:
+    return _("Bookings of %(name)s") % {"name": words.person(user)}
+
+
+def _of_slot(slot: Slot) -> str:
+    when = words.moment(slot.start_time, zone(slot.calendar.timezone), beside=timezone.now())
+    return _("%(service)s on %(when)s") % {"service": slot.service.title, "when": when}
+
+
 @admin.register(Booking)
 class BookingAdmin(ServedAdmin):
     """Bookings, which only services change: by buttons on their pages, and by actions.
@@ -156,6 +165,29 @@ class BookingAdmin(ServedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Booking]:
         """Return the bookings together with everything that names them."""
         return super().get_queryset(request).select_related("user", "service", "calendar__provider")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list. Its title says whose bookings it shows if a link of a page chose them."""
+        title = self._title(request)
+        more = {"title": title} if title and request.method == "GET" else {}
+        return super().changelist_view(request, {**more, **(extra_context or {})})
+
+    def _title(self, request: HttpRequest) -> str:
+        by_link: dict[str, tuple[Any, Callable[[Any], str]]] = {
+            "user__id__exact": (User.objects.all(), _of_customer),
+            "slot__id__exact": (Slot.objects.select_related("service", "calendar"), _of_slot),
+        }
+        for parameter, (rows, title) in by_link.items():
+            try:
+                pk = UUID(request.GET.get(parameter, ""))
+            except ValueError:
+                continue
+            row = rows.filter(pk=pk).first()
+            if row is not None:
+                return title(row)
+        return ""
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Booking], search_term: str

@@ -28,13 +28,16 @@ def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking]
     through its own index first. Only words that fit many bookings are searched for with OR: then
     every page of the list comes after a few bookings.
     """
-    people = User.objects.alias(digits=digits_of("phone"))
     among = among.alias(digits=digits_of("attendee_phone"))
+    people = User.objects.alias(digits=digits_of("phone"))
+    people = people.filter(person(words, "name", "email"))
+    titled = Service.objects.filter(_all_in(words, ["title"]))
+    named = Calendar.objects.filter(_all_in(words, ["name"]))
     conditions = [
-        Q(user__in=people.filter(_person(words, "name", "email")).values("pk")),
-        Q(HAS_ATTENDEE) & _person(words, "attendee_name", "attendee_email"),
-        Q(service__in=Service.objects.filter(_all_in(words, ["title"])).values("pk")),
-        Q(calendar__in=Calendar.objects.filter(_all_in(words, ["name"])).values("pk")),
+        Q(user__in=people.values("pk")),
+        Q(HAS_ATTENDEE) & person(words, "attendee_name", "attendee_email"),
+        Q(service__in=titled.values("pk")),
+        Q(calendar__in=named.values("pk")),
     ]
     each = [among.filter(condition).order_by().values_list("pk") for condition in conditions]
     ids = [pk for (pk,) in each[0].union(*each[1:], all=True)[: FEW + 1]]
@@ -43,7 +46,12 @@ def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking]
     return among.filter(Q(*conditions, _connector=Q.OR)), False
 
 
-def _person(words: str, *columns: str) -> Q:
+def person(words: str, *columns: str) -> Q:
+    """Return the condition that a row is about a person who is named or reached by `words`.
+
+    Args:
+        columns: the name and the email address. The rows have `digits`, those of the phone number.
+    """
     found = _all_in(words, columns)
     digits = re.sub(r"[^0-9]", "", words)
     if len(digits) >= FEWEST_DIGITS and re.fullmatch(r"[0-9+ ()./-]+", words):

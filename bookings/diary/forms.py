@@ -9,8 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import validate_phone
-from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS
+from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS, wall
 from bookit.times import parse_day_or_instant, validate_zone, wall_clock, zone
 
 
@@ -88,6 +87,21 @@ class ZoneForm(forms.Form):
 
     zone = forms.CharField(max_length=64, validators=[validate_zone])
 
+    def clean(self) -> None:
+        """Refuse times that clocks skip, because nobody would come at the right time."""
+        super().clean()
+        if "zone" not in self.cleaned_data:
+            return
+        tz = zone(self.cleaned_data["zone"])
+        for name, field in self.fields.items():
+            moment = self.cleaned_data.get(name)
+            if not isinstance(field, WallClockField) or moment is None:
+                continue
+            if wall(self.instant(name), tz) != moment.isoformat(timespec="seconds"):
+                self.add_error(
+                    name, _("This time does not exist: the clocks are put forward on this day.")
+                )
+
     def instant(self, name: str) -> datetime:
         """Return the instant at which the clocks of the zone show the time of a field."""
         moment = self.cleaned_data[name]
@@ -111,20 +125,25 @@ class SheetForm(ZoneForm):
 
 
 class MoveForm(ZoneForm):
-    """A booking, and the time to which it is moved."""
+    """A booking as the diary shows it, and the time to which it is moved."""
 
     booking = forms.UUIDField()
+    # The largest version is that of a change in the year 2999.
+    version = forms.IntegerField(min_value=0, max_value=10**17)
     start = WallClockField(label=_("New time"))
 
 
-class BookForm(ZoneForm):
-    """A service, the start, and the customer, of a new booking."""
+class ConfirmForm(ZoneForm):
+    """A booking that is confirmed."""
 
-    service = forms.UUIDField()
+    booking = forms.UUIDField()
+
+
+class BookForm(ZoneForm):
+    """The start of a new booking, and its service, if that is known."""
+
+    service = forms.UUIDField(required=False)
     start = WallClockField(label=_("Start"))
-    attendee_name = forms.CharField(max_length=200, label=_("Name"))
-    attendee_phone = forms.CharField(max_length=32, required=False, validators=[validate_phone])
-    attendee_email = forms.EmailField(required=False, label=_("Email address"))
 
 
 class CloseForm(ZoneForm):

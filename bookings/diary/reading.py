@@ -11,12 +11,13 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 from psycopg.rows import dict_row
 
 from bookings.holds import unexpired_sql
 from bookings.models import Booking
 from bookit.database.rows import fetch
+from bookit.database.versions import version_of
 from bookit.times import day_start, zone
 from catalog.models import Calendar, OpeningHours, TimeOff
 from catalog.opening import Opening, Period, Span
@@ -29,17 +30,29 @@ MAX_DAYS = 45
 # calendars with ten bookings a day fill a week with 1,400.
 MAX_ENTRIES = 2000
 
+Status = Booking.Status
+# The states of bookings in words. Those that occupy no time come last; a diary does not show them.
+STATES = {
+    Status.PENDING: _("Pending"),
+    Status.CONFIRMED: _("Confirmed"),
+    Status.HELD: _("Held"),
+    Status.COMPLETED: _("Completed"),
+    Status.NO_SHOW: _("No-show"),
+    Status.CANCELLED: _("Cancelled"),
+    Status.EXPIRED: _("Expired"),
+}
+
 # Finds the bookings without a slot that occupy calendars in a period. Calendars are joined one by
 # one, because the index that finds bookings by calendar and period cannot search a list of ids.
 #
 # Parameters: calendar_ids uuid[]; from, until timestamptz (the period); at timestamptz (now);
 #     most int (the number of rows).
 # Columns: id, calendar_id uuid; start_time, end_time, blocked_from, blocked_until timestamptz;
-#     status, service, attendee, phone text. Ordered by start_time and id.
+#     status, service, attendee, phone text; updated_at timestamptz. Ordered by start_time and id.
 BOOKINGS = f"""
 SELECT booking.id, booking.calendar_id, booking.start_time, booking.end_time,
     lower(booking.blocked) AS blocked_from, upper(booking.blocked) AS blocked_until,
-    booking.status, service.title AS service,
+    booking.status, booking.updated_at, service.title AS service,
     coalesce(nullif(booking.attendee_name, ''), account.name) AS attendee,
     coalesce(nullif(booking.attendee_phone, ''), account.phone) AS phone
 FROM unnest(%(calendar_ids)s::uuid[]) AS calendar (id)
@@ -129,7 +142,7 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: bool) -> dict[str, Any]:
     }
     bookings = fetch(BOOKINGS, parameters, dict_row)
     slots = fetch(SLOTS, parameters, dict_row)
-    off = [
+    off: list[Any] = [
         *TimeOff.objects.filter(calendar__in=ids, start_time__lt=until, end_time__gt=from_)
         .order_by("start_time", "id")
         .values("id", "calendar_id", "start_time", "end_time", "reason")[: MAX_ENTRIES + 1]
@@ -169,16 +182,18 @@ def wall(moment: datetime, tz: ZoneInfo) -> str:
 
 
 def _booking(row: Entry, tz: ZoneInfo) -> Entry:
-    status = Booking.Status(row["status"])
+    status = Status(row["status"])
     return {
         **_entry(row, tz),
+        # Text, because numbers in JavaScript are not precise enough.
+        "version": str(version_of(row["updated_at"])),
         "status": status.value,
-        "state": _(str(status.label)),
+        "state": str(STATES[status]),
         "attendee": row["attendee"],
         "phone": row["phone"],
         "service": row["service"],
         # The services move only bookings with these statuses.
-        "movable": status in (Booking.Status.PENDING, Booking.Status.CONFIRMED),
+        "movable": status in (Status.PENDING, Status.CONFIRMED),
     }
 
 

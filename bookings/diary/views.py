@@ -1,15 +1,17 @@
 """The diary's page, the requests that its script sends, and their URLs in the admin site."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.contrib import admin
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.db import transaction
 from django.forms import Form
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
@@ -19,23 +21,26 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.emails import lookup_form
 from accounts.models import User
 from bookings import services
 from bookings.diary.forms import (
     BookForm,
     CloseForm,
+    ConfirmForm,
     MoveForm,
     ReopenForm,
     SheetForm,
     ZoneForm,
     read_day,
 )
-from bookings.diary.reading import MAX_CALENDARS, Sheet, read, wall
+from bookings.diary.reading import MAX_CALENDARS, STATES, Sheet, read, wall
+from bookings.models import Booking
 from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, message_of
-from bookit.errors import Conflict, Forbidden, Unavailable
+from bookit.database.retries import retried
+from bookit.database.versions import CONSTRAINT, expect, version_of
+from bookit.errors import Conflict, Forbidden, Unavailable, database_error_facts
 from bookit.json import dumps
 from bookit.times import zone, zone_names
 from catalog import services as catalog
@@ -74,7 +79,10 @@ def page(request: HttpRequest) -> HttpResponse:
             *(each for each in shown if each.pk not in listed),
             *offered[:MAX_OFFERED],
         ],
+        "chosen": shown,
         "shown": {calendar.pk for calendar in shown},
+        "states": [(status.value, STATES[status]) for status in STATES if status in Booking.ACTIVE],
+        "may_add": user.may("catalog.add_calendar"),
         "has_more": len(offered) > MAX_OFFERED,
         "most": MAX_CALENDARS,
         "zones": sorted(zones),
@@ -86,6 +94,7 @@ def page(request: HttpRequest) -> HttpResponse:
             "view": view if view in VIEWS else "",
             "date": _day(request.GET.get("date", ""), now.astimezone(tz)),
             "zone": tz.key,
+            "most": MAX_CALENDARS,
             "offset": now.astimezone(tz).isoformat()[-6:],
             "calendars": [
                 {
@@ -103,15 +112,17 @@ def page(request: HttpRequest) -> HttpResponse:
                     "title": each["title"],
                     "calendar": str(each["calendar_id"]),
                     "in_slots": each["mode"] == Service.Mode.SLOTS,
+                    "minutes": each["duration_minutes"],
                 }
                 for each in Service.objects.filter(calendar__in=shown, is_active=True)
                 .order_by("title", "id")
-                .values("id", "title", "calendar_id", "mode")[:MAX_SERVICES]
+                .values("id", "title", "calendar_id", "mode", "duration_minutes")[:MAX_SERVICES]
             ],
             "urls": {
                 "sheet": reverse("admin:bookings_diary_sheet"),
                 "move": reverse("admin:bookings_diary_move"),
                 "book": reverse("admin:bookings_diary_book"),
+                "confirm": reverse("admin:bookings_diary_confirm"),
                 "close": reverse("admin:bookings_diary_close"),
                 "reopen": reverse("admin:bookings_diary_reopen"),
                 "booking": reverse("admin:bookings_booking_change", args=["ID"]),
@@ -150,61 +161,82 @@ def sheet(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def move(request: HttpRequest) -> HttpResponse:
-    """Move a booking. A refusal comes with the free times nearest to the new time."""
+    """Move a booking. A refusal comes with the free times nearest to the new time.
+
+    A booking that somebody has changed since the diary showed it is not moved. The response then
+    says what has become of it, so that the user can decide again.
+    """
     user = _reader(request)
     form = MoveForm(request.POST)
     if not form.is_valid():
         return _invalid(form)
+    asked = form.cleaned_data
+    now = timezone.now()
+    known = Booking.objects.filter(pk=asked["booking"]).first()
+    if known and version_of(known.updated_at) != asked["version"]:
+        return _changed(known, form)
     try:
-        booking = services.reschedule_booking(
-            booking_id=form.cleaned_data["booking"],
-            actor=user,
-            start_time=form.instant("start"),
-            at=timezone.now(),
-        )
+        booking = _move(known, actor=user, pk=asked["booking"], to=form.instant("start"), at=now)
     except REFUSALS as error:
+        if known and database_error_facts(error)[1] == CONSTRAINT:
+            known.refresh_from_db()
+            return _changed(known, form)
         return _refused(error, form)
     time = _written(booking.start_time, form)
     return _json({"message": _("Moved to %(time)s.") % {"time": time}})
 
 
-@require_POST
-def book(request: HttpRequest) -> HttpResponse:
-    """Book for a customer.
+@retried
+@transaction.atomic
+def _move(known: Booking | None, *, actor: User, pk: UUID, to: datetime, at: datetime) -> Booking:
+    """Move a booking, unless somebody else changes it at the same moment."""
+    if known:
+        expect(pk, known.updated_at)
+    return services.reschedule_booking(booking_id=pk, actor=actor, start_time=to, at=at)
 
-    If an account has the customer's email address, it gets the booking. If not, the booking belongs
-    to the user who makes it, and names the customer as the attendee.
-    """
+
+@require_POST
+def confirm(request: HttpRequest) -> HttpResponse:
+    """Confirm a booking."""
     user = _reader(request)
-    if not user.may("bookings.add_booking"):
-        raise PermissionDenied
-    form = BookForm(request.POST)
+    form = ConfirmForm(request.POST)
     if not form.is_valid():
         return _invalid(form)
-    asked = form.cleaned_data
-    email = asked["attendee_email"]
-    account = User.objects.filter(email=lookup_form(email), is_active=True).first()
     try:
-        booking = services.create_booking(
+        booking = services.change_status(
+            booking_id=form.cleaned_data["booking"],
+            status=Booking.Status.CONFIRMED,
             actor=user,
-            user_id=account.pk if email and account else None,
-            service_id=asked["service"],
-            start_time=form.instant("start"),
-            attendee_name=asked["attendee_name"],
-            attendee_phone=asked["attendee_phone"],
-            attendee_email=email,
             at=timezone.now(),
         )
     except REFUSALS as error:
         return _refused(error, form)
     time = _written(booking.start_time, form)
-    link = reverse("admin:bookings_booking_change", args=[booking.pk])
-    return _json(
-        {
-            "message": _("Booked for %(time)s.") % {"time": time},
-            "bookings": [{"url": link, "label": asked["attendee_name"]}],
-        }
-    )
+    return _json({"message": _("Confirmed for %(time)s.") % {"time": time}})
+
+
+@require_safe
+def book(request: HttpRequest) -> HttpResponse:
+    """Go to the page for callers, where the service and the time of the diary are chosen.
+
+    The diary knows only wall-clock times. Its script does not know which instants they are.
+    """
+    if not _reader(request).may("bookings.add_booking"):
+        raise PermissionDenied
+    chosen = {"diary": request.GET.get("diary", "")}
+    form = BookForm(request.GET)
+    if form.is_valid():
+        service, start = form.cleaned_data["service"], form.instant("start")
+        calendar = (
+            Calendar.objects.filter(services=service).order_by("id").first() if service else None
+        )
+        tz = zone(calendar.timezone if calendar else form.cleaned_data["zone"])
+        chosen["day"] = start.astimezone(tz).date().isoformat()
+        if service:
+            chosen["service"] = str(service)
+            chosen["start"] = start.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
+    address = reverse("admin:bookings_booking_add")
+    return HttpResponseRedirect(f"{address}?{urlencode(chosen)}")
 
 
 @require_POST
@@ -328,6 +360,26 @@ def _refused(error: Exception, form: ZoneForm) -> HttpResponse:
     )
 
 
+def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
+    """Return what has become of a booking that the user has seen in another state or time."""
+    tz = zone(form.cleaned_data["zone"])
+    words = {
+        "time": _written(booking.start_time, form),
+        "state": STATES[Booking.Status(booking.status)],
+    }
+    return _json(
+        {
+            "message": _(
+                "Somebody has just changed this booking. Now it is on %(time)s (%(state)s)."
+            )
+            % words,
+            "version": str(version_of(booking.updated_at)),
+            "was": {"start": wall(booking.start_time, tz), "end": wall(booking.end_time, tz)},
+        },
+        409,
+    )
+
+
 def _written(moment: datetime, form: ZoneForm) -> str:
     """Return an instant in words, in the zone of a form."""
     return date_format(moment.astimezone(zone(form.cleaned_data["zone"])), "DAY_TIME_FORMAT")
@@ -361,8 +413,14 @@ def _words() -> dict[str, str]:
         "reopen": _("Open again"),
         "taken": _("%(taken)s of %(capacity)s taken"),
         "pending": _("%(count)s to confirm"),
-        "week": _("Week of %(day)s"),
+        "minutes": _("%(count)s min"),
+        "book": _("Book: %(service)s"),
+        "no_service": _("Nothing can be booked here outside of classes."),
+        "over": _("This time is over."),
+        "hidden": _("%(count)s more"),
+        "dismiss": _("Dismiss"),
         "failed": _("The diary could not be read. It tries again by itself."),
+        "not_sent": _("Nothing was changed, because the server did not answer. Try again."),
         "signed_out": _("You are signed out. Reload the page to sign in again."),
         "more": _("Too much to show: choose fewer calendars or a shorter period."),
         "empty": _("No bookings in these days."),
@@ -381,6 +439,7 @@ PAGES.add("diary")(
             path("diary/sheet/", _view(sheet), name="bookings_diary_sheet"),
             path("diary/move/", _view(move), name="bookings_diary_move"),
             path("diary/book/", _view(book), name="bookings_diary_book"),
+            path("diary/confirm/", _view(confirm), name="bookings_diary_confirm"),
             path("diary/close/", _view(close), name="bookings_diary_close"),
             path("diary/reopen/", _view(reopen), name="bookings_diary_reopen"),
         ],

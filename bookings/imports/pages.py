@@ -11,6 +11,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -136,6 +137,10 @@ def _progress(request: HttpRequest, file: dict[str, Any], call: dict[str, Any]) 
         result = _result(file, end.value)
     except REFUSALS as error:
         result = _refused(file, message_of(error))
+    except OperationalError:
+        # The response has begun, so no middleware can show this error.
+        text = _("The database is too busy. Nothing was imported. Try again.")
+        result = _refused(file, text)
     yield _document(request, result)
 
 

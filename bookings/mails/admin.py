@@ -12,8 +12,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from accounts.links import services as links
@@ -22,7 +22,6 @@ from bookings.mails import samples, texts
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, PROVIDER
 from bookit.adminsite.pages import StrictAdmin
-from bookit.languages import SOURCE
 from bookit.web.headers import content_security_policy
 
 # The condition on which the layout of emails uses dark colours.
@@ -182,8 +181,7 @@ class MailTextAdmin(StrictAdmin):
             errors = form.errors
         if errors:
             return render(request, "admin/bookings/mailtext/preview_error.html", {"errors": errors})
-        language = get_language() or SOURCE
-        mail = samples.mail(object_id, audience, {object_id: text}, language=language)
+        mail = samples.mail(object_id, audience, {object_id: text})
         return _preview(request, mail.message())
 
     def account_view(self, request: HttpRequest, kind: str) -> HttpResponse:

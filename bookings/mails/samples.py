@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from django.utils.translation import get_language
+
 from bookings.mails.composition import Mail, compose
 from bookings.mails.models import MailText
 from bookings.mails.occasions import Occasion, Status, Type
@@ -105,11 +107,10 @@ PLACE = Place(
 PLACES = {"queue-ended": PLACE, "queue-cancelled": replace(PLACE, is_cancelled=True)}
 
 
-def mail(
-    kind: str, audience: str, texts: Mapping[str, MailText], *, language: str = SOURCE
-) -> Mail:
-    """Return a sample of a kind of email, for a reader with a language."""
+def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
+    """Return a sample of a kind of email, in the current language."""
+    language = get_language() or SOURCE
     if kind in PLACES:
         return compose_end(replace(PLACES[kind], user_language=language), texts)
-    occasion = replace(OCCASIONS[kind], language=language, provider_language=language)
-    return compose(occasion, audience, texts)
+    spoken = replace(OCCASIONS[kind], language=language, provider_language=language)
+    return compose(spoken, audience, texts)

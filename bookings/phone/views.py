@@ -29,6 +29,9 @@ from bookit.times import zone
 
 View = Callable[..., HttpResponse]
 
+# The longest query of a diary. Twenty calendars need 1,000 characters.
+MAX_QUERY = 2000
+
 #: The field at which an error of a service is shown, by its code. The names of fields in errors
 #: are those of the API.
 FIELD_OF_CODE = {
@@ -112,8 +115,9 @@ def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
         )
         # If the booking is refused after this, the seat stays held until the form is corrected.
         data: Any = form.data
-        form.data = data.copy()
-        form.data["hold"] = str(held.pk)
+        data = data.copy()
+        data["hold"] = str(held.pk)
+        form.data = data
     booking = services.book(
         held=held,
         caller=form.caller,
@@ -147,6 +151,9 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
     )
     if not _actor(request).may("bookings.view_booking"):
         return HttpResponseRedirect(another)
+    if query := _diary(request):
+        # The call began in the diary, which goes on with the days and calendars that it showed.
+        return HttpResponseRedirect(f"{reverse('admin:bookings_diary')}?{query}")
     return HttpResponseRedirect(reverse("admin:bookings_booking_change", args=[booking.pk]))
 
 
@@ -159,6 +166,7 @@ def _form_page(
         "title": _("Book for a customer"),
         "opts": Booking._meta,
         "form": form,
+        "diary": _diary(request),
         "has_view_permission": _actor(request).may("bookings.view_booking"),
         "words": _words(),
         **_times(request, _when(form), chosen=str(form["start"].value() or ""), refusal=refusal),
@@ -182,6 +190,11 @@ def _words() -> dict[str, str]:
         "ended": _("The hold has ended. Choose a time again."),
         "lost": _("The server did not answer. Check the connection, or sign in again."),
     }
+
+
+def _diary(request: HttpRequest) -> str:
+    """Return the query of the diary in which the call began, if it began there."""
+    return (request.POST or request.GET).get("diary", "")[:MAX_QUERY]
 
 
 def _when(form: CallForm) -> WhenForm:

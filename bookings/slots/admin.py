@@ -89,7 +89,7 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _problems(form: PublishForm) -> list[tuple[Any, str]]:
+def _problems(form: PublishForm) -> list[tuple[Any, Any]]:
     """Return what is wrong with a form: the label of each field, and what is wrong with it."""
     return [
         (form.fields[name].label if name in form.fields else "", str(text))
@@ -111,8 +111,8 @@ def _period(slot: Slot) -> str:
     """Return the period of a slot in the zone of its calendar."""
     tz = zone(slot.calendar.timezone)
     start, end = slot.start_time.astimezone(tz), slot.end_time.astimezone(tz)
-    until = "H:i" if start.date() == end.date() else "D j M Y, H:i"
-    return f"{date_format(start, 'D j M Y, H:i')}\N{EN DASH}{date_format(end, until)}"
+    until = "H:i" if start.date() == end.date() else "DAY_TIME_FORMAT"
+    return f"{date_format(start, 'DAY_TIME_FORMAT')}\N{EN DASH}{date_format(end, until)}"
 
 
 def _page(model: str, pk: UUID, may_see: bool) -> str:

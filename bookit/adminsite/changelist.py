@@ -172,7 +172,7 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
         .values_list("period", flat=True)[:1]
         for begin, end in pairwise(begins)
     ]
-    if len(found) == 1:
-        return [*found[0]]
     # Without this `order_by`, Django 6.1 orders by columns that are not selected.
-    return sorted(found[0].union(*found[1:], all=True).order_by())
+    rest = found[0].union(*found[1:], all=True).order_by() if len(found) > 1 else found[0]
+    # PostgreSQL returns UTC, in which a month of Berlin begins in the month before.
+    return sorted(timezone.localtime(each) for each in rest)

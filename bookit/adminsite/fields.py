@@ -133,7 +133,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         )
         self.fields[1].required = False
 
-    def compress(self, data_list: Any) -> datetime | None:
+    def compress(self, data_list: Sequence[Any]) -> datetime | None:  # type: ignore[override]
         """Return the instant at which the clocks of the zone show this date and time.
 
         Raises:

@@ -22,16 +22,28 @@ def named_by(cells: Iterable[SafeString], headers: list[dict[str, Any]]) -> Iter
 
     On a narrow screen, a row is a card, and the style sheet shows the name in front of each value.
     """
-    names = iter(headers)
+    labels = iter(headers)
     for cell in cells:
-        header = next(names, None)
-        # The header of the checkboxes is a checkbox too, and not a name.
-        name = "" if header is None or "<" in str(header["text"]) else capfirst(header["text"])
+        header = next(labels, None)
+        label = _label(header) if header else ""
         opening = CELL.match(cell)
-        if not name or not opening:
+        if not label or not opening:
             yield cell
             continue
         # On a narrow screen, a value that is empty needs no line.
-        blank = mark_safe(" data-blank") if BLANK.fullmatch(cell) else ""
-        label = format_html(' data-label="{}"{}', name, blank)
-        yield mark_safe(opening[0] + label + cell[opening.end() :])  # noqa: S308 - both are safe
+        blank = " data-blank" if BLANK.fullmatch(cell) else ""
+        yield mark_safe(opening[0] + label + blank + cell[opening.end() :])  # noqa: S308 - safe
+
+
+def _label(header: dict[str, Any]) -> str:
+    """Return the attribute with the name of a column.
+
+    The header keeps it, because a page has hundreds of cells, and translating takes time.
+    """
+    if "label" not in header:
+        text = str(header["text"])
+        # The header of the checkboxes is a checkbox too, and not a name.
+        named = text and "<" not in text
+        header["label"] = format_html(' data-label="{}"', capfirst(text)) if named else ""
+    label: str = header["label"]
+    return label

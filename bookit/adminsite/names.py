@@ -34,6 +34,9 @@ def translate_names() -> None:
             name = str(getattr(named, attribute))
             if name:
                 setattr(named, attribute, gettext_lazy(name))
+        for field in model._meta.concrete_fields:
+            if model._meta.app_label in OTHER_APPS and field.choices:
+                field.choices = [(key, gettext_lazy(str(words))) for key, words in field.choices]
     for config in apps.get_app_configs():
         if config.label in OUR_APPS | OTHER_APPS:
             config.verbose_name = gettext_lazy(str(config.verbose_name))
@@ -54,3 +57,10 @@ def _named(model: type[Model]) -> Iterator[tuple[Any, str]]:
         if isinstance(field, Field):
             yield field, "verbose_name"
             yield field, "help_text"
+
+
+def choices_of(model: type[Model]) -> Iterator[str]:
+    """Yield the words for the choices of a package's model. Our own models translate theirs."""
+    for field in model._meta.concrete_fields if model._meta.app_label in OTHER_APPS else ():
+        for _key, words in field.choices or ():
+            yield str(words)

@@ -85,6 +85,11 @@ class StrictAutocomplete(AutocompleteSelect):
         super().__init__(*args, **kwargs)
         self.first = first
 
+    @property
+    def media(self) -> forms.Media:
+        """Return the files of the field, with the one that gives it a name."""
+        return super().media + forms.Media(js=["bookit/autocomplete.js"])
+
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
         """Return the selected options, ignoring values that cannot be ids, and the first others."""
         key = self.field.remote_field.model._meta.pk
@@ -92,9 +97,13 @@ class StrictAutocomplete(AutocompleteSelect):
         if self.first:
             options = groups[0][1]
             chosen = {str(each["value"]) for each in options}
-            for row in self.choices.queryset[: self.first]:
+            if not chosen:
+                # Otherwise, the browser would choose the first row by itself.
+                options.append(self.create_option(name, "", "", selected=False, index=0))
+            choices: Any = self.choices
+            for row in choices.queryset[: self.first]:
                 if str(row.pk) not in chosen:
-                    label = self.choices.field.label_from_instance(row)
+                    label = choices.field.label_from_instance(row)
                     options.append(
                         self.create_option(name, row.pk, label, selected=False, index=len(options))
                     )
@@ -336,7 +345,7 @@ class StrictAdmin(admin.ModelAdmin):
             return HttpResponseRedirect(here)
 
     def formfield_for_dbfield(
-        self, db_field: Any, request: Any, **kwargs: Any
+        self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> forms.Field | None:
         """Return the form field of a column; time zones are chosen from a list."""
         if validate_zone in db_field.validators:

@@ -27,7 +27,7 @@ def moment(at: datetime, zone: ZoneInfo) -> str:
 
 def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     """Return a date and two times of day: `Tue 1 Dec 2026, 10:00-10:30` with an en dash."""
-    return f"{date_format(start.astimezone(zone), 'D j M Y')}, {hours(start, end, zone)}"
+    return f"{date_format(start.astimezone(zone), 'DAY_FORMAT')}, {hours(start, end, zone)}"
 
 
 def stretch(first: datetime, last: datetime, zone: ZoneInfo) -> str:

@@ -39,6 +39,10 @@ _BLOCKS = frozenset(
 )
 
 
+# Elements whose content is not read as words: scripts, and what is written in code.
+_SILENT = frozenset({"script", "style", "code", "pre", "textarea"})
+
+
 class Pseudo(gettext.NullTranslations):
     """Translates each text into itself, in brackets."""
 
@@ -80,7 +84,7 @@ class Texts(HTMLParser):
         of = {name: value or "" for name, value in attrs}
         if tag in _BLOCKS:
             self._depth = 0
-        if tag in ("script", "style"):
+        if tag in _SILENT:
             self._json = of.get("type") == "application/json"
             self._silent += not self._json
         spoken = {name for name in of if name in _SPOKEN}
@@ -92,7 +96,7 @@ class Texts(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """Leave an element."""
-        if tag in ("script", "style"):
+        if tag in _SILENT:
             self._silent -= not self._json
             self._json = False
         if tag in _BLOCKS:
@@ -141,14 +145,17 @@ _NEUTRAL = re.compile(
             r"https?://\S+",
             r"[\w.+-]+@[\w.-]+",
             r"[0-9a-f]{8}-[0-9a-f-]{27}(\.\w+)?",
-            r"/(?:[\w{}.-]+/?)+",  # a path
-            r"\b[a-z_]+(\.[a-z_]+)+\b",  # the type of an event, or the name of a permission
+            r"(?<!\w)/(?:[\w{}.-]+/?)+",  # a path
+            r"\b[a-z_:]+(\.[a-z_]+)+\b",  # the type of an event, or the name of a permission
             r"\b[A-Z]{3}\b",  # a currency or a zone
             r"\b[1-5]\d\d( [A-Z][a-z]+)+\b",  # a status of HTTP with its name
             r"\b[0-9a-f]{32}\b",
             r"__\w+__",  # a place that a script fills in
             r"\b(BookIt|iCalendar|JSON Lines|CSV|JSON|ID)\b",
-            r"^Search$",  # Django's own text for screen readers, which has no translation
+            r"^(True|False)$",  # Django's texts for its icons, which have no translation
+            r"^(\u203a )?Job \d+",  # procrastinate's own name of a job
+            r"\b[1-5]\d\d [A-Z][A-Za-z -]+",  # what another server answered
+            r"^\{.*\}$",  # JSON
         ]
     )
 )
@@ -185,15 +192,20 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
+def _without(known: list[str], text: str) -> str:
+    for each in known:
+        if each in text:
+            text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", " ", text)
+    return text
+
+
 def leftovers(texts: Iterable[str], data: set[str]) -> set[str]:
     """Return the texts that are still words once data and what is neutral are removed."""
     known = sorted(data, key=len, reverse=True)
     found = set()
     for text in {" ".join(each.split()) for each in texts}:
-        rest = _NEUTRAL.sub(" ", text)
-        for each in known:
-            if each in rest:
-                rest = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", " ", rest)
-        if re.search(r"[^\W\d_]{2,}", _NEUTRAL.sub(" ", rest)):
+        # A name can contain what looks like a code, and a code what looks like a name.
+        rests = [_NEUTRAL.sub(" ", _without(known, text)), _without(known, _NEUTRAL.sub(" ", text))]
+        if all(re.search(r"[^\W\d_]{2,}", rest) for rest in rests):
             found.add(text)
     return found

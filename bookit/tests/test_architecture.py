@@ -256,6 +256,42 @@ def test_no_handler_catches_every_exception():
         assert raised_again or caught not in ("", "Exception", "BaseException"), place
 
 
+def hides_the_translation(function):
+    """Return whether a function translates with `_`, and also uses `_` for a value of its own."""
+    parts = [*ast.walk(function)]
+    in_comprehensions = {
+        name
+        for part in parts
+        if isinstance(part, ast.comprehension)
+        for name in ast.walk(part.target)
+    }
+    stores = any(
+        isinstance(part, ast.Name)
+        and part.id == "_"
+        and isinstance(part.ctx, ast.Store)
+        and part not in in_comprehensions
+        for part in parts
+    )
+    translates = any(
+        isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "_"
+        for part in parts
+    )
+    return stores and translates
+
+
+def test_no_function_hides_the_translation_of_its_texts():
+    """`local, _, domain = ...` makes `_("...")` in the same function a call of a string."""
+    found = [
+        f"{path.relative_to(BASE_DIR)}:{node.lineno}"
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and hides_the_translation(node)
+    ]
+    assert found == []
+    wrong = ast.parse("def wrong(text):\n    a, _, b = text.partition('@')\n    return _('x')")
+    assert hides_the_translation(wrong.body[0])
+
+
 def test_no_serializer_shows_all_fields():
     for place, node in nodes(ast.Constant):
         assert node.value != "__all__", place

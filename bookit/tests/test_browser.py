@@ -122,7 +122,7 @@ def test_a_receptionist_moves_notes_and_cancels_on_the_page_of_a_booking(watched
     page.get_by_text("Cancel…").click()
     page.get_by_label("Reason").fill("The room is wet")
     page.get_by_role("button", name="Cancel this booking").click()
-    page.locator("h2 .state", has_text="Cancelled").wait_for()
+    page.locator(".booking-head .state", has_text="Cancelled").wait_for()
     booking.refresh_from_db()
     assert (booking.status, booking.cancellation_reason) == ("cancelled", "The room is wet")
     assert booking.staff_notes.get().author == rui

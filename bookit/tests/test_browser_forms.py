@@ -62,7 +62,7 @@ def test_an_owner_edits_the_week_and_takes_time_off(page):
 def test_a_class_is_previewed_and_published(page):
     service = ServiceFactory(mode="slots")
     page.goto("/admin/bookings/slot/add/")
-    page.locator(".select2-selection").click()
+    page.get_by_role("combobox", name="Service").click()
     page.locator(".select2-results__option", has_text=service.title).click()
     page.get_by_label("First day").fill("2027-01-04")
     page.get_by_label("Starts at").fill("18:00")

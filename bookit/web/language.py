@@ -34,13 +34,15 @@ class LanguageMiddleware:
         """Handle a request."""
         header = request.META.get("HTTP_ACCEPT_LANGUAGE")
         language = (accepted(header) if header else None) or SOURCE
-        if language == SOURCE and not request.path_info.startswith(ADMIN):
+        is_admin = request.path_info.startswith(ADMIN)
+        if language == SOURCE and not is_admin:
             response = self.get_response(request)
         else:
             translation.activate(language)
             try:
                 response = self.get_response(request)
-                language = translation.get_language() or SOURCE
+                if is_admin:  # It may have become the language of the user.
+                    language = translation.get_language() or SOURCE
             finally:
                 # The thread must not keep the language for its next request.
                 translation.deactivate()

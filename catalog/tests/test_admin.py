@@ -286,6 +286,14 @@ def test_browsers_without_scripts_choose_from_a_list(client):
     assert "ada@example.com" not in client.get(path).content.decode()
 
 
+def test_nothing_is_chosen_unless_somebody_chooses_it(site):
+    """A browser chooses the first option of a list that has no empty one."""
+    CalendarFactory(name="Chair")
+    text = site.get(reverse("admin:catalog_service_add")).content.decode()
+    found = re.search(r'<select name="calendar".*?</select>', text, re.DOTALL)[0]
+    assert re.findall("<option[^>]*>([^<]*)", found) == ["", "Chair"]
+
+
 class TestWords:
     def test_the_form_of_a_service_asks_in_words_with_units(self, site):
         ServiceFactory(category="Barber")

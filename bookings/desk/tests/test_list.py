@@ -7,11 +7,13 @@ from django.core import mail
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from accounts.models import User, digits_of
 from accounts.tests.factories import ProviderFactory, UserFactory
-from bookings.desk.search import found_by
+from bookings import services
+from bookings.desk.search import found_by, person
 from bookings.desk.tests.conftest import LIST, NOW, START
 from bookings.models import Booking
-from bookings.tests.factories import BookingFactory
+from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -58,6 +60,16 @@ def test_today_begins_at_midnight_of_the_signed_in_user(desk):
     assert found(desk) == [monday]
 
 
+def test_months_are_those_of_the_signed_in_user(desk):
+    """In Paris, a month begins while it is still the month before in UTC."""
+    for start_time in (NOW, START):
+        at(start_time)
+    text = desk.get(LIST).content.decode()
+    assert "November 2026" in text
+    assert "December 2026" in text
+    assert "October" not in text
+
+
 def test_a_search_finds_past_bookings_by_everything_that_people_say(desk, haircut):
     user = UserFactory(name="Ana Silva", email="ana@example.com", phone="+351 912 345 678")
     booking = at(NOW - 9 * DAY, user=user, service=haircut, attendee_name="Tiago")
@@ -102,13 +114,15 @@ def test_a_search_reads_each_table_through_its_own_index(desk):
     with connection.cursor() as cursor:
         # With few rows, PostgreSQL would rather read whole tables.
         cursor.execute("SET LOCAL enable_seqscan = off")
+    people = User.objects.alias(digits=digits_of("phone"))
+    assert "user_search" in people.filter(person("Tiago", "name", "email")).explain()
+    assert "user_by_phone" in people.filter(person("912 345", "name", "email")).explain()
     with CaptureQueriesContext(connection) as captured:
         found_by("Tiago", among=Booking.objects.all())
     [search] = [each["sql"] for each in captured]
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN {search}")
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "Index Scan on user_search" in plan
     assert "Index Scan on booking_by_attendee" in plan
     assert "Seq Scan on bookings_booking" not in plan
 
@@ -127,10 +141,24 @@ def test_words_that_fit_many_bookings_find_them_all(desk, monkeypatch):
     assert found(desk, q="tiago", status__exact="held") == []
 
 
-def test_the_bookings_of_a_customer_are_listed_by_a_link(desk, book, ana):
+def test_a_link_lists_the_bookings_of_a_customer(desk, book, ana):
     booking = book()
     at(START)
     assert found(desk, user__id__exact=ana.pk) == [booking]
+    response = desk.get(LIST, {"user__id__exact": ana.pk})
+    assert response.context["title"] == "Bookings of Ana Silva"
+    for unknown in (UserFactory.build().pk, "x", ""):
+        assert desk.get(LIST, {"user__id__exact": unknown}, follow=True).status_code == 200
+
+
+def test_a_link_lists_the_bookings_of_a_slot(desk, haircut, ana):
+    haircut.mode = "slots"
+    haircut.save()
+    slots = [SlotFactory(service=haircut, start_time=START + number * DAY) for number in (0, 1)]
+    bookings = [services.create_booking(actor=ana, slot_id=slot.pk, at=NOW) for slot in slots]
+    response = desk.get(LIST, {"slot__id__exact": slots[0].pk})
+    assert response.context["title"] == "Haircut on Tue 1 Dec, 10:00"
+    assert [*response.context["cl"].result_list] == bookings[:1]
 
 
 @pytest.mark.parametrize("name", ["calendar__id", "service__id", "calendar__provider__id"])

@@ -1,6 +1,7 @@
 """What the diary shows, to whom, and how it moves bookings and closes times."""
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -8,9 +9,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
+from bookings import services
 from bookings.diary import reading
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.database.versions import version_of
 from catalog.models import OpeningHours, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
@@ -22,7 +25,9 @@ MOVE = reverse("admin:bookings_diary_move")
 BOOK = reverse("admin:bookings_diary_book")
 CLOSE = reverse("admin:bookings_diary_close")
 REOPEN = reverse("admin:bookings_diary_reopen")
-PATHS = [PAGE, SHEET, MOVE, BOOK, CLOSE, REOPEN]
+CONFIRM = reverse("admin:bookings_diary_confirm")
+READ = [PAGE, SHEET, BOOK]
+PATHS = [*READ, MOVE, CONFIRM, CLOSE, REOPEN]
 WEEK = {"first": "2998-12-31", "until": "2999-01-07", "zone": "UTC"}
 DAY = {"first": "2999-01-01", "until": "2999-01-02", "zone": "UTC"}
 
@@ -63,11 +68,12 @@ def test_a_receptionist_sees_the_diary_but_cannot_change_it(receptionist):
     assert page.status_code == 200
     assert shown["attendee"] == "Ada Lovelace"
     assert 'id="diary-close"' not in page.content.decode()
-    assert 'id="diary-book"' not in page.content.decode()
+    assert 'id="diary-free"' not in page.content.decode()
     [calendar] = page.context["diary"]["calendars"]
     assert not calendar["movable"]
     assert not calendar["closable"]
     assert move(receptionist, booking, "2999-01-01T12:00").status_code == 403
+    assert confirm(receptionist, booking).status_code == 403
     assert book(receptionist, booking.service).status_code == 403
     assert close(receptionist, booking.calendar).status_code == 403
     off = TimeOffFactory(calendar=booking.calendar)
@@ -80,7 +86,7 @@ def test_a_receptionist_sees_the_diary_but_cannot_change_it(receptionist):
 @pytest.mark.parametrize("path", PATHS)
 def test_staff_who_may_not_see_bookings_get_a_403(client, path):
     client.force_login(staff(["accounts.view_user"]))
-    send = client.get if path in (PAGE, SHEET) else client.post
+    send = client.get if path in READ else client.post
 
     assert send(path).status_code == 403
 
@@ -88,14 +94,14 @@ def test_staff_who_may_not_see_bookings_get_a_403(client, path):
 @pytest.mark.parametrize("path", PATHS)
 def test_customers_are_sent_to_the_sign_in_form(client, path):
     client.force_login(UserFactory())
-    send = client.get if path in (PAGE, SHEET) else client.post
+    send = client.get if path in READ else client.post
 
     assert send(path).status_code == 302
 
 
 def test_changes_need_a_post(site):
     assert site.get(MOVE).status_code == 405
-    assert site.get(BOOK).status_code == 405
+    assert site.get(CONFIRM).status_code == 405
     assert site.get(CLOSE).status_code == 405
     assert site.get(REOPEN).status_code == 405
 
@@ -174,6 +180,7 @@ def test_times_are_the_wall_clock_times_of_the_zone(site):
         "calendar": str(booking.calendar_id),
         "start": "2999-01-01T19:00:00",
         "end": "2999-01-01T20:00:00",
+        "version": str(version_of(booking.updated_at)),
         "status": "confirmed",
         "state": "Confirmed",
         "attendee": "Ada",
@@ -349,6 +356,17 @@ def test_a_sheet_takes_the_same_number_of_queries_for_many_calendars(
         assert len(found["bookings"]) == len(chosen)
 
 
+def test_the_page_takes_the_same_number_of_queries_for_many_calendars(
+    site, django_assert_max_num_queries
+):
+    shown = [booking.calendar_id for booking in BookingFactory.create_batch(20)]
+    for chosen in (shown[:1], shown):
+        # Session, user, the menu, the calendars to choose from, the chosen ones, their services.
+        with django_assert_max_num_queries(7):
+            response = site.get(PAGE, {"calendar": chosen})
+        assert len(response.context["diary"]["services"]) == len(chosen)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -377,7 +395,8 @@ def test_a_wrong_request_for_a_sheet_names_the_parameter(site, changes, field):
 
 
 def move(site, booking, start, zone="UTC"):
-    return site.post(MOVE, {"booking": booking.pk, "start": start, "zone": zone})
+    known = version_of(booking.updated_at)
+    return site.post(MOVE, {"booking": booking.pk, "version": known, "start": start, "zone": zone})
 
 
 def test_a_booking_is_moved_to_a_wall_clock_time_by_the_user(site, boss):
@@ -443,71 +462,145 @@ def test_moving_a_deleted_booking_says_that_it_is_gone(site):
     assert "no longer exists" in response.json()["message"]
 
 
+def test_a_booking_that_somebody_else_has_moved_is_not_moved_by_mistake(site):
+    booking = BookingFactory()
+    seen = Booking.objects.get()
+    assert move(site, booking, "2999-01-03T10:00").status_code == 200
+    moved = Booking.objects.get()
+
+    response = move(site, seen, "2999-01-02T10:00")
+
+    assert response.status_code == 409
+    refusal = response.json()
+    assert refusal["message"] == (
+        "Somebody has just changed this booking. Now it is on Thu 3 Jan 2999, 10:00 (Pending)."
+    )
+    assert refusal["was"] == {"start": "2999-01-03T10:00:00", "end": "2999-01-03T11:00:00"}
+    assert refusal["version"] == str(version_of(moved.updated_at))
+    assert Booking.objects.get().start_time == moved.start_time
+    # Whoever has read that can move it.
+    assert move(site, moved, "2999-01-02T10:00").status_code == 200
+
+
+def test_a_booking_that_changes_during_the_request_is_not_moved(site, monkeypatch):
+    booking = BookingFactory()
+    reschedule = services.reschedule_booking
+
+    def late(**arguments):
+        Booking.objects.update(notes="Changed by somebody else")
+        return reschedule(**arguments)
+
+    monkeypatch.setattr(services, "reschedule_booking", late)
+    response = move(site, booking, "2999-01-02T10:00")
+
+    assert response.status_code == 409
+    assert response.json()["message"].startswith("Somebody has just changed this booking.")
+    assert Booking.objects.get().start_time == TUESDAY
+
+
+def test_a_booking_that_somebody_has_cancelled_says_so(site):
+    booking = BookingFactory()
+    Booking.objects.update(status="cancelled")
+
+    response = move(site, booking, "2999-01-02T10:00")
+
+    assert response.status_code == 409
+    assert "(Cancelled)" in response.json()["message"]
+
+
+def test_a_booking_keeps_its_wall_clock_time_across_a_change_of_clocks(site):
+    # On 2999-03-31, the clocks of Lisbon go from 01:00 to 02:00.
+    booking = BookingFactory(start_time=datetime(2999, 3, 30, 10, tzinfo=UTC))
+
+    response = move(site, booking, "2999-04-01T10:00", zone="Europe/Lisbon")
+
+    assert response.json() == {"message": "Moved to Mon 1 Apr 2999, 10:00."}
+    booking.refresh_from_db()
+    assert booking.start_time == datetime(2999, 4, 1, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("start", ["2999-03-31T01:00", "2999-03-31T01:30"])
+def test_a_time_that_the_clocks_skip_is_refused_at_its_field(site, start):
+    booking = BookingFactory(start_time=datetime(2999, 3, 30, 10, tzinfo=UTC))
+
+    response = move(site, booking, start, zone="Europe/Lisbon")
+
+    assert response.status_code == 400
+    assert response.json()["fields"] == {
+        "start": ["This time does not exist: the clocks are put forward on this day."]
+    }
+    assert move(site, booking, "2999-03-31T02:00", zone="Europe/Lisbon").status_code == 200
+
+
+# --- confirming -------------------------------------------------------------------------------
+
+
+def confirm(site, booking):
+    return site.post(CONFIRM, {"booking": booking.pk, "zone": "UTC"})
+
+
+def test_a_booking_is_confirmed_by_the_user(site, boss):
+    booking = BookingFactory()
+
+    assert confirm(site, booking).json() == {"message": "Confirmed for Tue 1 Jan 2999, 10:00."}
+    assert Booking.objects.get().status == "confirmed"
+    assert BookingEvent.objects.get().actor == boss
+    # A second click, or somebody else, was faster.
+    assert confirm(site, booking).status_code == 409
+    assert site.post(CONFIRM, {"booking": "abc", "zone": "UTC"}).status_code == 400
+
+
 # --- booking ----------------------------------------------------------------------------------
 
 
 def book(site, offered, **changes):
-    usual = {"start": "2999-01-01T10:00", "zone": "UTC", "attendee_name": "Ada Lovelace"}
-    return site.post(BOOK, {**usual, "service": offered.pk, **changes})
+    usual = {"start": "2999-01-01T10:00", "zone": "UTC", "diary": "view=week"}
+    return site.get(BOOK, {**usual, "service": offered.pk, **changes})
 
 
-def test_a_time_is_booked_for_a_customer_without_an_account(site, boss):
-    response = book(site, ServiceFactory(), attendee_phone="+351 21 000 00 00")
+def test_booking_goes_on_at_the_page_for_callers_with_the_service_and_the_time(site):
+    service = ServiceFactory(calendar__timezone="Asia/Tokyo")
 
-    assert response.status_code == 200
-    booking = Booking.objects.get()
-    assert response.json()["message"] == "Booked for Tue 1 Jan 2999, 10:00."
-    assert response.json()["bookings"] == [
-        {"url": f"/admin/bookings/booking/{booking.pk}/change/", "label": "Ada Lovelace"}
-    ]
-    assert (booking.user, booking.start_time) == (boss, TUESDAY)
-    assert (booking.attendee_name, booking.attendee_phone) == ("Ada Lovelace", "+351 21 000 00 00")
-    assert BookingEvent.objects.get().actor == boss
+    response = book(site, service, start="2999-01-01T20:00")
 
-
-def test_an_account_with_the_email_address_of_the_customer_gets_the_booking(client):
-    customer = UserFactory(email="ada@example.com")
-    helper = staff(["bookings.view_booking", "bookings.add_booking"])
-    client.force_login(helper)
-
-    assert book(client, ServiceFactory(), attendee_email="Ada@Example.com").status_code == 200
-    booking = Booking.objects.get()
-    assert booking.user == customer
-    assert BookingEvent.objects.get().actor == helper
+    assert response.status_code == 302
+    target = urlsplit(response["Location"])
+    assert target.path == reverse("admin:bookings_booking_add")
+    assert dict(parse_qsl(target.query)) == {
+        "service": str(service.pk),
+        "day": "2999-01-02",
+        "start": "2999-01-01T20:00:00Z",
+        "diary": "view=week",
+    }
+    page = site.get(response["Location"]).content.decode()
+    assert f'<option value="{service.pk}" selected>' in page
+    assert 'value="2999-01-02"' in page
+    assert 'value="2999-01-01T20:00:00Z" checked' in page
+    assert f'href="{PAGE}?view=week"' in page
 
 
-def test_a_seat_in_a_class_is_booked_at_its_start(site):
-    slot = SlotFactory()
+def test_the_page_for_callers_returns_to_the_diary(site):
+    response = site.post(
+        reverse("admin:bookings_booking_add"),
+        {
+            "service": ServiceFactory().pk,
+            "start": "2999-01-01T10:00:00Z",
+            "name": "Ada Lovelace",
+            "phone": "+351 21 000 00 00",
+            "diary": "view=week&date=2999-01-01",
+        },
+    )
 
-    assert book(site, slot.service).status_code == 200
-    assert Booking.objects.get().slot == slot
-    assert sheet_of(site, slot.calendar)["slots"][0]["service_id"] == str(slot.service_id)
-
-
-def test_a_taken_time_is_not_booked_and_other_times_are_offered(site):
-    taken = BookingFactory()
-
-    response = book(site, taken.service)
-
-    assert response.status_code == 409
-    assert len(response.json()["alternatives"]) == 3
-    assert Booking.objects.get() == taken
+    assert Booking.objects.get().start_time == TUESDAY
+    assert response["Location"] == f"{PAGE}?view=week&date=2999-01-01"
 
 
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"attendee_name": " "}, "attendee_name"),
-        ({"attendee_phone": "call me"}, "attendee_phone"),
-        ({"attendee_email": "abc"}, "attendee_email"),
-        ({"service": "abc"}, "service"),
-    ],
-)
-def test_a_mistake_in_a_booking_is_named(site, changes, field):
-    response = book(site, ServiceFactory(), **changes)
+@pytest.mark.parametrize("start", ["", "abc", "9999-12-31T10:00", "\0"])
+def test_a_senseless_time_to_book_is_ignored(site, start):
+    response = book(site, ServiceFactory(), start=start)
 
-    assert response.status_code == 400
-    assert [*response.json()["fields"]] == [field]
+    assert response["Location"].endswith("?diary=view%3Dweek")
+    assert book(site, ServiceFactory(), service="", start="2999-01-01T10:00").status_code == 302
 
 
 def test_the_page_offers_the_active_services_of_its_calendars(site):
@@ -521,6 +614,7 @@ def test_the_page_offers_the_active_services_of_its_calendars(site):
         "title": "Haircut",
         "calendar": str(service.calendar_id),
         "in_slots": True,
+        "minutes": service.duration_minutes,
     }
 
 

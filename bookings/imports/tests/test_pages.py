@@ -8,6 +8,7 @@ from html import unescape
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory, staff
@@ -98,6 +99,15 @@ def test_the_script_gets_the_progress_and_then_the_result(site):
     response = confirm(site, last["html"], accept="application/x-ndjson")
     assert "1100 lines were imported" in response.getvalue().decode()
     assert User.objects.filter(name="C").count() == 1100
+
+
+def test_a_busy_database_is_reported_although_the_response_has_begun(site, monkeypatch):
+    def refuse(*args, **options):
+        raise OperationalError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(KINDS["customers"], "load", refuse)
+    response = upload(site, CUSTOMERS, accept="application/x-ndjson")
+    assert "The database is too busy" in response.getvalue().decode()
 
 
 def test_a_refusal_reaches_the_script_too(site):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
+from django.db import OperationalError
 from django.utils import timezone
 
 from accounts.models import User
@@ -74,6 +75,9 @@ class Command(BaseCommand):
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
         except ServiceError as error:
             raise CommandError(message_of(error)) from None
+        except OperationalError as error:
+            text = f"{str(error).strip()} Nothing was imported. Try again."
+            raise CommandError(text) from None
         self._show(report, apply=apply)
 
     def _show_progress(self, progress: imports.Progress) -> None:

@@ -4,11 +4,13 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management import BaseCommand, CommandError
 
 from bookings.mails import samples
 from bookings.mails.composition import Mail
 from bookings.mails.occasions import ATTENDEE
+from bookit.languages import SOURCE, speaking
 
 
 class Command(BaseCommand):
@@ -21,10 +23,12 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the directory in which the files are written."""
+        """Add the directory in which the files are written, and the language of the emails."""
         parser.add_argument("directory", nargs="?", default="mails", type=Path)
+        languages = [code for code, _name in settings.LANGUAGES]
+        parser.add_argument("--language", choices=languages, default=SOURCE)
 
-    def handle(self, *args: Any, directory: Path, **options: Any) -> None:
+    def handle(self, *args: Any, directory: Path, language: str, **options: Any) -> None:
         """Write the files."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -34,7 +38,9 @@ class Command(BaseCommand):
         readers |= {name: [ATTENDEE] for name in samples.PLACES}
         for name, audiences in readers.items():
             for audience in audiences:
-                _write(samples.mail(name, audience, {}), directory / f"{name}-{audience}")
+                with speaking(language):
+                    mail = samples.mail(name, audience, {})
+                _write(mail, directory / f"{name}-{audience}")
         self.stdout.write(f"The mails are in {directory.resolve()}.")
 
 

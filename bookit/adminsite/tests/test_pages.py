@@ -110,7 +110,7 @@ def test_actions_change_the_state_through_the_service(site, boss):
         follow=True,
     )
 
-    assert "1 changed." in response.content.decode()
+    assert "1 booking confirmed." in response.content.decode()
     booking.refresh_from_db()
     assert booking.status == "confirmed"
     assert booking.events.get().actor == boss

@@ -127,7 +127,7 @@ def choose(site, model, action, *ids, **more):
 def test_an_action_applies_to_existing_rows_and_counts_missing_rows(site, gone):
     booking = BookingFactory()
     text = choose(site, Booking, "mark_confirmed", booking.pk, gone)
-    assert "1 changed." in text
+    assert "1 booking confirmed." in text
     assert "1 of the 2 selected rows no longer exist." in text
 
 

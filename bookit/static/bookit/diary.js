@@ -1,14 +1,15 @@
-/* The diary: draws what /admin/bookings/booking/diary/sheet/ returns, and sends moves and closed
-   times. Every time is a wall-clock time in the zone of the page, without an offset; the server
-   knows which instant it is. */
+/* The diary: draws what /admin/diary/sheet/ returns, and sends moves and closed times. Every time
+   is a wall-clock time in the zone of the page, without an offset; the server knows which instant
+   it is. */
 "use strict";
 
 (() => {
   const config = JSON.parse(document.getElementById("diary-config").textContent);
   const words = config.words;
   const byId = (id) => document.getElementById(id);
-  const status = byId("diary-status");
-  const locale = document.documentElement.lang || undefined;
+  // BookIt writes the day before the month, in all languages.
+  const lang = document.documentElement.lang;
+  const locale = lang.startsWith("en") ? "en-GB" : lang || undefined;
   const calendars = new Map(config.calendars.map((each) => [each.id, each]));
   const several = config.calendars.length > 1;
   const narrow = matchMedia("(max-width: 700px)");
@@ -16,7 +17,11 @@
   // How often an open diary asks whether something has changed.
   const REFRESH_MS = 15000;
   // With more calendars than this, a week has one row for each calendar instead of many columns.
-  const MOST_IN_COLUMNS = 3;
+  const MOST_IN_COLUMNS = 2;
+  // The length of the time that a click on free time chooses, in seconds.
+  const CLICKED = 1800;
+
+  if (!config.calendars.length) return;
 
   // --- wall-clock times ---------------------------------------------------------------------
 
@@ -28,19 +33,25 @@
   const asked = (options) => new Intl.DateTimeFormat(locale, { timeZone: "UTC", ...options });
   const clock = asked({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const longDay = asked({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
+  const shortDay = asked({ weekday: "short", day: "numeric", month: "short", year: "numeric" });
+  const someDays = asked({ day: "numeric", month: "short", year: "numeric" });
   const month = asked({ month: "long", year: "numeric" });
+
+  const minutesOf = (entry) => (instant(entry.end) - instant(entry.start)) / 60000;
+  const isMidnight = (wall) => wall.slice(11, 16) === "00:00";
 
   function period(entry) {
     const [start, end] = [instant(entry.start), instant(entry.end)];
-    const last = plus(entry.end, -1).slice(0, 10) === entry.start.slice(0, 10) ? "" : `${longDay.format(end)}, `;
-    return `${longDay.format(start)}, ${clock.format(start)}–${last}${clock.format(end)}`;
+    const isOneDay = plus(entry.end, -1).slice(0, 10) === entry.start.slice(0, 10);
+    const last = isOneDay ? "" : `${shortDay.format(end)}, `;
+    return `${shortDay.format(start)}, ${clock.format(start)}–${last}${clock.format(end)}`;
   }
 
   function fill(text, values) {
     return text.replace(/%\((\w+)\)s/g, (_, name) => values[name]);
   }
 
-  function element(tag, className, text) {
+  function element(tag, className, text = "") {
     const made = document.createElement(tag);
     made.className = className;
     made.textContent = text;
@@ -49,21 +60,37 @@
 
   // --- what the sheet shows -----------------------------------------------------------------
 
-  function background(entry, kind, words) {
+  function background(entry, kind, lines) {
     return {
       start: entry.start,
       end: entry.end,
       resourceIds: [entry.calendar],
       display: "background",
       classNames: [`diary-${kind}`],
-      extendedProps: { kind, lines: words },
+      extendedProps: { kind, lines, entry },
     };
   }
 
-  function offEvent(entry) {
-    const event = background(entry, "off", [words.off, entry.reason]);
-    event.extendedProps.entry = entry;
-    return event;
+  // Views whose cells are days show only what fills whole days in the background.
+  function shade(entry, kind, lines = []) {
+    return hasDayCells() ? wholeDays(entry, kind) : [background(entry, kind, lines)];
+  }
+
+  function wholeDays(entry, kind) {
+    const first = isMidnight(entry.start) ? entry.start : plus(`${entry.start.slice(0, 10)}T00:00`, 86400);
+    const until = `${entry.end.slice(0, 10)}T00:00:00`;
+    if (first >= until) return [];
+    return [{ ...background({ ...entry, start: first, end: until }, kind, []), allDay: true }];
+  }
+
+  const hasDayCells = () => ["dayGridMonth", "resourceTimelineMonth"].includes(viewName());
+
+  function offEvents(entry) {
+    const lines = [words.off, entry.reason];
+    const drawn = shade(entry, "off", lines);
+    if (!hasDayCells() && view !== "list") return drawn;
+    // Here, time off is an entry like others, too.
+    return [...drawn, { ...background(entry, "off", lines), display: "auto", startEditable: false }];
   }
 
   function bookingEvent(entry) {
@@ -73,14 +100,16 @@
       end: entry.end,
       resourceIds: [entry.calendar],
       classNames: ["diary-entry", `diary-${entry.status}`, `diary-id-${entry.id}`],
-      startEditable: entry.movable && Boolean(calendars.get(entry.calendar)?.movable),
+      startEditable: isMovable(entry),
       extendedProps: {
         kind: "booking",
         entry,
-        lines: [entry.attendee, entry.service, entry.state],
+        lines: [entry.attendee, entry.service],
       },
     };
   }
+
+  const isMovable = (entry) => entry.movable && Boolean(calendars.get(entry.calendar)?.movable);
 
   function slotEvent(entry) {
     const lines = [entry.service, fill(words.taken, entry)];
@@ -98,51 +127,78 @@
 
   function eventsOf(found) {
     return [
-      ...found.closed.map((each) => background(each, "closed", [])),
-      ...found.buffers.map((each) => background(each, "buffer", [])),
-      ...found.off.map(offEvent),
+      ...found.closed.flatMap((each) => shade(each, "closed")),
+      ...found.buffers.flatMap((each) => shade(each, "buffer")),
+      ...found.off.flatMap(offEvents),
       ...found.slots.map(slotEvent),
       ...found.bookings.map(bookingEvent),
     ];
   }
 
-  function content({ event, timeText }) {
-    const { kind, lines } = event.extendedProps;
+  // An entry is a column of lines, of which only those are shown that fit as a whole.
+  function content({ event }) {
+    const { kind, lines, entry } = event.extendedProps;
     if (!lines) return undefined;
-    const nodes = kind === "booking" || kind === "slot" ? [element("time", "ec-event-time", timeText)] : [];
-    lines.filter(Boolean).forEach((line, number) => {
-      nodes.push(element("span", `diary-line diary-line-${number}`, line));
-    });
+    if (event.display === "background" && !lines.some(Boolean)) return { domNodes: [] };
+    const isEntry = event.display !== "background";
+    const head = element("span", "diary-line diary-head");
+    // EventCalendar passes dates whose local parts are the wall-clock time.
+    const [start, end] = [asUtc(event.start), asUtc(event.end)].map((each) => clock.format(each));
     const calendar = calendars.get(event.resourceIds[0]);
-    if (kind === "off" && calendar?.closable) {
+    if (kind === "booking") {
+      const sign = element("span", "diary-sign");
+      sign.setAttribute("aria-hidden", "true");
+      head.append(sign);
+    }
+    if (isEntry) {
+      // What the place in the diary says to those who see it.
+      const place = [entry.state, several && calendar?.title, shortDay.format(asUtc(event.start))];
+      head.append(element("span", "visually-hidden", place.filter(Boolean).join(", ")), " ");
+      const time = element("time", "diary-time", start);
+      time.append(element("span", "diary-end", `–${end}`));
+      head.append(time, " ");
+    }
+    const [first, ...others] = lines.filter(Boolean);
+    head.append(element("span", "diary-name", first));
+    const nodes = [head, ...others.map((line) => element("span", "diary-line", line))];
+    if (several && ["month", "list"].includes(view)) {
+      nodes.push(element("span", "diary-line diary-where", calendar?.title ?? ""));
+    }
+    if (kind === "booking" && view === "list") {
+      const state = element("span", `state state-${entry.status}`, entry.state);
+      state.setAttribute("aria-hidden", "true"); // said before the name
+      nodes.push(state);
+    }
+    // Entries may be too small for what they say.
+    const all = [entry && period(entry), ...lines, entry?.state].filter(Boolean).join("\n");
+    if (isEntry) nodes.forEach((node) => (node.title = all));
+    if (kind === "off" && !isEntry && calendar?.closable) {
       const button = element("button", "diary-reopen", words.reopen);
       button.type = "button";
       // Otherwise, pressing the button would begin to select time.
       button.addEventListener("pointerdown", (pressed) => pressed.stopPropagation());
-      button.addEventListener("click", () => askToReopen(event.extendedProps.entry));
+      button.addEventListener("click", () => askToReopen(entry, button));
       nodes.push(button);
-    }
-    if (several && nodes.length && ["month", "list"].includes(view)) {
-      nodes.push(element("span", "diary-line diary-where", calendar?.title ?? ""));
     }
     return { domNodes: nodes };
   }
 
   // --- views and days -----------------------------------------------------------------------
 
-  let view = config.view || (several || narrow.matches ? "day" : "week");
+  let view = config.view || (several ? (narrow.matches ? "list" : "day") : narrow.matches ? "day" : "week");
 
   function viewName() {
-    const wide = config.calendars.length > MOST_IN_COLUMNS;
+    const rows = config.calendars.length > MOST_IN_COLUMNS || (several && narrow.matches);
     return {
       day: several ? "resourceTimeGridDay" : "timeGridDay",
-      week: several ? (wide ? "resourceTimelineWeek" : "resourceTimeGridWeek") : "timeGridWeek",
+      week: several ? (rows ? "resourceTimelineMonth" : "resourceTimeGridWeek") : "timeGridWeek",
       month: "dayGridMonth",
       list: "listWeek",
     }[view];
   }
 
   let shown = null; // the first day of the sheet, and the day after its last
+  let last = null; // what the server found there
   let hours = ""; // the hours between which days are drawn
   let etag = "";
   let asking = null;
@@ -154,42 +210,62 @@
     locale,
     firstDay: 1,
     headerToolbar: { start: "", center: "", end: "" },
+    buttonText: (text) => ({ ...text, close: words.dismiss }),
     resources: config.calendars.map(({ id, title }) => ({ id, title })),
     events: [],
     allDaySlot: false,
     nowIndicator: true,
-    flexibleSlotTimeLimits: true,
     slotEventOverlap: false,
     slotDuration: "00:30",
-    snapDuration: "00:05",
+    snapDuration: "00:15",
     slotHeight: 28,
     scrollTime: "08:00",
     dayMaxEvents: true,
+    moreLinkContent: ({ num }) => fill(words.hidden, { count: num }),
+    noEventsContent: words.empty,
     datesAboveResources: true,
-    eventTimeFormat: (start, end) => `${clock.format(asUtc(start))}–${clock.format(asUtc(end))}`,
+    displayEventEnd: true,
     slotLabelFormat: (time) => clock.format(asUtc(time)),
-    dayHeaderFormat: { weekday: "short", day: "numeric", month: "short" },
-    columnWidth: `minmax(${several ? 7.5 : 4.5}rem, 1fr)`,
+    dayHeaderFormat: { weekday: "short", day: "numeric" },
+    listDayFormat: { weekday: "long", day: "numeric", month: "long" },
+    listDaySideFormat: () => "",
+    columnWidth: `minmax(${several ? 6.5 : 4.5}rem, 1fr)`,
+    longPressDelay: 400,
     views: {
-      resourceTimelineWeek: { slotDuration: "01:00", slotWidth: 56, slotHeight: 28 },
-      timeGridDay: { dayHeaderFormat: { weekday: "long", day: "numeric", month: "long" } },
-      resourceTimeGridDay: { dayHeaderFormat: { weekday: "long", day: "numeric", month: "long" } },
+      dayGridMonth: { dayHeaderFormat: { weekday: "short" }, height: narrow.matches ? "34rem" : "48rem" },
+      // The seven days from the chosen one, on which a phone begins with today.
+      listWeek: { duration: { days: 7 } },
+      // Days as cells, because a slot is a day. The hours of a week would be far too wide.
+      resourceTimelineMonth: {
+        duration: { weeks: 1 },
+        slotDuration: { days: 1 },
+        columnWidth: "minmax(6.5rem, 1fr)",
+        dayHeaderFormat: { weekday: "short", day: "numeric" },
+      },
     },
     editable: false,
     eventStartEditable: false,
     eventDurationEditable: false,
-    selectable: Boolean(byId("diary-book") || byId("diary-close")),
+    selectable: Boolean(byId("diary-free") || byId("diary-close")),
     eventContent: content,
-    eventClick: ({ event }) => open(event.extendedProps),
+    eventAllUpdated: correctRoles,
+    eventClick: ({ event, el }) => open(event.extendedProps, el),
+    // A booking stays in its calendar, because its service belongs to that calendar.
     dragConstraint: ({ newResource }) => newResource === undefined,
+    eventDragStart: () => report(""),
     eventDrop: ({ event, delta, revert }) => {
       const entry = event.extendedProps.entry;
-      revert();
-      askToMove(entry, plus(entry.start, delta.seconds + delta.days * 86400));
+      const to = plus(entry.start, delta.seconds + delta.days * 86400);
+      if (to === entry.start) return;
+      askToMove(entry, to, revert);
     },
-    select: ({ startStr, endStr, resource }) => {
-      const only = several ? undefined : config.calendars[0]?.id;
-      chooseFor({ calendar: resource?.id ?? only, start: startStr, end: endStr });
+    select: ({ startStr, endStr, resource, jsEvent }) => {
+      chooseFor({ calendar: calendarOf(resource), start: startStr, end: endStr }, pointOf(jsEvent));
+    },
+    dateClick: ({ dateStr, allDay, resource, jsEvent }) => {
+      if (allDay || view === "list") return show("day", dateStr.slice(0, 10));
+      const start = dateStr.slice(0, 19);
+      chooseFor({ calendar: calendarOf(resource), start, end: plus(start, CLICKED) }, pointOf(jsEvent));
     },
     datesSet: ({ start, end }) => {
       // Called for the same days, too, for example after the hours have changed.
@@ -201,7 +277,20 @@
     },
   });
 
-  // EventCalendar passes dates whose local parts are the wall-clock time.
+  // EventCalendar calls its elements a table with rows, but they are not in the order of a table.
+  // Entries say their day and calendar themselves.
+  function correctRoles() {
+    for (const node of document.querySelectorAll("#diary :is([role=table], [role=rowgroup], [role=row], [role$=header])")) {
+      ["role", "aria-colindex", "aria-rowindex"].forEach((name) => node.removeAttribute(name));
+    }
+  }
+
+  const calendarOf = (resource) => resource?.id ?? (several ? undefined : config.calendars[0]?.id);
+
+  function pointOf({ clientX, clientY }) {
+    return { left: clientX, right: clientX, top: clientY, bottom: clientY };
+  }
+
   function asUtc(date) {
     return new Date(
       Date.UTC(date.getFullYear(), date.getMonth(), date.getDate(), date.getHours(), date.getMinutes()),
@@ -212,13 +301,14 @@
     return wallOf(asUtc(date)).slice(0, 10);
   }
 
+  const query = () => new URLSearchParams(new FormData(byId("diary-choice")));
+
   function showTitle() {
     const day = instant(`${dayOf(ec.getOption("date"))}T00:00`);
-    const monday = instant(`${shown.first}T00:00`);
-    byId("diary-title").textContent = {
-      day: longDay.format(day),
-      month: month.format(day),
-    }[view] ?? fill(words.week, { day: longDay.format(monday) });
+    const [first, final] = [instant(`${shown.first}T00:00`), instant(plus(`${shown.until}T00:00`, -86400))];
+    byId("diary-title").textContent =
+      { day: () => longDay.format(day), month: () => month.format(day) }[view]?.() ??
+      someDays.formatRange(first, final);
     byId("diary-date").value = wallOf(day).slice(0, 10);
     for (const button of document.querySelectorAll("[data-view]")) {
       button.setAttribute("aria-pressed", String(button.dataset.view === view));
@@ -226,8 +316,19 @@
     const form = byId("diary-choice");
     form.elements.view.value = view;
     form.elements.date.value = byId("diary-date").value;
-    const query = new URLSearchParams(new FormData(form));
-    history.replaceState(null, "", `?${query}`);
+    history.replaceState(null, "", `?${query()}`);
+    const book = document.querySelector("[data-book]");
+    if (book) book.href = bookingPage({ start: startOfDay() });
+  }
+
+  function startOfDay() {
+    const day = byId("diary-date").value;
+    return `${day > today() ? day : today()}T12:00`;
+  }
+
+  function bookingPage({ start, service = "" }) {
+    const asked = { start: start.slice(0, 16), service, zone: config.zone, diary: query() };
+    return `${config.urls.book}?${new URLSearchParams(asked)}`;
   }
 
   // --- reading ------------------------------------------------------------------------------
@@ -243,7 +344,6 @@
   async function refresh() {
     const query = new URLSearchParams({ ...shown, zone: config.zone });
     for (const id of calendars.keys()) query.append("calendar", id);
-    if (!calendars.size) return;
     asking = new AbortController();
     const { signal } = asking;
     try {
@@ -251,7 +351,7 @@
         headers: etag ? { "If-None-Match": etag } : {},
         signal,
       });
-      if (response.status === 304) return say("");
+      if (response.status === 304) return sayWhat(last);
       const found = await read(response);
       if (!response.ok) return say(found.message);
       etag = response.headers.get("ETag") ?? "";
@@ -268,18 +368,40 @@
   }
 
   function draw(found) {
+    last = found;
     const focused = document.activeElement?.closest?.(".diary-entry");
     const mark = [...(focused?.classList ?? [])].find((name) => name.startsWith("diary-id-"));
-    if (hours !== `${found.opens}-${found.closes}`) {
-      hours = `${found.opens}-${found.closes}`;
-      ec.setOption("slotMinTime", `${found.opens}:00`);
-      ec.setOption("slotMaxTime", `${found.closes}:00`);
+    const [opens, closes] = hoursOf(found);
+    if (hours !== `${opens}-${closes}`) {
+      hours = `${opens}-${closes}`;
+      ec.setOption("slotMinTime", `${opens}:00`);
+      ec.setOption("slotMaxTime", `${closes}:00`);
     }
+    // The shortest booking has room for a line.
+    const shortest = Math.min(60, ...[...found.bookings, ...found.slots].map(minutesOf));
+    ec.setOption("slotHeight", shortest < 20 ? 44 : shortest < 30 ? 36 : 28);
     ec.setOption("events", eventsOf(found));
     byId("diary").setAttribute("aria-busy", "false");
-    const isEmpty = !found.bookings.length && !found.slots.length;
-    say(found.more ? words.more : isEmpty ? words.empty : "");
+    sayWhat(found);
     if (mark) requestAnimationFrame(() => document.querySelector(`#diary .${mark}`)?.focus());
+  }
+
+  // The full hours that are drawn: open hours, and those of bookings and slots outside of them.
+  function hoursOf(found) {
+    let [opens, closes] = [found.opens, found.closes];
+    for (const { start, end } of [...found.bookings, ...found.slots]) {
+      const final = plus(end, -1);
+      if (final.slice(0, 10) !== start.slice(0, 10)) return [0, 24];
+      opens = Math.min(opens, Number(start.slice(11, 13)));
+      closes = Math.max(closes, Number(final.slice(11, 13)) + 1);
+    }
+    return [opens, closes];
+  }
+
+  function sayWhat(found) {
+    // The list says it itself.
+    const isEmpty = view !== "list" && !found.bookings.length && !found.slots.length;
+    say(found.more ? words.more : isEmpty ? words.empty : "");
   }
 
   // What the last reading found. Screen readers hear only what is new.
@@ -288,14 +410,20 @@
     if (note.textContent !== text) note.textContent = text;
   }
 
-  // What the last change did.
+  // What the last change did. It stays until it is dismissed, or until the next action.
   function report(text, links = []) {
-    const parts = links.flatMap(({ url, label }) => {
+    const status = byId("diary-status");
+    if (!text) return status.replaceChildren();
+    const button = element("button", "diary-dismiss", "×");
+    button.type = "button";
+    button.setAttribute("aria-label", words.dismiss);
+    button.addEventListener("click", () => report(""));
+    const parts = links.map(({ url, label }) => {
       const link = element("a", "", label);
       link.href = url;
-      return [" ", link];
+      return link;
     });
-    status.replaceChildren(text, ...parts);
+    status.replaceChildren(element("span", "", text), ...parts, button);
   }
 
   function refreshIfIdle() {
@@ -309,61 +437,118 @@
 
   // --- dialogs ------------------------------------------------------------------------------
 
+  const anchors = new WeakMap();
+
+  // Show a dialog next to what it is about. On a narrow screen, it is at the bottom.
+  function showNear(dialog, anchor) {
+    report("");
+    if (!dialog.open) dialog.showModal();
+    anchors.set(dialog, anchor);
+    place(dialog);
+  }
+
+  function place(dialog) {
+    const { style } = dialog;
+    const anchor = anchors.get(dialog);
+    if (!anchor || narrow.matches) {
+      ["margin", "left", "top"].forEach((name) => style.removeProperty(name));
+      return;
+    }
+    const { width, height } = dialog.getBoundingClientRect();
+    const gap = 8;
+    const fits = anchor.right + gap + width <= innerWidth - gap;
+    const left = fits ? anchor.right + gap : Math.max(gap, anchor.left - gap - width);
+    const top = Math.max(gap, Math.min(anchor.top, innerHeight - height - gap));
+    style.margin = "0";
+    style.left = `${left}px`;
+    style.top = `${top}px`;
+  }
+
   for (const dialog of document.querySelectorAll(".diary-dialog")) {
     dialog.addEventListener("click", ({ target }) => {
       if (target === dialog || target.closest("[data-dismiss]")) dialog.close();
     });
-    dialog.addEventListener("close", () => ec.unselect());
+    dialog.addEventListener("close", () => {
+      ec.unselect();
+      // The diary does not change behind a dialog.
+      refreshIfIdle();
+    });
   }
 
   const part = (dialog, name) => dialog.querySelector(name);
+  const rectOf = (node) => node.getBoundingClientRect();
 
-  function open({ kind, entry }) {
+  const opened = byId("diary-booking");
+  const openedForm = part(opened, "form");
+
+  function open({ kind, entry }, el) {
+    if (kind === "off") return calendars.get(entry.calendar)?.closable && askToReopen(entry, el);
     if (kind !== "booking" && kind !== "slot") return;
-    const dialog = byId("diary-booking");
     const isBooking = kind === "booking";
     const calendar = calendars.get(entry.calendar);
-    part(dialog, "h2").textContent = isBooking ? entry.attendee : entry.service;
+    showRefusal(opened, {});
+    part(opened, "h2").textContent = isBooking ? entry.attendee : entry.service;
+    const badge = part(opened, ".state");
+    badge.className = `state state-${entry.status}`;
+    badge.textContent = entry.state ?? "";
+    part(opened, ".diary-state").hidden = !isBooking;
     const what = isBooking
-      ? [entry.service, entry.state]
+      ? [entry.service]
       : [fill(words.taken, entry), entry.pending ? fill(words.pending, { count: entry.pending }) : ""];
-    part(dialog, ".diary-what").textContent = [...what, calendar?.title].filter(Boolean).join(" · ");
-    part(dialog, ".diary-when").textContent = `${period(entry)} (${config.zone})`;
-    const phone = part(dialog, ".diary-phone a");
+    part(opened, ".diary-what").textContent = [...what, calendar?.title].filter(Boolean).join(" · ");
+    part(opened, ".diary-when").textContent = `${period(entry)} (${config.zone})`;
+    const phone = part(opened, ".diary-phone a");
     phone.textContent = entry.phone ?? "";
     phone.href = `tel:${(entry.phone ?? "").replace(/[^+\d]/g, "")}`;
-    part(dialog, ".diary-phone").hidden = !entry.phone;
-    part(dialog, "[data-open]").href = config.urls[kind].replace("ID", entry.id);
-    const button = part(dialog, "[data-move]");
-    button.hidden = !(isBooking && entry.movable && calendar?.movable);
+    part(opened, ".diary-phone").hidden = !entry.phone;
+    part(opened, "[data-open]").href = config.urls[kind].replace("ID", entry.id);
+    openedForm.elements.booking.value = entry.id;
+    part(opened, "[data-confirm]").hidden = !(entry.status === "pending" && isMovable(entry));
+    const button = part(opened, "[data-move]");
+    button.hidden = !isBooking || !isMovable(entry);
     button.onclick = () => {
-      dialog.close();
+      opened.close();
       askToMove(entry, entry.start);
     };
-    const seat = part(dialog, "[data-seat]");
+    const seat = part(opened, "[data-seat]");
     if (seat) {
       seat.hidden = isBooking || entry.taken >= entry.capacity;
-      seat.onclick = () => {
-        dialog.close();
-        askToBook({ start: entry.start, service: entry.service_id });
-      };
+      if (!isBooking) seat.href = bookingPage({ start: entry.start, service: entry.service_id });
     }
-    dialog.showModal();
+    showNear(opened, rectOf(el));
+    part(opened, "[data-open]").focus();
   }
+
+  openedForm.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send(opened, openedForm, config.urls.confirm);
+  });
 
   const moving = byId("diary-move");
   const moveForm = part(moving, "form");
+  let putBack = null; // puts a dragged booking back to where it was
 
-  function askToMove(entry, start) {
+  function askToMove(entry, start, revert = null) {
+    putBack = revert;
     showRefusal(moving, {});
     moveForm.elements.booking.value = entry.id;
+    moveForm.elements.version.value = entry.version;
     moveForm.elements.start.value = start.slice(0, 16);
     part(moving, ".diary-what").textContent = `${entry.attendee} · ${entry.service}`;
     part(moving, ".diary-when").textContent = period(entry);
-    if (!moving.open) moving.showModal();
-    if (start === entry.start) moveForm.elements.start.focus();
-    else part(moving, "[type=submit]").focus();
+    // A dropped entry is drawn at its new place first.
+    requestAnimationFrame(() => {
+      const drawn = document.querySelector(`#diary .diary-id-${entry.id}`);
+      showNear(moving, drawn && rectOf(drawn));
+      if (revert) part(moving, "[type=submit]").focus();
+      else moveForm.elements.start.focus();
+    });
   }
+
+  moving.addEventListener("close", () => {
+    putBack?.();
+    putBack = null;
+  });
 
   function showRefusal(dialog, { message = "", alternatives = [] }) {
     part(dialog, ".diary-error").textContent = message;
@@ -393,16 +578,25 @@
         body: new URLSearchParams(new FormData(form)),
       });
       const found = await read(response);
-      if (!response.ok) return showRefusal(dialog, found);
+      if (!response.ok) return refuse(dialog, form, found);
+      putBack = null;
+      etag = "";
       dialog.close();
       report(found.message, found.bookings);
-      etag = "";
-      await refresh();
     } catch (error) {
-      showRefusal(dialog, { message: error.message === words.signed_out ? error.message : words.failed });
+      showRefusal(dialog, { message: error.message === words.signed_out ? error.message : words.not_sent });
     } finally {
       buttons.forEach((button) => (button.disabled = false));
+      place(dialog);
     }
+  }
+
+  function refuse(dialog, form, found) {
+    showRefusal(dialog, found);
+    etag = "";
+    // Somebody else has changed the booking. Whoever has read that can move it nevertheless.
+    if (found.version) form.elements.version.value = found.version;
+    if (found.was) part(dialog, ".diary-when").textContent = period(found.was);
   }
 
   moveForm.addEventListener("submit", (event) => {
@@ -417,13 +611,14 @@
   const mayClose = (calendar) =>
     Boolean(closing && closable.length && (!calendar || calendars.get(calendar).closable));
 
-  function askToClose({ calendar, start, end }) {
+  function askToClose({ calendar, start, end }, anchor) {
     showRefusal(closing, {});
     closeForm.elements.calendar.value = calendar ?? closable[0].id;
     closeForm.elements.start.value = start.slice(0, 16);
     closeForm.elements.end.value = end.slice(0, 16);
     closeForm.elements.reason.value = "";
-    closing.showModal();
+    showNear(closing, anchor);
+    closeForm.elements.reason.focus();
   }
 
   if (closing) {
@@ -434,63 +629,50 @@
       event.preventDefault();
       send(closing, closeForm, config.urls.close);
     });
-    document.querySelector("[data-close]").addEventListener("click", () => {
-      const day = byId("diary-date").value;
-      askToClose({ start: `${day}T12:00`, end: `${day}T13:00` });
+    document.querySelector("[data-close]").addEventListener("click", ({ currentTarget }) => {
+      const start = startOfDay();
+      askToClose({ start, end: plus(`${start}:00`, 3600) }, rectOf(currentTarget));
     });
   }
 
   // --- booking --------------------------------------------------------------------------------
 
-  const booking = byId("diary-book");
-  const bookForm = booking && part(booking, "form");
+  const free = byId("diary-free");
 
-  // Of a time that was chosen with the mouse: whether to book or to close it.
-  function chooseFor(free) {
-    if (!booking) return mayClose(free.calendar) ? askToClose(free) : ec.unselect();
-    if (!mayClose(free.calendar)) return askToBook(free);
-    const dialog = byId("diary-free");
-    part(dialog, "h2").textContent = calendars.get(free.calendar)?.title ?? words.free;
-    part(dialog, ".diary-when").textContent = period(free);
-    for (const button of dialog.querySelectorAll("[data-choose]")) {
-      button.onclick = () => {
-        dialog.close();
-        (button.dataset.choose === "book" ? askToBook : askToClose)(free);
-      };
-    }
-    dialog.showModal();
-  }
-
-  function askToBook({ calendar, start, service }) {
-    const offered = config.services.filter((each) =>
-      service ? each.id === service : !each.in_slots && (!calendar || each.calendar === calendar),
+  // Of a time that was chosen with the mouse: which service to book, or whether to close it.
+  function chooseFor(time, anchor) {
+    if (!free) return mayClose(time.calendar) ? askToClose(time, anchor) : ec.unselect();
+    const isOver = time.end.slice(0, 19) <= now();
+    const offered = config.services.filter(
+      (each) => !isOver && !each.in_slots && (!time.calendar || each.calendar === time.calendar),
     );
-    bookForm.reset();
-    bookForm.elements.service.replaceChildren(
-      ...offered.map(({ id, title, calendar: on }) => {
-        const where = several ? ` (${calendars.get(on).title})` : "";
-        return new Option(`${title}${where}`, id);
+    const title = calendars.get(time.calendar)?.title ?? words.free;
+    part(free, "h2").textContent = title;
+    part(free, ".diary-when").textContent = `${period(time)} (${config.zone})`;
+    part(free, ".diary-none").textContent = isOver ? words.over : words.no_service;
+    part(free, ".diary-none").hidden = offered.length > 0;
+    part(free, ".diary-services").replaceChildren(
+      ...offered.map(({ id, title, minutes }) => {
+        const link = element("a", "diary-button", fill(words.book, { service: title }));
+        link.href = bookingPage({ start: time.start, service: id });
+        link.append(element("span", "diary-minutes", fill(words.minutes, { count: minutes })));
+        const item = document.createElement("li");
+        item.append(link);
+        return item;
       }),
     );
-    bookForm.elements.start.value = start.slice(0, 16);
-    showRefusal(booking, {});
-    booking.showModal();
-    bookForm.elements[offered.length > 1 ? "service" : "attendee_name"].focus();
-  }
-
-  if (booking) {
-    bookForm.addEventListener("submit", (event) => {
-      event.preventDefault();
-      send(booking, bookForm, config.urls.book);
-    });
-    document.querySelector("[data-book]").addEventListener("click", () => {
-      askToBook({ start: `${byId("diary-date").value}T12:00` });
-    });
+    const button = part(free, "[data-shut]");
+    button.hidden = !mayClose(time.calendar);
+    button.onclick = () => {
+      free.close();
+      askToClose(time, anchor);
+    };
+    showNear(free, anchor);
   }
 
   const reopening = byId("diary-reopen");
 
-  function askToReopen(entry) {
+  function askToReopen(entry, button) {
     const form = part(reopening, "form");
     showRefusal(reopening, {});
     form.elements.calendar.value = entry.calendar;
@@ -499,7 +681,7 @@
       .filter(Boolean)
       .join(" · ");
     part(reopening, ".diary-when").textContent = period(entry);
-    reopening.showModal();
+    showNear(reopening, rectOf(button));
   }
 
   reopening?.addEventListener("submit", (event) => {
@@ -509,28 +691,90 @@
 
   // --- the bar ------------------------------------------------------------------------------
 
-  for (const button of document.querySelectorAll("[data-go]")) {
-    button.addEventListener("click", () => {
-      if (button.dataset.go === "today") ec.setOption("date", today());
-      else ec[button.dataset.go]();
-    });
+  function go(where) {
+    report("");
+    if (where === "today") ec.setOption("date", today());
+    else ec[where]();
   }
 
-  function today() {
+  function show(name, day) {
+    report("");
+    view = name;
+    if (day) ec.setOption("date", day);
+    ec.setOption("view", viewName());
+    if (last) draw(last);
+    showTitle();
+  }
+
+  function now() {
     const [sign, hours, minutes] = config.offset.match(/([+-])|\d+/g);
     const shift = (sign === "-" ? -1 : 1) * (Number(hours) * 60 + Number(minutes));
-    return wallOf(new Date(Date.now() + shift * 60000)).slice(0, 10);
+    return wallOf(new Date(Date.now() + shift * 60000));
   }
+
+  const today = () => now().slice(0, 10);
 
   byId("diary-date").addEventListener("change", ({ target }) => {
     if (target.value && target.validity.valid) ec.setOption("date", target.value);
   });
 
-  for (const button of document.querySelectorAll("[data-view]")) {
-    button.addEventListener("click", () => {
-      view = button.dataset.view;
-      ec.setOption("view", viewName());
-      showTitle();
-    });
+  for (const button of document.querySelectorAll("[data-go]")) {
+    button.addEventListener("click", () => go(button.dataset.go));
   }
+  for (const button of document.querySelectorAll("[data-view]")) {
+    button.addEventListener("click", () => show(button.dataset.view));
+  }
+
+  // Keys work only while the diary has the focus, so that they disturb no assistive technology.
+  const pressed = new Map(
+    [...document.querySelectorAll("[aria-keyshortcuts]")].map((button) => [
+      button.getAttribute("aria-keyshortcuts").toLowerCase(),
+      button,
+    ]),
+  );
+  byId("content-main").addEventListener("keydown", (event) => {
+    const isText = event.target.matches("input, select, textarea");
+    if (isText || event.ctrlKey || event.metaKey || event.altKey) return;
+    pressed.get(event.key.toLowerCase())?.click();
+  });
+
+  // --- the choice of calendars ----------------------------------------------------------------
+
+  const choice = document.querySelector(".diary-choice");
+  const boxes = [...choice.querySelectorAll("[name=calendar]")];
+  const listed = () => boxes.filter((box) => !box.closest("label").hidden);
+  part(choice, ".diary-filter").hidden = boxes.length < 6;
+  byId("diary-filter").addEventListener("input", ({ target }) => {
+    const text = target.value.trim().toLocaleLowerCase(locale);
+    for (const box of boxes) {
+      const label = box.closest("label");
+      label.hidden = !label.textContent.toLocaleLowerCase(locale).includes(text);
+    }
+  });
+  // Enter in the filter would send the form.
+  byId("diary-filter").addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault());
+  part(choice, "[data-all]").addEventListener("click", () => {
+    listed().forEach((box) => (box.checked = true));
+    checkChoice();
+  });
+  part(choice, "[data-none]").addEventListener("click", () => {
+    listed().forEach((box) => (box.checked = false));
+    checkChoice();
+  });
+  choice.addEventListener("change", checkChoice);
+
+  function checkChoice() {
+    const count = boxes.filter((box) => box.checked).length;
+    part(choice, "[type=submit]").disabled = count < 1 || count > config.most;
+  }
+
+  // The choice closes like a menu.
+  document.addEventListener("click", ({ target }) => {
+    if (!choice.contains(target)) choice.open = false;
+  });
+  choice.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    choice.open = false;
+    part(choice, "summary").focus();
+  });
 })();

@@ -12,7 +12,7 @@ from django.contrib import admin
 from django.urls import get_resolver
 from django.utils.translation.template import templatize
 
-from bookit.adminsite.names import OTHER_APPS, OUR_APPS, names_of
+from bookit.adminsite.names import OTHER_APPS, OUR_APPS, choices_of, names_of
 from bookit.errors import ServiceError
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
@@ -104,7 +104,7 @@ def _of_models() -> Iterator[Message]:
         if config.label in OUR_APPS | OTHER_APPS:
             yield Message(f"{config.name.replace('.', '/')}/apps.py", str(config.verbose_name))
     for model in sorted(shown, key=lambda model: model._meta.label):
-        for name in names_of(model):
+        for name in (*names_of(model), *choices_of(model)):
             yield Message(f"{model.__module__.replace('.', '/')}.py", name)
 
 

@@ -44,16 +44,13 @@ def test_every_plural_form_has_a_translation(language):
 
 
 def test_texts_are_collected_from_code_templates_errors_and_models():
-    found = {(each.file, each.text, each.plural, each.context) for each in messages()}
+    found = {(each.text, each.context) for each in messages()}
 
-    assert ("bookings/services.py", "Somebody else made this hold.", "", "") in found
-    assert ("bookings/mails/composition.py", "What", "", "email") in found
-    assert ("bookit/templates/bookit/errors.html", "All errors", "", "") in found
-    assert ("bookings/seats.py", "This time is already booked.", "", "") in {
-        *found,
-        *((("bookings/seats.py"), *rest) for _file, *rest in found),
-    }
-    assert ("bookings/models.py", "start time", "", "") in found
+    assert ("Somebody else made this hold.", "") in found
+    assert ("What", "email") in found
+    assert ("All errors", "") in found  # in a template
+    assert ("This time is already booked.", "") in found  # the docstring of an error
+    assert ("start time", "") in found  # the name of a field
 
 
 def test_a_changed_text_loses_its_translation(monkeypatch):

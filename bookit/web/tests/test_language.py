@@ -273,3 +273,15 @@ def test_a_sign_in_error_is_translated(api):
     )
 
     assert response.json()["detail"] == "Неверный адрес электронной почты или пароль."
+
+
+@pytest.mark.parametrize("language", NOT_FOUND)
+def test_no_text_of_bookit_replaces_the_name_of_a_month(language):
+    """`May` is a month, and could be the title of a column of permissions."""
+    from django.utils import formats
+
+    with languages.speaking(language):
+        months = {formats.date_format(datetime(2026, n, 1), "F") for n in range(1, 13)}  # noqa: DTZ001
+
+    assert len(months) == 12
+    assert months & {"May", "Mai", "mayo", "maio", "Май"}

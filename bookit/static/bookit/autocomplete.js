@@ -1,0 +1,24 @@
+/* Gives the fields with a search the names of their labels; without this, screen readers announce
+   an unnamed field, because Select2 hides the element that the label names. */
+(() => {
+  "use strict";
+
+  const name = (select) => {
+    const [label] = select.labels;
+    const box = select.nextElementSibling?.querySelector("[role=combobox]");
+    if (!label || !box) {
+      return;
+    }
+    label.id ||= `${select.id}-label`;
+    const shown = box.querySelector("[role=textbox]");
+    box.setAttribute("aria-labelledby", `${label.id} ${shown.id}`);
+    shown.setAttribute("aria-labelledby", label.id);
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    // jQuery calls functions in order, so this one comes after Django's, which starts Select2.
+    window.django.jQuery(() => {
+      document.querySelectorAll("select.admin-autocomplete").forEach(name);
+    });
+  });
+})();
