@@ -102,6 +102,8 @@ class MailTextAdmin(StrictAdmin):
 
     list_title = gettext_lazy("What your mails say")
     form = MailTextForm
+    list_filter = ["updated_at"]
+    search_fields = ["kind", "label"]
     actions = None
 
     class Media:

@@ -148,6 +148,7 @@ _NEUTRAL = re.compile(
             r"(?<!\w)/(?:[\w{}.-]+/?)+",  # a path
             r"\b[a-z_:]+(\.[a-z_]+)+\b",  # the type of an event, or the name of a permission
             r"\b[A-Z]{3}\b",  # a currency or a zone
+            r"\b[1-5]\d\d( [A-Z][a-z]+)+\b",  # a status of HTTP with its name
             r"\b[0-9a-f]{32}\b",
             r"__\w+__",  # a place that a script fills in
             r"\b(BookIt|iCalendar|JSON Lines|CSV|JSON|ID)\b",

@@ -178,7 +178,7 @@ def test_services_do_not_read_the_clock_or_import_http(name):
 TIMELESS = {
     "accounts/keys/services.py": {"delete_key", "delete_keys"},
     "accounts/roles/services.py": {"delete_role", "give_roles", "update_role"},
-    "accounts/links/services.py": {"enqueue", "use"},
+    "accounts/links/services.py": {"enqueue", "sample", "use"},
     "accounts/privacy/services.py": {"export"},
     "accounts/services.py": {
         "change_password",
