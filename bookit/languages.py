@@ -34,7 +34,7 @@ def accepted(header: str) -> str | None:
 
     The result is cached, because browsers send one of few headers with each request.
     """
-    found = (known(tag) for tag, _ in parse_accept_lang_header(header.lower()))
+    found = (known(tag) for tag, weight in parse_accept_lang_header(header.lower()) if weight)
     return next((language for language in found if language), None)
 
 

@@ -8,12 +8,14 @@ words. It also looks for a language in a cookie and in the path of the URL.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
 from bookit.errors.problems import CONTENT_TYPE
 from bookit.languages import SOURCE, accepted, closest
+from bookit.web.middleware import database_failure
 
 ADMIN = "/admin/"
 # The pages that are written in the reader's language. The API's documentation is in English.
@@ -65,10 +67,16 @@ class AdminLanguageMiddleware:
             _stream(response, translation.get_language() or SOURCE)
         return response
 
-    def process_view(self, request: HttpRequest, *view: Any) -> None:
-        """Replace the language of the browser. `ThrottleMiddleware` has read the user before."""
-        if request.path_info.startswith(ADMIN) and request.user.is_authenticated:
-            translation.activate(closest(request.user.language))
+    def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
+        """Replace the language of the browser."""
+        if request.path_info.startswith(ADMIN):
+            try:
+                user = request.user if request.user.is_authenticated else None
+            except (OperationalError, InterfaceError) as error:
+                return database_failure(request, error)
+            if user is not None:
+                translation.activate(closest(user.language))
+        return None
 
 
 def _is_translated(request: HttpRequest, response: HttpResponse) -> bool:

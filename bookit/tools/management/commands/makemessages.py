@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 
 class Command(BaseCommand):
@@ -16,8 +16,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do this for all languages."""
-        # Only developers have the package that reads catalogues.
-        from bookit.tools.messages import catalogues
+        try:
+            from bookit.tools.messages import catalogues
+        except ModuleNotFoundError as error:
+            raise CommandError(
+                f"This command needs {error.name}: pip install -r .ci/requirements.txt"
+            ) from None
         from bookit.tools.messages.collecting import messages
 
         found = messages()
