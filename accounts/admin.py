@@ -178,10 +178,9 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     @admin.display(description=_("Account"))
     def who(self, user: User) -> Any:
         """Return the name and the email address."""
-        unverified = "" if user.email_verified else _("not verified")
-        return format_html(
-            '{}<span class="quiet">{} {}</span>', user.name or "—", user.email, unverified
-        )
+        email = user.mailbox or _("no email address")
+        more = "" if user.email_verified or not user.mailbox else _("not verified")
+        return format_html('{}<span class="quiet">{} {}</span>', user.name or "—", email, more)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list. The staff roles of its accounts are read together."""

@@ -151,6 +151,13 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         """Return the holds that have not expired."""
         return self.filter(hold_expires_at__gt=at)
 
+    def held_by(self, actor: User) -> "BookingQuerySet":
+        """Return the bookings that began as a hold that `actor` has made, for any user."""
+        made = BookingEvent.objects.filter(
+            booking=models.OuterRef("pk"), type=BookingEvent.Type.HELD, actor=actor
+        )
+        return self.filter(models.Exists(made))
+
 
 class Booking(models.Model):
     """A seat of a service for a period.

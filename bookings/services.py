@@ -8,7 +8,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from psycopg.rows import dict_row
@@ -199,7 +198,7 @@ def create_booking(
         TermsChanged: the calendar or the service changed during each attempt.
     """
     user = actor
-    if overrides_limits and not (hold and may_override(actor)):
+    if overrides_limits and not (hold and may_override(actor=actor)):
         raise Forbidden(
             _("Only staff who may change bookings can override notice and horizon, for a customer.")
         )
@@ -434,7 +433,9 @@ def book_hold_for(
     if not user.is_active:
         raise Invalid.of("user_id", _("There is no active user with this id."))
     booking = _locked_booking(booking_id)
-    if booking.user_id not in (actor.pk, user.pk) or not holds_made_by(actor).filter(pk=booking_id):
+    if booking.user_id not in (actor.pk, user.pk) or not (
+        Booking.objects.held_by(actor).filter(pk=booking_id).exists()
+    ):
         raise Forbidden(_("Somebody else made this hold."))
     if confirm:
         check_manages(booking, actor)
@@ -446,14 +447,6 @@ def book_hold_for(
     booking.save(update_fields=["user", "notes", *attendee])
     status = Status.CONFIRMED if confirm else Status.PENDING
     return _change_status(status, booking, actor=actor, at=at, overridden=overridden)
-
-
-def holds_made_by(actor: User) -> QuerySet[Booking]:
-    """Return the bookings that began as a hold that `actor` has made, for whomever."""
-    made = BookingEvent.objects.filter(
-        booking=OuterRef("pk"), type=BookingEvent.Type.HELD, actor=actor
-    )
-    return Booking.objects.filter(Exists(made))
 
 
 @retried
@@ -507,7 +500,7 @@ def _manages(user: User, booking: Booking) -> bool:
     return user.may("bookings.change_booking", booking.calendar.provider_id)
 
 
-def may_override(actor: User) -> bool:
+def may_override(*, actor: User) -> bool:
     """Return whether `actor` may override the notice and the horizon of services for customers.
 
     These limits are rules of the provider. Therefore, somebody who overrides them needs the

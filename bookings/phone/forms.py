@@ -126,7 +126,7 @@ class WhenForm(StaffForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if not may_override(self.actor):
+        if not may_override(actor=self.actor):
             del self.fields["overrides"]
         found = services()
         # Without a choice, there is nothing to choose.

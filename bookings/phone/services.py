@@ -181,7 +181,7 @@ def offer(
     offered = terms.without_limits() if overrides_limits else terms
     but = None
     if hold_id is not None:
-        own = services.holds_made_by(actor).filter(pk=hold_id, status=Booking.Status.HELD)
+        own = Booking.objects.held_by(actor).filter(pk=hold_id, status=Booking.Status.HELD)
         but = own.values_list("pk", flat=True).first()
     search = Search([offered], begin, end, at=at, but=but)
     times = [*islice(search.free_times(offered), MOST_TIMES + 1)]
@@ -240,7 +240,7 @@ def hold(
     """
     if instead_of is not None:
         user_id = customer.pk if customer else actor.pk
-        same = services.holds_made_by(actor).filter(
+        same = Booking.objects.held_by(actor).filter(
             pk=instead_of, service=service_id, start_time=start_time, user=user_id
         )
         for held in same.filter(status=Booking.Status.HELD, hold_expires_at__gt=at):
@@ -259,7 +259,7 @@ def hold(
 
 def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
     """Release a hold that `actor` has made; do nothing if there is no such hold any more."""
-    found = services.holds_made_by(actor).filter(pk=hold_id, status=Booking.Status.HELD).first()
+    found = Booking.objects.held_by(actor).filter(pk=hold_id, status=Booking.Status.HELD).first()
     if found is not None:
         # It may end by itself at this very moment.
         with suppress(services.InvalidTransition):
@@ -276,7 +276,7 @@ def hold_of_call(
     if hold_id is None:
         return None
     users = {actor.pk, caller.customer.pk if caller.customer else actor.pk}
-    found = services.holds_made_by(actor).filter(
+    found = Booking.objects.held_by(actor).filter(
         pk=hold_id, service=service_id, start_time=start_time
     )
     for booking in found:

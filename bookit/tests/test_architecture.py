@@ -190,6 +190,8 @@ TIMELESS = {
     },
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
     "bookings/mails/services.py": {"announcements", "enqueue", "enqueue_composed"},
+    "bookings/phone/services.py": {"customers", "find_customers", "hold_of_call"},
+    "bookings/services.py": {"may_override"},
     "bookings/slots/services.py": {"delete_slot"},
     "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {"delete_webhook", "is_delivering", "wake_forgotten"},
