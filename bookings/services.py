@@ -486,7 +486,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
             raise BookingStarted
         _check_notice(booking, actor, at)
     if booking.status in TO_COME and booking.start_time > at:
-        was = {"status": booking.get_status_display().lower()}
+        was = {"status": booking.status}
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
     # Pending emails are composed now, because the booking will be gone when they are sent.
@@ -610,7 +610,7 @@ def _change_status(
         kind = BookingEvent.Type.CREATED
         if not booking.service.requires_confirmation:
             status = Status.CONFIRMED
-    was = {"status": booking.get_status_display().lower()}
+    was = {"status": booking.status}
     columns = ["status", "updated_at", "hold_expires_at"]
     booking.status, booking.updated_at, booking.hold_expires_at = status, at, None
     if status == Status.CANCELLED:

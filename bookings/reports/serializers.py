@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from bookings.reports.figures import MAX_ROWS
 from bookings.reports.periods import LONGEST, MONTHS
 from bookit import money
 from bookit.api.schema import example
@@ -77,7 +78,9 @@ class ReportSerializer(InputSerializer):
     vars()["from"] = InstantField()
     to = InstantField(help_text="The end of the period, which is not part of it.")
     timezone = serializers.CharField(help_text="The time zone in which days and months begin.")
-    results: Any = serializers.ListField(child=serializers.DictField(), help_text="The rows.")
+    results: Any = serializers.ListField(
+        child=serializers.DictField(), max_length=MAX_ROWS, help_text="The rows."
+    )
     totals: Any = serializers.DictField(help_text="The numbers of the whole period.")
 
 

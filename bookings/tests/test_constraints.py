@@ -382,6 +382,7 @@ class TestNames:
             "booking_blocked_contains_period",
             "booking_calendar_free",
             "booking_hold_expires",
+            "booking_language_tag",
             "booking_metadata_fits",
             "booking_period_not_empty",
             "booking_price_not_negative",

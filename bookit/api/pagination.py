@@ -77,7 +77,7 @@ class Pagination(BasePagination):
             raise refuse(
                 "page" if "page" in query else "offset",
                 (_how_to_continue() if has_cursors else _how_to_narrow(view))
-                % {"most": grouped(MAX_OFFSET)},
+                % {"most": grouped(MAX_OFFSET), "rows": grouped(MAX_OFFSET + MAX_LIMIT)},
             )
         bare = getattr(view, "unshaped", None)
         if not isinstance(queryset, QuerySet) or bare is None:
@@ -364,7 +364,10 @@ def _how_to_narrow(view: Any) -> str:
             "A page can start at most %(most)s rows into the list. To reach the other end of the "
             "list, reverse the ordering."
         )
-    return _("A page can start at most %(most)s rows into the list.")
+    return _(
+        "A page can start at most %(most)s rows into the list. Only the first %(rows)s rows can be "
+        "read."
+    )
 
 
 def _number(

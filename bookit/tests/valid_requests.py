@@ -382,6 +382,7 @@ def _shared_rows(provider, service, slot):
         "slots": slot.pk,
         "unused_slot": SlotFactory(service__calendar__provider=provider).pk,
         "full_slot": full_slot.pk,
+        "reports": "revenue",
         "time-off": TimeOffFactory(calendar=service.calendar).pk,
         "webhooks": delivery.webhook_id,
         "deliveries": delivery.pk,

@@ -489,8 +489,8 @@ def test_cors_is_installed_if_it_has_origins(load):
     cors = "corsheaders.middleware.CorsMiddleware"
     assert cors not in load()["MIDDLEWARE"]
     settings = load(CORS_ALLOWED_ORIGINS="https://app.example.com")
-    # After the middleware that logs, and before any middleware that can respond.
-    assert settings["MIDDLEWARE"].index(cors) == 1
+    # After the middleware that logs and chooses the language, and before any that can respond.
+    assert settings["MIDDLEWARE"].index(cors) == 2
     assert "corsheaders" in settings["INSTALLED_APPS"]
 
 
