@@ -134,9 +134,9 @@ class CalendarAdmin(StampedAdmin):
         return person(calendar.provider) if calendar.provider else ""
 
     @admin.display(description=_("created"), ordering="created_at")
-    def created(self, calendar: Calendar) -> Any:
-        """Return when the calendar was created."""
-        return moment(calendar.created_at)
+    def created(self, calendar: Calendar) -> str:
+        """Return when the calendar was created, in its zone."""
+        return exactly(calendar.created_at, calendar.timezone)
 
     class Media:
         css = {"all": ["bookit/forms.css"]}
@@ -425,7 +425,7 @@ class ServiceAdmin(StampedAdmin):
     def rating(self, service: Service) -> Any:
         """Return the average, with the number of reviews below it."""
         if not service.rating_count:
-            return ""
+            return gettext("no reviews")
         number = service.rating_count
         words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
         average = number_format(service.rating_average, 1)

@@ -251,7 +251,7 @@ def replayed(recorded):
     """Replay a booking's events and check every step; return the state, or None if deleted."""
     known = None
     for number, event in enumerate(recorded):
-        more = ("was", "reason", "changed")
+        more = ("was", "reason", "changed", "hours", "overridden")
         after = {name: value for name, value in event.data.items() if name not in more}
         was = event.data.get("was", {})
         if known is None:

@@ -25,7 +25,7 @@ def test_docs_show_the_operations_and_can_run_them(watched):
     page.goto("/docs")
     page.get_by_text("Find services").wait_for()
     assert page.locator(".opblock").count() > 30
-    assert page.locator(".opblock-tag").count() == 7
+    assert page.locator(".opblock-tag").count() == 8
     operation = page.locator("#operations-Catalog-services_list")
     operation.click()
     operation.get_by_role("button", name="Try it out").click()

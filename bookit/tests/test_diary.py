@@ -69,7 +69,7 @@ def test_a_booking_is_dragged_and_a_conflict_offers_other_times(diary, watched, 
     assert entry.bounding_box()["y"] == pytest.approx(top + 3 * 56, abs=2)
     dialog.get_by_role("button", name="Leave it").click()
     page.wait_for_function(
-        "[name, y] => Math.abs(document.querySelector(name).getBoundingClientRect().y - y) < 2",
+        "([name, y]) => Math.abs(document.querySelector(name).getBoundingClientRect().y - y) < 2",
         arg=[".diary-confirmed", top],
     )
     booking.refresh_from_db()

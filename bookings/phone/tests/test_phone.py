@@ -147,6 +147,7 @@ class TestBooking:
             "attendee_name": "Ada Lovelace",
             "attendee_email": "",
             "attendee_phone": "912 345 678",
+            "language": "en",
         }
         found = desk.get(CUSTOMERS, {"q": "lovelace"}).json()["customers"]
         assert [(each["phone"], each["email"]) for each in found] == [("912 345 678", "")]
@@ -356,7 +357,7 @@ class TestLimits:
         made = desk.post(PAGE, call(service, overrides="on"), follow=True)
 
         text = made.content.decode()
-        assert text.count("The minimum notice of the service was overridden.") == 1
+        assert text.count("At shorter notice than the service allows.") == 1
 
     def test_only_staff_who_may_change_bookings_override_a_limit(self, service):
         desk = at_the_desk(staff(["bookings.add_booking", "bookings.view_booking"]))

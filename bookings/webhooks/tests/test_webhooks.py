@@ -849,7 +849,7 @@ def test_the_admin_site_shows_attempts_and_redelivers(client):
         {"action": "redeliver", "_selected_action": [str(delivery.pk), str(off.pk)]},
     )
     messages = " ".join(str(each) for each in get_messages(response.wsgi_request))
-    assert "1 changed." in messages
+    assert "1 message will be sent again now." in messages
     assert "switched off" in messages
     delivery.refresh_from_db()
     assert delivery.status == "pending"

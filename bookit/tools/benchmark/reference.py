@@ -118,7 +118,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     }
     while found := rows("create", **booking, **more):
         if found[0]["taken"]:
-            own = {f"user__{name}": user[name] for name in ("name", "email", "phone")}
+            own = {f"user__{name}": user[name] for name in ("name", "email", "phone", "language")}
             made = {
                 **booking,
                 **own,
@@ -201,11 +201,9 @@ def represent_service(row: Row) -> Row:
 
 def represent_booking(row: Row) -> Row:
     """Return a booking as the API shows it."""
-    for name in ("name", "email", "phone"):
-        own = row.pop(f"user__{name}")
-        row[f"attendee_{name}"] = row[f"attendee_{name}"] or own
-    language = row.pop("user__language")
-    row["language"] = row["language"] or language
+    for name in ("attendee_name", "attendee_email", "attendee_phone", "language"):
+        own = row.pop(f"user__{name.removeprefix('attendee_')}")
+        row[name] = row[name] or own
     row["price"] = row["price"].quantize(CENT)
     return row
 
