@@ -330,7 +330,7 @@ NOT_ABOUT_ACCESS = {
     ("catalog/filters.py", "calendar__provider"),
     ("bookings/slots/filters.py", "calendar__provider"),
     ("bookings/desk/admin.py", "calendar__provider"),
-    # The calendars that a diary shows at first.
+    # The calendars that the diary shows first.
     ("bookings/diary/views.py", "provider=user"),
     # The requested scope of a list; the rule decides what the list contains.
     ("bookings/viewsets.py", "self.request.query_params.get('scope') == 'provider'"),

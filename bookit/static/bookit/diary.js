@@ -282,9 +282,12 @@
   // EventCalendar calls its elements a table with rows, but they are not in the order of a table.
   // Entries say their day and calendar themselves.
   function correctRoles() {
-    for (const node of document.querySelectorAll("#diary :is([role=table], [role=rowgroup], [role=row], [role$=header])")) {
+    const parts = "[role=table], [role=rowgroup], [role=row], [role=cell], [role$=header]";
+    for (const node of document.querySelectorAll(`#diary :is(${parts})`)) {
       ["role", "aria-colindex", "aria-rowindex"].forEach((name) => node.removeAttribute(name));
     }
+    // Without entries, nothing inside could have the focus that scrolls the diary by keyboard.
+    document.querySelector("#diary .ec-main")?.setAttribute("tabindex", "0");
   }
 
   const calendarOf = (resource) => resource?.id ?? (several ? undefined : config.calendars[0]?.id);
