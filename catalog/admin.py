@@ -120,11 +120,11 @@ class CalendarAdmin(StampedAdmin):
     list_select_related = ["provider"]
     search_fields = ["name", "timezone", "provider__name", "provider__email", "id"]
     autocomplete_fields = ["provider"]
-    readonly_fields = ["id", "created"]
+    readonly_fields = ["id", "created_on"]
     form = CalendarForm
     fieldsets = [
         (None, {"fields": ["name", "timezone", "provider"]}),
-        (_("Record"), {"fields": ["id", "created"], "classes": ["record"]}),
+        (_("Record"), {"fields": ["id", "created_on"], "classes": ["record"]}),
     ]
     inlines = [OpeningHoursInline, TimeOffInline]
 
@@ -137,6 +137,11 @@ class CalendarAdmin(StampedAdmin):
     def created(self, calendar: Calendar) -> Any:
         """Return when the calendar was created."""
         return moment(calendar.created_at)
+
+    @admin.display(description=_("Created"))
+    def created_on(self, calendar: Calendar) -> str:
+        """Return when the calendar was created, in its zone."""
+        return exactly(calendar.created_at, calendar.timezone)
 
     class Media:
         css = {"all": ["bookit/forms.css"]}

@@ -74,6 +74,11 @@ class RoleAdmin(ServedAdmin):
     class Media:
         css = {"all": ["bookit/forms.css"]}
 
+    @admin.display(description=_("Name"), ordering="group__name")
+    def name(self, role: Role) -> str:
+        """Return the name of the role."""
+        return role.name
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may create roles."""
         return request.user.has_perm("accounts.add_role")
