@@ -20,7 +20,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from bookit import money
-from bookit.adminsite.cells import exactly, link, moment, person
+from bookit.adminsite.cells import exactly, link, person
 from bookit.adminsite.fields import SuggestingInput, UnitInput
 from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
@@ -120,11 +120,11 @@ class CalendarAdmin(StampedAdmin):
     list_select_related = ["provider"]
     search_fields = ["name", "timezone", "provider__name", "provider__email", "id"]
     autocomplete_fields = ["provider"]
-    readonly_fields = ["id", "created"]
+    readonly_fields = ["id", "created_on"]
     form = CalendarForm
     fieldsets = [
         (None, {"fields": ["name", "timezone", "provider"]}),
-        (_("Record"), {"fields": ["id", "created"], "classes": ["record"]}),
+        (_("Record"), {"fields": ["id", "created_on"], "classes": ["record"]}),
     ]
     inlines = [OpeningHoursInline, TimeOffInline]
 
@@ -135,6 +135,11 @@ class CalendarAdmin(StampedAdmin):
 
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, calendar: Calendar) -> str:
+        """Return when the calendar was created, in its zone."""
+        return exactly(calendar.created_at, calendar.timezone)
+
+    @admin.display(description=_("Created"))
+    def created_on(self, calendar: Calendar) -> str:
         """Return when the calendar was created, in its zone."""
         return exactly(calendar.created_at, calendar.timezone)
 

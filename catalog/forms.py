@@ -316,7 +316,9 @@ class TimeOffForm(forms.ModelForm):
             for field, problems in (error.errors or {}).items():
                 self.add_error(field, problems)
             return
-        if {"start_time", "end_time"} & {*self.changed_data}:
+        # A calendar that is not stored yet has no bookings.
+        is_stored = not self.calendar._state.adding
+        if is_stored and {"start_time", "end_time"} & {*self.changed_data}:
             self.affected = services.affected_bookings(
                 calendar=self.calendar, period=(start, end), at=timezone.now()
             )

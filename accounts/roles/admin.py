@@ -74,7 +74,7 @@ class RoleAdmin(ServedAdmin):
     class Media:
         css = {"all": ["bookit/forms.css"]}
 
-    @admin.display(description=_("Name"))
+    @admin.display(description=_("Name"), ordering="group__name")
     def name(self, role: Role) -> str:
         """Return the name of the role."""
         return role.name

@@ -221,10 +221,12 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             try:
                 published = slots.publish_slots(**_wish(form), **_now(request))
             except REFUSALS as error:
+                # The form is still valid, so the preview shows which dates are taken.
+                context |= _preview(form, request)
                 for field, texts in messages_of(error).items():
                     form.add_error(FIELDS.get(field or ""), texts)
-            else:
-                return self._published(request, published)
+                return render(request, "admin/bookings/slot/publish.html", context)
+            return self._published(request, published)
         return render(
             request,
             "admin/bookings/slot/publish.html",

@@ -407,7 +407,7 @@ class StampedAdmin(StrictAdmin):
     """An admin for rows with an id and a creation time; the page for a new row shows neither."""
 
     # What only a stored row has.
-    record: Collection[str] = frozenset({"id", "created_at", "created", "rating"})
+    record: Collection[str] = frozenset({"id", "created_at", "created", "created_on", "rating"})
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fieldsets; for a new row, leave out the fields that only a stored row has."""

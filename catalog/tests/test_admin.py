@@ -140,10 +140,10 @@ class TestTimeOff:
         assert calendar.time_off.count() == 2
 
 
-def named(booking, clock):
-    """Return the link that names a booking on 1 January 2999."""
+def named(booking, hour):
+    """Return how a warning names a booking at a full hour of its day."""
     path = reverse("admin:bookings_booking_change", args=[booking.pk])
-    words = [f"Tue 1 Jan 2999, {clock}", booking.service.title, booking.user.name]
+    words = [f"Tue 1 Jan 2999, {hour}:00", booking.service.title, booking.user.name]
     return f'<a href="{path}">{" · ".join(words)}</a>'
 
 
@@ -157,14 +157,14 @@ class TestAffectedBookings:
         BookingFactory(service=service)
         assert warning(save(hours=MORNINGS)) == (
             "2 upcoming bookings are now outside the open times: "
-            f"{named(outside[1], '12:00')}; {named(outside[0], '13:00')}."
+            f"{named(outside[1], 12)}; {named(outside[0], 13)}."
         )
 
     def test_new_time_off_names_the_bookings_in_it(self, save, service):
         booking = BookingFactory(service=service)
         off = period("2999-01-01 00:00", "2999-01-02 00:00", keep="on")
         assert warning(save(off)) == (
-            f"1 upcoming booking is now outside the open times: {named(booking, '10:00')}."
+            f"1 upcoming booking is now outside the open times: {named(booking, 10)}."
         )
 
     def test_a_change_of_zone_names_bookings_by_their_new_local_time(self, save, calendar, service):
@@ -174,16 +174,15 @@ class TestAffectedBookings:
         same = [{**span, "id": pk} for span, pk in zip(MORNINGS, ids, strict=True)]
         body = {"timezone": "Europe/Paris", "hours-INITIAL_FORMS": 7}
         assert warning(save(hours=same, **body)) == (
-            f"1 upcoming booking is now outside the open times: {named(booking, '12:00')}."
+            f"1 upcoming booking is now outside the open times: {named(booking, 12)}."
         )
 
     def test_only_the_first_few_bookings_are_named(self, save, service):
         for seat in range(1, 13):
             BookingFactory(service=service, seat=seat, start_time=TUESDAY + 5 * HOUR)
         text = warning(save(hours=MORNINGS))
-        assert text.startswith(
-            "12 upcoming bookings are now outside the open times. The first ones are: "
-        )
+        assert text.startswith("12 upcoming bookings are now outside")
+        assert "The first ones are:" in text
         assert text.count("Tue 1 Jan 2999, 15:00") == 5
 
     def test_there_is_no_warning_if_no_booking_is_outside(self, save, service):

@@ -231,7 +231,7 @@ def test_a_url_with_an_invalid_id_shows_an_error_page(site, kind, pk):
         ("/admin/nothing/", 404),
         ("/admin/catalog/nothing/", 404),
         ("/admin/r/1/abc/", 404),
-        ("/admin/bookings/bookingevent/add/", 403),
+        ("/admin/bookings/delivery/add/", 403),
         ("/admin/bookings/webhook/?secret__startswith=w", 400),
         ("/admin/bookings/webhook/?_popup=1&_to_field=secret", 400),
         ("/admin/autocomplete/?app_label=a&model_name=b&field_name=c", 403),
