@@ -49,8 +49,8 @@ class Watched:
             route.abort()
 
     def assert_no_errors(self):
-        assert self.outside == []
-        assert self.errors == []
+        assert not self.outside, "\n".join(self.outside)
+        assert not self.errors, "\n".join(self.errors)
 
 
 def sign_in(page, user, password=PASSWORD):
