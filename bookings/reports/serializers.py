@@ -4,7 +4,6 @@ from typing import Any
 
 from rest_framework import serializers
 
-from bookings.reports.figures import MAX_ROWS
 from bookings.reports.periods import LONGEST, MONTHS
 from bookit import money
 from bookit.api.schema import example
@@ -72,14 +71,14 @@ class MonthField(serializers.CharField):
     },
 )
 class ReportSerializer(InputSerializer):
-    """A report on a period. Its subclasses describe the rows and the totals of each report."""
+    """A report on a period."""
 
     # `from` is a Python keyword, so the class body cannot assign to it.
     vars()["from"] = InstantField()
     to = InstantField(help_text="The end of the period, which is not part of it.")
     timezone = serializers.CharField(help_text="The time zone in which days and months begin.")
     results: Any = serializers.ListField(
-        child=serializers.DictField(), max_length=MAX_ROWS, help_text="The rows."
+        child=serializers.DictField(), read_only=True, help_text="The rows."
     )
     totals: Any = serializers.DictField(help_text="The numbers of the whole period.")
 

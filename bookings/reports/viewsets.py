@@ -89,12 +89,7 @@ class ReportViewSet(RowViewSet):
         },
     )
     def retrieve(self, request: Request, name: str) -> Response:
-        """Return numbers about the bookings of a period.
-
-        `docs/reports.md` defines the columns: `utilisation` has a row for each calendar, `revenue`
-        for each month and service, `lead_time` for each class of times, and `customers`,
-        `cancellations` and `reviews` for each month.
-        """
+        """Return numbers about the bookings of a period. `docs/reports.md` defines them."""
         if name not in REPORTS:
             raise Http404
         query = self.checked_query()

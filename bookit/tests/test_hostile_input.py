@@ -70,6 +70,7 @@ REFUSED = {
         *(None, True, "nonsense", "-1", "+", "12", "1" * 33, "+351\n912", "\uff11\uff12\uff13")
     ],
     "choice": INVALID_CHOICES,
+    "choice or nothing": [each for each in INVALID_CHOICES if each not in ("", " ")],
     "ids": [True, 5, "", "x", [], [None], [5], ["x"], [[]], [{}], {}, [ANY_ID] * 21, ["\0"]],
     "id": ["nonsense", "", 5, -1, 1.5, 10**18, 2**63, 1e300, True, ANY_ID, "0" * 33],
     "flag": [
@@ -165,7 +166,7 @@ KINDS = {
 
 
 # Fields of these kinds refuse a value before the request does anything else.
-CHECKED_AT_ONCE = {"choice", "email", "phone", "picture"}
+CHECKED_AT_ONCE = {"choice", "choice or nothing", "email", "phone", "picture"}
 
 
 def kind_of_field(name, schema):
@@ -174,6 +175,8 @@ def kind_of_field(name, schema):
     by_format = {"email": "email", "uuid": "id"}
     types = schema.get("type", "string")
     [type_] = [each for each in ([types] if isinstance(types, str) else types) if each != "null"]
+    if any(each.get("maxLength") == 0 for each in schema.get("oneOf", [])):
+        return f"{KINDS[name]} or nothing"
     return KINDS.get(name) or by_format.get(schema.get("format")) or by_type[type_]
 
 

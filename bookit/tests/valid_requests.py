@@ -191,6 +191,7 @@ QUERIES = {
     "GET /availability": {"service_id": "{services}"},
     "GET /calendars/{id}.ics": {"token": "{calendar_token}"},
     "GET /me/calendar.ics": {"token": "{own_token}"},
+    "GET /reports/{name}": {"from": "2999-01-01", "to": "2999-03-01"},
 }
 
 # The kind of row that a parameter of a path names, if the path itself names another kind. For
