@@ -89,7 +89,11 @@ class ReportViewSet(RowViewSet):
         },
     )
     def retrieve(self, request: Request, name: str) -> Response:
-        """Return numbers about the bookings of a period. `docs/reports.md` defines them."""
+        """Return numbers about a period; `docs/reports.md` defines them.
+
+        `utilisation` is by calendar, `revenue` by month and service, `lead_time` by class, and
+        `customers`, `cancellations` and `reviews` are by month.
+        """
         if name not in REPORTS:
             raise Http404
         query = self.checked_query()

@@ -175,8 +175,9 @@ def kind_of_field(name, schema):
     by_format = {"email": "email", "uuid": "id"}
     types = schema.get("type", "string")
     [type_] = [each for each in ([types] if isinstance(types, str) else types) if each != "null"]
-    if any(each.get("maxLength") == 0 for each in schema.get("oneOf", [])):
-        return f"{KINDS[name]} or nothing"
+    may_be_empty = any(each.get("maxLength") == 0 for each in schema.get("oneOf", []))
+    if KINDS.get(name) == "choice" and may_be_empty:
+        return "choice or nothing"
     return KINDS.get(name) or by_format.get(schema.get("format")) or by_type[type_]
 
 
