@@ -21,6 +21,11 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 PICTURES = Path(__file__).parents[2] / ".screenshots"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# Whether a page has stopped to load and to fade: colours are paler meanwhile.
+AT_REST = (
+    "!document.querySelector('[aria-busy=true]')"
+    " && document.getAnimations().every(each => each.playState !== 'running')"
+)
 # The endings of the links that download a file.
 FILES = (".csv", ".ics")
 
@@ -72,6 +77,7 @@ class Walk:
         page = self.page
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
+            page.wait_for_function(AT_REST)
             self.check(theme)
             for width, size in ("narrow", NARROW), ("wide", WIDE):
                 page.set_viewport_size(size)

@@ -70,6 +70,7 @@ ADMINS_MAY = {
         "/webhooks/{webhook_id}/deliveries": ("GET",),
         "/webhooks/{webhook_id}/deliveries/{id}/redeliver": ("POST",),
         "/events": ("GET",),
+        "/reports/{name}": ("GET",),
     }.items()
     for method in methods
 }
