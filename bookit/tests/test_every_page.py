@@ -77,7 +77,7 @@ class Walk:
         page = self.page
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
-            page.wait_for_function(AT_REST)
+            self.wait()
             self.check(theme)
             for width, size in ("narrow", NARROW), ("wide", WIDE):
                 page.set_viewport_size(size)
@@ -88,6 +88,14 @@ class Walk:
                     self.pictures.mkdir(parents=True, exist_ok=True)
                     file = self.pictures / f"{name}-{width}-{theme}.png"
                     page.screenshot(path=file, full_page=True)
+
+    def wait(self):
+        """Wait until the page is at rest. The page's policy forbids Playwright's own waiting."""
+        for _ in range(100):
+            if self.page.evaluate(AT_REST):
+                return
+            self.page.wait_for_timeout(50)
+        self.faults.append(f"{self.page.url} is never at rest")
 
     def check(self, theme):
         """Note the accessibility faults of the present page."""
