@@ -37,7 +37,8 @@ ORDER = [
 ]
 # These are shown even if there are none.
 ALWAYS = {Status.PENDING, Status.CONFIRMED}
-# Who comes in the next hours, or has asked to. A hold is nobody's appointment yet.
+# The statuses of bookings that the card of the next hours shows. It leaves out holds, because
+# their customers may not come.
 COMING = [Status.PENDING, Status.CONFIRMED]
 # The next hours: how far ahead, and at most how many lines. A class is one line, so more bookings
 # than lines are read.

@@ -165,7 +165,7 @@ class DetailsSerializer(InputSerializer):
     language = LanguageField(
         required=False,
         allow_blank=True,
-        help_text="Of emails; by default, the user's.",
+        help_text="For emails. Default: the user's.",
     )
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
 

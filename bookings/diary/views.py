@@ -1,5 +1,6 @@
 """The diary's page, the requests that its script sends, and their URLs in the admin site."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -198,21 +199,18 @@ def _move(known: Booking | None, *, actor: User, pk: UUID, to: datetime, at: dat
 @require_POST
 def confirm(request: HttpRequest) -> HttpResponse:
     """Confirm a booking."""
-    user = _reader(request)
-    form = ConfirmForm(request.POST)
-    if not form.is_valid():
-        return _invalid(form)
-    try:
+
+    def act(user: User, form: ConfirmForm) -> dict[str, Any]:
         booking = services.change_status(
             booking_id=form.cleaned_data["booking"],
             status=Booking.Status.CONFIRMED,
             actor=user,
             at=timezone.now(),
         )
-    except REFUSALS as error:
-        return _refused(error, form)
-    time = _written(booking.start_time, form)
-    return _json({"message": _("Confirmed for %(time)s.") % {"time": time}})
+        time = _written(booking.start_time, form)
+        return {"message": _("Confirmed for %(time)s.") % {"time": time}}
+
+    return _answer(request, ConfirmForm, act)
 
 
 @require_safe
@@ -242,11 +240,8 @@ def book(request: HttpRequest) -> HttpResponse:
 @require_POST
 def close(request: HttpRequest) -> HttpResponse:
     """Close a calendar for a period, and name the bookings in it, which stay as they are."""
-    user = _reader(request)
-    form = CloseForm(request.POST)
-    if not form.is_valid():
-        return _invalid(form)
-    try:
+
+    def act(user: User, form: CloseForm) -> dict[str, Any]:
         _time_off, affected = catalog.create_time_off(
             calendar_id=form.cleaned_data["calendar"],
             actor=user,
@@ -255,27 +250,38 @@ def close(request: HttpRequest) -> HttpResponse:
             reason=form.cleaned_data["reason"],
             at=timezone.now(),
         )
-    except REFUSALS as error:
-        return _refused(error, form)
-    return _json({"message": _closed_message(affected), "bookings": _links(affected, form)})
+        return {"message": _closed_message(affected), "bookings": _links(affected, form)}
+
+    return _answer(request, CloseForm, act)
 
 
 @require_POST
 def reopen(request: HttpRequest) -> HttpResponse:
     """Delete time off of a calendar."""
-    user = _reader(request)
-    form = ReopenForm(request.POST)
-    if not form.is_valid():
-        return _invalid(form)
-    try:
+
+    def act(user: User, form: ReopenForm) -> dict[str, Any]:
         catalog.delete_time_off(
             calendar_id=form.cleaned_data["calendar"],
             time_off_id=form.cleaned_data["time_off"],
             actor=user,
         )
+        return {"message": _("This time is open again.")}
+
+    return _answer(request, ReopenForm, act)
+
+
+def _answer(
+    request: HttpRequest, form_class: type[ZoneForm], act: Callable[[User, Any], dict[str, Any]]
+) -> HttpResponse:
+    """Return what `act` returns for a valid form, or why the form or a service refused."""
+    user = _reader(request)
+    form = form_class(request.POST)
+    if not form.is_valid():
+        return _invalid(form)
+    try:
+        return _json(act(user, form))
     except REFUSALS as error:
         return _refused(error, form)
-    return _json({"message": _("This time is open again.")})
 
 
 def _reader(request: HttpRequest) -> User:
@@ -427,7 +433,6 @@ def _words() -> dict[str, str]:
     }
 
 
-_view = admin.site.admin_view
 PAGES.add("diary")(
     Page(
         Menu.DIARY,
@@ -435,13 +440,13 @@ PAGES.add("diary")(
         "admin:bookings_diary",
         "bookings.view_booking",
         urls=[
-            path("diary/", _view(page), name="bookings_diary"),
-            path("diary/sheet/", _view(sheet), name="bookings_diary_sheet"),
-            path("diary/move/", _view(move), name="bookings_diary_move"),
-            path("diary/book/", _view(book), name="bookings_diary_book"),
-            path("diary/confirm/", _view(confirm), name="bookings_diary_confirm"),
-            path("diary/close/", _view(close), name="bookings_diary_close"),
-            path("diary/reopen/", _view(reopen), name="bookings_diary_reopen"),
+            path("diary/", page, name="bookings_diary"),
+            path("diary/sheet/", sheet, name="bookings_diary_sheet"),
+            path("diary/move/", move, name="bookings_diary_move"),
+            path("diary/book/", book, name="bookings_diary_book"),
+            path("diary/confirm/", confirm, name="bookings_diary_confirm"),
+            path("diary/close/", close, name="bookings_diary_close"),
+            path("diary/reopen/", reopen, name="bookings_diary_reopen"),
         ],
         is_button=True,
     )

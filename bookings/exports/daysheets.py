@@ -212,10 +212,10 @@ PAGES.add("day_sheets")(
         "admin:day_sheets",
         "bookings.view_booking",
         urls=[
-            path("day-sheets/", admin.site.admin_view(index), name="day_sheets"),
+            path("day-sheets/", index, name="day_sheets"),
             path(
                 "day-sheets/<uuid:calendar_id>/<slug:day>/",
-                admin.site.admin_view(sheet),
+                sheet,
                 name="day_sheet",
             ),
         ],

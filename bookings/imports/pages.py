@@ -251,8 +251,8 @@ PAGES.add("imports")(
         gettext_lazy("Import"),
         "admin:imports",
         urls=[
-            path("import/", admin.site.admin_view(page), name="imports"),
-            path("import/<slug:kind>.csv", admin.site.admin_view(example), name="import_example"),
+            path("import/", page, name="imports"),
+            path("import/<slug:kind>.csv", example, name="import_example"),
         ],
     )
 )

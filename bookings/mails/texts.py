@@ -19,7 +19,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 class UnknownKind(Exception):
-    """There is no email of this kind."""
+    """No email has this kind."""
 
 
 def in_use() -> dict[str, MailText]:
@@ -30,7 +30,7 @@ def in_use() -> dict[str, MailText]:
 def text_of(kind: str) -> MailText | None:
     """Return the operator's text for a kind of email, with empty fields if there is none.
 
-    Return None if there is no email of this kind.
+    Return None if no email has this kind.
     """
     if kind not in NEWS:
         return None
@@ -98,7 +98,7 @@ def change(*, kind: str, label: str, attendee: str, provider: str, at: datetime)
     """Store the operator's text for a kind of email. Empty fields stand for BookIt's own words.
 
     Raises:
-        UnknownKind: there is no email of this kind.
+        UnknownKind: no email has this kind.
         ValidationError: a text contains an unknown placeholder.
     """
     news = NEWS.get(kind)

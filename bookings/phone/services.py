@@ -32,7 +32,7 @@ MOST_CUSTOMERS = 8
 MOST_MATCHES = 200
 # The next bookings of a customer that are shown at most.
 MOST_VISITS = 3
-# The free times of so many days are offered at once.
+# The number of days whose free times are offered together.
 DAYS = 7
 # The free times that are offered at most. A service that begins every five minutes has more.
 MOST_TIMES = 300

@@ -350,7 +350,6 @@ def _actor(request: HttpRequest) -> User:
     return request.user  # type: ignore[return-value]
 
 
-_view = admin.site.admin_view
 # "Add booking" leads to the same page (`bookings.desk.admin`). The page has a URL of its own, too,
 # because the menu marks the link to the present page.
 PAGES.add("phone")(
@@ -360,12 +359,12 @@ PAGES.add("phone")(
         "admin:bookings_phone",
         "bookings.add_booking",
         urls=[
-            path("phone/", _view(page), name="bookings_phone"),
-            path("phone/customers/", _view(customers), name="bookings_phone_customers"),
-            path("phone/visits/", _view(visits), name="bookings_phone_visits"),
-            path("phone/times/", _view(times), name="bookings_phone_times"),
-            path("phone/hold/", _view(hold), name="bookings_phone_hold"),
-            path("phone/release/", _view(release), name="bookings_phone_release"),
+            path("phone/", page, name="bookings_phone"),
+            path("phone/customers/", customers, name="bookings_phone_customers"),
+            path("phone/visits/", visits, name="bookings_phone_visits"),
+            path("phone/times/", times, name="bookings_phone_times"),
+            path("phone/hold/", hold, name="bookings_phone_hold"),
+            path("phone/release/", release, name="bookings_phone_release"),
         ],
         is_button=True,
     )

@@ -264,9 +264,9 @@ def _hours(value: float) -> str:
 
 
 URLS = [
-    path("reports/", admin.site.admin_view(index), name="reports"),
-    path("reports/<slug:name>/", admin.site.admin_view(page), name="report"),
-    path("reports/<slug:name>.csv", admin.site.admin_view(csv_file), name="report_csv"),
+    path("reports/", index, name="reports"),
+    path("reports/<slug:name>/", page, name="report"),
+    path("reports/<slug:name>.csv", csv_file, name="report_csv"),
 ]
 
 

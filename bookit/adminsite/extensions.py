@@ -79,7 +79,7 @@ class Page:
         to: the name of a URL pattern, or a path.
         permission: the Django permission that a user needs to see the link. Without one, only
             admins see it. The page itself must check the permission too.
-        urls: URL patterns to add to the admin site. Their views use `admin_view`.
+        urls: URL patterns to add to the admin site, which passes their views to `admin_view`.
         is_button: whether the home page also shows the link as a button at its top.
     """
 

@@ -13,6 +13,7 @@ from django.http import (
     HttpResponseRedirect,
 )
 from django.shortcuts import resolve_url
+from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -34,7 +35,12 @@ class Site(AdminSite):
     def get_urls(self) -> list[Any]:
         """Add the URLs of `PAGES`. Leave out "view on site": our rows have no pages on the site."""
         urls = [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
-        return [*(url for page in PAGES.values() for url in page.urls), *urls]
+        ours = [
+            URLPattern(url.pattern, self.admin_view(url.callback), url.default_args, url.name)
+            for page in PAGES.values()
+            for url in page.urls
+        ]
+        return [*ours, *urls]
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         """Wrap a view of the site. Its times are in the time zone of the user."""
