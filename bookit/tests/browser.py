@@ -54,7 +54,12 @@ class Watched:
 
 
 def sign_in(page, user, password=PASSWORD):
+    """Sign in, and wait until the page after it has loaded.
+
+    While its style sheets load, a link that is about to be hidden can be found in place of another.
+    """
     page.goto("/admin/")
     page.get_by_label("Email address").fill(user.email.upper())
     page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Log in").click()
