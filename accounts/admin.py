@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
@@ -97,6 +98,15 @@ class UserChangeForm(DjangoUserChangeForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["roles"] = self.instance.roles
+        # Users who may only view the page get a form without fields.
+        if "language" in self.fields:
+            # A program may have stored another tag, such as `pt-BR`.
+            tag = self.instance.language
+            self.fields["language"] = forms.ChoiceField(
+                choices={tag: tag, **dict(settings.LANGUAGES)},
+                label=_("Language"),
+                help_text=_("Emails and the admin site are in this language."),
+            )
 
     def clean_roles(self) -> list[str]:
         """Return the names of the chosen roles."""
@@ -138,9 +148,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     search_fields = ["email", "name", "id"]
     ordering = ["-created_at"]
     date_hierarchy = "created_at"
-    readonly_fields = [
-        *("id", "email_state", "language", "registered", "last_sign_in"),
-    ]
+    readonly_fields = ["id", "email_state", "registered", "last_sign_in"]
     filter_horizontal = []
     fieldsets = [
         (None, {"fields": ["name", "email", "email_state", "phone"]}),

@@ -127,6 +127,7 @@ class CalendarAdmin(StampedAdmin):
         (_("Record"), {"fields": ["id", "created_on"], "classes": ["record"]}),
     ]
     inlines = [OpeningHoursInline, TimeOffInline]
+    in_use = services.CALENDAR_IN_USE
 
     @admin.display(description=_("provider"), ordering="provider__name")
     def keeper(self, calendar: Calendar) -> Any:
@@ -199,6 +200,10 @@ class CalendarAdmin(StampedAdmin):
         super().save_related(request, form, formsets, change)
         if changed:
             self.warn_of_affected(request, form.instance)
+
+    def delete_row(self, request: HttpRequest, row: Calendar) -> None:
+        """Delete a calendar that has no services."""
+        services.delete_calendar(calendar_id=row.pk, actor=request.user)  # type: ignore[arg-type]
 
     def warn_of_affected(self, request: HttpRequest, calendar: Calendar) -> None:
         """Warn of upcoming bookings that are outside the open times, if there are any."""
@@ -353,6 +358,7 @@ class ServiceAdmin(StampedAdmin):
     search_fields = ["title", "description", "calendar__name", "id"]
     autocomplete_fields = ["calendar"]
     readonly_fields = ["rating", "id", "created"]
+    in_use = services.SERVICE_IN_USE
     fieldsets = [
         (None, {"fields": ["title", "description", "category", "calendar", "is_active"]}),
         (_("Price"), {"fields": [("price", "currency")]}),
@@ -445,6 +451,10 @@ class ServiceAdmin(StampedAdmin):
     def amount(self, service: Service) -> str:
         """Return the price with its currency."""
         return money.written(service.price, service.currency)
+
+    def delete_row(self, request: HttpRequest, row: Service) -> None:
+        """Delete a service that was never booked and has no slots."""
+        services.delete_service(service_id=row.pk, actor=request.user)  # type: ignore[arg-type]
 
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:
         """Make the calendar read-only if the service has bookings or slots."""

@@ -8,13 +8,14 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import RestrictedError
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from psycopg.errors import ForeignKeyViolation
 
 from accounts.extensions import ON_NEW_PROVIDER
 from accounts.models import User
 from bookit import money
 from bookit.database.metadata import Changes, save_changes, stored
+from bookit.database.references import delete_unreferenced
 from bookit.errors import Conflict, Forbidden, Invalid
 from catalog import turns
 from catalog.extensions import AFFECTED, Affected
@@ -23,6 +24,11 @@ from catalog.opening import Period
 
 # Ten years. Longer time off must be a typing error.
 LONGEST_TIME_OFF = timedelta(days=3653)
+
+CALENDAR_IN_USE = gettext_lazy("This calendar has services. Delete them first.")
+SERVICE_IN_USE = gettext_lazy(
+    "This service has bookings or slots. Deactivate it instead of deleting it."
+)
 
 
 class ServiceInUse(Conflict):
@@ -117,9 +123,9 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
         calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor, "catalog.delete_calendar")
         try:
-            calendar.delete()
+            delete_unreferenced(calendar)
         except RestrictedError:
-            raise ServiceInUse(_("This calendar has services. Delete them first.")) from None
+            raise ServiceInUse(str(CALENDAR_IN_USE)) from None
 
 
 def create_time_off(
@@ -298,11 +304,9 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
         )
         check_owner(service.calendar, actor, "catalog.delete_service")
         try:
-            service.delete()
+            delete_unreferenced(service)
         except RestrictedError:
-            raise ServiceInUse(
-                _("This service has bookings or slots. Deactivate it instead of deleting it.")
-            ) from None
+            raise ServiceInUse(str(SERVICE_IN_USE)) from None
 
 
 def lock_calendar(*, calendar_id: UUID) -> Calendar:

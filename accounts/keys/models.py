@@ -33,6 +33,7 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
+        verbose_name = "API key"
         ordering = ["created_at", "id"]
 
     def __str__(self) -> str:

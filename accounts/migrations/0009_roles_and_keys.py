@@ -70,6 +70,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "verbose_name": "API key",
                 "ordering": ["created_at", "id"],
             },
         ),

@@ -96,7 +96,14 @@ def test_a_domain_with_a_sharp_s_differs_from_one_with_two_s(api):
 def test_forms_of_the_admin_site_refuse_lookalikes(email):
     browser, user = Client(), UserFactory()
     browser.force_login(AdminFactory())
-    form = {"email": email, "name": "Sue", "role": "user", "timezone": "UTC", "is_active": "on"}
+    form = {
+        "email": email,
+        "name": "Sue",
+        "role": "user",
+        "timezone": "UTC",
+        "language": "en",
+        "is_active": "on",
+    }
     added = {**form, "password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"}
     for path, fields in (("add", added), (f"{user.pk}/change", form)):
         response = browser.post(f"/admin/accounts/user/{path}/", fields)
@@ -108,7 +115,13 @@ def test_forms_of_the_admin_site_refuse_lookalikes(email):
 def test_forms_of_the_admin_site_store_the_canonical_spelling():
     browser, user = Client(), UserFactory()
     browser.force_login(AdminFactory())
-    form = {"email": "SUE@B\u00fccher.example", "name": "Sue", "role": "user", "timezone": "UTC"}
+    form = {
+        "email": "SUE@B\u00fccher.example",
+        "name": "Sue",
+        "role": "user",
+        "timezone": "UTC",
+        "language": "en",
+    }
     path = f"/admin/accounts/user/{user.pk}/change/"
     assert browser.post(path, {**form, "is_active": "on"}).status_code == 302
     user.refresh_from_db()

@@ -63,6 +63,7 @@ def test_what_is_wrong_with_a_new_account_is_shown_at_its_field(site, changes, f
         *(({"timezone": value}, "timezone") for value in ("Mars", "\0", "")),
         *(({"roles": [value]}, "roles") for value in ("No such role", "\0", "")),
         *(({"role": value}, "role") for value in ("king", "\0", "")),
+        *(({"language": value}, "language") for value in ("xx", "\0", "")),
     ],
 )
 def test_what_is_wrong_with_an_account_is_shown_at_its_field(site, changes, field):
@@ -72,6 +73,7 @@ def test_what_is_wrong_with_an_account_is_shown_at_its_field(site, changes, fiel
         "name": "Grace",
         "role": "user",
         "timezone": "UTC",
+        "language": "en",
         "is_active": "on",
         **changes,
     }
@@ -82,6 +84,18 @@ def test_what_is_wrong_with_an_account_is_shown_at_its_field(site, changes, fiel
     assert form["name"].value() == "Grace"
     user.refresh_from_db()
     assert user.name == "Ada"
+
+
+def test_the_language_of_a_user_is_chosen_by_its_name(site):
+    user = UserFactory(language="pt-BR")
+    path = reverse("admin:accounts_user_change", args=[user.pk])
+    shown = site.get(path).content.decode()
+    assert '<option value="pt-BR" selected>pt-BR</option>' in shown
+    assert '<option value="de">Deutsch</option>' in shown
+    sent = {"email": user.email, "role": "user", "timezone": "UTC", "is_active": "on"}
+    site.post(path, {**sent, "name": user.name, "language": "de"})
+    user.refresh_from_db()
+    assert user.language == "de"
 
 
 def test_an_account_is_described_in_words(site):

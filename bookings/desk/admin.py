@@ -21,8 +21,11 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from accounts.models import User
 from bookings import services
+from bookings.desk import (
+    history,  # noqa: F401 - the import registers its pages
+    words,
+)
 from bookings.desk import services as desk
-from bookings.desk import words
 from bookings.desk.filters import FewRelatedFilter, ReleasedHoldsFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
@@ -149,8 +152,14 @@ class BookingAdmin(ServedAdmin):
         "resend_mail",
     ]
 
+    delete_note = gettext_lazy("An upcoming booking is cancelled first. Its history stays.")
+
     class Media:
         css = {"all": ["bookit/booking.css"]}
+
+    def heading(self, row: Booking) -> str:
+        """Return what is booked, and for whom."""
+        return f"{row.service.title}, {row.attendee()['attendee_name']}"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may book for customers."""
@@ -344,7 +353,7 @@ class BookingAdmin(ServedAdmin):
             offers = page.offers(page.day(request.GET.get("move", "")))
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{booking.service.title}, {page.attendee['name']}",
+            "title": self.heading(booking),
             "subtitle": None,
             "opts": self.opts,
             "original": booking,

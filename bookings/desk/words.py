@@ -111,7 +111,7 @@ def entries(
         Entry(
             at=event.at,
             type=event.type,
-            text=_with_actor(_text(event, tz), event, booking, keys),
+            text=_with_actor(sentence(event, tz), event, booking, keys),
             is_automatic=event.actor is None,
             notes=[each for each in (_override(event), _reason(event, booking)) if each],
         )
@@ -154,7 +154,8 @@ def _with_actor(text: str, event: BookingEvent, booking: Booking, keys: Mapping[
     return _("%(event)s by %(name)s, by API key \u201c%(key)s\u201d") % words
 
 
-def _text(event: BookingEvent, tz: tzinfo) -> str:
+def sentence(event: BookingEvent, tz: tzinfo) -> str:
+    """Return what happened in words, with the times in the zone `tz`."""
     state: dict[str, Any] = event.data
     was: dict[str, Any] = state.get("was", {})
     words = {

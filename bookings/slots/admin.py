@@ -157,6 +157,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         js = ["bookit/forms.js"]
 
     menu = Menu.DIARY
+    in_use = slots.SLOT_IN_USE
     list_title = gettext_lazy("Classes and slots")
     list_display = ["when", "state", "what", "seats"]
     list_display_links = ["when"]
@@ -390,11 +391,6 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                 at=timezone.now(),
             ),
         )
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Add the bookings that prevent the deletion."""
-        names, counts, missing, _protected = super().get_deleted_objects(objs, request)
-        return names, counts, missing, [str(each) for each in Booking.objects.filter(slot__in=objs)]
 
     def delete_row(self, request: HttpRequest, row: Slot) -> None:
         """Delete a slot that was never booked."""

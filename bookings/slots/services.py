@@ -19,7 +19,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from psycopg import errors as postgres
 
 from accounts.models import User
@@ -32,6 +32,7 @@ from bookings.services import InvalidTransition
 from bookings.slots.recurrence import Rule
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
+from bookit.database.references import delete_unreferenced
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Invalid
@@ -45,6 +46,8 @@ FURTHEST = timedelta(days=3660)
 # The maximum number of tries to publish. A try fails if a booking is committed between the check
 # for clashes and the INSERT. The next check refuses the slots, unless the booking is gone by then.
 TRIES = 5
+
+SLOT_IN_USE = gettext_lazy("This slot has bookings. Cancel it instead of deleting it.")
 
 SEATS_TAKEN = seats_taken(Now())
 # The number of waiting users. One of the free seats is promised to each of them.
@@ -311,9 +314,9 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
     """
     slot = _locked_slot(slot_id, actor, "bookings.delete_slot")
     try:
-        slot.delete()
+        delete_unreferenced(slot)
     except RestrictedError:
-        raise SlotConflict(_("This slot has bookings. Cancel it instead of deleting it.")) from None
+        raise SlotConflict(str(SLOT_IN_USE)) from None
 
 
 @retried

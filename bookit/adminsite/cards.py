@@ -10,7 +10,6 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import path, reverse
-from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.pages import StrictAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
@@ -46,19 +45,11 @@ class CardsAdmin(StrictAdmin):
     """
 
     change_form_template = "bookit/cards.html"
-    delete_confirmation_template = "bookit/delete.html"
     # The names of the actions that are also buttons on the page of a row, in order.
     buttons: Sequence[str] = ()
-    # The words of the link to the page that asks whether to delete the row, and what it warns of.
-    delete_words: Any = _("Delete")
-    delete_note: Any = ""
 
     class Media:
         css = {"all": ["bookit/operator.css"]}
-
-    def heading(self, row: Any) -> Any:
-        """Return the title of a row's page."""
-        return str(row)
 
     def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
         """Return the cards of a row's page."""
@@ -97,17 +88,6 @@ class CardsAdmin(StrictAdmin):
         if rows.exists():
             return redirect(reverse(f"admin:{self._name('change')}", args=[quote(row.pk)]))
         return redirect(reverse(f"admin:{self._name('changelist')}"))
-
-    def delete_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        """Ask whether to delete a row, and say what follows from it."""
-        words = {
-            "title": self.delete_words,
-            "delete_words": self.delete_words,
-            "delete_note": self.delete_note,
-        }
-        return super().delete_view(request, object_id, {**words, **(extra_context or {})})
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
         """Say that the row is gone, and return to the list, also if rows never change."""

@@ -9,7 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import get_fields_from_path
-from django.contrib.admin.widgets import AutocompleteSelect
+from django.contrib.admin.widgets import AutocompleteSelect, RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, transaction
 from django.db.models import DateTimeField, Field, IntegerField, Model, Q, QuerySet, UUIDField
@@ -22,20 +22,29 @@ from django.http import (
     QueryDict,
     StreamingHttpResponse,
 )
+from django.template.response import TemplateResponse
 from django.urls import path as url
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.text import capfirst
-from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext, ngettext_lazy
 from django.views.decorators.http import require_safe
 
 from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
 from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
-from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
+from bookit.adminsite.refusals import (
+    GONE,
+    REFERENCED,
+    REFUSALS,
+    Refused,
+    message_of,
+    messages_of,
+)
 from bookit.adminsite.stale import noticing
+from bookit.database.references import delete_unreferenced, is_referenced
 from bookit.languages import grouped
 from bookit.times import validate_zone
 
@@ -50,6 +59,8 @@ MAX_ROWS = 1000
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
 # An autocomplete field contains at most this many rows, from which browsers without scripts choose.
 FIRST = 100
+# The fields that name a row. A search through a relation is named after the relation.
+OWN_NAMES = {"id", "name", "title"}
 # A message about refused rows names at most this many of them.
 NAMED = 5
 
@@ -133,6 +144,32 @@ class StrictAdmin(admin.ModelAdmin):
     formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
     # The columns of a CSV file. Without any, it has the columns of the list.
     csv_columns: ClassVar[Sequence[str]] = ()
+    delete_confirmation_template = "bookit/delete.html"
+    # The words of the link to the page that asks whether to delete a row, and what it warns of.
+    delete_words: Any = gettext_lazy("Delete")
+    delete_note: Any = ""
+    # What the page says instead if other rows refer to the row.
+    in_use: Any = REFERENCED
+
+    def heading(self, row: Any) -> Any:
+        """Return the title of a row's page, which is also its name on the pages about it."""
+        return str(row)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list. Its search field says what it searches."""
+        changes: Any = super().get_changelist_instance(request)
+        changes.search_help_text = self.search_help_text or self._searched(request)
+        return changes
+
+    def _searched(self, request: HttpRequest) -> str:
+        """Return the names of the searched fields: "Email address, name, id"."""
+        names = []
+        for path in self.get_search_fields(request):
+            *relations, field = get_fields_from_path(self.model, path)
+            # A user searches for a service, not for the title of a service.
+            named = relations[-1] if relations and field.name in OWN_NAMES else field
+            names.append(str(getattr(named, "verbose_name", named.name)))
+        return capfirst(", ".join(dict.fromkeys(names)))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Return whether a URL parameter is one of the list's filters or of its `link_filters`."""
@@ -344,13 +381,68 @@ class StrictAdmin(admin.ModelAdmin):
             )
             return HttpResponseRedirect(here)
 
+    def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> Any:
+        """Ask whether to delete a row and say what follows from it, or why it cannot be deleted."""
+        row = context["object"]
+        context |= {
+            "title": self.delete_words,
+            "heading": self.heading(row),
+            "delete_words": self.delete_words,
+            "delete_note": self.delete_note,
+            "obstacle": self.in_use if is_referenced(row) else "",
+        }
+        return super().render_delete_form(request, context)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return what will be deleted: only the given rows, not the rows that refer to them.
+
+        Django would load all of those rows, and there can be a million.
+        """
+        return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        """Delete one row."""
+        self.delete_row(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Iterable[Model]) -> None:
+        """Delete the selected rows one by one.
+
+        Raises:
+            Refused: a row cannot be deleted; the message names the first such row.
+        """
+        for row in queryset:
+            try:
+                self.delete_row(request, row)
+            except REFUSALS as error:
+                text = gettext("Nothing was deleted. %(row)s: %(reason)s")
+                raise Refused(text % {"row": row, "reason": message_of(error)}) from error
+
+    def delete_row(self, request: HttpRequest, row: Any) -> None:
+        """Delete one row. Admins of rows with rules call a service instead."""
+        delete_unreferenced(row)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Show what staff have done with a row in the admin site."""
+        response = super().history_view(request, object_id, extra_context)
+        if isinstance(response, TemplateResponse):
+            shown: dict[str, Any] = response.context_data  # type: ignore[assignment]
+            shown["heading"] = self.heading(shown["object"])
+            shown["title"] = gettext("Change history: %s") % shown["heading"]
+        return response
+
     def formfield_for_dbfield(
         self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> forms.Field | None:
         """Return the form field of a column; time zones are chosen from a list."""
         if validate_zone in db_field.validators:
             return zone_field(db_field, **kwargs)
-        return super().formfield_for_dbfield(db_field, request, **kwargs)
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
+            # Nobody expects that a button of one form deletes a row that other rows share.
+            field.widget.can_delete_related = False
+        return field
 
     def formfield_for_foreignkey(
         self, db_field: Any, request: HttpRequest, **kwargs: Any
@@ -456,30 +548,9 @@ class ServedAdmin(StrictAdmin):
             request, object_id, form_url, {**(extra_context or {}), **shown}
         )
 
-    def delete_model(self, request: HttpRequest, obj: Model) -> None:
-        """Delete one row by calling a service."""
-        self.delete_row(request, obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: Iterable[Model]) -> None:
-        """Delete the selected rows by calling a service for each.
-
-        Raises:
-            Refused: a row cannot be deleted; the message names the first such row.
-        """
-        for row in queryset:
-            try:
-                self.delete_row(request, row)
-            except REFUSALS as error:
-                text = gettext("Nothing was deleted. %(row)s: %(reason)s")
-                raise Refused(text % {"row": row, "reason": message_of(error)}) from error
-
     @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
         """Delete one row by calling a service."""
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what will be deleted: only the given rows, not the rows that refer to them."""
-        return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
 
     def apply(
         self,

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy
 from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts
 
 GONE = gettext_lazy("It no longer exists, because somebody has deleted it.")
+REFERENCED = gettext_lazy("Other rows refer to it, so it cannot be deleted.")
 
 
 class Refused(Exception):
@@ -46,7 +47,7 @@ def _message_of(error: Exception) -> str:
     if isinstance(error, ObjectDoesNotExist):
         return str(GONE)
     if isinstance(error, ProtectedError | RestrictedError):
-        return _("Other rows refer to it, so it cannot be deleted.")
+        return str(REFERENCED)
     if isinstance(error, IntegrityError):
         state, constraint = database_error_facts(error)
         known = CONSTRAINT_ERRORS.get(constraint or "")

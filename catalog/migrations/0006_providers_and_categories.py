@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "provider's profile",
+                "verbose_name": "provider profile",
             },
         ),
         migrations.AddIndex(

@@ -52,7 +52,7 @@ class Profile(models.Model):
     )
 
     class Meta:
-        verbose_name = "provider's profile"
+        verbose_name = "provider profile"
         indexes = [
             GinIndex(
                 OpClass(Upper("biography"), name="gin_trgm_ops"),

@@ -147,6 +147,7 @@ class TestInTheAdminSite:
                 "role": "provider",
                 "is_active": "on",
                 "timezone": "Europe/Lisbon",
+                "language": "pt",
             },
         )
         assert response.status_code == 302

@@ -136,7 +136,13 @@ def test_admins_manage_roles_and_give_them_to_users():
     assert Role.objects.get().permissions == ["bookings.view_booking"]
 
     page = f"/admin/accounts/user/{user.pk}/change/"
-    fields = {"email": user.email, "name": user.name, "role": "user", "timezone": "UTC"}
+    fields = {
+        "email": user.email,
+        "name": user.name,
+        "role": "user",
+        "timezone": "UTC",
+        "language": "en",
+    }
     fields |= {"is_active": "on", "roles": ["Reception"]}
     assert browser.post(page, fields).status_code == 302
     assert User.objects.get(pk=user.pk).roles == ["Reception"]
@@ -158,7 +164,13 @@ def test_staff_cannot_give_permissions_that_they_do_not_have():
     assert Role.objects.count() == 1
 
     page = f"/admin/accounts/user/{user.pk}/change/"
-    fields = {"email": user.email, "name": "Eve", "role": "user", "timezone": "UTC"}
+    fields = {
+        "email": user.email,
+        "name": "Eve",
+        "role": "user",
+        "timezone": "UTC",
+        "language": "en",
+    }
     fields["is_active"] = "on"
     for change in ({"role": "admin"}, {"email": "eve@example.com"}):
         response = browser.post(page, {**fields, **change})

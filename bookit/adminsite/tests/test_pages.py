@@ -8,6 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, UserFactory
@@ -156,9 +157,9 @@ def test_selected_bookings_leave_their_history_when_they_are_deleted(site):
     assert BookingEvent.objects.filter(type="booking.deleted").count() == 2
 
 
-def booked(slot):
+def booked(slot, **fields):
     return BookingFactory(
-        slot=slot, service=slot.service, start_time=slot.start_time, blocked=slot.blocked
+        slot=slot, service=slot.service, start_time=slot.start_time, blocked=slot.blocked, **fields
     )
 
 
@@ -206,13 +207,57 @@ def test_a_slot_is_deleted_unless_it_has_bookings(site):
 
     for each in (slot, other):
         response = site.post(page(Slot, "delete", each.pk), {"post": "yes"}, follow=True)
-    assert "protected" in response.content.decode()
+    assert "This slot has bookings. Cancel it instead" in response.content.decode()
     site.post(
         page(Slot, "changelist"),
         {"action": "delete_selected", "_selected_action": [str(other.pk)], "post": "yes"},
     )
 
     assert Slot.objects.get() == other
+
+
+@pytest.mark.parametrize(
+    ("find", "reason"),
+    [
+        (lambda booking: booking.calendar, "This calendar has services."),
+        (lambda booking: booking.service, "This service has bookings or slots."),
+        (lambda booking: booking.slot, "This slot has bookings."),
+    ],
+)
+def test_a_row_in_use_cannot_be_deleted_and_the_rows_that_use_it_are_not_read(site, find, reason):
+    slot = SlotFactory(capacity=3)
+    for seat in (1, 2, 3):
+        booked(slot, seat=seat)
+    row = find(Booking.objects.first())
+    path = page(type(row), "delete", row.pk)
+
+    shown = site.get(path).content.decode()
+    assert reason in shown
+    assert 'value="yes"' not in shown
+    with CaptureQueriesContext(connection) as queries:
+        refused = site.post(path, {"post": "yes"})
+    assert reason in site.get(refused.url).content.decode()
+    assert type(row).objects.filter(pk=row.pk).exists()
+    assert not [
+        each["sql"]
+        for each in queries
+        if 'FROM "bookings_booking"' in each["sql"] and "LIMIT 1" not in each["sql"]
+    ]
+
+
+def test_a_calendar_without_services_is_deleted(site):
+    calendar = CalendarFactory()
+    assert "This cannot be undone." in site.get(page(Calendar, "delete", calendar.pk)).text
+    site.post(page(Calendar, "delete", calendar.pk), {"post": "yes"})
+    assert not Calendar.objects.exists()
+
+
+def test_the_pages_about_a_row_name_it_as_its_own_page_does(site):
+    booking = BookingFactory(attendee_name="Ada Lovelace")
+    name = f"{booking.service.title}, Ada Lovelace"
+    for each in ("delete", "history"):
+        shown = site.get(page(Booking, each, booking.pk)).content.decode()
+        assert shown.count(name) >= 2
 
 
 def test_a_deleted_review_no_longer_counts(site):
@@ -259,6 +304,7 @@ def test_demoting_the_last_admin_is_refused_and_saves_nothing(site, boss):
             "email": boss.email,
             "name": "Renamed",
             "role": "user",
+            "language": "en",
             "is_active": "on",
             "timezone": "UTC",
         },
@@ -333,7 +379,13 @@ def test_opening_hours_are_checked_against_each_other_and_replaced_at_once(site)
 
 def test_no_message_claims_to_have_saved_a_refused_change(site, boss):
     path = reverse("admin:accounts_user_change", args=[boss.pk])
-    body = {"email": boss.email, "name": boss.name, "timezone": "UTC", "role": "user"}
+    body = {
+        "email": boss.email,
+        "name": boss.name,
+        "timezone": "UTC",
+        "language": "en",
+        "role": "user",
+    }
     page = site.post(path, {**body, "is_active": "on"}, follow=True).content.decode()
     assert "This is the last active admin" in page
     assert "was changed successfully" not in page
@@ -419,3 +471,33 @@ def test_a_list_of_services_can_be_filtered_by_category(site):
     assert "?category=Barber" in text
     assert "?category=Yoga" in text
     assert site.get(path, {"category": "Barber"}).context["cl"].result_count == 2
+
+
+def test_the_history_of_all_bookings_is_told_in_words_also_after_a_booking_was_deleted(site):
+    booking = BookingFactory(attendee_name="Ada Lovelace")
+    stays, gone = (
+        BookingEvent.objects.create(
+            booking_id=pk,
+            type="booking.created",
+            at=timezone.now(),
+            data={"status": "confirmed", "start_time": "2026-12-01T10:00:00+00:00"},
+        )
+        for pk in (booking.pk, uuid7())
+    )
+    shown = site.get(page(BookingEvent, "changelist")).content.decode()
+    assert shown.count("Booked for Tue 1 Dec") == 2
+    link = reverse("admin:bookings_booking_change", args=[booking.pk])
+    assert f'<a href="{link}">{booking.service.title}, Ada Lovelace</a>' in shown
+    assert f"<code>{gone.booking_id}</code>" in shown
+    for event in (stays, gone):
+        opened = site.get(page(BookingEvent, "change", event.pk))
+        assert opened.context["title"].startswith("Booked for Tue 1 Dec")
+        assert "&quot;status&quot;: &quot;confirmed&quot;" in opened.content.decode()
+
+
+def test_a_search_field_says_what_it_searches(site):
+    assert (
+        'placeholder="Title, description, calendar, id"'
+        in site.get(page(Service, "changelist")).text
+    )
+    assert 'placeholder="Name, email, phone or id"' in site.get(page(Booking, "changelist")).text

@@ -158,8 +158,7 @@ def test_either_all_selected_rows_are_deleted_or_none(site):
 
     with pytest.MonkeyPatch.context() as patch:
         # Somebody books between the confirmation page and the deletion.
-        patch.setattr(pages.ServedAdmin, "get_deleted_objects", book_it)
-        patch.setattr("bookings.slots.admin.SlotAdmin.get_deleted_objects", book_it)
+        patch.setattr(pages.StrictAdmin, "get_deleted_objects", book_it)
         text = choose(site, Slot, "delete_selected", free.pk, booked.pk, post="yes")
     assert "Nothing was deleted." in text
     assert "Successfully" not in text
@@ -177,7 +176,7 @@ def test_no_message_claims_that_a_protected_row_was_deleted(site):
         return [], {}, set(), []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bookings.slots.admin.SlotAdmin.get_deleted_objects", book_it)
+        patch.setattr(pages.StrictAdmin, "get_deleted_objects", book_it)
         path = url_of(Slot, "delete", slot.pk)
         text = site.post(path, {"post": "yes"}, follow=True).content.decode()
     assert "was deleted successfully" not in text
