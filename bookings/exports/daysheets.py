@@ -33,7 +33,8 @@ SHOWN = [
 ]
 # A sheet has at most this number of bookings, and the list of sheets this number of calendars.
 MAX_BOOKINGS, MAX_CALENDARS = 1000, 200
-# The years whose days have a sheet. A day before or after exists in them, too.
+# Days in these years have a sheet. The limits keep the days before and after such a day, and their
+# times in any zone, inside the range of `datetime`.
 YEARS = range(1900, 3000)
 
 
@@ -109,7 +110,7 @@ def index(request: HttpRequest) -> HttpResponse:
     _check(request)
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     day = _day(request.GET.get("day")) or timezone.now().astimezone(tz).date()
-    # The sheet of a calendar sends its form for another day to this page.
+    # The form for another day, on the sheet of a calendar, leads to this page.
     if chosen := _id(request.GET.get("calendar", "")):
         return HttpResponseRedirect(_address(chosen, day))
     start, end = day_start(day, tz), day_end(day, tz)
