@@ -55,12 +55,19 @@ class Appointment:
 
 @dataclass(frozen=True)
 class DaySheet:
-    """A day of a calendar, in the calendar's time zone."""
+    """A day of a calendar, in the calendar's time zone.
+
+    Args:
+        hours: the opening hours of the day; empty if the calendar is closed or always open.
+        is_always_open: whether the calendar has no opening hours on any day.
+        left_out: whether there are more bookings than the sheet shows.
+    """
 
     calendar: Calendar
     day: date
     tz: ZoneInfo
     hours: list[str]
+    is_always_open: bool
     time_off: list[Any]
     appointments: list[Appointment]
     left_out: bool
@@ -92,12 +99,14 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
         appointment.bookings.append(booking)
         if appointment.seats:
             appointment.seats = (appointment.seats[0] + 1, appointment.seats[1])
-    hours = calendar.hours.filter(weekday=day.weekday()).order_by("opens")
+    weekly = [*calendar.hours.order_by("opens")]
+    hours = [span for span in weekly if span.weekday == day.weekday()]
     return DaySheet(
         calendar,
         day,
         tz,
         [f"{format_wall_clock(span.opens)} - {format_wall_clock(span.closes)}" for span in hours],
+        not weekly,
         [*calendar.time_off.filter(on_day).order_by("start_time", "id")],
         sorted(found.values(), key=lambda each: (each.start, each.end)),
         len(rows) > MAX_BOOKINGS,

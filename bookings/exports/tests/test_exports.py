@@ -190,10 +190,19 @@ def test_a_day_sheet_shows_who_comes_when_in_the_zone_of_the_calendar(site, stud
     assert other_day.url == f"/admin/day-sheets/{studio.pk}/2999-02-01/"
 
 
-def test_a_day_without_anything_has_a_sheet_too(site, studio):
+def test_a_day_without_bookings_has_a_sheet_too(site, studio):
     page = site.get(f"/admin/day-sheets/{studio.pk}/2998-12-31/").content.decode()
 
     assert "Nothing is booked on this day." in page
+    assert "No opening hours on this day" in page
+
+
+def test_the_sheet_of_a_calendar_without_opening_hours_says_that_it_is_always_open(site):
+    calendar = CalendarFactory(timezone="Europe/Lisbon")
+
+    page = site.get(f"/admin/day-sheets/{calendar.pk}/2998-12-31/").content.decode()
+
+    assert "Always open, times in Europe/Lisbon" in page
 
 
 def test_the_calendars_of_a_day_lead_to_their_sheets(site, studio):
