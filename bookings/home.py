@@ -126,7 +126,10 @@ def read_today(glance: Glance) -> dict[str, Any]:
 
 
 def read_next(glance: Glance) -> dict[str, Any]:
-    """Return the bookings that take place now or in the next hours. A class is one line."""
+    """Return the bookings that take place now or in the next hours. A class is one line.
+
+    Bookings that began more than `AHEAD` ago are left out, so that an index finds the rows.
+    """
     until = glance.at + AHEAD
     rows = [
         *Booking.objects.filter(
