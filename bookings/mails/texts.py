@@ -51,7 +51,7 @@ def applied(news: News, texts: Mapping[str, MailText]) -> News:
 
 
 def fields_of(news: News) -> list[str]:
-    """Return the fields that the operator can change: the label, and the texts of the readers."""
+    """Return the fields that the operator can change: the label, and a text for each reader."""
     return [name for name in (LABEL, ATTENDEE, PROVIDER) if getattr(news, name)]
 
 
