@@ -261,8 +261,9 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         return False
 
 
-# What each browser and each system has in its User-Agent header. The order matters: Edge and Opera
-# also claim to be Chrome, Chrome also claims to be Safari, and Android also claims to be Linux.
+# The part of a User-Agent header that identifies a browser or a system. The order matters: Edge and
+# Opera also claim to be Chrome, Chrome also claims to be Safari, and Android also claims to be
+# Linux.
 BROWSERS = {
     "Edg/": "Edge",
     "OPR/": "Opera",
@@ -284,7 +285,7 @@ SYSTEMS = {
 
 
 def browser_of(client: str) -> Any:
-    """Return what a User-Agent header stands for: `Chrome on Windows`. Empty for other programs."""
+    """Return the browser and the system of a User-Agent header; empty for other programs."""
     browser = next((name for part, name in BROWSERS.items() if part in client), "")
     system = next((name for part, name in SYSTEMS.items() if part in client), "")
     if not browser or not system:
@@ -364,7 +365,7 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
         return [Card(_("Session"), facts=facts)]
 
     def has_end_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may end sessions of others: only admins."""
+        """Return whether the user is an admin. Only admins may end sessions of others."""
         return request.user.is_superuser
 
     @admin.action(description=_("End session"), permissions=["end"])
@@ -382,7 +383,7 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
                 self.message_user(request, f"{session}: {message_of(error)}", messages.ERROR)
             else:
                 ended += 1
-                self.log_change(request, session, "Ended.")
+                self.log_change(request, session, gettext("Ended"))
         if ended:
             words = ngettext("%(number)s session ended.", "%(number)s sessions ended.", ended)
             self.message_user(request, words % {"number": ended}, messages.SUCCESS)

@@ -91,10 +91,10 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.annotate(has_roles=models.Exists(held))
 
     def reached_by(self, words: str) -> "UserQuerySet":
-        """Return the users whose name or phone number contains `words`, or whose email begins so.
+        """Return the users whose name or phone number contains `words`, ignoring case.
 
-        Case does not matter. Of a phone number, only the digits count. Of an email address, the
-        beginning counts: a domain would find almost everybody.
+        Users whose email address begins with `words` are found, too. A domain would find almost
+        everybody, so only the beginning counts. Only the digits of phone numbers are compared.
         """
         has_mailbox = ~models.Q(email__endswith=NOWHERE)
         found = models.Q(name__icontains=words) | models.Q(has_mailbox, email__istartswith=words)

@@ -217,7 +217,7 @@ def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
 def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
     """End a session of any user on behalf of an admin; see `end_own_session`.
 
-    Access tokens of the session work until they expire, a few minutes later.
+    Access tokens of the session work until they expire, within `ACCESS_TOKEN_EXPIRE_MINUTES`.
 
     Raises:
         Forbidden: the actor is not an admin.
@@ -236,7 +236,8 @@ def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
 def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
     """Sign the browser of a session out of the admin site.
 
-    Django encodes what its sessions contain, so each of them is read. There are few.
+    Django encodes the content of its sessions, so all of them are read. Only admins and staff have
+    such sessions, so there are few.
     """
     for row in AdminSession.objects.filter(expire_date__gt=at).iterator():
         if row.get_decoded().get(SESSION_KEY) == str(session_id):
@@ -429,7 +430,7 @@ def add_user(*, user: User, actor: User, at: datetime, is_told: bool = True) -> 
 def add_customer(
     *, name: str, email: str, phone: str, timezone: str, language: str, at: datetime
 ) -> User:
-    """Store an account for a customer of a caller who may book for other users.
+    """Store an account for a customer. The caller has checked that staff may book for others.
 
     The customer gets no email about the account, only about their bookings. A password reset gives
     them access to the account, and verifies its email address.

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 # The order matters: a room may import only the rooms that come before it in this list.
 ROOMS = [
-    *("tally", "feeds", "mails", "availability", "reports", "exports"),
+    *("tally", "feeds", "mails", "availability", "reports", "exports", "imports"),
     *("waitlist", "slots", "webhooks", "diary", "phone", "desk"),
 ]
 

@@ -77,7 +77,7 @@ def record(
 def suppress_follow_up() -> None:
     """Send no emails, webhooks or waitlist offers for the events of this transaction.
 
-    This is for imports of events that happened long ago.
+    This is for imports, about which nobody is notified.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")

@@ -35,22 +35,23 @@ ORDER = [
     *(Status.PENDING, Status.CONFIRMED, Status.HELD, Status.COMPLETED),
     *(Status.NO_SHOW, Status.CANCELLED, Status.EXPIRED),
 ]
-# These are shown even if there are none.
+# The card shows these statuses even if no booking has them.
 ALWAYS = {Status.PENDING, Status.CONFIRMED}
 # The statuses of bookings that the card of the next hours shows. It leaves out holds, because
 # their customers may not come.
 COMING = [Status.PENDING, Status.CONFIRMED]
-# The next hours: how far ahead, and at most how many lines. A class is one line, so more bookings
-# than lines are read.
+# The card of the next hours: how far it looks ahead, its maximum number of lines, and the maximum
+# number of bookings that it reads. It reads more bookings than lines, because a class is one line.
 AHEAD = timedelta(hours=24)
 MAX_LINES, MAX_NEXT = 8, 80
-# How many bookings that wait are shown, and up to which number they are counted.
+# The maximum number of unconfirmed bookings that are shown, and the number up to which they are
+# counted.
 MAX_WAITING, MAX_COUNTED = 6, 100
 # The number of days that are compared with as many days before them.
 DAYS = 30
 MAX_SERVICES, MAX_CURRENCIES = 5, 3
-# Which statuses each number of the comparison counts. Held and expired bookings were never made.
-# Neither were holds that were released, although their status is "cancelled".
+# The statuses that the numbers of the comparison count. Holds and expired bookings do not count as
+# made. Neither do holds that were released, although their status is "cancelled".
 BOOKED = [Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
 MADE = [*BOOKED, Status.CANCELLED]
 MET = [Status.COMPLETED, Status.NO_SHOW]
@@ -125,7 +126,10 @@ def read_today(glance: Glance) -> dict[str, Any]:
 
 
 def read_next(glance: Glance) -> dict[str, Any]:
-    """Return the bookings that take place now or in the next hours. A class is one line."""
+    """Return the bookings that take place now or in the next hours. A class is one line.
+
+    Bookings that began more than `AHEAD` ago are left out, so that an index finds the rows.
+    """
     until = glance.at + AHEAD
     rows = [
         *Booking.objects.filter(
@@ -143,7 +147,7 @@ def read_next(glance: Glance) -> dict[str, Any]:
     lines = [_line([*group], glance) for _key, group in groups]
     is_cut = len(rows) == MAX_NEXT
     if is_cut:
-        # There may be more people in the last class than were read.
+        # The last class may have more bookings than were read.
         lines = lines[:-1] or [{**lines[0], "who": _("%s people or more") % MAX_NEXT}]
     return {
         "lines": lines[:MAX_LINES],
@@ -196,7 +200,7 @@ def _day(of: date, glance: Glance) -> str:
 
 
 def _foreign_zone(booking: Booking, glance: Glance) -> str:
-    """Return the zone of a booking if its clocks differ from the clocks of the user then."""
+    """Return the zone of a booking; empty if the user's zone has the same time at its start."""
     local = zone(booking.calendar.timezone)
     ours, theirs = (booking.start_time.astimezone(each) for each in (glance.zone, local))
     return "" if ours.utcoffset() == theirs.utcoffset() else booking.calendar.timezone
@@ -297,7 +301,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
 
 
 def _before(numbers: Sequence[Decimal | int], written: str) -> dict[str, str]:
-    """Return what the days before had, in words, and by how much that has changed."""
+    """Return the number of the days before in words, and by how much it has changed since."""
     now, before = numbers
     if not before:
         return {"change": "", "before": _("none in the %(days)s days before") % {"days": DAYS}}
@@ -377,5 +381,5 @@ HOME_CARDS.add("next")(HomeCard(20, f"{HERE}next.html", read_next, VIEW))
 HOME_CARDS.add("waiting")(
     HomeCard(30, f"{HERE}waiting.html", read_waiting, VIEW, act=confirm, act_permission=CHANGE)
 )
-# What a business earns concerns its admins, and not everybody who answers the phone.
+# Without a permission, only admins see the card: revenue is not for everybody who takes bookings.
 HOME_CARDS.add("recent")(HomeCard(60, f"{HERE}recent.html", read_recent, wide=True))

@@ -38,12 +38,12 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
 """
 
 # Deletes the errors of jobs about a user's bookings and waits, because the message of an error can
-# repeat what the job was working on. The jobs themselves contain only ids. Nobody knows whose a
-# deleted booking was, so the errors of jobs about deleted bookings are deleted too.
+# repeat what the job was working on. The jobs themselves contain only ids. The user of a deleted
+# booking is not known, so the errors of all jobs about deleted bookings are deleted too.
 #
 # Parameters: user_id uuid.
 # Columns: none.
-# Invariant: MATERIALIZED reads the few jobs with an error first, and not all jobs that wait.
+# Invariant: MATERIALIZED makes PostgreSQL read the few jobs with an error first, not all jobs.
 DELETE_ERRORS = """
 WITH job AS MATERIALIZED (
     SELECT job.id, job.task_name, job.args

@@ -372,7 +372,7 @@ def cancel_all(*, user: User, actor: User, at: datetime) -> None:
 
 @transaction.atomic
 def release_hold(*, booking: Booking, actor: User, at: datetime) -> Booking:
-    """Cancel a hold on behalf of `actor`, whom the caller has permitted to do so."""
+    """Cancel a hold on behalf of `actor`. The caller has checked that `actor` may do this."""
     return _change_status(Status.CANCELLED, _locked_booking(booking.pk), actor=actor, at=at)
 
 
@@ -414,7 +414,7 @@ def book_hold_for(
 ) -> Booking:
     """Turn a hold that `actor` has made into a booking for `user`, as an admin or staff.
 
-    The hold may belong to `actor`, because a hold can begin before it is known who calls. If the
+    The hold may belong to `actor`, because staff can hold a time before they know who calls. If the
     hold overrode the service's notice or horizon, the event says so in `overridden`.
 
     Args:
@@ -519,7 +519,7 @@ def check_books_for(user_id: UUID, actor: User) -> None:
         Forbidden: `actor` books for another user without the permission to do so.
     """
     if user_id != actor.pk and not actor.may("bookings.add_booking"):
-        raise Forbidden(_("Only admins can book for other users."))
+        raise Forbidden(_("You can book only for yourself."))
 
 
 def check_verified(actor: User) -> None:

@@ -116,7 +116,7 @@ def test_the_permissions_of_a_role_are_grouped_and_in_words(site):
     text = unescape(site.get(ADD_ROLE).content.decode())
     assert "<legend>Bookings and slots</legend>" in text
     assert "See all bookings and their history <code>bookings.view_booking</code>" in text
-    # Nobody else needs to know which events there are.
+    # Only admins can have webhooks, so no role can contain this permission.
     assert "bookings.view_webhook" not in text
 
 

@@ -1,1 +1,1 @@
-"""What people take out of BookIt: calendar files of lists, and sheets of a day for printing."""
+"""Exports: iCalendar files of lists, and day sheets for printing."""

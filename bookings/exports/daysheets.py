@@ -33,7 +33,8 @@ SHOWN = [
 ]
 # A sheet has at most this number of bookings, and the list of sheets this number of calendars.
 MAX_BOOKINGS, MAX_CALENDARS = 1000, 200
-# The years whose days have a sheet. A day before or after exists in them, too.
+# Days in these years have a sheet. The limits keep the days before and after such a day, and their
+# times in any zone, inside the range of `datetime`.
 YEARS = range(1900, 3000)
 
 
@@ -54,12 +55,19 @@ class Appointment:
 
 @dataclass(frozen=True)
 class DaySheet:
-    """A day of a calendar, in the calendar's time zone."""
+    """A day of a calendar, in the calendar's time zone.
+
+    Args:
+        hours: the opening hours of the day; empty if the calendar is closed or always open.
+        is_always_open: whether the calendar has no opening hours on any day.
+        left_out: whether there are more bookings than the sheet shows.
+    """
 
     calendar: Calendar
     day: date
     tz: ZoneInfo
     hours: list[str]
+    is_always_open: bool
     time_off: list[Any]
     appointments: list[Appointment]
     left_out: bool
@@ -91,12 +99,14 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
         appointment.bookings.append(booking)
         if appointment.seats:
             appointment.seats = (appointment.seats[0] + 1, appointment.seats[1])
-    hours = calendar.hours.filter(weekday=day.weekday()).order_by("opens")
+    weekly = [*calendar.hours.order_by("opens")]
+    hours = [span for span in weekly if span.weekday == day.weekday()]
     return DaySheet(
         calendar,
         day,
         tz,
         [f"{format_wall_clock(span.opens)} - {format_wall_clock(span.closes)}" for span in hours],
+        not weekly,
         [*calendar.time_off.filter(on_day).order_by("start_time", "id")],
         sorted(found.values(), key=lambda each: (each.start, each.end)),
         len(rows) > MAX_BOOKINGS,
@@ -109,7 +119,7 @@ def index(request: HttpRequest) -> HttpResponse:
     _check(request)
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     day = _day(request.GET.get("day")) or timezone.now().astimezone(tz).date()
-    # The sheet of a calendar sends its form for another day to this page.
+    # The form for another day, on the sheet of a calendar, leads to this page.
     if chosen := _id(request.GET.get("calendar", "")):
         return HttpResponseRedirect(_address(chosen, day))
     start, end = day_start(day, tz), day_end(day, tz)

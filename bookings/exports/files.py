@@ -45,7 +45,7 @@ def _entry(row: Booking | Slot) -> ical.Entry:
     )
 
 
-#: The format of lists of bookings and slots. Their pages select the service and the calendar.
+#: The format of lists of bookings and slots. Their querysets select the service and the calendar.
 ICALENDAR = Format(
     _("Download as iCalendar"), "text/calendar; charset=utf-8", MAX_ENTRIES, write_entries
 )

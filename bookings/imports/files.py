@@ -23,7 +23,8 @@ SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 # The byte order marks of the encodings that are recognised by them.
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
-#: The encodings that people can choose. Nobody can tell the others apart, so none is guessed.
+#: The encodings that people can choose. Only UTF-8 and UTF-16 are recognised. A program cannot tell
+#: the others apart, so BookIt does not guess.
 ENCODINGS = {
     "": gettext_lazy("UTF-8 or UTF-16 (recognised)"),
     "cp1252": gettext_lazy("Windows-1252 (Western Europe)"),
@@ -63,10 +64,10 @@ def decode(content: bytes, encoding: str = "") -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A file whose first line names its columns. Its rows are read anew each time.
+    """A file whose first line names its columns. Each call of `rows` reads the text again.
 
     Args:
-        columns: the known columns, by name; the fields of a form.
+        columns: the fields of a form, by the names of the columns that a file can have.
     """
 
     text: str

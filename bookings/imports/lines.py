@@ -37,8 +37,8 @@ Status = Booking.Status
 # The statuses of bookings that are over, so they must have begun.
 OVER = (Status.COMPLETED, Status.NO_SHOW)
 
-# A date and a time on the clocks of a calendar. The second form is how Excel writes dates in many
-# countries; with dots, the day always comes first.
+# A date and a time in the time zone of a calendar. Excel writes dates with dots in many countries.
+# In such a date, the day always comes first.
 LOCAL_TIME = re.compile(
     r"(?:(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
     r"|(?P<dotted_day>\d\d?)\.(?P<dotted_month>\d\d?)\.(?P<dotted_year>\d{4}))"
@@ -136,7 +136,7 @@ class PriceColumn(forms.DecimalField):
 
 
 class TimeColumn(forms.CharField):
-    """A time on the clocks of the booking's calendar, or an instant with an offset."""
+    """A time in the time zone of the booking's calendar, or an instant with an offset."""
 
     def clean(self, value: Any) -> Any:
         """Return an instant, or a time without a time zone; None if the cell is empty.
@@ -164,7 +164,7 @@ class TimeColumn(forms.CharField):
 
 
 class CustomerLine(Line):
-    """A person who books. They get no email; a password reset gives them a password."""
+    """A customer. They get no email about the account; a password reset gives them a password."""
 
     words = gettext_lazy("Customers")
     about = gettext_lazy("A line is skipped if its address has an account already.")
@@ -402,7 +402,7 @@ class BookingLine(Line):
     )
     notes = forms.CharField(required=False, max_length=2000)
 
-    # The rows that the line names, once `load` has found them.
+    # The rows that the line names. `load` sets these attributes.
     user: User
     found: Service
     start: datetime
@@ -484,7 +484,7 @@ class BookingLine(Line):
         return True
 
     def _booked_at(self, at: datetime) -> datetime:
-        """Return when the booking was made: as late as the notice of its service allows."""
+        """Return when the booking was made, but not later than the notice of its service allows."""
         last = self.start - timedelta(minutes=max(self.found.min_notice_minutes, 1))
         if self.cleaned_data["booked_at"] is None:
             return min(at, last)
@@ -505,12 +505,12 @@ KINDS: dict[str, type[Line]] = {
 
 
 def _instant(shown: datetime, tz: ZoneInfo, column: str) -> datetime:
-    """Return the instant at which the clocks of a zone show a time; an instant stays the same.
+    """Return the instant of a local time in a zone. An instant is returned as it is.
 
-    If the clocks show the time twice, the first instant counts, as everywhere in BookIt.
+    A time that occurs twice means its first occurrence, as everywhere in BookIt.
 
     Raises:
-        ValidationError: the clocks skip this time.
+        ValidationError: the time does not exist, because summer time begins.
     """
     if shown.tzinfo is not None:
         return shown

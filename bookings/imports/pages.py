@@ -1,8 +1,8 @@
 """The page of the admin site that imports CSV files: upload, check, confirm, result.
 
-Nothing is stored between these steps. The page that shows what would happen carries the text of the
-file in a hidden field, and sends it back when the import is confirmed, so no file is left behind
-by somebody who closes the page.
+Nothing is stored between these steps, so no file is left behind if somebody closes the page. The
+page that shows the result of the check contains the text of the file in a hidden field. The browser
+sends this text back when the import is confirmed.
 """
 
 from collections.abc import Iterator
@@ -34,10 +34,10 @@ from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.json import dumps
 from catalog.models import Calendar, Service
 
-# A form can have 1 MiB. The rest of it is left for its other fields, and for the line ends that
-# browsers write into the hidden field.
+# A request can have 1 MiB. The difference is left for the other fields, and for the carriage
+# returns that browsers add to the hidden field.
 MAX_BYTES = 1_000_000
-# The page shows this many problems.
+# The page shows at most this many problems.
 MAX_SHOWN = 200
 # Without the script, the browser shows nothing until the import is done, and the server gives up
 # after ten seconds.
@@ -98,7 +98,7 @@ def page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     is_applied = "apply" in request.POST
     form = ConfirmForm(request.POST) if is_applied else UploadForm(request.POST, request.FILES)
     if not form.is_valid():
-        # A checked file that is sent back is valid, unless somebody has changed it.
+        # A checked file that the browser sends back is valid, unless somebody has changed it.
         shown = UploadForm() if is_applied else form
         return _answer(request, {"form": shown, "refusal": bool(is_applied)})
     return _import(request, user, form.cleaned_data, is_applied=is_applied)

@@ -18,8 +18,8 @@ from bookit.errors import Forbidden
 
 # The number of lines that are in memory at a time.
 CHUNK = 500
-# An import stops after this number of problems: somebody has to correct the file first, and a file
-# in which every line is wrong would take an hour.
+# An import stops after this number of problems. A file in which every line is wrong would take an
+# hour, and has to be corrected anyway.
 MAX_PROBLEMS = 1000
 
 
@@ -118,7 +118,7 @@ def import_in_steps(
 
 
 def _in_order(table: Table, form: type[Line]) -> Iterator[Row]:
-    """Yield the rows, those that come first before the others."""
+    """Yield the rows for which `form.comes_first` is true, and then the other rows."""
     for is_first in (True, False):
         yield from (row for row in table.rows() if form.comes_first(row.cells) is is_first)
 
@@ -150,6 +150,6 @@ def _add_all(
 def _refuse(report: Report, line: int, form: Line, errors: Mapping[str, Any]) -> None:
     for name, texts in errors.items():
         column = form.renamed.get(name, name)
-        # A reason about a column that the file does not have is about the whole line.
+        # A reason about a field that is not a column is shown for the whole line.
         is_known = column in form.fields and name != NON_FIELD_ERRORS
         report.problems += [Problem(line, column if is_known else "", str(text)) for text in texts]

@@ -24,7 +24,7 @@ from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, PROVIDER
 from bookit.adminsite.pages import StrictAdmin
 from bookit.web.headers import content_security_policy
 
-# The condition on which the layout of emails uses dark colours.
+# The media query under which the layout of emails uses dark colours.
 IF_DARK = "@media (prefers-color-scheme: dark)"
 
 # When each kind of email is sent.
@@ -38,8 +38,8 @@ OCCASIONS = {
     "reminder": gettext_lazy("A booking starts soon."),
     "seat-offered": gettext_lazy("A seat becomes free for the next person in a queue."),
     "seat-passed-on": gettext_lazy("A person in a queue does not confirm their seat in time."),
-    "queue-cancelled": gettext_lazy("A session is cancelled for which people are waiting."),
-    "queue-ended": gettext_lazy("A session fills up, and people are still waiting."),
+    "queue-cancelled": gettext_lazy("A session for which people are waiting is cancelled."),
+    "queue-ended": gettext_lazy("A session can no longer be booked, and people are still waiting."),
 }
 
 

@@ -94,7 +94,7 @@ OFFERED = News(
 )
 LAPSED = News(
     "seat-passed-on",
-    pgettext_lazy("email", "Your seat has passed on"),
+    pgettext_lazy("email", "Your seat is no longer kept"),
     _(
         "You did not confirm the seat that was kept for you, so it goes to the next person in "
         "line. You are no longer in the queue."

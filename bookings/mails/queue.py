@@ -1,4 +1,4 @@
-"""Emails to people in a queue for whom the wait has ended without a seat."""
+"""Emails to users whose wait in a queue has ended without a seat."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ from bookit.mails.sending import send_within_limits
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a queue, and everything that an email about its end says.
+    """A place in a queue, and everything that the email about the end of the wait says.
 
     Args:
-        is_cancelled: whether the session was cancelled; otherwise, its queue has ended.
+        is_cancelled: whether the session was cancelled. Otherwise, it can no longer be booked.
     """
 
     entry_id: UUID

@@ -1,4 +1,4 @@
-"""A made-up booking, and the events about which there are emails, for previews."""
+"""Samples for previews: a made-up booking, and each event that causes an email."""
 
 from collections.abc import Mapping
 from dataclasses import replace

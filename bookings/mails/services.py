@@ -26,7 +26,7 @@ from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.mails.sending import Job, defer, send_within_limits
 
-# A booking's latest events that are searched for its last email.
+# The number of latest events of a booking that are searched for its last email.
 MAX_EVENTS = 100
 
 # Finds the last event that moved a booking, and all events of the booking after it.
@@ -119,8 +119,8 @@ class Announcement:
 def announcements(*, booking_id: UUID, event_ids: Sequence[int]) -> list[Announcement]:
     """Return the emails that events of a booking have caused, in three queries.
 
-    Emails that were withheld are included, because only their number is stored: by a limit, or
-    because the booking changed before its reminder was sent.
+    Emails that were not sent, because of a limit or because the booking changed before its reminder
+    was sent, are included. BookIt does not store which emails these are.
     """
     rows = fetch(PENDING, {"booking_id": booking_id}, dict_row)
     pending = {(row["event_id"], row["audience"]) for row in rows}
@@ -143,8 +143,8 @@ def announcements(*, booking_id: UUID, event_ids: Sequence[int]) -> list[Announc
 def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
     """Yield the occasions as they were when their emails were sent.
 
-    A reminder was sent while the booking was as the reminder says, whatever happened to it later.
-    Of the moves that one email covers, only the first is yielded.
+    A reminder was sent while the booking had the status and time of the reminder, whatever happened
+    to it later. If one email covers several moves, only the first move is yielded.
     """
     covered_until: datetime | None = None
     for occasion in found:
@@ -177,8 +177,8 @@ def send(*, event_id: int, audience: str, at: datetime, copy: str = "") -> None:
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
     Args:
-        copy: when somebody asked for the email again, if so. It becomes a part of the Message-ID,
-            because email clients hide a second email with the same Message-ID.
+        copy: the time at which somebody asked for another copy; otherwise empty. It becomes a part
+            of the Message-ID, because email clients hide a second email with the same Message-ID.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.

@@ -51,15 +51,15 @@ def applied(news: News, texts: Mapping[str, MailText]) -> News:
 
 
 def fields_of(news: News) -> list[str]:
-    """Return the fields that the operator can change: a reader without a text gets no email."""
+    """Return the fields that the operator can change: the label, and a text for each reader."""
     return [name for name in (LABEL, ATTENDEE, PROVIDER) if getattr(news, name)]
 
 
 def placeholders(news: News, field: str) -> list[str]:
     """Return the placeholders that a field can contain.
 
-    The text for the customer cannot contain a name: an email to an unverified address contains
-    nothing that a user wrote, and the greeting names all other readers.
+    The text for the customer cannot contain a name. An email to an unverified address contains
+    nothing that a user wrote, and every other email already greets its reader by name.
     """
     if field == LABEL:
         return []
@@ -72,7 +72,7 @@ def check(news: News, field: str, text: str) -> None:
     """Check that a field contains only known placeholders.
 
     Raises:
-        ValidationError: the text contains another placeholder, or a lone brace.
+        ValidationError: the text contains another placeholder, or a single brace.
     """
     known = placeholders(news, field)
     unknown = [f"{{{name}}}" for name in PLACEHOLDER.findall(text) if name not in known]

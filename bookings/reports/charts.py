@@ -23,9 +23,9 @@ LEFT, RIGHT, TOP, BOTTOM = 72, 8, 16, 28
 LOWEST = HEIGHT - BOTTOM
 # The share of a group's width that its bars fill.
 FILLED = 0.7
-# A bar is at most this wide, so that a chart of two months does not look like a wall.
+# The maximum width of a bar. Without it, the bars of a chart of two months would be too wide.
 WIDEST = 64
-# At most this number of groups have a label below; of more groups, only some have.
+# The maximum number of labels below the bars. If there are more groups, only some have a label.
 MAX_LABELS = 7
 # A chart with a row for each calendar has at most this number of rows.
 MAX_BARS = 30
@@ -35,7 +35,7 @@ Number = int | float | Decimal
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle. `series` is the number of its series, and `title` what it says when touched."""
+    """A rectangle. `series` is the number of its series, and `title` is its tooltip."""
 
     x: float
     y: float
@@ -199,7 +199,7 @@ def _columns(
     *,
     stacked: bool = False,
 ) -> Chart:
-    """Return a chart with a group of columns for each label: side by side, or on top of another."""
+    """Return a chart with a group of columns for each label, side by side or stacked."""
     highest = max((sum(values) if stacked else max(values) for _, values in groups), default=0)
     step = _step(float(highest))
     top = step * max(1, -(-float(highest) // step))

@@ -1,9 +1,9 @@
 """The numbers of the reports. `docs/reports.md` defines each of them.
 
-Each function reads the bookings of a period in one statement, or two, and groups them there, so
-that a million bookings become a few rows. The statements find the month of a time by
-`width_bucket`, which compares it with the few instants at which months begin. This takes a tenth of
-the time that converting each time to the zone of the report takes.
+Each function reads the bookings of a period with one or two statements. The statements group the
+bookings, so that a million bookings become a few rows. They find the month of a time with
+`width_bucket`, which compares the time with the few instants at which months begin. Converting each
+time to the zone of the report would take ten times as long.
 """
 
 from collections import Counter
@@ -167,12 +167,12 @@ class Figures:
 
 
 def share(part: float, whole: float) -> float | None:
-    """Return a share, rounded to four decimals; None if there is nothing of which it is a share."""
+    """Return `part` as a share of `whole`, rounded to four decimals; None if `whole` is 0."""
     return round(part / whole, 4) if whole else None
 
 
 def utilisation(period: Period) -> Figures:
-    """Return how much of its open time each calendar is booked, by name."""
+    """Return the booked share of the open time of each calendar, ordered by name."""
     calendars = [
         *Calendar.objects.order_by("name", "id").values_list("id", "name", "timezone")[
             : MAX_ROWS + 1

@@ -51,7 +51,7 @@ class Report:
 
     Args:
         title: what people call it.
-        about: what it says, in one or two sentences; `docs/reports.md` defines every number.
+        about: what it shows, in a sentence; `docs/reports.md` defines every number.
         figures: computes its numbers.
         draw: draws its numbers.
         serializer: describes its numbers. Its fields are the columns of tables and CSV files.
@@ -109,7 +109,7 @@ REPORTS: Extensions[Report] = Extensions()
 REPORTS.add("utilisation")(
     Report(
         _("Utilisation"),
-        _("How much of its opening hours each calendar is booked."),
+        _("The booked share of the opening hours of each calendar."),
         figures.utilisation,
         charts.utilisation,
         serializers.UtilisationSerializer,

@@ -68,13 +68,13 @@ class PeriodForm(forms.Form):
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """Lead to the first report."""
+    """Redirect to the first report."""
     return HttpResponseRedirect(_address(next(iter(REPORTS))))
 
 
 @require_safe
 def page(request: HttpRequest, name: str) -> HttpResponse:
-    """Show a report as charts and tables, or say at the form why the period is not valid."""
+    """Show a report as charts and tables. The form says if the period is not valid, and why."""
     report = _found(request, name)
     period, form = _period(request)
     found = report.figures(period) if period else None
@@ -165,7 +165,7 @@ def _address(name: str) -> str:
 def _presets(
     request: HttpRequest, name: str, shown: Mapping[str, Any]
 ) -> list[tuple[Any, str, bool]]:
-    """Return the text and the address of each common period, and whether it is shown now."""
+    """Return the text and the URL of each common period, and whether the page shows it."""
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     today = timezone.now().astimezone(tz).date()
     first = today.replace(day=1)
@@ -251,12 +251,12 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
         return number(value)
     if isinstance(value, float):
         return number(value, 2)
-    # The names of classes are words of BookIt; all other texts are names that people gave.
+    # The names of lead time classes are translated. All other texts are names that people gave.
     return gettext(value) if name == "lead_time" else str(value)
 
 
 def _hours(value: float) -> str:
-    """Return a number of hours, or from two days on, of days."""
+    """Return a duration in hours or, from two days on, in days."""
     if value < 2 * HOURS_A_DAY:
         hours = number(value, 0 if value == int(value) else 1)
         return gettext("%(hours)s h") % {"hours": hours}
@@ -271,9 +271,9 @@ URLS = [
 
 
 def add_to_menu(name: str) -> None:
-    """Add the link to a report to the menu. An app that adds a report calls this function."""
+    """Add a report to the menu. An app that adds a report calls this function."""
     address = reverse_lazy("admin:report", args=[name])
-    # The URLs are those of all reports, so they come with the first link.
+    # The same URLs serve all reports, so only the first link adds them.
     urls = () if any(each.startswith("report_") for each in PAGES) else URLS
     PAGES.add(f"report_{name}")(Page(Menu.REPORTS, REPORTS[name].title, address, urls=urls))
 

@@ -32,7 +32,7 @@ VISITORS = {"customers": 38, "new": 9, "returning": 29}
 
 
 class RateField(serializers.FloatField):
-    """A share of something, for example 0.25. It is null if there is nothing to have a share of."""
+    """A share, for example 0.25. It is null if the number by which it divides is 0."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_null=True, min_value=0, **options)
@@ -47,7 +47,7 @@ class AmountField(serializers.DecimalField):
 
 
 class CountField(serializers.IntegerField):
-    """A number of things."""
+    """A count, which is never negative."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(min_value=0, **options)
@@ -90,7 +90,7 @@ class InMonthSerializer(InputSerializer):
 
 
 class UtilisationTotalsSerializer(InputSerializer):
-    """How much of the open time of calendars is booked."""
+    """The booked share of the open time of calendars."""
 
     bookings = CountField()
     open_minutes = CountField(help_text="Opening hours, minus time off.")
@@ -108,11 +108,11 @@ class OfCalendarSerializer(InputSerializer):
 
 
 class CalendarUtilisationSerializer(OfCalendarSerializer, UtilisationTotalsSerializer):
-    """How much of the open time of a calendar is booked."""
+    """The booked share of the open time of a calendar."""
 
 
 class UtilisationSerializer(ReportSerializer):
-    """How much of its open time each calendar is booked, ordered by name."""
+    """The booked share of the open time of each calendar, ordered by name."""
 
     results = CalendarUtilisationSerializer(many=True, read_only=True)
     totals = UtilisationTotalsSerializer(read_only=True)
@@ -156,7 +156,7 @@ class CustomersTotalsSerializer(InputSerializer):
     """How many customers had bookings, and how many of them were new."""
 
     customers = CountField(help_text="Users who have a booking.")
-    new = CountField(help_text="Users whose first booking of all this is.")
+    new = CountField(help_text="Users without an earlier booking.")
     returning = CountField(help_text="All other users who have a booking.")
 
 
@@ -176,7 +176,7 @@ class LeadTimeTotalsSerializer(InputSerializer):
 
     bookings = CountField()
     median_hours = CountField(
-        allow_null=True, help_text="Half of the bookings were made no more hours before."
+        allow_null=True, help_text="The median of the lead times, in whole hours."
     )
     average_hours = serializers.FloatField(allow_null=True, min_value=0)
 

@@ -65,13 +65,13 @@ class ReportViewSet(RowViewSet):
         """Return the query parameters that a request may carry."""
         return super().known_parameters() | PeriodSerializer().fields.keys()
 
-    # One operation describes all reports, because a schema for the rows of each would be a tenth of
-    # the document.
+    # One operation describes all reports. Schemas for the rows of each report would make up a tenth
+    # of the document.
     @extend_schema(
         tags=["Reports"],
         summary="Report",
         parameters=[
-            # Reports are added after this line runs, so this is the dictionary, and not a list.
+            # Other apps add reports after this line runs. Therefore, `enum` is the dictionary.
             OpenApiParameter("name", str, "path", enum=REPORTS),  # type: ignore[arg-type]
             PeriodSerializer,
         ],

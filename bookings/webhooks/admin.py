@@ -26,8 +26,8 @@ from bookit.adminsite.pages import ServedAdmin
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
 from bookit.json import dumps
 
-# The page of a webhook shows this many deliveries, and the page of a delivery this many attempts. A
-# message is retried eight times, and more often only if somebody sends it again.
+# The maximum number of deliveries on the page of a webhook, and of attempts on the page of a
+# delivery. A message is retried eight times, and more often only if somebody sends it again.
 SHOWN = 20
 
 STATES = {
@@ -106,7 +106,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
         return moment(webhook.created_at)
 
     def offers(self, row: Webhook, action: str) -> bool:
-        """Return whether an action changes anything: for example, only an active webhook tests."""
+        """Return whether an action has an effect: for example, an inactive webhook gets no test."""
         is_on = row.is_active and row.has_admin
         return not is_on if action == "switch_on" else row.is_active and (is_on or "off" in action)
 
@@ -357,7 +357,7 @@ def pretty(text: str) -> str:
 
 
 def _responses(attempts: Sequence[Attempt]) -> Iterable[Any]:
-    """Return what the page shows of each response. A receiver often repeats itself."""
+    """Return each response as the page shows it. A receiver often sends the same response again."""
     above = ""
     for each in attempts:
         if each.response and each.response == above:

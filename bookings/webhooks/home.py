@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import F, Q
 from django.utils.translation import gettext
 
+from accounts.models import User
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
@@ -13,17 +14,25 @@ from bookit.adminsite.links import list_of, page_of
 MAX_WEBHOOKS = 5
 # Failing webhooks are counted up to this number.
 MAX_COUNTED = 100
+# The columns that show whether the owner of a webhook is an admin.
+OWNER = ("owner__is_active", "owner__role")
 
 
 def read_webhooks(glance: Glance) -> dict[str, Any]:
-    """Return the webhooks that do not get their messages, the longest failing first."""
+    """Return the webhooks that do not get their messages, the longest failing first.
+
+    Webhooks that an admin has merely switched off are left out.
+    """
     failing = Q(is_active=True, failing_since__isnull=False)
+    switched_off = Q(is_active=False) & ~Q(disabled_reason="")
+    without_admin = Q(is_active=True) & ~Q(owner__in=User.objects.all().active_admins())
     rows = [
-        *Webhook.objects.filter(failing | Q(is_active=False) & ~Q(disabled_reason=""))
+        *Webhook.objects.filter(failing | switched_off | without_admin)
+        .select_related("owner")
         .order_by(F("failing_since").asc(nulls_last=True), "id")
-        .only("url", "is_active", "failing_since", "disabled_reason")[: MAX_COUNTED + 1]
+        .only("url", "is_active", "failing_since", "disabled_reason", *OWNER)[: MAX_COUNTED + 1]
     ]
-    number = sum(row.is_active for row in rows)
+    number = sum(row.is_active and row.failing_since is not None for row in rows)
     return {
         "count": f"{MAX_COUNTED}+" if number > MAX_COUNTED else number,
         "failing": list_of(Webhook, failing_since__isnull=False, is_active__exact=1),
@@ -32,9 +41,10 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
                 "title": row.url,
                 "url": page_of(row),
                 "since": row.failing_since and words.moment(row.failing_since, glance.zone),
-                "reason": row.disabled_reason and gettext(row.disabled_reason),
+                "reason": reason and gettext(reason),
             }
             for row in rows[:MAX_WEBHOOKS]
+            for reason in [row.disabled_reason or ("" if row.has_admin else Webhook.NO_ADMIN)]
         ],
         "more": len(rows) > MAX_WEBHOOKS,
         "url": list_of(Webhook),

@@ -471,7 +471,7 @@ def test_a_seat_that_passed_on_is_listed_with_its_offer(desk, ana, haircut):
     seat = Booking.objects.get(user=ana)
     clock.expire_bookings(at=NOW + 2 * DAY)
     assert [label for label, _ in mails_of(desk, seat)] == [
-        "Your seat has passed on",
+        "Your seat is no longer kept",
         "A seat for you",
     ]
 

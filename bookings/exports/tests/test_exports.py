@@ -98,7 +98,7 @@ def test_a_list_that_is_too_long_is_refused_with_the_limit(site, monkeypatch):
 
 
 @pytest.mark.parametrize("query", ["status__exact=%00", "nonsense=1", "o=abc", "p=-1"])
-def test_a_senseless_list_has_no_file_or_an_ordinary_one(site, query):
+def test_a_malformed_query_causes_no_server_error(site, query):
     response = site.get(f"{BOOKINGS}export.csv?{query}")
 
     assert response.status_code in (200, 302, 400)
@@ -190,10 +190,19 @@ def test_a_day_sheet_shows_who_comes_when_in_the_zone_of_the_calendar(site, stud
     assert other_day.url == f"/admin/day-sheets/{studio.pk}/2999-02-01/"
 
 
-def test_a_day_without_anything_has_a_sheet_too(site, studio):
+def test_a_day_without_bookings_has_a_sheet_too(site, studio):
     page = site.get(f"/admin/day-sheets/{studio.pk}/2998-12-31/").content.decode()
 
     assert "Nothing is booked on this day." in page
+    assert "No opening hours on this day" in page
+
+
+def test_the_sheet_of_a_calendar_without_opening_hours_says_that_it_is_always_open(site):
+    calendar = CalendarFactory(timezone="Europe/Lisbon")
+
+    page = site.get(f"/admin/day-sheets/{calendar.pk}/2998-12-31/").content.decode()
+
+    assert "Always open, times in Europe/Lisbon" in page
 
 
 def test_the_calendars_of_a_day_lead_to_their_sheets(site, studio):

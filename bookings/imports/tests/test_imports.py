@@ -1,4 +1,4 @@
-"""Imports from CSV: dry runs, all or nothing, repeatable, with a reason for each wrong line."""
+"""Imports of CSV files: checks, all or nothing, repeated imports, reasons for wrong lines."""
 
 import csv
 from datetime import UTC, datetime
@@ -229,7 +229,7 @@ def test_the_examples_are_imported_without_a_problem(load):
 
 @pytest.fixture
 def chair(load):
-    """Create two customers, a chair in Lisbon and a haircut, which can be booked until 2026."""
+    """Create two customers, and a haircut at a chair in Lisbon that is always open."""
     for kind in ("customers", "calendars", "services"):
         load(kind)
     OpeningHours.objects.all().delete()
@@ -246,7 +246,7 @@ def test_a_time_is_read_on_the_clocks_of_the_calendar(load, chair):
     assert Booking.objects.get().start_time == datetime(2027, 7, 1, 8, 30, tzinfo=UTC)
 
 
-def test_of_a_time_that_the_clocks_show_twice_the_first_counts(load, chair):
+def test_a_time_that_occurs_twice_means_its_first_occurrence(load, chair):
     load("bookings", one_booking("2027-10-31 01:30"))
     assert Booking.objects.get().start_time == datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
 
@@ -338,7 +338,7 @@ def test_opening_hours_that_overlap_are_named(load):
     assert problem.message == "Two opening hours on Fri overlap at 17:00."
 
 
-def test_a_provider_has_to_be_one(load):
+def test_the_provider_of_a_calendar_must_have_the_role(load):
     UserFactory(email="rui@example.com")
     [problem] = load("calendars", "name,provider_email\nChair,rui@example.com\n").problems
     assert (problem.line, problem.column) == (2, "provider_email")

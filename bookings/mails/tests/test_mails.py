@@ -235,7 +235,7 @@ class TestRecipients:
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         clock.expire_bookings(at=offer.hold_expires_at)
-        assert sent() == [(TO_ANA, f"Your seat has passed on: {ON}10:00")]
+        assert sent() == [(TO_ANA, f"Your seat is no longer kept: {ON}10:00")]
 
     def test_emails_go_to_the_attendee_that_the_booking_names(self, book):
         book(attendee_name="Rui", attendee_email="rui@example.com")
@@ -712,4 +712,4 @@ def test_a_copy_of_an_offer_and_of_its_end_says_what_is_true(haircut, ana, admin
     clock.expire_bookings(at=offer.hold_expires_at)
     sent()
     mails.resend(booking_id=offer.pk, at=offer.hold_expires_at)
-    assert sent_one(TO_ANA).subject.startswith("Your seat has passed on: ")
+    assert sent_one(TO_ANA).subject.startswith("Your seat is no longer kept: ")

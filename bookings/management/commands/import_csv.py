@@ -8,6 +8,7 @@ from django.core.management import BaseCommand, CommandError
 from django.db import OperationalError
 from django.utils import timezone
 
+from accounts.emails import lookup_form
 from accounts.models import User
 from bookings.imports import services as imports
 from bookings.imports.files import ENCODINGS, MAX_BYTES, decode
@@ -15,7 +16,7 @@ from bookings.imports.lines import KINDS
 from bookit.adminsite.refusals import message_of
 from bookit.errors import ServiceError
 
-# Problems that are printed; more are counted.
+# At most this many problems are printed. The command only counts the others.
 MOST = 200
 
 
@@ -56,7 +57,7 @@ class Command(BaseCommand):
         Raises:
             CommandError: the file cannot be read, or a line is wrong.
         """
-        actor = User.objects.filter(email=admin.lower(), is_active=True).first()
+        actor = User.objects.filter(email=lookup_form(admin), is_active=True).first()
         if actor is None or not actor.is_admin:
             raise CommandError(f"{admin} is not an active admin.")
         try:

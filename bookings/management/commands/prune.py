@@ -15,8 +15,8 @@ class Command(BaseCommand):
     """Deletes data that is no longer needed; the worker does so every night."""
 
     help = (
-        "Delete expired sessions and tokens, and old deliveries, mail counts and failed jobs, as "
-        "the worker does every night."
+        "Delete expired sessions and tokens, and old deliveries, mail counts and jobs, as the "
+        "worker does every night."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

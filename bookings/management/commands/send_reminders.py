@@ -12,9 +12,9 @@ class Command(BaseCommand):
     """Enqueues reminders of bookings that start soon; the worker does so every minute."""
 
     help = (
-        "Enqueue reminders of confirmed bookings that start within REMINDER_HOURS and were made "
-        "earlier than that, as the worker does every minute. Each start is announced once. The "
-        "worker sends the mails."
+        "Enqueue the reminders of confirmed bookings that are due by REMINDER_HOURS, as the worker "
+        "does every minute. A booking gets each reminder once, unless it was made after the time "
+        "of the reminder. The worker sends the mails."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

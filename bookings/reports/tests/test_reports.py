@@ -1,4 +1,4 @@
-"""Reports: every number is also computed in a plain way, and anybody can see how."""
+"""Reports. Each number is compared with the result of a second, simpler computation."""
 
 import csv
 import io
@@ -329,7 +329,7 @@ def in_any_order(rows):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_each_number_equals_the_number_that_a_plain_way_finds(town, name):
+def test_each_number_equals_the_result_of_a_simpler_computation(town, name):
     for period in PERIODS:
         found = REPORTS[name].figures(period)
         rows, totals = PLAIN[name](period)

@@ -80,7 +80,7 @@ def test_a_person_who_does_not_confirm_learns_that_the_seat_has_passed_on(yoga, 
     offer = Booking.objects.get(user=ben)
     clock.expire_bookings(at=offer.hold_expires_at)
     message = sent()[TO_BEN]
-    assert message.subject.startswith("Your seat has passed on: ")
+    assert message.subject.startswith("Your seat is no longer kept: ")
     assert message.attachments == []
 
 

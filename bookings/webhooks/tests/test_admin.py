@@ -140,11 +140,18 @@ def test_the_number_of_failing_webhooks_leads_to_exactly_these(site):
     switched_off = WebhookFactory(
         failing_since=timezone.now(), is_active=False, disabled_reason="No attempt has succeeded."
     )
+    without_admin = WebhookFactory(owner=None)
+    WebhookFactory(is_active=False)
     fine = WebhookFactory()
     cards = {each["name"]: each["shown"] for each in site.get("/admin/").context["cards"]}
     shown = cards["webhooks"]
     assert shown["count"] == 1
-    assert [each["title"] for each in shown["lines"]] == [failing.url, switched_off.url]
+    assert [each["title"] for each in shown["lines"]] == [
+        failing.url,
+        switched_off.url,
+        without_admin.url,
+    ]
+    assert shown["lines"][2]["reason"].startswith("Its owner is no longer an admin.")
     listed = text(site.get(shown["failing"]))
     assert page(Webhook, "change", failing.pk) in listed
     assert page(Webhook, "change", switched_off.pk) not in listed
