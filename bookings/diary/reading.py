@@ -238,7 +238,7 @@ def _gaps(periods: list[Period], start: datetime, end: datetime) -> Iterator[Per
 
 
 def _open_hours(sheet: Sheet, periods: dict[UUID, list[Period]]) -> tuple[int, int]:
-    """Return the full hours of a day outside which all calendars are closed, for example (9, 18)."""
+    """Return the full hours of a day outside of which all calendars are closed: 9 and 18, say."""
     from_, until = sheet.period
     opens, closes = [], []
     for begins, ends in (period for each in periods.values() for period in each):

@@ -330,7 +330,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> Any:
-        """Show a slot and, while it can be changed, the forms that change its seats or cancel it."""
+        """Show a slot, with the forms that change its seats or cancel it if it can be changed."""
         is_open = obj is not None and self.offers(obj, "")
         if is_open and self.has_change_permission(request, obj):
             refused = getattr(request, "seats_form", None)

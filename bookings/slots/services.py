@@ -366,7 +366,7 @@ def _columns(slots: list[Slot]) -> dict[str, Any]:
 
 
 def _clashes(slots: list[Slot], series: dict[str, Any]) -> list[tuple[datetime, str]]:
-    """Return the start of each slot that overlaps another slot or booking, with its error message."""
+    """Return the start of each slot that overlaps something, with its error message, in order."""
     among_themselves = [
         (
             later.start_time,
