@@ -11,9 +11,9 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from django.utils.translation import gettext_lazy as _
 from psycopg.rows import dict_row
 
-from bookings.desk.page import LABELS
 from bookings.holds import unexpired_sql
 from bookings.models import Booking
 from bookit.database.rows import fetch
@@ -31,8 +31,17 @@ MAX_DAYS = 45
 MAX_ENTRIES = 2000
 
 Status = Booking.Status
-# The statuses of the bookings that a diary shows, in the order of the key below it.
-SHOWN = [Status.PENDING, Status.CONFIRMED, Status.HELD, Status.COMPLETED, Status.NO_SHOW]
+# The statuses of bookings in words, in the order of the key below the diary. The last two occupy no
+# time, so they appear only in messages.
+STATES = {
+    Status.PENDING: _("Pending"),
+    Status.CONFIRMED: _("Confirmed"),
+    Status.HELD: _("Held"),
+    Status.COMPLETED: _("Completed"),
+    Status.NO_SHOW: _("No-show"),
+    Status.CANCELLED: _("Cancelled"),
+    Status.EXPIRED: _("Expired"),
+}
 
 # Finds the bookings without a slot that occupy calendars in a period. Each calendar is searched
 # separately, because the index on calendar and period cannot search for a list of calendars.
@@ -180,7 +189,7 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
         # A text, because JavaScript rounds numbers of this size.
         "version": str(version_of(row["updated_at"])),
         "status": status.value,
-        "state": str(LABELS[status]),
+        "state": str(STATES[status]),
         "attendee": row["attendee"],
         "phone": row["phone"],
         "service": row["service"],

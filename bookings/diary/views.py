@@ -24,7 +24,6 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
 from bookings import services
-from bookings.desk.page import LABELS
 from bookings.diary.forms import (
     BookForm,
     CloseForm,
@@ -35,7 +34,7 @@ from bookings.diary.forms import (
     ZoneForm,
     read_day,
 )
-from bookings.diary.reading import MAX_CALENDARS, SHOWN, Sheet, read, wall
+from bookings.diary.reading import MAX_CALENDARS, STATES, Sheet, read, wall
 from bookings.models import Booking
 from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.menu import Menu
@@ -83,7 +82,7 @@ def page(request: HttpRequest) -> HttpResponse:
         ],
         "chosen": shown,
         "shown": {calendar.pk for calendar in shown},
-        "states": [(status.value, LABELS[status]) for status in SHOWN],
+        "states": [(status.value, STATES[status]) for status in STATES if status in Booking.ACTIVE],
         "may_add": user.may("catalog.add_calendar"),
         "has_more": len(offered) > MAX_OFFERED,
         "most": MAX_CALENDARS,
@@ -372,7 +371,7 @@ def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
     tz = zone(form.cleaned_data["zone"])
     words = {
         "time": _written(booking.start_time, form),
-        "state": LABELS[Booking.Status(booking.status)],
+        "state": STATES[Booking.Status(booking.status)],
     }
     return _json(
         {

@@ -17,7 +17,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from bookings.desk.page import LABELS
 from bookings.exports.files import ICALENDAR
 from bookings.holds import unexpired
 from bookings.models import Booking, Slot
@@ -133,7 +132,7 @@ def _who_comes(slot: Slot) -> Card:
         lines.append(
             (
                 link(page, words),
-                badge(booking.status, LABELS[Booking.Status(booking.status)]),
+                badge(booking.status, booking.get_status_display()),
                 person["attendee_phone"],
             )
         )

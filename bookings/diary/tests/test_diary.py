@@ -197,10 +197,6 @@ def test_a_booking_without_an_attendee_shows_who_booked(site):
     assert (shown["attendee"], shown["phone"]) == ("Grace Hopper", "+351219999")
 
 
-def test_the_key_explains_each_status_that_occupies_time():
-    assert {*reading.SHOWN} == {*Booking.ACTIVE}
-
-
 def test_only_bookings_that_occupy_time_are_shown(site):
     service = ServiceFactory(capacity=9)
     kept = []
