@@ -386,13 +386,13 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         self.apply(
             request,
             queryset,
-            lambda slot: slots.change_slot(
-                slot_id=slot.pk,
-                status=Slot.Status.CANCELLED,
-                actor=request.user,  # type: ignore[arg-type]
-                at=timezone.now(),
-            ),
+            lambda slot: self._cancel(request, slot),
         )
+
+    def _cancel(self, request: HttpRequest, slot: Slot) -> None:
+        slots.change_slot(slot_id=slot.pk, status=Slot.Status.CANCELLED, **_actor_and_time(request))
+        # Slots have no history of their own, so the admin site's log says who cancelled them.
+        self.log_change(request, slot, _("Cancelled."))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Add the bookings that prevent the deletion."""

@@ -156,7 +156,10 @@ def _first_day(cleaned: dict[str, Any]) -> date:
 
 
 def _position(day: date) -> int:
-    """Return 1 for the first Tuesday of a month, 2 for the second, and so on; -1 for the fifth."""
+    """Return the position of a day among the same weekdays of its month: 1 to 4, or -1 for a fifth.
+
+    -1 means the last, which every month has.
+    """
     number = (day.day - 1) // 7 + 1
     return number if number <= 4 else -1
 

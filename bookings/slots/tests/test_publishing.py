@@ -408,6 +408,7 @@ class TestPage:
         assert site.post(path).status_code == 302
         booking.refresh_from_db()
         assert booking.status == "cancelled"
+        assert LogEntry.objects.get().get_change_message() == "Cancelled."
 
     def test_only_users_who_may_change_slots_can_cancel_them(self, client, slot):
         client.force_login(staff(["bookings.view_slot"]))
