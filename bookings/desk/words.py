@@ -44,7 +44,7 @@ def moment(at: datetime, tz: tzinfo, *, beside: datetime | None = None) -> str:
     """Return a time in words: `Tue 1 Dec 2026, 10:00`.
 
     Args:
-        beside: a time in the same year, if the text should not name that year.
+        beside: if this time is in the same year, the text leaves out the year.
     """
     local = at.astimezone(tz)
     return f"{day(local, beside=beside and beside.astimezone(tz))}, {clock(local)}"
@@ -56,7 +56,7 @@ def period(
     """Return a period in words: `Tue 1 Dec 2026, 10:00-10:30`, with an en dash.
 
     Args:
-        beside: a time in the same year, if the text should not name that year.
+        beside: if this time is in the same year, the text leaves out the year.
     """
     start, end = start_time.astimezone(tz), end_time.astimezone(tz)
     first = moment(start, tz, beside=beside)

@@ -187,7 +187,7 @@ class CallForm(HoldForm):
         return canonical(email) if email else ""
 
     def clean(self) -> dict[str, Any]:
-        """Return the values. Without an email address and a phone number, `phone` has an error."""
+        """Return the values. If there is no way to reach the customer, `phone` gets an error."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         reached = {"email", "phone"} & self.errors.keys() or cleaned.get("customer")
         if not reached and not cleaned.get("email") and not cleaned.get("phone"):

@@ -108,7 +108,7 @@ class Offers:
 def customers(*, actor: User) -> QuerySet[User]:
     """Return the active accounts that `actor` may find, in order to book for them.
 
-    A search shows nothing that the lists of the admin site do not show: staff who may see accounts
+    A search shows only what the lists of the admin site show as well: staff who may see accounts
     find all accounts, staff who may see bookings find the users of bookings, and others find
     nobody. Therefore, searches need no rate limit.
     """

@@ -32,7 +32,7 @@ View = Callable[..., HttpResponse]
 # The maximum length of the diary's query string. Twenty calendars need 1,000 characters.
 MAX_QUERY = 2000
 
-#: The form field that shows a refusal, by its error code.
+#: The form field that shows a refusal, by the error code of the refusal.
 FIELD_OF_CODE = {
     "booking_conflict": "start",
     "slot_full": "start",
