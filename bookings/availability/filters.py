@@ -10,9 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from bookings.availability.search import LONGEST, window, with_free_time
-from bookit.api.filters import (
-    DayOrInstantFilter,
-)
+from bookit.api.filters import DayOrInstantFilter
 from bookit.errors.refusals import refuse
 from catalog.extensions import FILTERS
 from catalog.filters import ServiceFilter

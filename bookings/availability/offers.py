@@ -1,4 +1,4 @@
-"""What customers are offered on the terms of a service that may have unsaved changes."""
+"""The free times of a service that may have unsaved changes, for a preview."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,9 +12,9 @@ from catalog.models import Service
 
 @OFFERED.add("bookings")
 def offered(*, service: Service, from_: datetime, until: datetime, at: datetime) -> Iterator[Offer]:
-    """Yield the free times of a service, in order, as the search would find them once it is saved.
+    """Yield the free times that the search would find if `service` were saved, in order.
 
-    The service stays on its stored calendar.
+    A change of the calendar is ignored. A service that is not stored has no free times.
     """
     stored = terms_of([service.pk], from_).get(service.pk)
     if stored is None:

@@ -1,1 +1,1 @@
-"""The pages of the admin site on which staff work with bookings, and the notes of staff."""
+"""The pages of the admin site on which staff work with bookings, and the notes that they write."""

@@ -48,7 +48,7 @@ Status = Booking.Status
 
 # The confirmation page before a cancellation names at most this many bookings.
 MAX_NAMED = 20
-# Each of its bookings is a field of its form, and Django accepts at most 1,000 fields.
+# That page sends each booking as a form field, and Django accepts at most 1,000 fields.
 MAX_CANCELLED = 500
 
 DONE = {
@@ -109,15 +109,15 @@ def _of_slot(slot: Slot) -> str:
 
 @admin.register(Booking)
 class BookingAdmin(ServedAdmin):
-    """Bookings, which only services change: by buttons on their pages, and by actions.
+    """The list of bookings and the page of a booking, whose buttons and actions call services.
 
-    The page for a new booking is the page for a customer who calls (`bookings.phone`).
+    A new booking is made on the page for customers who call (`bookings.phone`).
     """
 
     menu = Menu.DIARY
     list_display = ["when", "state", "customer", "what", "amount"]
     list_display_links = ["when"]
-    # Only the start has an index. By any other column, the database would sort all bookings.
+    # Only the start has an index. To order by any other column, the database would sort all rows.
     sortable_by = ["when"]
     list_filter = [
         ("start_time", UpcomingFilter),
@@ -134,7 +134,7 @@ class BookingAdmin(ServedAdmin):
         *("attendee_name", "attendee_email", "attendee_phone", "notes"),
         *("price", "currency", "cancellation_reason", "created_at"),
     ]
-    # An id is found here; everything else is found by `found_by`.
+    # This field finds a booking by its id. `found_by` finds bookings by everything else.
     search_fields = ["id"]
     link_filters = [
         *("status__in", "service__id__exact", "slot__id__exact", "user__id__exact"),
@@ -178,7 +178,7 @@ class BookingAdmin(ServedAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list. Its title says whose bookings it shows if a link of a page chose them."""
+        """Show the list. If a link chose a customer or a slot, the title of the list names it."""
         title = self._title(request)
         more = {"title": title} if title and request.method == "GET" else {}
         return super().changelist_view(request, {**more, **(extra_context or {})})
@@ -233,7 +233,7 @@ class BookingAdmin(ServedAdmin):
 
     @admin.display(description=gettext_lazy("customer"))
     def customer(self, booking: Booking) -> SafeString:
-        """Return the name, the phone number and the email address of the person who comes."""
+        """Return the name, the phone number and the email address of the attendee."""
         found = booking.attendee()
         email = "" if booking.user.deleted_at else found["attendee_email"]
         return format_html(
@@ -310,7 +310,7 @@ class BookingAdmin(ServedAdmin):
 
     def _resend(self, request: HttpRequest, booking: Booking) -> None:
         mails.resend(booking_id=booking.pk, at=timezone.now())
-        # History has no event for a copy of a mail, so the log of the admin site says who sent it.
+        # The history has no event for a copy of a mail, so the admin site's log says who sent it.
         self.log_change(request, booking, _("Sent the last mail to the customer again."))
 
     # --- The page of a booking ------------------------------------------------------------------
@@ -322,7 +322,7 @@ class BookingAdmin(ServedAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show the page of a booking, or do what a button on the page says."""
+        """Show the page of a booking, or do what the pressed button says."""
         booking = self.get_object(request, object_id) if object_id else None
         if booking is None:
             return super().changeform_view(request, object_id, form_url, extra_context)
@@ -340,7 +340,7 @@ class BookingAdmin(ServedAdmin):
     def _page(
         self, request: HttpRequest, booking: Booking, shown: dict[str, Any]
     ) -> TemplateResponse:
-        """Return the page. `shown` has the forms that were refused."""
+        """Return the page. `shown` has a form that was refused, and the free times nearby."""
         page = BookingPage(
             booking,
             viewer=request.user,  # type: ignore[arg-type]
@@ -376,7 +376,7 @@ class BookingAdmin(ServedAdmin):
     def _do(
         self, request: HttpRequest, booking: Booking, shown: dict[str, Any]
     ) -> HttpResponse | None:
-        """Do what a button says and return a redirect, or put a refused form into `shown`."""
+        """Do what the pressed button says and redirect, or put the refused form into `shown`."""
         button = request.POST.get("do", "")
         by_button: dict[str, tuple[type[forms.Form], Callable[..., str]]] = {
             "cancel": (CancelForm, self._cancel),
@@ -393,10 +393,10 @@ class BookingAdmin(ServedAdmin):
             except REFUSALS as error:
                 same = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
                 if not same.exists():
-                    # Somebody changed the booking meanwhile, so the page may lack this form now.
+                    # Somebody else changed the booking, so its page may no longer have this form.
                     self.message_user(request, message_of(error), messages.ERROR)
                     return HttpResponseRedirect(request.path)
-                # Each of the forms has one field, so every refusal belongs to it.
+                # Each form has one field, so a refusal is always about that field.
                 form.add_error(next(iter(form.fields)), message_of(error))
                 shown["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
                 return None
@@ -465,7 +465,7 @@ class BookingAdmin(ServedAdmin):
 def describe(*, pks: Sequence[UUID], viewer: User, tz: tzinfo) -> list[Described]:
     """Describe bookings for a page of the admin site, earliest first.
 
-    The attendee and the link are only for people who may see bookings.
+    Only users who may see bookings get the attendee and the link.
     """
     may_see = viewer.may("bookings.view_booking")
     described = []

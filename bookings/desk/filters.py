@@ -11,27 +11,26 @@ from accounts.models import User
 from bookings.holds import ANNOUNCED
 from bookings.models import BookingEvent
 
-# A filter offers at most this many calendars, services or providers. People find others by
-# searching for their names.
+# A filter offers at most this many calendars, services or providers. A search by name finds the
+# bookings of the others.
 MAX_CHOICES = 30
 
-
-#: The parameter of a link to the bookings that are not holds which were released or have run out.
+#: The URL parameter that leaves out holds that were released or have expired.
 WITHOUT_RELEASED = {"holds": "without"}
 
 
 class ReleasedHoldsFilter(SimpleListFilter):
-    """Leaves out holds that were released or have run out, for links of other pages.
+    """Leaves out holds that were released or have expired.
 
-    Their status is "cancelled" or "expired", but nothing was booked. The filter is shown only while
-    it is in use.
+    Their status is "cancelled" or "expired" although nothing was ever booked. Other pages link to
+    lists with this filter. The list shows the filter only while it is in use.
     """
 
     title = _("holds")
     parameter_name = "holds"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choice that is not the default."""
+        """Return the only choice, which is not the default."""
         return [("without", _("Without holds that were given up"))]
 
     def has_output(self) -> bool:
@@ -39,7 +38,7 @@ class ReleasedHoldsFilter(SimpleListFilter):
         return self.value() is not None
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Return the bookings that are or were more than a hold."""
+        """Return the bookings, without holds that were released or have expired."""
         if self.value() != "without":
             return queryset
         given_up = BookingEvent.objects.filter(~ANNOUNCED, booking_id=OuterRef("pk"))
@@ -47,9 +46,9 @@ class ReleasedHoldsFilter(SimpleListFilter):
 
 
 class FewRelatedFilter(RelatedFieldListFilter):
-    """Offers the first rows by name, because a list of all of them could be very long."""
+    """Offers only the first rows by name, because a list of all rows could be very long."""
 
-    # The link of the empty choice would be none of the parameters that `StrictAdmin` allows.
+    # The choice "Empty" would use a URL parameter that `StrictAdmin` does not allow.
     include_empty_choice = False
 
     def field_choices(self, field: Any, request: Any, model_admin: Any) -> list[tuple[Any, Any]]:

@@ -8,10 +8,10 @@ from bookings.models import Booking
 
 
 class StaffNote(models.Model):
-    """What a member of staff wrote about a booking. Notes are added, and never changed.
+    """What a member of staff wrote about a booking. Notes are added, but never changed.
 
-    No endpoint shows notes. A note can contain personal data about the user of the booking, so it
-    is a part of that user's export, and is erased with that user's account.
+    A note can contain personal data about the user of the booking. It is therefore part of that
+    user's data export, and is erased with that user's account. No other endpoint shows notes.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -30,7 +30,7 @@ from bookit.times import day_end, day_start, zone
 Status = Booking.Status
 
 # The page shows at most this many events, notes and other bookings of the customer. It counts the
-# no-shows and cancellations among the customer's last `MAX_COUNTED` bookings.
+# statuses of the customer's last `MAX_COUNTED` other bookings.
 MAX_EVENTS = 100
 MAX_NOTES = 50
 MAX_OTHERS = 8
@@ -70,7 +70,7 @@ class Button:
 
 @dataclass(frozen=True)
 class Time:
-    """A free time: the value of its radio button, and its words."""
+    """A free time, as a radio button with a value and a label."""
 
     value: str
     label: str
@@ -87,7 +87,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Offers:
-    """The free times of a week, and the first days of the weeks around it."""
+    """The free times of a week, with the first days of the previous and the next week."""
 
     first: date
     label: str
@@ -176,7 +176,8 @@ class BookingPage:
     def buttons(self) -> list[Button]:
         """The buttons for the changes that the status allows.
 
-        Whether a customer came is known only after the start, so these buttons appear then.
+        Nobody knows before the start whether the customer comes. The buttons that record it appear
+        when the booking has started.
         """
         allowed = TRANSITIONS[self.booking.status]
         started = self.booking.start_time <= self.at
@@ -194,16 +195,19 @@ class BookingPage:
 
     @property
     def can_cancel(self) -> bool:
-        """Whether the status allows to cancel the booking."""
+        """Whether the status allows cancelling the booking."""
         return Status.CANCELLED in TRANSITIONS[self.booking.status]
 
     @property
     def can_move(self) -> bool:
-        """Whether the status allows to move the booking."""
+        """Whether the status allows moving the booking."""
         return self.booking.status in (Status.PENDING, Status.CONFIRMED)
 
     def day(self, text: str) -> date:
-        """Return the day that a URL names, or today; days that are too far away become today."""
+        """Return the first day to show: the day that a URL names, or else the day of the booking.
+
+        Days in the past or beyond `FARTHEST` become today.
+        """
         today = self.at.astimezone(self.tz).date()
         try:
             wanted = date.fromisoformat(text)
@@ -235,12 +239,12 @@ class BookingPage:
         )
 
     def _days(self, times: Iterable[Any]) -> list[Day]:
-        moved = [each for each in times if each["start_time"] != self.booking.start_time]
-        by_day = groupby(moved, lambda each: each["start_time"].astimezone(self.tz).date())
+        others = [each for each in times if each["start_time"] != self.booking.start_time]
+        by_day = groupby(others, lambda each: each["start_time"].astimezone(self.tz).date())
         return [Day(words.day(each), [self.time(time) for time in day]) for each, day in by_day]
 
     def time(self, free: Any, *, with_day: bool = False) -> Time:
-        """Return a free time of a search, or of the alternatives of a refusal, for a form."""
+        """Return a free time, from a search or from the alternatives of a refusal, for the form."""
         local = free["start_time"].astimezone(self.tz)
         return Time(
             value=str(free["slot_id"] or free["start_time"].isoformat()),
@@ -252,7 +256,7 @@ class BookingPage:
 
     @cached_property
     def attendee(self) -> dict[str, str]:
-        """The name, email address and phone number of the person who comes."""
+        """The name, email address and phone number of the attendee, also as parts of links."""
         found = self.booking.attendee()
         return {
             "name": found["attendee_name"] or words.person(self.booking.user),
@@ -264,13 +268,13 @@ class BookingPage:
 
     @property
     def booked_by(self) -> str:
-        """The user who booked, if it is not the person who comes."""
+        """The name of the user who booked; empty if the attendee has the same name."""
         name = words.person(self.booking.user)
         return "" if name == self.attendee["name"] else name
 
     @cached_property
     def _others(self) -> list[dict[str, Any]]:
-        # One query for the list and the counts: the statuses of the last bookings.
+        # One query serves both the list and the counts.
         bookings = Booking.objects.filter(user_id=self.booking.user_id).order_by(
             "-start_time", "-id"
         )
@@ -296,12 +300,12 @@ class BookingPage:
 
     @property
     def more_others(self) -> int:
-        """The number of other bookings that are not listed."""
+        """The number of counted bookings that are not listed."""
         return max(0, len(self._others) - MAX_OTHERS)
 
     @property
     def counts(self) -> list[tuple[str, str, int]]:
-        """The numbers of the customer's other bookings by status: the status, its word, number."""
+        """The statuses of the customer's other bookings, each with its label and its number."""
         found = Counter(row["status"] for row in self._others)
         return [(each, str(LABELS[each]), found[each]) for each in LABELS if found[each]]
 
@@ -335,7 +339,7 @@ class BookingPage:
 
     @cached_property
     def withheld(self) -> int:
-        """How many mails about the booking a daily limit withheld in the last 30 days."""
+        """How many mails the daily limits of this booking have withheld in the last 30 days."""
         subjects = [f"booking/{self.booking.pk}/{each}" for each in ("attendee", "provider")]
         counts = MailCount.objects.filter(subject__in=subjects)
         return sum(counts.values_list("withheld", flat=True))
@@ -349,14 +353,17 @@ class BookingPage:
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """The columns of the booking as they are stored, for support."""
+        """The stored columns of the booking and their values, for support."""
         hidden = {"active", "unfinished", "blocked"}
         shown = [each for each in Booking._meta.concrete_fields if each.name not in hidden]
-        values = [(each.name, getattr(self.booking, each.attname)) for each in shown]
-        return [
-            (name, value.isoformat() if isinstance(value, datetime) else str(value or "\u2013"))
-            for name, value in values
-        ]
+        return [(each.name, _stored(getattr(self.booking, each.attname))) for each in shown]
+
+
+def _stored(value: Any) -> str:
+    """Return a stored value as text, and a dash if there is none."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return "\u2013" if value in (None, "") else str(value)
 
 
 def _names_of_keys(ids: list[Any]) -> Any:

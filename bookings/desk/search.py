@@ -10,23 +10,23 @@ from accounts.models import FEWEST_DIGITS, User, digits_of
 from bookings.models import HAS_ATTENDEE, Booking
 from catalog.models import Calendar, Service
 
-# An index on groups of three letters finds a word of fewer letters only at the beginning of a word.
+# A trigram index finds fewer letters than this only at the beginning of a word.
 FEWEST_LETTERS = 3
-# A search that finds at most this many bookings reads only those bookings.
+# If at most this many bookings match, a search reads only these bookings.
 FEW = 3000
 
 
 def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking], bool]:
-    """Return the bookings whose attendee, customer, service or calendar has all of `words`.
+    """Return the bookings whose attendee, customer, service or calendar matches all of `words`.
 
-    Case does not matter. Of a phone number, only the digits count.
+    Case does not matter. Only the digits of a phone number count.
 
     Returns:
-        the bookings, and whether they are at most `FEW`.
+        the bookings, and whether there are at most `FEW`.
 
-    One condition with OR over all tables would read every booking. So each table is searched
-    through its own index first. Only words that fit many bookings are searched for with OR: then
-    every page of the list comes after a few bookings.
+    A single condition with OR over all tables would read every booking. So each table is first
+    searched through its own index. The condition with OR is used only if many bookings match:
+    the database then fills a page of the list after reading a small part of the bookings.
     """
     among = among.alias(digits=digits_of("attendee_phone"))
     people = User.objects.alias(digits=digits_of("phone"))
@@ -47,10 +47,11 @@ def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking]
 
 
 def person(words: str, *columns: str) -> Q:
-    """Return the condition that a row is about a person who is named or reached by `words`.
+    """Return the condition that `words` match the name, email address or phone number of a row.
 
     Args:
-        columns: the name and the email address. The rows have `digits`, those of the phone number.
+        columns: the columns of the name and the email address. The rows must also have `digits`,
+            the digits of the phone number.
     """
     found = _all_in(words, columns)
     digits = re.sub(r"[^0-9]", "", words)

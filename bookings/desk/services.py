@@ -13,7 +13,7 @@ from bookit.errors import Invalid
 
 
 def add_note(*, booking_id: UUID, actor: User, text: str, at: datetime) -> StaffNote:
-    """Add a note to a booking, as its provider, an admin or staff.
+    """Add a staff note to a booking, as its provider, an admin or staff.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.

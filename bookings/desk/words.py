@@ -35,7 +35,7 @@ def day(value: date, *, beside: date | None = None) -> str:
 
 
 def clock(local: datetime) -> str:
-    """Return the time of day, with the zone's abbreviation if it occurs twice on that day."""
+    """Return the time of day. If it occurs twice on that day, add the zone's abbreviation."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     return date_format(local, "H:i T" if shown_twice else "H:i")
 
@@ -44,7 +44,7 @@ def moment(at: datetime, tz: tzinfo, *, beside: datetime | None = None) -> str:
     """Return a time in words: `Tue 1 Dec 2026, 10:00`.
 
     Args:
-        beside: a time in whose year the year is left out.
+        beside: if this time is in the same year, the text leaves out the year.
     """
     local = at.astimezone(tz)
     return f"{day(local, beside=beside and beside.astimezone(tz))}, {clock(local)}"
@@ -56,7 +56,7 @@ def period(
     """Return a period in words: `Tue 1 Dec 2026, 10:00-10:30`, with an en dash.
 
     Args:
-        beside: a time in whose year the year is left out.
+        beside: if this time is in the same year, the text leaves out the year.
     """
     start, end = start_time.astimezone(tz), end_time.astimezone(tz)
     first = moment(start, tz, beside=beside)
@@ -71,7 +71,7 @@ def differs(one: tzinfo, other: tzinfo, at: datetime) -> bool:
 
 
 def person(user: User) -> str:
-    """Return the name of a user, which is empty if the user has deleted their account."""
+    """Return the name of a user; without one, the email address or "a former user"."""
     return user.name or (_("a former user") if user.deleted_at else user.email)
 
 
@@ -81,8 +81,8 @@ class Entry:
 
     Args:
         text: what happened and who caused it, as one sentence.
-        is_automatic: whether nobody caused it.
-        notes: what is worth knowing about it: the reason, and the limit that staff overrode.
+        is_automatic: whether no user caused it.
+        notes: the limit that staff overrode, and the reason, if any.
     """
 
     at: datetime
@@ -104,7 +104,7 @@ def entries(
 
     Args:
         events: the events, with their actors.
-        keys: the names of API keys by id. A key that was deleted has no name.
+        keys: the names of API keys by id, without keys that were deleted.
         tz: the zone of the times in the texts.
     """
     return [
@@ -170,7 +170,7 @@ def sentence(event: BookingEvent, tz: tzinfo) -> str:
 
 
 def _sentence(kind: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> str:
-    """Return the sentence for an event, with the names of words to insert."""
+    """Return the sentence for an event, with placeholders for the words to insert."""
     is_pending = state.get("status") == Booking.Status.PENDING
     if kind == Type.HELD:
         if state.get("waitlist"):

@@ -83,12 +83,12 @@ class CalendarsField(forms.Field):
 
 
 class ZoneForm(forms.Form):
-    """A form whose times are in a zone that it names."""
+    """A form with times, and with the zone in which they are."""
 
     zone = forms.CharField(max_length=64, validators=[validate_zone])
 
     def clean(self) -> None:
-        """Refuse times that clocks skip, because nobody would come at the right time."""
+        """Refuse times that the clocks of the zone skip."""
         super().clean()
         if "zone" not in self.cleaned_data:
             return
@@ -117,7 +117,7 @@ class SheetForm(ZoneForm):
     until = DayField()
 
     def clean(self) -> None:
-        """Refuse a period that is empty or too long."""
+        """Refuse a period that is empty or longer than `MAX_DAYS`."""
         super().clean()
         first, until = self.cleaned_data.get("first"), self.cleaned_data.get("until")
         if first and until and not 0 < (until - first).days <= MAX_DAYS:
@@ -125,29 +125,29 @@ class SheetForm(ZoneForm):
 
 
 class MoveForm(ZoneForm):
-    """A booking as the diary shows it, and the time to which it is moved."""
+    """A booking, the version of it that the diary shows, and its new time."""
 
     booking = forms.UUIDField()
-    # The largest version is that of a change in the year 2999.
+    # Versions are times in microseconds (`version_of`). This limit is later than the year 2999.
     version = forms.IntegerField(min_value=0, max_value=10**17)
     start = WallClockField(label=_("New time"))
 
 
 class ConfirmForm(ZoneForm):
-    """A booking that is confirmed."""
+    """A booking to confirm."""
 
     booking = forms.UUIDField()
 
 
 class BookForm(ZoneForm):
-    """The start of a new booking, and its service, if that is known."""
+    """The start of a new booking, and its service, if one is chosen."""
 
     service = forms.UUIDField(required=False)
     start = WallClockField(label=_("Start"))
 
 
 class CloseForm(ZoneForm):
-    """A calendar, and the period in which it is closed."""
+    """A calendar, and the period in which to close it."""
 
     calendar = forms.UUIDField()
     start = WallClockField(label=_("From"))
@@ -156,7 +156,7 @@ class CloseForm(ZoneForm):
 
 
 class ReopenForm(ZoneForm):
-    """Time off of a calendar that ends."""
+    """Time off to delete, and its calendar."""
 
     calendar = forms.UUIDField()
     time_off = forms.UUIDField()

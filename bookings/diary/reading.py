@@ -1,7 +1,7 @@
-"""What a diary shows: the bookings, slots, time off and closed hours of calendars in some days.
+"""What a diary shows: the bookings, slots, time off and closed hours of calendars on some days.
 
-All times of an entry are wall-clock times in one zone, without an offset, because a diary is drawn
-on a sheet of days whose hours are all equally long.
+All times are wall-clock times in one zone, without an offset, because a diary draws each day with
+24 hours of the same length.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,8 @@ MAX_DAYS = 45
 MAX_ENTRIES = 2000
 
 Status = Booking.Status
-# The states of bookings in words. Those that occupy no time come last; a diary does not show them.
+# The statuses of bookings in words, in the order of the key below the diary. The last two occupy no
+# time, so they appear only in messages.
 STATES = {
     Status.PENDING: _("Pending"),
     Status.CONFIRMED: _("Confirmed"),
@@ -42,8 +43,8 @@ STATES = {
     Status.EXPIRED: _("Expired"),
 }
 
-# Finds the bookings without a slot that occupy calendars in a period. Calendars are joined one by
-# one, because the index that finds bookings by calendar and period cannot search a list of ids.
+# Finds the bookings without a slot that occupy calendars in a period. Each calendar is searched
+# separately, because the index on calendar and period cannot search for a list of calendars.
 #
 # Parameters: calendar_ids uuid[]; from, until timestamptz (the period); at timestamptz (now);
 #     most int (the number of rows).
@@ -74,8 +75,8 @@ LIMIT %(most)s
 #
 # Parameters: as in BOOKINGS.
 # Columns: id, calendar_id, service_id uuid; start_time, end_time, blocked_from, blocked_until
-#     timestamptz; capacity int; service text; taken, pending bigint (bookings that occupy a seat,
-#     and those of them that wait to be confirmed). Ordered by start_time and id.
+#     timestamptz; capacity int; service text; taken bigint (the bookings that occupy a seat),
+#     pending bigint (how many of them wait to be confirmed). Ordered by start_time and id.
 SLOTS = f"""
 SELECT slot.id, slot.calendar_id, slot.service_id, slot.start_time, slot.end_time,
     lower(slot.blocked) AS blocked_from, upper(slot.blocked) AS blocked_until,
@@ -103,7 +104,7 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sheet:
-    """The days of calendars that a diary shows.
+    """The calendars and days that a diary shows.
 
     Args:
         until: the day after the last day.
@@ -185,14 +186,14 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
     status = Status(row["status"])
     return {
         **_entry(row, tz),
-        # Text, because numbers in JavaScript are not precise enough.
+        # A text, because JavaScript rounds numbers of this size.
         "version": str(version_of(row["updated_at"])),
         "status": status.value,
         "state": str(STATES[status]),
         "attendee": row["attendee"],
         "phone": row["phone"],
         "service": row["service"],
-        # The services move only bookings with these statuses.
+        # `reschedule_booking` moves only bookings with these statuses.
         "movable": status in (Status.PENDING, Status.CONFIRMED),
     }
 
@@ -214,13 +215,13 @@ def _entry(row: Entry, tz: ZoneInfo) -> Entry:
 def _span(start: datetime, end: datetime, tz: ZoneInfo) -> Entry:
     first, last = wall(start, tz), wall(end, tz)
     if last <= first:
-        # The clocks were put back in between. An entry that ends before it begins cannot be drawn.
+        # The clocks go back during the entry. An entry that ends before it begins cannot be drawn.
         last = (datetime.fromisoformat(first) + (end - start)).isoformat(timespec="seconds")
     return {"start": first, "end": last}
 
 
 def _open_periods(sheet: Sheet) -> dict[UUID, list[Period]]:
-    """Return the open periods of each calendar by the weekly hours, with one query."""
+    """Return the periods in which each calendar is open by its weekly hours, with one query."""
     spans: dict[UUID, list[Span]] = {calendar.pk: [] for calendar in sheet.calendars}
     hours = OpeningHours.objects.filter(calendar__in=spans).order_by("id")
     for pk, *span in hours.values_list("calendar_id", "weekday", "opens", "closes"):
@@ -234,7 +235,7 @@ def _open_periods(sheet: Sheet) -> dict[UUID, list[Period]]:
 
 
 def _gaps(periods: list[Period], start: datetime, end: datetime) -> Iterator[Period]:
-    """Yield the periods between `start` and `end` that are outside the given periods."""
+    """Yield the periods from `start` to `end` that lie outside `periods`, which are in order."""
     for opens, closes in periods:
         if opens >= end:
             break
@@ -246,7 +247,7 @@ def _gaps(periods: list[Period], start: datetime, end: datetime) -> Iterator[Per
 
 
 def _open_hours(sheet: Sheet, periods: dict[UUID, list[Period]]) -> tuple[int, int]:
-    """Return the full hours of a day between which any of the calendars is ever open."""
+    """Return the full hours of a day outside of which all calendars are closed: 9 and 18, say."""
     from_, until = sheet.period
     opens, closes = [], []
     for begins, ends in (period for each in periods.values() for period in each):

@@ -48,22 +48,22 @@ from catalog import services as catalog
 from catalog.extensions import Affected
 from catalog.models import Calendar, Service
 
-# The page offers this many calendars. A link can show any other calendar.
+# The page offers at most this many calendars. A link can show any other calendar.
 MAX_OFFERED = 200
-# Unless the link says which, a diary shows the user's own calendars, or this many others.
+# If the link names no calendars, a diary shows the user's own. Users without any see this many.
 SHOWN_FIRST = 4
-# A booking can be made of this many services of the shown calendars.
+# The page offers at most this many services of the shown calendars.
 MAX_SERVICES = 500
-# The message about closed time names at most this many of the bookings in it.
+# The message about a closed time links to at most this many of the bookings in it.
 MAX_NAMED = 5
 VIEWS = ("day", "week", "month", "list")
 
 
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
-    """Show the diary, of the calendars and the day that the URL names.
+    """Show the diary of the calendars and the day that the URL names.
 
-    The page ignores senseless parameters, so that old links and links from elsewhere work.
+    The page ignores invalid parameters, so that outdated links still work.
     """
     user = _reader(request)
     now = timezone.now()
@@ -137,7 +137,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def sheet(request: HttpRequest) -> HttpResponse:
-    """Return what the calendars show in a period. An open diary asks again every few seconds."""
+    """Return what calendars show in a period. An open diary asks again every 15 seconds."""
     user = _reader(request)
     form = SheetForm(request.GET)
     if not form.is_valid():
@@ -156,16 +156,16 @@ def sheet(request: HttpRequest) -> HttpResponse:
     response = _json(found)
     etag = f'"{sha256(response.content).hexdigest()[:32]}"'
     response["ETag"] = etag
-    # A 304 while nothing has changed: the browser then draws nothing either.
+    # If nothing has changed, the response is a 304, and the browser does not draw the diary again.
     return get_conditional_response(request, etag=etag, response=response) or response
 
 
 @require_POST
 def move(request: HttpRequest) -> HttpResponse:
-    """Move a booking. A refusal comes with the free times nearest to the new time.
+    """Move a booking. A refusal contains the free times that are nearest to the new time.
 
-    A booking that somebody has changed since the diary showed it is not moved. The response then
-    says what has become of it, so that the user can decide again.
+    If somebody has changed the booking since the diary showed it, it is not moved. The response
+    then shows its current state, so that the user can decide again.
     """
     user = _reader(request)
     form = MoveForm(request.POST)
@@ -215,9 +215,9 @@ def confirm(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def book(request: HttpRequest) -> HttpResponse:
-    """Go to the page for callers, where the service and the time of the diary are chosen.
+    """Redirect to the page for customers who call, with the service and the time chosen.
 
-    The diary knows only wall-clock times. Its script does not know which instants they are.
+    The diary's script has only wall-clock times. This view turns them into instants.
     """
     if not _reader(request).may("bookings.add_booking"):
         raise PermissionDenied
@@ -239,7 +239,7 @@ def book(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def close(request: HttpRequest) -> HttpResponse:
-    """Close a calendar for a period, and name the bookings in it, which stay as they are."""
+    """Close a calendar for a period. Return links to the bookings in it, which are not changed."""
 
     def act(user: User, form: CloseForm) -> dict[str, Any]:
         _time_off, affected = catalog.create_time_off(
@@ -273,7 +273,7 @@ def reopen(request: HttpRequest) -> HttpResponse:
 def _answer(
     request: HttpRequest, form_class: type[ZoneForm], act: Callable[[User, Any], dict[str, Any]]
 ) -> HttpResponse:
-    """Return what `act` returns for a valid form, or why the form or a service refused."""
+    """Return what `act` returns for a valid form, or why the form is invalid or `act` refused."""
     user = _reader(request)
     form = form_class(request.POST)
     if not form.is_valid():
@@ -320,7 +320,7 @@ def _first(offered: list[Calendar], user: User) -> list[Calendar]:
 
 
 def _zone(name: str, shown: list[Calendar], user: User) -> ZoneInfo:
-    """Return the named zone, or the zone that all calendars share, or the user's own."""
+    """Return the named zone, or else the zone that all calendars share, or else the user's zone."""
     if name in zone_names():
         return zone(name)
     zones = {calendar.timezone for calendar in shown}
@@ -339,14 +339,14 @@ def _json(content: dict[str, Any], status: int = 200) -> HttpResponse:
 
 
 def _invalid(form: Form) -> HttpResponse:
-    """Return the messages of a form by field."""
+    """Return the errors of a form, as one message and by field."""
     fields = {name: [*map(str, messages)] for name, messages in form.errors.items()}
     text = " ".join(message for messages in fields.values() for message in messages)
     return _json({"message": text, "fields": fields}, 400)
 
 
 def _refused(error: Exception, form: ZoneForm) -> HttpResponse:
-    """Return why a service refused, and the free times that it offers instead."""
+    """Return the message of a refusal, and the free times that it offers instead."""
     tz = zone(form.cleaned_data["zone"])
     alternatives = getattr(error, "members", {}).get("alternatives", [])
     kinds = {Conflict: 409, Forbidden: 403, ObjectDoesNotExist: 404, Unavailable: 503}
@@ -367,7 +367,7 @@ def _refused(error: Exception, form: ZoneForm) -> HttpResponse:
 
 
 def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
-    """Return what has become of a booking that the user has seen in another state or time."""
+    """Return the current state of a booking that somebody else has changed."""
     tz = zone(form.cleaned_data["zone"])
     words = {
         "time": _written(booking.start_time, form),

@@ -18,12 +18,12 @@ from bookit import money
 from bookit.times import parse_instant
 from catalog.models import Service
 
-# A list of services that is longer than this is no longer a list to choose from.
+# The form offers at most this many services. Nobody would find a service in a longer list.
 MOST_SERVICES = 500
 
 
 class InstantField(forms.Field):
-    """An RFC 3339 time with an offset, as the buttons of the free times send it."""
+    """An RFC 3339 time with an offset, which the radio button of a free time sends."""
 
     def to_python(self, value: Any) -> datetime | None:
         """Return the time.
@@ -40,7 +40,7 @@ class InstantField(forms.Field):
 
 
 class DayField(forms.DateField):
-    """A day that browsers ask for with their own calendar."""
+    """A day, for which browsers show their own date picker."""
 
     def __init__(self, **options: Any) -> None:
         widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
@@ -59,7 +59,7 @@ class DayField(forms.DateField):
 
 
 def services() -> list[Any]:
-    """Return the services that can be booked, as choices that are grouped by calendar."""
+    """Return the active services as choices, grouped by calendar."""
     rows = (
         Service.objects.filter(is_active=True)
         .order_by("calendar__name", "calendar", "title", "id")
@@ -83,7 +83,7 @@ def services() -> list[Any]:
 
 
 class StaffForm(forms.Form):
-    """A form that depends on who fills it in."""
+    """A form that depends on the permissions of `actor`, who fills it in."""
 
     def __init__(self, *args: Any, actor: User, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -99,7 +99,8 @@ class CustomerForm(StaffForm):
         """Return the account that was chosen from the search.
 
         Raises:
-            ValidationError: there is no such account any more.
+            ValidationError: `actor` may no longer find this account, for example because it was
+                deleted.
         """
         pk = self.cleaned_data["customer"]
         if pk is None:
@@ -111,7 +112,7 @@ class CustomerForm(StaffForm):
 
 
 class WhenForm(StaffForm):
-    """What is looked for: the free times of a service."""
+    """The service whose free times are shown, and from which day."""
 
     service = forms.TypedChoiceField(label=_("Service"), coerce=UUID)
     day = DayField(label=_("From"), required=False)
@@ -129,14 +130,14 @@ class WhenForm(StaffForm):
         if not may_override(actor=self.actor):
             del self.fields["overrides"]
         found = services()
-        # Without a choice, there is nothing to choose.
+        # The only service is chosen already, so the form does not ask for a choice.
         if sum(len(group) for _calendar, group in found) != 1:
             found.insert(0, ("", _("Choose a service")))
         self.fields["service"].choices = found  # type: ignore[attr-defined]
 
 
 class HoldForm(CustomerForm, WhenForm):
-    """A free time that is to be held, and for whom, if that is known already."""
+    """The free time to hold, and the customer if one is already chosen."""
 
     start = InstantField(
         label=_("Time"), error_messages={"required": _("Choose one of the free times.")}
@@ -144,7 +145,7 @@ class HoldForm(CustomerForm, WhenForm):
 
 
 class CallForm(HoldForm):
-    """Everything that a receptionist writes down during a call."""
+    """Everything that a receptionist enters during a call."""
 
     name = forms.CharField(label=_("Name"), max_length=200)
     email = forms.EmailField(label=_("Email address"), max_length=254, required=False)
@@ -169,7 +170,7 @@ class CallForm(HoldForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, label_suffix="", **options)
-        # The page has a search of its own, which the browser's suggestions would cover.
+        # The suggestions of the browser would cover the list of customers that the page shows.
         for name, kind in (("name", "text"), ("email", "email"), ("phone", "tel")):
             self.fields[name].widget.attrs |= {"autocomplete": "off", "type": kind}
         self.fields["name"].widget.attrs["autofocus"] = True
@@ -177,7 +178,7 @@ class CallForm(HoldForm):
             del self.fields["confirm"]
 
     def clean_email(self) -> str:
-        """Return the address in the spelling of accounts.
+        """Return the address in the form in which accounts store it.
 
         Raises:
             ValidationError: no account can have this address.
@@ -186,11 +187,7 @@ class CallForm(HoldForm):
         return canonical(email) if email else ""
 
     def clean(self) -> dict[str, Any]:
-        """Return the values, among which is a way to reach the customer.
-
-        Raises:
-            ValidationError: neither an email address nor a phone number was written down.
-        """
+        """Return the values. If there is no way to reach the customer, `phone` gets an error."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         reached = {"email", "phone"} & self.errors.keys() or cleaned.get("customer")
         if not reached and not cleaned.get("email") and not cleaned.get("phone"):
@@ -201,7 +198,7 @@ class CallForm(HoldForm):
 
     @property
     def caller(self) -> Caller:
-        """The caller, in a form that is valid."""
+        """The caller. The form must be valid."""
         written = self.cleaned_data
         return Caller(
             customer=written["customer"],

@@ -22,25 +22,25 @@ from bookit.database.retries import retried
 from bookit.errors import Invalid
 from bookit.times import day_end, day_start
 
-# A search needs three letters or digits. With fewer, it would find almost everybody, and could not
-# use its indexes, which find three characters at a time.
+# A search needs three letters or digits. With fewer, it would find almost everybody and could not
+# use its trigram indexes.
 LETTERS = r"(\w\W*){3}"
-# The customers that a search returns at most. A receptionist types another letter instead of
+# A search returns at most this many customers. A receptionist types another letter instead of
 # reading a longer list.
 MOST_CUSTOMERS = 8
-# The matches from which these customers are chosen.
+# A search reads at most this many matches, and chooses the customers from them.
 MOST_MATCHES = 200
-# The next bookings of a customer that are shown at most.
+# At most this many coming bookings of a customer are shown.
 MOST_VISITS = 3
-# The number of days whose free times are offered together.
+# The free times of this many days are offered together.
 DAYS = 7
-# The free times that are offered at most. A service that begins every five minutes has more.
+# At most this many free times are offered. A service with a start every five minutes has more.
 MOST_TIMES = 300
 
 
 @dataclass(frozen=True)
 class Caller:
-    """The person on the phone, as the receptionist has written them down.
+    """The person on the phone, with the details that the receptionist entered.
 
     Args:
         customer: the account that was chosen from the search, if any.
@@ -54,7 +54,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Visits:
-    """What a receptionist should know about a customer: the next bookings, and the last service."""
+    """The coming bookings of a customer, and the service that the customer booked last."""
 
     coming: list[Booking]
     service_id: UUID | None
@@ -62,7 +62,7 @@ class Visits:
 
 @dataclass(frozen=True)
 class Offer:
-    """A free time. `limit` is the code of the limit that only staff may override, if any."""
+    """A free time. `limit` is the error code of the limit that staff must override to book it."""
 
     start_time: datetime
     end_time: datetime
@@ -75,7 +75,7 @@ class Offers:
     """The free times of a service, by day in the zone of its calendar.
 
     Args:
-        capacity: the number of seats that the service has at a time.
+        capacity: the number of seats of the service.
         is_cut: whether there are more than `MOST_TIMES` free times, so that some are left out.
         next_day: the next day with a free time, if none of these days has one.
     """
@@ -95,22 +95,22 @@ class Offers:
 
     @property
     def earlier(self) -> date | None:
-        """The first day of the previous `DAYS`; None if these days begin today."""
+        """The first of the previous `DAYS` days, but not before today; None if there are none."""
         earlier = max(self.today, self.first_day - timedelta(days=DAYS))
         return earlier if earlier < self.first_day else None
 
     @property
     def later(self) -> date:
-        """The first day of the next `DAYS`."""
+        """The first of the next `DAYS` days."""
         return self.first_day + timedelta(days=DAYS)
 
 
 def customers(*, actor: User) -> QuerySet[User]:
     """Return the active accounts that `actor` may find, in order to book for them.
 
-    A search shows nobody more than the lists of the admin site: staff who may see accounts find all
-    of them, staff who may see bookings find the users of bookings, and others find nobody. That is
-    why it needs no rate limit: reading all accounts with many searches would show nothing new.
+    A search shows only what the lists of the admin site show as well: staff who may see accounts
+    find all accounts, staff who may see bookings find the users of bookings, and others find
+    nobody. Therefore, searches need no rate limit.
     """
     users = User.objects.all().present().filter(is_active=True)
     if actor.may("accounts.view_user"):
@@ -121,24 +121,25 @@ def customers(*, actor: User) -> QuerySet[User]:
 
 
 def find_customers(*, words: str, actor: User) -> list[User]:
-    """Return a few customers who match `words`; those with a name that begins so come first."""
+    """Return a few customers who match `words`, first those with a name that begins with them."""
     words = words.strip()
     if "\0" in words or not re.search(LETTERS, words):
         return []
     found = customers(actor=actor).reached_by(words)  # type: ignore[attr-defined]
-    # Sorting all matches by name takes most of a second if a part of a name is that of many of
-    # 100,000 accounts. Among that many matches, a receptionist types another letter anyway.
+    # Sorting all matches by name would take most of a second if many of 100,000 accounts match. A
+    # receptionist who gets that many matches types another letter anyway.
     few = found.only("id", "name", "email", "phone").order_by()[:MOST_MATCHES]
     return sorted(few, key=lambda user: _rank(user, words))[:MOST_CUSTOMERS]
 
 
 def _rank(user: User, words: str) -> tuple[bool, str, UUID]:
+    """Return a sort key: users with a word of their name that begins with `words` come first."""
     name = f" {user.name.casefold()}"
     return f" {words.casefold()}" not in name, name, user.pk
 
 
 def visits(*, customer: User, actor: User, at: datetime) -> Visits:
-    """Return the next bookings of a customer, and the service that they booked last.
+    """Return the coming bookings of a customer, and the service that the customer booked last.
 
     Both are empty if `actor` may not see bookings.
     """
@@ -165,7 +166,7 @@ def offer(
     Args:
         day: the first day, in the zone of the service's calendar; by default, today.
         overrides_limits: also offer times that break the minimum notice or the booking horizon.
-        hold_id: the hold of this call, whose time is offered as well, if `actor` has made the hold.
+        hold_id: the hold of this call. If `actor` has made it, its time is offered as well.
 
     Raises:
         Invalid: there is no service with this id.
@@ -212,7 +213,7 @@ def _offer(time: FreeTime, terms: Terms, at: datetime) -> Offer:
 
 
 def _next_day(terms: Terms, after: datetime, at: datetime) -> date | None:
-    """Return the first day with a free time after `after`, as far as a search reaches."""
+    """Return the first day with a free time within `LONGEST` of `after`; None if there is none."""
     times: Iterable[FreeTime] = Search([terms], after, after + LONGEST, at=at).free_times(terms)
     for time in times:
         return time["start_time"].astimezone(terms.opening.tz).date()
@@ -232,8 +233,8 @@ def hold(
     """Hold a seat during the call: for the customer, or for `actor` until the customer is known.
 
     Args:
-        instead_of: the previous hold of this call. It is kept if it is for the same. If not, it is
-            released first, so that a call never holds two seats.
+        instead_of: the previous hold of this call. It is kept if it is for the same service, time
+            and user. Otherwise, it is released first, so that a call never holds two seats.
 
     Raises:
         Invalid, Forbidden, Conflict: as in `bookings.services.create_booking`.
@@ -258,10 +259,10 @@ def hold(
 
 
 def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
-    """Release a hold that `actor` has made; do nothing if there is no such hold any more."""
+    """Release a hold that `actor` has made. Do nothing if it is no longer a hold."""
     found = Booking.objects.held_by(actor).filter(pk=hold_id, status=Booking.Status.HELD).first()
     if found is not None:
-        # It may end by itself at this very moment.
+        # The hold may expire or be booked at this very moment.
         with suppress(services.InvalidTransition):
             services.release_hold(booking=found, actor=actor, at=at)
 
@@ -269,9 +270,9 @@ def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
 def hold_of_call(
     *, hold_id: UUID | None, service_id: UUID, start_time: datetime, caller: Caller, actor: User
 ) -> Booking | None:
-    """Return what has become of the hold of this call, if it is for what the form says.
+    """Return the hold of this call, or the booking that it has become, if it matches the form.
 
-    A hold for another customer is of no use: it may be that customer's place on a waitlist.
+    Return None for a hold of another customer, which may be a seat that this customer waited for.
     """
     if hold_id is None:
         return None
@@ -308,7 +309,7 @@ def book(
         user=user,
         actor=actor,
         at=at,
-        # What the account says anyway is not stored, so that the booking follows the account.
+        # Details that the account has too are not stored, so that the booking follows the account.
         attendee={
             f"attendee_{name}": "" if text == getattr(user, name) else text
             for name, text in written.items()
@@ -330,7 +331,7 @@ def _account(caller: Caller, held: Booking, actor: User, at: datetime) -> User:
             email=caller.email,
             phone=caller.phone,
             timezone=held.calendar.timezone,
-            # They speak on the phone, so the language of the one is a good guess for the other.
+            # Customer and receptionist understand each other, so they probably share a language.
             language=actor.language,
             at=at,
         )

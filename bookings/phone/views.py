@@ -1,4 +1,4 @@
-"""The page of a call, and what its script asks for while the receptionist types."""
+"""The page of a call, and the requests that its script sends during the call."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -29,11 +29,10 @@ from bookit.times import zone
 
 View = Callable[..., HttpResponse]
 
-# The longest query of a diary. Twenty calendars need 1,000 characters.
+# The maximum length of the diary's query string. Twenty calendars need 1,000 characters.
 MAX_QUERY = 2000
 
-#: The field at which an error of a service is shown, by its code. The names of fields in errors
-#: are those of the API.
+#: The form field that shows a refusal, by the error code of the refusal.
 FIELD_OF_CODE = {
     "booking_conflict": "start",
     "slot_full": "start",
@@ -44,11 +43,12 @@ FIELD_OF_CODE = {
     "invalid_transition": "start",
     "email_taken": "email",
 }
+#: The form fields by the names that refusals use, which are those of the API.
 FIELD_OF_API = {"start_time": "start", "service_id": "service", "user_id": "customer"}
 
 
 def for_staff(view: View) -> View:
-    """Decorate a view that only users who may book for others may open."""
+    """Decorate a view, which then refuses users who may not book for others."""
 
     @wraps(view)
     def run(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
@@ -73,7 +73,7 @@ def page(request: HttpRequest) -> HttpResponse:
         return _form_page(request, form)
     form = CallForm(request.POST, actor=actor)
     if "show" in request.POST:
-        # Without a script, a button shows the free times. Nothing is wrong yet.
+        # Without scripts, this button shows the free times. The form is not validated yet.
         shown = CallForm(initial=request.POST.dict(), actor=actor)
         return _form_page(request, shown)
     if not form.is_valid():
@@ -87,7 +87,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
-    """Book what the form says. Return the booking, and whether this request has made it."""
+    """Book what the form says. Return the booking, and whether this request made it."""
     at, written = timezone.now(), form.cleaned_data
     held = services.hold_of_call(
         hold_id=written["hold"],
@@ -113,7 +113,7 @@ def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
             overrides_limits=written.get("overrides", False),
             instead_of=written["hold"],
         )
-        # If the booking is refused after this, the seat stays held until the form is corrected.
+        # If the booking is refused now, the corrected form books this hold.
         data: Any = form.data
         data = data.copy()
         data["hold"] = str(held.pk)
@@ -160,7 +160,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
 def _form_page(
     request: HttpRequest, form: CallForm, *, refusal: Exception | None = None
 ) -> HttpResponse:
-    """Show the form, with the free times of the service if one is chosen."""
+    """Show the form. If a service is chosen, show its free times."""
     context = {
         **admin.site.each_context(request),
         "title": _("Book for a customer"),
@@ -198,12 +198,12 @@ def _diary(request: HttpRequest) -> str:
 
 
 def _when(form: CallForm) -> WhenForm:
-    """Return the form with only what the free times depend on."""
+    """Return the part of the form on which the free times depend."""
     names = [name for name in WhenForm.base_fields if name in form.fields]
     values = {name: form[name].value() or "" for name in [*names, "hold"]}
     choices = form.fields["service"].choices  # type: ignore[attr-defined]
     if not values["service"] and choices and choices[0][0]:
-        # The only service.
+        # A browser shows the only service as chosen.
         values["service"] = choices[0][1][0][0]
     return WhenForm(values, actor=form.actor)
 
@@ -234,7 +234,7 @@ def _times(
 def _zone_of_viewer(request: HttpRequest, offers: services.Offers | None) -> Any:
     """Return the zone of the receptionist, if the times must be shown in it too.
 
-    UTC is the zone of accounts that have never chosen one.
+    An account in UTC has probably never chosen a zone, because UTC is the default.
     """
     name = _actor(request).timezone
     return None if offers is None or name in ("UTC", str(offers.tz)) else zone(name)
@@ -252,7 +252,7 @@ def times(request: HttpRequest) -> HttpResponse:
 @for_staff
 @require_GET
 def customers(request: HttpRequest) -> HttpResponse:
-    """Return the customers whose name, email address or phone number contains `q`."""
+    """Return a few customers who match `q`; see `services.find_customers`."""
     found = services.find_customers(words=request.GET.get("q", "")[:200], actor=_actor(request))
     rows = [
         {"id": str(each.pk), "name": each.name, "email": each.mailbox, "phone": each.phone}
@@ -311,13 +311,13 @@ def hold(request: HttpRequest) -> HttpResponse:
     when = WhenForm(request.POST, actor=_actor(request))
     context = _times(request, when, chosen="", refusal=refusal)
     shown = render_to_string("admin/bookings/booking/phone_times.html", context, request)
-    # A refusal is an answer to this question, not a failure of the request.
+    # The status is 200: the script shows why the time was refused, and the new free times.
     refused = {name: [*texts] for name, texts in form.errors.items()}
     return JsonResponse({"errors": refused, "times": shown})
 
 
 def _seconds_left(held: Booking) -> float:
-    """Return how long a hold lasts. The clock of the browser, which counts down, may be wrong."""
+    """Return how long a hold lasts. An end time would not do: browsers' clocks may be wrong."""
     ends = held.hold_expires_at
     return (ends - timezone.now()).total_seconds() if ends else 0.0
 
@@ -339,7 +339,7 @@ def _explain(form: CallForm | HoldForm, error: Exception) -> None:
     code = getattr(error, "code", "")
     cause = FIELD_OF_CODE.get(code)
     if code == "too_many_holds":
-        # These are the customer's holds or, before a customer is chosen, those of other calls.
+        # The holds are the customer's or, before a customer is chosen, those of other calls.
         cause = "customer" if form.cleaned_data.get("customer") else "start"
     for name, texts in messages_of(error).items():
         field = FIELD_OF_API.get(name or "", name) or cause
@@ -350,8 +350,8 @@ def _actor(request: HttpRequest) -> User:
     return request.user  # type: ignore[return-value]
 
 
-# "Add booking" leads to the same page (`bookings.desk.admin`). The page has a URL of its own, too,
-# because the menu marks the link to the present page.
+# "Add booking" shows the same page (`bookings.desk.admin`). The page also has a URL of its own, so
+# that the menu can mark the link to the current page.
 PAGES.add("phone")(
     Page(
         Menu.DIARY,

@@ -33,11 +33,11 @@ from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of, messages_of
 from bookit.times import zone
 
-# The fields of the form, by the names that the service uses in its errors.
+# The fields of the form, by the names that `publish_slots` uses in its errors.
 FIELDS = {"service_id": "service", "start_time": "day", "capacity": "capacity", "rrule": "repeat"}
 # The preview lists at most this many dates.
 MAX_DATES = 24
-# The page of a slot names at most this many people. A link leads to all of them.
+# The page of a slot lists at most this many bookings. A link leads to all of them.
 MAX_PEOPLE = 100
 STATES = {
     Slot.Status.SCHEDULED: gettext_lazy("takes place"),
@@ -45,29 +45,30 @@ STATES = {
 }
 
 
-def _wish(form: PublishForm) -> dict[str, Any]:
-    """Return the arguments that a valid form has for the service."""
+def _arguments(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
+    """Return the arguments of `publish_slots` and `plan_slots`, from a valid form."""
     cleaned = form.cleaned_data
     return {
         "service_id": cleaned["service"].pk,
         "start_time": cleaned["start_time"],
         "capacity": cleaned.get("capacity"),
         "rrule": cleaned["rrule"],
+        **_actor_and_time(request),
     }
 
 
-def _now(request: HttpRequest) -> dict[str, Any]:
+def _actor_and_time(request: HttpRequest) -> dict[str, Any]:
     return {"actor": request.user, "at": timezone.now()}
 
 
 def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
-    """Return what the preview shows: the dates in words and one by one, or why there are none."""
+    """Return the context of the preview: the dates, or why the form would publish none."""
     if not form.is_bound or not {"service", "day", "clock"} <= _given(form):
         return {"plan": None}
     if not form.is_valid():
         return {"problems": _problems(form)}
     try:
-        plan = slots.plan_slots(**_wish(form), **_now(request))
+        plan = slots.plan_slots(**_arguments(form, request))
     except REFUSALS as error:
         return {"problems": [("", message_of(error))]}
     calendar = form.cleaned_data["service"].calendar
@@ -76,7 +77,7 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
         {"start": start.astimezone(tz).replace(tzinfo=None), "clashes": start in plan.clashes}
         for start in plan.starts
     ]
-    # A clash is shown even if it is far down the list.
+    # Show dates with a clash even if they come late in the series.
     clashing_first = sorted(dates, key=lambda date: not date["clashes"])[:MAX_DATES]
     shown = sorted(clashing_first, key=lambda date: date["start"])
     return {
@@ -90,7 +91,7 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
 
 
 def _problems(form: PublishForm) -> list[tuple[Any, Any]]:
-    """Return what is wrong with a form: the label of each field, and what is wrong with it."""
+    """Return the errors of a form, each with the label of its field."""
     return [
         (form.fields[name].label if name in form.fields else "", str(text))
         for name, texts in form.errors.items()
@@ -120,7 +121,7 @@ def _page(model: str, pk: UUID, may_see: bool) -> str:
 
 
 def _who_comes(slot: Slot) -> Card:
-    """Return the bookings of a slot that take a seat, by name."""
+    """Return the card with the bookings that take a seat of a slot, in the order of the seats."""
     taken = Booking.objects.filter(unexpired(timezone.now()), slot=slot, active=True)
     shown = taken.select_related("user").order_by("seat", "id")[:MAX_PEOPLE]
     lines = []
@@ -150,7 +151,7 @@ def _who_comes(slot: Slot) -> Card:
 
 @admin.register(Slot)
 class SlotAdmin(CardsAdmin, ServedAdmin):
-    """The pages for slots, which can be published, viewed, changed, cancelled and deleted."""
+    """The pages on which staff publish, see, change, cancel and delete slots."""
 
     class Media:
         css = {"all": ["bookit/forms.css"]}
@@ -180,7 +181,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return request.user.has_perm("bookings.add_slot")
 
     def get_urls(self) -> list[Any]:
-        """Add the preview of a publication."""
+        """Add the preview of a publication, and the forms that change or cancel a slot."""
         preview = path(
             "preview/", self.admin_site.admin_view(self.preview_view), name="bookings_slot_preview"
         )
@@ -199,7 +200,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the form that publishes slots, or publish them; a refusal is shown on the form.
+        """Show the form that publishes slots, or publish the slots. The form shows refusals.
 
         Raises:
             PermissionDenied: the user may not publish slots.
@@ -220,7 +221,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         }
         if form.is_bound and "_preview" not in request.POST and form.is_valid():
             try:
-                published = slots.publish_slots(**_wish(form), **_now(request))
+                published = slots.publish_slots(**_arguments(form, request))
             except REFUSALS as error:
                 # The form is still valid, so the preview shows which dates are taken.
                 context |= _preview(form, request)
@@ -235,7 +236,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         )
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:
-        """Show in words and dates what a form would publish.
+        """Show the dates that a form would publish, and their pattern in words.
 
         Raises:
             PermissionDenied: the user may not publish slots.
@@ -271,7 +272,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     @admin.display(description=gettext_lazy("state"), ordering="status")
     def state(self, slot: Slot) -> Any:
-        """Return whether the slot takes place."""
+        """Return whether the slot takes place or was cancelled."""
         return badge(slot.status, STATES[Slot.Status(slot.status)])
 
     @admin.display(description=gettext_lazy("what"), ordering="service__title")
@@ -282,7 +283,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     @admin.display(description=gettext_lazy("seats taken"))
     def seats(self, slot: Any) -> str:
-        """Return the number of taken seats out of all."""
+        """Return the number of taken seats and the number of all seats."""
         return _("%(taken)s of %(capacity)s") % {"taken": slot.taken, "capacity": slot.capacity}
 
     @admin.display(description=gettext_lazy("Seats taken"))
@@ -291,7 +292,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return slot.taken
 
     def heading(self, row: Slot) -> Any:
-        """Return what the slot is, and when."""
+        """Return the service and the period."""
         return _("%(service)s, %(when)s") % {"service": row.service.title, "when": _period(row)}
 
     def offers(self, row: Slot, action: str) -> bool:
@@ -299,7 +300,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return row.status == Slot.Status.SCHEDULED and row.end_time > timezone.now()
 
     def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
-        """Return the slot, and who comes."""
+        """Return the card of the slot and, for users who may see bookings, that of its bookings."""
         may = request.user.has_perm
         facts = [
             (_("State"), self.state(row)),
@@ -329,7 +330,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> Any:
-        """Show a slot, with the forms that change its seats or cancel it while that is possible."""
+        """Show a slot, with the forms that change its seats or cancel it if it can be changed."""
         is_open = obj is not None and self.offers(obj, "")
         if is_open and self.has_change_permission(request, obj):
             refused = getattr(request, "seats_form", None)
@@ -364,7 +365,9 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         if form.is_valid():
             try:
                 slots.change_slot(
-                    slot_id=slot.pk, capacity=form.cleaned_data["capacity"], **_now(request)
+                    slot_id=slot.pk,
+                    capacity=form.cleaned_data["capacity"],
+                    **_actor_and_time(request),
                 )
             except REFUSALS as error:
                 form.add_error("capacity", message_of(error))
@@ -384,13 +387,13 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         self.apply(
             request,
             queryset,
-            lambda slot: slots.change_slot(
-                slot_id=slot.pk,
-                status=Slot.Status.CANCELLED,
-                actor=request.user,  # type: ignore[arg-type]
-                at=timezone.now(),
-            ),
+            lambda slot: self._cancel(request, slot),
         )
+
+    def _cancel(self, request: HttpRequest, slot: Slot) -> None:
+        slots.change_slot(slot_id=slot.pk, status=Slot.Status.CANCELLED, **_actor_and_time(request))
+        # Slots have no history of their own, so the admin site's log says who cancelled them.
+        self.log_change(request, slot, _("Cancelled."))
 
     def delete_row(self, request: HttpRequest, row: Slot) -> None:
         """Delete a slot that was never booked."""

@@ -26,8 +26,8 @@ MAX_INTERVAL = 52
 class PublishForm(forms.Form):
     """The service, the first start in its calendar's zone, and how the slot repeats.
 
-    A valid form has `start_time`, `capacity` and `rrule` for the service, and `pattern`, the
-    recurrence in words.
+    The `cleaned_data` of a valid form also has the arguments `start_time`, `capacity` and `rrule`
+    of `publish_slots`, and `pattern`, the recurrence in words.
     """
 
     service = forms.ModelChoiceField(
@@ -101,7 +101,7 @@ class PublishForm(forms.Form):
         self.fields["service"].widget = widget
 
     def clean(self) -> dict[str, Any]:
-        """Turn the fields into the start and the rule that the service needs."""
+        """Turn the fields into the start and the rule that `publish_slots` takes."""
         cleaned: dict[str, Any] = self.cleaned_data
         if not {"service", "day", "clock", "repeat", "weekdays"} <= cleaned.keys():
             return cleaned
@@ -117,7 +117,7 @@ class PublishForm(forms.Form):
         return cleaned
 
     def _start(self, day: date, clock: time) -> datetime:
-        """Return the start of the first slot; refuse a time that the clocks skip."""
+        """Return the start of the first slot. Add an error if the clocks skip this time."""
         tz = zone(self.cleaned_data["service"].calendar.timezone)
         start = wall_clock(day, clock.hour * 60 + clock.minute, tz)
         if start.astimezone(tz).time() != clock.replace(second=0, microsecond=0):
@@ -156,7 +156,10 @@ def _first_day(cleaned: dict[str, Any]) -> date:
 
 
 def _position(day: date) -> int:
-    """Return which of its weekdays in the month a day is; the fifth counts as the last, -1."""
+    """Return the position of a day among the same weekdays of its month: 1 to 4, or -1 for a fifth.
+
+    -1 means the last, which every month has.
+    """
     number = (day.day - 1) // 7 + 1
     return number if number <= 4 else -1
 

@@ -12,12 +12,12 @@ from bookit.adminsite.links import list_of, page_of
 from bookit.times import zone
 
 MAX_SLOTS = 8
-# The statuses of bookings that take a seat, as the list of bookings is filtered by them.
+# The statuses of bookings that take a seat, as a value of `status__in` in a link to the list.
 TAKING = ",".join(Booking.ACTIVE)
 
 
 def read_slots(glance: Glance) -> dict[str, Any] | None:
-    """Return the slots of today that are not over, with their free seats; None without slots."""
+    """Return today's slots that are not over, with their free seats; None if there are none."""
     begin, end = glance.days(glance.today, glance.today)
     slots: list[Any] = [
         *Slot.objects.filter(
@@ -55,7 +55,7 @@ def _line(slot: Any, glance: Glance) -> dict[str, Any]:
         "capacity": slot.capacity,
         "taken": slot.taken,
         "waiting": slot.waiting,
-        # A free seat is promised to each person who waits.
+        # A free seat is promised to each waiting user.
         "free": max(slot.capacity - slot.taken - slot.waiting, 0),
         "width": round(min(slot.taken / slot.capacity, 1) * 100, 1),
         "url": page_of(slot),

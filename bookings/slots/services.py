@@ -68,7 +68,7 @@ SEATS_LEFT = Case(
 )
 
 # The slots of a series as SQL rows. Their columns are sent as arrays, because the ORM would send
-# nine values for each slot.
+# ten values for each slot.
 SERIES = """unnest(
     %(ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
     %(blocked_from)s::timestamptz[], %(blocked_until)s::timestamptz[]
@@ -149,7 +149,7 @@ CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a publication would publish.
+    """The slots that a publication would create.
 
     Args:
         starts: the start of each slot, in order.
@@ -206,7 +206,7 @@ def plan_slots(
     capacity: int | None = None,
     rrule: Rule | None = None,
 ) -> Plan:
-    """Return what `publish_slots` would publish now, and what prevents it. Nothing is stored.
+    """Return the starts that `publish_slots` would publish now, and the clashes. Store nothing.
 
     Raises:
         Invalid, Forbidden, ServiceInactive: as in `publish_slots`.
@@ -232,7 +232,7 @@ def _planned(
     capacity: int | None,
     rrule: Rule | None,
 ) -> tuple[list[Slot], Calendar]:
-    """Return the slots of a series, not stored, and their calendar."""
+    """Check a publication. Return its slots, which are not stored yet, and their calendar."""
     service = Service.objects.select_related("calendar").filter(pk=service_id).first()
     if service is None:
         raise Invalid.of("service_id", _("There is no service with this id."))
@@ -369,7 +369,7 @@ def _columns(slots: list[Slot]) -> dict[str, Any]:
 
 
 def _clashes(slots: list[Slot], series: dict[str, Any]) -> list[tuple[datetime, str]]:
-    """Return the start of each slot that overlaps something, and what to say about it, in order."""
+    """Return the start of each slot that overlaps something, with its error message, in order."""
     among_themselves = [
         (
             later.start_time,

@@ -9,7 +9,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-# The numbers that are easier to read as words.
+# The numbers up to twelve, which are easier to read as words.
 NUMBERS: list[str | Promise] = [
     *(gettext_lazy("zero"), gettext_lazy("one"), gettext_lazy("two"), gettext_lazy("three")),
     *(gettext_lazy("four"), gettext_lazy("five"), gettext_lazy("six"), gettext_lazy("seven")),
@@ -31,7 +31,7 @@ def series_in_words(pattern: str, starts: Sequence[datetime]) -> str:
     For example: Every Tuesday at 18:00, ten times, from 20 October until 22 December 2026.
 
     Args:
-        pattern: the days, in words.
+        pattern: the days in words, for example "Every Tuesday".
         starts: the starts of the slots in wall-clock time, in order.
     """
     first, last = starts[0], starts[-1]

@@ -22,7 +22,7 @@ TASK_WORDS.add(emails.TASK)(_("Email about the end of a wait"))
 
 @JOB_SUBJECTS.add(emails.TASK)
 def _of_entries(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
-    """Return the slot for which the user of each job was waiting."""
+    """Return, for each job, the slot for which its user was waiting."""
     ids = [uuid_in(args.get("entry_id")) for args in jobs]
     found = WaitlistEntry.objects.filter(pk__in=[each for each in ids if each]).order_by()
     slots = dict(found.values_list("pk", "slot_id"))
@@ -63,7 +63,7 @@ class WaitlistEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("state"), ordering="status")
     def state(self, entry: WaitlistEntry) -> Any:
-        """Return whether the user still waits."""
+        """Return whether the user is still waiting, or how the wait ended."""
         return badge(entry.status, STATES[Status(entry.status)])
 
     @admin.display(description=_("for"), ordering="slot__start_time")
@@ -80,5 +80,5 @@ class WaitlistEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("since"), ordering="created_at")
     def since(self, entry: WaitlistEntry) -> Any:
-        """Return since when the user has waited."""
+        """Return when the user joined the waitlist."""
         return moment(entry.created_at)

@@ -1,4 +1,4 @@
-"""Tells people that their wait for a seat has ended: their session is cancelled, or it is full."""
+"""Tells users that their wait has ended: the slot was cancelled, or no seat became free in time."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -13,14 +13,14 @@ TASK = "bookings.send_queue_mail"
 
 
 def enqueue(*, entry_ids: Collection[UUID]) -> None:
-    """Defer one job per place in the queue, in the transaction that ends the wait."""
+    """Enqueue a job for each entry, in the transaction that ends the wait."""
     defer(TASK, {f"{TASK}/{pk}": ({"entry_id": str(pk)}, None) for pk in entry_ids})
 
 
 def send(*, entry_id: UUID, at: datetime) -> None:
     """Tell a user that they no longer wait for a seat.
 
-    Do nothing if the user is inactive, or if the entry was deleted.
+    Do nothing if the user is inactive, or if the entry was deleted or has another status by now.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.

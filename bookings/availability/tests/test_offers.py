@@ -67,11 +67,8 @@ def test_the_preview_is_what_the_search_finds(service):
     found = search([service.pk], at, at + timedelta(days=7), at=at)
     [terms] = found.services
     expected = [f"{time['start_time']:%a %H:%M}" for time in found.free_times(terms)]
-    assert (
-        starts(service)
-        == expected
-        == [*("Mon 09:00", "Mon 11:00", "Tue 09:00", "Tue 10:00", "Tue 11:00")]
-    )
+    assert starts(service) == expected
+    assert expected == [*("Mon 09:00", "Mon 11:00", "Tue 09:00", "Tue 10:00", "Tue 11:00")]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +83,7 @@ def test_the_preview_is_what_the_search_finds(service):
         ({"mode": "slots"}, []),
     ],
 )  # fmt: skip
-def test_unsaved_changes_count(service, change, expected):
+def test_the_preview_shows_the_effect_of_unsaved_changes(service, change, expected):
     for name, value in change.items():
         setattr(service, name, value)
     assert starts(service) == expected
@@ -101,7 +98,7 @@ def test_slots_are_shown_with_their_seats(service):
     assert day.day.isoformat() == "2026-12-02"
 
 
-def test_a_day_with_many_times_counts_the_rest(service):
+def test_a_day_with_many_times_says_how_many_more_it_has(service):
     service.duration_minutes, service.step_minutes = 5, 5
     days = offered_days(service, at=MONDAY)
     assert len(days) == 7
@@ -114,7 +111,7 @@ def test_the_page_shows_the_preview_and_sends_its_form_for_a_new_one(
     with time_machine.travel(MONDAY, tick=False):
         page = site.get(reverse("admin:catalog_service_change", args=[service.pk]))
         path = reverse("admin:catalog_service_offers", args=[service.pk])
-        # More than half of them check the values against the constraints of the table.
+        # More than half of these queries check the values against the constraints of the table.
         with django_assert_max_num_queries(25):
             text = site.get(path, form_of(service, duration_minutes=180)).content.decode()
     assert f'data-preview="{path}"' in page.content.decode()
@@ -150,7 +147,7 @@ def test_a_new_service_has_no_preview(site):
     assert "What customers are offered" not in page
 
 
-def test_people_who_may_only_see_services_see_the_stored_preview(client, service):
+def test_users_who_may_only_see_services_see_the_preview_of_the_stored_service(client, service):
     client.force_login(staff(["catalog.view_service"]))
     page = client.get(reverse("admin:catalog_service_change", args=[service.pk]))
     assert "What customers are offered" in page.content.decode()

@@ -70,7 +70,7 @@ def test_months_are_those_of_the_signed_in_user(desk):
     assert "October" not in text
 
 
-def test_a_search_finds_past_bookings_by_everything_that_people_say(desk, haircut):
+def test_a_search_also_finds_past_bookings_by_each_detail(desk, haircut):
     user = UserFactory(name="Ana Silva", email="ana@example.com", phone="+351 912 345 678")
     booking = at(NOW - 9 * DAY, user=user, service=haircut, attendee_name="Tiago")
     at(NOW - 9 * DAY, user=UserFactory(name="Zed"))
@@ -97,7 +97,7 @@ def test_a_search_finds_past_bookings_by_everything_that_people_say(desk, haircu
     ],
 )
 @pytest.mark.parametrize("is_attendee", [False, True])
-def test_a_search_finds_each_of_its_words(desk, words, is_found, is_attendee, haircut):
+def test_a_search_finds_bookings_that_match_all_words(desk, words, is_found, is_attendee, haircut):
     person = {"name": "Ana Maria Lima Silva", "phone": "+351 912 345 678", "email": "x@example.com"}
     if is_attendee:
         person = {f"attendee_{name}": value for name, value in person.items()}
@@ -128,7 +128,7 @@ def test_a_search_reads_each_table_through_its_own_index(desk):
     assert "Seq Scan on bookings_booking" not in plan
 
 
-def test_words_that_fit_many_bookings_find_them_all(desk, monkeypatch):
+def test_a_search_that_matches_many_bookings_finds_them_all(desk, monkeypatch):
     bookings = [at(START + number * DAY, attendee_name="Tiago") for number in range(3)]
     at(START)
     monkeypatch.setattr("bookings.desk.search.FEW", 3)

@@ -111,7 +111,7 @@ def test_history_is_told_in_words(desk, rui, book, ana):
     ]
 
 
-def test_what_happens_by_itself_names_nobody(desk, book):
+def test_an_automatic_event_names_nobody(desk, book):
     booking = book()
     clock.expire_bookings(at=START + 2 * HOUR)
     text = text_of(desk, booking)
@@ -160,7 +160,7 @@ def test_history_says_how_long_before_the_start_a_reminder_was_sent(desk, rui, b
     ]
 
 
-def test_history_names_the_year_of_another_year_only(desk, rui, book):
+def test_history_names_a_year_only_if_it_is_not_the_year_of_the_event(desk, rui, book):
     booking = book()
     services.reschedule_booking(
         booking_id=booking.pk, actor=rui, at=NOW, start_time=datetime(2027, 1, 5, 10, tzinfo=UTC)
@@ -170,7 +170,7 @@ def test_history_names_the_year_of_another_year_only(desk, rui, book):
     )
 
 
-def test_history_tells_why_a_slot_was_cancelled(desk, haircut, ana):
+def test_history_says_that_the_slot_was_cancelled(desk, haircut, ana):
     haircut.mode = "slots"
     haircut.save()
     slot = SlotFactory(service=haircut, start_time=START)
@@ -184,6 +184,13 @@ def test_a_key_that_was_deleted_has_no_name(desk, rui, book):
     rui.api_key_id = uuid4()
     services.change_status(booking_id=booking.pk, status="confirmed", actor=rui, at=NOW)
     assert history(desk, booking)[0] == ("Confirmed by Rui, by an API key that was deleted",)
+
+
+def test_stored_zeros_are_shown(desk, haircut):
+    booking = BookingFactory(service=haircut, price=0)
+    columns = dict(desk.get(page(booking)).context["page"].columns)
+    assert float(columns["price"]) == 0
+    assert columns["slot"] == "\N{EN DASH}"
 
 
 def test_words_of_customers_are_escaped(desk, book):
@@ -250,21 +257,21 @@ def test_the_buttons_are_what_the_state_allows(desk, haircut, status, started, s
     assert found == shown
 
 
-def test_a_press_changes_the_state_on_behalf_of_its_user(desk, rui, book):
+def test_a_button_changes_the_status_on_behalf_of_the_user(desk, rui, book):
     booking = book()
     assert "Confirmed." in press(desk, booking, "confirmed")
     assert booking.status == "confirmed"
     assert booking.events.latest("id").actor == rui
 
 
-def test_a_press_that_comes_too_late_says_why(desk, book):
+def test_a_button_that_is_pressed_too_late_explains_the_refusal(desk, book):
     booking = book()
     Booking.objects.filter(pk=booking.pk).update(status="cancelled")
     text = press(desk, booking, "confirmed")
     assert "A booking that is cancelled cannot become confirmed." in text
 
 
-def test_a_cancellation_has_a_reason(desk, book):
+def test_a_cancellation_stores_its_reason(desk, book):
     booking = book()
     press(desk, booking, "cancel", reason="Helena is ill")
     assert (booking.status, booking.cancellation_reason) == ("cancelled", "Helena is ill")
@@ -364,7 +371,7 @@ def test_a_note_that_cannot_be_stored_is_refused_at_its_field(desk, book, text):
     assert not StaffNote.objects.exists()
 
 
-def test_no_endpoint_shows_notes_to_anybody(api, desk, book, ana):
+def test_no_endpoint_but_the_data_export_shows_notes(api, desk, book, ana):
     booking = book()
     press(desk, booking, "note", text="Pays late")
     for user in (ana, AdminFactory()):

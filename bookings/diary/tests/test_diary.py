@@ -44,7 +44,7 @@ def site(client, boss):
 
 @pytest.fixture
 def receptionist(client):
-    """Return a browser of somebody who may see bookings, and nothing else."""
+    """Return the browser of a user who may see bookings and nothing else."""
     client.force_login(staff(["bookings.view_booking"]))
     return client
 
@@ -152,7 +152,7 @@ def test_a_link_can_name_calendars_a_view_and_a_day(site):
 
 
 @pytest.mark.parametrize("value", ["", "abc", "\0", "9" * 5000, "9999-12-31", "2999-02-31"])
-def test_senseless_parameters_of_the_page_are_ignored(site, value):
+def test_invalid_parameters_of_the_page_are_ignored(site, value):
     CalendarFactory()
     names = ("calendar", "view", "date", "zone")
 
@@ -427,7 +427,7 @@ def test_a_conflict_is_refused_with_the_nearest_free_times(site):
     assert move(site, booking, first["start"]).status_code == 200
 
 
-def test_a_state_that_cannot_be_moved_is_refused_with_a_reason(site):
+def test_moving_a_completed_booking_is_refused_with_the_reason(site):
     response = move(site, BookingFactory(status="completed"), "2999-01-02T10:00")
 
     assert response.status_code == 409
@@ -437,7 +437,7 @@ def test_a_state_that_cannot_be_moved_is_refused_with_a_reason(site):
 @pytest.mark.parametrize(
     "start", ["", "abc", "2999-01-01", "2999-13-01T10:00", "\0", "2999-01-01T25:00", "9" * 5000]
 )
-def test_a_senseless_time_is_refused_at_its_field(site, start):
+def test_an_invalid_time_is_refused_at_its_field(site, start):
     response = move(site, BookingFactory(), start)
 
     assert response.status_code == 400
@@ -477,7 +477,7 @@ def test_a_booking_that_somebody_else_has_moved_is_not_moved_by_mistake(site):
     assert refusal["was"] == {"start": "2999-01-03T10:00:00", "end": "2999-01-03T11:00:00"}
     assert refusal["version"] == str(version_of(moved.updated_at))
     assert Booking.objects.get().start_time == moved.start_time
-    # Whoever has read that can move it.
+    # With the new version, the booking can be moved.
     assert move(site, moved, "2999-01-02T10:00").status_code == 200
 
 
@@ -543,7 +543,7 @@ def test_a_booking_is_confirmed_by_the_user(site, boss):
     assert confirm(site, booking).json() == {"message": "Confirmed for Tue 1 Jan 2999, 10:00."}
     assert Booking.objects.get().status == "confirmed"
     assert BookingEvent.objects.get().actor == boss
-    # A second click, or somebody else, was faster.
+    # The booking is confirmed already.
     assert confirm(site, booking).status_code == 409
     assert site.post(CONFIRM, {"booking": "abc", "zone": "UTC"}).status_code == 400
 
@@ -556,7 +556,7 @@ def book(site, offered, **changes):
     return site.get(BOOK, {**usual, "service": offered.pk, **changes})
 
 
-def test_booking_goes_on_at_the_page_for_callers_with_the_service_and_the_time(site):
+def test_booking_leads_to_the_page_for_callers_with_the_service_and_the_time(site):
     service = ServiceFactory(calendar__timezone="Asia/Tokyo")
 
     response = book(site, service, start="2999-01-01T20:00")
@@ -594,7 +594,7 @@ def test_the_page_for_callers_returns_to_the_diary(site):
 
 
 @pytest.mark.parametrize("start", ["", "abc", "9999-12-31T10:00", "\0"])
-def test_a_senseless_time_to_book_is_ignored(site, start):
+def test_an_invalid_time_to_book_is_ignored(site, start):
     response = book(site, ServiceFactory(), start=start)
 
     assert response["Location"].endswith("?diary=view%3Dweek")
@@ -641,7 +641,7 @@ def test_a_time_is_closed_and_the_bookings_in_it_are_named(site):
     assert off.end_time == datetime(2999, 1, 1, 12, tzinfo=UTC)
 
 
-def test_an_empty_time_is_closed_without_further_words(site):
+def test_the_message_about_a_closed_time_without_bookings_is_short(site):
     assert close(site, CalendarFactory()).json() == {"message": "Closed.", "bookings": []}
 
 

@@ -492,7 +492,7 @@ class TestCustomers:
 
         assert len(queries) == 0
 
-    def test_the_search_shows_nobody_whom_the_list_of_bookings_does_not_show(self, desk, ada):
+    def test_the_search_shows_only_people_in_the_list_of_bookings(self, desk, ada):
         UserFactory(name="Ada Stranger", email="stranger@example.com")
         shown = desk.get("/admin/bookings/booking/", {"start_time__isnull": "False"})
 
@@ -516,7 +516,7 @@ class TestCustomers:
         assert booking.service.title in coming["words"]
 
     @pytest.mark.parametrize("query", [{}, {"customer": "abc"}, {"customer": UNKNOWN}])
-    def test_nothing_is_shown_of_an_unknown_customer(self, desk, query):
+    def test_nothing_is_shown_about_an_unknown_customer(self, desk, query):
         assert desk.get(VISITS, query).json() == {"coming": [], "service": None}
 
     def test_bookings_are_shown_only_to_staff_who_may_see_them(self, ada):
@@ -529,7 +529,7 @@ class TestCustomers:
     @pytest.mark.parametrize(
         "words", ["", "ad", "a\0da", "9 1", "351", "nobody", "example.com", "%%%"]
     )
-    def test_too_few_letters_and_strangers_find_nobody(self, desk, ada, words):
+    def test_words_that_are_too_short_or_unknown_find_nobody(self, desk, ada, words):
         assert desk.get(CUSTOMERS, {"q": words}).json() == {"customers": []}
 
     @pytest.mark.parametrize(
@@ -555,9 +555,7 @@ class TestCustomers:
         BookingFactory(user=UserFactory(name="Ana Silveira"))
         receptionist.may("bookings.view_booking")
 
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
+        with CaptureQueriesContext(connection) as queries:
             found = phone.find_customers(words="ana", actor=receptionist)
 
         assert (len(found), len(queries)) == (phone.MOST_CUSTOMERS, 1)

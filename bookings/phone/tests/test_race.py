@@ -1,6 +1,6 @@
-"""Staff who override limits compete for the same time: one of them gets it.
+"""Staff who override limits compete for the same time, and one of them gets it.
 
-The control runs the same crowd without the constraints.
+The control makes the same calls without the constraints.
 """
 
 from datetime import timedelta
@@ -27,7 +27,7 @@ CROWD = 10
 
 
 def calls():
-    """Return the calls, each of which holds the same time, which is too soon for customers."""
+    """Return ten calls that hold the same time, which is too soon for customers to book."""
     service = ServiceFactory(min_notice_minutes=24 * 60)
     return [
         partial(

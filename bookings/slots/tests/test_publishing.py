@@ -1,4 +1,4 @@
-"""The form of the admin site that publishes slots, and its preview."""
+"""The pages of the admin site for slots: the form that publishes them, its preview, and a slot."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -122,7 +122,7 @@ class TestPreview:
             ({"count": "1"}, "Once, on Tuesday 1 December 2026 at 18:00."),
         ],
     )
-    def test_the_dates_are_in_words(self, site, service, changes, words):
+    def test_the_series_is_described_in_words(self, site, service, changes, words):
         text = site.get(PREVIEW, form(service, **changes)).content.decode()
         assert f"<strong>{words}</strong>" in text
         assert not Slot.objects.exists()
@@ -175,7 +175,7 @@ class TestPreview:
             ({"day": "2027-03-28", "clock": "01:30", "repeat": "once"}, "The clocks skip this"),
         ],
     )
-    def test_what_is_wrong_is_said_in_its_place(self, site, service, changes, words):
+    def test_the_preview_says_why_there_are_no_dates(self, site, service, changes, words):
         response = site.get(PREVIEW, form(service, **changes))
         assert response.status_code == 200
         assert words in response.content.decode()
@@ -194,7 +194,7 @@ class TestPublish:
         log = LogEntry.objects.get()
         assert log.get_change_message() == "3 slots were published."
 
-    def test_one_slot_with_other_seats(self, site, service):
+    def test_one_slot_can_have_a_different_number_of_seats(self, site, service):
         site.post(ADD, form(service, repeat="once", capacity="5", day="2027-07-05"))
         slot = Slot.objects.get()
         assert slot.capacity == 5
@@ -307,7 +307,7 @@ def test_nonsense_in_the_repetition_is_refused_at_its_field(site, service, field
     assert not Slot.objects.exists()
 
 
-def test_two_people_who_publish_the_same_class_get_one(site, service):
+def test_the_second_publication_of_the_same_series_is_refused(site, service):
     assert site.post(ADD, form(service)).status_code == 302
     response = site.post(ADD, form(service))
     assert response.status_code == 200
@@ -333,7 +333,7 @@ class TestPage:
     def slot(self, service):
         return SlotFactory(service=service, start_time=NOW + timedelta(days=180), capacity=3)
 
-    def test_it_says_when_in_the_zone_of_the_calendar_and_who_comes(
+    def test_the_page_shows_the_period_in_the_zone_of_the_calendar_and_the_attendees(
         self, site, slot, django_assert_max_num_queries
     ):
         for seat in (1, 2):
@@ -350,7 +350,7 @@ class TestPage:
         listed = site.get(reverse("admin:bookings_slot_changelist")).content.decode()
         assert "Wed 26 May 2027, 13:00\N{EN DASH}14:00" in listed
 
-    def test_names_are_only_for_people_who_may_see_bookings(self, client, slot):
+    def test_only_users_who_may_see_bookings_see_names(self, client, slot):
         booked(slot, user=UserFactory(name="Ada"))
         client.force_login(staff(["bookings.view_slot"]))
         text = client.get(self.page(slot)).content.decode()
@@ -359,7 +359,7 @@ class TestPage:
         assert reverse("admin:catalog_service_change", args=[slot.service_id]) not in text
         assert client.post(self.seats(slot), {"capacity": "5"}).status_code == 403
 
-    def test_the_number_of_seats_is_changed_by_the_service(self, site, slot):
+    def test_the_number_of_seats_is_changed_and_logged(self, site, slot):
         assert site.post(self.seats(slot), {"capacity": "5"}).status_code == 302
         slot.refresh_from_db()
         assert slot.capacity == 5
@@ -386,7 +386,7 @@ class TestPage:
         slot.refresh_from_db()
         assert slot.capacity == 3
 
-    def test_only_a_slot_that_can_change_offers_to(self, site, slot):
+    def test_the_page_of_a_cancelled_slot_offers_no_changes(self, site, slot):
         slots.change_slot(slot_id=slot.pk, status="cancelled", actor=AdminFactory(), at=NOW)
         text = site.get(self.page(slot)).content.decode()
         assert "seats/" not in text
@@ -408,8 +408,9 @@ class TestPage:
         assert site.post(path).status_code == 302
         booking.refresh_from_db()
         assert booking.status == "cancelled"
+        assert LogEntry.objects.get().get_change_message() == "Cancelled."
 
-    def test_only_people_who_may_change_slots_cancel_them(self, client, slot):
+    def test_only_users_who_may_change_slots_can_cancel_them(self, client, slot):
         client.force_login(staff(["bookings.view_slot"]))
         path = reverse("admin:bookings_slot_cancel", args=[slot.pk])
         assert client.post(path).status_code == 403

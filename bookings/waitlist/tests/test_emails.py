@@ -1,4 +1,4 @@
-"""People in a queue learn that their wait has ended."""
+"""Users on a waitlist get an email when their wait has ended."""
 
 from datetime import timedelta
 

@@ -1,6 +1,6 @@
-/* The diary: draws what /admin/diary/sheet/ returns, and sends moves and closed times. Every time
-   is a wall-clock time in the zone of the page, without an offset; the server knows which instant
-   it is. */
+/* The diary: draws what /admin/diary/sheet/ returns, and sends the changes that users make. Every
+   time is a wall-clock time in the zone of the page, without an offset. Only the server turns times
+   into instants. */
 "use strict";
 
 (() => {
@@ -14,19 +14,19 @@
   const several = config.calendars.length > 1;
   const narrow = matchMedia("(max-width: 700px)");
 
-  // How often an open diary asks whether something has changed.
+  // How often an open diary asks the server whether something has changed.
   const REFRESH_MS = 15000;
   // With more calendars than this, a week has one row for each calendar instead of many columns.
   const MOST_IN_COLUMNS = 2;
-  // The length of the time that a click on free time chooses, in seconds.
+  // A click on free time selects a period of this length, in seconds.
   const CLICKED = 1800;
 
   if (!config.calendars.length) return;
 
   // --- wall-clock times ---------------------------------------------------------------------
 
-  // Dates are always read and written as if they were in UTC, so that a change of clocks in the
-  // browser's own zone cannot move them.
+  // Times are read and written as if they were in UTC, so that a change of the clocks in the
+  // browser's own zone cannot shift them.
   const instant = (wall) => new Date(`${wall}Z`);
   const wallOf = (date) => date.toISOString().slice(0, 19);
   const plus = (wall, seconds) => wallOf(new Date(instant(wall).getTime() + seconds * 1000));
@@ -73,7 +73,7 @@
     };
   }
 
-  // Views whose cells are days show only what fills whole days in the background.
+  // If the cells of a view are days, the background shows only what fills whole days.
   function shade(entry, kind, lines = []) {
     return hasDayCells() ? wholeDays(entry, kind) : [background(entry, kind, lines)];
   }
@@ -91,7 +91,7 @@
     const lines = [words.off, entry.reason];
     const drawn = shade(entry, "off", lines);
     if (!hasDayCells() && view !== "list") return drawn;
-    // Here, time off is an entry like others, too.
+    // These views also show time off as an entry, like a booking.
     return [...drawn, { ...background(entry, "off", lines), display: "auto", startEditable: false }];
   }
 
@@ -137,7 +137,7 @@
     ];
   }
 
-  // An entry is a column of lines, of which only those are shown that fit as a whole.
+  // An entry is a column of lines. Only lines that fit as a whole are shown.
   function content({ event }) {
     const { kind, lines, entry } = event.extendedProps;
     if (!lines) return undefined;
@@ -153,7 +153,7 @@
       head.append(sign);
     }
     if (isEntry) {
-      // What the place in the diary says to those who see it.
+      // Screen readers read what others see from the place and the colour of the entry.
       const place = [entry.state, several && calendar?.title, shortDay.format(asUtc(event.start))];
       head.append(element("span", "visually-hidden", place.filter(Boolean).join(", ")), " ");
       const time = element("time", "diary-time", start);
@@ -168,16 +168,16 @@
     }
     if (kind === "booking" && view === "list") {
       const state = element("span", `state state-${entry.status}`, entry.state);
-      state.setAttribute("aria-hidden", "true"); // said before the name
+      state.setAttribute("aria-hidden", "true"); // The hidden text above contains it already.
       nodes.push(state);
     }
-    // Entries may be too small for what they say.
+    // The tooltip has the whole text, because an entry may be too small for it.
     const all = [entry && period(entry), ...lines, entry?.state].filter(Boolean).join("\n");
     if (isEntry) nodes.forEach((node) => (node.title = all));
     if (kind === "off" && !isEntry && calendar?.closable) {
       const button = element("button", "diary-reopen", words.reopen);
       button.type = "button";
-      // Otherwise, pressing the button would begin to select time.
+      // Otherwise, pressing the button would start a selection of time.
       button.addEventListener("pointerdown", (pressed) => pressed.stopPropagation());
       button.addEventListener("click", () => askToReopen(entry, button));
       nodes.push(button);
@@ -235,9 +235,9 @@
     longPressDelay: 400,
     views: {
       dayGridMonth: { dayHeaderFormat: { weekday: "short" }, height: narrow.matches ? "34rem" : "48rem" },
-      // The seven days from the chosen one, on which a phone begins with today.
+      // Seven days from the chosen day, so that the list on a phone begins with today.
       listWeek: { duration: { days: 7 } },
-      // Days as cells, because a slot is a day. The hours of a week would be far too wide.
+      // Each cell is a day, because the hours of a week would be far too wide.
       resourceTimelineMonth: {
         duration: { weeks: 1 },
         slotDuration: { days: 1 },
@@ -270,7 +270,7 @@
       chooseFor({ calendar: calendarOf(resource), start, end: plus(start, CLICKED) }, pointOf(jsEvent));
     },
     datesSet: ({ start, end }) => {
-      // Called for the same days, too, for example after the hours have changed.
+      // EventCalendar also calls this for the same days, for example after a change of the hours.
       const days = { first: dayOf(start), until: dayOf(end) };
       const isNew = days.first !== shown?.first || days.until !== shown?.until;
       shown = days;
@@ -279,14 +279,15 @@
     },
   });
 
-  // EventCalendar calls its elements a table with rows, but they are not in the order of a table.
-  // Entries say their day and calendar themselves.
+  // EventCalendar marks its elements as a table, but their order is not that of a table. Remove the
+  // roles. Entries name their day and calendar themselves.
   function correctRoles() {
     const parts = "[role=table], [role=rowgroup], [role=row], [role=cell], [role$=header]";
     for (const node of document.querySelectorAll(`#diary :is(${parts})`)) {
       ["role", "aria-colindex", "aria-rowindex"].forEach((name) => node.removeAttribute(name));
     }
-    // Without entries, nothing inside could have the focus that scrolls the diary by keyboard.
+    // A diary can be scrolled by keyboard only if it has the focus. Without entries, nothing inside
+    // could have it.
     document.querySelector("#diary .ec-main")?.setAttribute("tabindex", "0");
   }
 
@@ -339,7 +340,6 @@
   // --- reading ------------------------------------------------------------------------------
 
   async function load() {
-    asking?.abort();
     etag = "";
     showTitle();
     byId("diary").setAttribute("aria-busy", "true");
@@ -349,6 +349,8 @@
   async function refresh() {
     const query = new URLSearchParams({ ...shown, zone: config.zone });
     for (const id of calendars.keys()) query.append("calendar", id);
+    // A late response to an earlier request must not replace what is shown.
+    asking?.abort();
     asking = new AbortController();
     const { signal } = asking;
     try {
@@ -367,7 +369,7 @@
   }
 
   async function read(response) {
-    // Whoever is signed out is redirected to a page.
+    // A user who is signed out is redirected to the sign-in page.
     if (response.redirected) throw new Error(words.signed_out);
     return response.json();
   }
@@ -382,7 +384,7 @@
       ec.setOption("slotMinTime", `${opens}:00`);
       ec.setOption("slotMaxTime", `${closes}:00`);
     }
-    // The shortest booking has room for a line.
+    // Make the rows high enough for the shortest entry to show a line.
     const shortest = Math.min(60, ...[...found.bookings, ...found.slots].map(minutesOf));
     ec.setOption("slotHeight", shortest < 20 ? 44 : shortest < 30 ? 36 : 28);
     ec.setOption("events", eventsOf(found));
@@ -392,7 +394,7 @@
     if (mark) requestAnimationFrame(() => document.querySelector(`#diary .${mark}`)?.focus());
   }
 
-  // The full hours that are drawn: open hours, and those of bookings and slots outside of them.
+  // The full hours to draw: the open hours, extended to bookings and slots outside of them.
   function hoursOf(found) {
     let [opens, closes] = [found.opens, found.closes];
     for (const { start, end } of [...found.bookings, ...found.slots]) {
@@ -405,18 +407,18 @@
   }
 
   function sayWhat(found) {
-    // The list says it itself.
+    // The list itself says that it is empty.
     const isEmpty = view !== "list" && !found.bookings.length && !found.slots.length;
     say(found.more ? words.more : isEmpty ? words.empty : "");
   }
 
-  // What the last reading found. Screen readers hear only what is new.
+  // Show a note about what the server returned. Screen readers would repeat an unchanged note.
   function say(text) {
     const note = byId("diary-note");
     if (note.textContent !== text) note.textContent = text;
   }
 
-  // What the last change did. It stays until it is dismissed, or until the next action.
+  // Show the result of a change. It stays until the user dismisses it or does something else.
   function report(text, links = []) {
     const status = byId("diary-status");
     if (!text) return status.replaceChildren();
@@ -438,14 +440,14 @@
   }
 
   setInterval(refreshIfIdle, REFRESH_MS);
-  // Whoever comes back to the page does not wait for the next interval.
+  // A user who comes back to the page does not have to wait for the next interval.
   document.addEventListener("visibilitychange", refreshIfIdle);
 
   // --- dialogs ------------------------------------------------------------------------------
 
   const anchors = new WeakMap();
 
-  // Show a dialog next to what it is about. On a narrow screen, it is at the bottom.
+  // Show a dialog beside the entry that it is about. On a narrow screen, it is at the bottom.
   function showNear(dialog, anchor) {
     report("");
     if (!dialog.open) dialog.showModal();
@@ -476,7 +478,7 @@
     });
     dialog.addEventListener("close", () => {
       ec.unselect();
-      // The diary does not change behind a dialog.
+      // While the dialog was open, the diary was not refreshed.
       refreshIfIdle();
     });
   }
@@ -542,7 +544,7 @@
     moveForm.elements.start.value = start.slice(0, 16);
     part(moving, ".diary-what").textContent = `${entry.attendee} · ${entry.service}`;
     part(moving, ".diary-when").textContent = period(entry);
-    // A dropped entry is drawn at its new place first.
+    // Wait until a dropped entry is drawn at its new place.
     requestAnimationFrame(() => {
       const drawn = document.querySelector(`#diary .diary-id-${entry.id}`);
       showNear(moving, drawn && rectOf(drawn));
@@ -600,7 +602,7 @@
   function refuse(dialog, form, found) {
     showRefusal(dialog, found);
     etag = "";
-    // Somebody else has changed the booking. Whoever has read that can move it nevertheless.
+    // Somebody else has changed the booking. The user has now seen that, and can still move it.
     if (found.version) form.elements.version.value = found.version;
     if (found.was) part(dialog, ".diary-when").textContent = period(found.was);
   }
@@ -645,7 +647,7 @@
 
   const free = byId("diary-free");
 
-  // Of a time that was chosen with the mouse: which service to book, or whether to close it.
+  // Ask what to do with a time that the user selected: book a service, or close the time.
   function chooseFor(time, anchor) {
     if (!free) return mayClose(time.calendar) ? askToClose(time, anchor) : ec.unselect();
     const isOver = time.end.slice(0, 19) <= now();
@@ -731,7 +733,7 @@
     button.addEventListener("click", () => show(button.dataset.view));
   }
 
-  // Keys work only while the diary has the focus, so that they disturb no assistive technology.
+  // The keys work only while the diary has the focus, because assistive technologies use keys too.
   const pressed = new Map(
     [...document.querySelectorAll("[aria-keyshortcuts]")].map((button) => [
       button.getAttribute("aria-keyshortcuts").toLowerCase(),
@@ -757,7 +759,7 @@
       label.hidden = !label.textContent.toLocaleLowerCase(locale).includes(text);
     }
   });
-  // Enter in the filter would send the form.
+  // Otherwise, the Enter key in the filter would send the form.
   byId("diary-filter").addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault());
   part(choice, "[data-all]").addEventListener("click", () => {
     listed().forEach((box) => (box.checked = true));
@@ -774,7 +776,7 @@
     part(choice, "[type=submit]").disabled = count < 1 || count > config.most;
   }
 
-  // The choice closes like a menu.
+  // The choice closes like a menu: after a click elsewhere, or with Escape.
   document.addEventListener("click", ({ target }) => {
     if (!choice.contains(target)) choice.open = false;
   });

@@ -1,5 +1,5 @@
 // The page of a call: finds customers while the receptionist types, shows free times, and holds the
-// chosen one. Without this script, the form still works: it only takes one more button.
+// chosen time. Without this script, the form still works, with a button that shows the free times.
 "use strict";
 
 (() => {
@@ -10,7 +10,7 @@
   const field = (name) => byId(`id_${name}`);
   const [times, status, left] = ["phone-times", "phone-hold", "phone-left"].map(byId);
   document.body.classList.add("phone-scripted");
-  // Otherwise, the Enter key would press this button, as the first one of the form.
+  // The script does the work of this button. As the first one of the form, Enter would press it.
   form.querySelector(".phone-show").remove();
 
   /** Return a function that calls `act` once nobody has called it for `wait` milliseconds. */
@@ -22,11 +22,11 @@
     };
   };
 
-  /** Return the response, or null after saying that there is none. */
+  /** Return the response. If the request fails, tell the user and return null. */
   const ask = async (url, options) => {
     try {
       const response = await fetch(url, options);
-      // Somebody who is signed out is sent to another page.
+      // A user who is signed out is redirected to the sign-in page.
       if (response.ok && !response.redirected) return response;
     } catch {
       // The network is down.
@@ -141,7 +141,7 @@
     if (text.length < 3 || field("customer").value) return close();
     const response = await ask(`${words.customers}?${new URLSearchParams({ q: text })}`);
     const found = response && (await response.json());
-    // Another letter was typed, or the field was left, while this search was under way.
+    // The receptionist has typed another letter or left the field since this search began.
     if (!found || number !== asked || document.activeElement !== input) return;
     matches = found.customers;
     list.replaceChildren(...matches.map((customer, index) => {
@@ -151,7 +151,7 @@
       item.append(customer.name, more);
       item.id = `phone-match-${index}`;
       item.setAttribute("role", "option");
-      // A click would first take the focus from the field, which closes the list.
+      // Keep the focus in the field: without it, the list would close before the click.
       item.addEventListener("mousedown", (event) => event.preventDefault());
       item.addEventListener("click", () => choose(customer));
       return item;
@@ -205,7 +205,8 @@
 
   const loadTimes = async () => {
     const number = ++shown;
-    // The hold ends, but perhaps after the server has looked for free times.
+    // The release may reach the server after the request for free times. With the id of the hold,
+    // the server offers its time in any case.
     const hold = field("hold").value;
     release();
     refuse("start", []);
@@ -226,7 +227,7 @@
   }
   field("service").addEventListener("change", showTimes);
   field("service").addEventListener("keydown", async (event) => {
-    // In the list of services, the Enter key does nothing by itself. It leads to the free times.
+    // Browsers do nothing on Enter in a list of services. Here, it leads to the free times.
     if (event.key !== "Enter" || !field("service").value) return;
     event.preventDefault();
     await showing;
@@ -277,7 +278,7 @@
     const answer = response && (await response.json());
     if (!answer) return;
     if (answer.hold && number !== holds) {
-      // Another time was chosen meanwhile. It is held next, so this hold must not be in its way.
+      // Another time has been chosen since. It is held next, so this hold must not be in its way.
       const stale = values();
       stale.set("hold", answer.hold);
       await ask(words.release, { method: "POST", body: stale });
@@ -295,13 +296,13 @@
       firstTime().focus();
     }
   };
-  // One after another, so that a call never holds two seats.
+  // Requests for holds run one after another, so that a call never holds two seats.
   let queue = Promise.resolve();
   const hold = later((input, number) => {
     queue = queue.then(() => holdNow(input, number));
   }, 300);
 
-  // The arrow keys choose each time on their way, so a hold waits until they rest.
+  // The arrow keys choose each time that they pass, so a hold waits until they stop.
   const holdChosen = () => {
     const input = form.querySelector("input[name=start]:checked");
     if (!input) return;
@@ -322,7 +323,7 @@
 
   // --- the booking -----------------------------------------------------------------------------
 
-  /** Say what is still missing, and go there. Return whether something is. */
+  /** Show the first detail that is missing, and go to its field. Return whether one is missing. */
   const isMissing = () => {
     const has = (name) => field(name).value.trim() !== "";
     const [name, text, place] =
@@ -342,7 +343,8 @@
     // A second click must not send the form again.
     if (sent || isMissing()) return;
     sent = true;
-    // A hold that is under way would be in the way of the booking. The form sends it along.
+    // A hold may be under way. Wait for it: the form sends its id, and books it. Otherwise, the hold
+    // would take the time from the booking.
     await queue;
     if (isRefused("start") || isRefused("customer")) sent = false;
     else form.submit();
@@ -351,7 +353,7 @@
   window.addEventListener("pagehide", () => {
     if (!sent && field("hold").value) navigator.sendBeacon(words.release, values());
   });
-  // The browser shows this page again as it was left, but the hold has been released.
+  // If the user comes back, browsers show the page as it was left, but the hold was released.
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) {
       sent = false;
@@ -361,12 +363,12 @@
     }
   });
 
-  // A customer and a time may be chosen already: by a link, or before the form was refused.
+  // A customer and a time may be chosen already, by a link or in a form that was refused.
   say("");
   describe();
   showVisits();
   holdChosen();
-  // What is wrong has the focus, instead of the name.
+  // The first field with an error gets the focus, instead of the name.
   const wrong = [...form.querySelectorAll(".phone-error")].find((each) => each.children.length);
   if (wrong) {
     (wrong.parentElement.closest(".phone-field")?.querySelector("input, select, textarea") || firstTime()).focus();
