@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from bookit import spreadsheets
 from bookit.times import zone
 
-# The checkbox of each row, which is not a column of the data.
+# The name of the column of checkboxes, which no file contains.
 CHECKBOX = "action_checkbox"
 # The number of rows that are in memory at a time.
 CHUNK = 1000
@@ -30,8 +30,8 @@ class Format:
         text: the words of its link.
         content_type: its media type.
         most: the maximum number of rows.
-        write: returns the parts of the file, given the page of the model, the request, and the
-            rows.
+        write: takes the admin of the model, the request and the rows, and returns the parts of the
+            file.
     """
 
     text: Any

@@ -17,7 +17,7 @@ from bookit.times import day_end, day_start
 
 @dataclass(frozen=True)
 class Glance:
-    """Who looks at the home page, and when.
+    """A view of the home page: its user and its time.
 
     Args:
         user: the signed-in user.
@@ -75,7 +75,7 @@ class Page:
 
     Args:
         menu: the part of the menu. There, pages come before models.
-        title: the words of the link; they are translated when they are shown.
+        title: the words of the link, as a lazy translation.
         to: the name of a URL pattern, or a path.
         permission: the Django permission that a user needs to see the link. Without one, only
             admins see it. The page itself must check the permission too.

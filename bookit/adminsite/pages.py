@@ -26,6 +26,7 @@ from django.urls import path as url
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import number_format
+from django.utils.http import content_disposition_header
 from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.views.decorators.http import require_safe
@@ -48,7 +49,7 @@ DATE_LOOKUPS = ["year", "month", "day"]
 MAX_ROWS = 1000
 # The message about rows that an action has changed.
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
-# An autocomplete field contains at most this many rows, from which browsers without scripts choose.
+# An autocomplete field contains at most this many rows, for browsers without scripts.
 FIRST = 100
 # A message about refused rows names at most this many of them.
 NAMED = 5
@@ -64,7 +65,7 @@ def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
 
 
 def _without_page(query: QueryDict) -> QueryDict:
-    """Return the parameters of a list without those that choose one of its pages."""
+    """Return the query of a list without the parameters for pages: `p` and `all`."""
     query = query.copy()
     for name in ("p", "all"):
         query.pop(name, None)
@@ -98,7 +99,7 @@ class StrictAutocomplete(AutocompleteSelect):
             options = groups[0][1]
             chosen = {str(each["value"]) for each in options}
             if not chosen:
-                # Otherwise, the browser would choose the first row by itself.
+                # Without an empty option, the browser would select the first row.
                 options.append(self.create_option(name, "", "", selected=False, index=0))
             choices: Any = self.choices
             for row in choices.queryset[: self.first]:
@@ -129,7 +130,7 @@ class StrictAdmin(admin.ModelAdmin):
     paginator = BoundedPaginator
     # Otherwise, `?_facets` would count all rows once for each choice of each filter.
     show_facets = admin.ShowFacets.NEVER
-    # The files with the rows of the list that users can download, by the ending of their names.
+    # The formats in which users can download the rows of the list, by file extension.
     formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
     # The columns of a CSV file. Without any, it has the columns of the list.
     csv_columns: ClassVar[Sequence[str]] = ()
@@ -205,7 +206,7 @@ class StrictAdmin(admin.ModelAdmin):
         return [url("export.<slug:ending>", view, name=name), *super().get_urls()]
 
     def _export_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
-        """Return the text and the URL of each file. The files have all pages of the list."""
+        """Return the text and the URL of each file. Each has the rows of all pages of the list."""
         query = _without_page(request.GET).urlencode()
         return [
             (each.text, f"{request.path}export.{ending}?{query}")
@@ -239,7 +240,10 @@ class StrictAdmin(admin.ModelAdmin):
         return StreamingHttpResponse(
             kind.write(self, request, rows.iterator(chunk_size=CHUNK)),
             content_type=kind.content_type,
-            headers={"Content-Disposition": f'attachment; filename="{name}.{ending}"'},
+            # The name is translated, so it can contain any character.
+            headers={
+                "Content-Disposition": content_disposition_header(True, f"{name}.{ending}") or ""
+            },
         )
 
     def _list(self, request: HttpRequest) -> str:
@@ -283,7 +287,7 @@ class StrictAdmin(admin.ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """Return a row, or None if there is none. An empty `?_to_field=` stands for the id."""
+        """Return a row, or None if there is none. An empty `?_to_field=` means the id."""
         return super().get_object(request, object_id, from_field or None)
 
     def changeform_view(

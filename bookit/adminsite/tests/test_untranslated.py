@@ -29,7 +29,7 @@ def brackets(monkeypatch):
 
 
 def texts_of_pages(pages, crawler):
-    """Return the texts outside brackets by the shapes of the paths of their pages."""
+    """Return the texts outside brackets, by the shape of the path of their page."""
     data = pseudo.data_of_all_rows()
     found = {}
     for url in pages:

@@ -35,7 +35,7 @@ def event_of(booking):
 
 
 def job(task, *, status="todo", **args):
-    """Store a job. A failed one has an error."""
+    """Store a job. A failed job also has an error."""
     job_id = app.configure_task(task).defer(**args)
     if status == "failed":
         with connection.cursor() as cursor:
@@ -58,7 +58,7 @@ def test_every_task_has_words():
 
 
 def test_every_task_that_has_a_subject_names_it():
-    """Periodic tasks are about nothing in particular. A task about one webhook or mail is."""
+    """Periodic tasks have no subject; every other task has one."""
     app.perform_import_paths()
     periodic = {each.task.name for each in app.periodic_registry.periodic_tasks.values()}
     ours = {name for name in app.tasks if "builtin" not in name}
