@@ -94,7 +94,7 @@ class TimeOffInline(CalendarPartInline):
 
 
 class CalendarForm(forms.ModelForm):
-    """The form of a calendar, in the words of the people whose time it is."""
+    """The form of a calendar, with labels and help texts for business owners."""
 
     class Meta:
         labels = {

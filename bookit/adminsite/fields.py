@@ -80,7 +80,7 @@ class SuggestingInput(forms.TextInput):
     """An input for text that suggests texts; people may enter any other text.
 
     Args:
-        suggestions: returns the texts whenever the input is shown.
+        suggestions: returns the texts; called each time the input is shown.
     """
 
     template_name = "bookit/suggesting_input.html"
@@ -105,7 +105,8 @@ class GroupedCheckboxes(forms.CheckboxSelectMultiple):
 class LocalDateTimeField(forms.SplitDateTimeField):
     """A date and a time in the zone `tz`. Without a time, it stands for the whole day.
 
-    A time that the clocks skip or show twice is read as opening hours are (`bookit.times`).
+    A time that the clocks skip or show twice is read like opening hours; see
+    `bookit.times.wall_clock`.
 
     Args:
         closing: whether the field is the end of a period. The end of a whole day is the midnight

@@ -78,8 +78,7 @@ class StrictAutocomplete(AutocompleteSelect):
     Browsers without scripts cannot search, so the field also contains the first rows as options.
 
     Args:
-        first: the number of these options. The field must not contain any if its user may not see
-            the rows.
+        first: the number of these options. It must be 0 if the user may not see the rows.
     """
 
     def __init__(self, *args: Any, first: int = 0, **kwargs: Any) -> None:
@@ -88,11 +87,11 @@ class StrictAutocomplete(AutocompleteSelect):
 
     @property
     def media(self) -> forms.Media:
-        """Return the files of the field, with the one that gives it a name."""
+        """Return the files of the field, with the script that gives it a name."""
         return super().media + forms.Media(js=["bookit/autocomplete.js"])
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        """Return the selected options, ignoring values that cannot be ids, and the first others."""
+        """Return the selected options, without values that cannot be ids, and the first others."""
         key = self.field.remote_field.model._meta.pk
         groups = super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
         if self.first:
@@ -410,7 +409,7 @@ class ReadOnlyAdmin(StrictAdmin):
 class StampedAdmin(StrictAdmin):
     """An admin for rows with an id and a creation time; the page for a new row shows neither."""
 
-    # What only a stored row has.
+    # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created_at", "created", "created_on", "rating"})
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -194,7 +194,7 @@ class TestWeek:
             ).content.decode()
         )
 
-    def test_an_incomplete_or_overlapping_span_is_refused_with_an_error_at_the_span(self, site, calendar):
+    def test_an_incomplete_or_overlapping_span_is_refused_at_the_span(self, site, calendar):
         rows = [span(0, "9", ""), span(1, "9", "12"), span(1, "11", "13")]
         response = site.post(page_of(calendar), body(calendar, hours=rows))
         [hours, _] = response.context["inline_admin_formsets"]

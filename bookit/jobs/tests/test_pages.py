@@ -49,7 +49,7 @@ def job(task, *, status="todo", **args):
 
 def text(response):
     assert response.status_code == 200
-    return response.content.decode()
+    return response.getvalue().decode()
 
 
 def test_every_task_has_words():
@@ -163,6 +163,15 @@ def test_a_job_that_waits_has_no_button(site):
     page = text(site.get(f"{PAGE}{job_id}/change/"))
     assert "as soon as possible" in page
     assert "retry_failed" not in page
+
+
+def test_the_list_of_jobs_is_downloaded_with_the_errors(site):
+    job_id = job("bookings.complete", status="failed", timestamp=0)
+    job("bookings.send_mail", event_id=7, audience="attendee")
+    rows = text(site.get(f"{PAGE}export.csv")).splitlines()
+    assert len(rows) == 3
+    assert rows[2].startswith(f"{job_id},bookings.complete,failed,9,")
+    assert rows[2].endswith(ERROR)
 
 
 def test_staff_who_may_only_see_bookings_see_no_jobs():

@@ -4,7 +4,7 @@
 
   const WAIT = 350; // Milliseconds without a keystroke before a preview is loaded.
 
-  /** Return a function that loads a page's fragment, and ignores answers that arrive too late. */
+  /** Return a function that loads a fragment of the page, and ignores all but the latest response. */
   const loader = (show) => {
     let current = 0;
     let timer;
@@ -147,7 +147,7 @@
     });
   };
 
-  /** The time off of a calendar, each with the bookings that it would affect. */
+  /** The rows of time off, each with the bookings that it would affect. */
   const timeOff = (group) => {
     const rows = rowsOf(group);
     if (!rows) {
