@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
+from django.shortcuts import resolve_url
 from django.urls import URLPattern
 
 from bookit.adminsite.menu import Menu
@@ -89,6 +90,11 @@ class Page:
     permission: str = ""
     urls: Sequence[URLPattern] = ()
     is_button: bool = False
+
+    @property
+    def path(self) -> str:
+        """The path to which the link leads."""
+        return resolve_url(self.to)
 
     def is_for(self, user: Any) -> bool:
         """Return whether the user may see the page."""

@@ -12,7 +12,6 @@ from django.http import (
     HttpResponsePermanentRedirect,
     HttpResponseRedirect,
 )
-from django.shortcuts import resolve_url
 from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -65,7 +64,7 @@ class Site(AdminSite):
         parts: dict[str, list[Any]] = {part: [] for part in Menu}
         for name, page in PAGES.items():
             if page.is_for(request.user):
-                link = {"name": page.title, "object_name": name, "admin_url": resolve_url(page.to)}
+                link = {"name": page.title, "object_name": name, "admin_url": page.path}
                 parts[page.menu].append({**link, "add_url": None, "view_only": True})
         models = [model for app in apps for model in app["models"]]
         for model in models:
