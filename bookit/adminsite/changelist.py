@@ -50,7 +50,7 @@ class StrictChangeList(ChangeList):
         ) as error:
             raise SenselessList from error
         if not self.is_popup:
-            # Django's "Select booking to change" is not what people do on most of our lists.
+            # Django's title is "Select booking to change", but most lists are only read.
             page: Any = self.model_admin
             self.title = str(page.list_title or capfirst(str(self.opts.verbose_name_plural)))
 
@@ -110,7 +110,7 @@ class BoundedPaginator(Paginator):
 
     @property
     def number(self) -> str:
-        """The number of rows in words, for example `12,450`."""
+        """The number of rows as text, for example `12,450`."""
         return number_format(self.count, force_grouping=True)
 
     @property
@@ -176,5 +176,5 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
     ]
     # Without this `order_by`, Django 6.1 orders by columns that are not selected.
     rest = found[0].union(*found[1:], all=True).order_by() if len(found) > 1 else found[0]
-    # PostgreSQL returns UTC, in which a month of Berlin begins in the month before.
+    # PostgreSQL returns times in UTC, in which a month of Berlin begins in the month before.
     return sorted(timezone.localtime(each) for each in rest)
