@@ -1,7 +1,7 @@
-"""The languages of BookIt's own words, and which of them a reader gets.
+"""The languages of BookIt's own texts, and the choice of a language for a reader.
 
-A language is named by a BCP 47 tag, such as `pt-BR`. Only the first part of a tag counts: all who
-read Portuguese get the same Portuguese.
+A language is named by a BCP 47 tag, such as `pt-BR`. Only the first part of a tag counts: all
+readers of Portuguese get the same Portuguese.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from django.utils import translation
 from django.utils.formats import number_format
 from django.utils.translation.trans_real import parse_accept_lang_header
 
-# The language in which the code is written. It is used if a reader's language is not known.
+# The language of the texts in the code, for readers whose own language BookIt does not know.
 SOURCE = "en"
 
 
@@ -24,7 +24,7 @@ def known(tag: str) -> str | None:
 
 
 def closest(tag: str) -> str:
-    """Return the language for a reader with this tag. It is English if the tag's is not known."""
+    """Return the language for a reader with this tag: English if BookIt does not know theirs."""
     return known(tag) or SOURCE
 
 
@@ -32,7 +32,7 @@ def closest(tag: str) -> str:
 def accepted(header: str) -> str | None:
     """Return the known language that an `Accept-Language` header prefers, or None.
 
-    The result is cached, because browsers send one of few headers with each request.
+    Results are cached, because most browsers send one of a few common headers.
     """
     found = (known(tag) for tag, weight in parse_accept_lang_header(header.lower()) if weight)
     return next((language for language in found if language), None)
@@ -45,6 +45,6 @@ def grouped(number: int) -> str:
 
 @contextmanager
 def speaking(tag: str) -> Iterator[None]:
-    """Translate into the language for a reader with this tag, for the length of the block."""
+    """Translate into the language for a reader with this tag, inside a `with` block."""
     with translation.override(closest(tag)):
         yield

@@ -57,9 +57,9 @@ def in_currency(amount: Decimal, currency: str) -> Decimal:
 
 
 def written(amount: Decimal, currency: str) -> str:
-    """Return the amount and its currency as the current language writes them, like `25.00 EUR`."""
+    """Return the amount and its currency in the current language, for example `25.00 EUR`."""
     number = in_currency(amount, currency)
-    # Most languages group the digits only of larger numbers.
+    # Most languages do not group the digits of numbers below 10,000.
     text = number_format(number, decimals(currency), force_grouping=number >= 10_000)
     return f"{text} {currency}"
 

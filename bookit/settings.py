@@ -147,7 +147,7 @@ TEMPLATES = [
     }
 ]
 
-# The languages of BookIt's own words. Texts that users write are stored and shown as they are.
+# The languages of BookIt's own texts. Texts that users write are stored and shown as they are.
 LANGUAGE_CODE = "en"
 LANGUAGES = [
     ("en", "English"),
@@ -157,7 +157,7 @@ LANGUAGES = [
     ("ru", "Русский"),
 ]
 LOCALE_PATHS = [BASE_DIR / "bookit" / "locale"]
-# Dates as the mails and pages write them, and the 24-hour clock, in every language.
+# The package with the date formats of emails and pages, which use the 24-hour clock.
 FORMAT_MODULE_PATH = ["bookit.formats"]
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -398,7 +398,7 @@ if "host" in MAILER["OPTIONS"]:
     )
 DEFAULT_FROM_EMAIL = environment.mailbox("DEFAULT_FROM_EMAIL", "bookit@localhost")
 
-# What is at the top of every email. Without a logo, it is the name.
+# Every email has the logo at its top or, without a logo, the name.
 BUSINESS_NAME = text("BUSINESS_NAME", "BookIt")
 BUSINESS_LOGO_URL = http_url("BUSINESS_LOGO_URL", example="https://app.example.com/logo.png")
 # The operator's front end. Emails about bookings link to its pages.

@@ -1,4 +1,4 @@
-"""Tables as CSV files, which spreadsheet programs open without running anything in them."""
+"""Tables as CSV files, in which spreadsheet programs find no formula to run."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -6,8 +6,8 @@ from io import StringIO
 from itertools import islice
 from typing import Any
 
-# Spreadsheet programs treat a cell that begins with one of these characters as a formula, which can
-# send the other cells of the sheet to a stranger. An apostrophe in front makes the cell a text.
+# Spreadsheet programs treat a cell that begins with one of these characters as a formula. A formula
+# can send the other cells of the sheet to an attacker. An apostrophe in front makes the cell text.
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # Excel reads a CSV file as UTF-8 only if it begins with this mark.
@@ -24,7 +24,7 @@ def cell(value: Any) -> Any:
 
 
 def written(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
-    """Yield a CSV file (RFC 4180) in parts, so that a large file never is in memory as a whole."""
+    """Yield a CSV file (RFC 4180) in parts, so that no large file is in memory as a whole."""
     rows = iter(rows)
     batch: list[Iterable[Any]] = [header, *islice(rows, BATCH)]
     while batch:

@@ -43,7 +43,7 @@ from catalog.providers import admin as providers  # noqa: F401 - the import regi
 
 
 class CalendarPartInline(admin.TabularInline):
-    """Rows that are part of a calendar. Users who may change the calendar may change them too."""
+    """Rows that are part of a calendar. Users who may change the calendar may also change these."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may see calendars."""
@@ -74,7 +74,7 @@ class OpeningHoursInline(CalendarPartInline):
 
 
 class TimeOffInline(CalendarPartInline):
-    """The current and future time off of a calendar. Past time off would only fill the page."""
+    """The current and future time off of a calendar. Past time off would only clutter the page."""
 
     model = TimeOff
     form = TimeOffForm
@@ -83,7 +83,7 @@ class TimeOffInline(CalendarPartInline):
     extra = 1
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """Return the class of the formset, which knows who sees the affected bookings."""
+        """Return the class of the formset, with the user who sees the affected bookings."""
         formset = super().get_formset(request, obj, **kwargs)
         formset.viewer = request.user  # type: ignore[attr-defined]
         return formset
@@ -94,7 +94,7 @@ class TimeOffInline(CalendarPartInline):
 
 
 class CalendarForm(forms.ModelForm):
-    """The form of a calendar, in the words of the people whose time it is."""
+    """The form of a calendar, with labels and help texts for business owners."""
 
     class Meta:
         labels = {
@@ -195,7 +195,7 @@ class CalendarAdmin(StampedAdmin):
         formset.note_changes()
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Save hours and time off. Warn of bookings that are now outside the open times."""
+        """Save hours and time off, and warn of bookings that are now outside the open times."""
         changed = "timezone" in form.changed_data or any(each.has_changed() for each in formsets)
         super().save_related(request, form, formsets, change)
         if changed:
@@ -229,13 +229,13 @@ class CalendarAdmin(StampedAdmin):
                 "%(count)s upcoming bookings are now outside the open times: %(named)s.",
                 affected.count,
             )
-        # The words are ours, and both values are numbers or safe.
+        # This HTML is safe: the text is BookIt's own, `named` is safe, and `count` is a number.
         message = mark_safe(text % {"count": affected.count, "named": named})  # noqa: S308
         self.message_user(request, message, messages.WARNING)
 
 
 def _described(first: Sequence[tuple[UUID, datetime]], viewer: Any, tz: tzinfo) -> Iterator[Any]:
-    """Yield the first affected bookings, with links for people who may see bookings."""
+    """Yield the first affected bookings, as links if the viewer may see bookings."""
     pks = [pk for pk, _start in first]
     for describe in DESCRIBED.values():
         for each in describe(pks=pks, viewer=viewer, tz=tz):
@@ -335,7 +335,8 @@ class ServiceForm(forms.ModelForm):
 def _days(form: Any, service: Service) -> list[Day] | None:
     """Return what customers would be offered, or None if the form has errors.
 
-    An invalid form has left some of its values in the service. No search can use a duration of 0.
+    An invalid form has still stored some of its values in the service, for example a duration of 0,
+    with which no search is possible.
     """
     if form.is_bound and not form.is_valid():
         return None
@@ -392,7 +393,7 @@ class ServiceAdmin(StampedAdmin):
         return [offers, *super().get_urls()]
 
     def offers_view(self, request: HttpRequest, service_id: UUID) -> HttpResponse:
-        """Show what customers would be offered if the form that is sent were saved.
+        """Show what customers would be offered if the submitted form were saved.
 
         Raises:
             Http404: the service does not exist.
@@ -429,7 +430,7 @@ class ServiceAdmin(StampedAdmin):
 
     @admin.display(description=_("seats"), ordering="capacity")
     def seats(self, service: Service) -> int:
-        """Return how many bookings have room at a time."""
+        """Return how many bookings the service takes at a time."""
         return service.capacity
 
     @admin.display(description=_("rating"), empty_value="")

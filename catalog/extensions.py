@@ -34,7 +34,7 @@ class Described:
 
     Args:
         text: the time, the service and, if the viewer may see bookings, the attendee.
-        url: the page of the booking, or nothing if the viewer may not see bookings.
+        url: the URL of the booking's page; empty if the viewer may not see bookings.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Offer:
 # (the user who sees the page) and `tz`, and return a `Described` for each booking, earliest first.
 DESCRIBED: Extensions[Callable[..., list[Described]]] = Extensions()
 
-# Functions that return what customers would be offered on the terms of a service that may have
+# Functions that return what customers would be offered under the terms of a service, which may have
 # unsaved changes. They are called with `service`, `from_`, `until` and `at`, and return `Offer`s.
 OFFERED: Extensions[Callable[..., Iterable[Offer]]] = Extensions()
 

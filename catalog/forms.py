@@ -30,12 +30,12 @@ STALE_HOURS = gettext_lazy(
     "Somebody else has changed the opening hours since you opened this page. Below are the hours as"
     " you entered them. Save again to replace theirs."
 )
-# How people write times of day: 9, 9:30, 9.30, 930, 0930, 5pm, 5:30 pm.
-SPOKEN = re.compile(r"(\d{1,2}?)[:.h]?([0-5]\d)?\s*([ap]m)?", re.ASCII | re.IGNORECASE)
+# Matches times of day as people write them: 9, 9:30, 9.30, 9h30, 930, 0930, 5pm, 5:30 pm.
+WRITTEN = re.compile(r"(\d{1,2}?)[:.h]?([0-5]\d)?\s*([ap]m)?", re.ASCII | re.IGNORECASE)
 
 
 class WallClockFormField(forms.CharField):
-    """A time of day, stored as minutes after midnight. It can be written as people write it."""
+    """A time of day, stored as minutes after midnight. People may write it in several ways."""
 
     def prepare_value(self, value: Any) -> Any:
         """Return the time as text, for the input."""
@@ -61,7 +61,7 @@ class WallClockFormField(forms.CharField):
 
 def _in_full(text: str) -> str:
     """Return a time of day as `09:30`, or the text itself if it cannot be read."""
-    match = SPOKEN.fullmatch(text)
+    match = WRITTEN.fullmatch(text)
     if match is None:
         return text
     hour, minute, half = int(match[1]), match[2] or "00", (match[3] or "").lower()
@@ -95,7 +95,7 @@ class OpeningHoursForm(forms.ModelForm):
         return any(self[name].data for name in ("opens", "closes"))
 
     def clean(self) -> None:
-        """Refuse a span that does not end after it begins. The constraint's message is unclear."""
+        """Refuse a span that does not end after it begins, more clearly than the constraint."""
         super().clean()
         if self.errors:
             return
@@ -115,10 +115,10 @@ class OpeningHoursForm(forms.ModelForm):
             )
 
     def validate_constraints(self) -> None:
-        """Do nothing. Only Django 6.1 and later call this method.
+        """Do nothing: the formset compares the new spans with each other.
 
-        They would compare the span with the stored spans, all of which `save_formset` replaces. The
-        formset compares the new spans with each other.
+        Django 6.1 and later call this method. It would compare the span with the stored spans, all
+        of which `save_formset` replaces.
         """
 
 
@@ -131,7 +131,7 @@ class Weekday(NamedTuple):
 
 
 class InZone:
-    """What formsets of a calendar tell the page about the calendar's zone."""
+    """A mixin for formsets of a calendar: the time zone in which the page shows times."""
 
     instance: Calendar
 
@@ -154,28 +154,28 @@ class InZone:
 class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
     """The forms for all opening hours of a calendar, as a weekly grid.
 
-    The page sends all spans, not changes of stored rows: saving replaces all rows. So it also sends
-    which hours it showed. If somebody else has changed the hours since then, the formset says so.
+    The page sends all spans, and saving replaces all stored rows. The page therefore also sends the
+    hours that it showed. If somebody else has changed the hours since then, the formset says so.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Each day has an empty span. The page's script replaces these with a button.
+        # Each day has an empty span for browsers without scripts. The page's script removes it.
         kwargs.setdefault("initial", [{"weekday": number} for number in WEEKDAYS])
         super().__init__(*args, **kwargs)
         self.stored = self._read()
 
     def initial_form_count(self) -> int:
-        """Return the number of stored spans on the page. A form that was sent belongs to none."""
+        """Return the number of forms with a stored span. In a submitted formset, there are none."""
         return 0 if self.is_bound else super().initial_form_count()
 
     def add_fields(self, form: Any, index: int | None) -> None:
-        """Add the fields of the formset. A form that was sent has no id of a stored row."""
+        """Add the fields of the formset. A submitted form gets no field for the id of a row."""
         super().add_fields(form, index)
         if self.is_bound:
             del form.fields["id"]
 
     def clean(self) -> None:
-        """Refuse overlapping spans of the same day, at the later of the two."""
+        """Refuse overlapping spans of the same day, with an error at the later span."""
         super().clean()
         valid = sorted(self._valid(), key=lambda form: _span(form)["opens"])
         for number, name in WEEKDAYS.items():
@@ -189,16 +189,16 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
             raise ValidationError(STALE_HOURS)
 
     def shown(self) -> str:
-        """Return the stored hours in the form in which the page sends them again."""
+        """Return the stored hours as the text that the page sends back."""
         return _encoded(self.stored)
 
     def is_stale(self) -> bool:
-        """Return whether the stored hours are not those that the page showed."""
+        """Return whether the stored hours differ from those that the page showed."""
         seen = self._seen()
         return seen is not None and seen != self.shown()
 
     def _seen(self) -> str | None:
-        """Return the hours that the page showed, or None if a script has sent the form."""
+        """Return the hours that the page showed, or None if the form does not contain them."""
         return self.data.get(f"{self.prefix}-shown") if self.is_bound else None
 
     def check_again(self) -> None:
@@ -212,7 +212,7 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
             raise Refused(STALE_HOURS)
 
     def has_changed(self) -> bool:
-        """Return whether somebody has entered other hours than the page showed."""
+        """Return whether the entered hours differ from the stored and from the shown hours."""
         entered = self._entered()
         return entered != self.stored and _encoded(entered) != self._seen()
 
@@ -221,7 +221,7 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
         return [_span(form) for form in self._valid()]
 
     def note_changes(self) -> None:
-        """Keep what changes for the entry in the log, which Django writes from these attributes."""
+        """Set the attributes from which Django writes the log entry about the changes."""
         before = {*self.stored}
         after = {*self._entered()} if self.has_changed() else before
         self.new_objects = [_row(span) for span in sorted(after - before)]
@@ -278,8 +278,8 @@ def _row(span: tuple[int, ...]) -> OpeningHours:
 class TimeOffForm(forms.ModelForm):
     """The form for a period in which a calendar is closed.
 
-    If bookings are in a new or changed period, the form is valid only once `keep` is ticked below
-    the list of these bookings.
+    If a new or changed period contains bookings, the page lists them, and the form is valid only if
+    `keep` is ticked.
     """
 
     start_time = LocalDateTimeField(label=gettext_lazy("from"))
@@ -288,7 +288,7 @@ class TimeOffForm(forms.ModelForm):
         required=False,
         label=gettext_lazy("Close the calendar anyway. These bookings stay as they are."),
     )
-    # The bookings in the period, and the user who sees them. `place` sets the user.
+    # `clean` sets the bookings in the period, and `place` sets the user who sees them.
     affected = Affected()
     viewer: Any = None
     calendar: Calendar
@@ -298,7 +298,7 @@ class TimeOffForm(forms.ModelForm):
         fields = ["start_time", "end_time", "reason"]
 
     def place(self, calendar: Calendar, zone_name: str, viewer: Any) -> None:
-        """Say to which calendar the form belongs, in which zone it is, and who sees it."""
+        """Set the calendar of the form, the zone of its times, and the user who sees it."""
         self.calendar, self.viewer = calendar, viewer
         for name in ("start_time", "end_time"):
             field: Any = self.fields[name]
@@ -364,14 +364,14 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
     def zone_name(self) -> str:
         """Return the zone in which the page shows times, and in which people entered them.
 
-        It is not the new zone if the same page also changes the zone: people saw the old zone while
-        they entered the times, and time off stays at its instant.
+        If the page also changes the zone of the calendar, this is the old zone: the page showed the
+        old zone while people entered the times, and a change of zone does not move time off.
         """
         shown = self.data.get(f"{self.prefix}-zone") if self.is_bound and not self.is_new else None
         return shown if shown in zone_names() else self.instance.timezone
 
     def add_fields(self, form: Any, index: int | None) -> None:
-        """Add the fields of the formset, and tell the form its calendar."""
+        """Add the fields of the formset, and set the calendar, zone and viewer of the form."""
         super().add_fields(form, index)
         form.fields["id"].error_messages["invalid_choice"] = _(
             "This time off has ended, or somebody has deleted it. Remove it here, too."

@@ -8,7 +8,7 @@ from catalog.extensions import OFFERED
 from catalog.models import Service
 
 DAYS = 7
-# A day shows at most this many times. The others are counted.
+# For each day, at most this many times are shown. The others are only counted.
 MAX_TIMES = 16
 
 

@@ -20,7 +20,7 @@ from reviews.models import Review
 
 
 def _stars(rating: int) -> Any:
-    """Return a rating as stars, which screen readers read as a number."""
+    """Return a rating as stars, with hidden words for screen readers."""
     return format_html(
         '<span class="stars" aria-hidden="true">{}{}</span><span class="visually-hidden">{}</span>',
         "\N{BLACK STAR}" * rating,
@@ -31,7 +31,7 @@ def _stars(rating: int) -> Any:
 
 @admin.register(Review)
 class ReviewAdmin(CardsAdmin, ServedAdmin):
-    """The admin pages of reviews. Admins can read and delete reviews."""
+    """The admin pages of reviews. Admins and permitted staff can read and delete reviews."""
 
     menu = Menu.REVIEWS
     list_display = ["stars", "words", "about", "author", "written"]
@@ -44,7 +44,7 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
 
     @admin.display(description=gettext_lazy("rating"), ordering="rating")
     def stars(self, review: Review) -> Any:
-        """Return the rating as stars, and in words for screen readers."""
+        """Return the rating as stars."""
         return _stars(review.rating)
 
     @admin.display(description=gettext_lazy("comment"))
@@ -68,14 +68,14 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
         return moment(review.created_at)
 
     def heading(self, row: Review) -> Any:
-        """Return the rating, and of what."""
+        """Return the rating and the service."""
         return _("%(stars)s of 5 for %(service)s") % {
             "stars": row.rating,
             "service": row.service.title,
         }
 
     def cards(self, request: HttpRequest, row: Review) -> Sequence[Card]:
-        """Return the review, and what it is about."""
+        """Return a card with the review, its author, its service and its booking."""
 
         def page(kind: str, pk: Any) -> str:
             app, _dot, model = kind.partition(".")

@@ -17,13 +17,13 @@ from bookit.adminsite.refusals import REFUSALS, message_of
 
 @dataclass(frozen=True)
 class Card:
-    """A subject of a row's page.
+    """A section of a row's page, about one subject.
 
     Args:
         facts: pairs of a label and a value. Pairs without a value are not shown.
         columns: the titles of a table.
         lines: the rows of the table, each with a cell for every column.
-        text: a text that is shown as it is, such as JSON.
+        text: a preformatted text, for example JSON.
         note: a sentence that explains the card.
         more: the path and the words of a link to what the card leaves out.
     """
@@ -40,8 +40,8 @@ class Card:
 class CardsAdmin(StrictAdmin):
     """An admin whose rows are shown as cards instead of a form.
 
-    The buttons of a row's page run actions of the list on this row only. So an action has one
-    implementation, one permission and one wording, wherever people start it.
+    The buttons of a row's page run actions of the list on this row only. An action therefore has
+    the same implementation, permission and wording on the list and on the page of a row.
     """
 
     change_form_template = "bookit/cards.html"
@@ -90,7 +90,10 @@ class CardsAdmin(StrictAdmin):
         return redirect(reverse(f"admin:{self._name('changelist')}"))
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
-        """Say that the row is gone, and return to the list, also if rows never change."""
+        """Say that the row is gone, and return to the list.
+
+        Django returns to the home page if the user may not change rows.
+        """
         super().response_delete(request, obj_display, obj_id)
         return redirect(reverse(f"admin:{self._name('changelist')}"))
 

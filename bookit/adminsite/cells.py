@@ -1,4 +1,4 @@
-"""What pages of the admin site show in a cell: states, times and links, as HTML."""
+"""HTML for the cells of tables in the admin site: states, people, links and times."""
 
 from datetime import UTC, datetime
 from typing import Any

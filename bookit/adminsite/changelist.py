@@ -50,14 +50,14 @@ class StrictChangeList(ChangeList):
         ) as error:
             raise SenselessList from error
         if not self.is_popup:
-            # Django's "Select booking to change" is not what people do on most of our lists.
+            # Django's title is "Select booking to change", but most lists are only read.
             page: Any = self.model_admin
             self.title = str(page.list_title or capfirst(str(self.opts.verbose_name_plural)))
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         """Return the rows. Their years, months and days are found without reading all rows.
 
-        A search that sets `request.finds_few` says that all rows can be read.
+        A search sets `request.finds_few` if it finds so few rows that reading all of them is cheap.
         """
         rows = super().get_queryset(request, exclude_parameters)
         if getattr(request, "finds_few", False):
@@ -81,7 +81,7 @@ class StrictChangeList(ChangeList):
         return specs, has_filters, rest, may_have_duplicates, is_filtered
 
     def _in_words(self, parameters: dict[str, Any]) -> Iterator[str]:
-        """Yield the conditions that no filter shows: those that a link of another page has set."""
+        """Yield the conditions that a link of another page has set, and that no filter shows."""
         for path in parameters:
             name, _lookup, _rest = path.partition(LOOKUP_SEP)
             if name == self.date_hierarchy:
@@ -91,7 +91,7 @@ class StrictChangeList(ChangeList):
             if field.is_relation:
                 yield label
                 continue
-            # `get_filters` has made a list of the values of `in`, and a list of every other value.
+            # Each value is a list: Django has split the values of `in` at the commas.
             values = chain.from_iterable(
                 [each] if isinstance(each, str) else each for each in parameters[path]
             )
@@ -100,7 +100,7 @@ class StrictChangeList(ChangeList):
 
 
 class BoundedPaginator(Paginator):
-    """A paginator that counts up to 10,000 rows, and estimates the number of more rows.
+    """A paginator that counts up to 10,000 rows; a larger number of rows is estimated.
 
     It has no pages after the rows that it counts, because PostgreSQL would read all rows before
     such a page. People find other rows by filters and searches.
@@ -110,12 +110,12 @@ class BoundedPaginator(Paginator):
 
     @property
     def number(self) -> str:
-        """The number of rows in words, for example `12,450`."""
+        """The number of rows as text, for example `12,450`."""
         return number_format(self.count, force_grouping=True)
 
     @property
     def most_shown(self) -> str:
-        """The number of rows that the pages show, if there are more."""
+        """The number of rows that the pages show if there are more rows than they can show."""
         return number_format(self.most, force_grouping=True)
 
     @property
@@ -127,8 +127,6 @@ class BoundedPaginator(Paginator):
     def is_exact(self) -> bool:
         """Whether the rows were counted. Otherwise, their number is an estimate."""
         return self._counted[1]
-
-    is_estimate = False
 
     @cached_property
     def num_pages(self) -> int:
@@ -178,5 +176,5 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
     ]
     # Without this `order_by`, Django 6.1 orders by columns that are not selected.
     rest = found[0].union(*found[1:], all=True).order_by() if len(found) > 1 else found[0]
-    # PostgreSQL returns UTC, in which a month of Berlin begins in the month before.
+    # PostgreSQL returns times in UTC, in which a month of Berlin begins in the month before.
     return sorted(timezone.localtime(each) for each in rest)

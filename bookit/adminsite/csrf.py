@@ -26,7 +26,7 @@ ON_PURPOSE = gettext_lazy(
 def needs_https(request: HttpRequest) -> bool:
     """Return whether a browser would drop the cookies of the admin site, which are for HTTPS only.
 
-    Browsers keep such cookies for HTTPS and for their own machine. They send `Sec-Fetch-Mode` only
+    Browsers keep such cookies only over HTTPS and on their own machine. They send `Sec-Fetch-Mode`
     in the same two cases. If a request has this header but does not seem to use HTTPS, it may come
     from a proxy that ends TLS and does not say so. The browser keeps the cookies in this case.
     """

@@ -1,5 +1,6 @@
 """Files with the rows of a list of the admin site, filtered and ordered as the list is."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -16,8 +17,10 @@ from django.utils.translation import gettext_lazy as _
 from bookit import spreadsheets
 from bookit.times import zone
 
-# The checkbox of each row, which is not a column of the data.
+# The name of the column of checkboxes, which no file contains.
 CHECKBOX = "action_checkbox"
+# Matches a relative time, such as "3 minutes ago", with its exact time.
+TIME = re.compile(r'<time datetime="([^"]+)"[^>]*>.*?</time>')
 # The number of rows that are in memory at a time.
 CHUNK = 1000
 
@@ -30,8 +33,8 @@ class Format:
         text: the words of its link.
         content_type: its media type.
         most: the maximum number of rows.
-        write: returns the parts of the file, given the page of the model, the request, and the
-            rows.
+        write: takes the admin of the model, the request and the rows, and returns the parts of the
+            file.
     """
 
     text: Any
@@ -69,8 +72,17 @@ def _value(page: Any, name: Any, row: Any, tz: tzinfo) -> Any:
     if isinstance(value, datetime):
         return f"{value.astimezone(tz):%Y-%m-%d %H:%M:%S}"
     if isinstance(value, SafeString):
-        return unescape(strip_tags(value)).strip()
+        return _plain(value, tz)
     return value if isinstance(value, int | float) or value is None else str(value)
+
+
+def _plain(cell: SafeString, tz: tzinfo) -> str:
+    """Return the text of a cell, with spaces between elements and exact times."""
+
+    def exactly(time: re.Match[str]) -> str:
+        return datetime.fromisoformat(time[1]).astimezone(tz).isoformat(" ", "seconds")
+
+    return " ".join(unescape(strip_tags(TIME.sub(exactly, cell).replace("<", " <"))).split())
 
 
 #: The format of every list.

@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
+from django.shortcuts import resolve_url
 from django.urls import URLPattern
 
 from bookit.adminsite.menu import Menu
@@ -17,7 +18,7 @@ from bookit.times import day_end, day_start
 
 @dataclass(frozen=True)
 class Glance:
-    """Who looks at the home page, and when.
+    """A view of the home page: its user and its time.
 
     Args:
         user: the signed-in user.
@@ -75,7 +76,7 @@ class Page:
 
     Args:
         menu: the part of the menu. There, pages come before models.
-        title: the words of the link; they are translated when they are shown.
+        title: the words of the link, as a lazy translation.
         to: the name of a URL pattern, or a path.
         permission: the Django permission that a user needs to see the link. Without one, only
             admins see it. The page itself must check the permission too.
@@ -89,6 +90,11 @@ class Page:
     permission: str = ""
     urls: Sequence[URLPattern] = ()
     is_button: bool = False
+
+    @property
+    def path(self) -> str:
+        """The path to which the link leads."""
+        return resolve_url(self.to)
 
     def is_for(self, user: Any) -> bool:
         """Return whether the user may see the page."""

@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 from bookit.times import day_end, day_start, wall_clock, zone_names
 
-# The first parts of the names of zones that people know. All other zones come after these.
+# The areas of the zones that people know, for example Europe in Europe/Lisbon. All other zones come
+# after the zones of these areas.
 AREAS = {
     "Africa",
     "America",
@@ -79,7 +80,7 @@ class SuggestingInput(forms.TextInput):
     """An input for text that suggests texts; people may enter any other text.
 
     Args:
-        suggestions: returns the texts whenever the input is shown.
+        suggestions: returns the texts; called each time the input is shown.
     """
 
     template_name = "bookit/suggesting_input.html"
@@ -96,7 +97,7 @@ class SuggestingInput(forms.TextInput):
 
 
 class GroupedCheckboxes(forms.CheckboxSelectMultiple):
-    """Checkboxes, in groups if their choices are; a text if there is nothing to choose from."""
+    """Checkboxes. They are grouped if their choices are. Without choices, a text says so."""
 
     template_name = "bookit/grouped_checkboxes.html"
 
@@ -104,7 +105,8 @@ class GroupedCheckboxes(forms.CheckboxSelectMultiple):
 class LocalDateTimeField(forms.SplitDateTimeField):
     """A date and a time in the zone `tz`. Without a time, it stands for the whole day.
 
-    A time that the clocks skip or show twice is read as opening hours are (`bookit.times`).
+    A time that the clocks skip or show twice is read like opening hours; see
+    `bookit.times.wall_clock`.
 
     Args:
         closing: whether the field is the end of a period. The end of a whole day is the midnight
@@ -150,11 +152,11 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         return wall_clock(day, clock.hour * 60 + clock.minute, self.tz) + rest
 
     def prepare_value(self, value: Any) -> Any:
-        """Return an instant as the date and the time to show; the time is None for a whole day."""
+        """Return the date and the time that show an instant; the time is None for a whole day."""
         return self._shown(value) if isinstance(value, datetime) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Return whether a date or a time was changed that the page showed."""
+        """Return whether the entered date and time differ from those that show `initial`."""
         if initial is None:
             return any(data or [])
         try:

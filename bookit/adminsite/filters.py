@@ -59,7 +59,7 @@ def is_set(title: Any, *, yes: Any, no: Any) -> type[FieldListFilter]:
 def upcoming_first(request: HttpRequest) -> list[str]:
     """Return the order of a list with an `UpcomingFilter` for `start_time`.
 
-    Upcoming rows begin with the next, others with the latest.
+    Upcoming rows are listed from the next one on, and all other rows from the latest one back.
     """
     chosen = getattr(request, "GET", {})
     is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen
@@ -68,12 +68,12 @@ def upcoming_first(request: HttpRequest) -> list[str]:
 
 
 class UpcomingFilter(DateFieldListFilter):
-    """Offers periods of starts. By default, the list shows the rows of today and later.
+    """Filters rows by the day on which they start. By default, the list shows today and later.
 
-    A search, and every URL that names a period itself, finds the rows of all times.
+    A search finds rows of any day, unless the URL also names a period.
     """
 
-    # The template says which choice is selected, even if it is the first.
+    # The template `admin/filter.html` names the selected choice even if it is the first one.
     is_narrow_by_default = True
 
     def __init__(self, field: Any, request: Any, *args: Any, **options: Any) -> None:
@@ -105,9 +105,9 @@ class UpcomingFilter(DateFieldListFilter):
         self._default_since = None if self.date_params or is_search else today
 
     def _linked(self, tz: Any) -> tuple[Any, ...]:
-        """Return the choice of the period that a link of another page has set, as it is selected.
+        """Return a choice for the period that a link of another page has set.
 
-        There is none if the URL does not name a whole period, or nonsense.
+        Return no choice if the URL lacks one end of the period, or if an end is not a time.
         """
         ends = [
             self.date_params.get(name)
@@ -123,7 +123,7 @@ class UpcomingFilter(DateFieldListFilter):
         return ((text, dict(self.date_params)),)
 
     def expected_parameters(self) -> list[str | None]:
-        """Return the names of the parameters, with the one that stands for all rows."""
+        """Return the names of the parameters, with the one that selects all rows."""
         return [*super().expected_parameters(), f"{self.field_generic}isnull"]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:

@@ -30,7 +30,7 @@ def named_by(cells: Iterable[SafeString], headers: list[dict[str, Any]]) -> Iter
         if not label or not opening:
             yield cell
             continue
-        # On a narrow screen, a value that is empty needs no line.
+        # On a narrow screen, an empty value gets no line.
         blank = " data-blank" if BLANK.fullmatch(cell) else ""
         yield mark_safe(opening[0] + label + blank + cell[opening.end() :])  # noqa: S308 - safe
 
@@ -38,11 +38,12 @@ def named_by(cells: Iterable[SafeString], headers: list[dict[str, Any]]) -> Iter
 def _label(header: dict[str, Any]) -> str:
     """Return the attribute with the name of a column.
 
-    The header keeps it, because a page has hundreds of cells, and translating takes time.
+    The attribute is stored in the header: a page has hundreds of cells, and translating the name
+    for each cell would take time.
     """
     if "label" not in header:
         text = str(header["text"])
-        # The header of the checkboxes is a checkbox too, and not a name.
+        # The header of the column of checkboxes is itself a checkbox, not a name.
         named = text and "<" not in text
         header["label"] = format_html(' data-label="{}"', capfirst(text)) if named else ""
     label: str = header["label"]

@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Menu(TextChoices):
-    """What people do on the pages of a part. The menu shows the parts in this order."""
+    """The parts of the menu, in their order. Pages are grouped by what people do on them."""
 
     DIARY = "diary", _("Diary")
     CATALOG = "catalog", _("Catalog")

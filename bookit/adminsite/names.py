@@ -1,9 +1,10 @@
 """Translates the names of models and fields.
 
-A field is named after its attribute, unless it has a `verbose_name`. Names are what the admin site
-calls columns, and what errors of forms and serializers contain. They are translated here, once for
-all models, so that no model has to repeat each name in a call of `gettext_lazy`, and no name can be
-forgotten. Migrations are not affected, because they record only what a model states itself.
+A field is named after its attribute, unless it has a `verbose_name`. The admin site shows these
+names as titles of columns, and errors of forms and serializers contain them. They are translated
+here, once for all models, so that no model has to repeat each name in a call of `gettext_lazy`, and
+no name can be forgotten. Migrations are not affected, because they record only what a model states
+itself.
 """
 
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def _named(model: type[Model]) -> Iterator[tuple[Any, str]]:
 
 
 def choices_of(model: type[Model]) -> Iterator[str]:
-    """Yield the words for the choices of a package's model. Our own models translate theirs."""
+    """Yield the labels of the choices of a package's model. Our own models translate theirs."""
     for field in model._meta.concrete_fields if model._meta.app_label in OTHER_APPS else ():
         for _key, words in field.choices or ():
             yield str(words)

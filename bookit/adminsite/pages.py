@@ -27,6 +27,7 @@ from django.urls import path as url
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import number_format
+from django.utils.http import content_disposition_header
 from django.utils.text import capfirst
 from django.utils.translation import gettext, gettext_lazy, ngettext, ngettext_lazy
 from django.views.decorators.http import require_safe
@@ -57,7 +58,7 @@ DATE_LOOKUPS = ["year", "month", "day"]
 MAX_ROWS = 1000
 # The message about rows that an action has changed.
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
-# An autocomplete field contains at most this many rows, from which browsers without scripts choose.
+# An autocomplete field contains at most this many rows, for browsers without scripts.
 FIRST = 100
 # The fields that name a row. A search through a relation is named after the relation.
 OWN_NAMES = {"id", "name", "title"}
@@ -75,7 +76,7 @@ def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
 
 
 def _without_page(query: QueryDict) -> QueryDict:
-    """Return the parameters of a list without those that choose one of its pages."""
+    """Return the query of a list without the parameters for pages: `p` and `all`."""
     query = query.copy()
     for name in ("p", "all"):
         query.pop(name, None)
@@ -88,8 +89,7 @@ class StrictAutocomplete(AutocompleteSelect):
     Browsers without scripts cannot search, so the field also contains the first rows as options.
 
     Args:
-        first: the number of these options. The field must not contain any if its user may not see
-            the rows.
+        first: the number of these options. It must be 0 if the user may not see the rows.
     """
 
     def __init__(self, *args: Any, first: int = 0, **kwargs: Any) -> None:
@@ -98,18 +98,18 @@ class StrictAutocomplete(AutocompleteSelect):
 
     @property
     def media(self) -> forms.Media:
-        """Return the files of the field, with the one that gives it a name."""
+        """Return the files of the field, with the script that gives it a name."""
         return super().media + forms.Media(js=["bookit/autocomplete.js"])
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        """Return the selected options, ignoring values that cannot be ids, and the first others."""
+        """Return the selected options, without values that cannot be ids, and the first others."""
         key = self.field.remote_field.model._meta.pk
         groups = super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
         if self.first:
             options = groups[0][1]
             chosen = {str(each["value"]) for each in options}
             if not chosen:
-                # Otherwise, the browser would choose the first row by itself.
+                # Without an empty option, the browser would select the first row.
                 options.append(self.create_option(name, "", "", selected=False, index=0))
             choices: Any = self.choices
             for row in choices.queryset[: self.first]:
@@ -140,7 +140,7 @@ class StrictAdmin(admin.ModelAdmin):
     paginator = BoundedPaginator
     # Otherwise, `?_facets` would count all rows once for each choice of each filter.
     show_facets = admin.ShowFacets.NEVER
-    # The files with the rows of the list that users can download, by the ending of their names.
+    # The formats in which users can download the rows of the list, by file extension.
     formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
     # The columns of a CSV file. Without any, it has the columns of the list.
     csv_columns: ClassVar[Sequence[str]] = ()
@@ -242,7 +242,7 @@ class StrictAdmin(admin.ModelAdmin):
         return [url("export.<slug:ending>", view, name=name), *super().get_urls()]
 
     def _export_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
-        """Return the text and the URL of each file. The files have all pages of the list."""
+        """Return the text and the URL of each file. Each has the rows of all pages of the list."""
         query = _without_page(request.GET).urlencode()
         return [
             (each.text, f"{request.path}export.{ending}?{query}")
@@ -276,7 +276,10 @@ class StrictAdmin(admin.ModelAdmin):
         return StreamingHttpResponse(
             kind.write(self, request, rows.iterator(chunk_size=CHUNK)),
             content_type=kind.content_type,
-            headers={"Content-Disposition": f'attachment; filename="{name}.{ending}"'},
+            # The name is translated, so it can contain any character.
+            headers={
+                "Content-Disposition": content_disposition_header(True, f"{name}.{ending}") or ""
+            },
         )
 
     def _list(self, request: HttpRequest) -> str:
@@ -320,7 +323,7 @@ class StrictAdmin(admin.ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """Return a row, or None if there is none. An empty `?_to_field=` stands for the id."""
+        """Return a row, or None if there is none. An empty `?_to_field=` means the id."""
         return super().get_object(request, object_id, from_field or None)
 
     def changeform_view(
@@ -498,7 +501,7 @@ class ReadOnlyAdmin(StrictAdmin):
 class StampedAdmin(StrictAdmin):
     """An admin for rows with an id and a creation time; the page for a new row shows neither."""
 
-    # What only a stored row has.
+    # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created_at", "created", "created_on", "rating"})
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

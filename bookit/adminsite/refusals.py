@@ -1,4 +1,4 @@
-"""The messages of the admin site if a rule or the database refuses a form or an action."""
+"""Messages for forms and actions of the admin site that a rule or the database refuses."""
 
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DataError, IntegrityError

@@ -12,7 +12,6 @@ from django.http import (
     HttpResponsePermanentRedirect,
     HttpResponseRedirect,
 )
-from django.shortcuts import resolve_url
 from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -43,7 +42,7 @@ class Site(AdminSite):
         return [*ours, *urls]
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
-        """Wrap a view of the site. Its times are in the time zone of the user."""
+        """Wrap a view of the site, so that its times are in the time zone of the user."""
         checked = super().admin_view(view, cacheable)
 
         @wraps(checked)
@@ -58,14 +57,14 @@ class Site(AdminSite):
         return in_zone_of_user
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """Return the pages and models by what people do with them, or the models of one app."""
+        """Return the pages and models by the parts of the menu, or the models of one app."""
         apps = super().get_app_list(request, app_label)
         if app_label is not None:
             return apps
         parts: dict[str, list[Any]] = {part: [] for part in Menu}
         for name, page in PAGES.items():
             if page.is_for(request.user):
-                link = {"name": page.title, "object_name": name, "admin_url": resolve_url(page.to)}
+                link = {"name": page.title, "object_name": name, "admin_url": page.path}
                 parts[page.menu].append({**link, "add_url": None, "view_only": True})
         models = [model for app in apps for model in app["models"]]
         for model in models:
@@ -75,7 +74,7 @@ class Site(AdminSite):
             if model["menu"]:
                 parts[model["menu"]].append(model)
         links = [link for part in parts.values() for link in part]
-        # The path of a page can begin with the path of another page, such as that of all reports.
+        # The path of a page can begin with the path of another page, so the longest match wins.
         paths = [link["admin_url"] or "" for link in links]
         here = max((each for each in paths if request.path.startswith(each)), key=len, default="")
         for link in links:
@@ -104,10 +103,8 @@ class Site(AdminSite):
             for name, card in sorted(HOME_CARDS.items(), key=lambda item: (item[1].place, item[0]))
             if card.is_for(user) and (found := card.read(glance)) is not None
         ]
-        # Templates would convert the time to UTC, so it is already a text.
-        clock = f"{glance.at.astimezone(glance.zone):%H:%M}"
         buttons = [page for page in PAGES.values() if page.is_button and page.is_for(user)]
-        home = {"cards": shown, "glance": glance, "clock": clock, "buttons": buttons}
+        home = {"cards": shown, "glance": glance, "buttons": buttons}
         return super().index(request, {**home, **(extra_context or {})})
 
     def _act(self, request: HttpRequest) -> None:

@@ -14,11 +14,11 @@ MOST = 60
 def noticing(form: Any) -> Any:
     """Return a subclass of a model's form that overwrites only what its user saw.
 
-    Without it, two people who change the same row undo each other's changes without a word: a form
-    contains all fields, also those that its user left alone. The page therefore also sends the
-    values that it showed (Django's `show_hidden_initial`). Only a field that its user changed
-    counts as changed. If somebody else has changed the same field, the form says so at the field;
-    sending it once more replaces their value.
+    A form contains all fields, including those that its user left alone. Two people who change the
+    same row would therefore undo each other's changes without noticing it. To prevent this, the
+    page also sends the values that it showed (Django's `show_hidden_initial`), and only a field
+    that its user changed counts as changed. If somebody else has changed the same field, the form
+    says so at the field; sending it once more replaces their value.
     """
 
     class NoticingForm(form):
@@ -26,7 +26,7 @@ def noticing(form: Any) -> Any:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            # Scripts that send the form do not know these values.
+            # Scripts that send the form do not send the values that the page showed.
             known = not self.is_bound or any(
                 self.add_initial_prefix(name) in self.data for name in self.fields
             )
@@ -43,7 +43,7 @@ def noticing(form: Any) -> Any:
             return cleaned
 
         def _show_stored(self, bound: BoundField) -> None:
-            """Send the stored value with the form the next time, so that it may be replaced."""
+            """Let the page send the stored value as the shown one, so that it may be replaced."""
             self.data = self.data.copy()
             hidden, value = _hidden(bound)
             if isinstance(hidden, forms.MultipleHiddenInput):
@@ -55,7 +55,7 @@ def noticing(form: Any) -> Any:
 
 
 def _hidden(bound: BoundField) -> tuple[forms.Widget, Any]:
-    """Return the widget that shows the stored value of a field, and that value."""
+    """Return the widget that sends the shown value of a field, and the stored value."""
     return bound.field.hidden_widget(), bound.field.prepare_value(bound.initial)
 
 
@@ -79,7 +79,7 @@ def _text(bound: BoundField) -> str:
 
 
 def _words(bound: BoundField) -> str:
-    """Return the stored value in words; nothing if it has none that are short."""
+    """Return the stored value in words, or an empty text if it is a relation or a list."""
     value = bound.field.prepare_value(bound.initial)
     if isinstance(bound.field, forms.ModelChoiceField | forms.MultipleChoiceField):
         return ""

@@ -31,7 +31,7 @@ def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
 
 
 def stretch(first: datetime, last: datetime, zone: ZoneInfo) -> str:
-    """Return a half-open period in words: one day, some days, or two times."""
+    """Return a half-open period in words: a day, a range of days, or a range of times."""
     begin, end = first.astimezone(zone), last.astimezone(zone)
     if begin.time() != time.min or end.time() != time.min:
         texts = moment(first, zone), moment(last, zone)
@@ -47,7 +47,7 @@ def price(amount: Decimal, currency: str) -> str:
 
 
 def change(now: Decimal | int, before: Decimal | int) -> str:
-    """Return by how much a number has changed, for example `+12 %`. There was some before."""
+    """Return by how much a number has changed, for example `+12 %`. `before` must not be 0."""
     per_cent = round((now - before) * 100 / before)
     if not per_cent:
         return _("unchanged")
@@ -56,5 +56,5 @@ def change(now: Decimal | int, before: Decimal | int) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Return a part of a whole in per cent, for example `8.6 %`; empty if there is no whole."""
+    """Return a part of a whole in per cent, for example `8.6 %`; empty if the whole is 0."""
     return f"{number_format(part * 100 / whole, 1)} %" if whole else ""

@@ -16,7 +16,8 @@ CONTENT_TYPE = "application/problem+json"
 UPDATING = _("BookIt is being updated. Try again shortly.")
 
 
-# The reason phrases of RFC 9110. Python's own differ between versions, and are not translated.
+# The reason phrases of RFC 9110. Python's `HTTPStatus` cannot be used, because its phrases differ
+# between versions of Python, and are not translated.
 TITLES = {
     400: _("Bad Request"),
     401: _("Unauthorized"),
@@ -45,7 +46,7 @@ class Problem(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What the status means."""
+        """The reason phrase of the status, translated."""
         return str(TITLES[self.status])
 
 

@@ -1,7 +1,8 @@
-"""How each language writes dates, where emails and pages differ from Django's formats.
+"""Date formats for each language, where emails and pages use other formats than Django's.
 
-`FORMAT_MODULE_PATH` names this package. `date_format` and the filter `date` accept the names of
-these formats, as they accept the names of Django's own. All languages use the 24-hour clock. The
-formats of a day contain its weekday: long, or abbreviated. "Of year" means that the year is left
-out. The format for prose is used inside sentences.
+`FORMAT_MODULE_PATH` names this package. The function `date_format` and the template filter `date`
+accept the names of these formats, like the names of Django's own formats. All languages use the
+24-hour clock. Formats whose names begin with DAY contain the abbreviated weekday, and those whose
+names begin with LONG_DAY or PROSE_DAY contain the whole weekday. PROSE_DAY is for use inside
+sentences. OF_YEAR means that the year is left out.
 """

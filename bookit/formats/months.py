@@ -1,7 +1,7 @@
 """The names of the months.
 
-Django's Portuguese writes them with a capital letter, as it was done before the spelling reform of
-1990. BookIt's catalogues come before Django's.
+In Django's Portuguese, they begin with a capital letter, as was usual before the spelling reform of
+1990. BookIt's catalogues take precedence over Django's, so these entries replace Django's names.
 """
 
 from django.utils.translation import gettext_noop

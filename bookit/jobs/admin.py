@@ -29,13 +29,15 @@ admin.site.unregister(ProcrastinateJob)
 ProcrastinateJob.__str__ = lambda job: f"Job {job.pk}, {job.task_name}"  # type: ignore[method-assign]
 
 
-# People know them as jobs. Django's migrations do not see names that are set here.
+# By default, the admin site would call them "procrastinate jobs". Migrations do not record a name
+# that is set here.
 ProcrastinateJob._meta.verbose_name = _("job")
 ProcrastinateJob._meta.verbose_name_plural = _("jobs")
 
 # The page shows at most this many characters of a job's arguments.
 MAX_ARGUMENTS_LENGTH = 500
-# The page shows at most this many entries of a job's history. A job is retried eight times.
+# The page shows at most this many entries of a job's history. Each of up to eight retries adds
+# several entries.
 MAX_EVENTS = 50
 
 STATES = {
@@ -72,7 +74,7 @@ for _task, _words in {
 def find_subjects(jobs: Iterable[ProcrastinateJob]) -> None:
     """Set the attribute `subject` of each job: what the job is about, or None.
 
-    The number of queries depends on the number of different tasks, and not on the number of jobs.
+    The number of queries depends on the number of different tasks, but not on the number of jobs.
     """
     by_find: dict[Any, list[Any]] = {}
     for job in jobs:
@@ -98,6 +100,8 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     search_fields = ["id", "task_name"]
     fields = ["task_name"]
     inlines = []
+    # The other columns of the list need subjects, which are looked up only for the jobs of a page.
+    csv_columns = ["task_name", "status", "attempts", "queue_name", "scheduled_at", "error"]
     ordering = ["-id"]
     # procrastinate's own actions are not offered: one of them restarts jobs that are still running,
     # and two of them abandon jobs.
@@ -110,7 +114,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         return jobs.select_related("failure")
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list. The subjects of its jobs are looked up together."""
+        """Return the list, after looking up the subjects of all jobs on its page together."""
         changes = super().get_changelist_instance(request)
         changes.result_list = [*changes.result_list]
         find_subjects(changes.result_list)
@@ -151,6 +155,11 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         return format_html(
             '{}<span class="quiet">{}</span>', code(failure.error), moment(failure.at)
         )
+
+    @admin.display(description=_("Last error"))
+    def error(self, job: ProcrastinateJob) -> str:
+        """Return the last error of the job, for files."""
+        return job.failure.error if hasattr(job, "failure") else ""
 
     @admin.display(description=_("Next attempt"), empty_value="")
     def due(self, job: ProcrastinateJob) -> Any:

@@ -24,9 +24,9 @@ Arguments = Mapping[str, Any]
 # What the jobs of a task do, in the words of an operator, by the name of the task.
 TASK_WORDS: Extensions[Any] = Extensions()
 
-# For each task whose jobs have a subject: the function that returns the subjects of many jobs, so
-# that the number of queries does not depend on the number of jobs. It gets their arguments and
-# returns a subject for each, or None. Arguments can be anything.
+# For each task whose jobs have a subject: a function that takes the arguments of many jobs, and
+# returns a subject or None for each job. It handles many jobs at once, so that the number of
+# queries does not depend on the number of jobs. It must accept any arguments, even invalid ones.
 JOB_SUBJECTS: Extensions[Callable[[Sequence[Arguments]], Iterable[Subject | None]]] = Extensions()
 
 

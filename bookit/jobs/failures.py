@@ -1,7 +1,7 @@
-"""Remembers the last error of each job, so that operators see why a job failed.
+"""Stores the last error of each job, so that operators see why a job failed.
 
 procrastinate itself only logs the error. The row of an error refers to its job, and PostgreSQL
-deletes it with the job: when a retry succeeds, when an account is erased, or after 30 days.
+deletes the row with the job: when a retry succeeds, when an account is erased, or after 30 days.
 """
 
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 # An error is kept up to this many characters.
 MAX_LENGTH = 500
 WORKER_DIED = "The worker died or lost its connection while it ran the job."
-# The log has the whole error. Here, a mail server's reply must not tell who gets an email.
+# Matches email addresses, which a mail server's reply can contain. They must not be stored.
 _ADDRESS = re.compile(r"[^\s<>()\[\]{}'\",;:=]+@[^\s<>()\[\]{}'\",;:=]+")
 
 # Stores the last error of a job that still exists.
@@ -41,7 +41,7 @@ ON CONFLICT (job_id) DO UPDATE SET at = excluded.at, error = excluded.error
 async def middleware(
     call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
 ) -> Any:
-    """Run a job, and remember its error. procrastinate calls this for every job."""
+    """Run a job, and store its error. procrastinate calls this for every job."""
     try:
         return await call_next()
     except Exception as error:
@@ -56,14 +56,14 @@ async def record(app: App, *, job_id: int, error: str, at: datetime) -> None:
     try:
         await app.connector.execute_query_async(_RECORD, job_id=job_id, at=at, error=error)
     except ConnectorException:
-        # The job itself matters more: its own outcome must still be written.
+        # The worker must go on, because it still has to write the outcome of the job.
         logger.warning("The error of job %s could not be stored.", job_id)
 
 
 def in_one_line(error: Exception) -> str:
     """Return the class and the first line of an error, without email addresses.
 
-    The further lines of a database error can contain a whole row.
+    The other lines of a database error can contain a whole row.
     """
     name = type(error).__name__
     first = next(iter(str(error).strip().splitlines()), "")

@@ -9,13 +9,13 @@ from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of
 from bookit.jobs.extensions import TASK_WORDS
 
-# Failed jobs are counted up to this number.
+# The card counts at most this many failed jobs, and lists at most this many tasks.
 MAX_JOBS = 100
 MAX_TASKS = 5
 
 
 def read_jobs(glance: Glance) -> dict[str, Any]:
-    """Return how many jobs have failed, by task. If there are many, only the latest count."""
+    """Return how many jobs have failed, by task. Only the latest `MAX_JOBS` are counted."""
     failed = ProcrastinateJob.objects.filter(status="failed").order_by("-id")
     names = [*failed.values_list("task_name", flat=True)[: MAX_JOBS + 1]]
     tasks = Counter(names[:MAX_JOBS]).most_common()
@@ -26,7 +26,7 @@ def read_jobs(glance: Glance) -> dict[str, Any]:
         "lines": [
             {
                 "title": TASK_WORDS.get(name, name),
-                # The list would show more jobs than were counted.
+                # If the count is incomplete, the linked list would show more jobs.
                 "count": "" if is_cut else count,
                 "url": list_of(ProcrastinateJob, status__exact="failed", task_name=name),
             }

@@ -20,13 +20,13 @@ class Letter:
     """What an email says.
 
     Args:
-        heading: the kind of news in a few words. Only HTML shows it, because it is also the
-            beginning of the subject.
-        name: the reader, or empty.
+        heading: the kind of news in a few words. Plain text leaves it out, because the subject also
+            begins with it.
+        name: the name of the reader, or empty.
         lead: the text, in which line breaks are kept.
-        rows: facts, each with its label.
-        key: the value among the facts that matters most, which HTML emphasizes.
-        reference: the value among the facts that only support needs, which HTML shows smaller.
+        rows: facts, as pairs of a label and a value.
+        key: the most important value in `rows`, which HTML emphasizes.
+        reference: the value in `rows` that only support needs, which HTML shows smaller.
         note: small print.
     """
 

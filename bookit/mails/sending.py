@@ -63,7 +63,7 @@ def send_within_limits(
     at: datetime,
     **subject: str,
 ) -> None:
-    """Send an email, unless no mailbox can have its address, or one of its limits is reached.
+    """Send an email, unless its address is in `NOWHERE` or one of its limits has been reached.
 
     Args:
         subject: ids for the log that say what the email is about, without any email address.

@@ -54,9 +54,9 @@ class Watched:
 
 
 def sign_in(page, user, password=PASSWORD):
-    """Sign in, and wait until the page after it has loaded.
+    """Sign in, and wait until the next page has loaded.
 
-    While its style sheets load, a link that is about to be hidden can be found in place of another.
+    Until its style sheets have loaded, a test could find a link that they are about to hide.
     """
     page.goto("/admin/")
     page.get_by_label("Email address").fill(user.email.upper())

@@ -38,7 +38,7 @@ THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "o
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option for pictures of the admin site."""
+    """Add the option that stores pictures of the admin site."""
     parser.addoption(
         "--screenshots",
         action="store_true",

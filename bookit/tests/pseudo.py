@@ -1,4 +1,4 @@
-"""A language in which every text is in brackets, so that tests see which text has no translation.
+"""A language that puts every text in brackets, so that tests find text that is never translated.
 
 Text outside brackets did not come from a translation: somebody forgot `gettext`, called it when the
 module was imported, or put a sentence together from parts. What users wrote has no brackets either,
@@ -25,10 +25,11 @@ from bookit.times import zone_names
 OPEN, CLOSE = "\u27e6", "\u27e7"
 _CONTEXT = "\x04"  # separates the context of a text from the text
 
-# Attributes that people see or hear, and attributes from which scripts take their words.
+# Attributes that people see or hear.
 _SPOKEN = frozenset({"title", "alt", "aria-label", "placeholder", "label", "aria-description"})
 _BUTTONS = frozenset({"submit", "button", "reset"})
-# A text ends with these elements. Inside a text there can be links, for example.
+# A text ends where one of these elements begins or ends. Other elements, for example links, can be
+# inside a text.
 _BLOCKS = frozenset(
     [
         *("p", "div", "li", "ul", "ol", "dl", "dt", "dd", "table", "tr", "td", "th", "caption"),
@@ -39,7 +40,7 @@ _BLOCKS = frozenset(
 )
 
 
-# Elements whose content is not read as words: scripts, and what is written in code.
+# Elements whose content needs no translation: scripts, styles, code, and what users have written.
 _SILENT = frozenset({"script", "style", "code", "pre", "textarea"})
 
 
@@ -69,7 +70,7 @@ def speak(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Texts(HTMLParser):
-    """The texts of a page that are outside brackets."""
+    """Collects the texts of a page that are outside brackets."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -88,6 +89,7 @@ class Texts(HTMLParser):
             self._json = of.get("type") == "application/json"
             self._silent += not self._json
         spoken = {name for name in of if name in _SPOKEN}
+        # Scripts take their words from data attributes.
         spoken |= {name for name in of if name.startswith("data-") and " " in of[name].strip()}
         if tag == "input" and of.get("type") in _BUTTONS:
             spoken.add("value")
@@ -103,7 +105,7 @@ class Texts(HTMLParser):
             self._depth = 0
 
     def handle_data(self, data: str) -> None:
-        """Collect what is outside brackets."""
+        """Collect the text that is outside brackets."""
         if self._silent:
             return
         if self._json:
@@ -134,7 +136,7 @@ def outside(text: str) -> list[str]:
     inner = re.compile(f"{OPEN}[^{OPEN}{CLOSE}]*{CLOSE}")
     while inner.search(text):
         text = inner.sub("\n", text)
-    # A text that was cut off has no end.
+    # A text that was cut off has no closing bracket.
     return text.partition(OPEN)[0].split("\n")
 
 
@@ -200,11 +202,11 @@ def _without(known: list[str], text: str) -> str:
 
 
 def leftovers(texts: Iterable[str], data: set[str]) -> set[str]:
-    """Return the texts that are still words once data and what is neutral are removed."""
+    """Return the texts that still contain words after data and neutral parts are removed."""
     known = sorted(data, key=len, reverse=True)
     found = set()
     for text in {" ".join(each.split()) for each in texts}:
-        # A name can contain what looks like a code, and a code what looks like a name.
+        # Try both orders: a name can contain what looks like a code, and the other way round.
         rests = [_NEUTRAL.sub(" ", _without(known, text)), _without(known, _NEUTRAL.sub(" ", text))]
         if all(re.search(r"[^\W\d_]{2,}", rest) for rest in rests):
             found.add(text)

@@ -259,7 +259,7 @@ def test_no_handler_catches_every_exception():
 
 
 def hides_the_translation(function):
-    """Return whether a function translates with `_`, and also uses `_` for a value of its own."""
+    """Return whether a function calls `_` to translate, and also assigns a value to `_`."""
     parts = [*ast.walk(function)]
     in_comprehensions = {
         name
@@ -282,7 +282,7 @@ def hides_the_translation(function):
 
 
 def test_no_function_hides_the_translation_of_its_texts():
-    """`local, _, domain = ...` makes `_("...")` in the same function a call of a string."""
+    """After `local, _, domain = ...`, `_("...")` in the same function would call a string."""
     found = [
         f"{path.relative_to(BASE_DIR)}:{node.lineno}"
         for path in CODE

@@ -1,4 +1,4 @@
-"""The import page of the admin site in a real browser: the script, and what it does if it fails."""
+"""The import page of the admin site in a real browser, and its messages if an upload fails."""
 
 import pytest
 

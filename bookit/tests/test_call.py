@@ -36,7 +36,7 @@ def page(watched, service):
 
 
 def hold_first_time(page):
-    """Choose a free time, and return the status of the bar once it is held."""
+    """Choose a free time, and return the status that the page shows once the time is held."""
     page.locator("#phone-times:not([aria-busy]) input[name=start]").nth(30).check(force=True)
     status = page.locator("#phone-hold", has_text="Held for this call:")
     status.wait_for()
@@ -44,9 +44,10 @@ def hold_first_time(page):
 
 
 def eventually(is_so):
-    """Return whether a condition comes true within five seconds.
+    """Return whether a condition becomes true within five seconds.
 
-    The browser reports nothing about requests that it sends while it leaves a page.
+    Polling is necessary, because the browser reports nothing about a request that it sends while it
+    leaves a page.
     """
     ends = monotonic() + 5
     while not is_so():

@@ -41,7 +41,7 @@ def diary(watched, service):
 
 def drag(page, entry, *, hours=0, days=0):
     """Drag an entry down and to the right. Half an hour is 28 pixels high."""
-    # Unlike scrolling, hovering is tried again if the diary draws the entry anew meanwhile.
+    # If the diary redraws the entry meanwhile, Playwright repeats hovering, but not scrolling.
     entry.hover(position={"x": 20, "y": 8})
     box = entry.bounding_box()
     x, y = box["x"] + 20, box["y"] + 8
@@ -231,7 +231,7 @@ def test_an_open_diary_shows_what_others_book(diary, watched, service):
 
 
 def test_every_view_fits_wide_and_narrow_windows(diary, watched, service):
-    """EventCalendar draws each view with other code, and side by side with other code again."""
+    """EventCalendar has separate code for each view, and for calendars side by side."""
     others = [service.calendar]
     for number in range(3):
         booking = BookingFactory(

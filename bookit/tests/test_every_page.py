@@ -21,17 +21,17 @@ pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 PICTURES = Path(__file__).parents[2] / ".screenshots"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-# Whether a page has stopped to load and to fade: colours are paler meanwhile.
+# Whether a page has finished loading and fading in. While it fades in, its colours are paler.
 AT_REST = (
     "!document.querySelector('[aria-busy=true]')"
     " && document.getAnimations().every(each => each.playState !== 'running')"
 )
-# The endings of the links that download a file.
+# The endings of links to files.
 FILES = (".csv", ".ics")
 
 
 def kind(path):
-    """Return the name of a page, which all pages that differ only in their row share."""
+    """Return the name of a kind of page: pages that differ only in their row are of one kind."""
     try:
         match = resolve(path)
     except Resolver404:
@@ -73,7 +73,7 @@ class Walk:
             self.look(name)
 
     def look(self, name):
-        """Look at the present page in both widths and in both themes."""
+        """Check the present page in both widths and in both themes."""
         page = self.page
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
@@ -90,7 +90,10 @@ class Walk:
                     page.screenshot(path=file, full_page=True)
 
     def wait(self):
-        """Wait until the page is at rest. The page's policy forbids Playwright's own waiting."""
+        """Wait until the page is at rest.
+
+        Playwright's `wait_for_function` cannot be used: the page's policy forbids it.
+        """
         for _ in range(100):
             if self.page.evaluate(AT_REST):
                 return
@@ -100,7 +103,8 @@ class Walk:
     def check(self, theme):
         """Note the accessibility faults of the present page."""
         rules = {"dark": {"runOnly": ["color-contrast"]}}.get(theme, {})
-        # Loading style sheets anew breaks the page's policy, and `@import` from a wrong place.
+        # By default, axe-core loads the style sheets again. The page's policy forbids this, and an
+        # `@import` in them would be resolved against the wrong URL.
         found = self.axe.run(
             self.page, options={"resultTypes": ["violations"], "preload": False, **rules}
         )

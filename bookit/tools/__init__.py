@@ -1,1 +1,4 @@
-"""The demo town and the benchmark. They may import every app; no app imports them."""
+"""The demo town, the benchmark, the catalogues of translations, and the export of all records.
+
+These modules may import every app; no app imports them.
+"""

@@ -1,4 +1,4 @@
-"""Everything that is worth moving to another system, as JSON Lines: one record in each line."""
+"""The export of all records that can be moved to another system, as JSON Lines: one per line."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,8 +34,8 @@ MODELS: list[type[Model]] = [
     Review,
     MailText,
 ]
-# Columns that are left out: secrets, what follows from other columns, and what means nothing in
-# another system.
+# Columns that are left out: secrets, values that are computed from other columns, and values that
+# mean nothing in another system.
 LEFT_OUT = {"password", "version", "blocked", "transaction", "group_id", "last_login"}
 # The number of records that are in memory at a time.
 CHUNK = 2000

@@ -1,8 +1,8 @@
 """The language of a response.
 
 Django's `LocaleMiddleware` is not used. It adds `Vary: Accept-Language` to every response, so
-caches would store each list of services once per language, although lists contain none of BookIt's
-words. It also looks for a language in a cookie and in the path of the URL.
+caches would store each list of services once per language, although a list contains no text that
+BookIt translates. It also looks for a language in a cookie and in the path of the URL.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ from bookit.languages import SOURCE, accepted, closest
 from bookit.web.middleware import database_failure
 
 ADMIN = "/admin/"
-# The pages that are written in the reader's language. The API's documentation is in English.
+# The paths of the pages that are translated. The API's documentation is only in English.
 PAGES = ("/errors", ADMIN)
 
 
 class LanguageMiddleware:
-    """Translates into the language that the request accepts.
+    """Translates the response into the language that the request accepts.
 
-    Most programs name no language. Their requests cost only the look-up of a header, because a
-    thread that has not been given a language speaks English.
+    Most clients are programs that name no language. Their requests to the API cost only the look-up
+    of a header, because English is the default language of every thread.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -43,7 +43,7 @@ class LanguageMiddleware:
             translation.activate(language)
             try:
                 response = self.get_response(request)
-                if is_admin:  # It may have become the language of the user.
+                if is_admin:  # AdminLanguageMiddleware may have activated the user's language.
                     language = translation.get_language() or SOURCE
             finally:
                 # The thread must not keep the language for its next request.
@@ -68,7 +68,7 @@ class AdminLanguageMiddleware:
         return response
 
     def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
-        """Replace the language of the browser."""
+        """Activate the language of the signed-in user in place of the browser's language."""
         if request.path_info.startswith(ADMIN):
             try:
                 user = request.user if request.user.is_authenticated else None
@@ -87,12 +87,12 @@ def _is_translated(request: HttpRequest, response: HttpResponse) -> bool:
 
 
 def _stream(response: Any, language: str) -> None:
-    """Also translate what a response computes later, while it is sent."""
+    """Translate the chunks of a streaming response, which are computed while it is sent."""
     chunks = iter(response.streaming_content)
 
     def translated() -> Iterator[bytes]:
         while True:
-            # Between two chunks, the thread may do something else.
+            # Between two chunks, the thread must not keep the language: it may do something else.
             with translation.override(language):
                 chunk = next(chunks, None)
             if chunk is None:

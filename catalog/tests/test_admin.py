@@ -141,7 +141,7 @@ class TestTimeOff:
 
 
 def named(booking, hour):
-    """Return how a warning names a booking at a full hour of its day."""
+    """Return the HTML with which a warning names a booking on 1 January at this full hour."""
     path = reverse("admin:bookings_booking_change", args=[booking.pk])
     words = [f"Tue 1 Jan 2999, {hour}:00", booking.service.title, booking.user.name]
     return f'<a href="{path}">{" · ".join(words)}</a>'
@@ -294,7 +294,7 @@ def test_browsers_without_scripts_choose_from_a_list(client):
 
 
 def test_nothing_is_chosen_unless_somebody_chooses_it(site):
-    """A browser chooses the first option of a list that has no empty one."""
+    """Without an empty option, a browser would select the first option of a list."""
     CalendarFactory(name="Chair")
     text = site.get(reverse("admin:catalog_service_add")).content.decode()
     found = re.search(r'<select name="calendar".*?</select>', text, re.DOTALL)[0]
@@ -302,7 +302,7 @@ def test_nothing_is_chosen_unless_somebody_chooses_it(site):
 
 
 class TestWords:
-    def test_the_form_of_a_service_asks_in_words_with_units(self, site):
+    def test_the_form_of_a_service_has_plain_labels_and_units(self, site):
         ServiceFactory(category="Barber")
         text = unescape(site.get(reverse("admin:catalog_service_add")).content.decode())
         for words in ("Duration:", "Kept free before:", "Book at least:", "How many people can"):
@@ -334,7 +334,7 @@ class TestWords:
     )
     def test_nonsense_is_refused_at_its_field_and_stays_in_the_form(self, site, field, value):
         if field == "price" and value == "1e5":
-            return  # This is a price.
+            return  # 1e5 is a valid price.
         sent = {
             "title": "Cut",
             "calendar": CalendarFactory().pk,

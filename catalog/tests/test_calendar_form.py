@@ -121,11 +121,11 @@ class TestWeek:
         assert "The stored hours are now: Tue 09:00-12:00." in text
         assert 'value="10"' in text
         assert self.stored(calendar) == [(1, 540, 720)]
-        # The page shows their hours, and sends again that it did.
+        # Once the page has shown the other person's hours, they may be replaced.
         assert site.post(page_of(calendar), mine | {"hours-shown": seen()}).status_code == 302
         assert self.stored(calendar) == [(4, 600, 720)]
 
-    def test_whoever_leaves_the_hours_alone_does_not_undo_them(self, site, calendar):
+    def test_saving_another_field_does_not_undo_changes_of_the_hours(self, site, calendar):
         old = body(calendar, name="Stool") | {"hours-shown": ""}
         services.set_opening_hours(
             calendar=calendar, spans=[{"weekday": 1, "opens": 540, "closes": 720}]
@@ -171,7 +171,7 @@ class TestWeek:
         assert site.post(page_of(calendar), sent).status_code == 200
         assert self.stored(calendar) == []
 
-    def test_a_thousand_spans_are_refused_and_not_an_error(self, site, calendar):
+    def test_hundreds_of_spans_are_refused_without_a_server_error(self, site, calendar):
         rows = [span(1, "9", "10")] * 300
         response = site.post(page_of(calendar), body(calendar, hours=rows))
         assert "The opening hours of Tuesday overlap." in response.content.decode()
@@ -194,7 +194,7 @@ class TestWeek:
             ).content.decode()
         )
 
-    def test_half_a_span_and_overlapping_spans_are_refused_where_they_are(self, site, calendar):
+    def test_an_incomplete_or_overlapping_span_is_refused_at_the_span(self, site, calendar):
         rows = [span(0, "9", ""), span(1, "9", "12"), span(1, "11", "13")]
         response = site.post(page_of(calendar), body(calendar, hours=rows))
         [hours, _] = response.context["inline_admin_formsets"]
@@ -281,7 +281,7 @@ class TestTimeOff:
         ]
 
     def test_a_change_of_zone_leaves_time_off_at_its_instant(self, site, calendar):
-        """People saw the times in the old zone, so the times that are sent are in the old zone."""
+        """The page shows the old zone, so the times that people enter are in the old zone."""
         stored = TimeOffFactory(calendar=calendar)
         before = (stored.start_time, stored.end_time)
         row = period("2999-08-01", "01:00", "2999-08-02", "01:00", id=stored.pk, reason="Fair")
@@ -386,7 +386,7 @@ class TestAffectedBookings:
         calendar.refresh_from_db()
         assert (calendar.name, calendar.time_off.count()) == ("Chair", 0)
 
-    def test_it_is_saved_once_people_agree(self, site, calendar, bookings):
+    def test_time_off_is_saved_once_people_agree(self, site, calendar, bookings):
         sent = body(calendar, off=[{**self.off, "keep": "on"}])
         assert site.post(page_of(calendar), sent).status_code == 302
         assert calendar.time_off.count() == 1

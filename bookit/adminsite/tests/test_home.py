@@ -65,7 +65,7 @@ def book(status="confirmed", **fields):
 
 
 def release(**fields):
-    """Create a hold, and give it up."""
+    """Create a hold, and release it."""
     hold = book("held", hold_expires_at=NOON + timedelta(minutes=10), **fields)
     was = {"status": "held"}
     Booking.objects.filter(pk=hold.pk).update(status="cancelled", hold_expires_at=None)
@@ -82,7 +82,7 @@ def in_class(slot, **fields):
     )
 
 
-# --- who sees what ----------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_confirming_a_cancelled_booking_says_why_not():
 
 
 @pytest.mark.parametrize("card", ["", "nothing", "today"])
-def test_a_form_of_no_card_gets_a_404(site, card):
+def test_a_form_that_names_no_card_with_an_action_gets_a_404(site, card):
     assert site.post(HOME, {"card": card}).status_code == 404
 
 
@@ -283,7 +283,7 @@ def test_the_last_30_days_are_compared_with_the_30_days_before(site):
         (-1, "confirmed", dollars),
     ]:
         book(status, start_time=NOON - timedelta(days=days), **fields)
-    # Nobody had booked these. They are in no number, and in none of the lists.
+    # Nobody booked these, so no number counts them, and no list contains them.
     release(service=cut, start_time=NOON - timedelta(days=5))
     release(service=cut, start_time=NOON - timedelta(days=35))
     recent = shown(AdminFactory())["recent"]
@@ -298,7 +298,7 @@ def test_the_last_30_days_are_compared_with_the_30_days_before(site):
         ("No-shows", "1"): ("none in the 30 days before", ""),
     }
     shares = {each["label"]: each["share"] for each in recent["numbers"][2:]}
-    # One of five that were booked was cancelled, and one of three did not come.
+    # One of the five bookings was cancelled. One of the three that are over was a no-show.
     assert shares == {"Bookings": "", "Cancelled": "20.0 %", "No-shows": "33.3 %"}
     dollars, euros, *counted = recent["numbers"]
     assert (found(site, dollars["url"]), found(site, dollars["before_url"])) == (2, 1)
@@ -340,7 +340,7 @@ def fail(task):
 
 @pytest.mark.parametrize("user", ["admin", "staff"])
 def test_every_link_of_the_page_leads_to_a_page_that_the_user_may_see(user, world):
-    """`world` has a row of every model."""
+    """The fixture `world` has a row of every model."""
     slot = SlotFactory(start_time=NOON + timedelta(hours=1))
     slot.waitlist.create(user=UserFactory())
     in_class(slot)
@@ -423,7 +423,7 @@ def test_the_menu_marks_the_page_that_is_shown(site, path, name):
     assert marked == ([name] if name else [])
 
 
-def test_the_buttons_of_the_home_page_are_for_those_who_may_use_them():
+def test_the_home_page_has_only_the_buttons_that_the_user_may_use():
     def buttons(permissions):
         return [str(page.title) for page in opened(staff(permissions)).context["buttons"]]
 
@@ -463,7 +463,7 @@ def test_a_list_says_what_a_link_has_selected(site, world):
     assert "Clear all filters" in words
 
 
-def test_slots_begin_with_the_next_like_bookings(site):
+def test_the_list_of_slots_begins_with_the_next_slot(site):
     past, later, soon = (SlotFactory(start_time=NOON + timedelta(days=days)) for days in (-3, 9, 2))
     path = reverse("admin:bookings_slot_changelist")
     assert [*site.get(path).context["cl"].result_list] == [soon, later]
@@ -472,7 +472,7 @@ def test_slots_begin_with_the_next_like_bookings(site):
 
 
 @pytest.mark.parametrize("end", ["", "tomorrow", "2026-12-99", "\0"])
-def test_a_period_that_is_none_finds_no_choice(site, end):
+def test_an_invalid_period_causes_no_error(site, end):
     path = reverse("admin:bookings_slot_changelist")
     assert site.get(path, {"start_time__lt": end}, follow=True).status_code == 200
 
@@ -496,7 +496,7 @@ def test_the_text_of_a_cell_cannot_end_the_label(site, world):
     ("cell", "blank"),
     [("&nbsp;", True), ("-", True), ("", True), ("0", False), ("<b>a</b>", False)],
 )
-def test_a_cell_without_a_value_says_so(cell, blank):
+def test_a_cell_without_a_value_is_marked_as_blank(cell, blank):
     [shown] = named_by([mark_safe(f'<td class="field-x">{cell}</td>')], [{"text": "x"}])
     assert ("data-blank" in shown) == blank
 

@@ -16,7 +16,7 @@ from bookit.tests.browser import needs_chromium, sign_in
 from bookit.tests.conftest import chromium, watched  # noqa: F401 - fixtures
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-# The width of what is cut off, or that can be reached only by scrolling to the right.
+# By how many pixels content is too wide, so that it is cut off or people have to scroll sideways.
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
     '.main, .content, #changelist, .results, .cards, .card')]
     .map(each => each.scrollWidth - each.clientWidth))"""
@@ -33,14 +33,14 @@ def styles(name):
 
 
 def show(page, response):
-    """Show a page that Django's test client has read, with its styles and without its scripts.
+    """Show a response to Django's test client in the browser, with its styles, without its scripts.
 
-    This takes a tenth of the time that a server and its static files take.
+    This takes a tenth of the time that loading the page from a server takes.
     """
     assert response.status_code == 200
     html = STYLE.sub(lambda found: styles(found[1]), response.content.decode())
     assert "bookit/admin.css" in response.content.decode()
-    # A script of Django shows the menu at the side.
+    # Without scripts, `shifted` has to be set here; it shows the menu at the side.
     html = SCRIPT.sub("", html).replace('<div class="main"', '<div class="main shifted"')
     page.set_content(html)
 

@@ -1,5 +1,6 @@
 """The admin site: the pages of every model, and the effects of actions."""
 
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -89,6 +90,12 @@ def test_lists_take_the_same_number_of_queries_for_many_rows(
 
     with django_assert_max_num_queries(12):
         site.get(page(model, "changelist"))
+
+
+def test_a_csv_file_has_plain_text_and_exact_times(site, world):
+    text = site.get("/admin/accounts/session/export.csv").getvalue().decode()
+    assert "a browser 192.0.2.1" in text
+    assert re.search(r",\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00:00,", text)
 
 
 @pytest.mark.parametrize("model", [BookingEvent, Review], ids=lambda model: model.__name__)

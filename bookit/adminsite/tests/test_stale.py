@@ -1,4 +1,4 @@
-"""Two people change the same row, or one person has had its page open for long."""
+"""Two people change the same row, or one person saves a page that was opened long ago."""
 
 import html
 import re
@@ -52,7 +52,7 @@ def shown(page_text):
 
 
 def opened(site, row):
-    """Return the form that a person sees who opens the page of a row."""
+    """Return the form that people see when they open the page of a row."""
     return shown(site.get(page(type(row), "change", row.pk)).content.decode())
 
 
@@ -84,7 +84,7 @@ def test_a_conflict_is_shown_at_its_field_and_keeps_the_input(site, field, their
     form = opened(site, service)
     Service.objects.update(**{field: theirs})
     if not mine:
-        # What somebody else has chosen too is no conflict.
+        # Two people who choose the same value do not conflict.
         assert send(site, service, form, **{field: theirs}).status_code == 302
         return
     response = send(site, service, form, **{field: mine})
@@ -100,7 +100,7 @@ def test_a_conflict_is_shown_at_its_field_and_keeps_the_input(site, field, their
     assert str(getattr(service, field)).startswith(mine)
 
 
-def test_a_checkbox_and_a_zone_conflict_in_words(site):
+def test_a_conflict_shows_the_label_of_a_choice(site):
     user = UserFactory(timezone="UTC", is_active=True)
     form = opened(site, user)
     User.objects.filter(pk=user.pk).update(timezone="Europe/Lisbon")
@@ -108,7 +108,7 @@ def test_a_checkbox_and_a_zone_conflict_in_words(site):
     assert "\u201cLisbon\u201d" in errors["timezone"][0]
 
 
-def test_the_permissions_of_a_role_conflict(site):
+def test_changes_of_the_permissions_of_a_role_can_conflict(site):
     staff(["bookings.view_booking"])
     role = Role.objects.get()
     mine, theirs = opened(site, role), opened(site, role)
@@ -132,7 +132,7 @@ def test_a_form_that_was_opened_long_ago_saves_only_what_was_changed(site):
     assert (calendar.name, calendar.timezone) == ("Stool", "Asia/Tokyo")
 
 
-def test_scripts_that_do_not_send_what_they_saw_replace_all_fields(site):
+def test_scripts_that_do_not_send_the_shown_values_replace_all_fields(site):
     user = UserFactory(name="Ada", phone="+351 900 000 001")
     sent = {
         name: values
@@ -147,7 +147,7 @@ def test_scripts_that_do_not_send_what_they_saw_replace_all_fields(site):
 
 @pytest.mark.parametrize("value", ["\0", "9" * 400, "x", ""])
 @pytest.mark.parametrize("field", ["title", "price", "calendar", "capacity", "currency"])
-def test_nonsense_in_place_of_what_was_shown_is_no_error_page(site, field, value):
+def test_nonsense_in_place_of_a_shown_value_causes_no_error_page(site, field, value):
     service = ServiceFactory()
     sent = opened(site, service) | {f"initial-{field}": value}
     assert send(site, service, sent, title="New").status_code in (200, 302)

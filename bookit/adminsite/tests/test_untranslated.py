@@ -29,7 +29,7 @@ def brackets(monkeypatch):
 
 
 def texts_of_pages(pages, crawler):
-    """Return the texts outside brackets by the shapes of the paths of their pages."""
+    """Return the texts outside brackets, by the shape of the path of their page."""
     data = pseudo.data_of_all_rows()
     found = {}
     for url in pages:
@@ -108,7 +108,7 @@ def _catalogue():
 
 @pytest.mark.parametrize("method", ["get", "post", "patch", "put", "delete"])
 def test_errors_of_the_api_are_translated(client, boss, brackets, method):
-    """Every endpoint is called without a token, and with a token and a wrong body and parameter."""
+    """Call every endpoint without a token, and with a token and invalid bodies and parameters."""
     token = AccessToken()
     token["user_id"] = str(boss.pk)
     signed_in = {"Authorization": f"Bearer {token}"}

@@ -1,7 +1,8 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-# Deletes the error of a job with the job, whoever deletes it. Django's own foreign keys cannot.
+# Deletes the error of a job when the job is deleted, by Django or by SQL. The foreign keys that
+# Django creates have no ON DELETE CASCADE.
 OF_JOB = """
 ALTER TABLE bookit_jobfailure ADD CONSTRAINT job_failure_of_job
 FOREIGN KEY (job_id) REFERENCES procrastinate_jobs ON DELETE CASCADE

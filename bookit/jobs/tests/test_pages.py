@@ -35,7 +35,7 @@ def event_of(booking):
 
 
 def job(task, *, status="todo", **args):
-    """Store a job. A failed one has an error."""
+    """Store a job. A failed job also has an error."""
     job_id = app.configure_task(task).defer(**args)
     if status == "failed":
         with connection.cursor() as cursor:
@@ -49,7 +49,7 @@ def job(task, *, status="todo", **args):
 
 def text(response):
     assert response.status_code == 200
-    return response.content.decode()
+    return response.getvalue().decode()
 
 
 def test_every_task_has_words():
@@ -58,7 +58,7 @@ def test_every_task_has_words():
 
 
 def test_every_task_that_has_a_subject_names_it():
-    """Periodic tasks are about nothing in particular. A task about one webhook or mail is."""
+    """Periodic tasks have no subject; every other task has one."""
     app.perform_import_paths()
     periodic = {each.task.name for each in app.periodic_registry.periodic_tasks.values()}
     ours = {name for name in app.tasks if "builtin" not in name}
@@ -163,6 +163,15 @@ def test_a_job_that_waits_has_no_button(site):
     page = text(site.get(f"{PAGE}{job_id}/change/"))
     assert "as soon as possible" in page
     assert "retry_failed" not in page
+
+
+def test_the_list_of_jobs_is_downloaded_with_the_errors(site):
+    job_id = job("bookings.complete", status="failed", timestamp=0)
+    job("bookings.send_mail", event_id=7, audience="attendee")
+    rows = text(site.get(f"{PAGE}export.csv")).splitlines()
+    assert len(rows) == 3
+    assert rows[2].startswith(f"{job_id},bookings.complete,failed,9,")
+    assert rows[2].endswith(ERROR)
 
 
 def test_staff_who_may_only_see_bookings_see_no_jobs():

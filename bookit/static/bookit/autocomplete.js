@@ -1,5 +1,5 @@
-/* Gives the fields with a search the names of their labels; without this, screen readers announce
-   an unnamed field, because Select2 hides the element that the label names. */
+/* Names autocomplete fields by their labels. Otherwise, screen readers would announce a field without
+   a name, because Select2 hides the element that the label belongs to. */
 (() => {
   "use strict";
 
@@ -16,7 +16,7 @@
   };
 
   document.addEventListener("DOMContentLoaded", () => {
-    // jQuery calls functions in order, so this one comes after Django's, which starts Select2.
+    // jQuery calls functions in order, so this function runs after Django's, which starts Select2.
     window.django.jQuery(() => {
       document.querySelectorAll("select.admin-autocomplete").forEach(name);
     });

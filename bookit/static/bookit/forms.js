@@ -4,7 +4,7 @@
 
   const WAIT = 350; // Milliseconds without a keystroke before a preview is loaded.
 
-  /** Return a function that loads a page's fragment, and ignores answers that arrive too late. */
+  /** Return a function that loads a fragment of the page, and ignores all but the latest response. */
   const loader = (show) => {
     let current = 0;
     let timer;
@@ -13,7 +13,7 @@
       timer = setTimeout(async () => {
         const mine = (current += 1);
         const response = await fetch(url, { headers: { Accept: "text/html" } });
-        // A preview is a help. Saving the form reports every error.
+        // If the preview fails, ignore it: saving the form reports every error.
         if (mine === current && response.ok && !response.redirected) {
           show(await response.text());
         }
@@ -25,14 +25,14 @@
   const inputs = (row) => [...row.querySelectorAll("input:not([type=hidden], [type=checkbox])")];
   const isBlank = (row) => inputs(row).every((input) => !input.value);
 
-  /** A group of rows: the forms of one formset. */
+  /** Return functions that add and remove rows of a formset; null if people may only read them. */
   const rowsOf = (group) => {
     const prefix = group.dataset.rows;
     const total = group.querySelector(`[name="${prefix}-TOTAL_FORMS"]`);
     const stored = Number(group.querySelector(`[name="${prefix}-INITIAL_FORMS"]`).value);
     const template = group.querySelector("template");
     if (!template) {
-      return null; // The person may only read the rows.
+      return null;
     }
     const number = (row) => Number(row.querySelector("[name]").name.split("-")[1]);
 
@@ -147,7 +147,7 @@
     });
   };
 
-  /** The time off of a calendar, each with the bookings that it would affect. */
+  /** The rows of time off, each with the bookings that it would affect. */
   const timeOff = (group) => {
     const rows = rowsOf(group);
     if (!rows) {
@@ -199,7 +199,7 @@
       const query = new URLSearchParams(new FormData(form));
       query.delete("csrfmiddlewaretoken");
       for (const name of [...query.keys()]) {
-        // What the page showed is not needed, and a description may be longer than an address.
+        // The shown values are not needed, and a description could make the URL too long.
         if (name.startsWith("initial-") || name === "description") {
           query.delete(name);
         }

@@ -23,9 +23,9 @@ STEP = timedelta(hours=2)
 SERIES, SERIES_A_DAY = 366, 44
 # The diary of the admin site is measured with this number of calendars.
 CALENDARS_SHOWN = 20
-# The reports are about a year that ends two weeks from today, because most bookings are in it.
+# The reports are about the year that ends two weeks from tomorrow, which has most of the bookings.
 REPORTS = ["utilisation", "revenue", "customers", "lead_time", "cancellations"]
-YEAR, WEEKS_AHEAD = timedelta(days=365), timedelta(days=14)
+YEAR, TWO_WEEKS = timedelta(days=365), timedelta(days=14)
 # One client publishes far fewer series in a second than this number.
 MAX_SERIES_PER_SECOND = 100
 
@@ -292,7 +292,7 @@ class Cases:
         yield raw_request("GET", path, cookie=self.admin_cookie)
 
     def open_diary(self, seconds: float) -> Iterator[bytes]:
-        """Yield the request for what the diary shows of a week, with the fullest calendars."""
+        """Yield the request for a week of the diary, with the fullest calendars."""
         busy = [*self.size.diaries(2_000), *self.size.diaries(100)][:CALENDARS_SHOWN]
         shown = {
             "calendar": [key("calendar", number) for number in busy],
@@ -304,7 +304,7 @@ class Cases:
 
     def report(self, name: str, seconds: float) -> Iterator[bytes]:
         """Yield the request for a report on a year."""
-        last = tomorrow() + WEEKS_AHEAD
+        last = tomorrow() + TWO_WEEKS
         yield raw_request("GET", f"/reports/{name}?from={last - YEAR}&to={last}", token=self.admin)
 
     def _booking_request(self, number: int, **body: str) -> bytes:

@@ -156,7 +156,7 @@ def _measure_requests(
 
 
 def _cases(size: Size, bookit: Server) -> Cases:
-    """Sign in the customers and the provider, and return the cases, which use their tokens."""
+    """Sign in the users, and return the cases, which use their tokens and the admin's cookie."""
     half = min(BOOKERS, size.users // 2)
     return Cases(
         size,

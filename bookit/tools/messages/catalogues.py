@@ -38,8 +38,8 @@ def read(language: str) -> polib.POFile:
 def updated(language: str, messages: Iterable[Message]) -> polib.POFile:
     """Return the catalogue of a language with exactly these messages and their translations.
 
-    Texts that are no longer used are dropped. A text that has changed is a new text: nothing
-    guesses its translation from a similar one.
+    Texts that are no longer used are dropped. A text that has changed is a new text without a
+    translation: the translation of a similar text could be wrong.
     """
     known = {(entry.msgid, entry.msgctxt or ""): entry for entry in read(language)}
     catalogue = polib.POFile(wrapwidth=100)
@@ -94,14 +94,15 @@ def compiled(catalogue: polib.POFile) -> bytes:
 
 
 def untranslated(catalogue: polib.POFile) -> list[str]:
-    """Return the texts of a catalogue that have no translation, or only a guessed one."""
+    """Return the texts of a catalogue that have no translation, or one that is marked as fuzzy."""
     return [entry.msgid for entry in catalogue if entry.fuzzy or not all(_strings(entry))]
 
 
 def wrong_placeholders(catalogue: polib.POFile) -> list[str]:
     """Return the texts whose translation has other placeholders.
 
-    The forms for one thing may leave out the number, as English does ("One seat").
+    A placeholder that only one of the English forms has may be left out: the singular often has no
+    number ("One seat").
     """
     return [
         entry.msgid

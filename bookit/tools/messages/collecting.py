@@ -17,8 +17,8 @@ from bookit.errors import ServiceError
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
 
-# The functions of `django.utils.translation`, with the meaning of their arguments: a text (`t`),
-# its plural (`p`) or its context (`c`).
+# The functions of `django.utils.translation`, each with a letter for each of its arguments: `t` for
+# a text, `p` for its plural and `c` for its context.
 FUNCTIONS = {
     **dict.fromkeys(("gettext", "gettext_lazy", "gettext_noop"), "t"),
     **dict.fromkeys(("ngettext", "ngettext_lazy"), "tp"),
@@ -27,17 +27,18 @@ FUNCTIONS = {
 }
 
 _TEXT = r"""u?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-# A call in the output of `templatize`, which replaces everything else in a template.
+# A call in the output of Django's `templatize`, which turns each translated tag of a template into
+# a call, and masks everything else.
 _CALL = re.compile(rf"\b(_|n?p?gettext)\(({_TEXT}(?:,\s*{_TEXT})*)(?:,\s*count)?\)")
 
 
 class Message(NamedTuple):
-    """A text.
+    """A text that needs a translation.
 
     Args:
-        file: where it is, as a path inside the repository.
+        file: the path of its file inside the repository.
         plural: its plural form, or empty.
-        context: what distinguishes it from the same text with another meaning, or empty.
+        context: a word that distinguishes it from the same text with another meaning, or empty.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""The catalogues of translations are complete, and BookIt reads what they contain."""
+"""The catalogues of translations are complete, correct and compiled."""
 
 import polib
 import pytest

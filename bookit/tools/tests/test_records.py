@@ -1,4 +1,4 @@
-"""Records: JSON Lines of everything, without secrets."""
+"""The export of all records contains everything but secrets."""
 
 import json
 
@@ -14,8 +14,8 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
-# Models without records, because their rows are secrets, follow from other rows, or mean nothing in
-# another system.
+# Models that are not exported: their rows are secrets, are computed from other rows, or mean
+# nothing in another system.
 WITHOUT_RECORDS = {
     *("accounts.Session", "accounts.EmailedLink", "accounts.ApiKey"),
     *("bookings.Feed", "bookings.Webhook", "bookings.Delivery", "bookings.Attempt"),
@@ -33,7 +33,8 @@ def written(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# The transaction of a test has begun, so it cannot become a snapshot.
+# The export sets the isolation level of its transaction. It could not do so inside the transaction
+# of an ordinary test, which has already begun.
 @pytest.mark.django_db(transaction=True)
 def test_every_row_is_a_line(town, tmp_path, capsys):
     path = tmp_path / "all.jsonl"

@@ -42,7 +42,7 @@ NOT_FOUND = {
         ("x" * 100_000, None),
     ],
 )
-def test_the_header_names_a_language(header, language):
+def test_the_preferred_known_language_of_the_header_is_chosen(header, language):
     assert languages.accepted(header) == language
 
 
@@ -98,7 +98,7 @@ def test_russian_has_a_plural_form_for_each_kind_of_number():
     ]
 
 
-def test_responses_without_words_have_no_language(client):
+def test_responses_without_translated_text_have_no_content_language(client):
     ServiceFactory()
 
     response = client.get("/services", headers={"Accept-Language": "de"})
@@ -207,7 +207,7 @@ class TestLanguageOfABooking:
         assert response.json()["language"] == "de"
         assert booking.events.get().data["changed"] == ["language"]
 
-    def test_a_text_that_is_no_tag_is_refused(self, api):
+    def test_a_text_that_is_not_a_language_tag_is_refused(self, api):
         booking = BookingFactory(start_time=TUESDAY)
 
         response = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"language": "german"})
@@ -216,7 +216,7 @@ class TestLanguageOfABooking:
 
 
 class TestEmails:
-    def test_the_customer_reads_the_language_of_the_booking_and_the_provider_their_own(self):
+    def test_the_customer_gets_the_language_of_the_booking_and_the_provider_their_own(self):
         occasion = samples.replace(samples.BOOKED, language="de-CH", provider_language="es")
 
         customer = samples.compose(occasion, "attendee", {})
@@ -277,7 +277,7 @@ def test_a_sign_in_error_is_translated(api):
 
 @pytest.mark.parametrize("language", NOT_FOUND)
 def test_no_text_of_bookit_replaces_the_name_of_a_month(language):
-    """`May` is a month, and could be the title of a column of permissions."""
+    """`May` is a month, but could also be the title of a column of permissions."""
     from django.utils import formats
 
     with languages.speaking(language):
