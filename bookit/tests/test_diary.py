@@ -41,14 +41,22 @@ def diary(watched, service):
 
 def drag(page, entry, *, hours=0, days=0):
     """Drag an entry down and to the right. Half an hour is 28 pixels high."""
-    # If the diary redraws the entry meanwhile, Playwright repeats hovering, but not scrolling.
+    # If the diary redraws the entry meanwhile, Playwright repeats hovering, but not scrolling. An
+    # entry that is being redrawn has no box.
     entry.hover(position={"x": 20, "y": 8})
-    box = entry.bounding_box()
+    box = next(box for box in (entry.bounding_box() for _ in range(100)) if box)
     x, y = box["x"] + 20, box["y"] + 8
     page.mouse.down()
     page.mouse.move(x, y + 20)
     page.mouse.move(x + days * width_of_day(page), y + hours * 56, steps=3)
     page.mouse.up()
+
+
+def confirm_move(page, dialog, text):
+    """Confirm a move, and wait for its message and until the diary has been drawn again."""
+    with page.expect_response(lambda response: "/diary/sheet/" in response.url):
+        dialog.get_by_role("button", name="Move").click()
+        page.get_by_text(text).wait_for()
 
 
 def width_of_day(page):
@@ -77,8 +85,7 @@ def test_a_booking_is_dragged_and_a_conflict_offers_other_times(diary, watched, 
     assert booking.start_time == TUESDAY
 
     drag(page, entry, hours=3)
-    dialog.get_by_role("button", name="Move").click()
-    page.get_by_text("Moved to Tue 1 Jan 2999, 13:00.").wait_for()
+    confirm_move(page, dialog, "Moved to Tue 1 Jan 2999, 13:00.")
     booking.refresh_from_db()
     assert booking.start_time == TUESDAY + timedelta(hours=3)
     watched.assert_no_errors()
