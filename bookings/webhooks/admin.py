@@ -212,6 +212,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
     list_title = _("Messages to webhooks")
     list_display = ["message", "to", "state", "last_attempt", "next_attempt", "created"]
     list_display_links = ["message"]
+    csv_columns = ["created_at", "type", "webhook", "event", "status", "next_attempt_at"]
     list_filter = [
         "status",
         ("type", one_of(lambda: [*REPORTED_TYPES, webhooks.TEST])),

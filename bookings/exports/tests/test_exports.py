@@ -14,6 +14,7 @@ from bookings.mails.models import MailText
 from bookings.models import Booking, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.adminsite.exports import Format
+from bookit.adminsite.tests.conftest import boss, world  # noqa: F401 - fixtures
 from catalog.models import OpeningHours
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
@@ -38,13 +39,15 @@ def sheet(response):
 
 
 @pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
-def test_every_list_can_be_downloaded(site, model):
+def test_every_list_can_be_downloaded(site, world, model):  # noqa: F811
     address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
 
     # The page of the words of emails shows how emails look, in place of a list.
     if model is not MailText:
         assert f'href="{address}export.csv?"' in site.get(address).content.decode()
-    assert site.get(f"{address}export.csv").getvalue().startswith(b"\xef\xbb\xbf")
+    text = site.get(f"{address}export.csv").getvalue()
+    assert text.startswith(b"\xef\xbb\xbf")
+    assert text.count(b"\r\n") >= 2
 
 
 def test_a_csv_file_has_the_rows_and_the_order_of_the_list(site):
