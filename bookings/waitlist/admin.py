@@ -4,14 +4,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from bookings.subjects import slot_subjects
 from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
 from bookit.adminsite import words
-from bookit.adminsite.cells import badge, moment, person
+from bookit.adminsite.cards import Card, CardsAdmin
+from bookit.adminsite.cells import badge, code, exactly, link, moment, person
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
@@ -42,8 +46,12 @@ STATES = {
 }
 
 
+def _name(entry: WaitlistEntry) -> str:
+    return entry.user.name or entry.user.mailbox or gettext("a former user")
+
+
 @admin.register(WaitlistEntry)
-class WaitlistEntryAdmin(ReadOnlyAdmin):
+class WaitlistEntryAdmin(CardsAdmin, ReadOnlyAdmin):
     """Users who are waiting, or have waited, for a seat of a full slot."""
 
     menu = Menu.DIARY
@@ -82,3 +90,28 @@ class WaitlistEntryAdmin(ReadOnlyAdmin):
     def since(self, entry: WaitlistEntry) -> Any:
         """Return when the user joined the waitlist."""
         return moment(entry.created_at)
+
+    def heading(self, row: WaitlistEntry) -> str:
+        """Return who is waiting, and for which service."""
+        return f"{_name(row)}, {row.slot.service.title}"
+
+    def cards(self, request: HttpRequest, row: WaitlistEntry) -> Sequence[Card]:
+        """Return the card of an entry, with links to the pages that the user may see."""
+        may = request.user.has_perm
+
+        def page(kind: str, key: Any, permission: str) -> str:
+            return reverse(f"admin:{kind}_change", args=[key]) if may(permission) else ""
+
+        slot = page("bookings_slot", row.slot_id, "bookings.view_slot")
+        user = page("accounts_user", row.user_id, "accounts.view_user")
+        zone_name = row.slot.calendar.timezone
+        facts = [
+            (_("State"), self.state(row)),
+            (_("User"), link(user, _name(row))),
+            (_("Slot"), link(slot, self.what(row))),
+            (_("Since"), exactly(row.created_at, zone_name)),
+        ]
+        if row.booking:
+            booking = page("bookings_booking", row.booking_id, "bookings.view_booking")
+            facts.append((_("Booking"), link(booking, row.booking.get_status_display())))
+        return [Card(_("Waitlist entry"), facts=[*facts, (_("Id"), code(row.pk))])]
