@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import Count, F, IntegerField, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext
 
 from bookings.webhooks.models import Delivery, Webhook
@@ -13,17 +14,36 @@ from bookit.adminsite.links import list_of, page_of
 MAX_WEBHOOKS = 5
 # Failing webhooks are counted up to this number.
 MAX_COUNTED = 100
+# The number of a webhook's messages that BookIt has given up.
+FAILED = Coalesce(
+    Subquery(
+        Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.FAILED)
+        .order_by()
+        .values("webhook")
+        .annotate(messages=Count("pk"))
+        .values("messages"),
+        output_field=IntegerField(),
+    ),
+    0,
+)
 
 
 def read_webhooks(glance: Glance) -> dict[str, Any]:
-    """Return the webhooks that do not get their messages, the longest failing first."""
+    """Return the webhooks that do not get their messages, the longest failing first.
+
+    One query also counts the failed messages, because webhooks that work again may have some, too.
+    """
     failing = Q(is_active=True, failing_since__isnull=False)
-    rows = [
-        *Webhook.objects.filter(failing | Q(is_active=False) & ~Q(disabled_reason=""))
-        .order_by(F("failing_since").asc(nulls_last=True), "id")
+    needs_attention = failing | Q(is_active=False) & ~Q(disabled_reason="")
+    found = [
+        *Webhook.objects.annotate(failed=FAILED, is_shown=needs_attention)
+        .filter(Q(is_shown=True) | Q(failed__gt=0))
+        .order_by("-is_shown", F("failing_since").asc(nulls_last=True), "id")
         .only("url", "is_active", "failing_since", "disabled_reason")[: MAX_COUNTED + 1]
     ]
+    rows = [row for row in found if row.is_shown]
     number = sum(row.is_active for row in rows)
+    failed = sum(row.failed for row in found)
     return {
         "count": f"{MAX_COUNTED}+" if number > MAX_COUNTED else number,
         "failing": list_of(Webhook, failing_since__isnull=False, is_active__exact=1),
@@ -38,7 +58,8 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
         ],
         "more": len(rows) > MAX_WEBHOOKS,
         "url": list_of(Webhook),
-        "failed": list_of(Delivery, status__exact=Delivery.Status.FAILED),
+        "failed": failed,
+        "failed_url": list_of(Delivery, status__exact=Delivery.Status.FAILED),
     }
 
 
