@@ -402,12 +402,17 @@ def _closed_message(affected: Affected) -> str:
 
 
 def _links(affected: Affected, form: ZoneForm) -> list[dict[str, str]]:
+    """Return the first bookings that are affected: when they start, and whose they are."""
+    first = affected.first[:MAX_NAMED]
+    found = Booking.objects.select_related("user").in_bulk([pk for pk, _start in first])
     return [
         {
             "url": reverse("admin:bookings_booking_change", args=[pk]),
-            "label": _written(start, form),
+            "label": f"{_written(start, form)}, {found[pk].attendee()['attendee_name']}"
+            if pk in found
+            else _written(start, form),
         }
-        for pk, start in affected.first[:MAX_NAMED]
+        for pk, start in first
     ]
 
 

@@ -429,7 +429,9 @@
       link.href = url;
       return link;
     });
-    status.replaceChildren(element("span", "", text), ...parts, button);
+    const said = element("div", "diary-said");
+    said.append(element("span", "", text), ...parts, button);
+    status.replaceChildren(said);
   }
 
   function refreshIfIdle() {
@@ -542,6 +544,7 @@
     moveForm.elements.start.value = start.slice(0, 16);
     part(moving, ".diary-what").textContent = `${entry.attendee} · ${entry.service}`;
     part(moving, ".diary-when").textContent = period(entry);
+    part(moving, ".diary-mailed").hidden = !entry.has_mailbox;
     // A dropped entry is drawn at its new place first.
     requestAnimationFrame(() => {
       const drawn = document.querySelector(`#diary .diary-id-${entry.id}`);
