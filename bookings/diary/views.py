@@ -408,7 +408,7 @@ def _links(affected: Affected, form: ZoneForm) -> list[dict[str, str]]:
     return [
         {
             "url": reverse("admin:bookings_booking_change", args=[pk]),
-            "label": f"{_written(start, form)}, {found[pk].attendee()['attendee_name']}"
+            "label": f"{_written(start, form)} · {found[pk].attendee()['attendee_name']}"
             if pk in found
             else _written(start, form),
         }
