@@ -641,7 +641,8 @@ def test_a_time_is_closed_and_the_bookings_in_it_are_named(site):
     assert found["message"] == "Closed. 1 booking is in this time and stays as it is."
     [link] = found["bookings"]
     assert link["url"] == f"/admin/bookings/booking/{booking.pk}/change/"
-    assert link["label"] == f"Tue 1 Jan 2999, 10:00 · {booking.user.name}"
+    title, name = booking.service.title, booking.user.name
+    assert link["label"] == f"Tue 1 Jan 2999, 10:00 · {title} · {name}"
     off = TimeOff.objects.get()
     assert (off.calendar, off.reason) == (booking.calendar, "Dentist")
     assert off.start_time == datetime(2999, 1, 1, 9, tzinfo=UTC)
