@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
@@ -35,6 +36,7 @@ from bookit.adminsite.fields import GroupedCheckboxes
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.languages import closest
 
 ROLES = _(
     "Users book for themselves. Providers also manage their own calendars. Admins may do"
@@ -139,14 +141,14 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     ordering = ["-created_at"]
     date_hierarchy = "created_at"
     readonly_fields = [
-        *("id", "email_state", "language", "registered", "last_sign_in"),
+        *("id", "email_state", "speaks", "registered", "last_sign_in"),
     ]
     filter_horizontal = []
     fieldsets = [
         (None, {"fields": ["name", "email", "email_state", "phone"]}),
         (_("Signing in"), {"fields": ["password", "is_active"]}),
         (_("Rights"), {"fields": ["role", "roles"]}),
-        (_("Preferences"), {"fields": ["timezone", "language"]}),
+        (_("Preferences"), {"fields": ["timezone", "speaks"]}),
         (_("Record"), {"fields": ["id", "registered", "last_sign_in"], "classes": ["record"]}),
     ]
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
@@ -164,6 +166,11 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             "state": words,
             "email": user.new_email,
         }
+
+    @admin.display(description=_("Language"))
+    def speaks(self, user: User) -> str:
+        """Return the language in which the user gets emails and sees pages, by its own name."""
+        return dict(settings.LANGUAGES)[closest(user.language)]
 
     @admin.display(description=_("Registered"))
     def registered(self, user: User) -> Any:
