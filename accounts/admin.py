@@ -226,6 +226,8 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         """Save the account through the services, which enforce the rules."""
         actor: User = request.user  # type: ignore[assignment]
         if not change:
+            # A colleague is more likely to live in the zone of the admin than in UTC.
+            obj.timezone = actor.timezone
             services.add_user(user=obj, actor=actor, at=timezone.now())
             return
         if form.changed_data:

@@ -7,6 +7,7 @@ most `MAX_RESPONSE_BYTES` bytes of a response are kept.
 """
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -152,7 +153,7 @@ class Connection:
                 ) % {"late": f"{LATE:g}"}
             failed = answer(error=text)
         except httpx.TransportError as error:
-            failed = answer(error=f"{type(error).__name__}: {error}")
+            failed = answer(error=f"{type(error).__name__}: {_cause(error)}")
         except OSError as error:
             failed = answer(
                 error=_("The host name cannot be resolved: %(error)s") % {"error": error}
@@ -225,6 +226,19 @@ class Connection:
         client, self._client, self._is_proven = self._client, None, False
         if client is not None:
             await client.aclose()
+
+
+def _cause(error: BaseException) -> str:
+    """Return why a connection failed as the system says it, or else as httpx says it.
+
+    httpx says only that all attempts failed, whether the server refused them or was unreachable.
+    """
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno and not isinstance(inner, ssl.SSLError):
+            return os.strerror(inner.errno)
+        inner = inner.__cause__ or inner.__context__
+    return str(error)
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

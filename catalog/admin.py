@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import path
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
@@ -417,6 +417,11 @@ class ServiceAdmin(StampedAdmin):
             form = context["adminform"].form
             context |= {"offers_shown": True, "service": service, "days": _days(form, service)}
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        """Leave descriptions out if a field suggests services, because it does not show them."""
+        is_field = request.path == reverse("admin:autocomplete")
+        return [each for each in self.search_fields if not is_field or each != "description"]
 
     @admin.display(description=_("service"), ordering="title")
     def what(self, service: Service) -> Any:

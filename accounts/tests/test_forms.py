@@ -32,6 +32,12 @@ def new_user(**changes):
     }
 
 
+def test_a_new_account_is_in_the_time_zone_of_the_admin_who_adds_it(client):
+    client.force_login(AdminFactory(timezone="Europe/Lisbon"))
+    assert client.post(ADD_USER, new_user()).status_code == 302
+    assert User.objects.get(email="ada@example.com").timezone == "Europe/Lisbon"
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [

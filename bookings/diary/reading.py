@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from django.utils.translation import gettext_lazy as _
 from psycopg.rows import dict_row
 
+from accounts.emails import mailbox
 from bookings.holds import unexpired_sql
 from bookings.models import Booking
 from bookit.database.rows import fetch
@@ -49,13 +50,15 @@ STATES = {
 # Parameters: calendar_ids uuid[]; from, until timestamptz (the period); at timestamptz (now);
 #     most int (the number of rows).
 # Columns: id, calendar_id uuid; start_time, end_time, blocked_from, blocked_until timestamptz;
-#     status, service, attendee, phone text; updated_at timestamptz. Ordered by start_time and id.
+#     status, service, attendee, phone, email text; updated_at timestamptz. Ordered by start_time
+#     and id.
 BOOKINGS = f"""
 SELECT booking.id, booking.calendar_id, booking.start_time, booking.end_time,
     lower(booking.blocked) AS blocked_from, upper(booking.blocked) AS blocked_until,
     booking.status, booking.updated_at, service.title AS service,
     coalesce(nullif(booking.attendee_name, ''), account.name) AS attendee,
-    coalesce(nullif(booking.attendee_phone, ''), account.phone) AS phone
+    coalesce(nullif(booking.attendee_phone, ''), account.phone) AS phone,
+    coalesce(nullif(booking.attendee_email, ''), account.email) AS email
 FROM unnest(%(calendar_ids)s::uuid[]) AS calendar (id)
 CROSS JOIN LATERAL (
     SELECT * FROM bookings_booking
@@ -192,6 +195,7 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
         "state": str(STATES[status]),
         "attendee": row["attendee"],
         "phone": row["phone"],
+        "has_mailbox": bool(mailbox(row["email"])),
         "service": row["service"],
         # `reschedule_booking` moves only bookings with these statuses.
         "movable": status in (Status.PENDING, Status.CONFIRMED),

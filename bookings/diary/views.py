@@ -45,7 +45,7 @@ from bookit.errors import Conflict, Forbidden, Unavailable, database_error_facts
 from bookit.json import dumps
 from bookit.times import zone, zone_names
 from catalog import services as catalog
-from catalog.extensions import Affected
+from catalog.extensions import DESCRIBED, Affected
 from catalog.models import Calendar, Service
 
 # The page offers at most this many calendars. A link can show any other calendar.
@@ -250,7 +250,7 @@ def close(request: HttpRequest) -> HttpResponse:
             reason=form.cleaned_data["reason"],
             at=timezone.now(),
         )
-        return {"message": _closed_message(affected), "bookings": _links(affected, form)}
+        return {"message": _closed_message(affected), "bookings": _links(affected, user, form)}
 
     return _answer(request, CloseForm, act)
 
@@ -401,13 +401,14 @@ def _closed_message(affected: Affected) -> str:
     ) % {"count": affected.count}
 
 
-def _links(affected: Affected, form: ZoneForm) -> list[dict[str, str]]:
+def _links(affected: Affected, viewer: User, form: ZoneForm) -> list[dict[str, str]]:
+    """Return the first bookings that are affected, with what they are and whose."""
+    pks = [pk for pk, _start in affected.first[:MAX_NAMED]]
+    tz = zone(form.cleaned_data["zone"])
     return [
-        {
-            "url": reverse("admin:bookings_booking_change", args=[pk]),
-            "label": _written(start, form),
-        }
-        for pk, start in affected.first[:MAX_NAMED]
+        {"url": each.url, "label": each.text}
+        for describe in DESCRIBED.values()
+        for each in describe(pks=pks, viewer=viewer, tz=tz)
     ]
 
 

@@ -18,17 +18,23 @@ from bookit.errors import Forbidden
 
 # The number of lines that are in memory at a time.
 CHUNK = 500
+# Values that cannot be imported are shown up to this length.
+MAX_VALUE = 100
 # An import stops after this number of problems. A file in which every line is wrong would take an
 # hour, and has to be corrected anyway.
 MAX_PROBLEMS = 1000
 
 
 class Problem(NamedTuple):
-    """Why a line cannot be imported. `column` is empty if the reason is about the whole line."""
+    """Why a line cannot be imported. `column` is empty if the reason is about the whole line.
+
+    `value` is what the line has in this column, unless the message contains it.
+    """
 
     line: int
     column: str
     message: str
+    value: str = ""
 
 
 class Progress(NamedTuple):
@@ -152,4 +158,7 @@ def _refuse(report: Report, line: int, form: Line, errors: Mapping[str, Any]) ->
         column = form.renamed.get(name, name)
         # A reason about a field that is not a column is shown for the whole line.
         is_known = column in form.fields and name != NON_FIELD_ERRORS
-        report.problems += [Problem(line, column if is_known else "", str(text)) for text in texts]
+        value = str(form.data.get(column) or "")[:MAX_VALUE] if is_known else ""
+        for text in map(str, texts):
+            shown = "" if value in text else value
+            report.problems.append(Problem(line, column if is_known else "", text, shown))

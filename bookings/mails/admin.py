@@ -11,7 +11,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.clickjacking import xframe_options_sameorigin
@@ -21,6 +21,7 @@ from accounts.links.kinds import KINDS
 from bookings.mails import samples, texts
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, PROVIDER
+from bookit import languages
 from bookit.adminsite.pages import StrictAdmin
 from bookit.web.headers import content_security_policy
 
@@ -170,7 +171,7 @@ class MailTextAdmin(StrictAdmin):
     def preview_view(self, request: HttpRequest, object_id: str, audience: str) -> HttpResponse:
         """Show an email about a made-up booking, with the words of the form or those in use.
 
-        BookIt's own words are in the language of the signed-in user.
+        BookIt's own words are in the chosen language, or else in that of the signed-in user.
         """
         text = texts.text_of(object_id)
         if not self.has_view_permission(request, text):
@@ -183,8 +184,9 @@ class MailTextAdmin(StrictAdmin):
             errors = form.errors
         if errors:
             return render(request, "admin/bookings/mailtext/preview_error.html", {"errors": errors})
-        mail = samples.mail(object_id, audience, {object_id: text})
-        return _preview(request, mail.message())
+        with translation.override(_language(request)):
+            message = samples.mail(object_id, audience, {object_id: text}).message()
+        return _preview(request, message)
 
     def account_view(self, request: HttpRequest, kind: str) -> HttpResponse:
         """Show the page of an email about an account, with its preview."""
@@ -194,19 +196,28 @@ class MailTextAdmin(StrictAdmin):
             "title": KINDS[kind].subject,
             "media": self.media,
             "preview": reverse("admin:bookings_mailtext_account_preview", args=[kind]),
+            "languages": settings.LANGUAGES,
         }
         return render(request, "admin/bookings/mailtext/account.html", shown)
 
     def account_preview_view(self, request: HttpRequest, kind: str) -> HttpResponse:
         """Show an email about a made-up account. Its token is made up too."""
         self._check_account(request, kind)
-        return _preview(request, links.sample(kind=KINDS[kind]))
+        with translation.override(_language(request)):
+            message = links.sample(kind=KINDS[kind])
+        return _preview(request, message)
 
     def _check_account(self, request: HttpRequest, kind: str) -> None:
         if not self.has_view_permission(request):
             raise PermissionDenied
         if kind not in KINDS:
             raise Http404
+
+
+def _language(request: HttpRequest) -> str:
+    """Return the language that was chosen for a preview, or else that of the signed-in user."""
+    chosen = request.POST.get("preview_language") or request.GET.get("preview_language", "")
+    return languages.known(chosen) or translation.get_language()
 
 
 def _preview(request: HttpRequest, message: EmailMultiAlternatives) -> HttpResponse:
@@ -264,6 +275,7 @@ def _shown(kind: str) -> dict[str, Any]:
         "title": texts.applied(news, texts.in_use()).label,
         "subtitle": None,
         "occasion": OCCASIONS[kind],
+        "languages": settings.LANGUAGES,
         "readers": [
             (name, _preview_url(kind, audience))
             for audience, name in readers.items()

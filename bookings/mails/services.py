@@ -97,7 +97,7 @@ def enqueue_composed(*, booking: Booking) -> None:
 
 
 class NothingToResend(Conflict):
-    """No email to the customer says what is true now, so there is none to send again."""
+    """The customer got no email that still applies, so there is nothing to send again."""
 
 
 @dataclass(frozen=True)

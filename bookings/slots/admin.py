@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -14,7 +15,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 from django.views.decorators.http import require_POST
 
 from bookings.exports.files import ICALENDAR
@@ -39,6 +40,10 @@ FIELDS = {"service_id": "service", "start_time": "day", "capacity": "capacity", 
 MAX_DATES = 24
 # The page of a slot lists at most this many bookings. A link leads to all of them.
 MAX_PEOPLE = 100
+# The confirmation page before a cancellation names at most this many slots.
+MAX_NAMED = 20
+# Each of its slots is a field of its form, and Django accepts at most 1,000 fields.
+MAX_CANCELLED = 500
 STATES = {
     Slot.Status.SCHEDULED: gettext_lazy("takes place"),
     Slot.Status.CANCELLED: gettext_lazy("cancelled"),
@@ -212,6 +217,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             **self.admin_site.each_context(request),
             "title": _("Publish slots"),
             "opts": self.opts,
+            "list_name": self.list_name(),
             "form": form,
             "media": self.media + form.media,
             "what": [form[name] for name in ("service", "day", "clock", "capacity")],
@@ -346,7 +352,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         """
         if not self.has_change_permission(request):
             raise PermissionDenied
-        self.cancel(request, self.get_queryset(request).filter(pk=slot_id))
+        self._cancel(request, self.get_queryset(request).filter(pk=slot_id))
         return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot_id]))
 
     def seats_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
@@ -382,15 +388,41 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     @admin.action(
         description=gettext_lazy("Cancel, together with all bookings"), permissions=["change"]
     )
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> None:
-        """Cancel the selected slots and their bookings."""
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> HttpResponse | None:
+        """Ask first, and say how many bookings will be cancelled with the selected slots."""
+        if "sure" in request.POST:
+            self._cancel(request, queryset)
+            return None
+        rows: list[Any] = [*queryset[: MAX_CANCELLED + 1]]
+        if len(rows) > MAX_CANCELLED:
+            text = _("Cancel at most %d slots at a time.") % MAX_CANCELLED
+            self.message_user(request, text, messages.ERROR)
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Cancel slots"),
+            "opts": self.opts,
+            "list_name": self.list_name(),
+            "media": self.media,
+            "ids": [row.pk for row in rows],
+            "names": [(self.heading(row), self.seats(row)) for row in rows[:MAX_NAMED]],
+            "more": max(0, len(rows) - MAX_NAMED),
+            "number": len(rows),
+            "bookings": sum(row.taken for row in rows if self.offers(row, "cancel")),
+            "checkbox": ACTION_CHECKBOX_NAME,
+        }
+        return render(request, "admin/bookings/slot/cancel_selected.html", context)
+
+    def _cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> None:
         self.apply(
             request,
             queryset,
-            lambda slot: self._cancel(request, slot),
+            lambda slot: self._cancel_one(request, slot),
+            done=ngettext_lazy("%d slot cancelled.", "%d slots cancelled."),
+            name=self.heading,
         )
 
-    def _cancel(self, request: HttpRequest, slot: Slot) -> None:
+    def _cancel_one(self, request: HttpRequest, slot: Slot) -> None:
         slots.change_slot(slot_id=slot.pk, status=Slot.Status.CANCELLED, **_actor_and_time(request))
         # Slots have no history of their own, so the admin site's log says who cancelled them.
         self.log_change(request, slot, _("Cancelled."))

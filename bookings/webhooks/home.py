@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import Count, F, IntegerField, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext
 
 from accounts.models import User
@@ -16,23 +17,39 @@ MAX_WEBHOOKS = 5
 MAX_COUNTED = 100
 # The columns that show whether the owner of a webhook is an admin.
 OWNER = ("owner__is_active", "owner__role")
+# The number of a webhook's messages that BookIt has given up.
+FAILED = Coalesce(
+    Subquery(
+        Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.FAILED)
+        .order_by()
+        .values("webhook")
+        .annotate(messages=Count("pk"))
+        .values("messages"),
+        output_field=IntegerField(),
+    ),
+    0,
+)
 
 
 def read_webhooks(glance: Glance) -> dict[str, Any]:
     """Return the webhooks that do not get their messages, the longest failing first.
 
-    Webhooks that an admin has merely switched off are left out.
+    Webhooks that an admin has merely switched off are left out. One query also counts the failed
+    messages, because webhooks that work again may have some, too.
     """
     failing = Q(is_active=True, failing_since__isnull=False)
     switched_off = Q(is_active=False) & ~Q(disabled_reason="")
     without_admin = Q(is_active=True) & ~Q(owner__in=User.objects.all().active_admins())
-    rows = [
-        *Webhook.objects.filter(failing | switched_off | without_admin)
+    found = [
+        *Webhook.objects.annotate(failed=FAILED, is_shown=failing | switched_off | without_admin)
+        .filter(Q(is_shown=True) | Q(failed__gt=0))
         .select_related("owner")
-        .order_by(F("failing_since").asc(nulls_last=True), "id")
+        .order_by("-is_shown", F("failing_since").asc(nulls_last=True), "id")
         .only("url", "is_active", "failing_since", "disabled_reason", *OWNER)[: MAX_COUNTED + 1]
     ]
+    rows = [row for row in found if row.is_shown]
     number = sum(row.is_active and row.failing_since is not None for row in rows)
+    failed = sum(row.failed for row in found)
     return {
         "count": f"{MAX_COUNTED}+" if number > MAX_COUNTED else number,
         "failing": list_of(Webhook, failing_since__isnull=False, is_active__exact=1),
@@ -48,7 +65,8 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
         ],
         "more": len(rows) > MAX_WEBHOOKS,
         "url": list_of(Webhook),
-        "failed": list_of(Delivery, status__exact=Delivery.Status.FAILED),
+        "failed": failed,
+        "failed_url": list_of(Delivery, status__exact=Delivery.Status.FAILED),
     }
 
 

@@ -125,6 +125,8 @@ class Delivery(models.Model):
                 name="delivery_pending",
                 condition=Q(status="pending"),
             ),
+            # Few messages fail, so the home page of the admin site can count them.
+            models.Index(fields=["webhook"], name="delivery_failed", condition=Q(status="failed")),
         ]
         constraints = [
             models.UniqueConstraint(fields=["webhook", "event"], name="delivery_once"),

@@ -52,7 +52,7 @@ class StrictChangeList(ChangeList):
         if not self.is_popup:
             # Django's title is "Select booking to change", but most lists are only read.
             page: Any = self.model_admin
-            self.title = str(page.list_title or capfirst(str(self.opts.verbose_name_plural)))
+            self.title = str(page.list_name())
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         """Return the rows. Their years, months and days are found without reading all rows.

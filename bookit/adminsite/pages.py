@@ -218,7 +218,7 @@ class StrictAdmin(admin.ModelAdmin):
         shown: dict[str, Any] = {"exports": self._export_links(request)}
         if IS_POPUP_VAR not in request.GET:
             # Django's title is "Select ... to change".
-            shown["title"] = self.list_title or capfirst(str(self.opts.verbose_name_plural))
+            shown["title"] = self.list_name()
         times = {each.name for each in self.opts.fields if isinstance(each, DateTimeField)}
         if times & {*map(str, self.get_list_display(request))}:
             shown["zone"] = timezone.get_current_timezone_name()
@@ -240,6 +240,23 @@ class StrictAdmin(admin.ModelAdmin):
         name = f"{self.opts.app_label}_{self.opts.model_name}_export"
         view = self.admin_site.admin_view(require_safe(self.export_view))
         return [url("export.<slug:ending>", view, name=name), *super().get_urls()]
+
+    def list_name(self) -> Any:
+        """Return the name of the list, as its title, the menu and the breadcrumbs show it."""
+        return self.list_title or capfirst(str(self.opts.verbose_name_plural))
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> Any:
+        """Show the page of a row. Its breadcrumbs contain the name of the list."""
+        context["list_name"] = self.list_name()
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _export_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
         """Return the text and the URL of each file. Each has the rows of all pages of the list."""
@@ -390,6 +407,7 @@ class StrictAdmin(admin.ModelAdmin):
         context |= {
             "title": self.delete_words,
             "heading": self.heading(row),
+            "list_name": self.list_name(),
             "delete_words": self.delete_words,
             "delete_note": self.delete_note,
             "obstacle": self.in_use if is_referenced(row) else "",
@@ -432,6 +450,7 @@ class StrictAdmin(admin.ModelAdmin):
         if isinstance(response, TemplateResponse):
             shown: dict[str, Any] = response.context_data  # type: ignore[assignment]
             shown["heading"] = self.heading(shown["object"])
+            shown["list_name"] = self.list_name()
             shown["title"] = gettext("Change history: %s") % shown["heading"]
         return response
 

@@ -258,7 +258,7 @@ def test_a_response_of_any_bytes_becomes_text_that_can_be_stored(allow_private):
 def test_a_missing_server_or_an_invalid_response_is_an_error(allow_private):
     with receiver(lambda request: request.wfile.write(b"nonsense\r\n\r\n")) as other:
         assert "ProtocolError" in post(other.url).error
-    assert "ConnectError" in post(other.url).error
+    assert post(other.url).error == "ConnectError: Connection refused"
     with receiver() as plain:
         assert "ConnectError" in post(plain.url.replace("http:", "https:")).error
 

@@ -433,7 +433,7 @@ def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book):
     booking = book()
     press(desk, booking, "completed")
     text = press(desk, booking, "resend")
-    assert "there is none to send again" in text
+    assert "there is nothing to send again" in text
 
 
 def mails_of(desk, booking):

@@ -184,6 +184,7 @@ def test_times_are_the_wall_clock_times_of_the_zone(site):
         "state": "Confirmed",
         "attendee": "Ada",
         "phone": "+351210000",
+        "has_mailbox": True,
         "service": booking.service.title,
         "movable": True,
     }
@@ -195,6 +196,12 @@ def test_a_booking_without_an_attendee_shows_who_booked(site):
     [shown] = sheet_of(site, booking.calendar)["bookings"]
 
     assert (shown["attendee"], shown["phone"]) == ("Grace Hopper", "+351219999")
+
+
+def test_the_diary_knows_who_gets_no_email(site):
+    booking = BookingFactory(user__email="01a00000@no-mail.invalid")
+    [shown] = sheet_of(site, booking.calendar)["bookings"]
+    assert shown["has_mailbox"] is False
 
 
 def test_only_bookings_that_occupy_time_are_shown(site):
@@ -634,7 +641,8 @@ def test_a_time_is_closed_and_the_bookings_in_it_are_named(site):
     assert found["message"] == "Closed. 1 booking is in this time and stays as it is."
     [link] = found["bookings"]
     assert link["url"] == f"/admin/bookings/booking/{booking.pk}/change/"
-    assert link["label"] == "Tue 1 Jan 2999, 10:00"
+    title, name = booking.service.title, booking.user.name
+    assert link["label"] == f"Tue 1 Jan 2999, 10:00 · {title} · {name}"
     off = TimeOff.objects.get()
     assert (off.calendar, off.reason) == (booking.calendar, "Dentist")
     assert off.start_time == datetime(2999, 1, 1, 9, tzinfo=UTC)

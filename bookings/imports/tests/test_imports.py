@@ -129,6 +129,7 @@ def test_one_wrong_line_keeps_all_lines_out_and_is_named(load):
         (10, "status"),
     ]
     assert report.problems[1] == Problem(7, "customer_email", "There is no “zoe@example.com”.")
+    assert [each.value for each in report.problems] == ["", "", "tomorrow", "", ""]
 
 
 def test_nobody_gets_an_email_or_a_webhook_message(load):

@@ -161,6 +161,16 @@ class TestPreview:
         for kind in ("booked", "queue-ended"):
             assert "Hallo Ana Silva," in site.get(preview(kind)).context["text"]
 
+    def test_it_is_shown_in_the_chosen_language(self, site):
+        standard = {name: str(getattr(NEWS["booked"], name)) for name in OURS}
+        for words in (standard, {**standard, "attendee": "Park behind the house."}):
+            text = site.post(preview(), {**words, "preview_language": "de"}).context["text"]
+            assert "Hallo Ana Silva," in text
+            assert ("Park behind the house." in text) == (words is not standard)
+            assert str(NEWS["booked"].attendee) not in text
+        assert "Hallo" not in site.get(preview(), {"preview_language": "xx"}).context["text"]
+        assert 'name="preview_language"' in site.get(BOOKED).content.decode()
+
     def test_it_shows_the_subject_and_the_plain_text(self, site):
         html = site.post(preview(), OURS).content.decode()
         assert "See you soon: Haircut, " in html
@@ -207,6 +217,10 @@ class TestAccounts:
         assert sample["X-Frame-Options"] == "SAMEORIGIN"
         assert str(KINDS[kind].lead) in sample.context["text"]
         assert not EmailedLink.objects.exists()
+
+    def test_a_preview_is_shown_in_the_chosen_language(self, site):
+        path = reverse("admin:bookings_mailtext_account_preview", args=["password_reset"])
+        assert "Hallo Ana Silva," in site.get(path, {"preview_language": "de"}).context["text"]
 
     def test_a_preview_shows_the_link_to_the_front_end(self, site, settings):
         settings.PASSWORD_RESET_URL = "https://app.example.com/reset?token={token}"

@@ -410,6 +410,34 @@ class TestPage:
         assert booking.status == "cancelled"
         assert LogEntry.objects.get().get_change_message() == "Cancelled."
 
+    def test_the_list_asks_before_it_cancels_slots(self, site, slot):
+        later = SlotFactory(service=slot.service, start_time=NOW + timedelta(days=181), capacity=3)
+        people = [booked(slot), booked(slot, seat=2), booked(later)]
+        booked(later, seat=2, status="cancelled")
+        chosen = {"action": "cancel", "_selected_action": [str(slot.pk), str(later.pk)]}
+        listed = reverse("admin:bookings_slot_changelist")
+
+        text = site.post(listed, chosen).content.decode()
+
+        assert "These 2 slots will be cancelled:" in text
+        assert "3 bookings will be cancelled, too" in text
+        slot.refresh_from_db()
+        assert slot.status == "scheduled"
+
+        text = site.post(listed, {**chosen, "sure": "1"}, follow=True).content.decode()
+
+        assert "2 slots cancelled." in text
+        for each in (slot, later, *people):
+            each.refresh_from_db()
+            assert each.status == "cancelled"
+
+    def test_too_many_slots_are_not_cancelled_at_once(self, site, slot, monkeypatch):
+        monkeypatch.setattr("bookings.slots.admin.MAX_CANCELLED", 0)
+        chosen = {"action": "cancel", "_selected_action": [str(slot.pk)]}
+        listed = reverse("admin:bookings_slot_changelist")
+        text = site.post(listed, chosen, follow=True).content.decode()
+        assert "Cancel at most 0 slots at a time." in text
+
     def test_only_users_who_may_change_slots_can_cancel_them(self, client, slot):
         client.force_login(staff(["bookings.view_slot"]))
         path = reverse("admin:bookings_slot_cancel", args=[slot.pk])

@@ -378,6 +378,25 @@ def test_a_failing_webhook_is_named():
     assert "Every attempt has failed since Wed 2 Dec, 10:00." in page.content.decode()
 
 
+def test_failed_deliveries_are_counted(site):
+    ill = WebhookFactory(failing_since=NOON)
+    well = WebhookFactory()
+    for webhook, status, number in [(ill, "failed", 2), (ill, "pending", 1), (well, "failed", 1)]:
+        for _each in range(number):
+            webhook.deliveries.create(type="test", status=status)
+    page = opened(AdminFactory())
+    webhooks = {each["name"]: each["shown"] for each in page.context["cards"]}["webhooks"]
+    assert [line["title"] for line in webhooks["lines"]] == [ill.url]
+    assert (webhooks["count"], webhooks["failed"]) == (1, 3)
+    assert found(site, webhooks["failed_url"]) == 3
+    assert "3 failed deliveries" in page.content.decode()
+
+
+def test_without_failed_deliveries_the_card_does_not_mention_them():
+    WebhookFactory().deliveries.create(type="test", status="delivered")
+    assert "failed deliver" not in opened(AdminFactory()).content.decode()
+
+
 # --- the menu and the lists -------------------------------------------------------------------
 
 

@@ -176,11 +176,11 @@ def test_selected_slots_are_cancelled_with_their_bookings(site, boss):
 
     response = site.post(
         page(Slot, "changelist"),
-        {"action": "cancel", "_selected_action": [str(slot.pk) for slot in slots]},
+        {"action": "cancel", "sure": "1", "_selected_action": [str(slot.pk) for slot in slots]},
         follow=True,
     )
 
-    assert "2 changed." in response.content.decode()
+    assert "2 slots cancelled." in response.content.decode()
     assert set(Slot.objects.values_list("status", flat=True)) == {"cancelled"}
     booking.refresh_from_db()
     assert booking.status == "cancelled"
@@ -192,7 +192,7 @@ def test_a_past_slot_is_not_cancelled_and_a_message_says_why(site):
 
     response = site.post(
         f"{page(Slot, 'changelist')}?start_time__isnull=False",
-        {"action": "cancel", "_selected_action": [str(slot.pk)]},
+        {"action": "cancel", "sure": "1", "_selected_action": [str(slot.pk)]},
         follow=True,
     )
 

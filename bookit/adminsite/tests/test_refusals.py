@@ -103,6 +103,14 @@ def test_an_autocomplete_field_ignores_a_value_that_is_not_an_id(site, value):
     assert site.get(url_of(Service, "add"), {"calendar": value}).status_code == 200
 
 
+def test_a_field_suggests_services_by_what_it_shows(site):
+    ServiceFactory(title="Yin Yoga", description="Slow.")
+    ServiceFactory(title="Bootcamp", description="Trying hard.")
+    chosen = {"app_label": "bookings", "model_name": "slot", "field_name": "service"}
+    found = site.get("/admin/autocomplete/", {**chosen, "term": "yin"}).json()["results"]
+    assert [each["text"] for each in found] == ["Yin Yoga"]
+
+
 def test_the_page_of_a_deleted_row_redirects_with_a_message(site):
     service = ServiceFactory()
     form = form_of(service)

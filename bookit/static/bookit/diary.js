@@ -431,7 +431,9 @@
       link.href = url;
       return link;
     });
-    status.replaceChildren(element("span", "", text), ...parts, button);
+    const said = element("div", "diary-said");
+    said.append(element("span", "", text), ...parts, button);
+    status.replaceChildren(said);
   }
 
   function refreshIfIdle() {
@@ -544,6 +546,7 @@
     moveForm.elements.start.value = start.slice(0, 16);
     part(moving, ".diary-what").textContent = `${entry.attendee} · ${entry.service}`;
     part(moving, ".diary-when").textContent = period(entry);
+    part(moving, ".diary-mailed").hidden = !entry.has_mailbox;
     // Wait until a dropped entry is drawn at its new place.
     requestAnimationFrame(() => {
       const drawn = document.querySelector(`#diary .diary-id-${entry.id}`);
