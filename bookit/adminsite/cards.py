@@ -104,6 +104,7 @@ class CardsAdmin(StrictAdmin):
         """Ask whether to delete a row, and say what follows from it."""
         words = {
             "title": self.delete_words,
+            "list_name": self.list_name(),
             "delete_words": self.delete_words,
             "delete_note": self.delete_note,
         }
