@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import trans_real
@@ -166,6 +167,8 @@ _NEUTRAL = re.compile(
 def data_of_all_rows() -> set[str]:
     """Return the texts that the database contains, except states and other choices."""
     found: set[str] = {*money.NAMES.values(), *Group.objects.values_list("name", flat=True)}
+    # Each language has its own name for itself.
+    found |= {name for _code, name in settings.LANGUAGES}
     for zone in zone_names():
         place = zone.replace("_", " ")
         found |= {zone, place.partition("/")[2], *place.split("/")}
