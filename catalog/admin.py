@@ -104,7 +104,7 @@ class CalendarForm(forms.ModelForm):
         }
         help_texts = {
             "name": _("For example a person, a room or a court. Customers see it."),
-            "timezone": _("Opening hours are in this zone, also when its clocks change."),
+            "timezone": _("Opening hours are in this zone, even after its clocks change."),
             "provider": _("Who may see and manage the bookings of this calendar."),
         }
 

@@ -164,7 +164,7 @@ class CallForm(HoldForm):
     )
     confirm = forms.BooleanField(
         label=_("Confirm at once"),
-        help_text=_("Otherwise, the booking waits for its provider if the service says so."),
+        help_text=_("Otherwise, the booking is pending if the service requires confirmation."),
         required=False,
     )
 

@@ -90,7 +90,7 @@ class PublishForm(forms.Form):
         label=gettext_lazy("or ends on"),
         required=False,
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-        help_text=gettext_lazy("If you give a last day, the number does not count."),
+        help_text=gettext_lazy("If you give a last day, the number of slots is ignored."),
     )
 
     def __init__(self, site: AdminSite, *args: Any, **kwargs: Any) -> None:

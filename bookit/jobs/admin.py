@@ -185,7 +185,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
             (_("State"), self.state(row)),
             (_("About"), self.about(row)),
             (_("Last error"), code(failure.error) if failure else ""),
-            (_("It occurred"), exactly(failure.at, zone) if failure else ""),
+            (_("Occurred at"), exactly(failure.at, zone) if failure else ""),
             (
                 _("Next attempt"),
                 self.due(row) and (exactly(row.scheduled_at, zone) or self.due(row)),

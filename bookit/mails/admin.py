@@ -11,7 +11,7 @@ from bookit.mails.models import MailCount
 class MailCountAdmin(ReadOnlyAdmin):
     """How many emails were sent, and how many were withheld because of a limit."""
 
-    list_title = _("Limits of emails")
+    list_title = _("Email limits")
     list_display = ["day", "subject", "sent", "most", "withheld"]
     list_filter = ["day"]
     search_fields = ["subject"]
