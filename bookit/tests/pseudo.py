@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import trans_real
@@ -164,6 +165,8 @@ _NEUTRAL = re.compile(
 def data_of_all_rows() -> set[str]:
     """Return the texts that the database contains, except states and other choices."""
     found: set[str] = {*money.NAMES.values(), *Group.objects.values_list("name", flat=True)}
+    # Each language has its own name everywhere.
+    found.update(dict(settings.LANGUAGES).values())
     for zone in zone_names():
         place = zone.replace("_", " ")
         found |= {zone, place.partition("/")[2], *place.split("/")}
