@@ -1,19 +1,21 @@
 """The texts of emails in the admin site: what each email says, and how it will look."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.mail import EmailMultiAlternatives
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
-from django.utils import timezone, translation
+from django.utils import timezone
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from accounts.links import services as links
@@ -21,8 +23,8 @@ from accounts.links.kinds import KINDS
 from bookings.mails import samples, texts
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, PROVIDER
-from bookit import languages
 from bookit.adminsite.pages import StrictAdmin
+from bookit.languages import SOURCE, known, speaking
 from bookit.web.headers import content_security_policy
 
 # The media query under which the layout of emails uses dark colours.
@@ -45,20 +47,40 @@ OCCASIONS = {
 
 
 @dataclass(frozen=True)
+class Page:
+    """The page of a text: for every language, or for one.
+
+    Args:
+        language: empty if the text is for every language.
+        has_words: whether the text contains words of the operator.
+    """
+
+    key: str
+    language: str
+    name: str
+    url: str
+    has_words: bool
+
+
+@dataclass(frozen=True)
 class Kind:
-    """A kind of email as the list shows it."""
+    """A kind of email as the list shows it.
+
+    Args:
+        changed: the pages that contain words of the operator.
+    """
 
     kind: str
     occasion: str
     label: str
     attendee: str
     provider: str
-    is_changed: bool
+    changed: list[Page]
     url: str
 
 
 class MailTextForm(forms.ModelForm):
-    """A form that begins with the words in use, and stores only words that differ from BookIt's."""
+    """A form that begins with the words in use, and stores only words that are not sent anyway."""
 
     class Meta:
         model = MailText
@@ -67,28 +89,37 @@ class MailTextForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.news = NEWS[self.instance.kind]
+        self.standard = texts.standard(self.instance)
         for name, field in self.fields.items():
-            standard = getattr(self.news, name)
+            standard = self.standard[name]
             self.initial[name] = self.initial.get(name) or standard
             help_text = _("Empty: “%(standard)s”") % {"standard": standard}
             known = ", ".join(f"{{{each}}}" for each in texts.placeholders(self.news, name))
             if known:
                 help_text += " " + _("You can use %(known)s.") % {"known": known}
             field.help_text = help_text
+            if self.instance.language:
+                field.widget.attrs["lang"] = self.instance.language
             if isinstance(field.widget, forms.Textarea):
                 field.widget.attrs["rows"] = 5
 
     def clean(self) -> dict[str, Any]:
-        """Return the texts; a text that is BookIt's own is empty."""
+        """Return the texts; a text that is sent anyway is empty.
+
+        A field that the operator left alone keeps its stored value. What it showed can come from
+        another text, and somebody may have changed that text since the page was opened.
+        """
         cleaned: dict[str, Any] = super().clean() or {}
         for name in [name for name in self.fields if name in cleaned]:
+            if name not in self.changed_data:
+                cleaned[name] = getattr(self.instance, name)
             cleaned[name] = cleaned[name].replace("\r\n", "\n").strip()
             try:
                 texts.check(self.news, name, cleaned[name])
             except ValidationError as error:
                 self.add_error(name, error)
                 continue
-            if cleaned[name] == getattr(self.news, name):
+            if cleaned[name] == self.standard[name]:
                 cleaned[name] = ""
         return cleaned
 
@@ -97,14 +128,14 @@ class MailTextForm(forms.ModelForm):
 class MailTextAdmin(StrictAdmin):
     """The words of every kind of email, which operators can change, with a preview.
 
-    Only kinds with words of the operator have a row. The list shows all kinds, and each kind has a
-    page, whether or not it has a row.
+    Only words that an operator has saved have a row. The list shows all kinds, and each kind has a
+    page for every language and one for each language, whether or not they have a row.
     """
 
     list_title = gettext_lazy("What your mails say")
     form = MailTextForm
     list_filter = ["updated_at"]
-    search_fields = ["kind", "label"]
+    search_fields = ["key", "label"]
     actions = None
 
     class Media:
@@ -121,7 +152,7 @@ class MailTextAdmin(StrictAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> MailText | None:
-        """Return the texts of a kind, even if it has no row."""
+        """Return the texts of a kind in a language, even if they have no row."""
         return texts.text_of(object_id)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -137,7 +168,7 @@ class MailTextAdmin(StrictAdmin):
         return [
             path("account/<slug:kind>/", account, name=f"{name}_account"),
             path("account/<slug:kind>/preview/", sample, name=f"{name}_account_preview"),
-            path("<slug:object_id>/preview/<slug:audience>/", preview, name=f"{name}_preview"),
+            path("<str:object_id>/preview/<slug:audience>/", preview, name=f"{name}_preview"),
             *super().get_urls(),
         ]
 
@@ -159,24 +190,25 @@ class MailTextAdmin(StrictAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show the texts of a kind next to a preview of the email."""
-        shown = {**(extra_context or {}), **_shown(object_id)}
+        """Show the texts of a kind in a language next to a preview of the email."""
+        shown = {**(extra_context or {}), **_shown(unquote(object_id))}
         return super().change_view(request, object_id, form_url, shown)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Store the texts by calling the service."""
         words = {name: form.cleaned_data.get(name, "") for name in (LABEL, ATTENDEE, PROVIDER)}
-        texts.change(kind=obj.kind, at=timezone.now(), **words)
+        texts.change(kind=obj.kind, language=obj.language, at=timezone.now(), **words)
 
     def preview_view(self, request: HttpRequest, object_id: str, audience: str) -> HttpResponse:
         """Show an email about a made-up booking, with the words of the form or those in use.
 
-        BookIt's own words are in the chosen language, or else in that of the signed-in user.
+        The email is in the language of the text. If the text is for every language, BookIt's own
+        words are in the chosen language, or else in that of the signed-in user.
         """
         text = texts.text_of(object_id)
         if not self.has_view_permission(request, text):
             raise PermissionDenied
-        if text is None or audience not in texts.fields_of(NEWS[object_id]) or audience == LABEL:
+        if text is None or audience not in texts.fields_of(NEWS[text.kind]) or audience == LABEL:
             raise Http404
         errors: Any = None
         if request.method == "POST":
@@ -184,9 +216,13 @@ class MailTextAdmin(StrictAdmin):
             errors = form.errors
         if errors:
             return render(request, "admin/bookings/mailtext/preview_error.html", {"errors": errors})
-        with translation.override(_language(request)):
-            message = samples.mail(object_id, audience, {object_id: text}).message()
-        return _preview(request, message)
+        # The text for every language is shown as it is sent where no language has its own words.
+        every = texts.text_of(text.kind) if text.language else None
+        words = {each.key: each for each in (every, text) if each}
+        language = text.language or _language(request)
+        with speaking(language):
+            mail = samples.mail(text.kind, audience, words)
+        return _preview(request, mail.message(), language)
 
     def account_view(self, request: HttpRequest, kind: str) -> HttpResponse:
         """Show the page of an email about an account, with its preview."""
@@ -203,9 +239,10 @@ class MailTextAdmin(StrictAdmin):
     def account_preview_view(self, request: HttpRequest, kind: str) -> HttpResponse:
         """Show an email about a made-up account. Its token is made up too."""
         self._check_account(request, kind)
-        with translation.override(_language(request)):
+        language = _language(request)
+        with speaking(language):
             message = links.sample(kind=KINDS[kind])
-        return _preview(request, message)
+        return _preview(request, message, language)
 
     def _check_account(self, request: HttpRequest, kind: str) -> None:
         if not self.has_view_permission(request):
@@ -217,10 +254,10 @@ class MailTextAdmin(StrictAdmin):
 def _language(request: HttpRequest) -> str:
     """Return the language that was chosen for a preview, or else that of the signed-in user."""
     chosen = request.POST.get("preview_language") or request.GET.get("preview_language", "")
-    return languages.known(chosen) or translation.get_language()
+    return known(chosen) or get_language() or SOURCE
 
 
-def _preview(request: HttpRequest, message: EmailMultiAlternatives) -> HttpResponse:
+def _preview(request: HttpRequest, message: EmailMultiAlternatives, language: str) -> HttpResponse:
     """Return a page that shows an email: in light and dark colours, and as plain text."""
     html = str(message.alternatives[0][0])
     shown = {
@@ -230,6 +267,7 @@ def _preview(request: HttpRequest, message: EmailMultiAlternatives) -> HttpRespo
         "light": html.replace(IF_DARK, "@media not all"),
         "dark": html.replace(IF_DARK, "@media all").replace("light dark", "dark"),
         "text": message.body,
+        "language": language,
     }
     response = render(request, "admin/bookings/mailtext/preview.html", shown)
     logo = settings.BUSINESS_LOGO_URL
@@ -255,34 +293,62 @@ def _kinds() -> list[Kind]:
                 label=shown.label,
                 attendee=shown.attendee,
                 provider=shown.provider,
-                is_changed=shown != news,
+                changed=[page for page in _pages(kind, changed) if page.has_words],
                 url=reverse("admin:bookings_mailtext_change", args=[kind]),
             )
         )
     return kinds
 
 
-def _shown(kind: str) -> dict[str, Any]:
-    """Return what the page of a kind of email shows besides the form."""
-    news = NEWS.get(kind)
-    if news is None:
+def _pages(kind: str, changed: Mapping[str, MailText]) -> list[Page]:
+    """Return the pages of a kind of email.
+
+    Args:
+        changed: the operator's texts by their keys.
+    """
+    pages = []
+    for language, name in [("", _("Every language")), *settings.LANGUAGES]:
+        text = MailText(key=texts.key_of(kind, language))
+        pages.append(
+            Page(
+                key=text.key,
+                language=language,
+                name=name,
+                url=reverse("admin:bookings_mailtext_change", args=[text.key]),
+                has_words=changed.get(text.key, text).has_words,
+            )
+        )
+    return pages
+
+
+def _shown(key: str) -> dict[str, Any]:
+    """Return what the page of a text shows besides the form."""
+    if not texts.is_known(key):
         return {}
+    kind = MailText(key=key).kind
+    news = NEWS[kind]
+    changed = texts.in_use()
+    pages = _pages(kind, changed)
+    current = next(page for page in pages if page.key == key)
     readers = {
         ATTENDEE: _("As the customer sees it"),
         PROVIDER: _("As the provider sees it"),
     }
     return {
-        "title": texts.applied(news, texts.in_use()).label,
-        "subtitle": None,
+        "title": texts.applied(news, changed).label,
+        # Only the title of the window shows it; the page has tabs.
+        "subtitle": current.name,
+        "pages": pages,
+        "current": current,
         "occasion": OCCASIONS[kind],
         "languages": settings.LANGUAGES,
         "readers": [
-            (name, _preview_url(kind, audience))
+            (name, _preview_url(key, audience))
             for audience, name in readers.items()
             if getattr(news, audience)
         ],
     }
 
 
-def _preview_url(kind: str, audience: str) -> str:
-    return reverse("admin:bookings_mailtext_preview", args=[kind, audience])
+def _preview_url(key: str, audience: str) -> str:
+    return reverse("admin:bookings_mailtext_preview", args=[key, audience])

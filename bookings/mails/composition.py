@@ -97,7 +97,7 @@ def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) ->
     """Return the email that tells the attendee or the provider about an event, in their language.
 
     Args:
-        texts: the operator's own texts by the kind of email.
+        texts: the operator's own texts by their keys; see `bookings.mails.texts.applied`.
     """
     is_attendee = audience == ATTENDEE
     with speaking(occasion.language if is_attendee else occasion.provider_language or SOURCE):

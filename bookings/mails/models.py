@@ -1,5 +1,6 @@
 """The operator's own texts of emails."""
 
+from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
@@ -21,21 +22,43 @@ NAMES = {
 
 
 class MailText(models.Model):
-    """The operator's own words for one kind of email. BookIt's words replace an empty field.
+    """The operator's own words for one kind of email, in one language or for every language.
 
-    Only kinds with at least one text of their own have a row.
+    If a field in the reader's language is empty, the field for every language is sent; if that is
+    empty too, BookIt's own words are sent. Only texts that an operator has saved have a row.
     """
 
-    kind = models.CharField(primary_key=True, max_length=30, editable=False)
+    # The kind of email, such as `reminder`, and after a dot the language: `reminder.de`. A text for
+    # every language names none.
+    key = models.CharField(
+        _("kind"), db_column="kind", primary_key=True, max_length=30, editable=False
+    )
     label = models.CharField(_("beginning of the subject"), max_length=60, blank=True)
     attendee = models.TextField(_("text for the customer"), max_length=2000, blank=True)
     provider = models.TextField(_("text for the provider"), max_length=2000, blank=True)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        ordering = ["kind"]
+        ordering = ["key"]
         verbose_name = _("mail text")
         verbose_name_plural = _("mail texts")
 
     def __str__(self) -> str:
-        return str(NAMES.get(self.kind, self.kind))
+        name = str(NAMES.get(self.kind, self.kind))
+        language = dict(settings.LANGUAGES).get(self.language, self.language)
+        return f"{name} ({language})" if language else name
+
+    @property
+    def kind(self) -> str:
+        """The kind of email."""
+        return self.key.partition(".")[0]
+
+    @property
+    def language(self) -> str:
+        """The language of the readers; empty if the text is for every language."""
+        return self.key.partition(".")[2]
+
+    @property
+    def has_words(self) -> bool:
+        """Whether any field contains words of the operator."""
+        return bool(self.label or self.attendee or self.provider)

@@ -51,7 +51,7 @@ def compose_end(place: Place, texts: Mapping[str, MailText]) -> Mail:
     """Return the email that tells a user that they no longer wait for a seat, in their language.
 
     Args:
-        texts: the operator's own texts by the kind of email.
+        texts: the operator's own texts by their keys; see `bookings.mails.texts.applied`.
     """
     with speaking(place.user_language):
         return _composed(place, texts)

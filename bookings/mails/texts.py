@@ -1,5 +1,8 @@
 """The texts of emails: BookIt's own, or the operator's.
 
+The operator's words can be for every language or for one. Each field is taken from the text in the
+reader's language, else from the text for every language, else from BookIt's own words.
+
 A text can contain placeholders such as `{service}`. They are replaced one by one and never
 formatted, because a format such as `{name.__class__}` would read attributes.
 """
@@ -9,45 +12,79 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, OFFERED, PROVIDER, News
+from bookit.languages import SOURCE, closest, speaking
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 class UnknownKind(Exception):
-    """No email has this kind."""
+    """No email has this kind, or BookIt does not speak this language."""
+
+
+def key_of(kind: str, language: str) -> str:
+    """Return the key of a text; without a language, of the text for every language."""
+    return f"{kind}.{language}" if language else kind
+
+
+def is_known(key: str) -> bool:
+    """Return whether an email has this kind and, if the key has one, BookIt speaks the language."""
+    languages = ["", *dict(settings.LANGUAGES)]
+    kind = MailText(key=key).kind
+    return kind in NEWS and key in [key_of(kind, language) for language in languages]
 
 
 def in_use() -> dict[str, MailText]:
-    """Return the operator's texts by the kind of email."""
-    return {text.kind: text for text in MailText.objects.all()}
+    """Return the operator's texts by their keys."""
+    return {text.key: text for text in MailText.objects.all()}
 
 
-def text_of(kind: str) -> MailText | None:
-    """Return the operator's text for a kind of email, with empty fields if there is none.
+def text_of(key: str) -> MailText | None:
+    """Return the operator's text with this key, with empty fields if there is none.
 
-    Return None if no email has this kind.
+    Return None if no email has this kind, or if BookIt does not speak the language.
     """
-    if kind not in NEWS:
+    if not is_known(key):
         return None
-    return MailText.objects.filter(pk=kind).first() or MailText(kind=kind)
+    return MailText.objects.filter(pk=key).first() or MailText(key=key)
 
 
 def applied(news: News, texts: Mapping[str, MailText]) -> News:
-    """Return the news with the operator's words instead of BookIt's."""
-    text = texts.get(news.kind)
-    if text is None:
-        return news
+    """Return the news with the operator's words instead of BookIt's, in the current language.
+
+    Args:
+        texts: the operator's texts by their keys.
+    """
+    language = closest(get_language() or SOURCE)
+    for text in (texts.get(news.kind), texts.get(key_of(news.kind, language))):
+        news = _replaced(news, text) if text else news
+    return news
+
+
+def _replaced(news: News, text: MailText) -> News:
     return replace(
         news,
         label=text.label or news.label,
         attendee=news.attendee and (text.attendee or news.attendee),
         provider=news.provider and (text.provider or news.provider),
     )
+
+
+def standard(text: MailText) -> dict[str, str]:
+    """Return what is sent in place of each empty field of a text, in the language of the text.
+
+    For a text for every language, these are BookIt's own words in the current language.
+    """
+    every = MailText.objects.filter(pk=text.kind) if text.language else ()
+    with speaking(text.language or get_language() or SOURCE):
+        news = applied(NEWS[text.kind], {each.key: each for each in every})
+        return {name: str(getattr(news, name)) for name in (LABEL, ATTENDEE, PROVIDER)}
 
 
 def fields_of(news: News) -> list[str]:
@@ -94,20 +131,22 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), str(text))
 
 
-def change(*, kind: str, label: str, attendee: str, provider: str, at: datetime) -> MailText:
-    """Store the operator's text for a kind of email. Empty fields stand for BookIt's own words.
+def change(
+    *, kind: str, language: str = "", label: str, attendee: str, provider: str, at: datetime
+) -> MailText:
+    """Store the operator's text for a kind of email, in one language or for every language.
+
+    Empty fields stand for the text for every language, or for BookIt's own words.
 
     Raises:
-        UnknownKind: no email has this kind.
+        UnknownKind: no email has this kind, or BookIt does not speak this language.
         ValidationError: a text contains an unknown placeholder.
     """
-    news = NEWS.get(kind)
-    if news is None:
+    key = key_of(kind, language)
+    if not is_known(key):
         raise UnknownKind
     words = {LABEL: label, ATTENDEE: attendee, PROVIDER: provider}
     for field, text in words.items():
-        check(news, field, text)
-    row, _is_new = MailText.objects.update_or_create(
-        kind=kind, defaults={**words, "updated_at": at}
-    )
+        check(NEWS[kind], field, text)
+    row, _is_new = MailText.objects.update_or_create(key=key, defaults={**words, "updated_at": at})
     return row

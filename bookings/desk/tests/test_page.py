@@ -484,7 +484,7 @@ def test_a_seat_that_passed_on_is_listed_with_its_offer(desk, ana, haircut):
 
 
 def test_mails_have_the_subject_that_the_operator_chose(desk, book):
-    MailText.objects.create(kind="requested", label="We got it")
+    MailText.objects.create(key="requested", label="We got it")
     assert [label for label, _ in mails_of(desk, book())] == ["We got it"]
 
 

@@ -17,6 +17,8 @@ from bookings.mails.models import MailText
 from bookings.mails.occasions import NEWS
 from bookings.tests.factories import TUESDAY
 from bookings.tests.jobs import work
+from bookit.languages import speaking
+from catalog.models import Calendar
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -37,8 +39,26 @@ def site(client, boss):
     return client
 
 
-def preview(kind="booked", audience="attendee"):
-    return reverse("admin:bookings_mailtext_preview", args=[kind, audience])
+def preview(key="booked", audience="attendee"):
+    return reverse("admin:bookings_mailtext_preview", args=[key, audience])
+
+
+def page(key):
+    return reverse("admin:bookings_mailtext_change", args=[key])
+
+
+def form_of(site, key):
+    return site.get(page(key)).context["adminform"].form
+
+
+def change(key, label="", attendee="", provider=""):
+    kind, _, language = key.partition(".")
+    words = {"label": label, "attendee": attendee, "provider": provider}
+    return texts.change(kind=kind, language=language, at=timezone.now(), **words)
+
+
+def stored(key):
+    return MailText.objects.values("label", "attendee", "provider").get(key=key)
 
 
 def test_every_kind_of_email_has_an_occasion_and_a_sample_for_each_reader():
@@ -57,8 +77,23 @@ def test_the_list_shows_every_email_and_which_ones_have_words_of_the_operator(
         response = site.get(LIST)
     shown = {kind.kind: kind for kind in response.context["kinds"]}
     assert shown.keys() == NEWS.keys()
-    assert [kind for kind in shown if shown[kind].is_changed] == ["booked"]
+    assert [kind for kind in shown if shown[kind].changed] == ["booked"]
     assert "Park behind {calendar}." in response.content.decode()
+
+
+def test_the_list_says_which_languages_have_words_of_the_operator(
+    site, django_assert_max_num_queries
+):
+    change("booked", attendee="Hello!")
+    change("booked.de", attendee="Hallo!")
+    change("booked.pt")
+    change("reminder.ru", label="Скоро")
+    with django_assert_max_num_queries(8):
+        shown = {kind.kind: kind for kind in site.get(LIST).context["kinds"]}
+    names = {kind: [page.name for page in shown[kind].changed] for kind in shown}
+    assert names["booked"] == ["Every language", "Deutsch"]
+    assert names["reminder"] == ["Русский"]
+    assert names["moved"] == []
 
 
 def test_the_words_that_an_operator_saves_are_in_the_emails(site, boss):
@@ -120,8 +155,138 @@ def test_unknown_placeholders_are_refused_at_their_field(site, kind, field, text
         texts.change(kind=kind, at=timezone.now(), **{**OURS, field: text})
 
 
+class TestLanguages:
+    """The words of a kind of email can differ between languages."""
+
+    def test_each_field_is_in_the_readers_language_or_for_every_language_or_ours(self):
+        change("booked", attendee="Park behind {calendar}.")
+        change("booked.de", label="Bis bald")
+        used = texts.in_use()
+        booked = {}
+        for language in ("de", "pt"):
+            with speaking(language):
+                news = texts.applied(NEWS["booked"], used)
+                booked[language] = [
+                    str(each) for each in (news.label, news.attendee, news.provider)
+                ]
+        assert booked == {
+            "de": ["Bis bald", "Park behind {calendar}.", "{name} hat gebucht."],
+            "pt": ["Confirmada", "Park behind {calendar}.", "{name} fez uma reserva."],
+        }
+
+    def test_the_language_of_the_reader_decides(self, site):
+        haircut = ServiceFactory(requires_confirmation=False)
+        Calendar.objects.update(provider=ProviderFactory(email="rui@example.com", language="de"))
+        change("booked", attendee="Hello!", provider="Look!")
+        change("booked.pt", attendee="Olá!", provider="Veja!")
+        change("booked.de", attendee="Hallo!", provider="Schau!")
+        ana = UserFactory(email="ana@example.com", language="pt-BR")
+        services.create_booking(
+            actor=ana, service_id=haircut.pk, start_time=TUESDAY, at=timezone.now()
+        )
+        work()
+        bodies = {message.to[0]: message.body for message in mail.outbox}
+        assert "\nOlá!\n" in bodies["ana@example.com"]
+        assert "\nSchau!\n" in bodies["rui@example.com"]
+
+    def test_the_end_of_a_queue_is_told_in_the_words_of_the_readers_language(self):
+        change("queue-ended.de", attendee="Leider nein.")
+        with speaking("de-AT"):
+            assert "Leider nein." in samples.mail("queue-ended", "attendee", texts.in_use()).text
+        with speaking("es"):
+            assert "Leider" not in samples.mail("queue-ended", "attendee", texts.in_use()).text
+
+    def test_both_pages_begin_with_the_words_that_are_sent_and_say_what_an_empty_field_means(
+        self, site
+    ):
+        change("reminder", attendee="Bring a towel.")
+        every, german = form_of(site, "reminder"), form_of(site, "reminder.de")
+        assert every["attendee"].value() == german["attendee"].value() == "Bring a towel."
+        assert "Empty: “This is a reminder of your booking.”" in every["attendee"].help_text
+        assert "Empty: “Bring a towel.”" in german["attendee"].help_text
+        assert german["label"].value() == "Erinnerung"
+        assert "Empty: “Erinnerung”" in german["label"].help_text
+        assert german["label"].field.widget.attrs["lang"] == "de"
+        assert "in every language that has no words of its own" in site.get(page("reminder")).text
+        assert "only to readers of this language" in site.get(page("reminder.de")).text
+
+    def test_the_tabs_lead_to_each_language_and_mark_those_with_own_words(self, site):
+        change("reminder.pt", attendee="Traga uma toalha.")
+        shown = site.get(page("reminder.de"))
+        assert [(each.name, each.url, each.has_words) for each in shown.context["pages"]] == [
+            ("Every language", page("reminder"), False),
+            ("English", page("reminder.en"), False),
+            ("Deutsch", page("reminder.de"), False),
+            ("Español", page("reminder.es"), False),
+            ("Português", page("reminder.pt"), True),
+            ("Русский", page("reminder.ru"), False),
+        ]
+        assert f'<a href="{page("reminder.de")}" aria-current="page">' in shown.text
+        assert shown.text.count('class="mail-mark"') == 1
+        assert f'href="{page("reminder")}" aria-current="page"' in site.get(page("reminder")).text
+
+    def test_words_that_would_be_sent_anyway_are_stored_as_empty(self, site):
+        change("reminder", attendee="Bring a towel.\nAnd soap.")
+        same = {"label": "Erinnerung", "attendee": "Bring a towel.\r\nAnd soap.\r\n"}
+        site.post(page("reminder.de"), same)
+        assert stored("reminder.de") == {"label": "", "attendee": "", "provider": ""}
+        # In English, the same label is the operator's own.
+        site.post(page("reminder.en"), {"label": "Erinnerung", "attendee": ""})
+        assert stored("reminder.en") == {"label": "Erinnerung", "attendee": "", "provider": ""}
+        assert stored("reminder")["attendee"] == "Bring a towel.\nAnd soap."
+
+    def test_words_for_every_language_do_not_become_the_words_of_one_when_they_change(self, site):
+        """The page of a language shows them, and sends them with the form."""
+        change("reminder", attendee="Bring a towel.")
+        shown = {"attendee": "Bring a towel.", "initial-attendee": "Bring a towel."}
+        change("reminder", attendee="Bring soap.")
+        site.post(page("reminder.de"), {**shown, "label": "Bald", "initial-label": "Erinnerung"})
+        assert stored("reminder.de") == {"label": "Bald", "attendee": "", "provider": ""}
+
+    def test_a_field_that_was_left_alone_keeps_what_somebody_else_has_stored(self, site):
+        shown = {"attendee": "Hello!", "initial-attendee": "Hello!"}
+        change("reminder", attendee="Hello again!")
+        site.post(page("reminder"), {**shown, "label": "Soon", "initial-label": "Reminder"})
+        assert stored("reminder") == {"label": "Soon", "attendee": "Hello again!", "provider": ""}
+
+    def test_a_change_is_in_the_history_of_its_language(self, site):
+        site.post(page("reminder.de"), {"label": "Bald", "attendee": ""})
+        entry = LogEntry.objects.get()
+        assert (entry.object_id, entry.object_repr) == ("reminder.de", "Reminder (Deutsch)")
+        history = reverse("admin:bookings_mailtext_history", args=["reminder.de"])
+        assert "Reminder (Deutsch)" in site.get(history).text
+
+    @pytest.mark.parametrize("key", ["booked.fr", "booked.", "booked.DE", "booked.de.de", ".de"])
+    def test_a_language_that_bookit_does_not_speak_has_no_page(self, site, key):
+        assert site.get(page(key)).status_code == 302
+        assert site.post(page(key), OURS).status_code == 302
+        assert site.get(preview(key)).status_code == 404
+        assert not MailText.objects.exists()
+
+    @pytest.mark.parametrize(("kind", "language"), [("booked", "fr"), ("", "de"), ("x", "de")])
+    def test_words_in_a_language_that_bookit_does_not_speak_are_refused(self, kind, language):
+        with pytest.raises(texts.UnknownKind):
+            texts.change(kind=kind, language=language, at=timezone.now(), **OURS)
+
+    def test_the_preview_is_in_the_language_of_the_text(self, site):
+        change("booked", label="See you", attendee="Hello!")
+        shown = site.post(preview("booked.de"), {**OURS, "label": "", "attendee": "Hallo {when}"})
+        assert "Dienstag, 1. Dezember 2026, 10:00" in shown.context["text"]
+        assert shown.context["subject"].startswith("See you: Haircut, Di")
+        assert '<pre tabindex="0" lang="de">' in shown.text
+        assert "Plain text" in shown.text  # what is around the email is in the user's language
+        assert "Hello!" in site.get(preview("booked.pt")).context["text"]
+        assert "Olá, Ana Silva," in site.get(preview("booked.pt")).context["text"]
+
+    def test_the_preview_of_the_words_for_every_language_ignores_those_of_one(self, site):
+        change("booked", attendee="Hello!")
+        change("booked.en", attendee="Good morning!")
+        assert "Hello!" in site.get(preview("booked")).context["text"]
+        assert "Good morning!" in site.get(preview("booked.en")).context["text"]
+
+
 def test_a_line_break_in_the_label_adds_no_header():
-    text = MailText(kind="booked", label="Booked\r\nBcc: evil@example.com")
+    text = MailText(key="booked", label="Booked\r\nBcc: evil@example.com")
     subject = samples.mail("booked", "attendee", {"booked": text}).subject
     assert subject.startswith("Booked Bcc: evil@example.com: Haircut, ")
 
@@ -198,9 +363,10 @@ def test_an_unknown_kind_has_no_page(site):
 
 def test_only_admins_see_and_change_the_words(client):
     client.force_login(staff(["bookings.view_booking"]))
-    for path in (LIST, BOOKED, preview()):
+    for path in (LIST, BOOKED, preview(), page("booked.de"), preview("booked.de")):
         assert client.get(path).status_code == 403
-    assert client.post(BOOKED, OURS).status_code == 403
+    for path in (BOOKED, page("booked.de")):
+        assert client.post(path, OURS).status_code == 403
     assert not MailText.objects.exists()
 
 

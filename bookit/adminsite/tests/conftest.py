@@ -62,5 +62,5 @@ def world(boss):
     DeliveryFactory()
     staff(["bookings.view_booking"])
     create_key(owner=boss, name="Till", at=timezone.now())
-    MailText.objects.create(kind="reminder", attendee="Bring a towel.")
+    MailText.objects.create(key="reminder", attendee="Bring a towel.")
     MailCount.objects.create(subject="a booking", day=timezone.now().date(), sent=1, most=8)

@@ -504,8 +504,11 @@ class Crawler:
 
 
 def shape_of(url: str) -> str:
-    """Return a URL without its ids, which differ from run to run."""
-    return re.sub(r"/[0-9]+/", "/ID/", UUID.sub("ID", url))
+    """Return a URL without its ids, which differ from run to run, and without languages.
+
+    The words of each kind of email have a page for each language: `/booked.de/`.
+    """
+    return re.sub(r"/([0-9]+|[a-z-]+\.[a-z]{2})/", "/ID/", UUID.sub("ID", url))
 
 
 def _id_shape(url: str) -> str | None:
