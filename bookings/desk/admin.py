@@ -159,7 +159,7 @@ class BookingAdmin(ServedAdmin):
 
     def heading(self, row: Booking) -> str:
         """Return what is booked, and for whom."""
-        return f"{row.service.title}, {row.attendee()['attendee_name']}"
+        return words.title(row)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may book for customers."""

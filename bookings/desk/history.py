@@ -61,8 +61,8 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
         booking = _booking(event)
         if booking is None:
             return code(event.booking_id)
-        name = f"{booking.service.title}, {booking.attendee()['attendee_name']}"
-        return link(reverse("admin:bookings_booking_change", args=[booking.pk]), name)
+        page = reverse("admin:bookings_booking_change", args=[booking.pk])
+        return link(page, words.title(booking))
 
     @admin.display(description=_("By"), empty_value="")
     def who(self, event: BookingEvent) -> Any:

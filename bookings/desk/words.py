@@ -75,6 +75,11 @@ def person(user: User) -> str:
     return user.name or (_("a former user") if user.deleted_at else user.email)
 
 
+def title(booking: Booking) -> str:
+    """Return what is booked, and for whom."""
+    return f"{booking.service.title}, {booking.attendee()['attendee_name']}"
+
+
 @dataclass(frozen=True)
 class Entry:
     """An event of a booking in words.

@@ -124,7 +124,13 @@ def activity(api, ana, helena, service):
     boss = AdminFactory(email="boss@example.com")
     site = Client()
     site.force_login(boss)
-    form = {"email": EMAIL, "name": NAME, "role": "user", "timezone": "Asia/Tokyo"}
+    form = {
+        "email": EMAIL,
+        "name": NAME,
+        "role": "user",
+        "timezone": "Asia/Tokyo",
+        "language": "en",
+    }
     page = f"/admin/accounts/user/{ana.pk}/change/"
     assert site.post(page, {**form, "is_active": "on", "phone": PHONE}).status_code == 302
     errors = "INSERT INTO bookit_jobfailure SELECT id, now(), %s FROM procrastinate_jobs"

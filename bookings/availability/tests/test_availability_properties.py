@@ -1109,7 +1109,7 @@ class Run:
             elif expected == "slot_full":
                 expected = "validation_error" if seated else None
             elif expected is None:
-                expected = "validation_error"
+                expected = "validation_error" if seated else "slot_not_full"
             response = self.world.as_(who).post(f"/slots/{slot.pk}/waitlist", {})
             code = response.json().get("code")
             assert code == expected, response.content

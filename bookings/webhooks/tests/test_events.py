@@ -1,20 +1,19 @@
 """`GET /events`: a client that polls gets every event exactly once."""
 
 from contextlib import contextmanager
-from time import monotonic, sleep
 
 import pytest
 from django.db import connection
-from django.db.models import Max
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import events, followup
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import BookingFactory, WebhookFactory
+from bookings.tests.settle import settle
 from bookings.webhooks.models import Webhook
 from bookit.api.pagination import EventPagination, _encode
-from bookit.tests.crowd import PATIENCE, ask
+from bookit.tests.crowd import ask
 from bookit.tests.expect import problem
 
 # The feed hides the events of open transactions, so a test must not run in one.
@@ -52,15 +51,6 @@ def another_transaction():
 
 def happen(booking, kind=BookingEvent.Type.CREATED):
     return events.record(booking, kind, actor=None, at=timezone.now())
-
-
-def settle():
-    """Wait until the transactions of other tests end, because the feed waits for them too."""
-    last = BookingEvent.objects.aggregate(last=Max("transaction"))["last"] or 0
-    deadline = monotonic() + 4 * PATIENCE  # Some tests keep a transaction open for a minute.
-    while ask("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint") <= last:
-        assert monotonic() < deadline, "a transaction of another test is still open"
-        sleep(0.02)
 
 
 def read(admin, query=""):

@@ -200,7 +200,6 @@ SAFE_PLACES = {
     "bookit/api/expand.py: pk__in=ids": "a page",
     "bookings/viewsets.py: pk__in=booking_ids": "a page",
     "catalog/listing.py: pk__in=ids": "a page",
-    "bookings/slots/admin.py: slot__in=objs": "a queryset: it becomes a subquery",
     "bookings/webhooks/deliveries.py: pk__in=batch": "ten batches of messages",
     "bookings/webhooks/deliveries.py: pk__in=ids": "a batch of messages",
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
@@ -214,7 +213,6 @@ SAFE_PLACES = {
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "the slots of one request",
     "bookings/services.py: status__in=TO_COME": "three statuses",
     "bookings/services.py: booking.delete": "one row, and its review",
-    "bookings/slots/services.py: slot.delete": "one row, and its waitlist, which is not loaded",
     "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MAX_EVENTS events",
     "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MAX_EVENTS events",
     "bookings/webhooks/services.py: Webhook.objects.filter(pk=webhook_id).delete": (
@@ -247,10 +245,9 @@ SAFE_PLACES = {
     "catalog/providers/filters.py: pk__in=profiles.values('user')": "a subquery",
     "bookit/ratelimits/redis.py: self._storage.get_connection().delete": "one count, in Redis",
     "catalog/privacy.py: Profile.objects.filter(user=user).delete": "one row",
-    "catalog/services.py: calendar.delete": "one row, and its hours and time off",
     "catalog/services.py: calendar.hours.all().delete": "the opening hours of a week",
     "catalog/services.py: calendar.time_off.get(pk=time_off_id).delete": "one row",
-    "catalog/services.py: service.delete": "one row: a service with bookings stays",
+    "bookit/database/references.py: row.delete": "one row, and the parts of a calendar or a slot",
     "bookit/tools/benchmark/fill.py: service__in=[key('service', number) for number in services]": (
         "the services that the clients of the benchmark book"
     ),
