@@ -209,6 +209,7 @@ SAFE_PLACES = {
     "bookit/mails/limits.py: subject__in=[limit.subject for limit in limits]": "three limits",
     "bookings/followup.py: pk__in=event_ids": "MAX_EVENTS at a time",
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
+    "bookings/webhooks/home.py: pk__in=Webhook.objects.delivering()": "a subquery",
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "the slots of one request",
     "bookings/services.py: status__in=TO_COME": "three statuses",
