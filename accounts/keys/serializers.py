@@ -31,7 +31,7 @@ class ApiKeySerializer(RowSerializer):
         child=serializers.CharField(),
         allow_null=True,
         read_only=True,
-        help_text="What the key can be used for; null: whatever you may do.",
+        help_text="What the key may do; null: all that a key may do for you.",
     )
 
     class Meta:
@@ -79,7 +79,7 @@ class ApiKeyCreateSerializer(InputSerializer):
         allow_null=True,
         min_length=1,
         max_length=100,
-        help_text="For example `bookings.view_booking`; by default, whatever you may do.",
+        help_text="For example `bookings.view_booking`; null as in responses.",
     )
     expires_at = InstantField(
         required=False, allow_null=True, help_text="By default, the key does not expire."

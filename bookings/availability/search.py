@@ -1,4 +1,4 @@
-"""The search for free times. Every time that the search offers can be booked.
+"""The search for free times. Each free time that it returns can be booked.
 
 For a single booking, `Terms` and the SQL statement that inserts the booking decide whether the
 start is accepted. This module applies the same rules to all starts of a window at once. `search`
@@ -71,7 +71,7 @@ IN_WINDOW = """
     calendar_id = service.calendar_id
     AND upper(blocked) > %(from)s::timestamptz - service.before
     AND lower(blocked) < %(until)s::timestamptz + service.after
-    AND id IS DISTINCT FROM %(but)s
+    AND id IS DISTINCT FROM %(ignored)s
 """
 
 
@@ -87,14 +87,13 @@ def colliding_starts(period: str) -> str:
 # distinguishes seats only if the service has more than one. `range_agg` merges overlapping ranges,
 # so a start that overlaps two bookings of the same seat loses only one seat.
 #
-# The ids are wrapped in a subquery, as in `bookings.seats`, to hide the array from the planner. If
-# the planner saw the array, it would know the array's length, and would make a new plan for each
-# search.
+# The ids are wrapped in a subquery to hide the array from the planner. If the planner saw the
+# array, it would know the array's length, and would make a new plan for each search.
 #
 # Parameters: service_ids uuid[] and, for each service, calendar_ids uuid[], several bool[] (whether
 #     it has several seats), before interval[] (the buffer before), after interval[] (the duration
-#     and the buffer after); from timestamptz, until timestamptz (the window); but uuid (a booking
-#     to ignore, or null); at timestamptz (now).
+#     and the buffer after); from timestamptz, until timestamptz (the window); ignored uuid (a
+#     booking, or null); at timestamptz (now).
 # Columns: number bigint (the position of the service, from 1), seat int (0 means all seats), after
 #     timestamptz, until timestamptz (the seat is taken for starts between these two times; starts
 #     at exactly these times do not collide).
@@ -136,7 +135,7 @@ CROSS JOIN LATERAL (
 SLOTS = f"""
 SELECT service.number, slot.start_time, slot.end_time, slot.id AS slot_id, slot.capacity - (
     SELECT count(*) FROM bookings_booking
-    WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
+    WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(ignored)s
       AND {unexpired_sql("hold_expires_at")}
 ) - (
     SELECT count(*) FROM bookings_waitlistentry WHERE slot_id = slot.id AND status = 'waiting'
@@ -170,7 +169,7 @@ class Search:
 
     Args:
         at: the current time.
-        but: the id of a booking that is being moved. Its current time counts as free.
+        ignored: the id of a booking that is being moved. Its current time counts as free.
     """
 
     def __init__(
@@ -180,11 +179,11 @@ class Search:
         until: datetime,
         *,
         at: datetime,
-        but: UUID | None = None,
+        ignored: UUID | None = None,
     ) -> None:
         self.services = list(services)
         self.from_, self.until, self.at = from_, until, at
-        window = {"from": from_, "until": until, "at": at, "but": but}
+        window = {"from": from_, "until": until, "at": at, "ignored": ignored}
         open_terms = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
         self._taken = _by_service(
             TAKEN,
@@ -393,7 +392,7 @@ def nearest(
             from_,
             until,
             at=at,
-            but=moved.pk if moved else None,
+            ignored=moved.pk if moved else None,
         )
         found = {
             time["start_time"]: time
@@ -446,10 +445,10 @@ def _start(time: FreeTime | Refusal) -> datetime:
 def _starts_between(
     terms: Terms, from_: datetime, until: datetime, *, fitting: bool
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield `(opens, before)` for each grid: its first start, and the time before which it ends.
+    """Yield `(opens, before)` for each grid: the first start, and the time before which starts lie.
 
-    Each opening period has its own grid. Its steps are counted in elapsed time from the opening, so
-    a change of the clocks does not shift them.
+    Each opening period has its own grid. The steps are elapsed time, so they stay equally long when
+    the clocks change.
 
     Args:
         fitting: leave out starts whose bookings would end after closing.

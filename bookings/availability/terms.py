@@ -260,7 +260,8 @@ def time_off_after(instant: str) -> str:
 
 # Reads the terms of services.
 #
-# The ids are wrapped in a subquery to hide the array from the planner, as in `bookings.seats`.
+# The ids are wrapped in a subquery to hide the array from the planner; see `TAKEN` in
+# `bookings.availability.search`.
 #
 # Parameters: service_ids uuid[], from timestamptz (time off that ends by this time is left out).
 # Columns: `SERVICE_COLUMNS`, time_off timestamptz[][]; one row for each service that exists.

@@ -50,14 +50,17 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
 
     @admin.display(description=_("What"))
     def what(self, event: BookingEvent) -> str:
-        """Return what happened, in the zone of the calendar."""
+        """Return what happened, with times in the zone of the calendar.
+
+        If the booking was deleted, they are in the zone of the signed-in user.
+        """
         booking = _booking(event)
         zone = ZoneInfo(booking.calendar.timezone) if booking else timezone.get_current_timezone()
         return words.sentence(event, zone)
 
     @admin.display(description=_("Booking"))
     def subject(self, event: BookingEvent) -> Any:
-        """Return what was booked, and by whom, with a link; the id if the booking was deleted."""
+        """Return what was booked and for whom, as a link; the id if the booking was deleted."""
         booking = _booking(event)
         if booking is None:
             return code(event.booking_id)
@@ -74,7 +77,7 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
         return self.what(row)
 
     def cards(self, request: HttpRequest, row: BookingEvent) -> Sequence[Card]:
-        """Return the event as it is stored and as `GET /events` reports it."""
+        """Return the event as it is stored."""
         facts = [
             (_("When"), exactly(row.at, timezone.get_current_timezone_name())),
             (_("Type"), code(row.type)),

@@ -223,7 +223,7 @@ class BookingPage:
         found: list[Any] = []
         for terms in terms_of([self.booking.service_id], from_).values():
             moved = terms.for_booking(self.booking)
-            search = Search([moved], from_, until, at=self.at, but=self.booking.pk)
+            search = Search([moved], from_, until, at=self.at, ignored=self.booking.pk)
             found = [*islice(search.free_times(moved), MAX_TIMES + 1)]
         after = first + timedelta(days=DAYS)
         if len(found) > MAX_TIMES:

@@ -29,7 +29,7 @@ DETAILS = {
 
 
 def day(value: date, *, beside: date | None = None) -> str:
-    """Return a day in words: `Tue 1 Dec 2026`, or `Tue 1 Dec` in the year of the day `beside`."""
+    """Return a day in words: `Tue 1 Dec 2026`, without the year if `beside` is in the same year."""
     same_year = beside is not None and beside.year == value.year
     return date_format(value, "DAY_OF_YEAR_FORMAT" if same_year else "DAY_FORMAT")
 
@@ -87,7 +87,7 @@ class Entry:
     Args:
         text: what happened and who caused it, as one sentence.
         is_automatic: whether no user caused it.
-        notes: the limit that staff overrode, and the reason, if any.
+        notes: the limit that staff overrode, if any, and the reason of a cancellation, if any.
     """
 
     at: datetime
@@ -221,7 +221,7 @@ def _sentence(kind: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> st
 
 
 def _stored(value: str | None, tz: tzinfo, beside: datetime) -> str:
-    """Return a time that is stored in an event in words."""
+    """Return, in words, a time that an event stores."""
     if not value:
         return ""
     at = datetime.fromisoformat(value)

@@ -1,9 +1,9 @@
 """The lines of a CSV file, one form for each kind of file.
 
-A form checks the cells of a line. Its `add` calls the service that a person would call, and returns
-False if the line has been imported before. Lines are recognised by what people know: the email
-address of a customer, the name of a calendar, the title of a service, and the service, the customer
-and the start of a booking. An import never changes what is there.
+A form checks the cells of a line. `add` calls the same function of `services.py` as the API and the
+admin site, and returns False if the line has been imported before. It has been if there is already
+a customer with its email address, a calendar with its name, a service with its title, or a booking
+of its service and customer at its start. An import never changes what is there.
 """
 
 import re
@@ -34,7 +34,7 @@ from catalog import services as catalog
 from catalog.models import Calendar, Service
 
 Status = Booking.Status
-# The statuses of bookings that are over, so they must have begun.
+# Only bookings that have begun can have these statuses.
 OVER = (Status.COMPLETED, Status.NO_SHOW)
 
 # A date and a time in the time zone of a calendar. Excel writes dates with dots in many countries.
@@ -65,9 +65,10 @@ class Line(forms.Form):
 
     Args:
         words: what the lines are, in words.
-        about: how lines are recognised, in words.
+        about: which lines are skipped, in words.
         example: the cells of a few lines, by column.
-        renamed: the columns for fields of services that have other names.
+        renamed: the column of each argument that has another name there: `provider_id` is in the
+            column `provider_email`.
     """
 
     words: ClassVar[Any]
@@ -105,7 +106,7 @@ class ZoneColumn(forms.CharField):
         super().__init__(
             required=False,
             max_length=64,
-            help_text=gettext_lazy("An IANA time zone such as Europe/Lisbon; otherwise UTC."),
+            help_text=gettext_lazy("An IANA time zone such as Europe/Lisbon. If empty, UTC."),
         )
 
 
@@ -261,8 +262,8 @@ class ServiceLine(Line):
 
     words = gettext_lazy("Services")
     about = gettext_lazy(
-        "A line is skipped if its calendar has a service with its title already, or, if it names "
-        "no calendar, if any calendar has."
+        "A line is skipped if its calendar already has a service with this title. If the line "
+        "names no calendar, it is skipped if any calendar has one."
     )
     example = [
         {
@@ -308,17 +309,17 @@ class ServiceLine(Line):
     capacity = forms.IntegerField(
         required=False,
         min_value=1,
-        help_text=gettext_lazy("The number of bookings at a time; otherwise 1."),
+        help_text=gettext_lazy("The number of bookings at a time. If empty, 1."),
     )
     mode = WordColumn(
         *Service.Mode.values,
         help_text=gettext_lazy(
-            "open (at any time in the opening hours) or slots (in published slots only); otherwise "
+            "open (at any time in the opening hours) or slots (in published slots only). If empty, "
             "open."
         ),
     )
     requires_confirmation = WordColumn(
-        "yes", "no", help_text=gettext_lazy("yes or no; otherwise yes.")
+        "yes", "no", help_text=gettext_lazy("yes or no. If empty, yes.")
     )
     buffer_before_minutes = forms.IntegerField(required=False, min_value=0)
     buffer_after_minutes = forms.IntegerField(required=False, min_value=0)
@@ -345,7 +346,7 @@ class ServiceLine(Line):
 
 
 class BookingLine(Line):
-    """A booking, past or future. Nobody gets an email or a webhook message about it."""
+    """A booking, past or future. The import sends no email and no webhook message about it."""
 
     words = gettext_lazy("Bookings")
     about = gettext_lazy(
@@ -376,7 +377,9 @@ class BookingLine(Line):
     calendar = forms.CharField(
         required=False,
         max_length=200,
-        help_text=gettext_lazy("Its name, if several services have this title."),
+        help_text=gettext_lazy(
+            "The calendar of the service. Needed if several services have this title."
+        ),
     )
     start_time = TimeColumn(
         max_length=40,
@@ -392,7 +395,7 @@ class BookingLine(Line):
         Status.NO_SHOW.value,
         Status.CANCELLED.value,
         help_text=gettext_lazy(
-            "confirmed, pending, completed, no_show or cancelled; otherwise confirmed."
+            "confirmed, pending, completed, no_show or cancelled. If empty, confirmed."
         ),
     )
     booked_at = TimeColumn(
@@ -402,7 +405,7 @@ class BookingLine(Line):
     )
     notes = forms.CharField(required=False, max_length=2000)
 
-    # The rows that the line names. `load` sets these attributes.
+    # `load` sets these attributes.
     user: User
     found: Service
     start: datetime
@@ -453,7 +456,7 @@ class BookingLine(Line):
                 text = _("“%(service)s” is not a service of the calendar “%(calendar)s”.")
                 raise ValidationError({"calendar": text % cells})
             found = at_calendar
-        self.found = _one(found, "service", cells["service"])
+        self.found = _one(found, "service", cells["service"], hint=not cells["calendar"])
         self.start = _instant(cells["start_time"], zone(self.found.calendar.timezone), "start_time")
 
     def add(self, known: set[tuple[UUID, UUID, datetime]], *, actor: User, at: datetime) -> bool:
@@ -521,8 +524,11 @@ def _instant(shown: datetime, tz: ZoneInfo, column: str) -> datetime:
     return instant
 
 
-def _one(rows: QuerySet[Any] | Sequence[Any], field: str, value: str) -> Any:
+def _one(rows: QuerySet[Any] | Sequence[Any], field: str, value: str, *, hint: bool = False) -> Any:
     """Return the only row.
+
+    Args:
+        hint: whether the line can name a calendar to choose one of several rows.
 
     Raises:
         ValidationError: there is no row, or there are several; the error names the column.
@@ -531,6 +537,8 @@ def _one(rows: QuerySet[Any] | Sequence[Any], field: str, value: str) -> Any:
     if not found:
         raise ValidationError({field: _("There is no “%(value)s”.") % {"value": value}})
     if len(found) > 1:
-        text = _("There are several “%(value)s”. Name the calendar, or rename one of them.")
+        text = _("There are several “%(value)s”. Rename one of them.")
+        if hint:
+            text = _("There are several “%(value)s”. Name the calendar, or rename one of them.")
         raise ValidationError({field: text % {"value": value}})
     return found[0]

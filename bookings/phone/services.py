@@ -180,11 +180,11 @@ def offer(
     day = day or today
     begin, end = day_start(day, tz), day_end(day + timedelta(days=DAYS - 1), tz)
     offered = terms.without_limits() if overrides_limits else terms
-    but = None
+    ignored = None
     if hold_id is not None:
         own = Booking.objects.held_by(actor).filter(pk=hold_id, status=Booking.Status.HELD)
-        but = own.values_list("pk", flat=True).first()
-    search = Search([offered], begin, end, at=at, but=but)
+        ignored = own.values_list("pk", flat=True).first()
+    search = Search([offered], begin, end, at=at, ignored=ignored)
     times = [*islice(search.free_times(offered), MOST_TIMES + 1)]
     offers = [_offer(time, terms, at) for time in times[:MOST_TIMES]]
     return Offers(

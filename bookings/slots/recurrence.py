@@ -17,8 +17,8 @@ MAX_POSITIONS = 12
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 _weekday = "|".join(WEEKDAYS)
 # The parts that a rule may have, and the format of their values. Parts whose names begin with BY
-# take lists of values. HOURLY and shorter frequencies are left out, because their starts have no
-# wall-clock time to keep.
+# take lists of values. HOURLY, MINUTELY and SECONDLY are left out: a series keeps its wall-clock
+# times when the clocks change, and for starts less than a day apart, that has no clear meaning.
 PARTS = {
     "FREQ": "DAILY|WEEKLY|MONTHLY|YEARLY",
     "INTERVAL": r"0*[1-9]\d*",
@@ -36,10 +36,9 @@ PARTS = {
     "BYSETPOS": r"[+-]?([1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])",
 }
 # dateutil searches for the next occurrence up to the year 9999. If there is none, the search takes
-# seconds. The calendar, including its weekdays, repeats every 400 years. The search is therefore
-# moved by whole cycles to a year near the end. It finds the same occurrences, and ends sooner if
-# there are none. `LATEST` is the latest year in which a search begins, so that a decade is left for
-# the occurrences.
+# seconds. The calendar, including its weekdays, repeats every 400 years. So the search is moved
+# ahead by as many whole cycles as fit. It finds the same occurrences, but has at most about 400
+# years to search instead of 8,000. It never begins after `LATEST`, so at least a decade is left.
 CYCLE = 400
 LATEST = 9988
 
@@ -107,7 +106,7 @@ class Rule:
                 yield found.replace(year=found.year - later, microsecond=first.microsecond)
         except IndexError:
             raise ValueError(
-                _("BYDAY asks for a weekday more often than it occurs in a month.")
+                _("A number in BYDAY is too high: no month has that many of this weekday.")
             ) from None
 
     def _is_over(self, local: datetime, start: datetime) -> bool:
@@ -142,7 +141,11 @@ def parse_rule(text: str) -> Rule:
         values = value.split(",") if name.startswith("BY") else [value]
         if not all(re.fullmatch(PARTS[name], each, re.ASCII) for each in values):
             raise ValueError(
-                _("%(name)s has an invalid value; see RFC 5545, section 3.3.10.") % {"name": name}
+                _(
+                    "The value of %(name)s is invalid or not supported; see RFC 5545, section"
+                    " 3.3.10."
+                )
+                % {"name": name}
             )
         if name == "BYSETPOS" and len(values) > MAX_POSITIONS:
             raise ValueError(
@@ -172,5 +175,5 @@ def _parse_until(value: str) -> date:
         until = datetime.strptime(value[:15], "%Y%m%dT%H%M%S")  # noqa: DTZ007 - naive without `Z`
     except ValueError:
         # The date or the time of day does not exist.
-        raise ValueError(_("The date in UNTIL does not exist.")) from None
+        raise ValueError(_("The date or time in UNTIL does not exist.")) from None
     return until.replace(tzinfo=UTC) if value.endswith("Z") else until

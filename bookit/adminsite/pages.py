@@ -60,7 +60,8 @@ MAX_ROWS = 1000
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
 # An autocomplete field contains at most this many rows, for browsers without scripts.
 FIRST = 100
-# The fields that name a row. A search through a relation is named after the relation.
+# Fields that identify a row. If a list searches them through a relation, its search field names the
+# relation: "service", not "title".
 OWN_NAMES = {"id", "name", "title"}
 # A message about refused rows names at most this many of them.
 NAMED = 5
@@ -98,11 +99,14 @@ class StrictAutocomplete(AutocompleteSelect):
 
     @property
     def media(self) -> forms.Media:
-        """Return the files of the field, with the script that gives it a name."""
+        """Return the field's media, with the script that labels it for screen readers."""
         return super().media + forms.Media(js=["bookit/autocomplete.js"])
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        """Return the selected options, without values that cannot be ids, and the first others."""
+        """Return the selected options, followed by the first other rows.
+
+        Values that cannot be ids are left out.
+        """
         key = self.field.remote_field.model._meta.pk
         groups = super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
         if self.first:
@@ -145,14 +149,15 @@ class StrictAdmin(admin.ModelAdmin):
     # The columns of a CSV file. Without any, it has the columns of the list.
     csv_columns: ClassVar[Sequence[str]] = ()
     delete_confirmation_template = "bookit/delete.html"
-    # The words of the link to the page that asks whether to delete a row, and what it warns of.
+    # The text of the link and of the button that delete a row.
     delete_words: Any = gettext_lazy("Delete")
+    # The warning on the page that asks whether to delete a row.
     delete_note: Any = ""
     # What the page says instead if other rows refer to the row.
     in_use: Any = REFERENCED
 
     def heading(self, row: Any) -> Any:
-        """Return the title of a row's page, which is also its name on the pages about it."""
+        """Return the name of a row, as its page and the pages about it show it."""
         return str(row)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
@@ -259,7 +264,10 @@ class StrictAdmin(admin.ModelAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _export_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
-        """Return the text and the URL of each file. Each has the rows of all pages of the list."""
+        """Return the words and the URL of the link to each file.
+
+        A file has the rows of all pages of the list.
+        """
         query = _without_page(request.GET).urlencode()
         return [
             (each.text, f"{request.path}export.{ending}?{query}")
@@ -267,7 +275,9 @@ class StrictAdmin(admin.ModelAdmin):
         ]
 
     def export_view(self, request: HttpRequest, ending: str) -> Any:
-        """Return a file with the rows of the list. If that is refused, return to the list.
+        """Return a file with the rows of the list.
+
+        If the list has too many rows or an invalid parameter, return to the list.
 
         Raises:
             PermissionDenied: the user may not see the rows.
@@ -415,9 +425,9 @@ class StrictAdmin(admin.ModelAdmin):
         return super().render_delete_form(request, context)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what will be deleted: only the given rows, not the rows that refer to them.
+        """Return what the page lists as deleted: only the given rows.
 
-        Django would load all of those rows, and there can be a million.
+        Django would load all rows that refer to them, and there can be a million.
         """
         return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
 
@@ -439,7 +449,7 @@ class StrictAdmin(admin.ModelAdmin):
                 raise Refused(text % {"row": row, "reason": message_of(error)}) from error
 
     def delete_row(self, request: HttpRequest, row: Any) -> None:
-        """Delete one row. Admins of rows with rules call a service instead."""
+        """Delete one row. Where there are rules for that, a subclass calls a service instead."""
         delete_unreferenced(row)
 
     def history_view(
@@ -546,7 +556,7 @@ class ServedAdmin(StrictAdmin):
     has_form = False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return all fields that are shown, because only services write them."""
+        """Return all fields that are shown, unless the form can be edited."""
         if self.has_form:
             return super().get_readonly_fields(request, obj)
         hidden = self.get_exclude(request, obj) or ()

@@ -45,14 +45,14 @@ def bill(*names, **nested):
 
 def test_the_bill_names_what_packages_contain():
     """The versions come from installed files, so this test fails if a file changes its format."""
-    # Packages that production does not install contain other components.
+    # This environment also has development packages. Their components do not count.
     lines = (BASE_DIR / "requirements.txt").read_text().splitlines()
     production = {sbom._plain(line.partition("==")[0]) for line in lines}
     production.add("")  # BookIt itself
     found = [each for each in sbom.bundled(HERE) if sbom._plain(each[0]) in production]
     names = {component["name"] for _, component in found}
     assert {"swagger-ui-dist", "redoc", "jquery", "select2", "xregexp", "postgresql"} <= names
-    # These Rust crates come from the bills inside the wheels.
+    # Wheels list their Rust crates. Crates that only built the wheel are left out.
     assert "pyo3" in names
     assert "pyo3-build-config" not in names
     document = bill(*{package for package, _ in found if package})

@@ -144,7 +144,13 @@ def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
     from_, until = start - DAY, start + DAY + INSTANT
     service = rows("terms", service_ids=[service_id], **{"from": from_})[0]
     duration = timedelta(minutes=service["duration_minutes"])
-    window = {"service_ids": [service_id], "from": from_, "until": until, "at": now, "but": None}
+    window = {
+        "service_ids": [service_id],
+        "from": from_,
+        "until": until,
+        "at": now,
+        "ignored": None,
+    }
     taken = rows(
         "taken",
         calendar_ids=[service["calendar_id"]],
