@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from django.contrib import admin
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, UserFactory, staff
@@ -71,7 +70,7 @@ def test_the_list_of_errors_links_to_each_error(watched):
     watched.assert_no_errors()
 
 
-def test_an_admin_signs_in_opens_every_list_and_signs_out(watched):
+def test_an_admin_signs_in_opens_a_booking_and_signs_out(watched):
     boss = AdminFactory(name="Boss", email="boss@example.com")
     review = ReviewFactory(comment="Exactly what I asked for.")
     OpeningHours.objects.create(calendar=review.service.calendar, weekday=0, opens=540, closes=1080)
@@ -82,13 +81,6 @@ def test_an_admin_signs_in_opens_every_list_and_signs_out(watched):
     page.get_by_text("Please enter the correct email address and password").wait_for()
     sign_in(page, boss)
     page.get_by_role("link", name="Bookings", exact=True).first.wait_for()
-
-    lists = [model._meta for model in admin.site._registry]
-    assert len(lists) >= 8
-    for meta in lists:
-        page.goto(f"/admin/{meta.app_label}/{meta.model_name}/", wait_until="domcontentloaded")
-        assert page.locator("#content h1").is_visible(), meta.label
-        assert page.locator("#changelist").is_visible(), meta.label
 
     page.goto("/admin/bookings/booking/")
     page.locator(f"a[href*='{booking.pk}']").first.click()

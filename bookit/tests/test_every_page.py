@@ -35,12 +35,16 @@ FILES = (".csv", ".ics")
 
 
 def kind(path):
-    """Return the name of a kind of page: pages that differ only in their row are of one kind."""
+    """Return the name of a page, which all pages have that differ only in their row.
+
+    All pages of history share a name, and so do all pages that ask before a deletion.
+    """
     try:
         match = resolve(path)
     except Resolver404:
         return None
-    return "_".join(filter(None, [match.url_name, match.kwargs.get("name")]))
+    name = "_".join(filter(None, [match.url_name, match.kwargs.get("name")]))
+    return next((each for each in ("history", "delete") if name.endswith(f"_{each}")), name)
 
 
 def linked(page):
