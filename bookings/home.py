@@ -249,7 +249,7 @@ def confirm(request: HttpRequest, at: datetime) -> None:
 
 
 def read_recent(glance: Glance) -> dict[str, Any]:
-    """Return the numbers of the last `DAYS` days, including today, and of the `DAYS` days before."""
+    """Return the numbers of the last `DAYS` days, with today, and of the `DAYS` days before."""
     last = glance.today
     first, earliest = (last - timedelta(days=days * DAYS - 1) for days in (1, 2))
     now, before = glance.days(first, last), glance.days(earliest, first - timedelta(days=1))

@@ -299,6 +299,7 @@ def book(
 
     Raises:
         Invalid: the account with this email address is not active.
+        EmailTaken: somebody has just created an account with this email address.
         Forbidden, InvalidTransition: as in `bookings.services.book_hold_for`.
     """
     services.check_books_for(held.user_id, actor)
