@@ -13,14 +13,15 @@ from django.utils.translation import gettext_noop
 from accounts.models import User
 from bookings.models import Booking, BookingEvent
 
-# The columns of a booking that can change. Each event stores them, so that state and history agree.
+# The columns of a booking that each event stores, so that state and history agree.
 STATE_COLUMNS = ("status", "start_time", "end_time", "seat", "slot_id", "hold_expires_at")
 
 # The reason that is recorded when a slot is cancelled with its bookings. Users write all other
 # reasons.
 SLOT_CANCELLED = gettext_noop("The slot was cancelled.")
 
-# The event types that webhooks and `/events` report. All other types concern only the attendee.
+# The event types that webhooks and `/events` report. The API shows the other types only in the
+# history of a booking.
 REPORTED_TYPES = [
     BookingEvent.Type.CREATED,
     BookingEvent.Type.CONFIRMED,

@@ -170,7 +170,7 @@ def _line(bookings: list[Booking], glance: Glance) -> dict[str, Any]:
             "url": page_of(first),
         }
     who = ngettext("%(people)s person", "%(people)s people", people) % {"people": people}
-    # The class may have begun yesterday, which the list leaves out unless it is asked for all days.
+    # By default, the list begins with today. The class may have begun yesterday.
     url = list_of(
         Booking,
         slot__id__exact=first.slot_id,
@@ -249,7 +249,7 @@ def confirm(request: HttpRequest, at: datetime) -> None:
 
 
 def read_recent(glance: Glance) -> dict[str, Any]:
-    """Return the numbers of the last days, today included, and of as many days before them."""
+    """Return the numbers of the last `DAYS` days, with today, and of the `DAYS` days before."""
     last = glance.today
     first, earliest = (last - timedelta(days=days * DAYS - 1) for days in (1, 2))
     now, before = glance.days(first, last), glance.days(earliest, first - timedelta(days=1))
@@ -301,7 +301,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
 
 
 def _before(numbers: Sequence[Decimal | int], written: str) -> dict[str, str]:
-    """Return the number of the days before in words, and by how much it has changed since."""
+    """Return the earlier number in words, and by how much the number has changed since."""
     now, before = numbers
     if not before:
         return {"change": "", "before": _("none in the %(days)s days before") % {"days": DAYS}}
@@ -381,5 +381,6 @@ HOME_CARDS.add("next")(HomeCard(20, f"{HERE}next.html", read_next, VIEW))
 HOME_CARDS.add("waiting")(
     HomeCard(30, f"{HERE}waiting.html", read_waiting, VIEW, act=confirm, act_permission=CHANGE)
 )
-# Without a permission, only admins see the card: revenue is not for everybody who takes bookings.
+# This card names no permission, so only admins see it: revenue is not for all staff who take
+# bookings.
 HOME_CARDS.add("recent")(HomeCard(60, f"{HERE}recent.html", read_recent, wide=True))

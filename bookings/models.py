@@ -38,9 +38,9 @@ class TsTzRange(Func):
     output_field = DateTimeRangeField()
 
 
-# Whether a booking names an attendee of its own. Most do not, so the index for the search leaves
-# them out. The empty texts are a part of the SQL for the same reason as in
-# `accounts.models.in_roles`.
+# Whether a booking stores a name, email address or phone number of its own. Most bookings do not,
+# so the index for the search leaves them out. The empty texts are a part of the SQL for the same
+# reason as in `accounts.models.in_roles`.
 HAS_ATTENDEE = Func(
     F("attendee_name"),
     F("attendee_email"),
@@ -382,7 +382,7 @@ class Booking(models.Model):
     # The values of the account are not copied into the booking, so that a later change of the
     # account also changes the attendee.
     def attendee(self) -> dict[str, str]:
-        """Return the attendee's name, address, phone number and language, by names of columns.
+        """Return the attendee's name, email address, phone number and language, by column name.
 
         A value that was not given is taken from the user who booked.
         """
@@ -515,8 +515,8 @@ class BookingEvent(models.Model):
                 name="event_by_api_key",
                 condition=Q(api_key_id__isnull=False),
             ),
-            # Tells holds that were released from bookings that were cancelled. The status of both
-            # is `cancelled`.
+            # Distinguishes released holds from cancelled bookings. The status of both is
+            # `cancelled`.
             models.Index(
                 fields=["booking"],
                 name="event_hold_released",
@@ -524,8 +524,8 @@ class BookingEvent(models.Model):
             ),
         ]
         constraints = [
-            # There is one reminder for each start time and each number of hours before it, even if
-            # several workers write reminders at the same time.
+            # A booking has at most one reminder for each start time and each number of hours before
+            # it, even if several workers write reminders at the same time.
             models.UniqueConstraint(
                 "booking",
                 KT("data__start_time"),

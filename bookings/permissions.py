@@ -1,7 +1,7 @@
 """Permissions for bookings.
 
-The rules are functions in `bookings.services`. The service calls check them again after they have
-locked the rows.
+The rules are functions in `bookings.services`. Each function that changes a booking applies them
+again after it has locked the booking.
 """
 
 from typing import Any

@@ -37,9 +37,10 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
   AND NOT (status = 'todo' AND args->'mail'->>'audience' = 'provider')
 """
 
-# Deletes the errors of jobs about a user's bookings and waits, because the message of an error can
-# repeat what the job was working on. The jobs themselves contain only ids. The user of a deleted
-# booking is not known, so the errors of all jobs about deleted bookings are deleted too.
+# Deletes the errors of jobs about a user's bookings and waitlist entries, because the message of an
+# error can repeat what the job was working on. The jobs themselves contain only ids, except emails
+# about deleted bookings (see `DELETE_MAILS`). The user of a deleted booking is not known, so the
+# errors of all jobs about deleted bookings are deleted too.
 #
 # Parameters: user_id uuid.
 # Columns: none.

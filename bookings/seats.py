@@ -26,8 +26,8 @@ from catalog.models import Calendar
 # Fragments of the statements below. All except ATTEMPT are parts of a WITH clause. Conditions that
 # several tables need come from functions.
 
-# The number of seats, and the number of users who are ahead of the booker on the waitlist. A
-# service without slots has a capacity of its own and no waitlist.
+# The number of seats, and the number of users who are ahead of the booker on the waitlist. For a
+# booking without a slot, the capacity is that of the service, and there is no waitlist.
 PLACE_IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
 
 # The same numbers for a slot. The lock keeps the slot from being changed or cancelled before the
@@ -140,7 +140,7 @@ class Attempt(NamedTuple):
     behind_hold: bool
 
 
-# Books the lowest free seat of a service without slots, and writes the event, in one round trip.
+# Books the lowest free seat of a service without a slot, and writes the event, in one round trip.
 #
 # Parameters: id uuid, user_id uuid, service_id uuid, calendar_id uuid, slot_id uuid (null),
 #   occupant uuid (the service), capacity int, version bigint (of the calendar, when the terms were
@@ -178,7 +178,7 @@ WITH {PLACE_IN_SLOT}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
 SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
-# Finds the lowest free seat of a service without slots.
+# Finds the lowest free seat of a service for a booking without a slot.
 #
 # Parameters: id uuid (of the booking that is moved), service_id uuid, calendar_id uuid,
 #   occupant uuid (the service), capacity int, blocked_from, blocked_until timestamptz,
@@ -292,7 +292,7 @@ def take_seat(
         "api_key_id": actor and actor.api_key_id,
         "more": Jsonb(more),
     }
-    # If a seat was free but could not be taken, another transaction has taken the seat and is
+    # If a seat was free but could not be taken, another transaction has taken the seat and has
     # committed. The next attempt no longer finds that seat free, so the loop ends.
     for _ in range(capacity + 1):
         attempt = _create(booking, parameters)

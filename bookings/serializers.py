@@ -21,7 +21,7 @@ from bookit.times import InstantField
 # The fields of an event's data that contain times.
 EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 
-# The columns of the user who booked, for the columns of a booking that are empty.
+# The columns of the user who booked. They replace the empty columns of the booking.
 USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
 
 # The resources that `expand` can add to a booking.
@@ -74,7 +74,7 @@ class BookingSerializer(RowSerializer):
     )
     language = serializers.CharField(read_only=True)
     cancellation_reason = serializers.CharField(
-        read_only=True, help_text="What was given as the reason when the booking was cancelled."
+        read_only=True, help_text="The reason given for the cancellation, if any."
     )
     slot_id = serializers.UUIDField(
         read_only=True, allow_null=True, help_text="The published slot, if the booking is in one."
@@ -282,7 +282,7 @@ class HistoryEventSerializer(RowSerializer):
     api_key_id = serializers.UUIDField(
         read_only=True,
         allow_null=True,
-        help_text="The API key with which the user caused the event; null if it was none.",
+        help_text="The API key with which the user caused the event; null if none was used.",
     )
     data = serializers.DictField(  # type: ignore[assignment]
         read_only=True,

@@ -71,7 +71,8 @@ EXPANSIONS.add("calendar")(by_id("calendar_id", CalendarSerializer))
 def _find_bookers(request: Request, booking_ids: Collection[Any]) -> Mapping[Any, dict[str, Any]]:
     """Return the users of bookings, by the ids of the bookings.
 
-    Bookings that the client may see only as their user are left out; see `served_by`.
+    Only bookings that the client may see as their provider, an admin or staff are included; see
+    `served_by`.
     """
     names = BookerSerializer.Meta.fields
     served = Booking.objects.served_by(signed_in(request)).filter(pk__in=booking_ids)
@@ -163,9 +164,10 @@ class BookingViewSet(RowViewSet):
         A request can make only one of these changes. `start_time` or `slot_id` reschedules the
         booking. The details are the attendee, the notes and `metadata`.
 
-        Its owner can reschedule it, cancel it with a `reason`, and turn a hold into a booking
-        (`pending`). Until it starts, its owner can also change its details. Its provider and admins
-        can change its details at any time, and make every other change that its status allows.
+        A booking's owner can reschedule it, cancel it with a `reason`, and turn a hold into a
+        booking (`pending`). Until it starts, its owner can also change its details. Its provider
+        and admins can change its details at any time, and make every other change that its status
+        allows.
         """
         changes = {name: value for name, value in self.checked().items() if value is not None}
         reason = changes.pop("reason", "")

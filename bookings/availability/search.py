@@ -127,8 +127,8 @@ CROSS JOIN LATERAL (
 # With OFFSET, PostgreSQL reads the slots of each service of the search separately. Without OFFSET,
 # the planner may read all slots that start in the window, also those of other services.
 #
-# Parameters: service_ids uuid[]; from timestamptz, until timestamptz (the window); but uuid (a
-#     booking to ignore, or null); at timestamptz (now).
+# Parameters: service_ids uuid[]; from timestamptz, until timestamptz (the window); ignored uuid
+#     (a booking, or null); at timestamptz (now).
 # Columns: number bigint (the position of the service, from 1), start_time timestamptz, end_time
 #     timestamptz, slot_id uuid, seats_left bigint (zero or less if the slot is full); in order of
 #     start_time.

@@ -57,7 +57,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 # The maximum number of tries. A function is tried again if a change of the calendar is committed
-# between reading the terms and booking.
+# after the terms are read and before the function inserts a booking or slots.
 TRIES = 10
 
 
@@ -66,7 +66,10 @@ class TermsChanged(Unavailable):
 
 
 def on_current_terms(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Decorate a function that reads terms and books, to retry it if the terms have changed."""
+    """Decorate a function that reads terms and acts on them.
+
+    If the terms change in between, the function runs again, up to `TRIES` times in all.
+    """
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -118,7 +121,7 @@ class SlotTerms:
 
 @dataclass(frozen=True)
 class Terms:
-    """The facts about a service that are needed to offer and to book it."""
+    """The facts about a service that are needed to offer it and to book it."""
 
     service_id: UUID
     calendar_id: UUID
@@ -249,7 +252,11 @@ SLOT_COLUMNS = """
 
 
 def time_off_after(instant: str) -> str:
-    """Return the SQL column for the calendar's time off that ends after `instant`, also SQL."""
+    """Return the SQL column for the calendar's time off that ends after an instant.
+
+    Args:
+        instant: an SQL expression.
+    """
     return f"""
     ARRAY(
         SELECT ARRAY[start_time, end_time] FROM catalog_timeoff

@@ -70,8 +70,8 @@ class AvailabilityViewSet(RowViewSet):
     def retrieve(self, request: Request, pk: Any) -> Response:
         """Find the times at which a service can be booked. Every time offered here is accepted.
 
-        If the service can be booked at any time, the response lists the times on a grid that starts
-        at the opening time. Other times that fit are accepted as well.
+        If the service does not require slots, the response lists the times on a grid that starts at
+        the opening time. Other times that fit are accepted as well.
         """
         query = self.checked_query()
         from_, until, at = self._window(query)

@@ -109,7 +109,9 @@ def _of_slot(slot: Slot) -> str:
 
 @admin.register(Booking)
 class BookingAdmin(ServedAdmin):
-    """The list of bookings and the page of a booking, whose buttons and actions call services.
+    """The list of bookings and the page of a booking.
+
+    Each button and action calls a function in a `services.py`, which checks the rules.
 
     A new booking is made on the page for customers who call (`bookings.phone`).
     """

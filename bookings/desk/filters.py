@@ -11,8 +11,8 @@ from accounts.models import User
 from bookings.holds import ANNOUNCED
 from bookings.models import BookingEvent
 
-# A filter offers at most this many calendars, services or providers. A search by name finds the
-# bookings of the others.
+# A filter offers at most this many calendars, services or providers. For other calendars and
+# services, staff can search the list by name.
 MAX_CHOICES = 30
 
 #: The URL parameter that leaves out holds that were released or have expired.

@@ -43,7 +43,8 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[BookingEvent]:
         """Return the events with their bookings.
 
-        They are not joined, because an event outlives its booking.
+        The bookings are read by separate queries, not by joins, because an event outlives its
+        booking.
         """
         events = super().get_queryset(request)
         return events.prefetch_related("booking__service", "booking__calendar", "booking__user")
@@ -52,7 +53,7 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
     def what(self, event: BookingEvent) -> str:
         """Return what happened, with times in the zone of the calendar.
 
-        If the booking was deleted, they are in the zone of the signed-in user.
+        If the booking was deleted, the times are in the zone of the signed-in user.
         """
         booking = _booking(event)
         zone = ZoneInfo(booking.calendar.timezone) if booking else timezone.get_current_timezone()

@@ -87,7 +87,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Offers:
-    """The free times of a week, with the first days of the previous and the next week."""
+    """The free times of a week, and the first days of the previous and the next page of times."""
 
     first: date
     label: str
@@ -190,7 +190,7 @@ class BookingPage:
 
     @property
     def has_buttons(self) -> bool:
-        """Whether the status allows any change."""
+        """Whether the page has a button that changes the status or the time."""
         return bool(self.buttons) or self.can_cancel or self.can_move
 
     @property
@@ -244,7 +244,7 @@ class BookingPage:
         return [Day(words.day(each), [self.time(time) for time in day]) for each, day in by_day]
 
     def time(self, free: Any, *, with_day: bool = False) -> Time:
-        """Return a free time, from a search or from the alternatives of a refusal, for the form."""
+        """Return a radio button for a free time of a search, or for an alternative of a refusal."""
         local = free["start_time"].astimezone(self.tz)
         return Time(
             value=str(free["slot_id"] or free["start_time"].isoformat()),

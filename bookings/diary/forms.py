@@ -83,7 +83,7 @@ class CalendarsField(forms.Field):
 
 
 class ZoneForm(forms.Form):
-    """A form with times, and with the zone in which they are."""
+    """A form with times, and the zone of these times."""
 
     zone = forms.CharField(max_length=64, validators=[validate_zone])
 

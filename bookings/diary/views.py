@@ -50,7 +50,8 @@ from catalog.models import Calendar, Service
 
 # The page offers at most this many calendars. A link can show any other calendar.
 MAX_OFFERED = 200
-# If the link names no calendars, a diary shows the user's own. Users without any see this many.
+# If the URL names no calendars, the diary shows the user's own calendars. Users who have none see
+# the first calendars by name, at most this many.
 SHOWN_FIRST = 4
 # The page offers at most this many services of the shown calendars.
 MAX_SERVICES = 500
@@ -137,7 +138,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def sheet(request: HttpRequest) -> HttpResponse:
-    """Return what calendars show in a period. An open diary asks again every 15 seconds."""
+    """Return what the diary shows in a period. An open diary asks again every 15 seconds."""
     user = _reader(request)
     form = SheetForm(request.GET)
     if not form.is_valid():
@@ -402,7 +403,7 @@ def _closed_message(affected: Affected) -> str:
 
 
 def _links(affected: Affected, viewer: User, form: ZoneForm) -> list[dict[str, str]]:
-    """Return the first bookings that are affected, with what they are and whose."""
+    """Return the URL and a description of each of the first bookings that are affected."""
     pks = [pk for pk, _start in affected.first[:MAX_NAMED]]
     tz = zone(form.cleaned_data["zone"])
     return [

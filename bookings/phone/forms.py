@@ -112,7 +112,7 @@ class CustomerForm(StaffForm):
 
 
 class WhenForm(StaffForm):
-    """The service whose free times are shown, and from which day."""
+    """The service whose free times are shown, and the first day to show."""
 
     service = forms.TypedChoiceField(label=_("Service"), coerce=UUID)
     day = DayField(label=_("From"), required=False)

@@ -121,7 +121,7 @@ def customers(*, actor: User) -> QuerySet[User]:
 
 
 def find_customers(*, words: str, actor: User) -> list[User]:
-    """Return a few customers who match `words`, first those with a name that begins with them."""
+    """Return a few customers who match `words`; see `_rank` for their order."""
     words = words.strip()
     if "\0" in words or not re.search(LETTERS, words):
         return []
@@ -133,7 +133,7 @@ def find_customers(*, words: str, actor: User) -> list[User]:
 
 
 def _rank(user: User, words: str) -> tuple[bool, str, UUID]:
-    """Return a sort key: users with a word of their name that begins with `words` come first."""
+    """Return a sort key: users come first if `words` begin their name or a later word of it."""
     name = f" {user.name.casefold()}"
     return f" {words.casefold()}" not in name, name, user.pk
 
@@ -272,7 +272,7 @@ def hold_of_call(
 ) -> Booking | None:
     """Return the hold of this call, or the booking that it has become, if it matches the form.
 
-    Return None for a hold of another customer, which may be a seat that this customer waited for.
+    Return None for a hold that belongs to another customer, who may have waited for this seat.
     """
     if hold_id is None:
         return None
@@ -299,6 +299,7 @@ def book(
 
     Raises:
         Invalid: the account with this email address is not active.
+        EmailTaken: somebody has just created an account with this email address.
         Forbidden, InvalidTransition: as in `bookings.services.book_hold_for`.
     """
     services.check_books_for(held.user_id, actor)

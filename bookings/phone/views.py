@@ -48,7 +48,7 @@ FIELD_OF_API = {"start_time": "start", "service_id": "service", "user_id": "cust
 
 
 def for_staff(view: View) -> View:
-    """Decorate a view, which then refuses users who may not book for others."""
+    """Decorate a view so that it refuses users who may not book for others."""
 
     @wraps(view)
     def run(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
@@ -289,7 +289,7 @@ def _when_of(booking: Booking) -> str:
 @for_staff
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
-    """Hold the chosen time during the call, and return until when."""
+    """Hold the chosen time during the call. Return the id of the hold and how long it lasts."""
     form = HoldForm(request.POST, actor=_actor(request))
     refusal: Exception | None = None
     if form.is_valid():
@@ -317,7 +317,10 @@ def hold(request: HttpRequest) -> HttpResponse:
 
 
 def _seconds_left(held: Booking) -> float:
-    """Return how long a hold lasts. An end time would not do: browsers' clocks may be wrong."""
+    """Return the seconds until a hold expires.
+
+    The script gets a duration and not a time, because the clock of a browser may be wrong.
+    """
     ends = held.hold_expires_at
     return (ends - timezone.now()).total_seconds() if ends else 0.0
 

@@ -58,7 +58,7 @@ OVERLAPS = (
 # Columns: calendar_id uuid, bookings bigint, crowded boolean (whether some bookings may overlap),
 # seconds double precision.
 # Invariant: bookings of one seat do not overlap, and a calendar hosts one service at a time, so
-# bookings can overlap only if one of them has another seat than the first.
+# bookings can overlap only if one of them has a seat other than seat 1.
 _TAKEN = f"""
 SELECT calendar_id, count(*) AS bookings, bool_or(seat > 1) AS crowded,
     sum(date_part('epoch', least(end_time, %(end)s) - greatest(start_time, %(start)s))) AS seconds
@@ -274,7 +274,7 @@ def customers(period: Period) -> Figures:
 
 
 def lead_time(period: Period) -> Figures:
-    """Return how long before their start bookings were made, in classes."""
+    """Return how far in advance bookings were made, in classes of lead times."""
     found = fetch(_LEAD_TIMES, period.parameters, dict_row)
     total = sum(row["bookings"] for row in found)
     rows, lower = [], 0

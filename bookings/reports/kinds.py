@@ -28,7 +28,7 @@ def whole(found: Figures) -> list[Table]:
 
 
 def by_month_and_by_service(found: Figures) -> list[Table]:
-    """Return the sums of revenue for each month, and for each service, the largest first."""
+    """Return a table by month, and a table by service with the largest revenue first."""
     months: dict[Any, dict[str, Any]] = {}
     services: dict[Any, dict[str, Any]] = {}
     for row in found.rows:

@@ -19,7 +19,7 @@ class PeriodSerializer(InputSerializer):
     # `from` is a Python keyword, so the class body cannot assign to it.
     vars()["from"] = DayOrInstantField(
         required=False,
-        help_text=f"The start of the period; by default, so that it has {MONTHS} months.",
+        help_text=f"The start; by default, the period has {MONTHS} months.",
     )
     to = DayOrInstantField(
         required=False,
@@ -32,7 +32,7 @@ VISITORS = {"customers": 38, "new": 9, "returning": 29}
 
 
 class RateField(serializers.FloatField):
-    """A share, for example 0.25. It is null if the number by which it divides is 0."""
+    """A share, for example 0.25. It is null if the whole is 0."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_null=True, min_value=0, **options)
@@ -172,7 +172,7 @@ class CustomersSerializer(ReportSerializer):
 
 
 class LeadTimeTotalsSerializer(InputSerializer):
-    """How long before their start bookings were made."""
+    """How far in advance bookings were made."""
 
     bookings = CountField()
     median_hours = CountField(
@@ -190,7 +190,7 @@ class LeadTimeClassSerializer(InputSerializer):
 
 
 class LeadTimeSerializer(ReportSerializer):
-    """How long before their start bookings were made, in classes."""
+    """How far in advance bookings were made, in classes."""
 
     results = LeadTimeClassSerializer(many=True, read_only=True)
     totals = LeadTimeTotalsSerializer(read_only=True)

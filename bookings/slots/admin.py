@@ -42,7 +42,7 @@ MAX_DATES = 24
 MAX_PEOPLE = 100
 # The confirmation page before a cancellation names at most this many slots.
 MAX_NAMED = 20
-# Each of its slots is a field of its form, and Django accepts at most 1,000 fields.
+# That page sends each slot as a form field, and Django accepts at most 1,000 fields.
 MAX_CANCELLED = 500
 STATES = {
     Slot.Status.SCHEDULED: gettext_lazy("takes place"),
@@ -336,7 +336,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> Any:
-        """Show a slot, with the forms that change its seats or cancel it if it can be changed."""
+        """Show a slot. If it can be changed, show the forms that change its seats or cancel it."""
         is_open = obj is not None and self.offers(obj, "")
         if is_open and self.has_change_permission(request, obj):
             refused = getattr(request, "seats_form", None)
@@ -389,7 +389,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         description=gettext_lazy("Cancel, together with all bookings"), permissions=["change"]
     )
     def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> HttpResponse | None:
-        """Ask first, and say how many bookings will be cancelled with the selected slots."""
+        """Ask first, naming the number of bookings in the selected slots; then cancel the slots."""
         if "sure" in request.POST:
             self._cancel(request, queryset)
             return None

@@ -91,7 +91,8 @@ class SlotFilter(FilterSet):
         )
         slots = queryset.alias(free=SEATS_LEFT)
         # Notices are never negative, so `available` implies the condition on `start_time`. With the
-        # condition, PostgreSQL uses an index to skip past slots, and does not count their seats.
+        # condition, PostgreSQL uses an index to leave out slots that have started, and does not
+        # count their seats.
         return slots.filter(available, start_time__gte=Now()) if value else slots.filter(~available)
 
 

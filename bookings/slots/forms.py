@@ -19,7 +19,7 @@ from catalog.models import Service
 
 DAY = timedelta(days=1)
 ONCE, DAILY, WEEKLY, MONTHLY, MONTHLY_BY_WEEKDAY = "once", "daily", "weekly", "monthly", "nth"
-# The longest interval that the form offers. Longer ones must be typing errors.
+# The longest interval that the form accepts. A longer interval is probably a typing error.
 MAX_INTERVAL = 52
 
 
@@ -147,7 +147,10 @@ class SeatsForm(forms.Form):
 
 
 def _first_day(cleaned: dict[str, Any]) -> date:
-    """Return the first day of the series: the given day, or the first ticked weekday after it."""
+    """Return the first day of the series.
+
+    This is the given day or, in a weekly series, the first ticked weekday from that day on.
+    """
     day: date = cleaned["day"]
     if cleaned["repeat"] == WEEKLY and cleaned["weekdays"]:
         while day.weekday() not in cleaned["weekdays"]:

@@ -68,8 +68,8 @@ class Rule:
             limit: the latest start that is allowed.
 
         Raises:
-            ValueError: `first` does not match the rule, there are more than `MAX_STARTS` starts,
-                or a start is after `limit`.
+            ValueError: `first` does not match the rule, there are more than `MAX_STARTS` starts, a
+                start is after `limit`, or a number in BYDAY is too high.
         """
         starts: list[datetime] = []
         too_far = _("The series continues after %(limit)s, which is too far ahead.") % {

@@ -119,7 +119,7 @@ class SlotViewSet(CatalogViewSet):
     @extend_schema(tags=["Catalog"], summary="Delete a slot", extensions=errors("slot_conflict"))
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a slot that was never booked. Cancel it otherwise."""
+        """Delete a slot that was never booked. Other slots can only be cancelled."""
         slots.delete_slot(slot_id=pk, actor=signed_in(request))
         return Response(status=204)
 

@@ -75,7 +75,8 @@ def months_in_words(interval: int, *, day: int, weekday: int, position: int | No
     """Return for example "Every month on day 15" or "Every month on the second Tuesday".
 
     Args:
-        position: which weekday of the month, or None for a day of the month; -1 is the last.
+        position: the position of the weekday in the month, where -1 means the last. If it is None,
+            the series repeats on a day of the month instead.
     """
     if position is None:
         on = _("on day %(day)d") % {"day": day}

@@ -1,10 +1,10 @@
 """The waitlist of a full slot: users join it, leave it, and are offered free seats in order.
 
 A free seat belongs to the waitlist from the moment it becomes free: users can book a seat only if
-one more free seat is left for each user who is ahead of them on the waitlist (`bookings.seats`). A
-worker holds the free seat for the first user on the waitlist and records a `booking.held` event
-with `waitlist` in its data, which notifies the user. The user can book this hold like any other
-hold. If the hold expires or is cancelled, the seat goes to the next user.
+there are more free seats than users ahead of them on the waitlist (`bookings.seats`). A worker
+holds the free seat for the first user on the waitlist and records a `booking.held` event with
+`waitlist` in its data, which notifies the user. The user can book this hold like any other hold. If
+the hold expires or is cancelled, the seat goes to the next user.
 
 A database trigger (`bookings.triggers.WAITLIST_FOLLOWS`) changes the status of an entry in the
 transaction that changes the booking. If the user takes a seat of the slot, `waiting` becomes
@@ -79,10 +79,10 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
     Raises:
         Slot.DoesNotExist: the slot does not exist.
         Invalid: the slot has started, or the user already has a seat.
-        SlotNotFull: the slot has a free seat.
+        SlotNotFull: the slot has a free seat that is not promised to the waitlist.
         ServiceInactive: the service or the slot cannot be booked.
-        TooSoon: the slot starts sooner than the minimum notice of the service allows.
-        TooFarAhead: the slot starts later than the service can be booked in advance.
+        TooSoon: less than the service's minimum notice is left before the start of the slot.
+        TooFarAhead: the start of the slot is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar has time off during the slot.
         EmailNotVerified: users must verify their email address first, and `actor` has not.
     """
