@@ -304,8 +304,8 @@ def _before(numbers: Sequence[Decimal | int], written: str) -> dict[str, str]:
     """Return the earlier number in words, and by how much the number has changed since."""
     now, before = numbers
     if not before:
-        return {"change": "", "before": _("none in the %(days)s days before") % {"days": DAYS}}
-    text = _("%(number)s in the %(days)s days before") % {"number": written, "days": DAYS}
+        return {"change": "", "before": _("none in the previous %(days)s days") % {"days": DAYS}}
+    text = _("%(number)s in the previous %(days)s days") % {"number": written, "days": DAYS}
     return {"change": words.change(now, before), "before": text}
 
 

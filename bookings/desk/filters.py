@@ -31,7 +31,7 @@ class ReleasedHoldsFilter(SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the only choice, which is not the default."""
-        return [("without", _("Without holds that were given up"))]
+        return [("without", _("Without released and expired holds"))]
 
     def has_output(self) -> bool:
         """Return whether the filter is in use."""

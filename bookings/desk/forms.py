@@ -18,7 +18,7 @@ class CancelForm(forms.Form):
         required=False,
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 2}),
-        help_text=_("The customer reads it in the mail about the cancellation. May be empty."),
+        help_text=_("Optional. The customer reads it in the email about the cancellation."),
     )
 
 

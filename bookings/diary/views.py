@@ -266,7 +266,7 @@ def reopen(request: HttpRequest) -> HttpResponse:
             time_off_id=form.cleaned_data["time_off"],
             actor=user,
         )
-        return {"message": _("This time is open again.")}
+        return {"message": _("The time off was deleted.")}
 
     return _answer(request, ReopenForm, act)
 
@@ -428,10 +428,12 @@ def _words() -> dict[str, str]:
         "hidden": _("%(count)s more"),
         "dismiss": _("Dismiss"),
         "failed": _("The diary could not be read. It tries again by itself."),
-        "not_sent": _("Nothing was changed, because the server did not answer. Try again."),
+        "not_sent": _(
+            "The server did not answer, so the change may not have been made. Reload the diary."
+        ),
         "signed_out": _("You are signed out. Reload the page to sign in again."),
         "more": _("Too much to show: choose fewer calendars or a shorter period."),
-        "empty": _("No bookings in these days."),
+        "empty": _("No bookings on these days."),
     }
 
 

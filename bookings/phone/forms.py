@@ -192,7 +192,8 @@ class CallForm(HoldForm):
         reached = {"email", "phone"} & self.errors.keys() or cleaned.get("customer")
         if not reached and not cleaned.get("email") and not cleaned.get("phone"):
             self.add_error(
-                "phone", _("Write down a phone number or an email address, to reach the customer.")
+                "phone",
+                _("Enter a phone number or an email address at which the customer can be reached."),
             )
         return cleaned
 

@@ -182,7 +182,9 @@ def _words() -> dict[str, str]:
         "found": _("A customer with an account."),
         "coming": _("Next bookings:"),
         "name": _("Write down the name."),
-        "reach": _("Write down a phone number or an email address, to reach the customer."),
+        "reach": _(
+            "Enter a phone number or an email address at which the customer can be reached."
+        ),
         "service": _("Choose a service."),
         "time": _("Choose one of the free times."),
         "holding": _("Holding the time\u2026"),

@@ -147,7 +147,7 @@ REPORTS.add("revenue")(
 REPORTS.add("customers")(
     Report(
         _("Customers"),
-        _("How many people came each month, and for how many of them it was the first time."),
+        _("How many customers had bookings each month, and how many of them were new."),
         figures.customers,
         charts.customers,
         serializers.CustomersSerializer,

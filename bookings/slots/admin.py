@@ -149,7 +149,7 @@ def _who_comes(slot: Slot) -> Card:
         note="" if lines else _("Nobody has booked yet."),
         more=(
             f"{every}?slot__id__exact={slot.pk}&start_time__isnull=False",
-            _("All bookings of this slot, with those that were cancelled"),
+            _("All bookings of this slot, including cancelled ones"),
         ),
     )
 

@@ -41,7 +41,7 @@ class PublishForm(forms.Form):
     clock = forms.TimeField(
         label=gettext_lazy("Starts at"),
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
-        help_text=gettext_lazy("On the clocks of the service's calendar."),
+        help_text=gettext_lazy("In the time zone of the service's calendar."),
     )
     capacity = forms.IntegerField(
         label=gettext_lazy("Seats"),

@@ -41,7 +41,7 @@ STATES = {
     Status.WAITING: _("waiting"),
     Status.OFFERED: _("has an offer"),
     Status.BOOKED: _("booked"),
-    Status.PASSED: _("let the offer pass"),
+    Status.PASSED: _("ended without a booking"),
     Status.LEFT: _("left"),
 }
 

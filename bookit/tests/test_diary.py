@@ -200,7 +200,7 @@ def test_the_keyboard_opens_confirms_and_moves_a_booking_and_closes_a_time(diary
     assert TimeOff.objects.get().reason == "Dentist"
     page.get_by_role("button", name="Open again").first.press("Enter")
     page.get_by_role("dialog").get_by_role("button", name="Open again").press("Enter")
-    page.get_by_text("This time is open again.").wait_for()
+    page.get_by_text("The time off was deleted.").wait_for()
     assert not TimeOff.objects.exists()
     page.get_by_role("button", name="Today").press("m")
     page.get_by_role("heading", name="January 2999").wait_for()
@@ -230,7 +230,7 @@ def test_free_time_is_booked_by_dragging_over_it(diary, watched, service):
 
 def test_an_open_diary_shows_what_others_book(diary, watched, service):
     page = diary()
-    page.get_by_text("No bookings in these days.").wait_for()
+    page.get_by_text("No bookings on these days.").wait_for()
     BookingFactory(service=service, attendee_name="Ada Lovelace")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     page.get_by_role("button", name="Ada Lovelace").wait_for()

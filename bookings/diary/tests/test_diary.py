@@ -669,7 +669,7 @@ def reopen(site, off, **changes):
 def test_a_closed_time_is_opened_again(site):
     off = TimeOffFactory()
 
-    assert reopen(site, off).json() == {"message": "This time is open again."}
+    assert reopen(site, off).json() == {"message": "The time off was deleted."}
     assert not TimeOff.objects.exists()
     assert reopen(site, off).status_code == 404
 

@@ -291,11 +291,11 @@ def test_the_last_30_days_are_compared_with_the_30_days_before(site):
         (each["label"], each["now"]): (each["before"], each["change"]) for each in recent["numbers"]
     }
     assert told == {
-        ("Revenue", "40.00 USD"): ("20.00 USD in the 30 days before", "+100 %"),
-        ("Revenue", "7.00 EUR"): ("none in the 30 days before", ""),
-        ("Bookings", "4"): ("2 in the 30 days before", "+100 %"),
-        ("Cancelled", "1"): ("none in the 30 days before", ""),
-        ("No-shows", "1"): ("none in the 30 days before", ""),
+        ("Revenue", "40.00 USD"): ("20.00 USD in the previous 30 days", "+100 %"),
+        ("Revenue", "7.00 EUR"): ("none in the previous 30 days", ""),
+        ("Bookings", "4"): ("2 in the previous 30 days", "+100 %"),
+        ("Cancelled", "1"): ("none in the previous 30 days", ""),
+        ("No-shows", "1"): ("none in the previous 30 days", ""),
     }
     shares = {each["label"]: each["share"] for each in recent["numbers"][2:]}
     # One of the five bookings was cancelled. One of the three that are over was a no-show.
