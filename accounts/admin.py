@@ -116,7 +116,7 @@ class UserChangeForm(DjangoUserChangeForm):
 class PasswordForm(AdminPasswordChangeForm):
     """The form for a new password of another user.
 
-    Django's help text is put together when its module is imported, so it is always in English.
+    Django builds its own help text while a module is imported, so that text is always in English.
     """
 
     @property
@@ -191,7 +191,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         return format_html('{}<span class="quiet">{} {}</span>', user.name or "—", email, more)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list. The staff roles of its accounts are read together."""
+        """Return the list, after reading the staff roles of all its accounts in one query."""
         changes = super().get_changelist_instance(request)
         changes.result_list = [*changes.result_list]
         prefetch_related_objects(changes.result_list, "groups")

@@ -29,7 +29,7 @@ class AdminSiteBackend(ModelBackend):
         password: str | None = None,
         **kwargs: Any,
     ) -> User | None:
-        """Return the user, or None if the email address or the password is wrong.
+        """Return the user, or None if they are inactive, or gave a wrong email address or password.
 
         Raises:
             LimitExceeded: too many wrong passwords were tried.

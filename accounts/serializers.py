@@ -131,7 +131,7 @@ class PhoneField(serializers.CharField):
 
 
 class LanguageField(serializers.CharField):
-    """A language as a BCP 47 tag, such as `pt-BR`: of emails, and of the admin site."""
+    """The language of emails and of the admin site, as a BCP 47 tag such as `pt-BR`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"max_length": 35, "validators": [validate_language], **kwargs})

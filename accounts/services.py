@@ -149,8 +149,9 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
 def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
     """Exchange a refresh token for the next pair of tokens.
 
-    If a token is used twice, somebody copied it, and it is unknown whether the owner or the thief
-    uses it now. The session is therefore revoked, with all its tokens (RFC 9700, section 4.14.2).
+    If a token is used twice, somebody may have copied it, and it is unknown whether the owner or
+    the thief uses it now. The session is therefore revoked, with all its refresh tokens (RFC 9700,
+    section 4.14.2).
 
     Raises:
         TokenInvalid: the token is malformed, expired or already used, or its session has ended.
@@ -308,8 +309,9 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
     """Set a new password with a token from an email, which also verifies the email address.
 
     Triggers end all sessions and emailed links of the account. If the email address was not
-    verified before, API keys and the URLs of feeds stop working too: somebody else may have
-    registered with this email address and created them, to read its owner's data later.
+    verified before, the API keys of the account and the URL of its feed stop working too: somebody
+    else may have registered with this email address and created them, to read the data of the
+    address's owner later.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -342,8 +344,7 @@ def request_verification(*, user: User) -> None:
 def verify_email(*, token: str, at: datetime) -> None:
     """Verify the email address to which a token was sent.
 
-    If it is the new email address of the account, it replaces the old one, and an email notifies
-    the old one.
+    If it is a new email address, it also replaces the old one, and BookIt notifies the old one.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -400,13 +401,14 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
     return user
 
 
-def add_user(*, user: User, actor: User, at: datetime, is_told: bool = True) -> User:
+def add_user(*, user: User, actor: User, at: datetime, sends_email: bool = True) -> User:
     """Store a new account with any role, on behalf of an admin.
 
-    An account without a password gets an email with a link that sets one.
+    The user gets an email: with a link that sets a password if the account has none, and otherwise
+    with a link that verifies the email address.
 
     Args:
-        is_told: whether the user gets the email. An import of many accounts sends none.
+        sends_email: whether the user gets this email. An import of many accounts sends none.
 
     Raises:
         Forbidden: the actor is not an admin.
@@ -419,7 +421,7 @@ def add_user(*, user: User, actor: User, at: datetime, is_told: bool = True) -> 
         user.set_unusable_password()
     with transaction.atomic():
         _save_unique(user)
-        if is_told:
+        if sends_email:
             kind = VERIFICATION if user.has_usable_password() else INVITATION
             links.enqueue(kind=kind, email=user.email, user=user)
         if user.role == User.Role.PROVIDER:
@@ -454,8 +456,8 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
 
     Raises:
         User.DoesNotExist: no account has this id.
-        Forbidden: the actor may not change accounts, or would give or take away permissions that
-            they lack; see `accounts.roles.services`.
+        Forbidden: the actor may not change accounts, or may not make these changes; see
+            `accounts.roles.services`.
         Invalid: a staff role does not exist.
         LastAdmin: no active admin would be left.
     """

@@ -131,7 +131,7 @@ class AuthViewSet(RowViewSet):
 
     @extend_schema(tags=["Accounts"], summary="Ask for a new password", responses={202: None})
     def password_reset(self, request: Request) -> Response:
-        """Send an email with a token that sets a new password, within an hour.
+        """Send an email with a token that, for an hour, can set a password.
 
         The response is the same if no account has the email address.
         """
@@ -198,8 +198,8 @@ class MeViewSet(RowViewSet):
     def partial_update(self, request: Request) -> Response:
         """Change your profile. A new email address requires `current_password`.
 
-        It takes effect once it is verified with the token that is sent to it. The old address is
-        notified. Sending the present address cancels the change.
+        That address takes effect when verified with the token that is sent there. The old address
+        is notified. Sending the present address cancels the change.
         Keys are merged into `metadata`.
         """
         user, changes = signed_in(request), self.checked()

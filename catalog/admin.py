@@ -185,7 +185,7 @@ class CalendarAdmin(StampedAdmin):
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Replace all opening hours at once, as the API does."""
+        """Save time off row by row, but replace all opening hours at once, as the API does."""
         if not isinstance(formset, OpeningHoursFormSet):
             super().save_formset(request, form, formset, change)
             return
@@ -419,7 +419,7 @@ class ServiceAdmin(StampedAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
-        """Leave descriptions out if a field suggests services, because it does not show them."""
+        """Do not search descriptions for a field that suggests services: it does not show them."""
         is_field = request.path == reverse("admin:autocomplete")
         return [each for each in self.search_fields if not is_field or each != "description"]
 

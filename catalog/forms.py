@@ -212,7 +212,7 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
             raise Refused(STALE_HOURS)
 
     def has_changed(self) -> bool:
-        """Return whether the entered hours differ from the stored and from the shown hours."""
+        """Return whether the entered hours differ from both the stored and the shown hours."""
         entered = self._entered()
         return entered != self.stored and _encoded(entered) != self._seen()
 

@@ -20,7 +20,7 @@ from catalog.search import Words
 MAX_FOUND = 10_000
 # At most this many services with wanted words in their titles are ranked.
 MAX_RANKED = 1000
-# To fill a page with services that have a free time, the calendars of up to this many are searched.
+# To fill a page with services that have a free time, up to this many services are searched.
 MAX_LOOKED_AT = 1000
 # To estimate the count, at least this many services are searched, or all if there are fewer.
 ENOUGH_FOR_COUNT = 200
@@ -238,11 +238,11 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
 )"""
 
     # The inner query has the name of the table, and the ORM's text reads it instead of the table.
-    # Its conditions use only one index. If there were a condition with another index, the planner
-    # could use that one and read the words of every row that it finds there.
+    # The conditions of the inner query use only one index. If there were a condition with another
+    # index, the planner could use that index and read the words of every row that it finds there.
     #
-    # It selects only the columns that the ORM's text uses: selecting all of them takes a fifth
-    # longer.
+    # The inner query selects only the columns that the ORM's text uses: selecting all columns takes
+    # a fifth longer.
     def _matches(self, columns: Sequence[str], *, by_title: bool = False) -> str:
         """Return the query that finds services, in any order."""
         filtered = self._filtered(columns)
@@ -263,8 +263,8 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
         # `%%` is a percent sign.
         return re.sub("%%|%s", lambda at: at[0] if at[0] == "%%" else f"%({next(names)})s", text)
 
-    # To find out whether there are more takes as long as counting, so it is skipped if PostgreSQL
-    # estimates that there are at most `MAX_FOUND` services in all.
+    # Finding out whether there are more matches takes as long as counting, so it is skipped if
+    # PostgreSQL estimates that there are at most `MAX_FOUND` services in all.
     @property
     def _has_more(self) -> str:
         """The expression that says whether there are more matches than a search finds."""

@@ -70,7 +70,7 @@ class Opening:
         return closed
 
     def periods(self, start: datetime, end: datetime) -> list[Period]:
-        """Return the open periods around `start` to `end`, in order, by the weekly hours alone.
+        """Return the open periods from `start` to `end`, in order, by the weekly hours alone.
 
         Periods that touch are merged: a span that ends at 24:00 continues with a span that begins
         at 0:00 on the next day. Periods are not cut off at `start` and `end`, and some periods may

@@ -43,9 +43,11 @@ def _export_profile(user: User) -> list[Any]:
 
 @ERASERS.add("catalog")
 def erase(*, user: User, actor: User, at: datetime) -> None:
-    """Deactivate the services of a provider, and remove the provider from their calendars.
+    """Deactivate a provider's services, delete the profile, and free the calendars of the provider.
 
-    Customers keep their bookings. An admin can cancel them, or give the calendar another provider.
+    The names of calendars that contain the provider's name, and the reasons of time off, are
+    replaced. Customers keep their bookings. An admin can cancel the bookings, or give the calendar
+    another provider.
     """
     services = Service.objects.filter(calendar__provider=user, is_active=True).order_by("id")
     for service in services.select_for_update(of=("self",), no_key=True):

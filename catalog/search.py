@@ -34,7 +34,7 @@ SHORTEST_WORD = 4
 # The query in SQL that finds nothing.
 NOTHING = "''::tsquery"
 
-# Finds the words of the dictionary that are similar to words which no service has.
+# Finds the words of the dictionary that are similar to the words of a search without a result.
 #
 # If a word has no candidates, the words that share many of its groups of three letters are used.
 # Finding them takes 1 to 8 ms in a dictionary of 100,000 words, so only the longest word gets this.
@@ -139,7 +139,7 @@ class Words:
 
 
 def _longest(words: Iterable[str]) -> tuple[str, ...]:
-    """Return the longest of some words, without repetitions and in their order."""
+    """Return the `MAX_WORDS` longest words, without repetitions and in their original order."""
     distinct = dict.fromkeys(words)
     longest = sorted(distinct, key=len, reverse=True)[:MAX_WORDS]
     return tuple(word for word in distinct if word in longest)

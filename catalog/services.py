@@ -47,11 +47,12 @@ def create_calendar(
 ) -> Calendar:
     """Create a calendar.
 
-    Providers create their own calendars. Admins create calendars for any provider or for none.
+    Providers create their own calendars. Admins and permitted staff create calendars for any
+    provider or for none.
 
     Raises:
         Invalid: the provider does not exist.
-        Forbidden: a provider creates a calendar for another user.
+        Forbidden: the actor may not create calendars for this provider.
     """
     if not actor.may("catalog.add_calendar"):
         fields.setdefault("provider_id", actor.pk)
@@ -75,7 +76,7 @@ def update_calendar(
     Raises:
         Calendar.DoesNotExist: the calendar does not exist.
         Invalid: the provider does not exist.
-        Forbidden: the calendar is another user's, or would be after the change.
+        Forbidden: the actor does not manage the calendar, or would not after the change.
     """
     changes = dict(changes)
     hours = changes.pop("opening_hours", None)
@@ -116,7 +117,7 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
 
     Raises:
         Calendar.DoesNotExist: the calendar does not exist.
-        Forbidden: the calendar is another user's.
+        Forbidden: the actor does not manage the calendar.
         ServiceInUse: the calendar has services.
     """
     with transaction.atomic():
@@ -142,7 +143,7 @@ def create_time_off(
     Raises:
         Calendar.DoesNotExist: the calendar does not exist.
         Invalid: the period is empty, or longer than `LONGEST_TIME_OFF`.
-        Forbidden: the calendar is another user's.
+        Forbidden: the actor does not manage the calendar.
     """
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
@@ -177,7 +178,7 @@ def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> Non
     Raises:
         Calendar.DoesNotExist: the calendar does not exist.
         TimeOff.DoesNotExist: the calendar does not have this time off.
-        Forbidden: the calendar is another user's.
+        Forbidden: the actor does not manage the calendar.
     """
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
@@ -209,7 +210,7 @@ def create_service(
 
     Raises:
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
-        Forbidden: the calendar is another user's.
+        Forbidden: the actor does not manage the calendar.
     """
     service = Service(created_at=at, updated_at=at, metadata=stored(metadata), **fields)
     check_price(service.price, service.currency)
@@ -251,7 +252,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
     Raises:
         Service.DoesNotExist: the service does not exist.
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
-        Forbidden: the service is on another user's calendar, or would be after the change.
+        Forbidden: the actor does not manage the service's calendar, or would not after the change.
         ServiceInUse: the service would move to another calendar, but has bookings or slots.
     """
     changes = dict(changes)
@@ -292,7 +293,7 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
 
     Raises:
         Service.DoesNotExist: the service does not exist.
-        Forbidden: the service is on another user's calendar.
+        Forbidden: the actor does not manage the service's calendar.
         ServiceInUse: the service has bookings or slots.
     """
     with transaction.atomic():

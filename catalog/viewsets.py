@@ -150,7 +150,7 @@ class CalendarViewSet(PrivateFieldsViewSet):
     list=extend_schema(tags=["Catalog"], summary="List a calendar's time off"),
 )
 class TimeOffViewSet(RowViewSet):
-    """The endpoints of time off. It is private to the calendar's provider and admins."""
+    """Time off, which only the calendar's provider, admins and permitted staff see."""
 
     permission_classes = [KeepsCalendar]
     governed_by = Calendar

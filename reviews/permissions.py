@@ -54,7 +54,7 @@ class DeletesReview(IsAuthenticated):
         """Return True.
 
         Raises:
-            Forbidden: the review belongs to another user.
+            Forbidden: the user is none of these.
         """
         services.check_may_delete(obj, signed_in(request))
         return True

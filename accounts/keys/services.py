@@ -23,7 +23,7 @@ from bookit.errors import Forbidden, Invalid
 
 # Each key has its own rate limit, so an account with unlimited keys could send unlimited requests.
 MAX_KEYS = 20
-# `last_used_at` is updated at most this often. Otherwise, each request would write to the database.
+# `last_used_at` is updated at most once in this interval, so that few requests write to the table.
 LAST_USE_INTERVAL = timedelta(minutes=1)
 
 # Keys expire before this time, because later times could not be shown in every time zone.

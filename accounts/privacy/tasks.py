@@ -11,5 +11,5 @@ from bookit.jobs.queues import PATIENT
 
 @app.task(name=privacy.ERASE_AGAIN, retry=PATIENT)
 def erase_again(user_id: str) -> None:
-    """Erase what was stored about a user while their account was being erased."""
+    """Erase what has been stored about a user since their account was erased."""
     privacy.erase_again(user_id=UUID(user_id), at=timezone.now())

@@ -22,9 +22,9 @@ from accounts.models import User
 from accounts.roles.models import Role
 from bookit.errors import Forbidden, Invalid, database_error_facts
 
-# The fields of an account that staff with the permission to change accounts can change. With the
-# other fields, staff could gain rights: by making themselves providers, or by taking over an
-# account through its email address.
+# The fields that staff with the permission to change accounts can change. If they could change the
+# other fields, they could gain rights: by making themselves providers, or by taking over an account
+# through its email address.
 STAFF_CHANGES = frozenset({"name", "phone", "timezone", "language", "is_active", "metadata"})
 
 
@@ -138,8 +138,8 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
     """Check that an actor with the permission to change accounts may make these changes.
 
     Raises:
-        Forbidden: the actor is not an admin and would change more than `STAFF_CHANGES`, an admin's
-            account, or the account of a user who has more permissions.
+        Forbidden: the actor is not an admin, and the changes contain a field that is not in
+            `STAFF_CHANGES`, or the user is an admin or has a permission that the actor lacks.
     """
     if actor.is_admin:
         return

@@ -1,9 +1,9 @@
 """The lines of a CSV file, one form for each kind of file.
 
 A form checks the cells of a line. `add` calls the same function of `services.py` as the API and the
-admin site, and returns False if the line has been imported before. It has been if there is already
-a customer with its email address, a calendar with its name, a service with its title, or a booking
-of its service and customer at its start. An import never changes what is there.
+admin site, and returns False if the line has been imported before. A line counts as imported before
+if there is already an account with its email address, a calendar with its name, a service with its
+title, or a booking of its service and customer at its start. An import never changes what is there.
 """
 
 import re
@@ -67,8 +67,8 @@ class Line(forms.Form):
         words: what the lines are, in words.
         about: which lines are skipped, in words.
         example: the cells of a few lines, by column.
-        renamed: the column of each argument that has another name there: `provider_id` is in the
-            column `provider_email`.
+        renamed: the columns of the arguments that have other names than their columns. For example,
+            the argument `provider_id` is in the column `provider_email`.
     """
 
     words: ClassVar[Any]
@@ -206,7 +206,7 @@ class CustomerLine(Line):
         user.clean_fields(exclude=["password"])
         if user.email in known:
             return False
-        accounts.add_user(user=user, actor=actor, at=at, is_told=False)
+        accounts.add_user(user=user, actor=actor, at=at, sends_email=False)
         known.add(user.email)
         return True
 

@@ -86,8 +86,9 @@ def import_in_steps(
 ) -> Generator[Progress, None, Report]:
     """Import the lines of a CSV file, or find out what would happen.
 
-    Each line goes through the service that a person would use, in one transaction. It is committed
-    only if every line is valid and `is_applied` is set. Nobody gets an email or a webhook message.
+    The same functions store the lines as in the API and the admin site. All lines are stored in one
+    transaction, which is committed only if every line is valid and `is_applied` is set. Nobody gets
+    an email or a webhook message.
 
     Yield the progress after every few lines, and return the report. If the caller stops earlier,
     nothing is imported.

@@ -80,7 +80,7 @@ class Kind:
 
 
 class MailTextForm(forms.ModelForm):
-    """A form that begins with the words in use, and stores only words that are not sent anyway."""
+    """A form that shows the words in use, and stores a text only if it is not sent anyway."""
 
     class Meta:
         model = MailText
@@ -104,10 +104,10 @@ class MailTextForm(forms.ModelForm):
                 field.widget.attrs["rows"] = 5
 
     def clean(self) -> dict[str, Any]:
-        """Return the texts; a text that is sent anyway is empty.
+        """Return the texts, with an empty text in place of each text that is sent anyway.
 
-        A field that the operator left alone keeps its stored value. What it showed can come from
-        another text, and somebody may have changed that text since the page was opened.
+        A field that the operator left alone keeps its stored value. What the field showed can come
+        from another text, and somebody may have changed that text since the page was opened.
         """
         cleaned: dict[str, Any] = super().clean() or {}
         for name in [name for name in self.fields if name in cleaned]:
@@ -128,8 +128,8 @@ class MailTextForm(forms.ModelForm):
 class MailTextAdmin(StrictAdmin):
     """The words of every kind of email, which operators can change, with a preview.
 
-    Only words that an operator has saved have a row. The list shows all kinds, and each kind has a
-    page for every language and one for each language, whether or not they have a row.
+    Only words that an operator has saved have a row. The list shows all kinds. Each kind has a page
+    "Every language" and a page for each single language, whether or not these have a row.
     """
 
     list_title = gettext_lazy("What your mails say")

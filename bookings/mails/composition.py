@@ -1,10 +1,10 @@
 """Composes emails, with times in the reader's time zone.
 
-Anybody can enter any email address for an attendee, or register with it. Therefore, an email
-to an unverified address contains nothing that a user wrote: no names, phone numbers, notes or
-reasons. It does contain texts that providers and admins wrote, but these texts contain nothing that
-an email client would turn into a link. Only the operator's own words (`bookings.mails.texts`) and
-links to the operator's front end are left as they are.
+Anybody can enter any email address for an attendee, or register with it. Therefore, an email to an
+unverified address contains no names, phone numbers, notes or reasons. It does contain the title of
+the service and the name of the calendar, but without anything that an email client would turn into
+a link. Only the operator's own words (`bookings.mails.texts`) and links to the operator's front end
+are left as they are.
 """
 
 import re
@@ -259,7 +259,7 @@ def line(text: str) -> str:
 
 
 def _indented(text: str) -> str:
-    """Indent all lines except the first, so that they do not look like lines of the email."""
+    """Indent all lines except the first, so that they do not look like BookIt's own lines."""
     return "\n    ".join(text.strip().splitlines())
 
 

@@ -147,7 +147,7 @@ class Occasion:
 
     Args:
         sequence: the number of earlier events of the booking.
-        is_announced: False if a hold was cancelled or has expired; see `bookings.holds.ANNOUNCED`.
+        is_announced: False if the event is the end of a hold; see `bookings.holds.ANNOUNCED`.
         is_offer: whether the booking began as a seat that was offered to a user on the waitlist.
         is_current: whether the booking still has the status and start time of the event.
         language: the language of the booking or, if it has none, of the user.
@@ -217,7 +217,7 @@ class Occasion:
 
     @property
     def is_changeable(self) -> bool:
-        """Whether the user could still move or cancel the booking directly after the event."""
+        """Whether the user could change the booking right after the event, if it is not over."""
         notice = timedelta(minutes=self.cancellation_notice_minutes)
         return (
             self.status in (Status.PENDING, Status.CONFIRMED)
@@ -238,7 +238,7 @@ class Occasion:
     def audiences(self) -> list[str]:
         """The recipients: the attendee, and the provider unless the provider caused the event.
 
-        A provider is not told that an offer begins, and so not that it ends.
+        A provider gets no email when an offer begins, and therefore none when it ends.
         """
         if self.news is None:
             return []
@@ -254,7 +254,7 @@ class Occasion:
         return [audience for audience, gets_it in gets_email.items() if gets_it]
 
     def is_verified(self, audience: str) -> bool:
-        """Return whether the email address of a reader is verified."""
+        """Return whether a reader's email address counts as verified. A provider's always does."""
         own = self.attendee_email.lower() in ("", self.user_email)
         return audience == PROVIDER or (own and self.user_is_verified)
 

@@ -31,7 +31,7 @@ class Place:
     """A place in a queue, and everything that the email about the end of the wait says.
 
     Args:
-        is_cancelled: whether the session was cancelled. Otherwise, it can no longer be booked.
+        is_cancelled: True if the session was cancelled, False if it can no longer be booked.
     """
 
     entry_id: UUID

@@ -6,8 +6,9 @@ sending it and before finishing the job. Both copies have the same Message-ID, w
 the event and the reader, so that email clients can recognise the second copy.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
-covers all moves until then: it shows the time before the first move and the current time. Every
-other event happens to a booking only once and is announced immediately.
+covers all moves until then: it shows the time before the first move and the current time. All other
+events are announced immediately. Those that cause emails happen to a booking only once, except for
+reminders.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -177,8 +178,9 @@ def send(*, event_id: int, audience: str, at: datetime, copy: str = "") -> None:
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
     Args:
-        copy: the time at which somebody asked for another copy; otherwise empty. It becomes a part
-            of the Message-ID, because email clients hide a second email with the same Message-ID.
+        copy: the time at which somebody asked for a copy; empty for the first email. The time
+            becomes a part of the Message-ID, because email clients hide a second email with the
+            same Message-ID.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.

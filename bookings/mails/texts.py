@@ -34,7 +34,7 @@ def key_of(kind: str, language: str) -> str:
 
 
 def is_known(key: str) -> bool:
-    """Return whether an email has this kind and, if the key has one, BookIt speaks the language."""
+    """Return whether a key names a kind of email and, if it also names a language, a known one."""
     languages = ["", *dict(settings.LANGUAGES)]
     kind = MailText(key=key).kind
     return kind in NEWS and key in [key_of(kind, language) for language in languages]
@@ -95,8 +95,8 @@ def fields_of(news: News) -> list[str]:
 def placeholders(news: News, field: str) -> list[str]:
     """Return the placeholders that a field can contain.
 
-    The text for the customer cannot contain a name. An email to an unverified address contains
-    nothing that a user wrote, and every other email already greets its reader by name.
+    The text for the customer cannot contain a name. An email to an unverified address must not
+    contain a name, and every other email already greets its reader by name.
     """
     if field == LABEL:
         return []

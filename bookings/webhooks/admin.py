@@ -230,7 +230,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
         return False
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list. The attempts of its deliveries are read together."""
+        """Return the list, after reading the attempts of all its deliveries in one query."""
         changes = super().get_changelist_instance(request)
         changes.result_list = [*changes.result_list]
         _read_attempts(changes.result_list)
@@ -350,7 +350,7 @@ def find_subjects(deliveries: Sequence[Delivery]) -> None:
 
 
 def pretty(text: str) -> str:
-    """Return a response with line breaks, if it is JSON; otherwise, as it is."""
+    """Return a response, with line breaks and indentation if it is JSON."""
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except ValueError:

@@ -200,7 +200,7 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
 
 
 def contents(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
-    """Return what each message says if it is sent now. It is not stored.
+    """Return what each message says if it is sent now. The content is not stored.
 
     The number of queries does not depend on the number of deliveries.
     """
@@ -279,7 +279,7 @@ def _record_failed(sent: Sent) -> None:
         )
     elif webhook.failing_since and at - webhook.failing_since >= PATIENCE:
         _switch_off(webhook, gettext_noop("No attempt has succeeded for a day."), at)
-    # Otherwise, another job or a redelivery has already rescheduled the message.
+    # If the times differ, another job or a redelivery has already rescheduled the message.
     if delivery.next_attempt_at == sent.message.scheduled_for:
         _schedule_retry(delivery, webhook, failures, was_failing=was_failing, sent=sent)
     webhook.save(

@@ -33,8 +33,8 @@ FAILED = Coalesce(
 def read_webhooks(glance: Glance) -> dict[str, Any]:
     """Return the webhooks that do not get their messages, the longest failing first.
 
-    Webhooks that an admin has merely switched off are left out. One query also counts the failed
-    messages, because webhooks that work again may have some, too.
+    Webhooks that an admin has merely switched off are left out. The same query also counts the
+    failed messages of all webhooks, because webhooks that work again may have some, too.
     """
     failing = Q(is_active=True, failing_since__isnull=False)
     switched_off = Q(is_active=False) & ~Q(disabled_reason="")

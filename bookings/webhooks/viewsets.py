@@ -182,7 +182,7 @@ class EventViewSet(RowViewSet):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the events that webhooks receive, oldest first. None is missed or repeated.
 
-        Continue with `cursor`, which every page has, even an empty one. An event appears once all
+        Continue with `cursor`, which every page has, even an empty one. An event appears when all
         changes that began before it are done.
         """
         events = self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []

@@ -4,7 +4,8 @@ from psycopg.rows import scalar_row
 
 from bookit.database.rows import fetch
 
-# The filter of the admin site offers at most this many categories. Nobody could choose from more.
+# A filter and an input of the admin site offer at most this many categories. Nobody could choose
+# from more.
 MAX_CATEGORIES = 100
 
 # Returns the first categories in alphabetical order. PostgreSQL looks up the next category in the
@@ -27,5 +28,8 @@ SELECT category FROM found WHERE category IS NOT NULL LIMIT %(most)s
 
 
 def categories() -> list[str]:
-    """Return the first `MAX_CATEGORIES` categories that services have, in alphabetical order."""
+    """Return the first `MAX_CATEGORIES` categories that services have, in alphabetical order.
+
+    An empty text comes first if there are services without a category.
+    """
     return fetch(CATEGORIES, {"most": MAX_CATEGORIES}, scalar_row)

@@ -24,9 +24,9 @@ class Command(BaseCommand):
     """Imports a CSV file: without `--apply`, only says what would happen."""
 
     help = (
-        "Import customers, calendars, services or bookings from a CSV file, in this order. Without "
-        "--apply, only check the file. Every wrong line is named with its reason. All lines are "
-        "imported or none, and a line that was imported before is skipped."
+        "Import a CSV file of customers, calendars, services or bookings. Import several files in "
+        "this order. Without --apply, only check the file. Every wrong line is named with its "
+        "reason. All lines are imported or none, and a line that was imported before is skipped."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

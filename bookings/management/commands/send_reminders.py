@@ -13,8 +13,8 @@ class Command(BaseCommand):
 
     help = (
         "Enqueue the reminders of confirmed bookings that are due by REMINDER_HOURS, as the worker "
-        "does every minute. A booking gets each reminder once, unless it was made after the time "
-        "of the reminder. The worker sends the mails."
+        "does every minute. A booking gets no reminder whose time had passed when the booking was "
+        "made, moved or confirmed. The worker sends the mails."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
