@@ -92,7 +92,7 @@ class UserChangeForm(DjangoUserChangeForm):
         help_texts = {
             "role": ROLES,
             "timezone": _("Times in emails and on pages are in this zone."),
-            "is_active": _("Without it, the user is signed out at once."),
+            "is_active": _("If this is off, the user is signed out at once and cannot sign in."),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -362,7 +362,7 @@ class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
             (_("Expires"), "" if row.revoked_at else exactly(row.expires_at, zone)),
             (_("Address"), row.address),
             (_("Browser or program"), browser_of(row.client) or row.client),
-            (_("As it names itself"), code(row.client) if browser_of(row.client) else ""),
+            (_("User-Agent"), code(row.client) if browser_of(row.client) else ""),
         ]
         return [Card(_("Session"), facts=facts)]
 

@@ -168,7 +168,7 @@ class CustomerLine(Line):
     """A customer. They get no email about the account; a password reset gives them a password."""
 
     words = gettext_lazy("Customers")
-    about = gettext_lazy("A line is skipped if its address has an account already.")
+    about = gettext_lazy("A line is skipped if its email address already has an account.")
     example = [
         {
             "email": "ana@example.com",
@@ -215,7 +215,7 @@ class CalendarLine(Line):
     """A calendar with its opening hours. Empty opening hours mean always open."""
 
     words = gettext_lazy("Calendars")
-    about = gettext_lazy("A line is skipped if there is a calendar with its name already.")
+    about = gettext_lazy("A line is skipped if a calendar with its name already exists.")
     example = [
         {
             "name": "Chair 1",
@@ -236,7 +236,7 @@ class CalendarLine(Line):
         required=False,
         max_length=1000,
         help_text=gettext_lazy(
-            "Such as Mon-Fri 09:00-12:30 14:00-18:00; Sat 10:00-14:00. Without any, always open."
+            "For example, Mon-Fri 09:00-12:30 14:00-18:00; Sat 10:00-14:00. If empty, always open."
         ),
     )
 
@@ -297,7 +297,9 @@ class ServiceLine(Line):
     calendar = forms.CharField(
         required=False,
         max_length=200,
-        help_text=gettext_lazy("The name of its calendar. Without one, it gets its own."),
+        help_text=gettext_lazy(
+            "The calendar of the service. If empty, the service gets a calendar of its own."
+        ),
     )
     description = forms.CharField(required=False, max_length=10_000)
     category = forms.CharField(required=False, max_length=100)
@@ -350,7 +352,7 @@ class BookingLine(Line):
 
     words = gettext_lazy("Bookings")
     about = gettext_lazy(
-        "A line is skipped if its customer has a booking of its service at this time already."
+        "A line is skipped if its customer already has a booking of its service at this time."
     )
     example = [
         {

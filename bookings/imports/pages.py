@@ -117,7 +117,7 @@ def _import(
     if PROGRESS in request.headers.get("Accept", ""):
         return StreamingHttpResponse(_progress(request, file, call), content_type=PROGRESS)
     if file["text"].count("\n") > MAX_UNSCRIPTED:
-        text = _("Without scripts, a file can have at most %(most)d lines. Divide it.")
+        text = _("Without JavaScript, a file can have at most %(most)d lines. Divide it.")
         return _page(request, _refused(file, text % {"most": MAX_UNSCRIPTED}))
     try:
         report = import_file(**call)
