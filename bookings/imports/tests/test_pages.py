@@ -72,7 +72,7 @@ def test_wrong_lines_are_named_and_cannot_be_imported(site):
         (b"email,name\njo@example.com,Jo\xe3o\n", "The file is not in this encoding."),
         (b"PK\x03\x04", "This is a spreadsheet."),
         ("x" * 1_000_001, "The file is too large for this page."),
-        ("email,name\n" + "a@example.com,A\n" * 1001, "Without scripts"),
+        ("email,name\n" + "a@example.com,A\n" * 1001, "Without JavaScript"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_at_its_field(site, content, text):
