@@ -90,7 +90,7 @@ class APIMixin(APIView):
     with_secrets: Collection[str] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate and throttle, then check the parameters and read the time zone."""
+        """Authenticate, throttle and check permissions; then check parameters and read the zone."""
         method = str(request.method).lower()
         if method not in self.http_method_names or not hasattr(self, method):
             # Refuse the method before authentication, because signing in would not help.

@@ -242,7 +242,7 @@ class _Cluster:
                 return port
             process = self._postmaster()
             if process is None:
-                # PostgreSQL does not start if any process has the pid in this file, even if that
+                # PostgreSQL may refuse to start if a process has the pid in this file, even if that
                 # process is another program.
                 (self.data / "postmaster.pid").unlink(missing_ok=True)
                 return self._start(settings)
