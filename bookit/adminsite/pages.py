@@ -528,7 +528,7 @@ class ReadOnlyAdmin(StrictAdmin):
 
 
 class StampedAdmin(StrictAdmin):
-    """A model admin for rows with an id and a creation time, which a new row does not show yet."""
+    """A model admin for rows with an id and a creation time. The page of a new row has neither."""
 
     # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created_at", "created", "created_on", "rating"})
@@ -593,12 +593,13 @@ class ServedAdmin(StrictAdmin):
         done: Any = CHANGED,
         name: Callable[[Any], str] = str,
     ) -> None:
-        """Call a function in `services.py` for each row; messages name refused rows and reasons.
+        """Call `call` with each row. Messages say which rows were refused, and why.
 
         There is one message for each reason. It names only a few of the refused rows, because
         nobody reads a thousand messages.
 
         Args:
+            call: changes one row, usually with a function in `services.py`.
             done: the message for the rows that were not refused, with a place for their number; by
                 default, "%d changed."
             name: returns the name of a row in messages.

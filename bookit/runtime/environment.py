@@ -135,7 +135,7 @@ _READABLE_FROM_FILE = {
 def text(name: str, default: str = "") -> str:
     """Return the variable without surrounding blanks, or `default` if it is unset or empty.
 
-    If the variable may also come from a file, read the file before using `default`.
+    If an unset variable is in `_READABLE_FROM_FILE`, read its file before falling back to `default`.
     """
     known.add(name)
     value = os.environ.get(name, "").strip()

@@ -7,8 +7,8 @@ gets a thread only when it has arrived completely. If a slow client has not read
 the thread leaves the rest of the response to the main thread.
 
 A proxy in front of gunicorn would also wait for slow clients. But the proxy would be another
-process to install, configure and monitor, even for `manage.py serve`. It also would not distribute
-its connections over gunicorn's workers, which `bookit.runtime.spread` does.
+process to install, configure and monitor, even for `manage.py serve`. It also would not balance
+its connections between gunicorn's workers; `bookit.runtime.spread` does that.
 
 gunicorn is meant to be extended by worker classes. This class replaces how `ThreadWorker` waits. It
 keeps the loop, the threads and the parser of `ThreadWorker`, and the way in which it runs the
