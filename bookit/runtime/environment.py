@@ -135,7 +135,7 @@ _READABLE_FROM_FILE = {
 def text(name: str, default: str = "") -> str:
     """Return the variable without surrounding blanks, or `default` if it is unset or empty.
 
-    If an unset variable is in `_READABLE_FROM_FILE`, read its file before falling back to `default`.
+    If an unset variable is in `_READABLE_FROM_FILE` and has a file, return the text of the file.
     """
     known.add(name)
     value = os.environ.get(name, "").strip()
