@@ -229,7 +229,7 @@ class Connection:
 
 
 def _cause(error: BaseException) -> str:
-    """Return why a connection failed as the system says it, or else as httpx says it.
+    """Return the system's message about a failed connection or, if there is none, httpx's message.
 
     httpx says only that all attempts failed, whether the server refused them or was unreachable.
     """

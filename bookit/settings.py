@@ -271,7 +271,8 @@ SIMPLE_JWT = {
 # of the operator's front end, which call the API. If a link is unset, emails show the token itself.
 PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
 VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
-# The limit per day: emails of each kind about an account, to one email address.
+# How many emails of one kind about an account, such as password resets, an email address can get a
+# day.
 MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
 # Whether only users with a verified email address can book.
 BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
@@ -289,9 +290,10 @@ WAITLIST_OFFER_TIME = timedelta(
     minutes=integer("WAITLIST_OFFER_MINUTES", 60, at_least=1, at_most=7 * 24 * 60)
 )
 MAX_MAILS = 10_000_000
-# One email reports all changes of a booking within this time after the first change.
+# The moves of a booking within this time after the first move are reported in one email.
 MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
-# Limits per day: emails to one recipient about one booking, and all emails to one email address.
+# Daily limits on emails about bookings: to one recipient about one booking, to one unverified email
+# address, and to one verified email address.
 MAILS_PER_BOOKING = integer("MAILS_PER_BOOKING", 8, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_VERIFIED_ADDRESS = integer(
@@ -352,7 +354,7 @@ CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS")
 SESSION_COOKIE_HTTPONLY = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# Allows admins to sign in over plain HTTP, with cookies that do not require HTTPS.
+# Whether admins may sign in over plain HTTP, with cookies that do not require HTTPS.
 ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
 HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
 # Off by default: both also affect hosts other than BookIt's, and are hard to undo.

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Any
 
 # Spreadsheet programs treat a cell that begins with one of these characters as a formula. A formula
-# can send the other cells of the sheet to an attacker. With an apostrophe in front, the
-# cell is plain text.
+# can send the other cells of the sheet to an attacker. With an apostrophe in front, the cell is
+# plain text.
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # Excel reads a CSV file as UTF-8 only if it begins with this mark.

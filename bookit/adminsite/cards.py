@@ -38,7 +38,7 @@ class Card:
 
 
 class CardsAdmin(StrictAdmin):
-    """An admin whose rows are shown as cards instead of a form.
+    """A model admin that shows rows as cards instead of a form.
 
     The buttons of a row's page run actions of the list on this row only. An action therefore has
     the same implementation, permission and wording on the list and on the page of a row.
@@ -56,7 +56,7 @@ class CardsAdmin(StrictAdmin):
         raise NotImplementedError
 
     def offers(self, row: Any, action: str) -> bool:
-        """Return whether the state of a row allows an action. Its service checks this again."""
+        """Return whether the state of a row allows an action. The action checks this again."""
         return True
 
     def get_urls(self) -> list[Any]:
@@ -66,7 +66,7 @@ class CardsAdmin(StrictAdmin):
         return [act, *super().get_urls()]
 
     def act_view(self, request: HttpRequest, object_id: str, action: str) -> HttpResponse:
-        """Run an action on one row, and show its page again, or the list if the row is gone.
+        """Run an action on one row. Then show the row's page again, or the list if the row is gone.
 
         Raises:
             PermissionDenied: the page has no such button for this user.

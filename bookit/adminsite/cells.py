@@ -12,19 +12,19 @@ from django.utils.translation import gettext as _
 
 
 def badge(state: str, words: Any = "") -> SafeString:
-    """Return a state in words, with a class that gives it its colour in `admin.css`."""
+    """Return a state in words, with a class to which `admin.css` gives a colour."""
     return format_html('<span class="state state-{}">{}</span>', state, words or state)
 
 
 def person(user: Any) -> SafeString:
-    """Return the name of a user, with the email address below it. Deleted accounts have neither."""
+    """Return a user's name above the email address; "a former user" if the account is deleted."""
     if user.deleted_at:
         return format_html("{}", _("a former user"))
     return format_html('{} <span class="below">{}</span>', user.name or "—", user.email)
 
 
 def link(path: str, words: Any) -> SafeString:
-    """Return a link; only its words if there is no path."""
+    """Return a link, or only its words if `path` is empty."""
     return format_html('<a href="{}">{}</a>', path, words) if path else format_html("{}", words)
 
 

@@ -67,7 +67,7 @@ class StrictChangeList(ChangeList):
         return rows
 
     def get_filters(self, request: HttpRequest) -> Any:
-        """Return the filters. Check the dates first, because the template reads them again."""
+        """Return the filters. Refuse a month without a year, and a day without a month."""
         if self.date_hierarchy:
             year, month, day = (
                 self.params.get(f"{self.date_hierarchy}__{part}")
@@ -115,7 +115,7 @@ class BoundedPaginator(Paginator):
 
     @property
     def most_shown(self) -> str:
-        """The number of rows that the pages show if there are more rows than they can show."""
+        """The number of rows that all pages together can show, as text."""
         return number_format(self.most, force_grouping=True)
 
     @property
@@ -176,5 +176,6 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
     ]
     # Without this `order_by`, Django 6.1 orders by columns that are not selected.
     rest = found[0].union(*found[1:], all=True).order_by() if len(found) > 1 else found[0]
-    # PostgreSQL returns times in UTC, in which a month of Berlin begins in the month before.
+    # PostgreSQL returns times in UTC. In UTC, a month in Berlin begins on the last day of the month
+    # before.
     return sorted(timezone.localtime(each) for each in rest)

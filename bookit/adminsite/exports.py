@@ -33,8 +33,7 @@ class Format:
         text: the words of its link.
         content_type: its media type.
         most: the maximum number of rows.
-        write: takes the admin of the model, the request and the rows, and returns the parts of the
-            file.
+        write: takes the model admin, the request and the rows, and returns the parts of the file.
     """
 
     text: Any

@@ -18,7 +18,7 @@ from bookit.times import day_end, day_start
 
 @dataclass(frozen=True)
 class Glance:
-    """A view of the home page: its user and its time.
+    """The facts about one request for the home page: who looks at it, and when.
 
     Args:
         user: the signed-in user.

@@ -97,7 +97,7 @@ class SuggestingInput(forms.TextInput):
 
 
 class GroupedCheckboxes(forms.CheckboxSelectMultiple):
-    """Checkboxes. They are grouped if their choices are. Without choices, a text says so."""
+    """Checkboxes, grouped if the choices are grouped. If there are no choices, a text says so."""
 
     template_name = "bookit/grouped_checkboxes.html"
 

@@ -59,7 +59,8 @@ def is_set(title: Any, *, yes: Any, no: Any) -> type[FieldListFilter]:
 def upcoming_first(request: HttpRequest) -> list[str]:
     """Return the order of a list with an `UpcomingFilter` for `start_time`.
 
-    Upcoming rows are listed from the next one on, and all other rows from the latest one back.
+    Lists of past rows, of all rows and of the results of a search begin with the latest row. All
+    other lists begin with the earliest row.
     """
     chosen = getattr(request, "GET", {})
     is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen

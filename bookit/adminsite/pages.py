@@ -53,8 +53,8 @@ from bookit.times import validate_zone
 FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
 # The lookups that a date hierarchy appends to the name of its field.
 DATE_LOOKUPS = ["year", "month", "day"]
-# An action accepts at most this many rows, because it holds all of them in memory and calls a
-# service for each row.
+# An action accepts at most this many rows, because it holds all of them in memory and changes them
+# one by one.
 MAX_ROWS = 1000
 # The message about rows that an action has changed.
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
@@ -139,21 +139,21 @@ class StrictAdmin(admin.ModelAdmin):
     list_title: Any = ""
     # Parameters by which links of other pages filter the list, in addition to its own filters.
     link_filters: Sequence[str] = ()
-    # Otherwise, Django would count the rows twice, with and without filters.
+    # If this were True, Django would count the rows twice, with and without filters.
     show_full_result_count = False
     paginator = BoundedPaginator
-    # Otherwise, `?_facets` would count all rows once for each choice of each filter.
+    # By default, `?_facets` counts all rows once for each choice of each filter.
     show_facets = admin.ShowFacets.NEVER
     # The formats in which users can download the rows of the list, by file extension.
     formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
-    # The columns of a CSV file. Without any, it has the columns of the list.
+    # The columns of a CSV file. If this is empty, the file has the columns of the list.
     csv_columns: ClassVar[Sequence[str]] = ()
     delete_confirmation_template = "bookit/delete.html"
     # The text of the link and of the button that delete a row.
     delete_words: Any = gettext_lazy("Delete")
     # The warning on the page that asks whether to delete a row.
     delete_note: Any = ""
-    # What the page says instead if other rows refer to the row.
+    # What the page says instead of asking if other rows refer to the row.
     in_use: Any = REFERENCED
 
     def heading(self, row: Any) -> Any:
@@ -449,7 +449,7 @@ class StrictAdmin(admin.ModelAdmin):
                 raise Refused(text % {"row": row, "reason": message_of(error)}) from error
 
     def delete_row(self, request: HttpRequest, row: Any) -> None:
-        """Delete one row. Where there are rules for that, a subclass calls a service instead."""
+        """Delete one row. If deletions have rules, a subclass calls `services.py` instead."""
         delete_unreferenced(row)
 
     def history_view(
@@ -512,23 +512,23 @@ def _save(row: Model, columns: list[str]) -> None:
 
 
 class ReadOnlyAdmin(StrictAdmin):
-    """An admin for rows that services write and that people can only view."""
+    """A model admin for rows that only BookIt's own code writes. People can only view them."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: only services add rows."""
+        """Return False: only BookIt's own code adds rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: only services change rows."""
+        """Return False: only BookIt's own code changes rows."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: only services delete rows."""
+        """Return False: only BookIt's own code deletes rows."""
         return False
 
 
 class StampedAdmin(StrictAdmin):
-    """An admin for rows with an id and a creation time; the page for a new row shows neither."""
+    """A model admin for rows with an id and a creation time. The page of a new row has neither."""
 
     # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created_at", "created", "created_on", "rating"})
@@ -547,12 +547,12 @@ class StampedAdmin(StrictAdmin):
 
 
 class ServedAdmin(StrictAdmin):
-    """An admin for rows that services change.
+    """A model admin that changes rows only through functions in `services.py`.
 
     People can view and delete the rows, and change their state.
     """
 
-    # Whether the form can be edited. If so, `save_model` calls a service.
+    # Whether the form can be edited. If so, `save_model` calls a function in `services.py`.
     has_form = False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -563,7 +563,7 @@ class ServedAdmin(StrictAdmin):
         return [field.name for field in self.model._meta.fields if field.name not in hidden]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return False: only services add rows."""
+        """Return False: only BookIt's own code adds rows."""
         return False
 
     def changeform_view(
@@ -582,7 +582,7 @@ class ServedAdmin(StrictAdmin):
 
     @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
-        """Delete one row by calling a service."""
+        """Delete one row by calling a function in `services.py`."""
 
     def apply(
         self,
@@ -593,12 +593,13 @@ class ServedAdmin(StrictAdmin):
         done: Any = CHANGED,
         name: Callable[[Any], str] = str,
     ) -> None:
-        """Call a service for each row; messages say which rows were refused, and why.
+        """Call `call` with each row. Messages say which rows were refused, and why.
 
-        There is one message for each reason, which names a few of its rows, because nobody reads a
-        thousand messages.
+        There is one message for each reason. It names only a few of the refused rows, because
+        nobody reads a thousand messages.
 
         Args:
+            call: changes one row, usually with a function in `services.py`.
             done: the message for the rows that were not refused, with a place for their number; by
                 default, "%d changed."
             name: returns the name of a row in messages.
@@ -646,7 +647,7 @@ class HistoryInline(admin.TabularInline):
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: only services write the history."""
+        """Return False: only BookIt's own code writes the history."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

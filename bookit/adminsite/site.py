@@ -57,7 +57,7 @@ class Site(AdminSite):
         return in_zone_of_user
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """Return the pages and models by the parts of the menu, or the models of one app."""
+        """Return the pages and models, grouped as in the menu, or the models of one app."""
         apps = super().get_app_list(request, app_label)
         if app_label is not None:
             return apps

@@ -12,7 +12,7 @@ MOST = 60
 
 
 def noticing(form: Any) -> Any:
-    """Return a subclass of a model's form that overwrites only what its user saw.
+    """Return a subclass of a form that replaces a stored value only if the user has seen it.
 
     A form contains all fields, including those that its user left alone. Two people who change the
     same row would therefore undo each other's changes without noticing it. To prevent this, the

@@ -254,7 +254,7 @@ def _share_pages(schemas: dict[str, Any]) -> None:
 
 
 def _share_bases(schemas: dict[str, Any]) -> None:
-    """Turn each schema that has all properties of another schema into an extension of it.
+    """Write each schema that has all properties of another schema as an extension of the latter.
 
     Schemas of requests stay as they are, because their `additionalProperties` allows no extension.
     """

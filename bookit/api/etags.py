@@ -41,7 +41,7 @@ CONSTRAINT_ERRORS.add(CONSTRAINT)(PreconditionFailed)
 
 
 def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
-    """Let an action that changes the row of the path support the header `If-Match`.
+    """Let an action support the header `If-Match`. The action changes the row that the path names.
 
     The version is compared twice. The first comparison refuses an outdated request before anything
     else is checked. The second is part of the write, so only one of two concurrent requests

@@ -44,7 +44,7 @@ def by_id(key: str, serializer: type[RowSerializer]) -> Expansion:
 
 
 def expand(request: Request, rows: Rows, expandable: Mapping[str, Expansion]) -> None:
-    """Add the resources that the request names to the rows, with one query for each name.
+    """Add to each row the resources that the request names, with one query for each name.
 
     If the id in a row is null, the resource is also null.
 

@@ -97,9 +97,10 @@ DAY_OR_INSTANT: dict[str, Any] = {
 
 
 class DayOrInstantFilter(filters.Filter):
-    """A filter by the start of a period, or by its end if `ends` is true.
+    """A filter by a date or an instant.
 
-    A date means a day in the request's time zone.
+    A date means the beginning of that day in the request's time zone or, if `ends` is true, the end
+    of that day.
     """
 
     field_class = DayOrInstantField

@@ -91,7 +91,7 @@ def example(
 def page(
     path: str, *, summary: str, body: dict[str, Any], codes: Collection[str], limited: bool = True
 ) -> Callable[[Callable[[HttpRequest], HttpResponse]], Callable[[HttpRequest], HttpResponse]]:
-    """Return a decorator that documents a Django view, which returns `body` to every client.
+    """Return a decorator that documents a Django view that returns `body` to every client.
 
     The docstring of the view becomes the description. `codes` are the codes of all errors of the
     view.

@@ -42,7 +42,7 @@ class _Watch:
         self._count = 0
 
     def count(self) -> int:
-        """Return the number of pending migrations; log an error when it changes."""
+        """Return the number of pending migrations; log an error if it has changed and is not 0."""
         with self._lock:
             if time.monotonic() - self._checked_at < _PAUSE:
                 return self._count

@@ -51,7 +51,8 @@ class Problem(NamedTuple):
 
 
 # Problems that can arise outside `services.py` modules, for example in HTTP or in the database.
-# Errors of services can have some of these codes too. Then the texts here describe the code.
+# Errors of `services.py` modules can have some of these codes too. Then the texts here describe the
+# code.
 PLUMBING = [
     Problem(
         "validation_error",

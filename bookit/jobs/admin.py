@@ -20,7 +20,7 @@ from procrastinate.exceptions import UniqueViolation
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
 from bookit.adminsite.filters import one_of
-from bookit.jobs import home  # noqa: F401 - the import adds its card to the home page
+from bookit.jobs import home  # noqa: F401 - the import adds a card to the home page
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Subject
 
 admin.site.unregister(ProcrastinateJob)
@@ -29,8 +29,8 @@ admin.site.unregister(ProcrastinateJob)
 ProcrastinateJob.__str__ = lambda job: f"Job {job.pk}, {job.task_name}"  # type: ignore[method-assign]
 
 
-# By default, the admin site would call them "procrastinate jobs". Migrations do not record a name
-# that is set here.
+# By default, the admin site would call the jobs "procrastinate jobs". Migrations do not record a
+# name that is set here.
 ProcrastinateJob._meta.verbose_name = _("job")
 ProcrastinateJob._meta.verbose_name_plural = _("jobs")
 

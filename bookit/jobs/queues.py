@@ -210,7 +210,8 @@ async def run_workers(
         if group & {*(queues or known)}
     }
     # Python's default thread pool has a size that depends on the number of cores. This thread pool
-    # has a thread for each concurrent job.
+    # has a thread for each concurrent job, not counting webhook jobs. Webhook jobs are coroutines,
+    # so they share a few threads.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1

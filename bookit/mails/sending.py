@@ -21,7 +21,7 @@ Job = tuple[dict[str, Any], datetime | None]
 #
 # Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
 #   (their arguments as JSON), times timestamptz[] (when they run; null means immediately).
-# Columns: id bigint, of each new job.
+# Columns: id void, which is always empty. There is one row for each new job.
 # Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
 #   transactions enqueue the same email at the same time, the second transaction fails and is
 #   retried.

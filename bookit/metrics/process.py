@@ -22,8 +22,8 @@ values.ValueClass = (
     values.MultiProcessValue(directory.name) if directory.shared else values.MutexValue
 )
 
-# Otherwise, the response would also contain the time at which each series began, and would be twice
-# as large.
+# By default, the response would also contain the time at which each series began, and would be
+# twice as large.
 disable_created_metrics()
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -67,8 +67,8 @@ DATABASE_SECONDS = Counter(
     registry=REGISTRY,
 )
 
-# A wait for a thread of less than this many seconds is not counted. It only shows that the thread
-# had to wake up.
+# If a request waited for a thread for less than this many seconds, the wait is not counted. It only
+# shows that the thread had to wake up.
 SHORTEST_WAIT = 0.001
 
 # A parameter in a route: `<name>` or `<converter:name>`.

@@ -26,7 +26,7 @@ class Counts(Protocol):
 
 
 def shared_counts(redis_url: str) -> Counts:
-    """Return counts that all hosts share through Redis, or that this host keeps without Redis.
+    """Return counts that all hosts share in Redis or, without Redis, the counts of this host alone.
 
     All web processes of a host are forked from the process that calls this function.
     """

@@ -24,8 +24,8 @@ CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 FIRST_CHECK = 8200
 # The maximum length of the line that announces a chunk.
 MAX_CHUNK_LINE = 8190
-# The maximum size of a trailer. An unfinished chunked body may be this many bytes longer, with its
-# framing, than two bodies of the maximum size.
+# The maximum size of a trailer, in bytes. An unfinished chunked body, with its framing, may have
+# this many bytes more than twice the maximum size of a body.
 MAX_FRAMING = 64 * 1024
 # gunicorn reads a body in steps of at least this many bytes. `bookit.wsgi` reads one byte beyond
 # the limit to notice that a body is too large. For that byte, gunicorn needs this many bytes.
@@ -112,7 +112,7 @@ class Arrivals:
 
         Raises:
             ParseException: gunicorn's parser refuses the bytes; the error says why.
-            RequestDataTooBig: the framing of a chunked body is too large.
+            RequestDataTooBig: an unfinished chunked body, with its framing, is too large.
         """
         if self.request is None and not self._take_head():
             return None

@@ -118,7 +118,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
     """Restore a backup from an open file or pipe, in one transaction.
 
     Args:
-        clean: first delete everything in the database. Otherwise, the database must be empty.
+        clean: first delete everything in the schema `public`. If False, the database must be empty.
 
     Raises:
         DumpError: the database is not empty, or the restore failed. Nothing has been changed.

@@ -7,7 +7,7 @@ belongs to one directory, and runs as long as a process uses it:
     ...
     release(Path(".postgres"))          # stops the server if this was the last use; also at exit
 
-Each call of `acquire` counts as a user of the server until the matching `release`. The directory
+Each call of `acquire` adds a user of the server, until the matching `release`. The directory
 contains:
 
     data/            the cluster
@@ -106,8 +106,8 @@ def acquire(directory: Path, *, settings: Mapping[str, str] | None = None) -> st
     """Start or join the server of `directory` and return the URL of its database.
 
     `settings` are PostgreSQL settings, for example `{"fsync": "off"}` for a temporary server. They
-    apply only if this call starts the server; a running server keeps its settings. Each call counts
-    as a use of the server, which lasts until a call of `release` or until the process ends.
+    apply only if this call starts the server; a running server keeps its settings. Each call is a
+    use of the server. The use lasts until a call of `release` or until the process ends.
 
     Raises:
         EmbeddedPostgresError: the server does not start, or the directory cannot be used.
@@ -242,7 +242,7 @@ class _Cluster:
                 return port
             process = self._postmaster()
             if process is None:
-                # PostgreSQL does not start if any process has the pid in this file, even if that
+                # PostgreSQL may refuse to start if a process has the pid in this file, even if that
                 # process is another program.
                 (self.data / "postmaster.pid").unlink(missing_ok=True)
                 return self._start(settings)

@@ -133,7 +133,10 @@ _READABLE_FROM_FILE = {
 
 
 def text(name: str, default: str = "") -> str:
-    """Return the variable without surrounding blanks, or `default` if it is unset or empty."""
+    """Return the variable without surrounding blanks, or `default` if it is unset or empty.
+
+    If an unset variable is in `_READABLE_FROM_FILE` and has a file, return the text of the file.
+    """
     known.add(name)
     value = os.environ.get(name, "").strip()
     if not value and name in _READABLE_FROM_FILE:
@@ -170,7 +173,7 @@ def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 
 
 
 def hours(name: str, *default: int, at_most: int) -> list[int]:
-    """Return a comma-separated variable as up to five different numbers of hours, in order."""
+    """Return a comma-separated variable as up to five different numbers of hours, lowest first."""
     found = names(name) or [str(each) for each in default]
     valid = [int(each) for each in found if each.isascii() and each.isdigit() and len(each) < 10]
     if len(valid) < len(found) or len(found) > 5 or not all(1 <= each <= at_most for each in valid):
@@ -182,7 +185,10 @@ def hours(name: str, *default: int, at_most: int) -> list[int]:
 
 
 def choice(name: str, *choices: str, default: str | None = None) -> str:
-    """Return the choice that the variable names. Case is ignored. Default: the first choice."""
+    """Return the choice that the variable names, whatever its case.
+
+    If the variable is unset, return `default`, or the first choice if there is no `default`.
+    """
     value = text(name)
     if not value:
         return choices[0] if default is None else default
@@ -284,7 +290,11 @@ def secret(name: str, *, at_least: int) -> str:
 
 
 def required(name: str, how: str, *, development: str, production: bool) -> str:
-    """Return the variable. If it is unset, return `development`, or fail in production."""
+    """Return the variable. If it is unset, return `development`, or fail in production.
+
+    Args:
+        how: the end of the error message, which says what to set.
+    """
     value = text(name)
     if not value and production:
         raise ImproperlyConfigured(f"{name} must be set in production: {how}")
@@ -292,7 +302,7 @@ def required(name: str, how: str, *, development: str, production: bool) -> str:
 
 
 def _shown(value: str) -> str:
-    """Return a short form of a value for an error message, which never contains a password."""
+    """Return a value for an error message: shortened, and hidden if it may contain a password."""
     return "a value with an @" if "@" in value else repr(value[:40])
 
 
@@ -431,8 +441,8 @@ _SETTING_OF = {
     "use_ssl": "EMAIL_USE_SSL",
     "use_tls": "EMAIL_USE_TLS",
 }
-# Seconds that a job waits for the mail server before it is retried later. A longer wait would block
-# other jobs.
+# Seconds that a job waits for the mail server. After that, the job fails and is retried later. A
+# longer wait would block other jobs.
 _MAIL_TIMEOUT = 10
 
 EMAIL_CHOICES = (

@@ -11,7 +11,7 @@ from typing import Any
 MAX_HELD = 4 * 1024 * 1024
 # A head of fewer bytes is kept until the body follows, so that one system call sends both.
 MAX_COLLECTED = 16 * 1024
-# Seconds that a thread waits for such a client before it gives up.
+# Seconds that a thread waits until no more than MAX_HELD bytes are unread, before it gives up.
 PATIENCE = 10.0
 BLOCK = 256 * 1024
 

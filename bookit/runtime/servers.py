@@ -26,14 +26,14 @@ BOOKIT = "bookit.wsgi"
 
 
 class ServerError(Exception):
-    """A server did not start."""
+    """A server did not start, or its database could not be migrated."""
 
 
 def production(url: str, *, workers: int = 2) -> dict[str, str]:
     """Return the environment of a production server without rate limits.
 
-    Access tokens are valid for a day. The result sets these variables, so that a developer's `.env`
-    cannot change them; an empty value means the default. Only WEB_THREADS comes from the caller's
+    Access tokens are valid for a day. The variables that are set here override a developer's
+    `.env`; an empty value means the default. WEB_THREADS keeps the value of the caller's
     environment, so that a caller can try different values.
     """
     return {

@@ -7,8 +7,8 @@ gets a thread only when it has arrived completely. If a slow client has not read
 the thread leaves the rest of the response to the main thread.
 
 A proxy in front of gunicorn would also wait for slow clients. But the proxy would be another
-process to install, configure and monitor, even for `manage.py serve`, and the quickest worker would
-still take all connections.
+process to install, configure and monitor, even for `manage.py serve`. It also would not balance
+its connections between gunicorn's workers; `bookit.runtime.spread` does that.
 
 gunicorn is meant to be extended by worker classes. This class replaces how `ThreadWorker` waits. It
 keeps the loop, the threads and the parser of `ThreadWorker`, and the way in which it runs the
@@ -56,7 +56,8 @@ MIN_RATE = 10_000
 # a connection that contains unread data, the system would reset the connection, and the client
 # could lose the end of the response.
 LINGER = 2.0
-# Bytes of the next requests that are read from a connection while a request is being handled.
+# While a request is being handled, reading from its connection stops after this many bytes of the
+# requests that follow.
 MAX_AHEAD = 64 * 1024
 # Bytes that the half-sent requests and unread responses of all clients of a worker may occupy. If
 # they occupy more, the slowest clients are disconnected.
@@ -83,8 +84,9 @@ RECEIVING, WORKING, SENDING, LINGERING, CLOSED = range(5)
 class Client:
     """A connection, with the attributes of gunicorn's `TConn` that `ThreadWorker.handle` uses.
 
-    Only the main thread uses a client, except that a thread of the pool uses `sock` and `request`
-    while the state is WORKING.
+    While the state is WORKING, a thread of the pool handles the request (`Worker.respond`), and the
+    main thread reads what arrives in the meantime. In every other state, only the main thread uses
+    the client.
     """
 
     initialized = data_ready = True
@@ -216,7 +218,10 @@ class Worker(ThreadWorker):
         return True
 
     def make_room(self) -> None:
-        """Close the longest idle connection or, if none is idle, the slowest connection."""
+        """Close the connection that has been idle the longest.
+
+        If no connection is idle, close one that has waited the longest for the rest of a request.
+        """
         waiting = [client for client in self.clients if client.state == RECEIVING]
         if waiting:
             self.drop(min(waiting, key=lambda client: (len(client.arrivals) > 0, client.since)))
@@ -245,7 +250,7 @@ class Worker(ThreadWorker):
         client.watched = events
 
     def on_event(self, client: Client, connection: Any) -> None:
-        """Read from or write to a connection that is ready for it."""
+        """Write to a connection while its response is being sent; otherwise read from it."""
         if client.state == SENDING:
             self.attempt(client, self.resume)
         elif client.state != CLOSED:  # An earlier event of this loop may have closed it.
@@ -465,7 +470,7 @@ class Worker(ThreadWorker):
         """Do nothing: `murder_keepalived` also ends pending connections."""
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Keep idle connections until `deadline`, so that requests in transit are not lost."""
+        """Close idle connections by `deadline`, but not at once: a request may be in transit."""
         self.stop_at = deadline
 
     def deadline(self, client: Client) -> float:
@@ -481,7 +486,7 @@ class Worker(ThreadWorker):
         return idle if self.stop_at is None else min(idle, self.stop_at)
 
     def end(self, client: Client) -> None:
-        """End the connection of a slow client. A client that has begun a request gets a 408."""
+        """End a connection after its deadline. A half-sent request gets a 408."""
         if client.state == RECEIVING and client.phase != "anything":
             self.log.info("A client at %s did not send its request in time.", client.client)
             self.refuse(client, "request_timeout")

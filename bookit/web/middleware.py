@@ -192,8 +192,8 @@ class HostMiddleware:
 # This view is never limited. It is cheap, and an orchestrator restarts a server whose health check
 # fails.
 UNLIMITED = {pages.health}
-# These views have separate counts. Otherwise, other requests from the orchestrator's IP address
-# could make the server seem unready, or hide its metrics.
+# These views have separate counts. With a shared count, other requests from the orchestrator's IP
+# address could make the server seem unready, or hide its metrics.
 COUNTED_SEPARATELY = {pages.ready, views.metrics}
 PASSWORD_FORMS = {"admin:login", "admin:password_change"}
 

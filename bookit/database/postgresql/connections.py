@@ -46,8 +46,8 @@ class Connection(psycopg.Connection[Any]):
     def _cancel(self) -> bool:
         """Tell PostgreSQL to cancel the statement, and return whether PostgreSQL responded.
 
-        The client no longer waits for the statement. Without a cancellation,
-        PostgreSQL would run the statement until its own time limit.
+        The client no longer waits for the statement. Without a cancellation, PostgreSQL would run
+        the statement until its own time limit.
         """
         if not capabilities.has_cancel_safe():
             return False  # An older libpq would wait forever for a server that has stopped.

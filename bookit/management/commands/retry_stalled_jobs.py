@@ -10,9 +10,9 @@ from bookit.jobs import queues as jobs
 
 
 class Command(BaseCommand):
-    """Gives the jobs of workers that died to other workers, as a worker does every minute."""
+    """Puts the jobs of dead workers back in their queues, as a worker does every minute."""
 
-    help = "Reassign the jobs of workers that have died, as the worker does every minute."
+    help = "Put the jobs of dead workers back in their queues, as a worker does every minute."
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do this once."""

@@ -42,10 +42,10 @@ class Stop(BaseException):
 
 
 class Child:
-    """A process that ends when this process ends, in its own process group.
+    """A child process in its own process group. On Linux, it ends when this process dies.
 
     Ctrl-C reaches every process in the terminal's group. A child is outside of that group, so only
-    this command stops it, once and in order.
+    this command stops the child, once and in order.
     """
 
     def __init__(self, arguments: list[str], *, pass_fds: tuple[int, ...] = ()) -> None:

@@ -2,8 +2,8 @@
 
 The services in Lisbon come after the services of the town, by number and by title. Each service in
 Lisbon has its own calendar with opening hours. There are three kinds: diaries, in which free times
-are searched; classes with many seats; and courses, for which slots are published. No customer has
-booked them.
+are searched; classes with many seats; and courses, for which slots are published. Only the diaries
+have bookings, all of them made by the provider.
 """
 
 from collections.abc import Iterable, Iterator
@@ -133,7 +133,7 @@ def tomorrow() -> date:
 
 @dataclass
 class Town:
-    """The rows of the database. Each method yields the rows of one table.
+    """The rows of the database. Each method yields rows of one table.
 
     Args:
         password: the password of every user, already hashed.

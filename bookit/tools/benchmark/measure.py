@@ -44,8 +44,8 @@ CASE_NAMES = [
     *(f"report-{name}" for name in REPORTS),
 ]
 # How long each case runs before the first round, to open connections, prepare statements and warm
-# up code. Each of the sixteen connections completes a request in this time, even a login, whose
-# password is hashed, on a busy machine.
+# up code. In this time, each of the sixteen connections completes at least one request, even on a
+# busy machine, and even a login, which hashes a password.
 WARM_UP_SECONDS = 2
 
 # Reads whether PostgreSQL waits at each commit until the changes are on disk.

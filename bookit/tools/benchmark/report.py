@@ -176,7 +176,7 @@ class Report:
             lines += ["Jobs, by one worker:", *(f"  {done.text()}" for done in self.jobs), ""]
         if self.results:
             unexpected = sum(result.unexpected for result in self.results)
-            lines.append(f"Answers of an unexpected status, or none: {unexpected}")
+            lines.append(f"Requests without the expected status: {unexpected}")
             for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
                 lines.append(f"Memory of each {name} worker: {'; '.join(map(_memory, workers))}")
             lines.append("")

@@ -88,7 +88,7 @@ def named_in_errors(entry: Entry) -> Iterator[None]:
     """Raise an error that names the entry, if BookIt refuses to store the entry.
 
     Raises:
-        TownError: a service or a constraint refused the entry.
+        TownError: a rule of BookIt or a constraint of the database refused the entry.
     """
     try:
         yield

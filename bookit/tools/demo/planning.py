@@ -50,7 +50,11 @@ class Planner:
                 self._add_request(service)
 
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
-        """Yield the bookings of a day. Add each start that nobody books to the service's `free`."""
+        """Yield the bookings of a day.
+
+        Each start that nobody books is added to the `free` of its service, except the starts of
+        sessions with several seats.
+        """
         taken: list[DateTimeTZRange] = []
         for service in calendar.services:
             for start in self._session_starts(service, day):
@@ -172,8 +176,8 @@ class Planner:
     def _add_request(self, service: StoredService) -> None:
         """Add a pending booking of a service, so that its provider has a booking to confirm.
 
-        If the main customer has no pending booking yet, they make it, provided that they are free.
-        Otherwise, any customer makes it.
+        The main customer makes it, if they are free and have no pending booking yet. If not, any
+        customer makes it.
         """
         main_customer = self.people.main_customer
         everybody = self.people.customers

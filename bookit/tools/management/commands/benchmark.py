@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options: the cases and jobs, their length, and the file for the results."""
         add = parser.add_argument
-        add("--json", type=Path, metavar="FILE", help="write every run there")
+        add("--json", type=Path, metavar="FILE", help="write the results of every run to this file")
         add("--seconds", type=_positive, default=3, help="length of a run (default: %(default)s)")
         add("--rounds", type=_positive, default=5, help="runs of each case (default: %(default)s)")
         add(
@@ -41,8 +41,9 @@ class Command(BaseCommand):
             default=[],
             help="cases and jobs to measure (default: all)",
         )
-        add("--services", type=_positive, default=1_000, help="(default: %(default)s)")
-        add("--bookings", type=_positive, default=100_000, help="(default: %(default)s)")
+        stored = "number to store (default: %(default)s)"
+        add("--services", type=_positive, default=1_000, help=stored)
+        add("--bookings", type=_positive, default=100_000, help=stored)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and write the report. The command succeeds even if a target is missed."""

@@ -14,8 +14,9 @@ class Command(BaseCommand):
     """Writes all records as JSON Lines to a file or to stdout."""
 
     help = (
-        "Write all accounts, calendars, services, slots, bookings, histories and reviews as JSON "
-        "Lines, for moving to another system. The file contains personal data, but no passwords. "
+        "Write all accounts, calendars, services, slots, bookings with their histories, waitlists, "
+        "reviews, staff notes and email texts as JSON Lines, for moving to another system. The "
+        "file contains personal data, but no passwords. "
         "It is not a backup: for that, use the command backup."
     )
 

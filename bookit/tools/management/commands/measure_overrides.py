@@ -27,7 +27,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the option for the number of rounds."""
-        parser.add_argument("--rounds", type=int, default=21, help="(default: %(default)s)")
+        parser.add_argument(
+            "--rounds", type=int, default=21, help="number of rounds (default: %(default)s)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and write a line for each override and kind of request."""
