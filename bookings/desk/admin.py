@@ -7,7 +7,6 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -285,18 +284,8 @@ class BookingAdmin(ServedAdmin):
             text = _("Cancel at most %d bookings at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
             return None
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Cancel bookings"),
-            "opts": self.opts,
-            "media": self.media,
-            "form": form,
-            "ids": [booking.pk for booking in bookings],
-            "names": [name_of(booking) for booking in bookings[:MAX_NAMED]],
-            "more": max(0, len(bookings) - MAX_NAMED),
-            "number": len(bookings),
-            "checkbox": ACTION_CHECKBOX_NAME,
-        }
+        names = [name_of(booking) for booking in bookings[:MAX_NAMED]]
+        context = {**self.question(request, _("Cancel bookings"), bookings, names), "form": form}
         return TemplateResponse(request, "admin/bookings/booking/cancel_selected.html", context)
 
     @admin.action(description=gettext_lazy("Send the last mail again"), permissions=["change"])

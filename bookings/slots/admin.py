@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -398,18 +397,10 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             text = _("Cancel at most %d slots at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
             return None
+        names = [(self.heading(row), self.seats(row)) for row in rows[:MAX_NAMED]]
         context = {
-            **self.admin_site.each_context(request),
-            "title": _("Cancel slots"),
-            "opts": self.opts,
-            "list_name": self.list_name(),
-            "media": self.media,
-            "ids": [row.pk for row in rows],
-            "names": [(self.heading(row), self.seats(row)) for row in rows[:MAX_NAMED]],
-            "more": max(0, len(rows) - MAX_NAMED),
-            "number": len(rows),
+            **self.question(request, _("Cancel slots"), rows, names),
             "bookings": sum(row.taken for row in rows if self.offers(row, "cancel")),
-            "checkbox": ACTION_CHECKBOX_NAME,
         }
         return render(request, "admin/bookings/slot/cancel_selected.html", context)
 

@@ -584,6 +584,27 @@ class ServedAdmin(StrictAdmin):
     def delete_row(self, request: HttpRequest, row: Any) -> None:
         """Delete one row by calling a function in `services.py`."""
 
+    def question(
+        self, request: HttpRequest, title: str, rows: Sequence[Model], names: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Return the context of a page that asks before an action changes rows.
+
+        Args:
+            names: what the page shows of the first rows.
+        """
+        return {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "list_name": self.list_name(),
+            "media": self.media,
+            "ids": [row.pk for row in rows],
+            "names": names,
+            "more": len(rows) - len(names),
+            "number": len(rows),
+            "checkbox": ACTION_CHECKBOX_NAME,
+        }
+
     def apply(
         self,
         request: HttpRequest,
