@@ -16,6 +16,10 @@ class UserFilter(FilterSet):
     role = filters.ChoiceFilter(choices=User.Role.choices)
     active = filters.TypedChoiceFilter(field_name="is_active", **YES_NO)
 
+    class Meta:
+        model = User
+        fields: list[str] = []
+
     def search(self, queryset: Any, name: str, value: str) -> QuerySet[User]:
         """Return the users whose name or email address contains `value`."""
         return queryset.search(value)

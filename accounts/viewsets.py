@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet, Value
+from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, Q, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
@@ -43,6 +44,7 @@ from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
+from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from bookit.languages import accepted
 
@@ -288,6 +290,17 @@ class ExportViewSet(MeViewSet):
         )
 
 
+# The sessions of a user that have not ended. `own` is the session of the access token, if any.
+SESSIONS = Prepared(
+    lambda user_id, at, own: services.sessions_of(user=user_id, at=at).annotate(
+        current=Coalesce(ExpressionWrapper(Q(pk=own), BooleanField()), Value(value=False))
+    ),
+    user_id=User._meta.pk,
+    at=DateTimeField(),
+    own=Session._meta.pk,
+)
+
+
 class SessionViewSet(RowViewSet):
     """The places where the signed-in user is signed in."""
 
@@ -297,13 +310,11 @@ class SessionViewSet(RowViewSet):
     default_ordering = ["-last_used_at"]
     queryset = Session.objects.all()
 
-    def listed(self) -> QuerySet[Session]:
+    def listed(self) -> Bound:
         """Return the user's sessions, annotated with whether the access token belongs to them."""
         token = self.request.auth
         own = token.get("session") if isinstance(token, AccessToken) else None
-        return services.sessions_of(user=signed_in(self.request), at=timezone.now()).annotate(
-            current=ExpressionWrapper(Q(pk=own), BooleanField()) if own else Value(False)
-        )
+        return SESSIONS(user_id=signed_in(self.request).pk, at=timezone.now(), own=own)
 
     @extend_schema(tags=["Accounts"], summary="List your sessions")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:

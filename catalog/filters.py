@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
+from rest_framework.request import Request
 
 from bookit import money
 from bookit.api.filters import (
@@ -14,6 +15,7 @@ from bookit.api.filters import (
     UUIDFilter,
     with_default,
 )
+from bookit.database.prepared import Bound
 from catalog.listing import MAX_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
 from catalog.search import MAX_WORDS, Words
@@ -81,10 +83,11 @@ class ServiceFilter(FilterSet):
         model = Service
         fields: list[str] = []
 
-    def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
+    @classmethod
+    def applied(cls, rows: Bound, values: dict[str, Any], request: Request) -> Any:
         """Return the services that pass the filters, as a `Listing` if `q` contains words."""
-        words = self.form.cleaned_data.pop("q")
-        found = super().filter_queryset(queryset)
+        words = values.pop("q", None)
+        found = super().applied(rows, values, request)
         return Listing(found, Words.of(words)) if words else found
 
     def by_activity(self, queryset: Any, name: str, value: str) -> QuerySet[Service]:

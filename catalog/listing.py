@@ -1,15 +1,19 @@
 """Lists of services that are filtered by words or by free times, at a bounded cost."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import F, QuerySet, UUIDField
 from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 
+from bookit.api.pagination import MAX_LIMIT
+from bookit.database.prepared import MAX_KEPT, AnyOf, Bound, Prepared, filled
 from bookit.database.rows import fetch
 from bookit.errors.refusals import refuse
 from bookit.languages import grouped
@@ -30,6 +34,17 @@ AT_A_TIME = 50
 BY_LENGTH = 2
 
 
+# The services with the given ids, in any order.
+SERVICES = Prepared(
+    lambda ids: Service.objects.filter(AnyOf(F("pk"), ids)),
+    ids=ArrayField(UUIDField()),
+)
+
+
+def _only_ids(services: QuerySet[Service]) -> QuerySet[Service, Any]:
+    return services.values("id")
+
+
 @dataclass
 class Listing:
     """Services in order, which can be sliced and counted like a queryset.
@@ -39,28 +54,28 @@ class Listing:
         words: the words that a service must be described by.
         keep: takes the ids of some services and returns those that stay in the list, for example
             the ids of services with a free time.
-        shape: turns services into the rows that are shown.
+        order: the names of the columns, with `-` for descending.
     """
 
-    services: QuerySet[Service]
+    services: Bound
     words: Words | None = None
     keep: Callable[[Sequence[UUID]], Collection[UUID]] | None = None
-    shape: Callable[[QuerySet[Service]], Any] = lambda rows: rows.values()
-    order: tuple[Any, ...] = ("id",)
+    order: tuple[str, ...] = ("id",)
     total: int | None = None
     is_corrected: bool = False
     # False if `count` is an estimate.
     count_is_exact: bool = True
 
-    def order_by(self, *terms: Any) -> "Listing":
+    def ordered(self, order: tuple[str, ...]) -> "Listing":
         """Return the services in another order."""
-        return replace(self, order=terms)
+        return replace(self, order=order)
 
     def __getitem__(self, part: slice) -> list[dict[str, Any]]:
         """Return the rows from `part.start` to before `part.stop`."""
         start, stop = part.start or 0, part.stop
         ids = self._ids(start, stop) if self.keep is None else self._kept(start, stop)
-        rows = {row["id"]: row for row in self.shape(Service.objects.filter(pk__in=ids))}
+        found = SERVICES(ids=ids).shaped(self.services.query.shape)
+        rows = {row["id"]: row for row in found[:MAX_LIMIT]}
         return [rows[pk] for pk in ids if pk in rows]
 
     def count(self) -> int:
@@ -104,22 +119,21 @@ class Listing:
     def _ids(self, start: int, stop: int) -> list[UUID]:
         """Return the ids of the services from `start` to before `stop`."""
         if self.words is None:
-            return [*self.services.order_by(*self.order).values_list("pk", flat=True)[start:stop]]
+            rows = self.services.shaped(_only_ids).ordered(self.order)[start:stop]
+            return [row["id"] for row in rows]
         ids = self._page(self.words, start, stop)
         if not ids and not self.is_corrected and self._count() == 0:
             # No service is described by these words: they are misspelt or unfinished.
             self.is_corrected = True
-            self.words = self.words.corrected(self.services.db)
+            self.words = self.words.corrected()
             ids = self._page(self.words, start, stop)
         return ids
 
     def _page(self, words: Words, start: int, stop: int) -> list[UUID]:
-        search = Search(self.services, words)
-        ranks = any(_column(term) == "relevance" for term in self.order)
-        text = search.page_by_relevance(self.order) if ranks else search.page(self.order)
+        search = searching(self.services.query, words.shape)
         bounds = {"limit": stop - start, "offset": start, "stop": stop}
-        values = {**search.parameters, **bounds}
-        rows: list[Any] = fetch(text, values, namedtuple_row, using=self.services.db)
+        values = {**words.parameters, **search.filter_values(self.services.values), **bounds}
+        rows: list[Any] = fetch(search.page(self.order), values, namedtuple_row)
         if rows:
             self._set_count(rows[0])
         return [row.id for row in rows]
@@ -127,13 +141,20 @@ class Listing:
     def _count(self) -> int:
         if self.words is None:
             return self.services.count()
-        search = Search(self.services, self.words)
-        [row] = fetch(search.count(), search.parameters, namedtuple_row, using=self.services.db)
+        search = searching(self.services.query, self.words.shape)
+        values = {**self.words.parameters, **search.filter_values(self.services.values)}
+        [row] = fetch(search.count, values, namedtuple_row)
         return self._set_count(row)
 
     def _set_count(self, row: Any) -> int:
         self.total, self.count_is_exact = row.total, not row.has_more
         return self.total
+
+
+@lru_cache(MAX_KEPT)
+def searching(services: Prepared[Service], words: Words) -> "Search":
+    """Return the statements that find some services by words; searches of a shape share them."""
+    return Search(services, words)
 
 
 class Search:
@@ -145,13 +166,30 @@ class Search:
     - `filter_1`, `filter_2` and so on: the values of the other filters.
     - `limit` and `offset`, bigint: the size of the page and the number of services before it.
     - `stop`, bigint: the sum of both.
+
+    Args:
+        services: the services that pass the other filters.
+        words: the shape of the words, with the names of parameters in place of words.
     """
 
-    def __init__(self, services: QuerySet[Service], words: Words) -> None:
+    def __init__(self, services: Prepared[Service], words: Words) -> None:
         self.services, self.words = services, words
-        # All parameters except `limit`, `offset` and `stop`. Those of the filters are added when a
-        # statement is built.
-        self.parameters: dict[str, Any] = dict(words.parameters)
+        self._parameters = services.selecting("pk")[1]
+        self._pages: dict[tuple[str, ...], str] = {}
+
+    def filter_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the other filters by the names of the parameters."""
+        return {
+            f"filter_{number}": value
+            for number, value in enumerate(filled(self._parameters, values), start=1)
+        }
+
+    def page(self, order: tuple[str, ...]) -> str:
+        """Return the statement for a page of services in some order."""
+        if order not in self._pages:
+            ranks = any(_column(term) == "relevance" for term in order)
+            self._pages[order] = self._ranked_page(order) if ranks else self._plain_page(order)
+        return self._pages[order]
 
     # Finds a page of services, and counts the services of all pages.
     #
@@ -159,8 +197,7 @@ class Search:
     # Columns: id uuid; total bigint and has_more boolean, the same in each row. There is no row if
     #     the page is empty.
     # Invariant: `order` ends in the id, so pages do not overlap.
-    def page(self, order: Sequence[Any]) -> str:
-        """Return the statement for a page of services in some order."""
+    def _plain_page(self, order: tuple[str, ...]) -> str:
         columns = [*dict.fromkeys(["id", *map(_column, order)])]
         return f"""
 {self._query}, matches AS MATERIALIZED (
@@ -183,8 +220,7 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     # Parameters: word_*, filter_*, limit, offset, stop.
     # Columns: as above.
     # Invariant: as above.
-    def page_by_relevance(self, order: Sequence[Any]) -> str:
-        """Return the statement for a page of services in an order that includes the relevance."""
+    def _ranked_page(self, order: tuple[str, ...]) -> str:
         others_order = [term for term in order if _column(term) != "relevance"]
         columns = [*dict.fromkeys(["id", *map(_column, others_order)])]
         selected = ", ".join(columns)
@@ -219,8 +255,9 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     #
     # Parameters: word_*, filter_*.
     # Columns: total bigint, has_more boolean.
+    @cached_property
     def count(self) -> str:
-        """Return the statement that counts the services."""
+        """The statement that counts the services."""
         return f"""
 {self._query}
 SELECT count(*) AS total, {self._has_more} AS has_more FROM (
@@ -256,12 +293,12 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
 
     def _filtered(self, columns: Sequence[str]) -> str:
         """Return the ORM's query, with names for its parameters."""
-        text, values = self.services.order_by().values(*columns).query.sql_with_params()
-        parameters = {f"filter_{number}": value for number, value in enumerate(values, start=1)}
-        self.parameters |= parameters
-        names = iter(parameters)
+        text, parameters = self.services.selecting(*columns)
+        names = iter(range(1, len(parameters) + 1))
         # `%%` is a percent sign.
-        return re.sub("%%|%s", lambda at: at[0] if at[0] == "%%" else f"%({next(names)})s", text)
+        return re.sub(
+            "%%|%s", lambda at: at[0] if at[0] == "%%" else f"%(filter_{next(names)})s", text
+        )
 
     # Finding out whether there are more matches takes as long as counting, so it is skipped if
     # PostgreSQL estimates that there are at most `MAX_FOUND` services in all.
@@ -276,15 +313,15 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
 ) ELSE false END"""  # noqa: S608 - a number of ours
 
 
-def _in_order(order: Sequence[Any]) -> str:
+def _in_order(order: Sequence[str]) -> str:
     return ", ".join(
         f"{_column(term)} {'DESC' if _descends(term) else 'ASC'} NULLS LAST" for term in order
     )
 
 
-def _column(term: Any) -> str:
-    return term.lstrip("-") if isinstance(term, str) else term.expression.name
+def _column(term: str) -> str:
+    return term.lstrip("-")
 
 
-def _descends(term: Any) -> bool:
-    return term.startswith("-") if isinstance(term, str) else term.descending
+def _descends(term: str) -> bool:
+    return term.startswith("-")

@@ -90,7 +90,7 @@ class Words:
             unwanted=_longest(word for minus, word in found if minus),
         )
 
-    def corrected(self, using: str) -> "Words":
+    def corrected(self) -> "Words":
         """Return the words that were probably meant.
 
         Words are replaced by similar ones from the dictionary. Two words may also be joined.
@@ -98,7 +98,7 @@ class Words:
         asked = [word for (word, *_) in self.wanted if len(word) >= SHORTEST_WORD]
         longest = max(asked, key=len, default="")
         values = {"words": asked, "longest": longest, "last": chr(0x10FFFF)}
-        rows: list[Any] = fetch(SIMILAR, values, namedtuple_row, using=using)
+        rows: list[Any] = fetch(SIMILAR, values, namedtuple_row)
         similar = {row.word: tuple(row.similar or ()) for row in rows}
         wanted = tuple(similar.get(word) or (word,) for (word, *_) in self.wanted)
         pair = ("".join(word for (word, *_) in self.wanted),) if len(wanted) == 2 else ()
@@ -108,6 +108,21 @@ class Words:
     def parameters(self) -> dict[str, str]:
         """The words by the names that they have in `query` and `any_wanted`."""
         return {name: word for word, name in self._names.items()}
+
+    @cached_property
+    def shape(self) -> "Words":
+        """The same words with the names of their parameters in place of the words.
+
+        Searches with words of equal shapes have the same SQL.
+        """
+        names = self._names
+        return Words(
+            wanted=tuple(tuple(names[word] for word in words) for words in self.wanted),
+            unwanted=tuple(names[word] for word in self.unwanted),
+            joined=tuple(names[word] for word in self.joined),
+        )
+
+    # The following two properties are those of a shape.
 
     @property
     def query(self) -> str:
@@ -134,8 +149,8 @@ class Words:
         distinct = dict.fromkeys([*words, *self.joined, *self.unwanted])
         return {word: f"word_{number}" for number, word in enumerate(distinct, start=1)}
 
-    def _any(self, words: Iterable[str]) -> str:
-        return " || ".join(f"plainto_tsquery('english', %({self._names[word]})s)" for word in words)
+    def _any(self, names: Iterable[str]) -> str:
+        return " || ".join(f"plainto_tsquery('english', %({name})s)" for name in names)
 
 
 def _longest(words: Iterable[str]) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Endpoints of calendars, time off and services."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from django.db.models import QuerySet
@@ -23,7 +22,6 @@ from bookit.idempotency.views import idempotent
 from catalog import services
 from catalog.extensions import FILTERS, Affected
 from catalog.filters import CalendarFilter, ServiceFilter, TimeOffFilter
-from catalog.listing import Listing
 from catalog.models import Calendar, Service, TimeOff
 from catalog.permissions import KeepsCalendar
 from catalog.serializers import (
@@ -37,13 +35,11 @@ from catalog.serializers import (
     TimeOffSerializer,
 )
 
-
-def _active_services() -> QuerySet[Service]:
-    return Service.objects.filter(is_active=True).order_by("title", "id")
-
-
-ACTIVE_SERVICES = Prepared(_active_services, ServiceSerializer.rows)
-PRIVATE_ACTIVE_SERVICES = Prepared(_active_services, ServiceSerializer.private_rows)
+ACTIVE_SERVICES = Prepared(lambda: Service.objects.filter(is_active=True))
+TIME_OFF = Prepared(
+    lambda calendar_id: TimeOff.objects.filter(calendar=calendar_id),
+    calendar_id=Calendar._meta.pk,
+)
 
 
 class CatalogViewSet(RowViewSet):
@@ -163,9 +159,9 @@ class TimeOffViewSet(RowViewSet):
     default_ordering = ["start_time"]
     queryset = TimeOff.objects.all()
 
-    def listed(self) -> QuerySet[TimeOff]:
+    def listed(self) -> Bound:
         """Return the time off of the calendar that the path names."""
-        return self.queryset.filter(calendar=self.object)
+        return TIME_OFF(calendar_id=self.object.pk)
 
     @extend_schema(
         tags=["Catalog"],
@@ -212,7 +208,6 @@ class ServiceViewSet(PrivateFieldsViewSet):
         "created_at": "created_at",
         "relevance": "relevance",
     }
-    nullable_ordering_columns = ["rating_average"]
     queryset = Service.objects.all()
     object_rows = Service.objects.select_related("calendar")
     named_in_body = dict.fromkeys(
@@ -225,17 +220,9 @@ class ServiceViewSet(PrivateFieldsViewSet):
         """By relevance if `q` contains words, otherwise by title."""
         return ["-relevance"] if self._words() else ["title"]
 
-    def listed(self) -> QuerySet[Service] | Bound:
+    def listed(self) -> Bound:
         """Return the active services, or all services if the request filters by `active`."""
-        if self.request.query_params.get("active"):
-            return self.queryset.all()
-        return PRIVATE_ACTIVE_SERVICES() if self.may_see_private else ACTIVE_SERVICES()
-
-    def shaped(self, rows: Any) -> Any:
-        """Return the rows of a list with the columns that are shown."""
-        if isinstance(rows, Listing):
-            return replace(rows, shape=self.columns)
-        return super().shaped(rows)
+        return super().listed() if "active" in self.request.query_params else ACTIVE_SERVICES()
 
     def filter_queryset(self, queryset: Any) -> Any:
         """Filter and order the services. Ordering by relevance requires words in `q`."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import AllowAny
@@ -14,6 +13,7 @@ from bookings.models import Booking
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from catalog.models import Service
 from reviews import services
@@ -21,6 +21,10 @@ from reviews.filters import ReviewFilter
 from reviews.models import Review
 from reviews.permissions import DeletesReview, ReviewsBooking, WroteReview
 from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, ReviewSerializer
+
+REVIEWS_OF_SERVICE = Prepared(
+    lambda service_id: Review.objects.filter(service=service_id), service_id=Service._meta.pk
+)
 
 
 @extend_schema_view(
@@ -91,11 +95,11 @@ class ServiceReviewViewSet(ReviewViewSet):
     filterset_class = None
     ordering_fields = {}
 
-    def listed(self) -> QuerySet[Review]:
+    def listed(self) -> Bound:
         """Return the reviews of the service that the path names.
 
         Raises:
             Service.DoesNotExist: the service does not exist.
         """
         service = Service.objects.only("pk").get(pk=self.kwargs["service_id"])
-        return Review.objects.filter(service=service)
+        return REVIEWS_OF_SERVICE(service_id=service.pk)

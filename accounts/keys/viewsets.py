@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import IsAuthenticated
@@ -16,9 +15,13 @@ from accounts.keys.serializers import (
     ApiKeySecretSerializer,
     ApiKeySerializer,
 )
+from accounts.models import User
 from accounts.permissions import signed_in
 from accounts.tokens import AccessToken
 from bookit.api.views import RowViewSet
+from bookit.database.prepared import Bound, Prepared
+
+OWN_KEYS = Prepared(lambda user_id: ApiKey.objects.filter(user=user_id), user_id=User._meta.pk)
 
 
 @extend_schema_view(
@@ -35,9 +38,9 @@ class ApiKeyViewSet(RowViewSet):
     input_classes = {"create": ApiKeyCreateSerializer}
     queryset = ApiKey.objects.all()
 
-    def listed(self) -> QuerySet[ApiKey]:
+    def listed(self) -> Bound:
         """Return the user's own keys."""
-        return self.queryset.filter(user=signed_in(self.request))
+        return OWN_KEYS(user_id=signed_in(self.request).pk)
 
     # An idempotency key is refused, because the response would be stored with the API key in it.
     @extend_schema(

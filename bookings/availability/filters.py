@@ -5,17 +5,17 @@ from datetime import UTC
 from functools import partial
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from rest_framework.request import Request
 
 from bookings.availability.search import LONGEST, window, with_free_time
 from bookit.api.filters import DayOrInstantFilter
+from bookit.database.prepared import Bound
 from bookit.errors.refusals import refuse
 from catalog.extensions import FILTERS
 from catalog.filters import ServiceFilter
 from catalog.listing import ENOUGH_FOR_COUNT, MAX_LOOKED_AT, Listing
-from catalog.models import Service
 
 
 @FILTERS.add("services")
@@ -38,18 +38,18 @@ class BookableServiceFilter(ServiceFilter):
         ),
     )
 
-    def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
+    @classmethod
+    def applied(cls, rows: Bound, values: dict[str, Any], request: Request) -> Any:
         """Return the matching services, as a `Listing` if the query filters by free times."""
-        bounds = {
-            name: self.form.cleaned_data.pop(name) for name in ("available_from", "available_to")
-        }
-        found = super().filter_queryset(queryset)
-        missing = [name for name, value in bounds.items() if value is None]
-        if len(missing) == len(bounds):
+        names = ("available_from", "available_to")
+        bounds = {name: values.pop(name) for name in names if name in values}
+        found = super().applied(rows, values, request)
+        if not bounds:
             return found
-        if missing:
-            raise refuse(missing[0], _("Send both available_from and available_to, or neither."))
-        at, tz = timezone.now(), getattr(self.request, "zone", UTC)
+        for name in names:
+            if name not in bounds:
+                raise refuse(name, _("Send both available_from and available_to, or neither."))
+        at, tz = timezone.now(), getattr(request, "zone", UTC)
         from_, until = window(
             bounds["available_from"], bounds["available_to"], tz, at, field="available_to"
         )

@@ -1,6 +1,6 @@
 """Filters for slots."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema_field
+from rest_framework.request import Request
 
 from bookings.affected import IN_TIME_OFF
 from bookings.models import Slot
@@ -47,14 +48,15 @@ class DayFilter(filters.Filter):
 
     field_class = DayField
 
-    def filter(self, queryset: QuerySet[Any], value: Any) -> QuerySet[Any]:
+    def parts(self, value: date, request: Request) -> tuple[datetime, datetime]:
+        """Return the start and the end of the day."""
+        tz = getattr(request, "zone", UTC)
+        return day_start(value, tz), day_end(value, tz)
+
+    def filter(self, queryset: QuerySet[Any], value: tuple[Any, ...]) -> QuerySet[Any]:
         """Return the rows that start on the day."""
-        if value is None:
-            return queryset
-        tz = getattr(self.parent.request, "zone", UTC)  # type: ignore[attr-defined]
-        return queryset.filter(
-            start_time__gte=day_start(value, tz), start_time__lt=day_end(value, tz)
-        )
+        start, end = value
+        return queryset.filter(start_time__gte=start, start_time__lt=end)
 
 
 class SlotFilter(FilterSet):

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.models import User
 from accounts.permissions import signed_in
 from bookings.models import Slot
 from bookings.waitlist import services as waitlist
@@ -18,7 +18,17 @@ from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinS
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
+
+ENTRIES = Prepared(
+    lambda slot_id: WaitlistEntry.objects.filter(slot=slot_id), slot_id=Slot._meta.pk
+)
+OWN_ENTRIES = Prepared(
+    lambda slot_id, user_id: WaitlistEntry.objects.filter(slot=slot_id, user=user_id),
+    slot_id=Slot._meta.pk,
+    user_id=User._meta.pk,
+)
 
 
 @extend_schema_view(
@@ -43,7 +53,7 @@ class WaitlistViewSet(RowViewSet):
     object_rows = WaitlistEntry.objects.select_related("slot__calendar")
     object_lookup = {"pk": "pk", "slot": "slot_id"}
 
-    def listed(self) -> QuerySet[WaitlistEntry]:
+    def listed(self) -> Bound:
         """Return the user's entries for the slot, or all entries for its provider and admins.
 
         Raises:
@@ -51,10 +61,9 @@ class WaitlistViewSet(RowViewSet):
         """
         user = signed_in(self.request)
         slot = Slot.objects.select_related("calendar").get(pk=self.kwargs["slot_id"])
-        entries = self.queryset.filter(slot=slot)
         if user.may("bookings.view_waitlistentry", slot.calendar.provider_id):
-            return entries
-        return entries.filter(user=user)
+            return ENTRIES(slot_id=slot.pk)
+        return OWN_ENTRIES(slot_id=slot.pk, user_id=user.pk)
 
     @extend_schema(
         tags=["Bookings"],

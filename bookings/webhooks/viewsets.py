@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import (
     OpenApiExample,
@@ -34,7 +33,12 @@ from bookit.api.etags import conditional
 from bookit.api.pagination import EventPagination
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
+
+DELIVERIES = Prepared(
+    lambda webhook_id: Delivery.objects.filter(webhook=webhook_id), webhook_id=Webhook._meta.pk
+)
 
 
 @extend_schema_view(
@@ -137,14 +141,14 @@ class DeliveryViewSet(RowViewSet):
     queryset = Delivery.objects.all()
     object_lookup = {"pk": "pk", "webhook": "webhook_id"}
 
-    def listed(self) -> QuerySet[Delivery]:
+    def listed(self) -> Bound:
         """Return the deliveries to the webhook in the path.
 
         Raises:
             Webhook.DoesNotExist: the webhook does not exist.
         """
         webhook = Webhook.objects.only("pk").get(pk=self.kwargs["webhook_id"])
-        return self.queryset.filter(webhook=webhook)
+        return DELIVERIES(webhook_id=webhook.pk)
 
     @extend_schema(
         tags=["Webhooks"],
@@ -185,7 +189,8 @@ class EventViewSet(RowViewSet):
         Continue with `cursor`, which every page has, even an empty one. An event appears when all
         changes that began before it are done.
         """
-        events = self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []
+        found: Any = self.filter_queryset(self.listed())  # type: ignore[arg-type]
+        events = self.paginate_queryset(found.queryset()) or []
         return self.get_paginated_response(
             [
                 {"id": str(event.pk), **payload}

@@ -1,17 +1,18 @@
 """Pagination by page number, by offset, or by a cursor, which is equally fast at any depth."""
 
 from collections.abc import Sequence
-from json import loads
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from django.core import signing
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextField
 from django.utils.translation import gettext as _
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from bookit.database.counts import MAX_COUNTED, bounded_count
+from bookit.database.counts import MAX_COUNTED
+from bookit.database.prepared import Bound, Change
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
 from bookit.languages import grouped
@@ -29,11 +30,15 @@ MAX_OFFSET = 10_000
 signer = signing.Signer(salt="bookit.cursor")
 
 
-class Rows(Protocol):
-    """Rows that can be sliced and counted like a queryset.
+# The type of a value of a cursor, as far as the ORM needs it.
+VALUE = TextField()
 
-    Their attribute `count_is_exact` is false if `count` returned an estimate.
-    """
+
+class Rows(Protocol):
+    """Rows that can be sliced and counted like a queryset."""
+
+    # False if `count` returned an estimate.
+    count_is_exact: bool
 
     def __getitem__(self, part: slice, /) -> Any:
         """Return a slice of the rows."""
@@ -57,15 +62,14 @@ class Pagination(BasePagination):
             ValidationError: a parameter is invalid, or two parameters exclude each other.
         """
         # Cast the type: a check of the protocol would take longer than the rest of this method.
-        queryset = cast("QuerySet[Any] | Rows", queryset)
+        queryset = cast("Rows", queryset)
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         if "cursor" in query:
             if "page" in query or "offset" in query:
                 raise refuse("cursor", _("Use only one of cursor, page and offset."))
-            assert isinstance(queryset, QuerySet)  # noqa: S101 - only a queryset can be filtered
-            return self._keyset_page(queryset, query["cursor"])
+            return self._keyset_page(cast("Bound", queryset), query["cursor"])
         if "page" in query:
             if "offset" in query:
                 raise refuse("page", _("Use either page or offset, not both."))
@@ -79,21 +83,19 @@ class Pagination(BasePagination):
                 (_how_to_continue() if has_cursors else _how_to_narrow(view))
                 % {"most": grouped(MAX_OFFSET), "rows": grouped(MAX_OFFSET + MAX_LIMIT)},
             )
-        bare = getattr(view, "unshaped", None)
-        if not isinstance(queryset, QuerySet) or bare is None:
-            bare = queryset
-        rows = list(_part(queryset, bare, self.offset, self.offset + self.limit))
+        rows = list(queryset[self.offset : self.offset + self.limit])
         self.count_is_exact = True
         if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
             self.count = self.offset + len(rows)  # This is the last page, so the count is known.
         else:
-            self.count, self.count_is_exact = _count(bare)
+            self.count = queryset.count()
+            self.count_is_exact = queryset.count_is_exact
             if rows and not self.count_is_exact:
                 # A low estimate must not make a full page look like the last one.
                 self.count = max(self.count, self.offset + len(rows) + 1)
         self.next_cursor = None
         if has_cursors and rows and self.offset + self.limit > MAX_OFFSET:
-            order = [str(name) for name in queryset.query.order_by]  # type: ignore[union-attr]
+            order = [*cast("Bound", queryset).query.order]
             self.next_cursor = _encode(order, rows[-1], backwards=False)
         return rows
 
@@ -206,24 +208,31 @@ class Pagination(BasePagination):
             query[name] = str(value)
         return self.request.build_absolute_uri(f"{self.request.path}?{query.urlencode()}")
 
-    def _keyset_page(self, queryset: QuerySet[Any], cursor: str) -> list[Any]:
+    def _keyset_page(self, rows: Bound, cursor: str) -> list[Any]:
         """Return the rows after the cursor's row, or before it if the cursor points backwards."""
-        order = [str(name) for name in queryset.query.order_by]
+        order = [*rows.query.order]
         backwards, values = _decode(cursor, order) if cursor else (False, None)
         if backwards:
-            queryset = queryset.order_by(*(_reverse(name) for name in order))
+            rows = rows.ordered(tuple(_reverse(name) for name in order))
         if values is not None:
-            queryset = queryset.filter(_after(order, values, backwards))
-        rows = list(queryset[: self.limit + 1])
-        more, rows = len(rows) > self.limit, rows[: self.limit]
+            rows = rows.changed(
+                Change(
+                    ("after", backwards),
+                    partial(_after, order, backwards),
+                    {f"after_{number}": VALUE for number in range(len(order))},
+                ),
+                **{f"after_{number}": value for number, value in enumerate(values)},
+            )
+        page = rows[: self.limit + 1]
+        more, page = len(page) > self.limit, page[: self.limit]
         if backwards:
-            rows.reverse()
+            page.reverse()
         self.next = self.previous = None
-        if rows and (more or backwards):
-            self.next = self._url(cursor=_encode(order, rows[-1], backwards=False))
-        if rows and (more if backwards else values is not None):
-            self.previous = self._url(cursor=_encode(order, rows[0], backwards=True))
-        return rows
+        if page and (more or backwards):
+            self.next = self._url(cursor=_encode(order, page[-1], backwards=False))
+        if page and (more if backwards else values is not None):
+            self.previous = self._url(cursor=_encode(order, page[0], backwards=True))
+        return page
 
 
 class EventPagination(Pagination):
@@ -322,27 +331,6 @@ class EventPagination(Pagination):
         return {"limit", "cursor"}
 
 
-def _part(rows: "QuerySet[Any] | Rows", bare: Any, start: int, stop: int) -> Any:
-    """Return the rows from `start` up to, but not including, `stop`.
-
-    Args:
-        bare: the same rows, without the joins that only add columns to show.
-    """
-    if start and isinstance(rows, QuerySet):
-        # PostgreSQL computes every column of the rows that it skips, even the free seats of slots.
-        # Skip the rows in a subquery that selects only ids.
-        return rows.filter(pk__in=bare.values("pk")[start:stop])
-    return rows[start:stop]
-
-
-def _count(rows: "QuerySet[Any] | Rows") -> tuple[int, bool]:
-    """Return the number of rows, and whether the number is exact."""
-    if not isinstance(rows, QuerySet):
-        return rows.count(), getattr(rows, "count_is_exact", True)
-    bare = rows.order_by().values("pk")
-    return bounded_count(bare[: MAX_COUNTED + 1].count, lambda: loads(bare.explain(format="json")))
-
-
 def _how_to_continue() -> str:
     return _(
         "A page can start at most %(most)s rows into the list. To read further, use cursor instead "
@@ -389,10 +377,10 @@ def _reverse(name: str) -> str:
     return name[1:] if name.startswith("-") else f"-{name}"
 
 
-def _after(order: list[str], values: list[str], backwards: bool) -> Q:
-    """Return the condition (a, b) > (x, y) for rows after `values`. The query can use an index."""
+def _after(order: list[str], backwards: bool, rows: QuerySet[Any], **values: Any) -> QuerySet[Any]:
+    """Return the rows with (a, b) > (x, y), the values of a cursor. The query can use an index."""
     condition = Q()
-    for name, value in reversed(list(zip(order, values, strict=True))):
+    for name, value in reversed(list(zip(order, values.values(), strict=True))):
         column = name.lstrip("-")
         beyond = "lt" if name.startswith("-") != backwards else "gt"
         if condition:
@@ -402,7 +390,7 @@ def _after(order: list[str], values: list[str], backwards: bool) -> Q:
             )
         else:
             condition = Q(**{f"{column}__{beyond}": value})
-    return condition
+    return rows.filter(condition)
 
 
 def _encode(order: list[str], row: dict[str, Any], *, backwards: bool) -> str:

@@ -36,10 +36,6 @@ class AnyCaseUUIDConverter(UUIDConverter):
 # The verbs in the names of Django's permissions: `bookings.change_booking`.
 VERBS = {"GET": "view", "HEAD": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
 
-# Parameters that choose a page, the time zone of its times, or the resources that are added to its
-# rows. They do not change the query for the rows.
-PAGING = frozenset({"limit", "offset", "page", "tz", EXPAND})
-
 # Parameters that may be empty. An empty cursor means the first page; an empty token is invalid.
 MAY_BE_EMPTY = frozenset({"cursor", "token"})
 
@@ -230,9 +226,6 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     # to the name of the path parameter that contains the value of the field.
     object_rows: QuerySet[Any] | None = None
     object_lookup: Mapping[str, str] = {"pk": "pk"}
-    # The rows of a list without the joins that only add columns to show. The paginator counts these
-    # rows.
-    unshaped: Any = None
     # The resources that the parameter `expand` can add to the rows of a read, by name.
     expandable: Mapping[str, Expansion] = {}
     # Per action: the field of the body that names another object, and a function that finds it.
@@ -338,9 +331,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return one page of the list."""
-        rows = self.paginate_queryset(self._rows_of_list(request))
+        rows = self.filter_queryset(self.listed().shaped(self.columns))  # type: ignore[arg-type]
+        page: Any = self.paginate_queryset(rows)
         represent = self.represent
-        return self.get_paginated_response(self.expanded([represent(row) for row in rows or []]))
+        return self.get_paginated_response(self.expanded([represent(row) for row in page]))
 
     def expanded(self, rows: Rows) -> Rows:
         """Return represented rows, with the resources that the parameter `expand` names."""
@@ -348,25 +342,9 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             expand(self.request, rows, self.expandable)
         return rows
 
-    def listed(self) -> QuerySet[Any] | Bound:
-        """Return the rows that the caller may list, before any filter; by default all rows.
-
-        A prepared query runs unchanged if the request has no filter and no ordering.
-        """
-        return self.get_queryset()
-
-    def _rows_of_list(self, request: Request) -> Any:
-        rows = self.listed()
-        if isinstance(rows, Bound):
-            if PAGING.issuperset(request.query_params):
-                return rows
-            rows = rows.queryset()
-        self.unshaped = self.filter_queryset(rows)
-        return self.shaped(self.unshaped)
-
-    def shaped(self, rows: Any) -> Any:
-        """Return the rows of a list, with only the columns that are shown."""
-        return self.columns(rows)
+    def listed(self) -> Bound:
+        """Return the rows that the caller may list, before any filter; by default all rows."""
+        return _all_rows(type(self))()
 
     @property
     def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:
@@ -432,6 +410,13 @@ def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]
     of all its fields, for each request. Creating it takes half the time of a validation.
     """
     return serializer(**options)
+
+
+@cache
+def _all_rows(view: type[RowViewSet]) -> Prepared[Any]:
+    """Return the prepared query for all rows of a view's resource."""
+    queryset: QuerySet[Any] = view.queryset  # type: ignore[assignment]
+    return Prepared(queryset.all)
 
 
 @cache

@@ -3,20 +3,33 @@
 Turning a queryset into SQL is most of the cost of a small read, although the SQL is the same each
 time. A `Prepared` query does this work once per process. Afterwards, a read only sends parameters
 and receives plain rows. Because the ORM writes the SQL, the SQL always matches the models.
+
+Filters, orders and pages are changes of a prepared query. The result of each change is a prepared
+query too, and is kept. Therefore, a list that is filtered in the same way again, with other values,
+costs little more than the plain list.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Field, Model, QuerySet, Value
+from django.db.models import BooleanField, F, Field, Func, IntegerField, Model, QuerySet, Value
+from django.db.models.expressions import RawSQL
 from django.db.models.sql.compiler import SQLCompiler
 
 from bookit.database.counts import MAX_COUNTED, bounded_count
 from bookit.database.rows import fetch
 
 Instance = TypeVar("Instance", bound=Model)
+Shape = Callable[[QuerySet[Any, Any]], QuerySet[Any, Any]]
+
+# At most this many changed queries are kept. A query takes about 40 kB, and clients can combine
+# filters in many ways. The query that has not run for the longest time is dropped first.
+MAX_KEPT = 250
+# The name of the parameter that contains the number of rows to skip.
+START = "start"
 
 
 class Parameter(Value):
@@ -28,7 +41,32 @@ class Parameter(Value):
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         """Return `%s`, with this object in place of the value."""
-        return "%s", (self,)
+        # A list, because Django 5.2 replaces the first value of a lookup such as `iexact` in place.
+        return "%s", [self]
+
+
+class AnyOf(Func):
+    """Whether a column has one of the values of an array, which is a single parameter."""
+
+    template = "%(expressions)s)"
+    arg_joiner = " = ANY("
+    output_field = BooleanField()
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a query, for example a filter or an order.
+
+    Args:
+        key: identifies the change. Two changes of a query with equal keys have the same result.
+        apply: a function that takes a queryset and, as keyword arguments, the values of the change,
+            and returns the changed queryset.
+        fields: for the name of each value, a model field that has the type of the value.
+    """
+
+    key: Any
+    apply: Callable[..., QuerySet[Any, Any]] = field(compare=False)
+    fields: Mapping[str, "Field[Any, Any]"] = field(compare=False, default_factory=dict)
 
 
 class Prepared(Generic[Instance]):
@@ -43,12 +81,12 @@ class Prepared(Generic[Instance]):
     def __init__(
         self,
         build: Callable[..., QuerySet[Instance, Any]],
-        shape: Callable[[QuerySet[Instance, Any]], QuerySet[Instance, Any]] = lambda rows: rows,
+        shape: Shape = lambda rows: rows,
         **fields: "Field[Any, Any]",
     ) -> None:
         self.queryset = build
-        self._shape = shape
-        self._places = {name: Parameter(name, field) for name, field in fields.items()}
+        self.shape = shape
+        self.fields = fields
 
     def __call__(self, **values: Any) -> "Bound":
         """Return the query with its values."""
@@ -64,39 +102,35 @@ class Prepared(Generic[Instance]):
             return None
         # The SQL selects the annotations after the columns of the model.
         row, width = rows[0], len(self.names) - len(self._annotations)
-        model = self._queryset.model
-        instance = model.from_db(DEFAULT_DB_ALIAS, self.names[:width], row[:width])
+        instance = self.model.from_db(DEFAULT_DB_ALIAS, self.names[:width], row[:width])
         for name, position in self._annotations.items():
             setattr(instance, name, row[position])
         return instance
 
     @cached_property
+    def model(self) -> type[Instance]:
+        """The model of the rows."""
+        return self._unshaped.model
+
+    @cached_property
     def _annotations(self) -> dict[str, int]:
         return self._compiler.annotation_col_map or {}
 
-    @cached_property
+    @property
     def _unshaped(self) -> QuerySet[Instance, Any]:
-        return self.queryset(**self._places)
-
-    @cached_property
-    def _queryset(self) -> QuerySet[Instance, Any]:
-        return self._shape(self._unshaped)
+        return self.queryset(**{name: Parameter(name, each) for name, each in self.fields.items()})
 
     @cached_property
     def _compiled(self) -> tuple[SQLCompiler, tuple[str, tuple[Any, ...]]]:
         # Cache the compiler only together with its SQL. Writing the SQL may query the server. If
         # that query failed and the compiler were cached, other threads would use the compiler with
         # the connection of this thread, and would always fail.
-        compiler = self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+        compiler = self.shape(self._unshaped).query.get_compiler(DEFAULT_DB_ALIAS)
         return compiler, compiler.as_sql()
 
     @property
     def _compiler(self) -> SQLCompiler:
         return self._compiled[0]
-
-    @property
-    def _text(self) -> tuple[str, tuple[Any, ...]]:
-        return self._compiled[1]
 
     @cached_property
     def _converters(self) -> Any:
@@ -110,35 +144,34 @@ class Prepared(Generic[Instance]):
     @cached_property
     def text(self) -> str:
         """The SQL, with `%s` for each parameter."""
-        return self._text[0]
+        return self._compiled[1][0]
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Any, ...]:
         """The value of each `%s`, in order: a `Parameter`, or a constant."""
-        return self._text[1]
+        return self._compiled[1][1]
 
-    @property
-    def order_by(self) -> Sequence[Any]:
-        """The ordering, in the form of `QuerySet.query.order_by`."""
-        return self._queryset.query.order_by
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The names of the columns that order the rows, with `-` for descending."""
+        return tuple(map(str, self._unshaped.query.order_by))
+
+    def selecting(self, *columns: str, in_order: bool = False) -> tuple[str, tuple[Any, ...]]:
+        """Return the SQL that selects only some columns, and the value of each `%s`.
+
+        `parameters` also has the values for the columns of the shape, which this SQL lacks.
+        """
+        rows = self._unshaped if in_order else self._unshaped.order_by()
+        return rows.values(*columns).query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
 
     @cached_property
     def _bare(self) -> tuple[str, tuple[Any, ...]]:
-        bare = self._unshaped.order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS)
-        return bare.as_sql()
+        return self.selecting("pk")
 
     @property
     def bare_text(self) -> str:
         """The SQL that selects the ids of the rows, in any order."""
         return self._bare[0]
-
-    @property
-    def bare_parameters(self) -> tuple[Any, ...]:
-        """The value of each `%s` in `bare_text`, in order.
-
-        `parameters` also has the values for the selected columns, which `bare_text` lacks.
-        """
-        return self._bare[1]
 
     @cached_property
     def count_text(self) -> str:
@@ -146,13 +179,13 @@ class Prepared(Generic[Instance]):
         rows = f"{self.bare_text} LIMIT {MAX_COUNTED + 1}"
         return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM wrote the SQL
 
-    def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
-        """Run `text` with the query's parameters followed by `more`, and return the rows."""
-        return fetch(text, [*_filled(self.parameters, values), *more])
+    def run(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run SQL that contains `text`, with the query's parameters, and return the rows."""
+        return fetch(text, filled(self.parameters, values))
 
     def run_bare(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run SQL that contains `bare_text`, with the parameters of `bare_text`; return rows."""
-        return fetch(text, _filled(self.bare_parameters, values))
+        return fetch(text, filled(self._bare[1], values))
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
         """Return the rows with their values converted by the fields of the model."""
@@ -170,23 +203,37 @@ class Bound:
         self.query = query
         self.values = values
 
+    def changed(self, change: Change, **values: Any) -> "Bound":
+        """Return the query with a change, and with the values of that change."""
+        return Bound(_changed(self.query, change), {**self.values, **values})
+
+    def shaped(self, shape: Shape) -> "Bound":
+        """Return the query with the columns that `shape` selects."""
+        return Bound(_shaped(self.query, shape), self.values)
+
+    def ordered(self, order: tuple[str, ...]) -> "Bound":
+        """Return the query with its rows ordered by columns, with `-` for descending.
+
+        Rows without a value come last.
+        """
+        return self.changed(Change(("order", order), lambda rows: _ordered(rows, order)))
+
     def __getitem__(self, part: slice) -> list[dict[str, Any]]:
         """Return the rows from `part.start` up to, but not including, `part.stop`."""
         # The limit is part of the text. If it were a parameter, PostgreSQL would estimate a high
         # cost for a generic plan, and would plan the statement again each time. Planning takes
         # longer than running the statement.
         start = part.start or 0
-        text = f"{self.query.text} LIMIT {part.stop - start:d}"
-        rows = (
-            self.query.run(f"{text} OFFSET %s", self.values, start)
-            if start
-            else self.query.run(text, self.values)
-        )
-        names = self.query.names
-        return [dict(zip(names, row, strict=True)) for row in self.query.convert(rows)]
+        limit = part.stop - start
+        query, values = self.query, self.values
+        if start:
+            query, values = _skipping(query, limit), {**values, START: start}
+        rows = query.run(f"{query.text} LIMIT {limit:d}", values)
+        names = query.names
+        return [dict(zip(names, row, strict=True)) for row in query.convert(rows)]
 
     def queryset(self) -> QuerySet[Any]:
-        """Return the query as an ordinary queryset, which can be narrowed."""
+        """Return the query as an ordinary queryset, without its shape."""
         return self.query.queryset(**self.values)
 
     def first(self) -> dict[str, Any] | None:
@@ -205,6 +252,55 @@ class Bound:
         return total
 
 
-def _filled(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:
+def _ordered(rows: QuerySet[Any, Any], order: tuple[str, ...]) -> QuerySet[Any, Any]:
+    # In PostgreSQL, nulls come first in a descending order. An index without nulls cannot be used
+    # with NULLS LAST, so only columns that can be null get it.
+    nullable = {
+        each.name
+        for each in rows.model._meta.fields
+        if getattr(each, "output_field", each).null  # of a generated column
+    }
+    return rows.order_by(
+        *(
+            (F(name[1:]).desc(nulls_last=True) if name[0] == "-" else F(name).asc(nulls_last=True))
+            if name.lstrip("-") in nullable
+            else name
+            for name in order
+        )
+    )
+
+
+@lru_cache(MAX_KEPT)
+def _changed(query: Prepared[Any], change: Change) -> Prepared[Any]:
+    def build(**places: Any) -> QuerySet[Any, Any]:
+        own = {name: places.pop(name) for name in change.fields}
+        return change.apply(query.queryset(**places), **own)
+
+    return Prepared(build, query.shape, **query.fields, **change.fields)
+
+
+@lru_cache(MAX_KEPT)
+def _shaped(query: Prepared[Any], shape: Shape) -> Prepared[Any]:
+    return Prepared(query.queryset, shape, **query.fields)
+
+
+@lru_cache(MAX_KEPT)
+def _skipping(query: Prepared[Any], limit: int) -> Prepared[Any]:
+    """Return the query for a later page.
+
+    PostgreSQL computes every column of the rows that it skips, even the free seats of slots.
+    Therefore, a subquery that selects only ids skips the rows.
+    """
+    text, parameters = query.selecting("pk", in_order=True)
+    page = f"{text} LIMIT {limit:d} OFFSET %s"
+
+    def build(**places: Any) -> QuerySet[Any, Any]:
+        own = [*filled(parameters, places), places.pop(START)]
+        return query.queryset(**places).filter(pk__in=RawSQL(page, own))  # noqa: S611 - the ORM wrote it
+
+    return Prepared(build, query.shape, **query.fields, **{START: IntegerField()})
+
+
+def filled(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:
     """Return `parameters`, with each `Parameter` replaced by its value."""
     return [values[each.name] if isinstance(each, Parameter) else each for each in parameters]

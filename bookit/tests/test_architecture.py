@@ -320,6 +320,8 @@ NOT_ABOUT_ACCESS = {
     # Whether a provider gets an email, and whether the provider caused the event.
     ("bookings/mails/occasions.py", "self.provider_id is not None"),
     ("bookings/mails/occasions.py", "self.provider_id != self.actor_id"),
+    # A parameter of a list. It is null if `User.is_keeper` says that the user keeps no calendar.
+    ("bookings/viewsets.py", "calendar__provider=provider_id"),
     # Everybody may see the providers, and the provider of a calendar.
     ("catalog/providers/filters.py", "calendar__provider=OuterRef('pk')"),
     ("catalog/providers/serializers.py", "calendar__provider"),

@@ -8,9 +8,7 @@ from bookit.database.prepared import Bound, Prepared
 from catalog.categories.models import Category
 from catalog.categories.serializers import CategorySerializer
 
-CATEGORIES = Prepared(
-    lambda: Category.objects.in_use().order_by("key", "id"), CategorySerializer.rows
-)
+CATEGORIES = Prepared(Category.objects.in_use)
 
 
 @extend_schema_view(

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django_filters import rest_framework as filters
+from rest_framework.request import Request
 
 from accounts.models import User
 from bookit.api.filters import AnyOfFilter, FilterSet, any_of
@@ -14,10 +15,18 @@ from catalog.providers.models import Profile
 SHORTEST_INDEXED = 3
 
 
+class WordsFilter(filters.CharFilter):
+    """A filter by a text in names and, if the text is long enough for the index, biographies."""
+
+    def parts(self, value: str, request: Request) -> tuple[str, ...]:
+        """Return the text to find in names, and the text to find in biographies, if any."""
+        return (value,) if len(value) < SHORTEST_INDEXED else (value, value)
+
+
 class ProviderFilter(FilterSet):
     """Filters providers by words and by the categories of their services."""
 
-    q = filters.CharFilter(
+    q = WordsFilter(
         method="search",
         max_length=200,
         help_text=(
@@ -38,18 +47,17 @@ class ProviderFilter(FilterSet):
         model = User
         fields: list[str] = []
 
-    def search(self, queryset: Any, name: str, value: str) -> QuerySet[User]:
-        """Return the providers whose name or biography contains `value`."""
-        found = Q(name__icontains=value)
-        if len(value) >= SHORTEST_INDEXED:
-            profiles = Profile.objects.filter(biography__icontains=value)
+    def search(self, queryset: Any, name: str, value: tuple[Any, ...]) -> QuerySet[User]:
+        """Return the providers whose name or biography contains the text."""
+        in_name, *in_biography = value
+        found = Q(name__icontains=in_name)
+        for text in in_biography:
+            profiles = Profile.objects.filter(biography__icontains=text)
             found |= Q(pk__in=profiles.values("user"))
         return queryset.filter(found)
 
-    def in_categories(self, queryset: Any, name: str, value: list[str]) -> QuerySet[User]:
+    def in_categories(self, queryset: Any, name: str, value: tuple[Any, ...]) -> QuerySet[User]:
         """Return the providers who have an active service in one of the categories."""
-        if not value:
-            return queryset
         offered = Service.objects.filter(
             any_of("category", value), calendar__provider=OuterRef("pk"), is_active=True
         )

@@ -5,8 +5,9 @@ from uuid import UUID
 
 import pytest
 from django.db import connection
-from django.db.models import F
+from django.db.models import DecimalField, TextField, UUIDField
 
+from bookit.database.prepared import Prepared
 from catalog.listing import Search
 from catalog.models import Service
 from catalog.search import SIMILAR, Words
@@ -14,15 +15,14 @@ from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-BY_ID = F("id").asc()
 ORDERS = {
-    "id": [BY_ID],
-    "title": [F("title").asc(), BY_ID],
-    "rating, descending": [F("rating_average").desc(nulls_last=True), BY_ID],
-    "relevance, descending": [F("relevance").desc(), BY_ID],
-    "relevance": [F("relevance").asc(), BY_ID],
-    "relevance, title": [F("relevance").desc(), F("title").asc(), BY_ID],
-    "title, relevance": [F("title").asc(), F("relevance").desc(), BY_ID],
+    "id": ("id",),
+    "title": ("title", "id"),
+    "rating, descending": ("-rating_average", "id"),
+    "relevance, descending": ("-relevance", "id"),
+    "relevance": ("relevance", "id"),
+    "relevance, title": ("-relevance", "title", "id"),
+    "title, relevance": ("title", "-relevance", "id"),
 }
 WORDS = {
     "one": Words.of("yoga"),
@@ -33,24 +33,41 @@ WORDS = {
     "none": Words.of("!"),
     "alternatives": Words((("yoga", "toga"), ("class",)), ("mat",), ("yogaclass",)),
 }
+# For each name, the services that pass other filters, and the values of these filters.
 FILTERS = {
-    "none": lambda: Service.objects.all(),
-    "active": lambda: Service.objects.filter(is_active=True),
-    "a calendar's provider": lambda: Service.objects.filter(
-        calendar__provider=UUID("01980000-0000-7000-8000-000000000000")
+    "none": (Prepared(Service.objects.all), {}),
+    "active": (Prepared(lambda: Service.objects.filter(is_active=True)), {}),
+    "a calendar's provider": (
+        Prepared(
+            lambda provider: Service.objects.filter(calendar__provider=provider),
+            provider=UUIDField(),
+        ),
+        {"provider": UUID("01980000-0000-7000-8000-000000000000")},
     ),
-    "percent signs": lambda: Service.objects.filter(category__contains="50%", price__gte=5),
-    "the same column twice": lambda: Service.objects.filter(price__gte=5, price__lte=50),
+    "percent signs": (
+        Prepared(
+            lambda part: Service.objects.filter(category__contains=part, price__gte=5),
+            part=TextField(),
+        ),
+        {"part": "50%"},
+    ),
+    "the same column twice": (
+        Prepared(
+            lambda least, most: Service.objects.filter(price__gte=least, price__lte=most),
+            least=DecimalField(),
+            most=DecimalField(),
+        ),
+        {"least": 5, "most": 50},
+    ),
 }
 
 
 def statements(services, words):
-    """Return all statements of a search."""
-    search = Search(services, words)
-    for order in ORDERS.values():
-        ranks = any(term.expression.name == "relevance" for term in order)
-        yield search, search.page_by_relevance(order) if ranks else search.page(order)
-    yield search, search.count()
+    """Return all statements of a search, and the values of their parameters."""
+    prepared, values = FILTERS[services]
+    search = Search(prepared, words.shape)
+    texts = [*map(search.page, ORDERS.values()), search.count]
+    return texts, {**words.parameters, **search.filter_values(values)}
 
 
 def prepare(text):
@@ -68,10 +85,11 @@ def prepare(text):
 @pytest.mark.parametrize("services", FILTERS)
 @pytest.mark.parametrize("words", WORDS)
 def test_postgresql_accepts_every_statement_as_it_is(words, services):
-    for search, text in statements(FILTERS[services](), WORDS[words]):
+    texts, values = statements(services, WORDS[words])
+    for text in texts:
         names = {*prepare(text)}
-        assert names <= {*search.parameters, "limit", "offset", "stop"}
-        assert {*search.parameters} <= names
+        assert names <= {*values, "limit", "offset", "stop"}
+        assert {*values} <= names
 
 
 def test_postgresql_accepts_the_dictionary_lookup_as_it_is():
@@ -88,12 +106,10 @@ def test_every_page_statement_finds_the_same_services():
             ("Boxing", "With gloves"),
         ]
     ]
-    search = Search(FILTERS["percent signs"](), WORDS["one"])
-    for order in ORDERS.values():
-        ranks = any(term.expression.name == "relevance" for term in order)
-        text = search.page_by_relevance(order) if ranks else search.page(order)
+    [*pages, _], values = statements("percent signs", WORDS["one"])
+    for text in pages:
         with connection.cursor() as cursor:
-            cursor.execute(text, {**search.parameters, "limit": 10, "offset": 0, "stop": 10})
+            cursor.execute(text, {**values, "limit": 10, "offset": 0, "stop": 10})
             rows = cursor.fetchall()
         assert {pk for pk, _, _ in rows} == {service.pk for service in services[:3]}
         assert {(total, has_more) for _, total, has_more in rows} == {(3, False)}
@@ -102,10 +118,11 @@ def test_every_page_statement_finds_the_same_services():
 @pytest.mark.parametrize("words", WORDS)
 def test_statements_stay_short_enough_to_be_prepared(words):
     # psycopg prepares statements of up to 4,096 characters.
-    for _, text in statements(FILTERS["active"](), WORDS[words]):
-        assert len(text) <= 4096
+    texts, _ = statements("active", WORDS[words])
+    assert max(map(len, texts)) <= 4096
 
 
 def test_a_search_reads_only_columns_that_it_uses():
-    text = Search(FILTERS["active"](), WORDS["one"]).page(ORDERS["title"])
+    services, _ = FILTERS["active"]
+    text = Search(services, WORDS["one"].shape).page(ORDERS["title"])
     assert "SELECT id, is_active, title FROM catalog_service" in text

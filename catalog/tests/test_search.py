@@ -6,7 +6,6 @@ import pytest
 
 from bookit.tests.crowd import run
 from bookit.tests.expect import problem
-from catalog import listing
 from catalog.models import Service
 from catalog.tests.factories import ServiceFactory
 
@@ -117,8 +116,8 @@ def test_matches_are_counted_and_paged(api):
 
 class TestCountLimit:
     @pytest.fixture(autouse=True)
-    def ten_matches(self, monkeypatch):
-        monkeypatch.setattr(listing, "MAX_FOUND", 10)
+    def ten_matches(self, limit_search):
+        limit_search("MAX_FOUND", 10)
         for number in range(10):
             ServiceFactory(title=f"Yoga {number}", category="Sport" if number % 2 else "Calm")
         run("ANALYZE catalog_service")
@@ -165,8 +164,8 @@ def test_only_the_four_longest_unwanted_words_exclude_services(api, town):
     assert search(api, "massage -guitars -keyboard -trumpets -saxophone -deep") != []
 
 
-def test_services_with_the_words_in_their_titles_come_first(api, monkeypatch):
-    monkeypatch.setattr(listing, "MAX_RANKED", 3)
+def test_services_with_the_words_in_their_titles_come_first(api, limit_search):
+    limit_search("MAX_RANKED", 3)
     in_title = {ServiceFactory(title=f"Yoga {number}").title for number in range(3)}
     in_description = [
         ServiceFactory(title=f"Class {number}", description="Yoga") for number in range(4)

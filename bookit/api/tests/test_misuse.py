@@ -8,12 +8,10 @@ import pytest
 from django_filters import rest_framework as filters
 from rest_framework import serializers
 
-from accounts.tests.factories import UserFactory
-from bookings.tests.factories import TUESDAY, BookingFactory
-from bookit.api import views
 from bookit.api.filters import FilterSet
 from bookit.api.serializers import InputSerializer, RowSerializer
 from bookit.api.views import RowViewSet, _checker
+from bookit.database.prepared import Prepared
 from bookit.tests.routes import every_path
 from catalog.models import Calendar
 
@@ -62,24 +60,7 @@ def test_classes_without_mistakes_are_accepted():
     field = serializers.CharField()
     type("Right", (RowSerializer,), {"words": field})
     type("Right", (FilterSet,), {"name": filters.CharFilter()})
-    type("Right", (RowViewSet,), {"listed": lambda self: Calendar.objects.none()})
-
-
-# --- prepared lists ------------------------------------------------------------------------------
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("url", ["/services", "/bookings"])
-def test_prepared_and_filtered_lists_have_the_same_order(api, url, monkeypatch):
-    user = UserFactory()
-    for hour in (3, 1, 2):
-        start = TUESDAY.replace(hour=hour)
-        BookingFactory(user=user, service__title=f"{9 - hour}", start_time=start)
-    api = api.as_(user)
-    prepared = api.get(url).json()["results"]
-    monkeypatch.setattr(views, "PAGING", frozenset())
-    assert api.get(f"{url}?limit=20").json()["results"] == prepared
-    assert len(prepared) == 3
+    type("Right", (RowViewSet,), {"listed": lambda self: Prepared(Calendar.objects.all)()})
 
 
 # --- serializers that all threads share ----------------------------------------------------------

@@ -24,7 +24,6 @@ from django.db import connection
 from django.db.backends.postgresql.base import DatabaseWrapper as DjangoBackend
 from django.test.utils import override_settings
 from django.utils.deprecation import MiddlewareMixin
-from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
@@ -36,9 +35,10 @@ from rest_framework_simplejwt.tokens import AccessToken
 from accounts import authentication, tokens
 from accounts.models import User
 from bookings.viewsets import BookingViewSet
-from bookit.api import filters, negotiation, parsers, renderers, views
-from bookit.database import rows
+from bookit.api import negotiation, parsers, renderers, views
+from bookit.database import prepared, rows
 from bookit.database.postgresql import base
+from bookit.database.prepared import Bound
 from bookit.tools.benchmark.fill import Size, key, taken_times
 from bookit.web import middleware
 from catalog.viewsets import ServiceViewSet
@@ -94,6 +94,13 @@ def _plain_serializer(view: Any) -> type[ModelSerializer[Any]]:
     return type("Plain", (ModelSerializer,), {"Meta": meta, "updated_at": updated_at})
 
 
+class _Instances(Bound):
+    """The rows of a query as instances of the model."""
+
+    def __getitem__(self, part: slice) -> list[Any]:
+        return [*self.queryset()[part]]
+
+
 @contextmanager
 def _with_instances() -> Iterator[None]:
     plain: dict[type, type[ModelSerializer[Any]]] = {
@@ -101,9 +108,8 @@ def _with_instances() -> Iterator[None]:
     }
 
     def show_list(view: Any, request: Any, **kwargs: Any) -> Response:
-        listed = view.listed()
-        queryset = listed if hasattr(listed, "filter") else listed.queryset()
-        page = view.paginate_queryset(view.filter_queryset(queryset))
+        rows = view.filter_queryset(view.listed())
+        page = view.paginate_queryset(_Instances(rows.query, rows.values))
         context = view.get_serializer_context()
         return view.get_paginated_response(plain[type(view)](page, many=True, context=context).data)
 
@@ -122,23 +128,15 @@ def _with_instances() -> Iterator[None]:
 
 @contextmanager
 def _with_querysets() -> Iterator[None]:
-    def rows_of_list(view: Any, request: Any) -> Any:
-        listed = view.listed()
-        queryset = listed if hasattr(listed, "filter") else listed.queryset()
-        return view.shaped(view.filter_queryset(queryset))
-
-    def row(view: Any, pk: Any) -> Any:
-        found = view.serializer_class.rows(view.queryset.order_by().filter(pk=pk)).first()
-        return view.serializer_class.represent(found)
-
     class Users:
         @staticmethod
         def get(pk: Any) -> User | None:
             return User.objects.order_by().filter(pk=pk, is_active=True).first()
 
     with (
-        patch.object(views.RowViewSet, "_rows_of_list", rows_of_list),
-        patch.object(views.RowViewSet, "row", row),
+        patch.object(prepared, "_changed", prepared._changed.__wrapped__),
+        patch.object(prepared, "_shaped", prepared._shaped.__wrapped__),
+        patch.object(views, "_row_query", views._row_query.__wrapped__),
         patch.object(authentication, "ACTIVE_USER", Users),
     ):
         yield
@@ -227,11 +225,9 @@ OVERRIDES = [
         _method(negotiation.JSONNegotiation, DefaultContentNegotiation, "select_parser"),
     ),
     Override(
-        "no form without filters",
-        ("ordered",),
-        lambda: patch.object(
-            filters.FilterBackend, "filter_queryset", DjangoFilterBackend.filter_queryset
-        ),
+        "changed queries are kept",
+        ("filtered",),
+        lambda: patch.object(prepared, "_changed", prepared._changed.__wrapped__),
     ),
     Override("health by the socket", ("service", "bookings", "taken"), _health_by_query),
     Override("instants read in C", ("bookings", "services"), _django_loaders),
@@ -286,7 +282,7 @@ def _requests(size: Size) -> dict[str, list[Request]]:
     return {
         "service": [("GET", f"/services/{pk}", b"", "") for pk in services],
         "services": [("GET", "/services", b"", "")],
-        "ordered": [("GET", "/services?ordering=-price", b"", "")],
+        "filtered": [("GET", "/services?category=sport&ordering=-price", b"", "")],
         "bookings": [("GET", "/bookings", b"", reader) for reader in readers],
         "taken": [("POST", "/bookings", body, readers[0]) for body in taken],
     }

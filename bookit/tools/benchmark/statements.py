@@ -8,6 +8,7 @@ from psycopg.sql import Literal
 from accounts.authentication import ACTIVE_USER
 from bookings import seats
 from bookings.availability import search, terms
+from bookings.serializers import BookingSerializer
 from bookings.viewsets import OWN_BOOKINGS
 from bookit.api.pagination import DEFAULT_LIMIT
 from bookit.database.prepared import Parameter, Prepared
@@ -27,13 +28,20 @@ def statements() -> dict[str, str]:
 
     Django may query the version of the database before it writes a statement.
     """
+    services = ACTIVE_SERVICES().shaped(ServiceSerializer.rows).ordered(("title", "id")).query
+    bookings = (
+        OWN_BOOKINGS(user_id=None)
+        .shaped(BookingSerializer.rows)
+        .ordered(("start_time", "id"))
+        .query
+    )
     return {
         "signed_in": _named(ACTIVE_USER, ACTIVE_USER.text),
         "service": _named(SERVICE, f"{SERVICE.text} LIMIT 1"),
-        "services": _named(ACTIVE_SERVICES, f"{ACTIVE_SERVICES.text} LIMIT {DEFAULT_LIMIT}"),
-        "services_count": _named(ACTIVE_SERVICES, ACTIVE_SERVICES.count_text),
-        "bookings": _named(OWN_BOOKINGS, f"{OWN_BOOKINGS.text} LIMIT {DEFAULT_LIMIT}"),
-        "bookings_count": _named(OWN_BOOKINGS, OWN_BOOKINGS.count_text),
+        "services": _named(services, f"{services.text} LIMIT {DEFAULT_LIMIT}"),
+        "services_count": _named(services, services.count_text),
+        "bookings": _named(bookings, f"{bookings.text} LIMIT {DEFAULT_LIMIT}"),
+        "bookings_count": _named(bookings, bookings.count_text),
         "terms_at_start": terms.TERMS_AT_START,
         "terms": terms.TERMS_OF_SERVICES,
         "create": seats.CREATE_IN_SERVICE,
