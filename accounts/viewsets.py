@@ -14,7 +14,6 @@ from drf_spectacular.utils import (
 )
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts import services
 from accounts.filters import UserFilter
@@ -47,6 +46,7 @@ from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from bookit.languages import accepted
+from bookit.responses import Response
 
 
 def _client(request: Request) -> services.Client:

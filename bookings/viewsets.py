@@ -12,7 +12,6 @@ from drf_spectacular.utils import (
 )
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.permissions import signed_in
 from bookings import services
@@ -43,6 +42,7 @@ from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from bookit.idempotency.views import idempotent
+from bookit.responses import Response
 from catalog.serializers import CalendarSerializer, ServiceSerializer
 
 OWN_BOOKINGS = Prepared(lambda user_id: Booking.objects.filter(user=user_id), user_id=UUIDField())

@@ -6,8 +6,11 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.core import signals
+from django.core.cache import close_caches
 from django.core.exceptions import BadRequest
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.db import close_old_connections, reset_queries
 from django.urls import get_resolver
 
 from bookit.runtime.startup import load_settings
@@ -45,6 +48,13 @@ class Handler(WSGIHandler):
 
     request_class = Request
 
+
+# Django sends these signals for each request. Their receivers have nothing to do here: queries are
+# not recorded, BookIt uses no cache of Django, and a connection is checked when a request ends and
+# before the first statement of the next request.
+signals.request_started.disconnect(reset_queries)
+signals.request_started.disconnect(close_old_connections)
+signals.request_finished.disconnect(close_caches)
 
 load_settings()  # under gunicorn, bookit.runtime.gunicorn has already loaded them
 django.setup(set_prefix=False)

@@ -8,7 +8,6 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.models import User
 from accounts.permissions import signed_in
@@ -19,6 +18,7 @@ from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from bookit.idempotency.views import idempotent
+from bookit.responses import Response
 from catalog import services
 from catalog.extensions import FILTERS, Affected
 from catalog.filters import CalendarFilter, ServiceFilter, TimeOffFilter

@@ -6,7 +6,6 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.permissions import signed_in
 from bookings.models import Booking
@@ -15,6 +14,7 @@ from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
+from bookit.responses import Response
 from catalog.models import Service
 from reviews import services
 from reviews.filters import ReviewFilter

@@ -6,7 +6,6 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.keys import services as keys
 from accounts.keys.models import ApiKey
@@ -20,6 +19,7 @@ from accounts.permissions import signed_in
 from accounts.tokens import AccessToken
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
+from bookit.responses import Response
 
 OWN_KEYS = Prepared(lambda user_id: ApiKey.objects.filter(user=user_id), user_id=User._meta.pk)
 

@@ -5,7 +5,6 @@ from typing import Any
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.permissions import IsPermitted, signed_in
 from accounts.roles import services as roles
@@ -14,6 +13,7 @@ from accounts.roles.serializers import RoleSerializer
 from bookit.api.etags import conditional
 from bookit.api.views import RowViewSet
 from bookit.idempotency.views import idempotent
+from bookit.responses import Response
 
 
 @extend_schema_view(

@@ -11,7 +11,6 @@ from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from bookings.availability.free_times import write, write_free_times
 from bookings.availability.search import Search, search, window
@@ -27,6 +26,7 @@ from bookit.api.views import RowViewSet
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
 from bookit.languages import grouped
+from bookit.responses import Response
 from catalog.models import Service
 from catalog.opening import DAY
 from catalog.permissions import KeepsCalendar

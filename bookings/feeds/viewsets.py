@@ -13,7 +13,6 @@ from drf_spectacular.utils import (
 )
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.permissions import signed_in
 from bookings import ical
@@ -26,6 +25,7 @@ from bookit.api.negotiation import FixedNegotiation
 from bookit.api.renderers import CalendarRenderer
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.responses import Response
 from catalog.models import Calendar
 from catalog.permissions import KeepsCalendar
 

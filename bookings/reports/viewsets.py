@@ -14,7 +14,6 @@ from drf_spectacular.utils import (
 )
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.permissions import IsAdmin
 from bookings.models import Booking
@@ -23,6 +22,7 @@ from bookings.reports.periods import chosen
 from bookings.reports.serializers import PeriodSerializer, ReportSerializer
 from bookit.api.renderers import JSONRenderer
 from bookit.api.views import RowViewSet
+from bookit.responses import Response
 
 
 class CSVRenderer(BaseRenderer):

@@ -11,7 +11,6 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.permissions import signed_in
 from bookings.models import Slot
@@ -23,6 +22,7 @@ from bookit.api.etags import conditional
 from bookit.api.expand import by_id
 from bookit.api.schema import errors
 from bookit.idempotency.views import idempotent
+from bookit.responses import Response
 from catalog.models import Service
 from catalog.serializers import CalendarSerializer, ServiceSerializer
 from catalog.viewsets import CatalogViewSet

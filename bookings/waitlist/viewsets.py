@@ -6,7 +6,6 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.models import User
 from accounts.permissions import signed_in
@@ -20,6 +19,7 @@ from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
+from bookit.responses import Response
 
 ENTRIES = Prepared(
     lambda slot_id: WaitlistEntry.objects.filter(slot=slot_id), slot_id=Slot._meta.pk

@@ -10,7 +10,6 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.permissions import IsAdmin, signed_in
 from bookings.events import REPORTED_TYPES
@@ -35,6 +34,7 @@ from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
+from bookit.responses import Response
 
 DELIVERIES = Prepared(
     lambda webhook_id: Delivery.objects.filter(webhook=webhook_id), webhook_id=Webhook._meta.pk
@@ -183,7 +183,7 @@ class EventViewSet(RowViewSet):
         ),
         examples=[OpenApiExample("A booking was confirmed", EVENT_EXAMPLE, response_only=True)],
     )
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Return the events that webhooks receive, oldest first. None is missed or repeated.
 
         Continue with `cursor`, which every page has, even an empty one. An event appears when all

@@ -17,11 +17,11 @@ from django.http import HttpResponse
 from django.utils.cache import get_conditional_response
 from django.utils.http import parse_etags
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from bookit.database.retries import retried
 from bookit.database.versions import CONSTRAINT, expect, version_of
 from bookit.errors import CONSTRAINT_ERRORS, PreconditionFailed
+from bookit.responses import Response
 
 IF_MATCH = "If-Match"
 # The number of hexadecimal digits of a digest: 64 bits.

@@ -9,13 +9,13 @@ from django.db.models import Q, QuerySet, TextField
 from django.utils.translation import gettext as _
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from bookit.database.counts import MAX_COUNTED
 from bookit.database.prepared import Bound, Change
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
 from bookit.languages import grouped
+from bookit.responses import Response
 from bookit.restores import positions
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Pagination(BasePagination):
             self.next_cursor = _encode(order, rows[-1], backwards=False)
         return rows
 
-    def get_paginated_response(self, data: Any) -> Response:
+    def get_paginated_response(self, data: Any) -> Any:
         """Return the response with a page."""
         if "cursor" in self.request.query_params:
             return Response({"next": self.next, "previous": self.previous, "results": data})
@@ -303,7 +303,7 @@ class EventPagination(Pagination):
         self.cursor = _encode(self.STEP, following, backwards=False)
         return page[: self.limit]
 
-    def get_paginated_response(self, data: Any) -> Response:
+    def get_paginated_response(self, data: Any) -> Any:
         """Return the response with a page; even the last page has a cursor for later rows."""
         return Response(
             {

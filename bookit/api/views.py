@@ -13,7 +13,6 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers, viewsets
 from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bookit import deadlines
@@ -24,6 +23,7 @@ from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
+from bookit.responses import Response
 from bookit.times import zone
 
 
@@ -45,24 +45,12 @@ NO_TRANSFORM = "no-transform"
 register_converter(AnyCaseUUIDConverter, "id")
 
 
-def _break_reference_cycle(response: Response) -> None:
-    """Break the reference cycle between a rendered response, its view and its request.
-
-    DRF creates the cycle: `APIView.dispatch` sets `view.response`. Without this function, the
-    response and its body stay in memory until the next garbage collection, which comes after
-    hundreds of responses.
-    """
-    context = response.renderer_context  # type: ignore[attr-defined]
-    del context["view"].response
-    context.clear()
+def _create(*classes: Any) -> list[Any]:
+    return [each() for each in classes]
 
 
-def _finish(response: Response) -> HttpResponse:
-    """Return the response to send to the client, after `response` has been rendered."""
-    request = response.renderer_context["request"]  # type: ignore[attr-defined]
-    finished = tagged(response, request) if response.status_code in (200, 201) else response
-    _break_reference_cycle(response)
-    return finished
+# Returns an instance of each class, which all requests share. The instances keep no state.
+_instances: Callable[..., list[Any]] = cache(_create)
 
 
 # Methods that DRF's views call but `RowViewSet` does not, and what to do instead of an override.
@@ -84,6 +72,39 @@ class APIMixin(APIView):
     costly_with: Collection[str] | None = None
     # The actions whose responses contain a secret, for example a token. They are never compressed.
     with_secrets: Collection[str] = ()
+    # The path of a request never names a format. DRF sets this attribute in `initial`.
+    format_kwarg: str | None = None
+
+    def get_authenticators(self) -> list[Any]:
+        """Return the authenticators, which all requests share."""
+        return _instances(*self.authentication_classes)
+
+    def get_parsers(self) -> list[Any]:
+        """Return the parsers, which all requests share."""
+        return _instances(*self.parser_classes)
+
+    def get_renderers(self) -> list[Any]:
+        """Return the renderers, which all requests share."""
+        return _instances(*self.renderer_classes)
+
+    def get_throttles(self) -> list[Any]:
+        """Return the throttles, which all requests share."""
+        return _instances(*self.throttle_classes)
+
+    def get_content_negotiator(self) -> Any:
+        """Return the content negotiation, which all requests share."""
+        return _instances(self.content_negotiation_class)[0]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Handle a request, and drop the view's reference to the response.
+
+        The view and DRF's request refer to each other. With that reference, the response and its
+        body would stay in memory until the next garbage collection, which comes after hundreds of
+        responses.
+        """
+        response = super().dispatch(request, *args, **kwargs)
+        del self.response
+        return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, throttle and check permissions; then check parameters and read the zone."""
@@ -106,7 +127,10 @@ class APIMixin(APIView):
         query = request.META.get("QUERY_STRING")
         if query:
             self._count_parameters(request)
-        super().initial(request, *args, **kwargs)
+        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(
+            request
+        )
+        self.check_permissions(request)
         self.check_object()
         if "HTTP_IDEMPOTENCY_KEY" in request.META and not self.takes(IDEMPOTENCY_KEY, method):
             raise refuse(IDEMPOTENCY_KEY, _("This endpoint does not support this header."))
@@ -190,17 +214,24 @@ class APIMixin(APIView):
         """Return the names of the query parameters that this request may carry."""
         return frozenset({"tz"})
 
-    def finalize_response(
-        self, request: Request, response: Response, *args: Any, **kwargs: Any
-    ) -> Response:
-        """Add the headers, and let `_finish` run after the response has been rendered."""
-        response = super().finalize_response(request, response, *args, **kwargs)
-        if response.status_code < 400 and getattr(self, "action", None) in self.with_secrets:
+    def finalize_response(  # type: ignore[override]
+        self, request: Request, response: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the headers, write the body, and respond to a conditional request."""
+        for name, value in self.headers.items():
+            response.headers[name] = value
+        if not isinstance(response, Response) or response.is_written:
+            return response
+        if response.data is None:
+            del response.headers["Content-Type"]
+            return response
+        context = {"request": request, "kwargs": self.kwargs}
+        response.write_with(request.accepted_renderer, context)
+        if self.with_secrets and getattr(self, "action", None) in self.with_secrets:
             response.headers["Cache-Control"] = NO_TRANSFORM
-        response.add_post_render_callback(_finish)
-        return response
+        return tagged(response, request) if response.status_code in (200, 201) else response
 
-    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Return the allowed methods in the `Allow` header, without a body."""
         return Response(status=204)
 
@@ -334,7 +365,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         rows = self.filter_queryset(self.listed().shaped(self.columns))  # type: ignore[arg-type]
         page: Any = self.paginate_queryset(rows)
         represent = self.represent
-        return self.get_paginated_response(self.expanded([represent(row) for row in page]))
+        shown: Any = self.get_paginated_response(self.expanded([represent(row) for row in page]))
+        return shown
 
     def expanded(self, rows: Rows) -> Rows:
         """Return represented rows, with the resources that the parameter `expand` names."""

@@ -15,7 +15,6 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rest_framework import exceptions
-from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler as drf_exception_handler
 from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
@@ -28,6 +27,7 @@ from bookit.errors import (
     pending,
     problems,
 )
+from bookit.responses import Response
 
 logger = logging.getLogger(__name__)
 
@@ -81,28 +81,29 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     problem = _translate(error)
     if problem is None:
         return None
-    response = drf_exception_handler(problem, context)
-    if response is not None:
-        response.data = problems.body(
+    drf_exception_handler(problem, context)
+    response = Response(
+        problems.body(
             problem.status_code,
             problem.code,
             str(problem.detail),
             problem.errors,
             **problem.members,
-        )
-        response.content_type = problems.CONTENT_TYPE
-        # Problem documents are JSON even if the view renders another format.
-        renderer: Any = api_settings.DEFAULT_RENDERER_CLASSES[0]
-        context["request"].accepted_renderer = renderer()
-        context["request"].accepted_media_type = problems.CONTENT_TYPE
-        if problem.status_code == 503:
-            response["Retry-After"] = "2"
-        elif problem.status_code == 401:
-            response["WWW-Authenticate"] = "Bearer"
-        elif problem.status_code == 429:
-            response["Retry-After"] = str(int(getattr(error, "wait", None) or 1))
-            for name, value in getattr(error, "headers", {}).items():
-                response[name] = value
+        ),
+        status=problem.status_code,
+        content_type=problems.CONTENT_TYPE,
+    )
+    # Problem documents are JSON even if the view renders another format.
+    renderer: Any = api_settings.DEFAULT_RENDERER_CLASSES[0]
+    response.write_with(renderer(), {"request": context["request"]})
+    if problem.status_code == 503:
+        response["Retry-After"] = "2"
+    elif problem.status_code == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    elif problem.status_code == 429:
+        response["Retry-After"] = str(int(getattr(error, "wait", None) or 1))
+        for name, value in getattr(error, "headers", {}).items():
+            response[name] = value
     return response
 
 

@@ -9,7 +9,6 @@ import orjson
 from django.db import transaction
 from django.utils import timezone
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from bookit.api.keys import UsedKey
 from bookit.api.renderers import JSONRenderer
@@ -20,6 +19,7 @@ from bookit.errors import problems
 from bookit.errors.handler import REFUSALS
 from bookit.errors.refusals import refuse
 from bookit.idempotency import services
+from bookit.responses import Response
 
 View = TypeVar("View", bound=RowViewSet)
 Arguments = ParamSpec("Arguments")
@@ -87,7 +87,7 @@ def _respond_once(
         except (services.IdempotencyInProgress, services.IdempotencyKeyReused):
             raise
         except REFUSALS as error:
-            response = view.handle_exception(error)
+            response: Any = view.handle_exception(error)
             if response.status_code < 500 and response.status_code not in NOT_KEPT:
                 with transaction.atomic():
                     _keep(request, response, owned)

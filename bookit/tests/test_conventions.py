@@ -1223,7 +1223,7 @@ def test_a_response_is_freed_with_its_last_reference(path):
     gc.collect()
     gc.disable()
     try:
-        response = match.func(request, *match.args, **match.kwargs).render()
+        response = match.func(request, *match.args, **match.kwargs)
         assert response.content
         gone = weakref.ref(response)
         del response

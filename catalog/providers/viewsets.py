@@ -5,10 +5,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.permissions import IsProviderOrAdmin, signed_in
 from bookit.api.views import RowViewSet
+from bookit.responses import Response
 from catalog.providers import services
 from catalog.providers.filters import ProviderFilter
 from catalog.providers.serializers import ProviderChangeSerializer, ProviderSerializer

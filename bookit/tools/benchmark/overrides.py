@@ -20,14 +20,15 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from django.conf import settings
-from django.db import connection
+from django.core import signals
+from django.core.cache import close_caches
+from django.db import close_old_connections, connection, reset_queries
 from django.db.backends.postgresql.base import DatabaseWrapper as DjangoBackend
 from django.test.utils import override_settings
 from django.utils.deprecation import MiddlewareMixin
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
-from rest_framework.response import Response
 from rest_framework.serializers import DateTimeField, ModelSerializer
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.tokens import AccessToken
@@ -37,8 +38,10 @@ from accounts.models import User
 from bookings.viewsets import BookingViewSet
 from bookit.api import negotiation, parsers, renderers, views
 from bookit.database import prepared, rows
-from bookit.database.postgresql import base
+from bookit.database.postgresql import base, connections
 from bookit.database.prepared import Bound
+from bookit.responses import Response
+from bookit.runtime import logs
 from bookit.tools.benchmark.fill import Size, key, taken_times
 from bookit.web import middleware
 from catalog.viewsets import ServiceViewSet
@@ -180,6 +183,28 @@ def _django_loaders() -> Iterator[None]:
     connection.close()
 
 
+def _new_cursor_for_each_statement() -> Any:
+    def fetch(own: connections.Connection, text: Any, parameters: Any, row: Any) -> list[Any]:
+        return own.cursor(row_factory=row).execute(text, parameters).fetchall()
+
+    return patch.object(connections.Connection, "fetch", fetch)
+
+
+@contextmanager
+def _all_signals() -> Iterator[None]:
+    signals.request_started.connect(reset_queries)
+    signals.request_started.connect(close_old_connections)
+    signals.request_finished.connect(close_caches)
+    yield
+    signals.request_started.disconnect(reset_queries)
+    signals.request_started.disconnect(close_old_connections)
+    signals.request_finished.disconnect(close_caches)
+
+
+def _general_log_lines() -> Any:
+    return patch.object(logs.JSONFormatter, "format", logs.JSONFormatter.general_line)
+
+
 def _middleware_everywhere() -> Any:
     return patch.object(middleware.InAdminSite, "__call__", MiddlewareMixin.__call__)
 
@@ -229,6 +254,14 @@ OVERRIDES = [
         ("filtered",),
         lambda: patch.object(prepared, "_changed", prepared._changed.__wrapped__),
     ),
+    Override("one cursor for a connection", ("service", "taken"), _new_cursor_for_each_statement),
+    Override(
+        "shared authenticators, parsers, renderers and throttles",
+        ("service",),
+        lambda: patch.object(views, "_instances", views._create),
+    ),
+    Override("fewer receivers of signals", ("service",), _all_signals),
+    Override("log lines of requests", ("service",), _general_log_lines),
     Override("health by the socket", ("service", "bookings", "taken"), _health_by_query),
     Override("instants read in C", ("bookings", "services"), _django_loaders),
     Override("sessions only in the admin site", ("service", "bookings"), _middleware_everywhere),
