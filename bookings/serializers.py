@@ -137,7 +137,7 @@ class BookingSerializer(RowSerializer):
 
 
 class BookerSerializer(RowSerializer):
-    """The user who booked, as the booking's provider and admins see them."""
+    """The user who booked."""
 
     class Meta:
         model = User

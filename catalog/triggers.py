@@ -135,9 +135,10 @@ SERVICE_UPDATED_AT = updated_at_trigger("service")
 
 # Counts the active services of each category (`catalog.categories.models.Category`).
 #
-# A statement writes the categories in the order of their names, so that two statements with the same
-# categories cannot deadlock. These triggers run once per statement, after `service_terms_changed`,
-# which runs for each row. So an update takes the turn of the calendar before it locks a category.
+# A statement writes the categories in the order of their names, so that two statements with the
+# same categories cannot deadlock. These triggers run once per statement, after
+# `service_terms_changed`, which runs for each row. So an update takes the turn of the calendar
+# before it locks a category.
 CATEGORIES_ARE_COUNTED = Trigger(
     name="service_categories_are_counted",
     body="""
