@@ -219,7 +219,7 @@ class BookingViewSet(RowViewSet):
     )
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a booking. Its owner can do so until it starts, an admin at any time."""
+        """Delete a booking. Its owner can do so until it starts, admins and staff at any time."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
 
