@@ -1,6 +1,5 @@
 """Authentication with access tokens and API keys."""
 
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.utils import timezone
@@ -8,13 +7,11 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from accounts.keys import secrets, services
 from accounts.models import User
+from accounts.tokens import TOKEN_ERRORS, AccessToken
+from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
-
-if TYPE_CHECKING:
-    from accounts.tokens import AccessToken
-    from bookit.api.keys import UsedKey
-
 
 ACTIVE_USER = Prepared(
     lambda pk: User.objects.all().with_roles().order_by().filter(pk=pk, is_active=True),
@@ -30,18 +27,13 @@ class BearerAuthentication(BaseAuthentication):
     The account must be active at the time of the request.
     """
 
-    def authenticate(self, request: Request) -> "tuple[User, AccessToken | UsedKey] | None":
+    def authenticate(self, request: Request) -> tuple[User, AccessToken | UsedKey] | None:
         """Return the user and the token or key, or None if the request has neither.
 
         Raises:
             AuthenticationFailed: the token or key is malformed, unknown or expired, or its account
                 is not active.
         """
-        # These imports are local because DRF's settings import this module before models are
-        # loaded, and `accounts.tokens` needs the models of simplejwt.
-        from accounts.keys import secrets, services
-        from accounts.tokens import TOKEN_ERRORS, AccessToken
-
         scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
             return None

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from bookit.mails import NOWHERE
 
 # The pattern of a valid email address whose domain is in ASCII. It excludes quoted local parts and
-# address literals, because a mailbox with such an address also has a plain address.
+# address literals, because they can be another spelling of a plain address.
 SPELLING = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 
 

@@ -32,7 +32,7 @@ ANA = {
 
 @example("A user", ANA)
 class UserSerializer(RowSerializer):
-    """An account, as its owner and admins see it."""
+    """An account."""
 
     metadata = MetadataField(read_only=True)
     roles = serializers.ListField(
@@ -301,7 +301,7 @@ class UserCreateSerializer(InputSerializer):
 
 @example("Ana becomes a provider", {"role": "provider"})
 class UserChangeSerializer(InputSerializer):
-    """The fields of an account that admins can change."""
+    """The fields of an account that can be changed."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
 

@@ -104,7 +104,7 @@ def register(
         Invalid: the password is weak.
         EmailTaken: an account already has this email address, perhaps in a different case.
     """
-    user = User(name=name, email=email, created_at=at, updated_at=at, **fields)
+    user = User(name=name, email=email, created_at=at, updated_at=at, last_login=at, **fields)
     _check_strength(password, user, field="password")
     # This check comes before the slow hashing. The constraint catches a concurrent registration.
     if User.objects.filter(email=user.email).exists():
@@ -137,11 +137,9 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
     guess.forgive()
     with transaction.atomic():
         # The password may have been changed, or the account deactivated, during the slow hashing.
-        # A change after this query waits for the lock. Its trigger then ends the new session too.
-        unchanged = User.objects.select_for_update(no_key=True).filter(
-            pk=user.pk, password=user.password, is_active=True
-        )
-        if unchanged.first() is None:
+        # A later change waits for this transaction, and its trigger then ends the new session too.
+        unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
+        if not unchanged.update(last_login=at):
             raise InvalidCredentials
         return _sign_in(user, client=client, at=at)
 

@@ -51,7 +51,7 @@ def find_affected(*, calendar: Calendar, period: Period | None, at: datetime) ->
     opening = Opening(zone(calendar.timezone), tuple(Span(*row) for row in hours))
     if opening.is_endless:
         return _first_and_count(upcoming.filter(off=True))
-    # Bookings of the same class have the same period, so each period is checked only once.
+    # Bookings in different seats can have the same period. Each period is checked only once.
     is_open = cache(opening.contains)
     outside = [
         (pk, start)
@@ -73,7 +73,8 @@ def _upcoming(
         booked | held,
         calendar=calendar,
         end_time__gt=at,
-        # The other conditions imply these two, but PostgreSQL needs them to use the index.
+        # The statuses imply the first condition, and the times that `find_affected` selects imply
+        # the second. PostgreSQL needs both to use the index of booking_calendar_free.
         active=True,
         blocked__overlap=DateTimeTZRange(start, end),
     ).order_by("start_time", "id")

@@ -78,7 +78,7 @@ def record(
 def suppress_follow_up() -> None:
     """Send no emails, webhooks or waitlist offers for the events of this transaction.
 
-    This is for imports, about which nobody is notified.
+    This is for imports and for made-up data, about which nobody is notified.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")

@@ -137,7 +137,7 @@ class BookingSerializer(RowSerializer):
 
 
 class BookerSerializer(RowSerializer):
-    """The user who booked, as the booking's provider and admins see them."""
+    """The user who booked."""
 
     class Meta:
         model = User
@@ -202,7 +202,7 @@ class BookingCreateSerializer(DetailsSerializer):
     end_time = InstantField(
         required=False, help_text="Follows from the duration. If it is sent, it must match."
     )
-    user_id = serializers.UUIDField(required=False, help_text="Admins only.")
+    user_id = serializers.UUIDField(required=False, help_text="Only for admins and staff.")
     hold = serializers.BooleanField(
         default=False, help_text="Only hold the seat, until hold_expires_at."
     )

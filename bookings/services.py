@@ -276,7 +276,8 @@ def reschedule_booking(
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
-        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin, nor permitted
+            staff.
         InvalidTransition: the booking is neither pending nor confirmed.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
             is left before the present start.
@@ -303,13 +304,14 @@ def reschedule_booking(
 @retried
 @transaction.atomic
 def cancel_booking(*, booking_id: UUID, actor: User, at: datetime, reason: str = "") -> Booking:
-    """Cancel a booking and free its seat, as its owner, its provider or an admin.
+    """Cancel a booking and free its seat, as its owner, its provider, an admin or staff.
 
     The booking stores the reason, and shows it to everybody who may see the booking.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
-        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin, nor permitted
+            staff.
         InvalidTransition: the booking is already completed, cancelled, expired or a no-show.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
             is left before the start.
@@ -337,7 +339,8 @@ def change_details(
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
-        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin, nor permitted
+            staff.
         BookingStarted: `actor` is the owner, and the booking has started.
         TooManyKeys: the metadata would have too many keys.
     """
@@ -385,8 +388,8 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
-        Forbidden: `actor` is neither the owner, nor the provider, nor an admin. The owner is also
-            refused if the booking is neither held nor expired.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin, nor permitted
+            staff. The owner is also refused if the booking is neither held nor expired.
         EmailNotVerified: users must verify their email address first, and `actor` has not.
         InvalidTransition: the hold has expired, or the booking is not a hold.
     """
@@ -454,12 +457,12 @@ def book_hold_for(
 def change_status(
     *, booking_id: UUID, status: str, actor: User, at: datetime, reason: str = ""
 ) -> Booking:
-    """Change the status of a booking, as its provider or an admin.
+    """Change the status of a booking, as its provider, an admin or staff.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
-        Forbidden: `actor` is neither the provider nor an admin. To cancel a booking as its owner,
-            use `cancel_booking`.
+        Forbidden: `actor` is neither the provider, nor an admin, nor permitted staff. To cancel a
+            booking as its owner, use `cancel_booking`.
         InvalidTransition: the current status does not allow the change.
     """
     booking = _locked_booking(booking_id)
@@ -474,7 +477,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
-        Forbidden: `actor` is neither the owner nor an admin.
+        Forbidden: `actor` is neither the owner, nor an admin, nor permitted staff.
         BookingStarted: `actor` is the owner, and the booking has started.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
             is left before the start.

@@ -1,8 +1,8 @@
 """The statuses that may follow each status of a booking."""
 
-# Providers and admins may make all of these changes. Owners may only cancel a booking or turn a
-# hold into a booking. The keys and values are those of `Booking.Status`. This module cannot import
-# `Booking`, because the model imports the trigger that enforces this table.
+# Providers, admins and staff may make all of these changes. Owners may only cancel a booking or
+# turn a hold into a booking. The keys and values are those of `Booking.Status`. This module cannot
+# import `Booking`, because the model imports the trigger that enforces this table.
 TRANSITIONS: dict[str, frozenset[str]] = {
     "held": frozenset({"pending", "confirmed", "cancelled", "expired"}),
     "pending": frozenset({"confirmed", "cancelled", "expired", "completed", "no_show"}),

@@ -202,7 +202,8 @@ END
 SLOT_UPDATED_AT = updated_at_trigger("slot")
 BOOKING_UPDATED_AT = updated_at_trigger("booking")
 WAITLIST_UPDATED_AT = updated_at_trigger("waitlist")
-# Only changes of these columns count, because deliveries change the other columns of a webhook.
+# Only changes of these columns count. For example, deliveries also change `paused_until`, which
+# the API does not show.
 WEBHOOK_UPDATED_AT = updated_at_trigger(
     "webhook",
     columns=[

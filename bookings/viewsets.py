@@ -133,7 +133,7 @@ class BookingViewSet(RowViewSet):
 
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return a booking. Only its owner, its provider and admins can see it."""
+        """Return a booking. Only its owner, its provider, admins and staff can see it."""
         return Response(self.expanded([BookingSerializer.represent_instance(self.object)])[0])
 
     @extend_schema(
@@ -170,9 +170,9 @@ class BookingViewSet(RowViewSet):
         booking. The details are the attendee, the notes and `metadata`.
 
         A booking's owner can reschedule it, cancel it with a `reason`, and turn a hold into a
-        booking (`pending`). Until it starts, its owner can also change its details. Its provider
-        and admins can change its details at any time, and make every other change that its status
-        allows.
+        booking (`pending`). Until it starts, its owner can also change its details. Its provider,
+        admins and staff can change its details at any time, and make every other change that its
+        status allows.
         """
         changes = {name: value for name, value in self.checked().items() if value is not None}
         reason = changes.pop("reason", "")
@@ -224,7 +224,7 @@ class BookingViewSet(RowViewSet):
     )
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a booking. Its owner can do so until it starts, an admin at any time."""
+        """Delete a booking. Its owner can do so until it starts, admins and staff at any time."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
 

@@ -24,7 +24,7 @@ from catalog.extensions import DESCRIBED, Affected, Described
 from catalog.models import Calendar, OpeningHours, TimeOff
 from catalog.opening import MINUTES_A_DAY
 
-# A page names at most this many affected bookings.
+# A form or a message names at most this many affected bookings.
 MAX_NAMED = 5
 STALE_HOURS = gettext_lazy(
     "Somebody else has changed the opening hours since you opened this page. Below are the hours as"
@@ -155,7 +155,8 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
     """The forms for all opening hours of a calendar, as a weekly grid.
 
     The page sends all spans, and saving replaces all stored rows. The page therefore also sends the
-    hours that it showed. If somebody else has changed the hours since then, the formset says so.
+    hours that it showed. If both the user and somebody else have changed the hours since then, the
+    formset says so.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -278,8 +279,8 @@ def _row(span: tuple[int, ...]) -> OpeningHours:
 class TimeOffForm(forms.ModelForm):
     """The form for a period in which a calendar is closed.
 
-    If a new or changed period contains bookings, the page lists them, and the form is valid only if
-    `keep` is ticked.
+    If a new or changed period overlaps upcoming bookings, the page lists them, and the form is
+    valid only if `keep` is ticked.
     """
 
     start_time = LocalDateTimeField(label=gettext_lazy("from"))

@@ -33,7 +33,7 @@ class KeepsCalendar(KeepsOrIsPermitted):
         """Return True.
 
         Raises:
-            Forbidden: the calendar is another user's.
+            Forbidden: the user does not manage the calendar.
         """
         calendar = obj if isinstance(obj, Calendar) else obj.calendar
         check_owner(calendar, signed_in(request), view.needed_permission)

@@ -84,7 +84,9 @@ TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 #
 # Ratings and texts are not terms. The service's calendar is not a term either: if the service moves
 # to another calendar while somebody books it, the foreign key of bookings refuses the booking,
-# because that key covers both the service and the calendar.
+# because that key covers both the service and the calendar. `step_minutes` and
+# `cancellation_notice_minutes` are not terms either, because inserting a booking does not depend on
+# them.
 TERMS_CHANGE_VERSION = Trigger(
     name="service_terms_changed",
     body="""
@@ -133,9 +135,10 @@ SERVICE_UPDATED_AT = updated_at_trigger("service")
 
 # Counts the active services of each category (`catalog.categories.models.Category`).
 #
-# The rows are written in order, so that two transactions with the same categories cannot deadlock.
-# Triggers for a statement run after the triggers for its rows, so a transaction takes the turn of
-# its calendar before it locks a category.
+# A statement writes the categories in the order of their names, so that two statements with the
+# same categories cannot deadlock. These triggers run once per statement, after
+# `service_terms_changed`, which runs for each row. So an update takes the turn of the calendar
+# before it locks a category.
 CATEGORIES_ARE_COUNTED = Trigger(
     name="service_categories_are_counted",
     body="""

@@ -109,7 +109,7 @@ class CalendarViewSet(PrivateFieldsViewSet):
     @extend_schema(tags=["Catalog"], summary="Create a calendar")
     @idempotent
     def create(self, request: Request) -> Response:
-        """Create a calendar. Providers create their own; admins create one for any provider."""
+        """Create a calendar: your own as a provider, or any provider's as an admin or staff."""
         return self.created(
             services.create_calendar(actor=signed_in(request), at=timezone.now(), **self.checked())
         )

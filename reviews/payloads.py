@@ -20,7 +20,7 @@ KEPT = {"id", "booking_id", "rating"}
 @extend_schema_serializer(extensions={SOMETIMES: sorted({*ReviewSerializer.Meta.fields} - KEPT)})
 @example("Five stars", FIVE_STARS)
 class ReviewAtEventSerializer(ReviewSerializer):
-    """A review with its first rating. If it was deleted, only its ids and rating are left."""
+    """A review with its first rating. If deleted, only its id, booking_id and rating are left."""
 
 
 @EVENT_DATA.add(BookingEvent.Type.REVIEWED)

@@ -39,7 +39,7 @@ def staff(permissions, **fields):
 
 
 class ProviderFactory(UserFactory):
-    """A provider, who has calendars."""
+    """A provider, without calendars."""
 
     role = User.Role.PROVIDER
 

@@ -227,6 +227,19 @@ def test_registering_and_logging_in_ignore_an_invalid_token(api):
     assert log_in(api, User.objects.get()).status_code == 200
 
 
+@time_machine.travel(now(), tick=False)
+def test_registering_and_logging_in_set_the_last_sign_in_but_not_the_time_of_the_last_change(api):
+    api.post("/auth/register", NEW)
+    user = User.objects.get()
+    assert user.last_login == user.updated_at == now()
+    with time_machine.travel(now() + timedelta(hours=1), tick=False):
+        assert log_in(api, user, "wrong horse battery").status_code == 401
+        assert User.objects.get().last_login == user.last_login
+        assert log_in(api, user).status_code == 200
+        assert User.objects.get().last_login == now()
+    assert User.objects.get().updated_at == user.updated_at
+
+
 # --- how passwords are stored -----------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ class AvailabilityViewSet(RowViewSet):
     queryset = Service.objects.all()
 
     def get_permissions(self) -> list[BasePermission]:
-        """Return the permissions: only the provider and admins may ask for explanations."""
+        """Return the permissions: only the provider, admins and staff may see explanations."""
         explained = self.request.query_params.get("explain") == "true"
         return [KeepsCalendar() if self.action == "retrieve" and explained else AllowAny()]
 

@@ -43,7 +43,7 @@ class Appointment:
     """A booking, or a slot with its bookings.
 
     Args:
-        seats: for a slot, how many seats are taken, and how many there are.
+        seats: for a slot, how many seats are booked, and how many there are.
     """
 
     start: datetime

@@ -1,10 +1,10 @@
 """Composes emails, with times in the reader's time zone.
 
 Anybody can enter any email address for an attendee, or register with it. Therefore, an email to an
-unverified address contains no names, phone numbers, notes or reasons. It does contain the title of
-the service and the name of the calendar, but without anything that an email client would turn into
-a link. Only the operator's own words (`bookings.mails.texts`) and links to the operator's front end
-are left as they are.
+unverified address contains no names, phone numbers or notes, and no reasons that people wrote. It
+does contain the title of the service and the name of the calendar, but without anything that an
+email client would turn into a link. Only the operator's own words (`bookings.mails.texts`) and
+links to the operator's front end are left as they are.
 """
 
 import re

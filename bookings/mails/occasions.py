@@ -131,7 +131,7 @@ NEWS = {
     )
 }
 
-ALWAYS: dict[str, News] = {
+NEWS_OF_TYPE: dict[str, News] = {
     Type.CONFIRMED: CONFIRMED,
     Type.RESCHEDULED: RESCHEDULED,
     Type.CANCELLED: CANCELLED,
@@ -213,11 +213,11 @@ class Occasion:
             return None
         if self.type == Type.RESCHEDULED and self.is_over:
             return None
-        return ALWAYS.get(self.type)
+        return NEWS_OF_TYPE.get(self.type)
 
     @property
     def is_changeable(self) -> bool:
-        """Whether the user could change the booking right after the event, if it is not over."""
+        """Whether the booking is not over, and its user could change it right after the event."""
         notice = timedelta(minutes=self.cancellation_notice_minutes)
         return (
             self.status in (Status.PENDING, Status.CONFIRMED)

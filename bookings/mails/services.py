@@ -214,8 +214,8 @@ def deliver(*, mail: Mail, at: datetime) -> None:
 def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     """Return the last move of a booking, with the time before the first move as its old time.
 
-    Return None if the booking was deleted. Also return None if it was confirmed after its last
-    move, because the email about the confirmation shows the current time.
+    Return None if the booking was deleted. Also return None if this reader gets an email because
+    the booking was confirmed after its last move: that email shows the current time.
     """
     rows = fetch(SINCE_LAST_MOVE, {"booking_id": first.booking_id}, dict_row)
     found = occasions([row["event_id"] for row in rows])

@@ -29,12 +29,12 @@ class UnknownKind(Exception):
 
 
 def key_of(kind: str, language: str) -> str:
-    """Return the key of a text; without a language, of the text for every language."""
+    """Return the key of a text. If `language` is empty, it is the text for every language."""
     return f"{kind}.{language}" if language else kind
 
 
 def is_known(key: str) -> bool:
-    """Return whether a key names a kind of email and, if it also names a language, a known one."""
+    """Return whether a key names a known kind of email, and no language or a known one."""
     languages = ["", *dict(settings.LANGUAGES)]
     kind = MailText(key=key).kind
     return kind in NEWS and key in [key_of(kind, language) for language in languages]
@@ -109,12 +109,14 @@ def check(news: News, field: str, text: str) -> None:
     """Check that a field contains only known placeholders.
 
     Raises:
-        ValidationError: the text contains another placeholder, or a single brace.
+        ValidationError: the text contains another placeholder, or a brace that belongs to no
+            placeholder.
     """
     known = placeholders(news, field)
     unknown = [f"{{{name}}}" for name in PLACEHOLDER.findall(text) if name not in known]
-    if not unknown and re.search(r"[{}]", PLACEHOLDER.sub("", text)):
-        unknown = ["{"]
+    stray = re.search(r"[{}]", PLACEHOLDER.sub("", text))
+    if not unknown and stray:
+        unknown = [stray[0]]
     if not unknown:
         return
     if not known:

@@ -41,7 +41,8 @@ from catalog import turns
 from catalog.models import Calendar, Service
 from catalog.services import check_owner
 
-# The maximum time from now to the start of a slot. No service can be booked further ahead.
+# The maximum time from now to the start of a slot. It is also the longest booking horizon that a
+# service can have (`Service.max_advance_days`).
 FURTHEST = timedelta(days=3660)
 # The maximum number of tries to publish. A try fails if a booking is committed between the check
 # for clashes and the INSERT. The next check refuses the slots, unless the booking is gone by then.
@@ -180,7 +181,7 @@ def publish_slots(
     Raises:
         Invalid: the service does not exist, the start is in the past or too far ahead, or `rrule`
             does not produce a series that begins at `start_time`.
-        Forbidden: the service is on another user's calendar.
+        Forbidden: `actor` does not manage the service's calendar.
         ServiceInactive: the service cannot be booked at present.
         SlotConflict: one of the slots overlaps another slot or booking of the calendar.
         TermsChanged: the calendar or the service changed during every try.
@@ -285,7 +286,7 @@ def change_slot(
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.
-        Forbidden: the slot is on another user's calendar.
+        Forbidden: `actor` does not manage the slot's calendar.
         SlotConflict: more seats are taken than the new capacity has.
         InvalidTransition: the slot has ended, one of its bookings is completed or a no-show, or
             `status` would schedule a cancelled slot again.
@@ -309,7 +310,7 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.
-        Forbidden: the slot is on another user's calendar.
+        Forbidden: `actor` does not manage the slot's calendar.
         SlotConflict: the slot has bookings, whatever their status.
     """
     slot = _locked_slot(slot_id, actor, "bookings.delete_slot")

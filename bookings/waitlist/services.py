@@ -117,7 +117,8 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
 
     Raises:
         WaitlistEntry.DoesNotExist: the slot has no entry with this id.
-        Forbidden: `actor` is neither the user of the entry, nor the slot's provider, nor an admin.
+        Forbidden: `actor` is neither the user of the entry, nor the slot's provider, nor an admin,
+            nor permitted staff.
     """
     entry = WaitlistEntry.objects.select_related("slot__calendar").get(pk=entry_id, slot=slot_id)
     check_access(entry, actor, "bookings.delete_waitlistentry")

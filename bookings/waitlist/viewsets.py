@@ -36,7 +36,8 @@ OWN_ENTRIES = Prepared(
         tags=["Bookings"],
         summary="List the queue for a slot",
         description=(
-            "Return your own places in the queue. The slot's provider and admins see all places."
+            "Return your own places in the queue. The slot's provider, admins and staff see all "
+            "places."
         ),
     ),
 )
@@ -54,7 +55,7 @@ class WaitlistViewSet(RowViewSet):
     object_lookup = {"pk": "pk", "slot": "slot_id"}
 
     def listed(self) -> Bound:
-        """Return the user's entries for the slot, or all entries for its provider and admins.
+        """Return the user's entries for the slot; its provider, admins and staff see all entries.
 
         Raises:
             Slot.DoesNotExist: the slot does not exist.
@@ -91,7 +92,10 @@ class WaitlistViewSet(RowViewSet):
 
     @extend_schema(tags=["Bookings"], summary="Show a place in the queue for a slot")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return a place in the queue. Only its user, the slot's provider and admins can see it."""
+        """Return a place in the queue.
+
+        Only its user, the slot's provider, admins and staff can see it.
+        """
         return self.shown(self.object)
 
     @extend_schema(tags=["Bookings"], summary="Leave the queue for a slot")

@@ -17,10 +17,10 @@ def badge(state: str, words: Any = "") -> SafeString:
 
 
 def person(user: Any) -> SafeString:
-    """Return a user's name above the email address; "a former user" if the account is deleted."""
+    """Return a user's name above the email address, if any; "a former user" after a deletion."""
     if user.deleted_at:
         return format_html("{}", _("a former user"))
-    return format_html('{} <span class="below">{}</span>', user.name or "—", user.email)
+    return format_html('{} <span class="below">{}</span>', user.name or "—", user.mailbox)
 
 
 def link(path: str, words: Any) -> SafeString:

@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 from bookit.times import day_end, day_start, wall_clock, zone_names
 
-# The areas of the zones that people know, for example Europe in Europe/Lisbon. All other zones come
-# after the zones of these areas.
+# The areas by which zones are grouped, for example Europe in Europe/Lisbon. UTC comes before the
+# groups, and all other zones come after them.
 AREAS = {
     "Africa",
     "America",
@@ -34,8 +34,8 @@ DAY = timedelta(days=1)
 def zone_choices() -> list[tuple[str, Any]]:
     """Return all time zones as choices, grouped by their area.
 
-    The label of a zone begins with its city, because a browser finds an option by the first letters
-    of its label.
+    In a group, the label of a zone omits the area, because a browser finds an option by the first
+    letters of its label.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     others = []

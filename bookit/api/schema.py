@@ -269,7 +269,7 @@ class Schema(AutoSchema):
                     explode=False,
                     description=(
                         "Comma-separated resources that are added next to their ids. `user` is "
-                        "added only for the provider and admins."
+                        "added only for the provider, admins and staff."
                         if "user" in expandable
                         else "Comma-separated resources that are added next to their ids."
                     ),

@@ -45,8 +45,8 @@ UNAVAILABLE = {
 }
 
 
-# The exceptions that `_translate` can turn into responses with a status below 500. Exceptions about
-# tokens are left out.
+# The exceptions that `_translate` can turn into responses with a status below 500, except
+# `TokenError`.
 REFUSALS = (
     ServiceError,
     exceptions.APIException,

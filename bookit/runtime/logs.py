@@ -14,9 +14,9 @@ logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 logging._srcfile = None
 
 # A log must never contain email addresses (a database error quotes the value that it refuses),
-# tokens (JWTs: three base64 parts, the first of which contains `eyJ`, the encoding of `{"`) or
-# password hashes. Email addresses and tokens match only from the start of a word, because a search
-# from each letter of a long word would take quadratic time.
+# tokens (JWTs: three base64 parts, the first of which contains `eyJ`, the encoding of `{"` and a
+# letter) or password hashes. Email addresses and tokens match only from the start of a word,
+# because a search from each letter of a long word would take quadratic time.
 LOCAL_PART = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
 BARE = (
     rf"(?<!{LOCAL_PART}){LOCAL_PART}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
@@ -25,8 +25,8 @@ BARE = (
 )
 SECRETS = re.compile(BARE)
 # Also finds email addresses with a quoted part before the @, as in `"Ada L."@example.com`. Complete
-# JSON is searched without this pattern, which would match from the quote that ends one string to
-# the quote that begins the next, if that string begins with an @.
+# JSON is searched without the pattern for quoted parts. If a string in the JSON begins with an @,
+# that pattern would match from the closing quote of the string before it.
 SECRETS_OF_TEXT = re.compile(rf'"(?:[^"\\\n]|\\.)*"@[\w.-]+|{BARE}')
 
 # The logger of the lines of finished requests, and the members that only these lines have.
@@ -72,7 +72,10 @@ class JobFilter(logging.Filter):
         self.successes = successes
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep only the names of the jobs in a record; return False to drop a routine record."""
+        """Keep only the id, the task and the attempts of each job; return False to drop the record.
+
+        Only routine records are dropped. At the level DEBUG, they are kept too.
+        """
         if record.name.startswith("procrastinate"):
             if self._is_routine(record) and not logging.getLogger(record.name).isEnabledFor(
                 logging.DEBUG
@@ -113,14 +116,9 @@ class JSONFormatter(OrjsonFormatter):
         super().__init__(
             "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-            # Django adds the request and the response to some records, but a line has no place for
-            # them.
-            reserved_attrs=[
-                *logging.makeLogRecord({}).__dict__,
-                "request",
-                "response",
-                "server_time",
-            ],
+            # Django adds the request to some records, and runserver also adds the time. Neither
+            # belongs in the line.
+            reserved_attrs=[*logging.makeLogRecord({}).__dict__, "request", "server_time"],
         )
         self.default_msec_format = "%s.%03d"
 

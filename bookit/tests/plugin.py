@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--screenshots",
         action="store_true",
-        help="store pictures of every page of the admin site in .screenshots/",
+        help="store pictures of the pages of the admin site in .screenshots/",
     )
 
 

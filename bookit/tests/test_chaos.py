@@ -28,7 +28,7 @@ GUARDS = {
     "bookings_booking": [
         *("booking_seat_free", "booking_calendar_free", "booking_hold_expires", "booking_in_slot"),
     ],
-    "bookings_slot": ["slots_apart", "slot_capacity_positive", "slot_blocked_contains_period"],
+    "bookings_slot": ["slot_capacity_positive", "slot_blocked_contains_period"],
     "reviews_review": ["reviews_review_booking_id_key"],
 }
 
@@ -65,7 +65,7 @@ def town(db):
         for table in TABLES:
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
             for constraint in GUARDS.get(table, []):
-                cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}")
+                cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
         cursor.execute(
             "INSERT INTO bookings_delivery (id, webhook_id, event_id, type, status, created_at)"
             " SELECT gen_random_uuid(), %s, id, type, 'delivered', now()"
@@ -104,6 +104,17 @@ SLOT_OVER_BOOKING = """
 UPDATE bookings_slot SET blocked = (SELECT blocked FROM bookings_booking WHERE id = '{plain}')
 WHERE id = '{slot}'
 """
+FOUR_HOLDS = """
+INSERT INTO bookings_booking (id, user_id, service_id, calendar_id, seat, start_time, end_time,
+    blocked, status, hold_expires_at, attendee_name, attendee_email, notes, price, currency)
+SELECT gen_random_uuid(), user_id, service_id, calendar_id, seat, start_time, end_time, blocked,
+    'held', now() + interval '1 h', '', '', '', price, currency
+FROM bookings_booking, generate_series(1, 4) WHERE id = '{plain}'
+"""
+REVIEW_AGAIN = """
+INSERT INTO reviews_review (id, booking_id, service_id, user_id, rating, comment)
+SELECT gen_random_uuid(), booking_id, service_id, user_id, rating, comment FROM reviews_review
+"""
 NO_HISTORY = """
 DELETE FROM bookings_delivery;
 DELETE FROM bookings_bookingevent WHERE booking_id = '{plain}'
@@ -129,6 +140,8 @@ CORRUPTIONS = {
     "has no deletion": "DELETE FROM bookings_booking WHERE id = '{in_slot}'",
     "does not follow": "DELETE FROM bookings_occupancy WHERE id = '{plain}'",
     "the rating of": "UPDATE catalog_service SET rating_sum = 4 WHERE id = '{open_service}'",
+    "has two reviews": REVIEW_AGAIN,
+    "has 4 live holds": FOUR_HOLDS,
     "is not a hold": "UPDATE bookings_booking SET hold_expires_at = now()",
     "no active admin": "UPDATE accounts_user SET is_active = false",
     "are doing": "UPDATE procrastinate_jobs SET status = 'doing'",

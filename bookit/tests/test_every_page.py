@@ -1,7 +1,9 @@
-"""Every page of the admin site in a real browser, with the data of the demo town.
+"""Every kind of page of the admin site that links reach, in a real browser.
+
+The pages show the data of the demo town.
 
 A page must have no serious accessibility fault (axe-core), log no error, send no request to another
-host, and fit the window. `pytest --screenshots` also stores pictures of every page.
+host, and fit the window. `pytest --screenshots` also stores pictures of these pages.
 """
 
 from collections import deque
@@ -27,7 +29,8 @@ AT_REST = (
     "!document.querySelector('[aria-busy=true]')"
     " && document.getAnimations().every(each => each.playState !== 'running')"
 )
-# The width of what is cut off, or that can be reached only by scrolling to the right.
+# The width, in pixels, of content that is cut off, or that can be reached only by scrolling to the
+# right.
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
     '.main, .content, #content, #content-main, form, fieldset, .form-row, .card')]
     .map(each => each.scrollWidth - each.clientWidth))"""
@@ -36,9 +39,10 @@ FILES = (".csv", ".ics")
 
 
 def kind(path):
-    """Return the name of a page, which all pages have that differ only in their row.
+    """Return the name of the kind of page at a path, or None if there is no page.
 
-    All pages of history share a name, and so do all pages that ask before a deletion.
+    Pages that differ only in their row are of one kind. All pages of history are one kind, and so
+    are all pages that ask before a deletion.
     """
     try:
         match = resolve(path)
@@ -49,7 +53,7 @@ def kind(path):
 
 
 def linked(page):
-    """Return the URLs of the other pages of the admin site to which a page links."""
+    """Return the paths of the pages of the admin site to which a page links, without files."""
     links = "links => links.map(link => link.getAttribute('href'))"
     found = [urljoin(page.url, href) for href in page.eval_on_selector_all("a[href]", links)]
     paths = [urlsplit(url).path for url in found if "/admin/" in url]
@@ -125,7 +129,8 @@ class Walk:
 
 def test_every_page_is_readable_and_fits_the_window(watched, request):
     call_command("seed_demo", verbosity=0)
-    # The demo town lacks keys, webhooks and other rows that only operators know.
+    # The demo town has no API keys, webhooks, deliveries, staff roles or profiles. This fixture
+    # adds them.
     request.getfixturevalue("world")
     pictures = PICTURES / "admin" if request.config.getoption("screenshots") else None
     walk = Walk(watched, pictures)

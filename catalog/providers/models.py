@@ -32,7 +32,7 @@ def validate_picture_url(url: str) -> None:
 
 
 class Profile(models.Model):
-    """What a provider tells the public. Providers who tell nothing about themselves have no row."""
+    """What a provider tells the public. Providers who have never told anything have no row."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,

@@ -143,6 +143,7 @@ def test_an_email_that_the_provider_does_not_get_has_no_text_for_the_provider(si
         ("booked", "attendee", "{service.__class__}", "{service.__class__} is not a placeholder"),
         ("booked", "provider", "{until}", "{until} is not a placeholder"),
         ("booked", "attendee", "a { b", "{ is not a placeholder"),
+        ("booked", "attendee", "a } b", "} is not a placeholder"),
         ("booked", "label", "{service}", "cannot contain placeholders"),
     ],
 )

@@ -3,10 +3,12 @@
 import pytest
 from django.urls import reverse
 
-from accounts.models import Session
+from accounts.emails import no_mailbox
+from accounts.models import Session, User
 from accounts.tests.factories import staff
 from bookings.tests.factories import DeliveryFactory, WebhookFactory
 from bookings.webhooks.models import Delivery, Webhook
+from bookit.adminsite.cells import person
 
 pytestmark = pytest.mark.django_db
 
@@ -61,3 +63,10 @@ def test_staff_without_the_permission_can_press_no_button(client):
     webhook = WebhookFactory()
     assert client.post(page(Webhook, "act", webhook.pk, "send_test")).status_code == 403
     assert not Delivery.objects.exists()
+
+
+def test_a_cell_shows_no_made_up_address_of_a_customer_without_an_email_address():
+    ana = User(name="Ana", email="ana@example.com")
+    assert person(ana) == 'Ana <span class="below">ana@example.com</span>'
+    ana.email = no_mailbox(ana.pk)
+    assert person(ana) == 'Ana <span class="below"></span>'

@@ -113,7 +113,7 @@ def test_old_failed_jobs_are_pruned(capsys):
 @pytest.mark.parametrize(
     ("query", "times"), [("finish_job", 3), ("retry_job", 3), ("update_heartbeat", 1)]
 )
-def test_the_outcome_of_a_job_is_written_once_postgresql_is_back(monkeypatch, query, times):
+def test_the_outcome_of_a_job_is_written_when_postgresql_is_back(monkeypatch, query, times):
     """procrastinate ignores errors of the first two statements. The third one is the control."""
     executed = []
 

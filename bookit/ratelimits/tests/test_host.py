@@ -19,7 +19,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from bookit.ratelimits import host
 from bookit.ratelimits.host import ENTRIES, HostCounts
 
-LONG = 24 * 3600  # a window that does not end during a test
+LONG = 24 * 3600  # a window of a day: it ends only at midnight UTC
 
 
 @contextmanager
@@ -114,7 +114,8 @@ def test_concurrent_threads_lose_no_count():
 def test_the_counts_equal_those_of_the_limits_library(limit, pauses):
     counts = HostCounts(buckets=1)
     item = RateLimitItemPerMinute(limit)
-    # At the exact start of a window, `limits` treats the window as ended.
+    # The microsecond avoids whole seconds, at which a part of a count can be exactly 1. `limits`
+    # computes 0.9999999963 instead, which it rounds down to 0.
     with time_machine.travel(1_900_000_000.000001, tick=False) as clock:
         limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         for pause in pauses:
