@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from accounts.models import User
 from bookit.database.prepared import Prepared
+from bookit.database.replicas import with_position
 
 if TYPE_CHECKING:
     from accounts.tokens import AccessToken
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 ACTIVE_USER = Prepared(
-    lambda pk: User.objects.all().with_roles().order_by().filter(pk=pk, is_active=True),
+    lambda pk: with_position(
+        User.objects.all().with_roles().order_by().filter(pk=pk, is_active=True)
+    ),
     pk=User._meta.pk,
 )
 

@@ -6,6 +6,8 @@ acknowledges received data. Therefore BookIt, as the client, has its own limits.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from django.conf import settings
@@ -61,6 +63,20 @@ def shorten(limit: float | None) -> None:
     if limit is not None:
         deadline = monotonic() + limit
         _current.deadline = min(_current.deadline or deadline, deadline)
+
+
+@contextmanager
+def lent(limit: float) -> Iterator[None]:
+    """Give a `with` block at most `limit` seconds, which do not count for the request.
+
+    Use this for an attempt that may be repeated in another way.
+    """
+    usual, began = _current.deadline, monotonic()
+    shorten(limit)
+    try:
+        yield
+    finally:
+        _current.deadline = None if usual is None else usual + (monotonic() - began)
 
 
 def end() -> None:

@@ -194,16 +194,20 @@ KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_kee
 ANON_TIMEOUT_MS = integer("ANON_TIMEOUT_MS", 2000)
 
 
-def database(url: str) -> dict[str, Any]:
-    """Return Django's description of the database at `url`."""
+def database(name: str, url: str, more: str = "") -> dict[str, Any]:
+    """Return Django's description of the database at `url`, which the variable `name` contains.
+
+    Args:
+        more: command-line options of its sessions, in addition to the usual ones.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # django-environ's warnings would show the password.
-        config = environ.Env.db_url_config(environment.postgres_url("DATABASE_URL", url))
+        config = environ.Env.db_url_config(environment.postgres_url(name, url))
     options = {
         **config.get("OPTIONS", {}),
         # If the database does not respond, the client soon gets a 503.
         "connect_timeout": 2,
-        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}",
+        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}{more}",
     }
     # Each thread keeps its own connection, so no request has to open or borrow a connection. The
     # threads share a pool only if the operator allows fewer connections than threads.
@@ -229,15 +233,24 @@ def database(url: str) -> dict[str, Any]:
 
 DATABASES = {
     "default": database(
+        "DATABASE_URL",
         required(
             "DATABASE_URL",
             "postgresql://user:password@host:5432/database.",
             # For the embedded server, `load_settings` sets the variable before this line reads it.
             development="postgresql://postgres@localhost:5432/bookit",
             production=PRODUCTION,
-        )
+        ),
     )
 }
+# Replicas may answer catalog reads, as long as they are at most this far behind.
+DATABASE_REPLICA_MAX_LAG_MS = integer("DATABASE_REPLICA_MAX_LAG_MS", 500, at_least=1)
+for _number, _url in enumerate(environment.urls("DATABASE_REPLICA_URL"), start=1):
+    DATABASES[f"replica{_number}"] = {
+        **database("DATABASE_REPLICA_URL", _url, " -c default_transaction_read_only=on"),
+        "TEST": {"MIRROR": "default"},
+    }
+DATABASE_ROUTERS = ["bookit.database.reading.Router"] if len(DATABASES) > 1 else []
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Accounts ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The base classes of all views: response time zone, strict parameters, rate limits."""
 
 from collections.abc import Callable, Collection, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from bookit.api.expand import EXPAND, Expansion, Rows, expand
 from bookit.api.keys import UsedKey
 from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
+from bookit.database import replicas
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from bookit.times import zone
@@ -86,6 +87,8 @@ class APIMixin(APIView):
     # empty, every read is expensive. If it is None, no read is expensive. `bookit.runtime.costly`
     # limits how many expensive reads a web process runs at once.
     costly_with: Collection[str] | None = None
+    # Whether replicas of the database may answer GET and HEAD. True only where anyone may read.
+    reads_replicas = False
     # The actions whose responses contain a secret, for example a token. They are never compressed.
     with_secrets: Collection[str] = ()
 
@@ -125,6 +128,10 @@ class APIMixin(APIView):
             except ValueError as error:
                 field = "tz" if query and "tz" in request.query_params else "Time-Zone"
                 raise refuse(field, str(error)) from None
+        if replicas.ALIASES and self.reads_replicas and method in ("get", "head"):
+            # Everything above was read and decided on the primary. Only the handler, which DRF
+            # calls next, may read from a replica.
+            setattr(self, method, partial(replicas.read, getattr(self, method), request.user))
 
     @property
     def needed_permission(self) -> str | None:

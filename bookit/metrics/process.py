@@ -67,6 +67,13 @@ DATABASE_SECONDS = Counter(
     registry=REGISTRY,
 )
 
+CATALOG_READS = Counter(
+    "bookit_catalog_reads_total",
+    "Catalog reads, by the database that answered: replica or primary. 0 without replicas.",
+    ["source"],
+    registry=REGISTRY,
+)
+
 # If a request waited for a thread for less than this many seconds, the wait is not counted. It only
 # shows that the thread had to wake up.
 SHORTEST_WAIT = 0.001
@@ -130,6 +137,9 @@ def record(
         DATABASE_WAITS.inc(usage.waits)
         DATABASE_SECONDS.inc(usage.seconds)
         usage.waits, usage.seconds = 0, 0.0
+    if usage.source:
+        CATALOG_READS.labels(usage.source).inc()
+        usage.source = ""
 
 
 class EventCounter:

@@ -26,6 +26,7 @@ PROVIDERS = Prepared(lambda: services.listed().order_by("name", "id"), ProviderS
 class ProviderViewSet(RowViewSet):
     """The people who provide services, for anyone."""
 
+    reads_replicas = True
     permission_classes = [AllowAny]
     costly_with = ("q", "category")
     serializer_class = ProviderSerializer
