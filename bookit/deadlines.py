@@ -66,17 +66,20 @@ def shorten(limit: float | None) -> None:
 
 
 @contextmanager
-def lent(limit: float) -> Iterator[None]:
-    """Give a `with` block at most `limit` seconds, which do not count for the request.
-
-    Use this for an attempt that may be repeated in another way.
-    """
-    usual, began = _current.deadline, monotonic()
+def within(limit: float) -> Iterator[None]:
+    """Give a `with` block at most `limit` seconds. Afterwards, the request has its usual limit."""
+    usual = _current.deadline
     shorten(limit)
     try:
         yield
     finally:
-        _current.deadline = None if usual is None else usual + (monotonic() - began)
+        _current.deadline = usual
+
+
+def extend(seconds: float) -> None:
+    """Give the request `seconds` more, because a server that failed has used them up."""
+    if _current.deadline is not None:
+        _current.deadline += seconds
 
 
 def end() -> None:

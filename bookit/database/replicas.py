@@ -48,8 +48,9 @@ ALIASES: tuple[str, ...] = tuple(alias for alias in settings.DATABASES if alias 
 INTERVAL = 0.2
 # Seconds that either server has to tell its position.
 PATIENCE = 0.5
-# Seconds that a replica has to answer a request. After that, the primary answers it.
-LIMIT = 1.0
+# Seconds that a replica has to answer a request. After that, the primary answers the request, if it
+# has any time left.
+LIMIT = 2.0
 # The maximum number of positions that are remembered until the replica has reached them.
 MAX_AHEAD = 1000
 
@@ -234,6 +235,18 @@ class Replica(threading.Thread):
             [self.replayed] = fetch(REPLAYED, {}, scalar_row, using=self.alias)
         return self.replayed >= position
 
+    def note(self, error: Error) -> None:
+        """Leave the replica out until its thread has seen it again, if it does not answer."""
+        state, _constraint = database_error_facts(error)
+        logger.warning(
+            "%s failed to answer a request: %s %s",
+            self.alias,
+            type(error.__cause__ or error).__name__,
+            state or "",
+        )
+        if isinstance(error, OperationalError | InterfaceError) and state not in CANCELLED:
+            self.is_in_use = False
+
 
 @cache
 def replicas() -> tuple[Replica, ...]:
@@ -258,27 +271,20 @@ def read(handle: Callable[..., Result], user: Any, *arguments: Any, **options: A
     usable = [each for each in replicas() if each.is_in_use]
     if position is not None and usable:
         replica = usable[next(_turns) % len(usable)]
+        began = monotonic()
         try:
-            with deadlines.lent(LIMIT):
+            with deadlines.within(LIMIT):
                 if replica.has(position):
                     with reading_from(replica.alias):
                         result = handle(*arguments, **options)
                     usage.source = "replica"
                     return result
         except Error as error:
-            _note(replica, error)
+            replica.note(error)
+            if not replica.is_in_use:
+                deadlines.extend(monotonic() - began)
+            elif deadlines.remaining(LIMIT) == 0:
+                # The read was too slow, and would be as slow on the primary.
+                raise
     usage.source = "primary"
     return handle(*arguments, **options)
-
-
-def _note(replica: Replica, error: Error) -> None:
-    """Leave a replica out until it has been seen again, if it does not answer."""
-    state, _constraint = database_error_facts(error)
-    if isinstance(error, OperationalError | InterfaceError) and state not in CANCELLED:
-        replica.is_in_use = False
-    logger.warning(
-        "%s failed, so the primary answers: %s %s",
-        replica.alias,
-        type(error.__cause__ or error).__name__,
-        state or "",
-    )

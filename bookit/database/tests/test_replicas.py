@@ -180,6 +180,9 @@ def test_catalog_reads_run_on_the_replica_and_not_on_the_primary(town, replica):
             assert found.status == 200, found
             assert statements(primary_log, at_primary) == [], path
             assert statements(replica.log, at_replica), path
+        counted = send_request(server.port, "GET", "/metrics").content.decode()
+        assert f'bookit_catalog_reads_total{{source="replica"}} {len(CATALOG)}.0' in counted
+        assert 'bookit_catalog_reads_total{source="primary"}' not in counted
 
 
 def test_changes_and_reads_that_decide_never_reach_the_replica(town, replica):
