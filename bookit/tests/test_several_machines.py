@@ -221,7 +221,12 @@ def write_next_version(folder):
         class Migration(migrations.Migration):
             dependencies = [("catalog", "{last}")]
             operations = [
-                migrations.RunSQL("ALTER TABLE catalog_service ADD COLUMN colour text")
+                migrations.RunSQL("ALTER TABLE catalog_service ADD COLUMN colour text"),
+                # Statements that are prepared in running processes return another type then.
+                migrations.RunSQL(
+                    "ALTER TABLE catalog_service ALTER COLUMN category TYPE varchar(120);"
+                    "ALTER TABLE bookings_booking ALTER COLUMN attendee_phone TYPE varchar(90)"
+                ),
             ]
         """)
     )
