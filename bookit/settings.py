@@ -187,6 +187,8 @@ PORT = integer("PORT", 8000, at_most=65535)
 WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
+# PgBouncer keeps the prepared statements of its clients if its `max_prepared_statements` is set.
+DATABASE_PREPARED_STATEMENTS = DATABASE_POOL_SIZE > 0 or boolean("DATABASE_PREPARED_STATEMENTS")
 STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
 # If a web or worker host disappears, PostgreSQL closes its connections within a minute, and so
 # releases its locks. By default, PostgreSQL would do so after two hours.
@@ -214,10 +216,10 @@ def database(name: str, url: str, more: str = "") -> dict[str, Any]:
     pooled = 0 < DATABASE_POOL_SIZE < WEB_THREADS
     if pooled:
         options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
-    if DATABASE_POOL_SIZE:
+    if DATABASE_PREPARED_STATEMENTS:
         # Prepared statements save a third of the server's time. A statement is prepared for one
         # connection, so this does not work behind a pooler that gives each transaction another
-        # connection.
+        # connection, unless the pooler prepares the statement there, too.
         options["server_side_binding"] = True
         options["prepare_threshold"] = 3
     return {

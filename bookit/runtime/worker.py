@@ -142,6 +142,8 @@ class Client:
 class Worker(ThreadWorker):
     """Waits for clients in the main thread, and handles complete requests in a pool of threads."""
 
+    sockets: list[Any]  # the sockets on which gunicorn's worker listens
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.place = spread.take()

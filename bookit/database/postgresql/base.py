@@ -49,6 +49,8 @@ def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
 class Cursor(base.ServerBindingCursor):
     """Prepares its statements again if a migration has changed the type of a column."""
 
+    connection: Any
+
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a statement as psycopg does.
 
@@ -57,12 +59,12 @@ class Cursor(base.ServerBindingCursor):
         fail. Within a transaction, the statement cannot be repeated; see `bookit.database.retries`.
         """
         try:
-            return super().execute(query, params, **options)
+            return super().execute(query, params, **options)  # type: ignore[misc]
         except FeatureNotSupported:
             if self.connection.info.transaction_status != TransactionStatus.IDLE:
                 raise
         self.connection.execute("DEALLOCATE ALL", prepare=False)
-        return super().execute(query, params, **options)
+        return super().execute(query, params, **options)  # type: ignore[misc]
 
 
 class DatabaseFeatures(features.DatabaseFeatures):

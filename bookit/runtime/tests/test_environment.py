@@ -29,6 +29,7 @@ VARIABLES = [
     *PRODUCTION,
     "DATABASE_POOL_SIZE",
     "DATABASE_DIRECT_URL",
+    "DATABASE_PREPARED_STATEMENTS",
     "DATABASE_REPLICA_URL",
     "DATABASE_REPLICA_MAX_LAG_MS",
     "DEFAULT_FROM_EMAIL",
@@ -357,7 +358,10 @@ def test_each_thread_keeps_a_connection_unless_a_pool_size_is_set(load):
     for database in (own, shared):
         assert database["OPTIONS"]["server_side_binding"] is True
     assert "server_side_binding" not in pgbouncer["OPTIONS"]
-    assert pgbouncer["DISABLE_SERVER_SIDE_CURSORS"] is True
+    prepared = load(DATABASE_POOL_SIZE="0", DATABASE_PREPARED_STATEMENTS="true")["DATABASES"]
+    assert prepared["default"]["OPTIONS"]["prepare_threshold"] == 3
+    for database in (pgbouncer, prepared["default"]):
+        assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
     for database in (own, shared, pgbouncer):
         assert "statement_timeout=5000" in database["OPTIONS"]["options"]
 
