@@ -102,6 +102,12 @@ def _series(route: str | None, method: str, status: int) -> _Series:
     )
 
 
+@cache
+def _catalog_reads(source: str) -> Counter:
+    """Return the time series of the catalog reads that one kind of database has answered."""
+    return CATALOG_READS.labels(source)
+
+
 def view_name(route: str | None) -> str:
     """Return the name of a view: its route as a template, for example `/services/{pk}`.
 
@@ -138,7 +144,7 @@ def record(
         DATABASE_SECONDS.inc(usage.seconds)
         usage.waits, usage.seconds = 0, 0.0
     if usage.source:
-        CATALOG_READS.labels(usage.source).inc()
+        _catalog_reads(usage.source).inc()
         usage.source = ""
 
 
