@@ -12,9 +12,12 @@ from accounts.models import User
 from accounts.tokens import TOKEN_ERRORS, AccessToken
 from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
+from bookit.database.replicas import with_position
 
 ACTIVE_USER = Prepared(
-    lambda pk: User.objects.all().with_roles().order_by().filter(pk=pk, is_active=True),
+    lambda pk: with_position(
+        User.objects.all().with_roles().order_by().filter(pk=pk, is_active=True)
+    ),
     pk=User._meta.pk,
 )
 

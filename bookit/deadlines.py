@@ -6,6 +6,8 @@ acknowledges received data. Therefore BookIt, as the client, has its own limits.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from django.conf import settings
@@ -61,6 +63,23 @@ def shorten(limit: float | None) -> None:
     if limit is not None:
         deadline = monotonic() + limit
         _current.deadline = min(_current.deadline or deadline, deadline)
+
+
+@contextmanager
+def within(limit: float) -> Iterator[None]:
+    """Give a `with` block at most `limit` seconds. Afterwards, the request has its usual limit."""
+    usual = _current.deadline
+    shorten(limit)
+    try:
+        yield
+    finally:
+        _current.deadline = usual
+
+
+def extend(seconds: float) -> None:
+    """Give the request `seconds` more, because a server that failed has used them up."""
+    if _current.deadline is not None:
+        _current.deadline += seconds
 
 
 def end() -> None:

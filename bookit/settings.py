@@ -187,6 +187,8 @@ PORT = integer("PORT", 8000, at_most=65535)
 WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
+# PgBouncer keeps the prepared statements of its clients if its `max_prepared_statements` is set.
+DATABASE_PREPARED_STATEMENTS = DATABASE_POOL_SIZE > 0 or boolean("DATABASE_PREPARED_STATEMENTS")
 STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
 # If a web or worker host disappears, PostgreSQL closes its connections within a minute, and so
 # releases its locks. By default, PostgreSQL would do so after two hours.
@@ -194,26 +196,30 @@ KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_kee
 ANON_TIMEOUT_MS = integer("ANON_TIMEOUT_MS", 2000)
 
 
-def database(url: str) -> dict[str, Any]:
-    """Return Django's description of the database at `url`."""
+def database(name: str, url: str, more: str = "") -> dict[str, Any]:
+    """Return Django's description of the database at `url`, which the variable `name` contains.
+
+    Args:
+        more: command-line options of its sessions, in addition to the usual ones.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # django-environ's warnings would show the password.
-        config = environ.Env.db_url_config(environment.postgres_url("DATABASE_URL", url))
+        config = environ.Env.db_url_config(environment.postgres_url(name, url))
     options = {
         **config.get("OPTIONS", {}),
         # If the database does not respond, the client soon gets a 503.
         "connect_timeout": 2,
-        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}",
+        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}{more}",
     }
     # Each thread keeps its own connection, so no request has to open or borrow a connection. The
     # threads share a pool only if the operator allows fewer connections than threads.
     pooled = 0 < DATABASE_POOL_SIZE < WEB_THREADS
     if pooled:
         options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
-    if DATABASE_POOL_SIZE:
+    if DATABASE_PREPARED_STATEMENTS:
         # Prepared statements save a third of the server's time. A statement is prepared for one
         # connection, so this does not work behind a pooler that gives each transaction another
-        # connection.
+        # connection, unless the pooler prepares the statement there, too.
         options["server_side_binding"] = True
         options["prepare_threshold"] = 3
     return {
@@ -229,15 +235,24 @@ def database(url: str) -> dict[str, Any]:
 
 DATABASES = {
     "default": database(
+        "DATABASE_URL",
         required(
             "DATABASE_URL",
             "postgresql://user:password@host:5432/database.",
             # For the embedded server, `load_settings` sets the variable before this line reads it.
             development="postgresql://postgres@localhost:5432/bookit",
             production=PRODUCTION,
-        )
+        ),
     )
 }
+# Replicas may answer catalog reads, as long as they are at most this far behind.
+DATABASE_REPLICA_MAX_LAG_MS = integer("DATABASE_REPLICA_MAX_LAG_MS", 500, at_least=1)
+for _number, _url in enumerate(environment.urls("DATABASE_REPLICA_URL"), start=1):
+    DATABASES[f"replica{_number}"] = {
+        **database("DATABASE_REPLICA_URL", _url, " -c default_transaction_read_only=on"),
+        "TEST": {"MIRROR": "default"},
+    }
+DATABASE_ROUTERS = ["bookit.database.reading.Router"] if len(DATABASES) > 1 else []
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Accounts ---------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ TIME_OFF = Prepared(
 class CatalogViewSet(RowViewSet):
     """Anyone can read. Only the provider of the calendar, admins and permitted staff can write."""
 
+    reads_replicas = True
+
     def get_permissions(self) -> list[BasePermission]:
         """Return the permissions of this request."""
         return [AllowAny() if self.request.method in SAFE_METHODS else KeepsCalendar()]

@@ -34,6 +34,7 @@ REVIEWS_OF_SERVICE = Prepared(
 class ReviewViewSet(RowViewSet):
     """The endpoints of reviews."""
 
+    reads_replicas = True
     serializer_class = ReviewSerializer
     filterset_class: type[ReviewFilter] | None = ReviewFilter
     ordering_fields: dict[str, str] = {"created_at": "created_at", "rating": "rating"}

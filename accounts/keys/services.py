@@ -19,6 +19,7 @@ from accounts.models import Session, User
 from accounts.tokens import TokenInvalid
 from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
+from bookit.database.replicas import with_position
 from bookit.errors import Forbidden, Invalid
 
 # Each key has its own rate limit, so an account with unlimited keys could send unlimited requests.
@@ -31,7 +32,7 @@ EXPIRY_BOUND = datetime(9999, 1, 1, tzinfo=UTC)
 
 # Finds the active owner of a key and the fields of the key in one query.
 OWNER = Prepared(
-    lambda digest: (
+    lambda digest: with_position(
         User.objects.all()
         .with_roles()
         .order_by()

@@ -44,6 +44,7 @@ SERVICE_DAYS = 500
 class AvailabilityViewSet(RowViewSet):
     """Times that can be booked."""
 
+    reads_replicas = True
     costly_with = ()
     permission_classes = [AllowAny]
     object_rows = Service.objects.select_related("calendar")

@@ -1,8 +1,5 @@
 """BookIt behind PgBouncer in transaction mode: requests, jobs and the time limit of statements."""
 
-import os
-import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -17,58 +14,36 @@ from bookings.tests.test_worker import COMPLETE, LONG_AGO, status_of
 from bookings.tests.workers import database_url, until
 from bookit.runtime.servers import BOOKIT, production, serving
 from bookit.runtime.tests.test_frozen_postgres import send_request
-from bookit.tests.processes import free_port
+from bookit.tools.benchmark.pgbouncer import PREPARES_SINCE, PROGRAM, SETTINGS, pooling, version
 from catalog.tests.factories import CalendarFactory, ServiceFactory
-
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
 
 @pytest.fixture
 def pgbouncer(transactional_db, tmp_path):
     """Run PgBouncer in transaction mode in front of this test's database; return its URL."""
-    if PGBOUNCER is None:
+    if PROGRAM is None:
         pytest.skip("PgBouncer is not installed")
-    direct = psycopg.conninfo.conninfo_to_dict(database_url())
-    port = free_port()
-    target = "host={host} port={port} dbname={dbname} user={user} password={password}"
-    config = tmp_path / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\nbookit = {target.format(**direct)}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        "auth_type = any\npool_mode = transaction\nignore_startup_parameters = options\n"
-        # Fewer connections than clients, so that clients take turns.
-        "default_pool_size = 3\n"
-    )
-    config.chmod(0o644)
-    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
-    if as_nobody:
-        # PgBouncer refuses to run as root, so the user `nobody` must be able to read its file.
-        for folder in [tmp_path, *tmp_path.parents][:3]:
-            folder.chmod(0o755)
-    process = subprocess.Popen([PGBOUNCER, "-q", *as_nobody, str(config)])
+    # Fewer connections than clients, so that clients take turns.
+    with pooling(database_url(), tmp_path, pool_size=3) as url:
+        yield url
 
-    def is_ready():
-        assert process.poll() is None
-        try:
-            psycopg.connect(host="127.0.0.1", port=port, dbname="bookit", user="any").close()
-        except psycopg.OperationalError:
-            return False
-        return True
 
-    try:
-        until(is_ready)
-        yield f"postgresql://any@127.0.0.1:{port}/bookit"
-    finally:
-        process.terminate()
-        process.wait()
+@pytest.fixture(params=["unprepared", "prepared"])
+def pooled(request):
+    """Return the settings of BookIt behind PgBouncer."""
+    if request.param == "unprepared":
+        return {**SETTINGS, "DATABASE_PREPARED_STATEMENTS": ""}
+    if version() < PREPARES_SINCE:
+        pytest.skip("this PgBouncer is too old for prepared statements")
+    return SETTINGS
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("direct", [False, True], ids=["alone", "with a direct URL"])
-def test_jobs_are_done_behind_pgbouncer(worker, pgbouncer, direct):
+def test_jobs_are_done_behind_pgbouncer(worker, pgbouncer, pooled, direct):
     running_worker = worker(
         url=pgbouncer,
-        DATABASE_POOL_SIZE="0",
+        **pooled,
         DATABASE_DIRECT_URL=database_url() if direct else "",
     )
     until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
@@ -128,7 +103,9 @@ def act_as_customer(port, user, provider, service, slot, hour):
 
 @pytest.mark.real_passwords
 @pytest.mark.django_db(transaction=True)
-def test_requests_behind_pgbouncer_succeed_and_statements_have_a_time_limit(worker, pgbouncer):
+def test_requests_behind_pgbouncer_succeed_and_statements_have_a_time_limit(
+    worker, pgbouncer, pooled
+):
     customers = [UserFactory() for _ in range(4)]
     provider = ProviderFactory()
     service = ServiceFactory(calendar=CalendarFactory(provider=provider))
@@ -136,10 +113,10 @@ def test_requests_behind_pgbouncer_succeed_and_statements_have_a_time_limit(work
         service=ServiceFactory(mode="slots", capacity=4, requires_confirmation=False),
         start_time=TUESDAY + timedelta(days=60),
     )
-    running_worker = worker(url=pgbouncer, DATABASE_POOL_SIZE="0")
+    running_worker = worker(url=pgbouncer, **pooled)
     environment = {
         **production(pgbouncer),
-        "DATABASE_POOL_SIZE": "0",
+        **pooled,
         "STATEMENT_TIMEOUT_MS": "1500",
     }
     with serving(BOOKIT, environment) as server, ThreadPoolExecutor(len(customers)) as threads:

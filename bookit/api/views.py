@@ -1,7 +1,7 @@
 """The base classes of all views: response time zone, strict parameters, rate limits."""
 
 from collections.abc import Callable, Collection, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from bookit.api.expand import EXPAND, Expansion, Rows, expand
 from bookit.api.keys import UsedKey
 from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
+from bookit.database import replicas
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from bookit.responses import Response
@@ -70,6 +71,8 @@ class APIMixin(APIView):
     # empty, every read is expensive. If it is None, no read is expensive. `bookit.runtime.costly`
     # limits how many expensive reads a web process runs at once.
     costly_with: Collection[str] | None = None
+    # Whether replicas of the database may answer GET and HEAD. True only where anyone may read.
+    reads_replicas = False
     # The actions whose responses contain a secret, for example a token. They are never compressed.
     with_secrets: Collection[str] = ()
     # The path of a request never names a format. DRF sets this attribute in `initial`.
@@ -145,6 +148,10 @@ class APIMixin(APIView):
             except ValueError as error:
                 field = "tz" if query and "tz" in request.query_params else "Time-Zone"
                 raise refuse(field, str(error)) from None
+        if replicas.ALIASES and self.reads_replicas and method in ("get", "head"):
+            # Everything above was read and decided on the primary. Only the handler, which DRF
+            # calls next, may read from a replica.
+            setattr(self, method, partial(replicas.read, getattr(self, method), request.user))
 
     @property
     def needed_permission(self) -> str | None:

@@ -4,27 +4,29 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from django.db import OperationalError, connection
+from django.db import NotSupportedError, OperationalError, connection
 
 from bookit.errors import database_error_facts
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# deadlock_detected and serialization_failure: the transaction changed nothing, so it can run again.
-TRANSIENT = {"40P01", "40001"}
+# deadlock_detected, serialization_failure, and feature_not_supported, which a migration causes that
+# changes the type of a column: psycopg prepares its statements again after the rollback. The
+# transaction changed nothing, so it can run again.
+TRANSIENT = {"40P01", "40001", "0A000"}
 TRIES = 3
 
 
 def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Repeat a transaction that lost a deadlock. Apply this outside `transaction.atomic`."""
+    """Repeat a transaction that PostgreSQL aborted. Apply this outside `transaction.atomic`."""
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         for _ in range(TRIES - 1):
             try:
                 return function(*args, **kwargs)
-            except OperationalError as error:
+            except (OperationalError, NotSupportedError) as error:
                 # A retry is pointless within an outer transaction, which has failed as well.
                 if connection.in_atomic_block or database_error_facts(error)[0] not in TRANSIENT:
                     raise

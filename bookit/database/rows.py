@@ -3,25 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from psycopg.rows import BaseRowFactory, tuple_row
+
+from bookit.database import reading
 
 Row = TypeVar("Row")
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 @overload
-def fetch(text: str, parameters: Parameters, *, using: str = ...) -> list[tuple[Any, ...]]: ...
+def fetch(
+    text: str, parameters: Parameters, *, using: str | None = ...
+) -> list[tuple[Any, ...]]: ...
 
 
 @overload
 def fetch(
-    text: str, parameters: Parameters, row: BaseRowFactory[Row], *, using: str = ...
+    text: str, parameters: Parameters, row: BaseRowFactory[Row], *, using: str | None = ...
 ) -> list[Row]: ...
 
 
 def fetch(
-    text: str, parameters: Parameters, row: Any = tuple_row, *, using: str = DEFAULT_DB_ALIAS
+    text: str, parameters: Parameters, row: Any = tuple_row, *, using: str | None = None
 ) -> list[Any]:
     """Run one statement on Django's connection, in its transaction, and return the rows.
 
@@ -30,8 +34,9 @@ def fetch(
 
     Args:
         row: the row factory, for example `psycopg.rows.namedtuple_row` or `class_row(...)`.
+        using: the alias of the database, by default the one from which this thread reads.
     """
-    connection: Any = connections[using]
+    connection: Any = connections[using or reading.alias()]
     if connection.force_debug_cursor or connection.execute_wrappers:
         with connection.cursor() as cursor:
             cursor.execute(text, parameters)

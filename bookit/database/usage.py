@@ -11,6 +11,8 @@ class _Usage(threading.local):
 
     waits = 0
     seconds = 0.0
+    # What answered a catalog read, if there are replicas: "replica" or "primary".
+    source = ""
 
 
 usage = _Usage()

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from psycopg.rows import dict_row
 
 from bookit.database.rows import fetch
-from bookit.metrics import jobs
+from bookit.metrics import jobs, replicas
 from bookit.metrics.extensions import COLLECTORS
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ def collect() -> Iterator[Metric]:
         up.add_metric([], 1)
     yield up
     yield from found
+    yield from replicas.collect()
 
 
 def _activity() -> Iterator[Metric]:

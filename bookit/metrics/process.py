@@ -67,6 +67,13 @@ DATABASE_SECONDS = Counter(
     registry=REGISTRY,
 )
 
+CATALOG_READS = Counter(
+    "bookit_catalog_reads_total",
+    "Catalog reads, by the database that answered: replica or primary. 0 without replicas.",
+    ["source"],
+    registry=REGISTRY,
+)
+
 # If a request waited for a thread for less than this many seconds, the wait is not counted. It only
 # shows that the thread had to wake up.
 SHORTEST_WAIT = 0.001
@@ -93,6 +100,12 @@ def _series(route: str | None, method: str, status: int) -> _Series:
         REQUESTS.labels(view, method, str(status)),
         DURATION.labels(view, method),
     )
+
+
+@cache
+def _catalog_reads(source: str) -> Counter:
+    """Return the time series of the catalog reads that one kind of database has answered."""
+    return CATALOG_READS.labels(source)
 
 
 def view_name(route: str | None) -> str:
@@ -130,6 +143,9 @@ def record(
         DATABASE_WAITS.inc(usage.waits)
         DATABASE_SECONDS.inc(usage.seconds)
         usage.waits, usage.seconds = 0, 0.0
+    if usage.source:
+        _catalog_reads(usage.source).inc()
+        usage.source = ""
 
 
 class EventCounter:

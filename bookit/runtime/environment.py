@@ -126,6 +126,7 @@ _READABLE_FROM_FILE = {
     "SECRET_KEY",
     "DATABASE_URL",
     "DATABASE_DIRECT_URL",
+    "DATABASE_REPLICA_URL",
     "EMAIL_URL",
     "METRICS_TOKEN",
     "REDIS_URL",
@@ -220,6 +221,11 @@ def boolean(name: str) -> bool:
 def names(name: str) -> list[str]:
     """Return a comma-separated variable as a list."""
     return [item.strip() for item in text(name).split(",") if item.strip()]
+
+
+def urls(name: str) -> list[str]:
+    """Return a comma-separated variable as a list of URLs. A URL may contain commas itself."""
+    return [url.strip() for url in re.split(r",(?=\s*\w+://)", text(name)) if url.strip()]
 
 
 def hosts(name: str) -> list[str]:

@@ -58,6 +58,8 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
         "DATABASE_POOL_SIZE": "",
+        "DATABASE_PREPARED_STATEMENTS": "",
+        "DATABASE_REPLICA_URL": "",
         "STATEMENT_TIMEOUT_MS": "",
         "NUM_PROXIES": "",
         "CORS_ALLOWED_ORIGINS": "",

@@ -142,6 +142,8 @@ class Client:
 class Worker(ThreadWorker):
     """Waits for clients in the main thread, and handles complete requests in a pool of threads."""
 
+    sockets: list[Any]  # the sockets on which gunicorn's worker listens
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.place = spread.take()
@@ -174,13 +176,18 @@ class Worker(ThreadWorker):
     def set_accept_enabled(self, enabled: bool) -> None:
         """Start or stop accepting connections.
 
-        A worker that shuts down first accepts the connections that already wait.
+        A worker that shuts down accepts the connections that already wait, and then stops
+        listening. If it listened until its last response is sent, the system would still complete
+        the handshakes of new connections, which nobody would accept. Because they are refused, a
+        load balancer passes their requests to another server.
         """
+        super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
         if not enabled and not self.alive:
-            for listener in self.sockets:
+            listeners, self.sockets = self.sockets, []
+            for listener in listeners:
                 while self.nr_conns < self.worker_connections and self.accept_one(listener):
                     pass
-        super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
+                listener.close()
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, unless another worker has fewer connections."""

@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "RATE_LIMIT_USER": "",
     "RATE_LIMIT_KEY": "",
     "REDIS_URL": "",
+    "DATABASE_REPLICA_URL": "",
     "ANON_TIMEOUT_MS": "0",
     "LOG_FORMAT": "json",
     "SECRET_KEY": "",

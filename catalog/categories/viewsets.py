@@ -24,6 +24,7 @@ CATEGORIES = Prepared(Category.objects.in_use)
 class CategoryViewSet(RowViewSet):
     """The categories of services, for anyone."""
 
+    reads_replicas = True
     permission_classes = [AllowAny]
     serializer_class = CategorySerializer
     ordering_fields = {"name": "key", "services": "total"}

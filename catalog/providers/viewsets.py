@@ -21,6 +21,7 @@ from catalog.providers.serializers import ProviderChangeSerializer, ProviderSeri
 class ProviderViewSet(RowViewSet):
     """The people who provide services, for anyone."""
 
+    reads_replicas = True
     permission_classes = [AllowAny]
     costly_with = ("q", "category")
     serializer_class = ProviderSerializer

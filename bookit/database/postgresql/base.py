@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from django.db.backends.postgresql import base, features
 from psycopg.adapt import AdaptersMap
-from psycopg.errors import ConnectionTimeout
-from psycopg.pq import Format
+from psycopg.errors import ConnectionTimeout, FeatureNotSupported
+from psycopg.pq import Format, TransactionStatus
 
 from bookit.database.postgresql.connections import Connection
 
@@ -46,6 +46,27 @@ def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
     return adapted
 
 
+class Cursor(base.ServerBindingCursor):
+    """Prepares its statements again if a migration has changed the type of a column."""
+
+    connection: Any
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Execute a statement as psycopg does.
+
+        PostgreSQL refuses to run a prepared statement whose result has another type than before.
+        Without this method, every request of a process that started before the migration would
+        fail. Within a transaction, the statement cannot be repeated; see `bookit.database.retries`.
+        """
+        try:
+            return super().execute(query, params, **options)  # type: ignore[misc]
+        except FeatureNotSupported:
+            if self.connection.info.transaction_status != TransactionStatus.IDLE:
+                raise
+        self.connection.execute("DEALLOCATE ALL", prepare=False)
+        return super().execute(query, params, **options)  # type: ignore[misc]
+
+
 class DatabaseFeatures(features.DatabaseFeatures):
     """Lets system checks run without a connection."""
 
@@ -79,6 +100,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         """Return the parameters of new connections."""
         params = super().get_connection_params()
+        if params["prepare_threshold"] is not None:
+            params["cursor_factory"] = Cursor
         return {**params, "context": _with_own_loader(params["context"])}
 
     def create_cursor(self, name: str | None = None) -> Any:

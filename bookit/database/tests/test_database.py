@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import NotSupportedError, OperationalError, connection, connections, transaction
 from django.test import Client
 
 from accounts.models import User
@@ -22,9 +22,9 @@ from bookit.errors import database_error_facts, problems
 from bookit.tests.crowd import ask, at_once
 from bookit.tests.expect import page, problem
 from catalog import services as catalog
-from catalog.models import Calendar
+from catalog.models import Calendar, Service
 from catalog.serializers import CalendarSerializer
-from catalog.tests.factories import CalendarFactory
+from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 
 @contextmanager
@@ -363,3 +363,48 @@ def test_only_database_errors_have_facts():
         CalendarFactory(pk=Calendar.objects.get().pk).save(force_insert=True)
     state, name = database_error_facts(caught.value)
     assert (state, name) == ("23505", "catalog_calendar_pkey")
+
+
+@pytest.fixture
+def widened():
+    """Return a function that widens a column of services, as a migration could."""
+    definition = "ALTER TABLE catalog_service ALTER COLUMN category TYPE varchar({})"
+
+    def widen(length=120):
+        with separate_connection() as other:
+            other.execute(definition.format(length))
+
+    yield widen
+    widen(100)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_prepared_statements_survive_a_changed_type_of_a_column(api, widened):
+    service = ServiceFactory()
+    path = f"/services/{service.pk}"
+    query = Service.objects.filter(pk=service.pk).values("category")
+
+    @retried
+    @transaction.atomic
+    def read():
+        return query.get()
+
+    for _ in range(5):
+        assert api.get(path).status_code == 200
+        assert read() == query.get()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+        assert cursor.fetchone()[0] > 1
+    widened()
+    assert read() == {"category": service.category}
+    widened(121)
+    assert query.get() == {"category": service.category}
+    assert api.get(path).status_code == 200
+    for _ in range(5):
+        query.get()
+    widened(122)
+    # Control: the transaction fails if nothing repeats it.
+    with pytest.raises(NotSupportedError, match="cached plan"), transaction.atomic():
+        query.get()
+    with transaction.atomic():
+        query.get()

@@ -12,6 +12,8 @@ from django.db import connection
 
 from accounts.tests.factories import UserFactory
 from bookings.tests.factories import TUESDAY
+from bookit.database.replicas import Replica
+from bookit.metrics.process import CATALOG_READS
 from bookit.metrics.tests.scraping import families
 from bookit.runtime.startup import BASE_DIR
 from catalog.tests.factories import ServiceFactory
@@ -52,7 +54,7 @@ def grouped_by(expression):
 
 
 @pytest.fixture
-def existing(api):
+def existing(api, monkeypatch):
     """Return the labels that each metric can have, by the name of the metric."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -65,6 +67,11 @@ def existing(api):
         )
     body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
     assert api.as_(UserFactory()).post("/bookings", body).status_code == 201
+    # These metrics need a replica.
+    replica = Replica(connection.alias)
+    replica.was_seen.set()
+    monkeypatch.setattr("bookit.metrics.replicas.replicas", lambda: (replica,))
+    CATALOG_READS.labels("replica")
     content = api.get("/metrics", HTTP_HOST="localhost").content.decode()
     found = dict(ADDED_BY_PROMETHEUS)
     for family in families(content):

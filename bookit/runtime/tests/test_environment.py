@@ -257,7 +257,7 @@ BAD_DATABASE_URLS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL"])
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL"])
 @pytest.mark.parametrize("url", BAD_DATABASE_URLS)
 def test_a_bad_database_url_is_refused_without_showing_its_password(refuse, name, url, recwarn):
     line = refuse(**{name: url})
@@ -268,7 +268,7 @@ def test_a_bad_database_url_is_refused_without_showing_its_password(refuse, name
     assert PASSWORD not in line
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL"])
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL"])
 def test_an_unknown_parameter_of_a_database_url_is_refused(load, refuse, name):
     line = refuse(**{name: "postgresql://u:hunter2@h/d?sslmod=require"})
     assert line.startswith(f"{name} has a parameter after its ? that PostgreSQL does not know")
@@ -324,9 +324,31 @@ def test_each_thread_keeps_a_connection_unless_threads_share_a_pool(load):
     for database in (own, shared):
         assert database["OPTIONS"]["server_side_binding"] is True
     assert "server_side_binding" not in pgbouncer["OPTIONS"]
-    assert pgbouncer["DISABLE_SERVER_SIDE_CURSORS"] is True
+    prepared = load(DATABASE_POOL_SIZE="0", DATABASE_PREPARED_STATEMENTS="true")["DATABASES"]
+    assert prepared["default"]["OPTIONS"]["prepare_threshold"] == 3
+    for database in (pgbouncer, prepared["default"]):
+        assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
     for database in (own, shared, pgbouncer):
         assert "statement_timeout=5000" in database["OPTIONS"]["options"]
+
+
+def test_each_url_of_a_replica_is_a_database_that_is_only_read(load):
+    one = "postgresql://ada:hunter2@one:5433/bookings"
+    hosts = "postgres://ada@two,three:5434/bookings?sslmode=require"
+    settings = load(DATABASE_REPLICA_URL=f"{one}, {hosts}", STATEMENT_TIMEOUT_MS="700")
+    databases = settings["DATABASES"]
+    assert [*databases] == ["default", "replica1", "replica2"]
+    assert (databases["replica1"]["HOST"], databases["replica1"]["PORT"]) == ("one", 5433)
+    assert databases["replica2"]["HOST"] == "two,three"
+    for alias in ("replica1", "replica2"):
+        options = databases[alias]["OPTIONS"]["options"]
+        assert "statement_timeout=700" in options
+        assert "default_transaction_read_only=on" in options
+    assert "read_only" not in databases["default"]["OPTIONS"]["options"]
+    assert settings["DATABASE_ROUTERS"]
+    alone = load()
+    assert ([*alone["DATABASES"]], alone["DATABASE_ROUTERS"]) == (["default"], [])
+    assert "replica2" in load(DATABASE_REPLICA_URL=f"{one},{one}")["DATABASES"]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def send_request(
         text = response.read()
     finally:
         client.close()
-    parsed = json.loads(text) if b"json" in response.headers["Content-Type"].encode() else text
+    parsed = json.loads(text) if "json" in response.headers.get("Content-Type", "") else text
     return Response(response.status, dict(response.headers), parsed, time.monotonic() - began)
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -167,6 +167,19 @@ def test_a_server_that_stops_still_responds_to_received_requests() -> None:
             server.process.wait(PATIENCE)
             # The server has not waited until idle connections time out.
             assert time.monotonic() - stops < 10
+
+
+def test_a_server_that_stops_refuses_new_connections_at_once() -> None:
+    with web() as server, connect(server.port) as idle:
+        idle.sendall(GET)
+        read(idle)
+        server.process.terminate()
+        # Each connection gets a response or is refused; none is accepted and then forgotten.
+        with suppress(ConnectionRefusedError):
+            while True:
+                time_request(server.port, patience=1)
+        # The server has not ended, because a request may be in transit on the idle connection.
+        assert server.process.poll() is None
 
 
 # --- one worker, in this process ----------------------------------------------------------------

@@ -19,7 +19,7 @@ from django.db import connection
 
 from bookit.runtime import servers
 from bookit.runtime.servers import Server
-from bookit.tools.benchmark import fill, jobs, load, pgbench, usage
+from bookit.tools.benchmark import fill, jobs, load, pgbench, pgbouncer, usage
 from bookit.tools.benchmark.cases import (
     BOOKERS,
     RELATIONS,
@@ -63,6 +63,7 @@ class Options:
 
     Args:
         only: the names of the cases and jobs to measure; if empty, all are measured.
+        pgbouncer: whether BookIt behind PgBouncer takes the place of the reference.
     """
 
     size: Size
@@ -70,6 +71,7 @@ class Options:
     rounds: int = 5
     workers: int = 2
     only: tuple[str, ...] = ()
+    pgbouncer: bool = False
 
     def wants(self, name: str) -> bool:
         """Return whether a case or job should be measured."""
@@ -123,7 +125,12 @@ def _measure_requests(
     }
     with ExitStack() as stack:
         bookit = stack.enter_context(servers.serving(servers.BOOKIT, environment))
-        reference = stack.enter_context(servers.serving(REFERENCE, environment))
+        if options.pgbouncer:
+            connections = options.workers * int(os.environ.get("WEB_THREADS") or 4)
+            pooling = pgbouncer.pooling(url, directory, pool_size=connections)
+            environment |= {"DATABASE_URL": stack.enter_context(pooling), **pgbouncer.SETTINGS}
+        application = servers.BOOKIT if options.pgbouncer else REFERENCE
+        reference = stack.enter_context(servers.serving(application, environment))
         bookit.wait("/health")
         reference.wait("/services")
         say("Signing in.")
@@ -317,6 +324,8 @@ def _setting(options: Options, idle_load: float) -> dict[str, str]:
         "web": f"gunicorn, {options.workers} workers of"
         f" {os.environ.get('WEB_THREADS') or 4} threads",
     }
+    if options.pgbouncer:
+        setting["reference"] = "BookIt behind PgBouncer " + ".".join(map(str, pgbouncer.version()))
     if options.need_load:
         setting["load"] = (
             f"{load.version()}, {load.CONNECTIONS} connections, "

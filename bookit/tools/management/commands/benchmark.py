@@ -41,6 +41,11 @@ class Command(BaseCommand):
             default=[],
             help="cases and jobs to measure (default: all)",
         )
+        add(
+            "--pgbouncer",
+            action="store_true",
+            help="compare BookIt with BookIt behind PgBouncer, in place of the bare WSGI function",
+        )
         stored = "number to store (default: %(default)s)"
         add("--services", type=_positive, default=1_000, help=stored)
         add("--bookings", type=_positive, default=100_000, help=stored)
@@ -52,6 +57,7 @@ class Command(BaseCommand):
             seconds=options["seconds"],
             rounds=options["rounds"],
             only=tuple(options["only"]),
+            pgbouncer=options["pgbouncer"],
         )
         # As with Ctrl-C, these signals raise an exception, so that the command stops its processes.
         for number in (signal.SIGTERM, signal.SIGHUP):

@@ -1,0 +1,60 @@
+"""The database from which a thread reads: the primary or, for catalog reads, a replica."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
+
+# The models of these apps say who may do what. Such decisions are always made on the primary.
+DECISIONS = frozenset({"auth", "contenttypes"})
+
+
+class _Current(threading.local):
+    """The alias of the database from which this thread reads."""
+
+    alias = DEFAULT_DB_ALIAS
+
+
+_current = _Current()
+
+
+def alias() -> str:
+    """Return the alias of the database from which this thread reads."""
+    return _current.alias
+
+
+@contextmanager
+def reading_from(alias: str) -> Iterator[None]:
+    """Let this thread read from the database `alias` during a `with` block.
+
+    Both `fetch` and the ORM obey. Writes always go to the primary.
+    """
+    _current.alias = alias
+    try:
+        yield
+    finally:
+        _current.alias = DEFAULT_DB_ALIAS
+
+
+class Router:
+    """Tells the ORM where to read. It is installed only if replicas are configured."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        """Return the database of this thread's reads. Related rows come from where a row is."""
+        if "instance" in hints:
+            return None
+        return DEFAULT_DB_ALIAS if model._meta.app_label in DECISIONS else _current.alias
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        """Return the primary."""
+        return DEFAULT_DB_ALIAS
+
+    def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool:
+        """Allow all relations, because a replica has the same rows as the primary."""
+        return True
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        """Allow migrations only on the primary."""
+        return db == DEFAULT_DB_ALIAS

@@ -1,0 +1,102 @@
+"""A streaming replica of an embedded PostgreSQL, which a test can pause, kill and freeze."""
+
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from bookings.tests.workers import until
+from bookit.runtime.embedded_postgres import DEFAULT_SETTINGS, _Account, binary
+from bookit.tests.plugin import THROWAWAY
+from bookit.tests.processes import free_port
+
+# The primary logs all statements, so that a test can see which server has run them. Its commits
+# wait for the log, as they do in production.
+PRIMARY_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "all"}
+
+
+class Standby:
+    """A replica of the server in `primary`, on a port of its own."""
+
+    def __init__(self, home: Path, primary: Path, url: str) -> None:
+        self.home = home
+        self.log = home / "server.log"
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.password = (primary / "password").read_text().strip()
+        self.url = url.replace(f":{conninfo_to_dict(url)['port']}/", f":{self.port}/")
+        self._account = _Account.of_server(primary)
+        self._copy(str(conninfo_to_dict(url)["port"]))
+
+    def _copy(self, port: str) -> None:
+        self.home.mkdir(mode=0o755)
+        self._account.own(self.home)
+        arguments, options = self._account.run(
+            [
+                *(binary("pg_basebackup"), "--pgdata", str(self.home / "data")),
+                *("--checkpoint", "fast", "--wal-method", "stream", "--no-sync"),
+                "--write-recovery-conf",
+                *("--host", "127.0.0.1", "--port", port, "--username", "postgres"),
+            ]
+        )
+        options["env"] = {**options["env"], "PGPASSWORD": self.password}
+        subprocess.run(arguments, **options, check=True, capture_output=True)
+
+    def start(self, **settings: str) -> None:
+        """Start the server, and wait until it answers."""
+        arguments = [binary("postgres"), "-D", str(self.home / "data")]
+        usual = {
+            **DEFAULT_SETTINGS,
+            **PRIMARY_SETTINGS,
+            "port": str(self.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+        }
+        for name, value in {**usual, **settings}.items():
+            arguments += ["-c", f"{name}={value}"]
+        arguments, options = self._account.run(arguments)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(arguments, **options, stdout=log, stderr=log)
+        until(self.answers)
+
+    def answers(self) -> bool:
+        """Return whether the server accepts connections."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.ask("SELECT 1") == [(1,)]
+        except psycopg.OperationalError:
+            return False
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, which runs as superuser."""
+        place = make_conninfo(self.url, user="postgres", password=self.password)
+        with psycopg.connect(place, autocommit=True, connect_timeout=2) as session:
+            return session.execute(query).fetchall()
+
+    def pause(self) -> None:
+        """Stop replaying the primary's log. The server keeps answering, with stale rows."""
+        self.ask("SELECT pg_wal_replay_pause()")
+        until(lambda: self.ask("SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
+
+    def resume(self) -> None:
+        """Replay the primary's log again."""
+        self.ask("SELECT pg_wal_replay_resume()")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to every process of the server."""
+        if self.process is not None:
+            postmaster = psutil.Process(self.process.pid)
+            for each in [postmaster, *postmaster.children(recursive=True)]:
+                each.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill every process of the server, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+        (self.home / "data" / "postmaster.pid").unlink(missing_ok=True)

@@ -1,0 +1,373 @@
+"""Catalog reads on a real streaming replica: who may read it, and what happens when it fails."""
+
+import os
+import re
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
+from bookings.tests.factories import TUESDAY, SlotFactory
+from bookings.tests.workers import until
+from bookit.database.tests.standby import PRIMARY_SETTINGS, Standby
+from bookit.runtime.embedded_postgres import running
+from bookit.runtime.servers import BOOKIT, connected_to, migrate, production, serving
+from bookit.runtime.tests.test_frozen_postgres import frozen, send_request
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+# A bound that no lag of these tests exceeds, so that a stale replica stays in use.
+ANY_LAG = "600000"
+# Seconds within which a replica that fails or lags is left out.
+SOON = 1.0
+
+
+class Town:
+    """A primary, its replica, and what is in them."""
+
+    def __init__(self, folder, url, standby):
+        self.folder, self.url, self.standby = folder, url, standby
+
+    def environment(self, **variables):
+        return {**production(self.url), "DATABASE_REPLICA_URL": self.standby.url, **variables}
+
+    def settle(self):
+        """Wait until the replica has replayed everything."""
+        with psycopg.connect(self.url, autocommit=True) as session:
+            [(position,)] = session.execute("SELECT pg_current_wal_flush_lsn()").fetchall()
+        replayed = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
+        until(lambda: self.standby.ask(replayed) == [(True,)])
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory, django_db_blocker):
+    folder = tmp_path_factory.mktemp("replica")
+    with running(folder / "primary", settings=PRIMARY_SETTINGS) as url:
+        migrate(url)
+        with django_db_blocker.unblock(), connected_to(url):
+            ProviderFactory(email="provider@example.com")
+            for number in range(4):
+                UserFactory(email=f"customer{number}@example.com")
+            mode = {"mode": "slots", "requires_confirmation": False}
+            town = Town(folder, url, Standby(folder / "standby", folder / "primary", url))
+            town.service = ServiceFactory(calendar=CalendarFactory(), **mode)
+            town.slots = [
+                str(SlotFactory(service=town.service, start_time=TUESDAY + timedelta(days=n)).pk)
+                for n in range(60)
+            ]
+        town.standby.start()
+        try:
+            yield town
+        finally:
+            town.standby.kill()
+
+
+@pytest.fixture
+def replica(town):
+    """The running replica, which has everything; it runs again after the test."""
+    town.settle()
+    yield town.standby
+    if town.standby.process.poll() is not None:
+        town.standby.start()
+    town.standby.resume()
+    town.settle()
+
+
+def in_use(server):
+    """Return whether the web process that answers uses the replica, and its lag in seconds."""
+    text = send_request(server.port, "GET", "/metrics").content.decode()
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if "{" in line)
+    return float(values['bookit_replica_in_use{replica="replica1"}']) == 1
+
+
+@contextmanager
+def web(town, *, workers="1", **variables):
+    """Run a web server, and wait until it uses the replica."""
+    environment = town.environment(WEB_CONCURRENCY=workers, **variables)
+    with serving(BOOKIT, environment) as server:
+        server.wait("/health/ready")
+        until(lambda: in_use(server))
+        yield server
+
+
+def sign_in(server, email):
+    credentials = {"email": email, "password": PASSWORD}
+    session = send_request(server.port, "POST", "/auth/login", credentials)
+    return {"Authorization": f"Bearer {session.content['access_token']}"}
+
+
+def seats_left(server, slot, **headers):
+    response = send_request(server.port, "GET", f"/slots/{slot}", **headers)
+    assert response.status == 200, response
+    return response.content["seats_left"]
+
+
+def book(server, slot, headers):
+    return send_request(server.port, "POST", "/bookings", {"slot_id": slot}, **headers)
+
+
+class Traffic:
+    """Anonymous readers who request the list of slots all the time, until the `with` block ends."""
+
+    def __init__(self, server, *, readers=4):
+        self.server = server
+        self.responses = []
+        self.ended = threading.Event()
+        self.threads = [threading.Thread(target=self.read) for _ in range(readers)]
+
+    def read(self):
+        while not self.ended.is_set():
+            found = send_request(self.server.port, "GET", "/slots?limit=5")
+            self.responses.append((time.monotonic(), found))
+
+    def __enter__(self):
+        for each in self.threads:
+            each.start()
+        until(lambda: len(self.responses) > 20)
+        return self
+
+    def __exit__(self, *error):
+        self.ended.set()
+        for each in self.threads:
+            each.join()
+
+    @property
+    def failed(self):
+        return [found for _, found in self.responses if found.status != 200]
+
+
+# --- who reads which server -------------------------------------------------------------------
+
+CATALOG = [
+    "/services",
+    "/services?q=haircut",
+    "/services/{service}",
+    "/services/{service}/reviews",
+    "/services/{service}/availability?from=2036-05-05&to=2036-05-06",
+    "/availability?service_id={service}&from=2036-05-05&to=2036-05-06",
+    "/slots?available=true",
+    "/slots/{slot}",
+    "/calendars",
+    "/calendars/{calendar}",
+    "/categories",
+    "/providers",
+    "/reviews?rating=5",
+]
+
+
+def statements(log, position):
+    """Return the statements in the log since `position`, except those that watch the replica."""
+    with log.open() as file:
+        file.seek(position)
+        entries = re.split(r"^(?=\d{4}-\d\d-\d\d )", file.read(), flags=re.MULTILINE)
+    found = [each for each in entries if "statement: " in each or "execute " in each]
+    return [each for each in found if "pg_control_system" not in each]
+
+
+def test_catalog_reads_run_on_the_replica_and_not_on_the_primary(town, replica):
+    primary_log = town.folder / "primary" / "server.log"
+    names = {"service": town.service.pk, "slot": town.slots[0]}
+    names["calendar"] = town.service.calendar_id
+    with web(town) as server:
+        for path in CATALOG:
+            at_primary, at_replica = primary_log.stat().st_size, replica.log.stat().st_size
+            found = send_request(server.port, "GET", path.format(**names))
+            assert found.status == 200, found
+            assert statements(primary_log, at_primary) == [], path
+            assert statements(replica.log, at_replica), path
+        counted = send_request(server.port, "GET", "/metrics").content.decode()
+        assert f'bookit_catalog_reads_total{{source="replica"}} {len(CATALOG)}.0' in counted
+        assert 'bookit_catalog_reads_total{source="primary"}' not in counted
+
+
+def test_changes_and_reads_that_decide_never_reach_the_replica(town, replica):
+    slot = town.slots[1]
+    with web(town, DATABASE_REPLICA_MAX_LAG_MS=ANY_LAG) as server:
+        customer, rival = (sign_in(server, f"customer{n}@example.com") for n in (0, 1))
+        provider = sign_in(server, "provider@example.com")
+        # Later reads of the replica would show that the slot is free.
+        replica.pause()
+        before = replica.log.stat().st_size
+        booked = book(server, slot, customer)
+        assert booked.status == 201
+        refused = book(server, slot, rival)
+        assert (refused.status, refused.content["code"]) == (409, "slot_full")
+        assert len(refused.content["alternatives"]) == 3
+        assert slot not in {each["slot_id"] for each in refused.content["alternatives"]}
+        booking = f"/bookings/{booked.content['id']}"
+        for method, path, body, headers in [
+            ("GET", "/bookings", None, customer),
+            ("GET", booking, None, customer),
+            ("GET", f"{booking}/history", None, customer),
+            ("GET", "/me", None, customer),
+            ("GET", f"/calendars/{town.service.calendar_id}/time-off", None, provider),
+            ("POST", f"/slots/{slot}/waitlist", {}, rival),
+            ("PATCH", booking, {"notes": "Bring a towel."}, customer),
+            ("PATCH", booking, {"status": "cancelled"}, customer),
+        ]:
+            response = send_request(server.port, method, path, body, **headers)
+            assert response.status < 500, response
+        assert statements(replica.log, before) == []
+        # A rival can book the seat that only the primary knows to be free again.
+        assert book(server, town.slots[2], rival).status == 201
+
+
+# --- readers who have just written ------------------------------------------------------------
+
+
+def test_readers_see_their_own_writes_however_far_the_replica_lags(town, replica):
+    """Two web servers, which share nothing but PostgreSQL, and a replica that stands still."""
+    shared = town.environment(DATABASE_REPLICA_MAX_LAG_MS=ANY_LAG, WEB_CONCURRENCY="1")
+    with serving(BOOKIT, shared) as one, serving(BOOKIT, shared) as other:
+        for server in (one, other):
+            server.wait("/health/ready")
+            until(lambda server=server: in_use(server))
+        customer = sign_in(one, "customer2@example.com")
+        created = send_request(one.port, "POST", "/me/api-keys", {"name": "Mine"}, **customer)
+        key = {"Authorization": f"Bearer {created.content['key']}"}
+        replica.pause()
+        for slot in town.slots[10:15]:
+            assert book(one, slot, customer).status == 201
+            for reader in (customer, key):
+                assert [seats_left(each, slot, **reader) for each in (one, other)] == [0, 0]
+            # Control: a reader without this protection gets the stale row.
+            assert [seats_left(each, slot) for each in (one, other)] == [1, 1]
+
+
+def test_readers_see_their_own_writes_while_the_replica_applies_them_late(town, replica):
+    replica.kill()
+    replica.start(recovery_min_apply_delay="400ms")
+    with web(town, workers="2", DATABASE_REPLICA_MAX_LAG_MS=ANY_LAG) as server:
+        stale = []
+
+        def act(number):
+            customer = sign_in(server, f"customer{number}@example.com")
+            for slot in town.slots[20 + number * 5 : 25 + number * 5]:
+                assert book(server, slot, customer).status == 201
+                stale.append(seats_left(server, slot))
+                for _ in range(5):
+                    assert seats_left(server, slot, **customer) == 0
+
+        with ThreadPoolExecutor(2) as threads:
+            assert [*threads.map(act, range(2))] == [None, None]
+        assert 1 in stale  # Control: others saw old rows.
+        # Once the replica has caught up, it answers readers with tokens, too.
+        replica.kill()
+        replica.start()
+        town.settle()
+        until(lambda: in_use(server))
+        customer = sign_in(server, "customer3@example.com")
+
+        def replica_answers():
+            before = replica.log.stat().st_size
+            assert seats_left(server, town.slots[20], **customer) == 0
+            return statements(replica.log, before)
+
+        until(replica_answers)
+
+
+# --- replicas that fail -----------------------------------------------------------------------
+
+
+def test_a_replica_that_lags_is_left_out_and_comes_back(town, replica):
+    slot = town.slots[40]
+    with web(town) as server:
+        customer = sign_in(server, "customer0@example.com")
+        replica.pause()
+        assert book(server, slot, customer).status == 201
+        began = time.monotonic()
+        until(lambda: seats_left(server, slot) == 0, seconds=SOON)
+        assert time.monotonic() - began < SOON
+        assert not in_use(server)
+        replica.resume()
+        until(lambda: in_use(server))
+
+
+@pytest.mark.parametrize("pool", ["", "2"], ids=["a connection per thread", "a pool"])
+def test_no_request_fails_while_a_replica_is_killed_and_started(town, replica, pool):
+    with web(town, workers="2", DATABASE_POOL_SIZE=pool) as server, Traffic(server) as traffic:
+        replica.kill()
+        killed = time.monotonic()
+        until(lambda: not in_use(server), seconds=SOON)
+        time.sleep(max(0, killed + 2 - time.monotonic()))
+        replica.start()
+        until(lambda: in_use(server))
+        began = replica.log.stat().st_size
+        until(lambda: statements(replica.log, began))
+    assert traffic.failed == []
+
+
+@pytest.mark.parametrize("pool", ["", "2"], ids=["a connection per thread", "a pool"])
+def test_no_request_fails_while_a_replica_is_frozen(town, replica, pool):
+    with web(town, workers="2", DATABASE_POOL_SIZE=pool) as server, Traffic(server) as traffic:
+        replica.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        try:
+            until(lambda: not in_use(server), seconds=SOON)
+            time.sleep(max(0, stopped + 3 - time.monotonic()))
+        finally:
+            replica.signal(signal.SIGCONT)
+        until(lambda: in_use(server))
+    assert traffic.failed == []
+    # A second after the freeze, no request waits for the replica any more.
+    late = [
+        found.seconds
+        for at, found in traffic.responses
+        if stopped + SOON < at - found.seconds < stopped + 3
+    ]
+    assert late
+    assert max(late) < SOON
+
+
+def test_no_request_fails_while_the_replica_ends_its_sessions(town, replica):
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE usename = 'bookit' AND backend_type = 'client backend'"
+    )
+    with web(town) as server, Traffic(server) as traffic:
+        for _ in range(40):
+            replica.ask(end)
+            time.sleep(0.05)
+    assert traffic.failed == []
+
+
+def test_the_primary_answers_if_the_replica_lacks_a_new_column(town, replica):
+    """After a migration, the new code may read a table that the replica does not have yet."""
+    with web(town, DATABASE_REPLICA_MAX_LAG_MS=ANY_LAG) as server:
+        with psycopg.connect(town.url, autocommit=True) as session:
+            session.execute("ALTER TABLE bookings_slot RENAME COLUMN capacity TO gone")
+            town.settle()
+            replica.pause()
+            session.execute("ALTER TABLE bookings_slot RENAME COLUMN gone TO capacity")
+        assert seats_left(server, town.slots[50]) == 1
+
+
+def test_the_catalog_can_be_read_while_the_primary_does_not_answer(town, replica):
+    with web(town, STATEMENT_TIMEOUT_MS="1000") as server:
+        customer = sign_in(server, "customer0@example.com")
+        with frozen(town.folder / "primary"):
+            for _ in range(3):
+                assert seats_left(server, town.slots[50]) == 1
+            assert book(server, town.slots[50], customer).status == 503
+        until(lambda: book(server, town.slots[50], customer).status == 201)
+
+
+@pytest.mark.parametrize("wrong", ["primary", "another server", "nothing"])
+def test_a_server_that_is_no_replica_of_the_primary_is_never_used(
+    town, replica, wrong, tmp_path, django_db_blocker
+):
+    url = {
+        "primary": town.url,
+        # The database of the other tests is in another server.
+        "another server": os.environ["BOOKIT_TEST_DATABASE_URL"],
+        "nothing": "postgresql://nobody@127.0.0.1:1/nothing",
+    }[wrong]
+    with serving(BOOKIT, town.environment(DATABASE_REPLICA_URL=url)) as server:
+        server.wait("/health/ready")
+        assert seats_left(server, town.slots[51]) == 1
+        assert not in_use(server)

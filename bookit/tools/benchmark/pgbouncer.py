@@ -1,0 +1,96 @@
+"""PgBouncer in transaction mode, in front of a PostgreSQL on this machine."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from bookit.runtime.servers import START_TIMEOUT, ServerError
+
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+# The first version that keeps prepared statements, and forgets them on DEALLOCATE ALL.
+PREPARES_SINCE = (1, 22)
+# Each web process and each thread prepares at most 100 statements.
+MAX_PREPARED_STATEMENTS = 200
+#: The settings of BookIt behind PgBouncer with prepared statements.
+SETTINGS = {"DATABASE_POOL_SIZE": "0", "DATABASE_PREPARED_STATEMENTS": "true"}
+
+CONFIG = """
+[databases]
+bookit = host={host} port={port} dbname={dbname} user={user} password={password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen_port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+ignore_startup_parameters = options
+default_pool_size = {pool_size}
+max_client_conn = 500
+"""
+
+
+def version() -> tuple[int, int]:
+    """Return the version of PgBouncer, or (0, 0) if it is not installed."""
+    if PROGRAM is None:
+        return 0, 0
+    said = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", said.stdout)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+@contextmanager
+def pooling(url: str, directory: Path, *, pool_size: int) -> Iterator[str]:
+    """Run PgBouncer in front of the database at `url`; the `with` block gets the URL of PgBouncer.
+
+    Args:
+        directory: a folder for its configuration.
+        pool_size: the number of its connections to PostgreSQL.
+
+    Raises:
+        ServerError: PgBouncer is not installed, or does not start.
+    """
+    if PROGRAM is None:
+        raise ServerError("PgBouncer is not installed.")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    text = CONFIG.format(**conninfo_to_dict(url), listen_port=port, pool_size=pool_size)
+    if version() >= PREPARES_SINCE:
+        text += f"max_prepared_statements = {MAX_PREPARED_STATEMENTS}\n"
+    config = directory / "pgbouncer.ini"
+    config.write_text(text)
+    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
+    if as_nobody:
+        # PgBouncer refuses to run as root, so the user `nobody` must be able to read its file.
+        config.chmod(0o644)
+        for folder in [directory, *directory.parents][:3]:
+            folder.chmod(folder.stat().st_mode | 0o555)
+    process = subprocess.Popen([PROGRAM, "-q", *as_nobody, str(config)])
+    pooled = f"postgresql://any@127.0.0.1:{port}/bookit"
+    try:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not _answers(pooled):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServerError("PgBouncer does not start.")
+            time.sleep(0.05)
+        yield pooled
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
