@@ -85,7 +85,7 @@ def crowded_town(django_db_setup, django_db_blocker):
         run("ANALYZE catalog_service")
     yield
     with django_db_blocker.unblock():
-        run("TRUNCATE catalog_calendar, catalog_word CASCADE")
+        run("TRUNCATE catalog_calendar, catalog_category, catalog_word CASCADE")
 
 
 def blocks_of(statements):
