@@ -1,110 +1,161 @@
 """Complete bookings, expire them and send reminders as time passes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from psycopg.rows import dict_row
 
 from bookings.events import state_of
+from bookit.database.rows import fetch
 
 # The maximum number of bookings that one transaction changes. Small batches hold no lock for long,
 # and a worker that has to stop needs to finish only one batch.
 BATCH = 500
+# The maximum number of due bookings that are read at a time.
+MOST_FOUND = 10 * BATCH
 
-# The second part of the statements below that end bookings. The first part of such a statement,
-# `due`, selects the bookings. This part ends them and writes their events.
-END = f"""ended AS (
+# The changes below are pairs of statements. The first finds the bookings that are due, on all
+# calendars. The second changes the found bookings of one calendar, because a statement that locks
+# or changes bookings names their calendar (see `catalog.models.OnCalendar`). The two statements
+# share a condition. The functions below put it into the parts that such statements have in common.
+
+
+def _found(due: str, *, order: str) -> str:
+    """Return the FROM clause of the due bookings, by calendar."""
+    return f"""(
+    SELECT calendar_id, id FROM bookings_booking AS booking
+    WHERE {due}
+    ORDER BY {order} LIMIT %(most)s
+) AS found GROUP BY calendar_id ORDER BY calendar_id"""  # noqa: S608 - only our own SQL
+
+
+def _locked(due: str, *, order: str) -> str:
+    """Return the part of a WITH clause that locks the found bookings that are still due."""
+    return f"""due AS (
+    SELECT * FROM bookings_booking AS booking
+    WHERE calendar_id = %(calendar_id)s AND id = ANY(%(ids)s) AND {due}
+    ORDER BY {order}
+    FOR NO KEY UPDATE SKIP LOCKED
+)"""  # noqa: S608 - only our own SQL
+
+
+def _end(becomes: str) -> str:
+    """Return the parts that end the locked bookings with a status, and write their events."""
+    return f"""ended AS (
     UPDATE bookings_booking AS booking
-    SET status = due.becomes, hold_expires_at = NULL, updated_at = %(at)s
-    FROM due WHERE booking.id = due.id
-    RETURNING booking.*, due.was
+    SET status = '{becomes}', hold_expires_at = NULL, updated_at = %(at)s
+    FROM due WHERE booking.calendar_id = %(calendar_id)s AND booking.id = due.id
+    RETURNING booking.*, due.status AS was
 )
-INSERT INTO bookings_bookingevent (booking_id, type, at, data)
-SELECT id, 'booking.' || status, %(at)s, jsonb_build_object(
+INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)
+SELECT calendar_id, id, 'booking.' || status, %(at)s, jsonb_build_object(
     {state_of("ended")}, 'was', jsonb_build_object('status', was)
-) FROM ended ORDER BY id"""  # noqa: S608 - only names of columns are interpolated, no values
+) FROM ended ORDER BY id"""  # noqa: S608 - only our own SQL
 
-# Completes a batch of the confirmed bookings that have ended. The index covers `unfinished` and the
-# start time, but not the end time. The index is fast enough, because at any time only few
-# bookings have started but not ended.
-#
-# Parameters: at timestamptz (now), batch bigint.
-# Columns: none; the row count is the number of bookings.
-# Invariant: a run skips rows that another transaction has locked, and the next run finds them
-#   again. Therefore, two concurrent runs share the work, and each booking ends once.
-COMPLETE = f"""
-WITH due AS (
-    SELECT id, status AS was, 'completed' AS becomes FROM bookings_booking
-    WHERE unfinished AND start_time <= %(at)s AND end_time <= %(at)s AND status = 'confirmed'
-    ORDER BY start_time LIMIT %(batch)s
-    FOR NO KEY UPDATE SKIP LOCKED
-), {END}
-"""  # noqa: S608 - only our own SQL is interpolated, no values
 
-# Expires a batch of the bookings that were not confirmed before their start.
-#
-# Parameters: at timestamptz (now), batch bigint.
-# Columns: none; the row count is the number of bookings.
-# Invariant: as in COMPLETE.
-EXPIRE = f"""
-WITH due AS (
-    SELECT id, status AS was, 'expired' AS becomes FROM bookings_booking
-    WHERE unfinished AND start_time <= %(at)s AND status = 'pending'
-    ORDER BY start_time LIMIT %(batch)s
-    FOR NO KEY UPDATE SKIP LOCKED
-), {END}
-"""  # noqa: S608 - only our own SQL is interpolated, no values
+# The index covers `unfinished` and the start time, but not the end time. The index is fast enough,
+# because at any time only few bookings have started but not ended.
+_ENDED = "unfinished AND start_time <= %(at)s AND end_time <= %(at)s AND status = 'confirmed'"
+_UNCONFIRMED = "unfinished AND start_time <= %(at)s AND status = 'pending'"
+_RUN_OUT = "hold_expires_at <= %(at)s"
 
-# Expires a batch of the holds whose time has run out.
-#
-# Parameters: at timestamptz (now), batch bigint.
-# Columns: none; the row count is the number of holds.
-# Invariant: as in COMPLETE.
-EXPIRE_HOLDS = f"""
-WITH due AS (
-    SELECT id, status AS was, 'expired' AS becomes FROM bookings_booking
-    WHERE hold_expires_at <= %(at)s
-    ORDER BY hold_expires_at LIMIT %(batch)s
-    FOR NO KEY UPDATE SKIP LOCKED
-), {END}
-"""  # noqa: S608 - only our own SQL is interpolated, no values
-
-# Writes the events that cause reminders, for a batch of the confirmed bookings that start soon.
 # There is one reminder for each start time and each configured time before it, so a booking that is
 # moved gets its reminders again. A reminder replaces all earlier reminders that were not sent. A
 # booking that was made or changed after the time of its reminder gets no reminder, because its
 # attendee has just received an email. A change of details causes no email, but also sets
-# `updated_at`. Therefore, if `updated_at` is later than the time of the reminder, the statement
+# `updated_at`. Therefore, if `updated_at` is later than the time of the reminder, the condition
 # looks for the last event that is not a change of details.
+_STARTS_SOON = """unfinished AND status = 'confirmed'
+      AND start_time > %(at)s AND start_time <= %(at)s + %(ahead)s::interval
+      AND (updated_at <= start_time - %(ahead)s::interval OR (
+        SELECT max(news.at) FROM bookings_bookingevent AS news
+        WHERE news.calendar_id = booking.calendar_id AND news.booking_id = booking.id
+          AND news.type <> 'booking.changed'
+      ) <= start_time - %(ahead)s::interval)
+      AND NOT EXISTS (
+        SELECT FROM bookings_bookingevent AS event
+        WHERE event.calendar_id = booking.calendar_id AND event.booking_id = booking.id
+          AND event.type = 'booking.reminded'
+          AND event.data->>'start_time' = to_jsonb(booking.start_time)->>0
+          AND event.at >= booking.start_time - %(ahead)s::interval
+      )"""
+
+# Finds confirmed bookings that have ended.
+#
+# Parameters: at timestamptz (now), most bigint.
+# Columns: calendar_id uuid, ids uuid[] (the bookings of the calendar).
+FIND_ENDED = f"""
+SELECT calendar_id, array_agg(id) AS ids FROM {_found(_ENDED, order="start_time")}
+"""  # noqa: S608 - only our own SQL is interpolated, no values
+
+# Completes those of the found bookings of a calendar that have ended.
+#
+# Parameters: at timestamptz (now), calendar_id uuid, ids uuid[].
+# Columns: none; the row count is the number of bookings.
+# Invariant: a run skips rows that another transaction has locked, and the next run finds them
+#   again. Therefore, two concurrent runs share the work, and each booking ends once.
+COMPLETE = f"""
+WITH {_locked(_ENDED, order="start_time")}, {_end("completed")}
+"""
+
+# Finds bookings that were not confirmed before their start.
+#
+# Parameters: at timestamptz (now), most bigint.
+# Columns: as in FIND_ENDED.
+FIND_UNCONFIRMED = f"""
+SELECT calendar_id, array_agg(id) AS ids FROM {_found(_UNCONFIRMED, order="start_time")}
+"""  # noqa: S608 - only our own SQL is interpolated, no values
+
+# Expires those of the found bookings of a calendar that were not confirmed before their start.
+#
+# Parameters: at timestamptz (now), calendar_id uuid, ids uuid[].
+# Columns: none; the row count is the number of bookings.
+# Invariant: as in COMPLETE.
+EXPIRE = f"""
+WITH {_locked(_UNCONFIRMED, order="start_time")}, {_end("expired")}
+"""
+
+# Finds holds whose time has run out.
+#
+# Parameters: at timestamptz (now), most bigint.
+# Columns: as in FIND_ENDED.
+FIND_RUN_OUT = f"""
+SELECT calendar_id, array_agg(id) AS ids FROM {_found(_RUN_OUT, order="hold_expires_at")}
+"""  # noqa: S608 - only our own SQL is interpolated, no values
+
+# Expires those of the found holds of a calendar whose time has run out.
+#
+# Parameters: at timestamptz (now), calendar_id uuid, ids uuid[].
+# Columns: none; the row count is the number of holds.
+# Invariant: as in COMPLETE.
+EXPIRE_HOLDS = f"""
+WITH {_locked(_RUN_OUT, order="hold_expires_at")}, {_end("expired")}
+"""
+
+# Finds confirmed bookings whose reminder is due.
+#
+# Parameters: at timestamptz (now), ahead interval (how long before the start), most bigint.
+# Columns: as in FIND_ENDED.
+FIND_STARTING = f"""
+SELECT calendar_id, array_agg(id) AS ids FROM {_found(_STARTS_SOON, order="start_time, id")}
+"""  # noqa: S608 - only our own SQL is interpolated, no values
+
+# Writes the events that cause reminders, for those of the found bookings of a calendar whose
+# reminder is still due.
 #
 # Parameters: at timestamptz (now), ahead interval (how long before the start), hours integer (the
-#   same), batch bigint.
+#   same), calendar_id uuid, ids uuid[].
 # Columns: none; the row count is the number of reminders.
 # Invariant: the constraint event_reminded_once. A reminder does not change its booking, so a
 #   concurrent run can select the same bookings before it sees the new events. The constraint keeps
 #   that run from writing the events again.
 REMIND = f"""
-WITH due AS (
-    SELECT booking.* FROM bookings_booking AS booking
-    WHERE unfinished AND status = 'confirmed'
-      AND start_time > %(at)s AND start_time <= %(at)s + %(ahead)s::interval
-      AND (updated_at <= start_time - %(ahead)s::interval OR (
-        SELECT max(news.at) FROM bookings_bookingevent AS news
-        WHERE news.booking_id = booking.id AND news.type <> 'booking.changed'
-      ) <= start_time - %(ahead)s::interval)
-      AND NOT EXISTS (
-        SELECT FROM bookings_bookingevent AS event
-        WHERE event.booking_id = booking.id AND event.type = 'booking.reminded'
-          AND event.data->>'start_time' = to_jsonb(booking.start_time)->>0
-          AND event.at >= booking.start_time - %(ahead)s::interval
-      )
-    ORDER BY start_time, id LIMIT %(batch)s
-    FOR NO KEY UPDATE SKIP LOCKED
-)
-INSERT INTO bookings_bookingevent (booking_id, type, at, data)
-SELECT id, 'booking.reminded', %(at)s, jsonb_build_object(
+WITH {_locked(_STARTS_SOON, order="start_time, id")}
+INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)
+SELECT calendar_id, id, 'booking.reminded', %(at)s, jsonb_build_object(
     {state_of("due")}, 'hours', %(hours)s::integer
 )
 FROM due ORDER BY start_time, id
@@ -114,7 +165,7 @@ ON CONFLICT DO NOTHING
 
 def complete_bookings(*, at: datetime) -> int:
     """Complete the confirmed bookings that have ended by `at`, and return their number."""
-    return _in_batches(COMPLETE, at=at)
+    return _in_batches(FIND_ENDED, COMPLETE, at=at)
 
 
 def expire_bookings(*, at: datetime) -> int:
@@ -123,7 +174,8 @@ def expire_bookings(*, at: datetime) -> int:
     Returns:
         the number of bookings and holds.
     """
-    return _in_batches(EXPIRE, at=at) + _in_batches(EXPIRE_HOLDS, at=at)
+    unconfirmed = _in_batches(FIND_UNCONFIRMED, EXPIRE, at=at)
+    return unconfirmed + _in_batches(FIND_RUN_OUT, EXPIRE_HOLDS, at=at)
 
 
 def send_reminders(*, at: datetime) -> int:
@@ -136,21 +188,46 @@ def send_reminders(*, at: datetime) -> int:
         the number of reminders.
     """
     return sum(
-        _in_batches(REMIND, at=at, ahead=ahead, hours=ahead // timedelta(hours=1))
+        _in_batches(FIND_STARTING, REMIND, at=at, ahead=ahead, hours=ahead // timedelta(hours=1))
         for ahead in sorted(settings.REMINDER_TIMES)
     )
 
 
-def _in_batches(text: str, **values: Any) -> int:
-    """Run a statement in batches until a batch is not full, and return the number of rows."""
-    return sum(_batches(text, {**values, "batch": BATCH}))
+def _in_batches(find: str, change: str, **values: Any) -> int:
+    """Find bookings and change them, until no more are found, or all others are locked.
 
-
-def _batches(text: str, values: dict[str, Any]) -> Iterator[int]:
+    Returns:
+        the number of bookings that were changed.
+    """
+    changed = 0
     while True:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(text, values)
-            count = cursor.rowcount
-        yield count
-        if count < BATCH:
-            return
+        found = fetch(find, {**values, "most": MOST_FOUND}, dict_row)
+        count = sum(_change(change, values, batch) for batch in _batches(found))
+        changed += count
+        if not count or sum(len(row["ids"]) for row in found) < MOST_FOUND:
+            return changed
+
+
+def _batches(found: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Divide the found bookings into batches, each with the bookings of one or more calendars."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in found:
+        for first in range(0, len(row["ids"]), BATCH):
+            ids = row["ids"][first : first + BATCH]
+            if size + len(ids) > BATCH:
+                yield batch
+                batch, size = [], 0
+            batch.append({**row, "ids": ids})
+            size += len(ids)
+    if batch:
+        yield batch
+
+
+def _change(change: str, values: dict[str, Any], batch: Sequence[dict[str, Any]]) -> int:
+    """Change a batch of bookings in one transaction, with one statement for each calendar."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        # psycopg sends all statements before it reads the first result.
+        cursor.executemany(change, [{**values, **row} for row in batch])
+        changed: int = cursor.rowcount
+    return changed

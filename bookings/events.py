@@ -66,6 +66,7 @@ def record(
         more: additional data, for example the old values as `was`. Empty values are left out.
     """
     return BookingEvent.objects.create(
+        calendar_id=booking.calendar_id,
         booking_id=booking.pk,
         type=kind,
         actor=actor,

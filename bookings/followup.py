@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from django.db import transaction
 from procrastinate.contrib.django import app
@@ -17,7 +18,7 @@ MAX_EVENTS = 500
 
 
 @transaction.atomic
-def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
+def follow_up(*, event_ids: Sequence[UUID], at: datetime) -> None:
     """Enqueue the emails, webhooks and waitlist offers that follow from events.
 
     If an error occurs, nothing is enqueued. The function can safely run twice for the same events,
@@ -31,7 +32,7 @@ def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
             # Deliveries to webhooks are written here, in the order of the events, because the jobs
             # below can run in any order. The jobs write them again, which has no effect.
             webhooks.enqueue(event_ids=part, at=at)
-        jobs: list[dict[str, JSONValue]] = [{"event_ids": [*part]} for part in parts]
+        jobs: list[dict[str, JSONValue]] = [{"event_ids": [*map(str, part)]} for part in parts]
         app.configure_task("bookings.follow_up").batch_defer(*jobs)
         return
     events = BookingEvent.objects.filter(pk__in=event_ids).order_by("id")

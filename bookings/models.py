@@ -21,7 +21,7 @@ from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
 from bookit.database.metadata import MetadataField, metadata_fits
-from catalog.models import Calendar, Service
+from catalog.models import Calendar, OnCalendar, Service
 
 
 def blocked_period(
@@ -50,7 +50,7 @@ HAS_ATTENDEE = Func(
 )
 
 
-class Slot(models.Model):
+class Slot(OnCalendar):
     """A published session of a service: a class, or a specialist's appointment.
 
     It occupies its calendar's time as soon as it is published, even without a booking.
@@ -110,6 +110,8 @@ class Slot(models.Model):
                 fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
                 name="slot_time",
             ),
+            # The foreign keys of waitlist entries refer to both columns.
+            models.UniqueConstraint(fields=["calendar", "id"], name="slot_on_calendar"),
             models.CheckConstraint(
                 condition=Q(end_time__gt=F("start_time")), name="slot_period_not_empty"
             ),
@@ -154,12 +156,15 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def held_by(self, actor: User) -> "BookingQuerySet":
         """Return the bookings that began as a hold that `actor` has made, for any user."""
         made = BookingEvent.objects.filter(
-            booking=models.OuterRef("pk"), type=BookingEvent.Type.HELD, actor=actor
+            calendar=models.OuterRef("calendar"),
+            booking=models.OuterRef("pk"),
+            type=BookingEvent.Type.HELD,
+            actor=actor,
         )
         return self.filter(models.Exists(made))
 
 
-class Booking(models.Model):
+class Booking(OnCalendar):
     """A seat of a service for a period.
 
     Price, currency and buffers are copied from the service when the booking is made, so a later
@@ -301,6 +306,8 @@ class Booking(models.Model):
             ),
         ]
         constraints = [
+            # The foreign keys of reviews, waitlist entries and staff notes refer to both columns.
+            models.UniqueConstraint(fields=["calendar", "id"], name="booking_on_calendar"),
             ExclusionConstraint(
                 name="booking_seat_free",
                 expressions=[
@@ -394,7 +401,7 @@ class Booking(models.Model):
         }
 
 
-class Occupancy(models.Model):
+class Occupancy(OnCalendar):
     """A period of a calendar that a slot, or a booking without a slot, occupies.
 
     Slots and bookings are two tables, but an exclusion constraint covers only one table. Therefore,
@@ -403,9 +410,6 @@ class Occupancy(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, help_text=_("The id of the slot or the booking."))
-    calendar = models.ForeignKey(
-        Calendar, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
-    )
     occupant = models.UUIDField(
         help_text=_("The slot, or the service if it is booked without a slot.")
     )
@@ -446,12 +450,15 @@ class Occupancy(models.Model):
         return f"{self.occupant}, {self.blocked}"
 
 
-class BookingEvent(models.Model):
+class BookingEvent(OnCalendar):
     """An event in the history of a booking. It is written with the change, and never changed.
 
     An event outlives its booking, so the reference to the booking is not a foreign key in the
     database. An event contains ids, times, states and the reason that a provider gave, but nothing
     about the attendee, and nothing that the attendee wrote.
+
+    The order of ids is the order in which things happened to a booking. See
+    `bookings.triggers.EVENT_JOINS_HISTORY`.
     """
 
     class Type(models.TextChoices):
@@ -470,9 +477,16 @@ class BookingEvent(models.Model):
         REMINDED = "booking.reminded", _("Reminded")
         REVIEWED = "review.created", _("Reviewed")
 
+    # The clock of PostgreSQL makes the id, because the clocks of web hosts differ.
+    id = models.UUIDField(
+        primary_key=True,
+        db_default=Func(function="uuid7", output_field=models.UUIDField()),
+        editable=False,
+    )
     booking = models.ForeignKey(
         Booking,
         on_delete=models.DO_NOTHING,
+        db_index=False,
         db_constraint=False,
         related_name="events",
     )
@@ -509,6 +523,7 @@ class BookingEvent(models.Model):
         ordering = ["id"]
         indexes = [
             models.Index(fields=["transaction", "id"], name="event_by_transaction"),
+            models.Index(fields=["booking", "id"], name="event_by_booking"),
             # Finds everything that a leaked key has done. Most events have no key.
             models.Index(
                 fields=["api_key_id", "id"],
@@ -534,6 +549,7 @@ class BookingEvent(models.Model):
                 nulls_distinct=False,
                 name="event_reminded_once",
             ),
+            triggers.EVENT_JOINS_HISTORY,
             triggers.EVENT_IS_FINAL,
             triggers.EVENTS_ARE_FOLLOWED_UP,
         ]

@@ -2,8 +2,10 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
+from django.db.models import QuerySet
 
 from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
@@ -17,12 +19,13 @@ from bookings.webhooks.models import Attempt, Webhook
 # Removes the reasons from the history of a user's bookings, because providers wrote these reasons
 # about the user. The trigger `booking_event_is_final` allows no other change.
 #
-# Parameters: user_id uuid.
+# Parameters: calendar_id uuid, user_id uuid.
 # Columns: none.
 FORGET_REASONS = """
 UPDATE bookings_bookingevent AS event SET data = event.data - 'reason'
 FROM bookings_booking AS booking
-WHERE booking.user_id = %(user_id)s::uuid AND event.booking_id = booking.id
+WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_id)s::uuid
+  AND event.calendar_id = %(calendar_id)s::uuid AND event.booking_id = booking.id
   AND event.data ? 'reason'
 """
 
@@ -58,8 +61,10 @@ WHERE job.id = failure.job_id AND (
         ) AS named
         JOIN bookings_bookingevent AS event
             -- A job that was enqueued by hand can name anything.
-            ON event.id = CASE WHEN named::text ~ '^[0-9]{1,18}$' THEN named::text::bigint END
-        LEFT JOIN bookings_booking AS booking ON booking.id = event.booking_id
+            ON event.id = CASE WHEN named #>> '{}' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                THEN (named #>> '{}')::uuid END
+        LEFT JOIN bookings_booking AS booking
+            ON booking.calendar_id = event.calendar_id AND booking.id = event.booking_id
         WHERE booking.id IS NULL OR booking.user_id = %(user_id)s::uuid
     )
     OR job.args->>'user_id' = %(user_id)s::uuid::text
@@ -72,11 +77,12 @@ WHERE job.id = failure.job_id AND (
 
 # Deletes what staff wrote about the bookings of a user.
 #
-# Parameters: user_id uuid.
+# Parameters: calendar_id uuid, user_id uuid.
 # Columns: none.
 DELETE_STAFF_NOTES = """
 DELETE FROM bookings_staffnote AS note USING bookings_booking AS booking
-WHERE booking.user_id = %(user_id)s::uuid AND note.booking_id = booking.id
+WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_id)s::uuid
+  AND note.calendar_id = %(calendar_id)s::uuid AND note.booking_id = booking.id
 """
 
 
@@ -120,10 +126,25 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     of its receiver is stored and can repeat personal data, so it is erased too.
     """
     services.cancel_all(user=user, actor=actor, at=at)
-    WaitlistEntry.objects.filter(user=user, status=WaitlistEntry.Status.WAITING).update(
-        status=WaitlistEntry.Status.LEFT, updated_at=at
-    )
-    Booking.objects.filter(user=user).update(
+    waiting = WaitlistEntry.objects.filter(user=user, status=WaitlistEntry.Status.WAITING)
+    for calendar_id in _calendars_of(waiting):
+        waiting.filter(calendar=calendar_id).update(status=WaitlistEntry.Status.LEFT, updated_at=at)
+    bookings = Booking.objects.filter(user=user)
+    for calendar_id in _calendars_of(bookings):
+        _erase_bookings(bookings.filter(calendar=calendar_id), calendar_id=calendar_id, user=user)
+    with connection.cursor() as cursor:
+        cursor.execute(DELETE_ERRORS, {"user_id": user.pk})
+        cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})
+
+
+def _calendars_of(rows: QuerySet[Any]) -> list[UUID]:
+    """Return the calendars of rows, in an order in which two transactions cannot deadlock."""
+    return [*rows.order_by("calendar").values_list("calendar", flat=True).distinct()]
+
+
+def _erase_bookings(bookings: QuerySet[Booking], *, calendar_id: UUID, user: User) -> None:
+    """Erase the personal data in the bookings of a user on one calendar."""
+    bookings.update(
         attendee_name="",
         attendee_email="",
         attendee_phone="",
@@ -132,11 +153,13 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
         cancellation_reason="",
         metadata={},
     )
-    Attempt.objects.filter(delivery__event__booking__user=user).exclude(response="").update(
-        response=""
+    sent = Attempt.objects.filter(
+        delivery__calendar=calendar_id,
+        delivery__event__calendar=calendar_id,
+        delivery__event__booking__calendar=calendar_id,
+        delivery__event__booking__user=user,
     )
+    sent.exclude(response="").update(response="")
     with connection.cursor() as cursor:
-        cursor.execute(FORGET_REASONS, {"user_id": user.pk})
-        cursor.execute(DELETE_STAFF_NOTES, {"user_id": user.pk})
-        cursor.execute(DELETE_ERRORS, {"user_id": user.pk})
-        cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})
+        cursor.execute(FORGET_REASONS, {"calendar_id": calendar_id, "user_id": user.pk})
+        cursor.execute(DELETE_STAFF_NOTES, {"calendar_id": calendar_id, "user_id": user.pk})

@@ -17,7 +17,7 @@ from bookings.availability.search import BookingConflict, SlotFull
 from bookings.availability.terms import TermsChanged
 from bookings.events import STATE_COLUMNS, state_of
 from bookings.holds import unexpired, unexpired_sql
-from bookings.models import Booking, BookingEvent, Slot
+from bookings.models import Booking, BookingEvent
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from catalog import turns
@@ -35,15 +35,17 @@ PLACE_IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
 PLACE_IN_SLOT = """place AS MATERIALIZED (
     SELECT capacity, (
         SELECT count(*) FROM bookings_waitlistentry AS entry
-        WHERE entry.slot_id = %(slot_id)s AND entry.status = 'waiting' AND NOT EXISTS (
+        WHERE entry.calendar_id = %(calendar_id)s AND entry.slot_id = %(slot_id)s
+          AND entry.status = 'waiting' AND NOT EXISTS (
             SELECT FROM bookings_waitlistentry AS own
-            WHERE own.slot_id = %(slot_id)s AND own.status = 'waiting'
-              AND own.user_id = %(user_id)s
+            WHERE own.calendar_id = %(calendar_id)s AND own.slot_id = %(slot_id)s
+              AND own.status = 'waiting' AND own.user_id = %(user_id)s
               AND (own.created_at, own.id) <= (entry.created_at, entry.id)
         )
     ) AS ahead
     FROM bookings_slot
-    WHERE id = %(slot_id)s AND status = 'scheduled' AND calendar_share_turn(%(calendar_id)s)
+    WHERE calendar_id = %(calendar_id)s AND id = %(slot_id)s AND status = 'scheduled'
+      AND calendar_share_turn(%(calendar_id)s)
     FOR SHARE
 )"""
 
@@ -61,7 +63,8 @@ FREE_SEAT = f"""free AS (
     ) AS seat
     WHERE seat NOT IN (
         SELECT taken.seat FROM bookings_booking AS taken
-        WHERE taken.service_id = %(service_id)s AND taken.active AND taken.id <> %(id)s
+        WHERE taken.calendar_id = %(calendar_id)s AND taken.service_id = %(service_id)s
+          AND taken.active AND taken.id <> %(id)s
           AND taken.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
           AND {unexpired_sql("taken.hold_expires_at")}
     ) AND NOT EXISTS (
@@ -73,8 +76,8 @@ FREE_SEAT = f"""free AS (
     )
     ORDER BY seat LIMIT 1 OFFSET (SELECT ahead FROM place) + (
         SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
-        WHERE beyond.service_id = %(service_id)s AND beyond.seat > (SELECT capacity FROM place)
-          AND beyond.active AND beyond.id <> %(id)s
+        WHERE beyond.calendar_id = %(calendar_id)s AND beyond.service_id = %(service_id)s
+          AND beyond.seat > (SELECT capacity FROM place) AND beyond.active AND beyond.id <> %(id)s
           AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
           AND {unexpired_sql("beyond.hold_expires_at")}
     )
@@ -110,7 +113,7 @@ TAKE_SEAT = f"""seated AS MATERIALIZED (
         %(price)s, %(currency)s, %(hold_expires_at)s, %(metadata)s, %(at)s, %(at)s
     FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
-    RETURNING {", ".join(STATE_COLUMNS)}
+    RETURNING calendar_id, {", ".join(STATE_COLUMNS)}
 )"""  # noqa: S608 - only names of columns are interpolated, no values
 
 # The columns of an `Attempt`.
@@ -153,8 +156,9 @@ class Attempt(NamedTuple):
 #   booking that overlaps another booking, so this statement only has to find a seat.
 CREATE_IN_SERVICE = f"""
 WITH {PLACE_IN_SERVICE}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
-    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, api_key_id, at, data)
-    SELECT %(id)s, %(event)s, %(actor_id)s, %(api_key_id)s, %(at)s,
+    INSERT INTO bookings_bookingevent
+        (calendar_id, booking_id, type, actor_id, api_key_id, at, data)
+    SELECT booking.calendar_id, %(id)s, %(event)s, %(actor_id)s, %(api_key_id)s, %(at)s,
         jsonb_build_object({state_of("booking")})
     FROM booking
 )
@@ -170,8 +174,9 @@ SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
 #   not the time of the slot.
 CREATE_IN_SLOT = f"""
 WITH {PLACE_IN_SLOT}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
-    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, api_key_id, at, data)
-    SELECT %(id)s, %(event)s, %(actor_id)s, %(api_key_id)s, %(at)s,
+    INSERT INTO bookings_bookingevent
+        (calendar_id, booking_id, type, actor_id, api_key_id, at, data)
+    SELECT booking.calendar_id, %(id)s, %(event)s, %(actor_id)s, %(api_key_id)s, %(at)s,
         jsonb_build_object({state_of("booking")}) || %(more)s
     FROM booking
 )
@@ -211,16 +216,16 @@ SELECT seat FROM free
 CLOSE_HOLDS = f"""
 WITH expired AS (
     UPDATE bookings_booking SET status = 'expired', hold_expires_at = NULL, updated_at = %(at)s
-    WHERE id IN (
+    WHERE calendar_id = %(calendar_id)s AND id IN (
         SELECT id FROM bookings_booking
         WHERE calendar_id = %(calendar_id)s AND hold_expires_at <= %(at)s
           AND blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
         ORDER BY id FOR NO KEY UPDATE
     )
-    RETURNING id, {", ".join(STATE_COLUMNS)}
+    RETURNING calendar_id, id, {", ".join(STATE_COLUMNS)}
 )
-INSERT INTO bookings_bookingevent (booking_id, type, at, data)
-SELECT id, 'booking.expired', %(at)s, jsonb_build_object(
+INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)
+SELECT calendar_id, id, 'booking.expired', %(at)s, jsonb_build_object(
     {state_of("expired")}, 'was', jsonb_build_object('status', 'held')
 ) FROM expired
 """  # noqa: S608 - only names of columns are interpolated, no values
@@ -318,13 +323,6 @@ def lock_to_book(calendar_id: UUID) -> None:
     """
     rows = Calendar.objects.select_for_update(no_key=True).filter(turns.shared(calendar_id))
     rows.get(pk=calendar_id)
-
-
-def lock_calendar_of(slot_id: UUID) -> None:
-    """Lock the calendar of a slot as `lock_to_book` does. Do nothing if the slot does not exist."""
-    calendar = Slot.objects.filter(pk=slot_id).values("calendar")
-    rows = Calendar.objects.select_for_update(of=("self",), no_key=True)
-    rows.filter(turns.shared(calendar), slots=slot_id).first()
 
 
 def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:

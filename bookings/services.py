@@ -38,8 +38,6 @@ from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
 from bookit.times import day_end, day_start
-from catalog import turns
-from catalog.models import Calendar
 
 Status = Booking.Status
 
@@ -364,19 +362,22 @@ def cancel_all(*, user: User, actor: User, at: datetime) -> None:
 
     This is for users whose accounts are deleted.
     """
-    bookings = (
-        Booking.objects.select_for_update(of=("self",), no_key=True)
-        .filter(user=user, status__in=TO_COME, start_time__gt=at)
-        .order_by("id")
-    )
-    for booking in bookings:
-        _change_status(Status.CANCELLED, booking, actor=actor, at=at)
+    future = Booking.objects.filter(user=user, status__in=TO_COME, start_time__gt=at)
+    locked = future.select_for_update(of=("self",), no_key=True)
+    for calendar_id, pk in [*future.order_by("id").values_list("calendar_id", "pk")]:
+        for booking in locked.filter(calendar=calendar_id, pk=pk):
+            _change_status(Status.CANCELLED, booking, actor=actor, at=at)
 
 
 @transaction.atomic
 def release_hold(*, booking: Booking, actor: User, at: datetime) -> Booking:
     """Cancel a hold on behalf of `actor`. The caller has checked that `actor` may do this."""
-    return _change_status(Status.CANCELLED, _locked_booking(booking.pk), actor=actor, at=at)
+    return _change_status(
+        Status.CANCELLED,
+        _locked_booking(booking.pk, booking.calendar_id),
+        actor=actor,
+        at=at,
+    )
 
 
 @retried
@@ -640,12 +641,14 @@ def _broken_limit(terms: Terms, start_time: datetime, at: datetime) -> str:
     return ""
 
 
-def _locked_booking(booking_id: UUID) -> Booking:
-    return (
-        Booking.objects.select_for_update(of=("self",), no_key=True)
+def _locked_booking(booking_id: UUID, calendar_id: UUID | None = None) -> Booking:
+    found: Booking = (
+        Booking.with_id(booking_id, calendar_id)
+        .select_for_update(of=("self",), no_key=True)
         .select_related("service", "calendar", "user")
-        .get(pk=booking_id)
+        .get()
     )
+    return found
 
 
 def _check_slot_starts(slot: SlotTerms, start_time: datetime | None) -> None:
@@ -837,11 +840,9 @@ def _move(
     # checked by the same exclusion constraint could wait for each other until the deadlock detector
     # ends one of them. Slots are changed under the same lock. The terms, which are read below,
     # cannot change while this lock is held.
-    calendar = Booking.objects.filter(pk=booking_id).values("calendar")
-    Calendar.objects.select_for_update(of=("self",), no_key=True).filter(
-        turns.shared(calendar)
-    ).get(bookings=booking_id)
-    booking = _locked_booking(booking_id)
+    calendar_id = Booking.calendar_of(booking_id)
+    lock_to_book(calendar_id)
+    booking = _locked_booking(booking_id, calendar_id)
     check_may_change(booking, actor)
     if booking.status not in (Status.PENDING, Status.CONFIRMED):
         raise InvalidTransition(

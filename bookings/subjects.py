@@ -87,10 +87,8 @@ def _of_slots(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     return [subjects.get(first) if first else None for first in firsts]
 
 
-def _first_event(args: Arguments) -> int | None:
-    value = args.get("event_id") or _first(args.get("event_ids"))
-    # Larger numbers are no ids, and PostgreSQL would refuse them.
-    return value if isinstance(value, int) and 0 < value < 2**63 else None
+def _first_event(args: Arguments) -> UUID | None:
+    return uuid_in(args.get("event_id") or _first(args.get("event_ids")))
 
 
 def _first(value: Any) -> Any:

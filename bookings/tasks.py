@@ -1,5 +1,7 @@
 """Tasks of bookings: the follow-up of events, and the changes that happen every minute."""
 
+from uuid import UUID
+
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
@@ -9,9 +11,9 @@ from bookit.jobs.queues import PATIENT
 
 
 @app.task(name="bookings.follow_up", retry=PATIENT)
-def follow_up(event_ids: list[int]) -> None:
+def follow_up(event_ids: list[str]) -> None:
     """Follow up events. A trigger enqueues this job when events are written."""
-    followup.follow_up(event_ids=event_ids, at=timezone.now())
+    followup.follow_up(event_ids=[UUID(each) for each in event_ids], at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")

@@ -38,7 +38,7 @@ BOOKING_OCCUPIES = Trigger(
     body="""
 BEGIN
     IF TG_OP <> 'INSERT' THEN
-        DELETE FROM bookings_occupancy WHERE id = OLD.id;
+        DELETE FROM bookings_occupancy WHERE calendar_id = OLD.calendar_id AND id = OLD.id;
     END IF;
     IF TG_OP <> 'DELETE' AND NEW.active AND NEW.slot_id IS NULL THEN
         INSERT INTO bookings_occupancy (id, calendar_id, occupant, seat, blocked, expires_at)
@@ -72,7 +72,7 @@ SLOT_OCCUPIES = Trigger(
     body="""
 BEGIN
     IF TG_OP <> 'INSERT' THEN
-        DELETE FROM bookings_occupancy WHERE id = OLD.id;
+        DELETE FROM bookings_occupancy WHERE calendar_id = OLD.calendar_id AND id = OLD.id;
     END IF;
     IF TG_OP <> 'DELETE' AND NEW.status = 'scheduled' THEN
         INSERT INTO bookings_occupancy (id, calendar_id, occupant, blocked)
@@ -123,19 +123,19 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         UPDATE bookings_waitlistentry
         SET status = 'passed', booking_id = NULL, updated_at = now()
-        WHERE slot_id = OLD.slot_id AND user_id = OLD.user_id
+        WHERE calendar_id = OLD.calendar_id AND slot_id = OLD.slot_id AND user_id = OLD.user_id
           AND status = 'offered' AND COALESCE(booking_id, OLD.id) = OLD.id;
     ELSIF NEW.active THEN
         UPDATE bookings_waitlistentry
-        SET status = CASE NEW.status WHEN 'held' THEN 'offered' ELSE 'booked' END,
-            booking_id = CASE TG_OP WHEN 'INSERT' THEN NEW.id ELSE booking_id END,
+        SET status = CASE WHEN NEW.status = 'held' THEN 'offered' ELSE 'booked' END,
+            booking_id = CASE WHEN TG_OP = 'INSERT' THEN NEW.id ELSE booking_id END,
             updated_at = NEW.updated_at
-        WHERE slot_id = NEW.slot_id AND user_id = NEW.user_id
+        WHERE calendar_id = NEW.calendar_id AND slot_id = NEW.slot_id AND user_id = NEW.user_id
           AND (status = 'waiting' OR status = 'offered' AND booking_id = NEW.id);
     ELSE
         UPDATE bookings_waitlistentry
         SET status = 'passed', updated_at = NEW.updated_at
-        WHERE slot_id = NEW.slot_id AND user_id = NEW.user_id
+        WHERE calendar_id = NEW.calendar_id AND slot_id = NEW.slot_id AND user_id = NEW.user_id
           AND status = 'offered' AND booking_id = NEW.id;
     END IF;
     RETURN NULL;
@@ -152,6 +152,44 @@ END
         "waitlist_follows_end": """
             AFTER DELETE ON {table} FOR EACH ROW WHEN (OLD.slot_id IS NOT NULL)
         """,
+    },
+)
+
+# An event is on the calendar of its booking, and its id is higher than the ids of all earlier
+# events of the booking. Events of one booking are written one after another: whenever an event is
+# written, its booking is locked or has just been created. The id comes from PostgreSQL's clock. If
+# the clock was ahead when an earlier event was written, for example because it has been corrected
+# since, or because it was another server's, the id becomes the next id after that event.
+#
+# A session plans the query once. If the tables are nearly empty at that time, PostgreSQL would
+# choose to read them whole, and would still do so when one statement has written a million events.
+EVENT_JOINS_HISTORY = Trigger(
+    name="booking_event_joins_history",
+    options="SET enable_seqscan = off",
+    body="""
+DECLARE
+    later uuid;
+BEGIN
+    SELECT (
+        SELECT event.id FROM bookings_bookingevent AS event
+        WHERE event.calendar_id = NEW.calendar_id AND event.booking_id = NEW.booking_id
+          AND event.id >= NEW.id
+        ORDER BY event.id DESC LIMIT 1
+    ) INTO later
+    FROM bookings_booking AS booking
+    WHERE booking.calendar_id = NEW.calendar_id AND booking.id = NEW.booking_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the calendar does not have this booking'
+        USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'event_on_calendar';
+    END IF;
+    IF later IS NOT NULL THEN
+        NEW.id := uuid7(uuid7_ticks(later) + 1);
+    END IF;
+    RETURN NEW;
+END
+""",
+    triggers={
+        "booking_event_joins_history": "BEFORE INSERT ON {table} FOR EACH ROW",
     },
 )
 

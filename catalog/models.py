@@ -1,6 +1,8 @@
 """Calendars, their opening hours and time off, and the services that are booked on them."""
 
 from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
@@ -64,7 +66,58 @@ class Calendar(models.Model):
         return self.name
 
 
-class OpeningHours(models.Model):
+class OnCalendar(models.Model):
+    """A row that belongs to a calendar, and stays on it.
+
+    Every statement that locks or changes such a row names its calendar as well as its id. One
+    server needs only the id. If the rows are spread over several servers by calendar, the calendar
+    says on which server the row is.
+    """
+
+    # Unless a model overrides it, this is not a foreign key in the database. The foreign key to the
+    # row's booking, slot or service contains the calendar.
+    calendar = models.ForeignKey(
+        Calendar, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
+    )
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def calendar_of(cls, pk: Any) -> UUID:
+        """Return the id of the calendar of a row.
+
+        Raises:
+            DoesNotExist: there is no row with this id.
+        """
+        found: UUID = cls._base_manager.values_list("calendar_id", flat=True).get(pk=pk)
+        return found
+
+    @classmethod
+    def with_id(cls, pk: Any, calendar_id: UUID | None = None) -> Any:
+        """Return the query for a row by its calendar and its id.
+
+        Args:
+            calendar_id: the calendar. If it is not known, another query looks it up first.
+
+        Raises:
+            DoesNotExist: the calendar is not known, and there is no row with this id.
+        """
+        calendar_id = calendar_id or cls.calendar_of(pk)
+        return cls._default_manager.filter(calendar=calendar_id, pk=pk)
+
+    def _do_update(self, base_qs: Any, *args: Any) -> Any:
+        return super()._do_update(base_qs.filter(calendar=self.calendar_id), *args)
+
+    def delete(self, using: Any = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        """Delete the row in one statement. The database decides about rows that refer to it."""
+        rows = type(self)._base_manager.using(using)
+        own = rows.filter(calendar=self.calendar_id, pk=self.pk)
+        deleted = own._raw_delete(own.db)
+        return deleted, {self._meta.label: deleted}
+
+
+class OpeningHours(OnCalendar):
     """A span of a weekday in which a calendar is open, in the calendar's wall-clock time.
 
     Times are stored as minutes after midnight, because Python's `time` has no 24:00.
@@ -110,7 +163,7 @@ class OpeningHours(models.Model):
         return f"{format_wall_clock(self.opens)}-{format_wall_clock(self.closes)}"
 
 
-class TimeOff(models.Model):
+class TimeOff(OnCalendar):
     """A period in which a calendar is closed, whatever its opening hours say."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

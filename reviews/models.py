@@ -8,20 +8,31 @@ from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
 from bookings.models import Booking
+from bookit.database.constraints import CompositeForeignKey
 from bookit.database.versions import updated_at_trigger
-from catalog.models import Service
+from catalog.models import OnCalendar, Service
 
 
-class Review(models.Model):
+class Review(OnCalendar):
     """A rating of a completed booking, with an optional comment."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # If the booking is deleted, the review remains, and its rating still counts for the service.
+    # In the database, the booking and the service each form one foreign key with the calendar:
+    # `review_booking_on_calendar` and `review_service_on_calendar`. If the booking is deleted, the
+    # review remains, and its rating still counts for the service.
     booking = models.OneToOneField(
-        Booking, on_delete=models.SET_NULL, null=True, related_name="review"
+        Booking,
+        on_delete=models.DO_NOTHING,
+        null=True,
+        related_name="review",
+        db_constraint=False,
     )
     service = models.ForeignKey(
-        Service, on_delete=models.RESTRICT, related_name="reviews", db_index=False
+        Service,
+        on_delete=models.RESTRICT,
+        related_name="reviews",
+        db_index=False,
+        db_constraint=False,
     )
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.RESTRICT, related_name="reviews"
@@ -42,6 +53,19 @@ class Review(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=Q(rating__gte=1, rating__lte=5), name="review_rating_1_to_5"
+            ),
+            CompositeForeignKey(
+                name="review_booking_on_calendar",
+                fields=["calendar", "booking"],
+                to="bookings.Booking",
+                to_fields=["calendar", "id"],
+                on_delete="SET NULL ({booking})",
+            ),
+            CompositeForeignKey(
+                name="review_service_on_calendar",
+                fields=["service", "calendar"],
+                to="catalog.Service",
+                to_fields=["id", "calendar"],
             ),
             updated_at_trigger("review"),
         ]

@@ -41,15 +41,17 @@ def create_review(
     """
     with transaction.atomic():
         # The lock prevents a concurrent request from marking the booking as a no-show.
-        booking = Booking.objects.select_for_update(no_key=True).filter(pk=booking_id).first()
-        if booking is None:
+        try:
+            booking = Booking.with_id(booking_id).select_for_update(no_key=True).get()
+        except Booking.DoesNotExist:
             raise Invalid(
                 errors={"booking_id": [_("There is no booking with this id.")]},
-            )
+            ) from None
         check_booked(booking, actor)
         if booking.status != Booking.Status.COMPLETED:
             raise BookingNotCompleted
         review = Review(
+            calendar_id=booking.calendar_id,
             booking=booking,
             service_id=booking.service_id,
             user=actor,
@@ -142,11 +144,9 @@ def check_may_delete(review: Review, actor: User) -> None:
 
 
 def _locked_review(review_id: UUID) -> Review:
-    return (
-        Review.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("user")
-        .get(pk=review_id)
-    )
+    rows = Review.with_id(review_id).select_for_update(of=("self",), no_key=True)
+    review: Review = rows.select_related("user").get()
+    return review
 
 
 def _add_to_ratings(service_id: UUID, *, stars: int, reviews: int = 0) -> None:

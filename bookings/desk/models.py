@@ -5,9 +5,11 @@ from django.db import models
 from uuid_utils.compat import uuid7
 
 from bookings.models import Booking
+from bookit.database.constraints import CompositeForeignKey
+from catalog.models import OnCalendar
 
 
-class StaffNote(models.Model):
+class StaffNote(OnCalendar):
     """What a member of staff wrote about a booking. Notes are added, but never changed.
 
     A note can contain personal data about the user of the booking. It is therefore part of that
@@ -16,8 +18,13 @@ class StaffNote(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # In the database, calendar and booking form one foreign key, `staff_note_on_calendar`.
     booking = models.ForeignKey(
-        Booking, on_delete=models.CASCADE, related_name="staff_notes", db_index=False
+        Booking,
+        on_delete=models.DO_NOTHING,
+        related_name="staff_notes",
+        db_index=False,
+        db_constraint=False,
     )
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.RESTRICT, related_name="+", db_index=False
@@ -30,6 +37,15 @@ class StaffNote(models.Model):
         # The permissions for bookings decide who may read and write notes.
         default_permissions = ()
         indexes = [models.Index(fields=["booking", "id"], name="staff_note_by_booking")]
+        constraints = [
+            CompositeForeignKey(
+                name="staff_note_on_calendar",
+                fields=["calendar", "booking"],
+                to="bookings.Booking",
+                to_fields=["calendar", "id"],
+                on_delete="CASCADE",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} UTC"

@@ -334,7 +334,7 @@ class BookingPage:
     def mail_log(self) -> list[tuple[str, mails.Announcement]]:
         """The mails about the booking, latest first."""
         ids = [each.pk for each in self._events[:MAX_EVENTS]]
-        found = mails.announcements(booking_id=self.booking.pk, event_ids=ids)
+        found = mails.announcements(booking=self.booking, event_ids=ids)
         return [(self.moment(each.at), each) for each in reversed(found)]
 
     @cached_property

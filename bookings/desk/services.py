@@ -24,4 +24,6 @@ def add_note(*, booking_id: UUID, actor: User, text: str, at: datetime) -> Staff
     services.check_manages(booking, actor)
     if not text.strip():
         raise Invalid.of("text", _("Write something first."))
-    return StaffNote.objects.create(booking=booking, author=actor, text=text.strip(), at=at)
+    return StaffNote.objects.create(
+        calendar_id=booking.calendar_id, booking=booking, author=actor, text=text.strip(), at=at
+    )

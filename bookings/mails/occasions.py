@@ -158,7 +158,7 @@ class Occasion:
             longer a provider or admin; see `accounts.models.User.keeps`.
     """
 
-    event_id: int
+    event_id: UUID
     type: str
     at: datetime
     actor_id: UUID | None
@@ -174,6 +174,7 @@ class Occasion:
     is_offer: bool
     is_current: bool
     is_over: bool
+    calendar_id: UUID
     booking_id: UUID
     attendee_name: str
     attendee_email: str
@@ -261,13 +262,14 @@ class Occasion:
 
 # Reads the occasions of events, except events whose booking has been deleted.
 #
-# Parameters: event_ids bigint[].
+# Parameters: event_ids uuid[].
 # Columns: the fields of `Occasion`, under the same names.
 OCCASIONS = f"""
 SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     (
         SELECT count(*) FROM bookings_bookingevent AS earlier
-        WHERE earlier.booking_id = event.booking_id AND earlier.id < event.id
+        WHERE earlier.calendar_id = event.calendar_id AND earlier.booking_id = event.booking_id
+          AND earlier.id < event.id
     ) AS sequence,
     event.data->>'status' AS status,
     (event.data->>'start_time')::timestamptz AS start_time,
@@ -282,13 +284,13 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     ) AS reason,
     EXISTS (
         SELECT FROM bookings_bookingevent AS offer
-        WHERE offer.booking_id = event.booking_id AND offer.type = 'booking.held'
-          AND offer.data->'waitlist' = 'true'
+        WHERE offer.calendar_id = event.calendar_id AND offer.booking_id = event.booking_id
+          AND offer.type = 'booking.held' AND offer.data->'waitlist' = 'true'
     ) AS is_offer,
     booking.status = event.data->>'status'
         AND booking.start_time = (event.data->>'start_time')::timestamptz AS is_current,
     booking.status NOT IN ('held', 'pending', 'confirmed') AS is_over,
-    booking.id AS booking_id, booking.attendee_name, booking.attendee_email,
+    booking.calendar_id, booking.id AS booking_id, booking.attendee_name, booking.attendee_email,
     booking.attendee_phone, booking.notes, booking.price, booking.currency, service.title,
     calendar.name AS calendar_name, attendee.id AS user_id, attendee.name AS user_name,
     attendee.email AS user_email, attendee.phone AS user_phone,
@@ -300,17 +302,18 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     provider.timezone AS provider_timezone, provider.language AS provider_language,
     service.cancellation_notice_minutes
 FROM bookings_bookingevent AS event
-JOIN bookings_booking AS booking ON booking.id = event.booking_id
+JOIN bookings_booking AS booking
+    ON booking.calendar_id = event.calendar_id AND booking.id = event.booking_id
 JOIN catalog_service AS service ON service.id = booking.service_id
 JOIN catalog_calendar AS calendar ON calendar.id = booking.calendar_id
 JOIN accounts_user AS attendee ON attendee.id = booking.user_id
 LEFT JOIN accounts_user AS provider ON provider.id = calendar.provider_id
     AND {keeps_own("provider")}
-WHERE event.id = ANY(%(event_ids)s::bigint[])
+WHERE event.id = ANY(%(event_ids)s::uuid[])
 ORDER BY event.id
 """  # noqa: S608 - only our own SQL conditions are interpolated, no values
 
 
-def occasions(event_ids: Sequence[int]) -> list[Occasion]:
+def occasions(event_ids: Sequence[UUID]) -> list[Occasion]:
     """Return the occasions of events, in one query. Events of deleted bookings have no occasion."""
-    return fetch(OCCASIONS, {"event_ids": event_ids}, class_row(Occasion))
+    return fetch(OCCASIONS, {"event_ids": [*event_ids]}, class_row(Occasion))

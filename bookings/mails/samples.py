@@ -16,7 +16,7 @@ from bookit.languages import SOURCE
 
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)
 BOOKED = Occasion(
-    event_id=1,
+    event_id=UUID(int=1),
     type=Type.CREATED,
     at=START - timedelta(days=10),
     actor_id=UUID(int=1),
@@ -32,6 +32,7 @@ BOOKED = Occasion(
     is_offer=False,
     is_current=True,
     is_over=False,
+    calendar_id=UUID(int=1),
     booking_id=UUID("0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"),
     attendee_name="",
     attendee_email="",

@@ -32,20 +32,22 @@ MAX_EVENTS = 100
 
 # Finds the last event that moved a booking, and all events of the booking after it.
 #
-# Parameters: booking_id uuid.
-# Columns: event_id bigint.
+# Parameters: calendar_id uuid, booking_id uuid.
+# Columns: event_id uuid.
 SINCE_LAST_MOVE = """
 SELECT event.id AS event_id FROM bookings_bookingevent AS event
-WHERE event.booking_id = %(booking_id)s AND event.id >= (
-    SELECT max(move.id) FROM bookings_bookingevent AS move
-    WHERE move.booking_id = %(booking_id)s AND move.type = 'booking.rescheduled'
+WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s AND event.id >= (
+    SELECT move.id FROM bookings_bookingevent AS move
+    WHERE move.calendar_id = %(calendar_id)s AND move.booking_id = %(booking_id)s
+      AND move.type = 'booking.rescheduled'
+    ORDER BY move.id DESC LIMIT 1
 )
 """
 
 # Finds the events of a booking whose emails have not been sent yet.
 #
-# Parameters: booking_id uuid.
-# Columns: event_id bigint, audience text (the reader whose email has not been sent; null means
+# Parameters: calendar_id uuid, booking_id uuid.
+# Columns: event_id uuid, audience text (the reader whose email has not been sent; null means
 #   all readers).
 # Invariant: an event and the job that announces it are committed together, so every event that is
 #   visible here has its job.
@@ -53,9 +55,10 @@ PENDING = """
 SELECT event.id AS event_id, job.args->>'audience' AS audience
 FROM bookings_bookingevent AS event JOIN procrastinate_jobs AS job ON CASE job.task_name
     WHEN 'bookings.follow_up' THEN job.args->'event_ids' @> to_jsonb(event.id)
-    WHEN 'bookings.send_mail' THEN (job.args->>'event_id')::bigint = event.id
+    WHEN 'bookings.send_mail' THEN job.args->>'event_id' = event.id::text
 END
-WHERE event.booking_id = %(booking_id)s AND job.status IN ('todo', 'doing')
+WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
+  AND job.status IN ('todo', 'doing')
 ORDER BY event.id
 """
 
@@ -72,14 +75,15 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
         subject = occasion.booking_id if is_move else occasion.event_id
         scheduled_at = occasion.at + settings.MAIL_PAUSE if is_move else None
         for audience in occasion.audiences:
-            args = {"event_id": occasion.event_id, "audience": audience}
+            args = {"event_id": str(occasion.event_id), "audience": audience}
             jobs.setdefault(f"{task}/{subject}/{audience}", (args, scheduled_at))
     defer(task, jobs)
 
 
 def enqueue_composed(*, booking: Booking) -> None:
     """Compose the pending emails about a booking that will be deleted, and defer their jobs."""
-    rows = fetch(PENDING, {"booking_id": booking.pk}, dict_row)
+    named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
+    rows = fetch(PENDING, named, dict_row)
     texts = mail_texts.in_use()
     pending = {(row["event_id"], row["audience"]) for row in rows}
     task = "bookings.send_composed_mail"
@@ -117,13 +121,14 @@ class Announcement:
     is_waiting: bool
 
 
-def announcements(*, booking_id: UUID, event_ids: Sequence[int]) -> list[Announcement]:
+def announcements(*, booking: Booking, event_ids: Sequence[UUID]) -> list[Announcement]:
     """Return the emails that events of a booking have caused, in three queries.
 
     Emails that were not sent, because of a limit or because the booking changed before its reminder
     was sent, are included. BookIt does not store which emails these are.
     """
-    rows = fetch(PENDING, {"booking_id": booking_id}, dict_row)
+    named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
+    rows = fetch(PENDING, named, dict_row)
     pending = {(row["event_id"], row["audience"]) for row in rows}
     texts = mail_texts.in_use()
     found = []
@@ -170,11 +175,11 @@ def resend(*, booking_id: UUID, at: datetime) -> None:
     if last is None or not last.is_current:
         raise NothingToResend
     task = "bookings.send_mail"
-    args = {"event_id": last.event_id, "audience": ATTENDEE, "copy": at.isoformat()}
+    args = {"event_id": str(last.event_id), "audience": ATTENDEE, "copy": at.isoformat()}
     defer(task, {f"{task}/{last.event_id}/{ATTENDEE}/copy": (args, None)})
 
 
-def send(*, event_id: int, audience: str, at: datetime, copy: str = "") -> None:
+def send(*, event_id: UUID, audience: str, at: datetime, copy: str = "") -> None:
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
     Args:
@@ -217,7 +222,8 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     Return None if the booking was deleted. Also return None if this reader gets an email because
     the booking was confirmed after its last move: that email shows the current time.
     """
-    rows = fetch(SINCE_LAST_MOVE, {"booking_id": first.booking_id}, dict_row)
+    named = {"calendar_id": first.calendar_id, "booking_id": first.booking_id}
+    rows = fetch(SINCE_LAST_MOVE, named, dict_row)
     found = occasions([row["event_id"] for row in rows])
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None

@@ -1,6 +1,7 @@
 """Jobs that send emails."""
 
 from typing import Any
+from uuid import UUID
 
 from django.utils import timezone
 from procrastinate.contrib.django import app
@@ -12,9 +13,9 @@ from bookit.jobs.queues import PATIENT
 
 
 @app.task(name="bookings.send_mail", queue=jobs.MAILS, retry=PATIENT)
-def send_mail(event_id: int, audience: str, copy: str = "") -> None:
+def send_mail(event_id: str, audience: str, copy: str = "") -> None:
     """Send the email about an event to the attendee or the provider, or send a copy of it."""
-    mails.send(event_id=event_id, audience=audience, at=timezone.now(), copy=copy)
+    mails.send(event_id=UUID(event_id), audience=audience, at=timezone.now(), copy=copy)
 
 
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)

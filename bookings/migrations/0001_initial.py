@@ -8,6 +8,30 @@ import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
 
+# Make UUIDs of version 7 (RFC 9562) from the clock of PostgreSQL: 48 bits with milliseconds, 12 bits
+# with a fraction of a millisecond, and 62 random bits. A tick is 1/4096 ms. PostgreSQL has such a
+# function only from version 18 on. The second function returns the ticks of a UUID.
+UUID7 = """
+CREATE FUNCTION uuid7(
+    ticks bigint DEFAULT floor(extract(epoch FROM clock_timestamp()) * 4096000)::bigint
+) RETURNS uuid LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        lpad(to_hex(ticks >> 12), 12, '0') || '7' || lpad(to_hex(ticks & 4095), 3, '0')
+        || substr(gen_random_uuid()::text, 20)
+    )::uuid;
+END
+$$;
+CREATE FUNCTION uuid7_ticks(id uuid) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint << 12
+        | ('x' || substr(id::text, 16, 3))::bit(12)::bigint
+$$;
+"""
+NO_UUID7 = """
+DROP FUNCTION uuid7_ticks;
+DROP FUNCTION uuid7;
+"""
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -18,6 +42,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunSQL(UUID7, NO_UUID7),
         migrations.CreateModel(
             name="Slot",
             fields=[
@@ -259,14 +284,28 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    models.UUIDField(
+                        db_default=models.Func(function="uuid7", output_field=models.UUIDField()),
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "calendar",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="catalog.calendar",
                     ),
                 ),
                 (
                     "booking",
                     models.ForeignKey(
                         db_constraint=False,
+                        db_index=False,
                         on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="events",
                         to="bookings.booking",
@@ -321,7 +360,8 @@ class Migration(migrations.Migration):
             options={
                 "ordering": ["id"],
                 "indexes": [
-                    models.Index(fields=["transaction", "id"], name="event_by_transaction")
+                    models.Index(fields=["transaction", "id"], name="event_by_transaction"),
+                    models.Index(fields=["booking", "id"], name="event_by_booking"),
                 ],
             },
         ),
@@ -386,10 +426,21 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "calendar",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="catalog.calendar",
+                    ),
+                ),
+                (
                     "slot",
                     models.ForeignKey(
+                        db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="waitlist",
                         to="bookings.slot",
                     ),
@@ -406,12 +457,13 @@ class Migration(migrations.Migration):
                     "booking",
                     models.OneToOneField(
                         blank=True,
+                        db_constraint=False,
                         help_text=(
                             "The hold that was offered to the user, or the booking that "
                             "the user made."
                         ),
                         null=True,
-                        on_delete=django.db.models.deletion.SET_NULL,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="waitlist_entry",
                         to="bookings.booking",
                     ),
@@ -548,7 +600,7 @@ class Migration(migrations.Migration):
                     "since",
                     models.JSONField(
                         default=dict,
-                        help_text="For each type, the last event before the webhook subscribed to it.",
+                        help_text="For each type, an id from the moment when the webhook subscribed to it.",
                     ),
                 ),
                 ("is_active", models.BooleanField(default=True)),
@@ -621,12 +673,26 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "calendar",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        db_index=False,
+                        help_text="Empty for a test.",
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="catalog.calendar",
+                    ),
+                ),
+                (
                     "event",
                     models.ForeignKey(
                         blank=True,
+                        db_constraint=False,
                         help_text="Empty for a test.",
                         null=True,
-                        on_delete=django.db.models.deletion.RESTRICT,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="deliveries",
                         to="bookings.bookingevent",
                     ),

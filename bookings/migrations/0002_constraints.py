@@ -169,6 +169,36 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
+            model_name="slot",
+            constraint=models.UniqueConstraint(fields=("calendar", "id"), name="slot_on_calendar"),
+        ),
+        migrations.AddConstraint(
+            model_name="booking",
+            constraint=models.UniqueConstraint(
+                fields=("calendar", "id"), name="booking_on_calendar"
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="waitlistentry",
+            constraint=CompositeForeignKey(
+                fields=("calendar", "slot"),
+                name="waitlist_slot_on_calendar",
+                on_delete="CASCADE",
+                to="bookings.Slot",
+                to_fields=("calendar", "id"),
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="waitlistentry",
+            constraint=CompositeForeignKey(
+                fields=("calendar", "booking"),
+                name="waitlist_booking_on_calendar",
+                on_delete="SET NULL ({booking})",
+                to="bookings.Booking",
+                to_fields=("calendar", "id"),
+            ),
+        ),
+        migrations.AddConstraint(
             model_name="bookingevent",
             constraint=models.UniqueConstraint(
                 models.F("booking"),
@@ -208,6 +238,17 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="delivery",
             constraint=models.UniqueConstraint(fields=("webhook", "event"), name="delivery_once"),
+        ),
+        migrations.AddConstraint(
+            model_name="delivery",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("calendar", None), ("event", None)),
+                    models.Q(("calendar__isnull", False), ("event__isnull", False)),
+                    _connector="OR",
+                ),
+                name="delivery_names_calendar",
+            ),
         ),
         migrations.AddConstraint(
             model_name="delivery",

@@ -3,6 +3,8 @@ import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
 
+from bookit.database.constraints import CompositeForeignKey
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -35,10 +37,21 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "calendar",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="catalog.calendar",
+                    ),
+                ),
+                (
                     "booking",
                     models.ForeignKey(
+                        db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="staff_notes",
                         to="bookings.booking",
                     ),
@@ -49,5 +62,15 @@ class Migration(migrations.Migration):
                 "default_permissions": (),
                 "indexes": [models.Index(fields=["booking", "id"], name="staff_note_by_booking")],
             },
+        ),
+        migrations.AddConstraint(
+            model_name="staffnote",
+            constraint=CompositeForeignKey(
+                fields=("calendar", "booking"),
+                name="staff_note_on_calendar",
+                on_delete="CASCADE",
+                to="bookings.Booking",
+                to_fields=("calendar", "id"),
+            ),
         ),
     ]

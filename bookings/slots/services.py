@@ -27,7 +27,7 @@ from bookings.availability.terms import ServiceInactive, TermsChanged, on_curren
 from bookings.events import SLOT_CANCELLED, state_of
 from bookings.holds import unexpired, unexpired_sql
 from bookings.models import Slot, blocked_period
-from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken
+from bookings.seats import close_expired_holds, lock_to_book, seats_taken
 from bookings.services import InvalidTransition
 from bookings.slots.recurrence import Rule
 from bookings.waitlist import services as waitlist
@@ -113,27 +113,31 @@ FROM {SERIES} ORDER BY start_time
 
 # Cancels the held, pending and confirmed bookings in a slot, and records an event for each booking.
 #
-# Parameters: slot_id uuid, actor_id uuid, api_key_id uuid (null), at timestamptz (now).
+# Parameters: calendar_id uuid, slot_id uuid, actor_id uuid, api_key_id uuid (null), at timestamptz
+#   (now).
 # Columns: none.
 # Invariant: the slot is locked, so that nobody can book it. Bookings are locked in the order of
 #     their ids, so that two of these statements cannot deadlock.
 CANCEL_BOOKINGS = f"""
 WITH was AS (
     SELECT id, status FROM bookings_booking
-    WHERE slot_id = %(slot_id)s AND status IN ('held', 'pending', 'confirmed')
+    WHERE calendar_id = %(calendar_id)s AND slot_id = %(slot_id)s
+      AND status IN ('held', 'pending', 'confirmed')
     ORDER BY id FOR NO KEY UPDATE
 ), cancelled AS (
     UPDATE bookings_booking AS booking
     SET status = 'cancelled', hold_expires_at = NULL, updated_at = %(at)s,
         cancellation_reason = '{SLOT_CANCELLED}'
-    FROM was WHERE booking.id = was.id
+    FROM was WHERE booking.calendar_id = %(calendar_id)s AND booking.id = was.id
     RETURNING booking.*, was.status AS was
 )
-INSERT INTO bookings_bookingevent (booking_id, type, actor_id, api_key_id, at, data)
-SELECT id, 'booking.cancelled', %(actor_id)s, %(api_key_id)s, %(at)s, jsonb_build_object(
-    {state_of("cancelled")},
-    'was', jsonb_build_object('status', was), 'reason', '{SLOT_CANCELLED}'
-) FROM cancelled ORDER BY id
+INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, actor_id, api_key_id, at, data)
+SELECT calendar_id, id, 'booking.cancelled', %(actor_id)s, %(api_key_id)s, %(at)s,
+    jsonb_build_object(
+        {state_of("cancelled")},
+        'was', jsonb_build_object('status', was), 'reason', '{SLOT_CANCELLED}'
+    )
+FROM cancelled ORDER BY id
 """  # noqa: S608 - only our own SQL and a constant are interpolated
 
 
@@ -408,8 +412,10 @@ def _locked_slot(slot_id: UUID, actor: User, permission: str) -> Slot:
     All code takes these locks in this order. A booking locks the slot as well, so this function
     waits until earlier bookings are committed, and the caller sees them.
     """
-    lock_calendar_of(slot_id)
-    slot = Slot.objects.select_for_update(of=("self",)).select_related("calendar").get(pk=slot_id)
+    calendar_id = Slot.calendar_of(slot_id)
+    lock_to_book(calendar_id)
+    rows = Slot.with_id(slot_id, calendar_id).select_for_update(of=("self",))
+    slot: Slot = rows.select_related("calendar").get()
     check_owner(slot.calendar, actor, permission)
     return slot
 
@@ -446,6 +452,7 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         cursor.execute(
             CANCEL_BOOKINGS,
             {
+                "calendar_id": slot.calendar_id,
                 "slot_id": slot.pk,
                 "actor_id": actor.pk,
                 "api_key_id": actor.api_key_id,
@@ -458,4 +465,4 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         raise InvalidTransition(_("A slot with completed or no-show bookings cannot be cancelled."))
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
-    waitlist.pass_over(slot_id=slot.pk, at=at)
+    waitlist.pass_over(slot=slot, at=at)

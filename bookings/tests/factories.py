@@ -10,6 +10,7 @@ from factory.django import DjangoModelFactory
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.events import REPORTED_TYPES
 from bookings.models import Booking, Slot
+from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from catalog.tests.factories import ServiceFactory
 
@@ -66,6 +67,17 @@ class BookingFactory(DjangoModelFactory):
     currency = factory.SelfAttribute("service.currency")
 
 
+class WaitlistEntryFactory(DjangoModelFactory):
+    """A user who waits for a seat of a slot."""
+
+    class Meta:
+        model = WaitlistEntry
+
+    slot = factory.SubFactory(SlotFactory)
+    calendar = factory.SelfAttribute("slot.calendar")
+    user = factory.SubFactory(UserFactory)
+
+
 class WebhookFactory(DjangoModelFactory):
     """A webhook that subscribes to every event."""
 
@@ -91,7 +103,7 @@ class AttemptFactory(DjangoModelFactory):
 
 
 class DeliveryFactory(DjangoModelFactory):
-    """A test message to a webhook, with one failed attempt."""
+    """A message to a webhook, by default a test, with one failed attempt."""
 
     class Meta:
         model = Delivery
@@ -99,6 +111,8 @@ class DeliveryFactory(DjangoModelFactory):
 
     webhook = factory.SubFactory(WebhookFactory)
     type = "test"
+    event = None
+    calendar_id = factory.LazyAttribute(lambda row: row.event and row.event.calendar_id)
     next_attempt_at = factory.LazyFunction(timezone.now)
 
     attempt = factory.RelatedFactory(AttemptFactory, factory_related_name="delivery")

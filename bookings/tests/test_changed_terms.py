@@ -19,9 +19,8 @@ from bookings.availability.terms import TRIES, OutsideOpeningHours, ServiceInact
 from bookings.models import Booking, Slot
 from bookings.slots import services as slots
 from bookings.slots.recurrence import parse_rule
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.waitlist import services as waitlist
-from bookings.waitlist.models import WaitlistEntry
 from bookit.errors import Conflict
 from bookit.tests.crowd import (
     ask,
@@ -143,7 +142,7 @@ def move(booking, start_time):
 
 
 def join_waitlist(slot, user):
-    WaitlistEntry.objects.create(slot=slot, user=user, created_at=NOW - HOUR)
+    WaitlistEntryFactory(slot=slot, user=user, created_at=NOW - HOUR)
 
 
 @contextmanager

@@ -263,11 +263,15 @@ class TestConcurrency:
         """Control for the test above: workers do not see the reminders of other workers."""
         Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
         a_day = {"ahead": DAY, "hours": 24}
-        blind = clock.REMIND.replace("event.type = 'booking.reminded'", "false")
-        run = partial(clock._in_batches, blind, at=overdue.start_time - HOUR, **a_day)
+        find, blind = (
+            text.replace("event.type = 'booking.reminded'", "false")
+            for text in (clock.FIND_STARTING, clock.REMIND)
+        )
+        run = partial(clock._in_batches, find, blind, at=overdue.start_time - HOUR, **a_day)
         assert [run(), run()] == [60, 0]
         with pytest.raises(IntegrityError, match="event_reminded_once"):
             clock._in_batches(
+                find,
                 blind.replace("ON CONFLICT DO NOTHING", ""),
                 at=overdue.start_time - HOUR,
                 **a_day,

@@ -20,17 +20,18 @@ def test_an_event_is_stored_with_its_job():
     event = events.record(
         BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now()
     )
-    assert jobs() == [{"event_ids": [event.pk]}]
+    assert jobs() == [{"event_ids": [str(event.pk)]}]
 
 
 def test_events_inserted_by_one_statement_share_a_job():
     first, second = BookingFactory(), BookingFactory()
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
-            " SELECT id, 'booking.completed', now(), '{}' FROM bookings_booking RETURNING id"
+            "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)"
+            " SELECT calendar_id, id, 'booking.completed', now(), '{}' FROM bookings_booking"
+            " RETURNING id"
         )
-        ids = sorted(row[0] for row in cursor)
+        ids = sorted(str(row[0]) for row in cursor)
     assert {first.pk, second.pk} == {event.booking_id for event in BookingEvent.objects.all()}
     assert jobs() == [{"event_ids": ids}]
 
@@ -53,8 +54,8 @@ def test_events_recorded_with_follow_up_off_enqueue_no_job():
 def test_a_statement_that_inserts_no_event_enqueues_nothing():
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
-            " SELECT id, 'booking.completed', now(), '{}' FROM bookings_booking"
+            "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)"
+            " SELECT calendar_id, id, 'booking.completed', now(), '{}' FROM bookings_booking"
         )
     assert jobs() == []
 

@@ -15,8 +15,13 @@ from accounts.roles.models import Role
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.feeds import services as feeds
 from bookings.models import Booking
-from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
-from bookings.waitlist.models import WaitlistEntry
+from bookings.tests.factories import (
+    TUESDAY,
+    BookingFactory,
+    DeliveryFactory,
+    SlotFactory,
+    WaitlistEntryFactory,
+)
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
@@ -305,7 +310,7 @@ def world(api, people):
         "unbooked_service": ServiceFactory(calendar=calendar),
         "slot": SlotFactory(service=ServiceFactory(calendar=calendar), start_time=in_a_month),
         "full_slot": full_slot,
-        "entry": WaitlistEntry.objects.create(slot=full_slot, user=people["owner"]),
+        "entry": WaitlistEntryFactory(slot=full_slot, user=people["owner"]),
         "booking": booking(0),
         "completed_booking": booking(2, status=Booking.Status.COMPLETED),
         "past_booking": BookingFactory(

@@ -9,9 +9,11 @@ from uuid_utils.compat import uuid7
 
 from bookings import triggers
 from bookings.models import Booking, Slot
+from bookit.database.constraints import CompositeForeignKey
+from catalog.models import OnCalendar
 
 
-class WaitlistEntry(models.Model):
+class WaitlistEntry(OnCalendar):
     """A user who waits for a seat of a full slot.
 
     A free seat is held for the first user who is waiting. Nobody else can take the seat before that
@@ -28,18 +30,25 @@ class WaitlistEntry(models.Model):
         LEFT = "left", _("Left")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # In the database, the slot and the booking each form one foreign key with the calendar:
+    # `waitlist_slot_on_calendar` and `waitlist_booking_on_calendar`.
     slot = models.ForeignKey(
-        Slot, on_delete=models.CASCADE, related_name="waitlist", db_index=False
+        Slot,
+        on_delete=models.DO_NOTHING,
+        related_name="waitlist",
+        db_index=False,
+        db_constraint=False,
     )
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="waitlist_entries"
     )
     booking = models.OneToOneField(
         Booking,
-        on_delete=models.SET_NULL,
+        on_delete=models.DO_NOTHING,
         null=True,
         blank=True,
         related_name="waitlist_entry",
+        db_constraint=False,
         help_text="The hold that was offered to the user, or the booking that the user made.",
     )
     status = models.CharField(max_length=7, choices=Status, default=Status.WAITING)
@@ -69,6 +78,20 @@ class WaitlistEntry(models.Model):
             models.CheckConstraint(
                 condition=Q(status__in=["waiting", "offered", "booked", "passed", "left"]),
                 name="waitlist_status_known",
+            ),
+            CompositeForeignKey(
+                name="waitlist_slot_on_calendar",
+                fields=["calendar", "slot"],
+                to="bookings.Slot",
+                to_fields=["calendar", "id"],
+                on_delete="CASCADE",
+            ),
+            CompositeForeignKey(
+                name="waitlist_booking_on_calendar",
+                fields=["calendar", "booking"],
+                to="bookings.Booking",
+                to_fields=["calendar", "id"],
+                on_delete="SET NULL ({booking})",
             ),
             triggers.WAITLIST_UPDATED_AT,
         ]

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, Subquery, When
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Subquery, When
 from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from procrastinate.types import JSONValue
@@ -30,7 +30,7 @@ from bookings import services
 from bookings.availability.search import SlotFull
 from bookings.availability.terms import SlotTerms, Terms, terms_in
 from bookings.models import Booking, BookingEvent, Slot
-from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken, take_seat
+from bookings.seats import close_expired_holds, lock_to_book, seats_taken, take_seat
 from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.retries import retried
@@ -105,7 +105,9 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
         raise Invalid(_("You already have a seat in this slot."))
     if slot.capacity > seated.count() + slot.waitlist.filter(WAITING).count():
         raise SlotNotFull
-    return WaitlistEntry.objects.create(slot=slot, user=actor, created_at=at, updated_at=at)
+    return WaitlistEntry.objects.create(
+        calendar_id=slot.calendar_id, slot=slot, user=actor, created_at=at, updated_at=at
+    )
 
 
 @retried
@@ -125,13 +127,15 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
     # While the slot is locked, no worker can hold a seat for the user.
     _locked_slot(slot_id)
     left = {"status": Status.LEFT, "updated_at": at}
-    found = WaitlistEntry.objects.filter(pk=entry_id)
+    calendar_id = entry.calendar_id
+    found = WaitlistEntry.with_id(entry_id, calendar_id)
     if found.filter(WAITING).update(**left):
         return
     # If the user has just booked the hold, it has become a booking, which is not cancelled.
     hold = (
         Booking.objects.select_for_update(of=("self",), no_key=True)
-        .filter(waitlist_entry=entry, status=Booking.Status.HELD)
+        .filter(calendar=calendar_id, status=Booking.Status.HELD)
+        .filter(waitlist_entry__calendar=calendar_id, waitlist_entry=entry)
         .first()
     )
     if hold is not None:
@@ -149,9 +153,9 @@ def check_access(entry: WaitlistEntry, actor: User, permission: str) -> None:
         raise Forbidden(_("This place in the queue belongs to another user."))
 
 
-def pass_over(*, slot_id: UUID, at: datetime) -> None:
+def pass_over(*, slot: Slot, at: datetime) -> None:
     """End the waitlist of a locked slot that offers no more seats, and tell those who wait."""
-    waiting = WaitlistEntry.objects.filter(WAITING, slot=slot_id)
+    waiting = _waiting(slot)
     ended = [*waiting.order_by("pk").values_list("pk", flat=True)]
     if ended:
         waiting.update(status=Status.PASSED, updated_at=at)
@@ -211,7 +215,7 @@ def _offer(slot_id: UUID, *, at: datetime) -> int:
     terms, slot_terms = _terms(slot_id)
     ahead = slot_terms.start_time - at
     if slot_terms.status != Slot.Status.SCHEDULED or ahead <= timedelta(0) or ahead < terms.notice:
-        pass_over(slot_id=slot_id, at=at)
+        pass_over(slot=slot, at=at)
         return 0
     try:
         terms.check_start(slot_terms.start_time, at)
@@ -219,8 +223,9 @@ def _offer(slot_id: UUID, *, at: datetime) -> int:
     except ServiceError:
         # The slot cannot be booked now, but this may change.
         return 0
-    waiting = slot.waitlist.filter(WAITING)
-    waiting.filter(user__is_active=False).update(status=Status.PASSED, updated_at=at)
+    waiting = _waiting(slot)
+    inactive = User.objects.filter(is_active=False)
+    waiting.filter(user__in=inactive).update(status=Status.PASSED, updated_at=at)
     offered = 0
     for entry in waiting.order_by("created_at", "id"):
         try:
@@ -253,13 +258,20 @@ def _hold(user_id: UUID, terms: Terms, slot: SlotTerms, at: datetime) -> None:
     take_seat(booking, capacity=slot.capacity, version=terms.version, actor=None, waitlist=True)
 
 
+def _waiting(slot: Slot) -> QuerySet[WaitlistEntry]:
+    """Return the entries of the users who are waiting for a seat of a slot."""
+    return WaitlistEntry.objects.filter(WAITING, calendar=slot.calendar_id, slot=slot)
+
+
 def _locked_slot(slot_id: UUID) -> Slot:
     """Lock a slot, so that it is neither changed nor booked until the transaction ends.
 
     All code that changes slots locks the calendar before the slot.
     """
-    lock_calendar_of(slot_id)
-    return Slot.objects.select_for_update(of=("self",), no_key=True).get(pk=slot_id)
+    calendar_id = Slot.calendar_of(slot_id)
+    lock_to_book(calendar_id)
+    slot: Slot = Slot.with_id(slot_id, calendar_id).select_for_update(no_key=True).get()
+    return slot
 
 
 def _terms(slot_id: UUID) -> tuple[Terms, SlotTerms]:

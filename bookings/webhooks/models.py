@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import User
 from bookings import triggers
 from bookings.models import BookingEvent
+from catalog.models import Calendar
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
@@ -39,10 +40,10 @@ class Webhook(models.Model):
         ),
     )
     events = ArrayField(models.CharField(max_length=30), help_text="The types of events to send.")
-    # Ids rather than times, because the ids come from one sequence, but the clocks of hosts differ.
+    # Ids rather than times, because PostgreSQL makes the ids, but the clocks of hosts differ.
     since = models.JSONField(
         default=dict,
-        help_text="For each type, the last event before the webhook subscribed to it.",
+        help_text="For each type, an id from the moment when the webhook subscribed to it.",
     )
     is_active = models.BooleanField(default=True)
     secret = models.CharField(
@@ -98,12 +99,25 @@ class Delivery(models.Model):
     webhook = models.ForeignKey(
         Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False
     )
+    # A delivery belongs to its webhook, not to a calendar. The calendar and the event are not
+    # foreign keys in the database, because an event is never deleted and can be on another server.
+    calendar = models.ForeignKey(
+        Calendar,
+        on_delete=models.DO_NOTHING,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+        help_text="Empty for a test.",
+    )
     event = models.ForeignKey(
         BookingEvent,
-        on_delete=models.RESTRICT,
+        on_delete=models.DO_NOTHING,
         null=True,
         blank=True,
         related_name="deliveries",
+        db_constraint=False,
         help_text="Empty for a test.",
     )
     type = models.CharField(max_length=30)
@@ -130,6 +144,11 @@ class Delivery(models.Model):
         ]
         constraints = [
             models.UniqueConstraint(fields=["webhook", "event"], name="delivery_once"),
+            models.CheckConstraint(
+                condition=Q(calendar=None, event=None)
+                | Q(calendar__isnull=False, event__isnull=False),
+                name="delivery_names_calendar",
+            ),
             models.CheckConstraint(
                 condition=Q(status__in=["pending", "delivered", "failed"]),
                 name="delivery_status_known",

@@ -22,7 +22,7 @@ from bookit.times import InstantField
 
 EVENT_CHOICES = [(kind.value, kind.label) for kind in REPORTED_TYPES]
 EVENT_EXAMPLE = {
-    "id": "1042",
+    "id": "0199d3a5-6b1c-7e40-a3d2-8f4c1b7e9d05",
     "type": BookingEvent.Type.CONFIRMED.value,
     "timestamp": CONFIRMED["updated_at"],
     "data": CONFIRMED,
@@ -30,13 +30,13 @@ EVENT_EXAMPLE = {
 
 
 class EventSerializer(InputSerializer):
-    """An event: something that happened to a booking, or a new review."""
+    """Something that happened to a booking, or a new review."""
 
-    id = serializers.CharField()
+    id = serializers.UUIDField()
     type = serializers.ChoiceField(EVENT_CHOICES)
     timestamp = InstantField(help_text="When the event happened.")
     data = serializers.DictField(  # type: ignore[assignment]
-        help_text="The booking or the review at that moment, with the fields that the API returns."
+        help_text="The booking or the review at that moment, as the API returns it."
     )
 
 
@@ -105,8 +105,8 @@ class WebhookSerializer(RowSerializer):
         read_only=True,
         allow_null=True,
         help_text=(
-            "The admin who created the webhook, or who last switched it on or renewed its "
-            "secret. Nothing is sent once the owner is no longer an admin."
+            "The admin who created it, or who last switched it on or renewed its secret. "
+            "Nothing is sent once the owner is no longer an admin."
         ),
     )
 
@@ -178,7 +178,7 @@ class AttemptSerializer(InputSerializer):
     {
         "id": "0199d3a7-52e3-7a18-8f4d-6c9a0b3e2d75",
         "webhook_id": HOOKED["id"],
-        "event_id": "1042",
+        "event_id": EVENT_EXAMPLE["id"],
         "type": "booking.confirmed",
         "status": "delivered",
         "next_attempt_at": None,
@@ -206,10 +206,10 @@ class DeliverySerializer(RowSerializer):
     """A message to a webhook: an event or a test. Its id is the `webhook-id` of each attempt."""
 
     webhook_id = serializers.UUIDField(read_only=True)
-    event_id = serializers.CharField(
+    event_id = serializers.UUIDField(
         read_only=True,
         allow_null=True,
-        help_text="The id of the event, as in `/events`; null for a test.",
+        help_text="As in `/events`; null for a test.",
     )
     attempts = AttemptSerializer(many=True, read_only=True)
 
@@ -257,7 +257,6 @@ class DeliverySerializer(RowSerializer):
         attempts = row.pop("tried")
         return {
             **row,
-            "event_id": None if row["event_id"] is None else str(row["event_id"]),
             "attempts": [
                 {**attempt, "at": datetime.fromisoformat(attempt["at"])} for attempt in attempts
             ],

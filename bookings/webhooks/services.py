@@ -41,30 +41,31 @@ TEST = "test"
 # another worker has not written them yet. It skips earlier events that are more than a day old,
 # because their deliveries may have been sent and deleted.
 #
-# Parameters: webhooks uuid[], ids bigint[] (the events), first, last bigint (the lowest and the
-#   highest of ids), before bigint (how many ids to go back), at timestamptz (now).
+# Parameters: webhooks uuid[], ids uuid[] (the events), first, last uuid (the lowest and the highest
+#   of ids), before bigint (how many events to go back), at timestamptz (now).
 # Columns: webhook_id uuid, of each webhook that has new deliveries.
 # Invariant: delivery_once allows one delivery of an event to a webhook.
 ENQUEUE = f"""
-WITH written AS (
+WITH begin AS (
+    SELECT coalesce((
+        SELECT id FROM bookings_bookingevent WHERE id <= %(first)s::uuid
+        ORDER BY id DESC OFFSET %(before)s LIMIT 1
+    ), '00000000-0000-0000-0000-000000000000') AS id
+), written AS (
     INSERT INTO bookings_delivery
-        (id, webhook_id, event_id, type, status, next_attempt_at, created_at)
-    SELECT
-        -- A UUID of version 7 (RFC 9562): milliseconds, then random bits.
-        encode(set_bit(set_bit(overlay(
-            uuid_send(gen_random_uuid())
-            PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)
-                              FROM 3)
-            FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid,
-        webhook.id, event.id, event.type, 'pending', %(at)s::timestamptz, %(at)s::timestamptz
+        (id, webhook_id, calendar_id, event_id, type, status, next_attempt_at, created_at)
+    SELECT uuid7(), webhook.id, event.calendar_id, event.id, event.type, 'pending',
+        %(at)s::timestamptz, %(at)s::timestamptz
     FROM bookings_bookingevent AS event
     JOIN bookings_webhook AS webhook
         ON webhook.id = ANY (%(webhooks)s::uuid[]) AND event.type = ANY (webhook.events)
-        AND event.id > coalesce((webhook.since->>event.type)::bigint, 0)
-    WHERE event.id BETWEEN %(first)s::bigint - %(before)s::bigint AND %(last)s::bigint
+        AND (
+            webhook.since->>event.type IS NULL OR event.id > (webhook.since->>event.type)::uuid
+        )
+    WHERE event.id BETWEEN (SELECT id FROM begin) AND %(last)s::uuid
       AND {announced_sql("event")}
       AND (
-        event.id = ANY (%(ids)s::bigint[])
+        event.id = ANY (%(ids)s::uuid[])
         OR event.at > %(at)s::timestamptz - interval '1 day'
       )
       AND NOT EXISTS (
@@ -97,14 +98,12 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET scheduled_at =
          WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at END
 """
 
-# Reads the last id that an event has been given, even if its transaction has not committed yet.
+# Makes an id between the ids of all earlier and all later events, including the events of open
+# transactions.
 #
 # Parameters: none.
-# Columns: last bigint; 0 if there has been no event.
-LAST_EVENT = """
-SELECT coalesce(pg_sequence_last_value(
-    pg_get_serial_sequence('bookings_bookingevent', 'id')::regclass), 0) AS last
-"""
+# Columns: id uuid.
+THIS_MOMENT = "SELECT uuid7() AS id"
 
 # The values of a webhook that is switched on or gets another URL.
 _NEVER_FAILED = {"failing_since": None, "paused_until": None}
@@ -160,7 +159,7 @@ def update_webhook(
         events = webhook.events
         if "events" in changes:
             events = _in_order(changes["events"])
-            known = {kind: webhook.since.get(kind, 0) for kind in webhook.events if kind in events}
+            known = {kind: webhook.since.get(kind) for kind in webhook.events if kind in events}
             changes = {**changes, "events": events, "since": _from_now(events) | known}
         if changes.get("is_active") and not is_delivering(webhook_id=webhook_id):
             restart = {"owner": actor, "since": _from_now(events), "disabled_reason": ""}
@@ -254,7 +253,7 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
     return delivery
 
 
-def enqueue(*, event_ids: Sequence[int], at: datetime) -> None:
+def enqueue(*, event_ids: Sequence[UUID], at: datetime) -> None:
     """Write the deliveries of events to the webhooks that subscribed to them.
 
     The deliveries are written in the caller's transaction. An event that is enqueued twice is
@@ -332,10 +331,10 @@ def _in_order(events: Sequence[str]) -> list[str]:
     return [str(known) for known in REPORTED_TYPES if known in events]
 
 
-def _from_now(events: Sequence[str]) -> dict[str, int]:
-    """Return a dictionary that maps each type to the id of the last event so far."""
-    [(last,)] = fetch(LAST_EVENT, {})
-    return dict.fromkeys(events, last)
+def _from_now(events: Sequence[str]) -> dict[str, str]:
+    """Return a dictionary that maps each type to an id that only later events exceed."""
+    [(moment,)] = fetch(THIS_MOMENT, {})
+    return dict.fromkeys(events, str(moment))
 
 
 def _new_secret() -> str:

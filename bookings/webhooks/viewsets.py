@@ -193,7 +193,7 @@ class EventViewSet(RowViewSet):
         events = self.paginate_queryset(found.queryset()) or []
         return self.get_paginated_response(
             [
-                {"id": str(event.pk), **payload}
+                {"id": event.pk, **payload}
                 for event, payload in zip(events, payloads(events), strict=True)
             ]
         )

@@ -245,15 +245,15 @@ class EventPagination(Pagination):
     from this horizon to a later horizon are the next step.
 
     Rows about one object are in order, because transactions that change the object wait for each
-    other. If the waiting transaction has the lower transaction id, the horizon passes neither of
-    the two transactions until both have ended, so their rows are in one step. If the waiting
-    transaction has the higher id, its rows are in the same step or in a later step.
+    other, and each gives its rows higher ids than the rows before. If the waiting transaction has
+    the lower transaction id, the horizon passes neither of the two transactions until both have
+    ended, so their rows are in one step. If the waiting transaction has the higher id, its rows are
+    in the same step or in a later step.
     """
 
-    # A cursor contains a step and the id of the last row that was read. The step begins with the
-    # transaction `low` and ends before the transaction `high`. A `high` of 0 means the horizon. The
-    # ids of transactions are counted by the server with the id `server`; see `bookit.restores`.
-    STEP = ["low", "high", "id", "server"]
+    # A cursor contains a list of steps, because every PostgreSQL server counts its transactions for
+    # itself. All rows are on one server, so the list has one step.
+    STEPS = ["steps"]
 
     def paginate_queryset(
         self,
@@ -272,10 +272,13 @@ class EventPagination(Pagination):
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         # Read the horizon before the rows. A later horizon could pass rows that are not found yet.
         horizon = positions.horizon(using=queryset.db)
-        step = positions.Step(positions.LOWEST, 0, 0, horizon.server)
+        step = positions.Step(positions.LOWEST, 0, None, horizon.server)
         if query.get("cursor"):
-            step = positions.Step(*map(int, _decode(query["cursor"], self.STEP)[1]))
-        low, high, last, _timeline = horizon.translate(step)
+            [steps] = _decode(query["cursor"], self.STEPS)[1]
+            if len(steps) != 1:
+                raise refuse("cursor", _("This cursor was not issued by this API."))
+            step = positions.Step(*steps[0])
+        low, high, last, _server = horizon.translate(step)
         if max(low, high) > horizon.position:
             # A copy of the server's files was restored, so transaction ids continue from the copy.
             raise refuse(
@@ -286,21 +289,19 @@ class EventPagination(Pagination):
                 ),
             )
         high = high or horizon.position
-        page = [
-            *queryset.order_by("id").filter(
-                transaction__gte=low, transaction__lt=high, pk__gt=last
-            )[: self.limit + 1]
-        ]
+        rows = queryset.order_by("id").filter(transaction__gte=low, transaction__lt=high)
+        if last is not None:
+            rows = rows.filter(pk__gt=last)
+        page = [*rows[: self.limit + 1]]
         within = len(page) > self.limit
         # Either this step has more rows, or the next step may already have rows.
         self.more = within or high < horizon.position
         following = (
-            {"low": low, "high": high, "id": page[self.limit - 1].pk}
+            positions.Step(low, high, str(page[self.limit - 1].pk), horizon.server)
             if within
-            else {"low": high, "high": 0, "id": 0}
+            else positions.Step(high, 0, None, horizon.server)
         )
-        following["server"] = horizon.server
-        self.cursor = _encode(self.STEP, following, backwards=False)
+        self.cursor = _encode(self.STEPS, {"steps": [[*following]]}, backwards=False)
         return page[: self.limit]
 
     def get_paginated_response(self, data: Any) -> Any:

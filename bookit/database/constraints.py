@@ -35,10 +35,14 @@ class Trigger(_DatabaseConstraint):
         body: the body of the function, from `DECLARE` or `BEGIN` to `END`.
         triggers: the event and condition of each trigger by its name, for example
             `AFTER INSERT ON {table} FOR EACH ROW WHEN (NEW.is_active)`.
+        options: clauses of CREATE FUNCTION, for example `SET enable_seqscan = off`.
     """
 
-    def __init__(self, *, name: str, body: str, triggers: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, name: str, body: str, triggers: Mapping[str, str], options: str = ""
+    ) -> None:
         super().__init__(name=name)
+        self.options = options
         # Indentation in the source does not count as a change.
         self.body = cleandoc(body)
         self.triggers = {name: cleandoc(when) for name, when in triggers.items()}
@@ -46,13 +50,16 @@ class Trigger(_DatabaseConstraint):
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration needs to create the constraint."""
         path, arguments, options = super().deconstruct()
-        return path, arguments, {**options, "body": self.body, "triggers": self.triggers}
+        options |= {"body": self.body, "triggers": self.triggers}
+        if self.options:
+            options["options"] = self.options
+        return path, arguments, options
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statements that create the function and its triggers."""
         table = schema_editor.quote_name(model._meta.db_table)
-        lines = [f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql AS $$"]
-        lines += [self.body, "$$;"]
+        head = f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql {self.options}"
+        lines = [f"{head.strip()} AS $$", self.body, "$$;"]
         for name, when in self.triggers.items():
             clause = when.format(table=table)
             lines.append(f"CREATE TRIGGER {name} {clause} EXECUTE FUNCTION {self.name}();")
@@ -70,18 +77,30 @@ class CompositeForeignKey(_DatabaseConstraint):
         fields: the fields of the model.
         to: the model to which the foreign key refers, as `app.Model`.
         to_fields: the fields of that model, in the same order.
+        on_delete: what PostgreSQL does when the row of that model is deleted, for example
+            `CASCADE`, or `SET NULL ({booking})` to empty only the column of the field `booking`. By
+            default, PostgreSQL refuses to delete the row.
     """
 
     def __init__(
-        self, *, name: str, fields: Sequence[str], to: str, to_fields: Sequence[str]
+        self,
+        *,
+        name: str,
+        fields: Sequence[str],
+        to: str,
+        to_fields: Sequence[str],
+        on_delete: str = "NO ACTION",
     ) -> None:
         super().__init__(name=name)
         self.fields, self.to, self.to_fields = tuple(fields), to, tuple(to_fields)
+        self.on_delete = on_delete
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration needs to create the constraint."""
         path, arguments, options = super().deconstruct()
         options |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
+        if self.on_delete != "NO ACTION":
+            options["on_delete"] = self.on_delete
         return path, arguments, options
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
@@ -89,9 +108,12 @@ class CompositeForeignKey(_DatabaseConstraint):
         to = model._meta.apps.get_model(self.to)
         table, columns = _table_and_columns(model, self.fields, schema_editor)
         to_table, to_columns = _table_and_columns(to, self.to_fields, schema_editor)
+        on_delete = self.on_delete.format(
+            **{name: model._meta.get_field(name).column for name in self.fields}
+        )
         return _statement(
             f"ALTER TABLE {table} ADD CONSTRAINT {self.name} FOREIGN KEY ({columns})"
-            f" REFERENCES {to_table} ({to_columns})"
+            f" REFERENCES {to_table} ({to_columns}) ON DELETE {on_delete}"
         )
 
     def remove_sql(self, model: Any, schema_editor: Any) -> Any:

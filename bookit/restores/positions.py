@@ -47,13 +47,13 @@ class Step(NamedTuple):
     Args:
         low: the first position.
         high: the position before which the step ends, or 0 if it has not been decided.
-        last: the id of the last row that was read, or 0 if no row was read.
+        last: the id of the last row that was read, or None if no row was read.
         server: the id of the `Server` whose transaction ids are the positions.
     """
 
     low: int
     high: int
-    last: int
+    last: str | None
     server: int
 
 
@@ -80,7 +80,7 @@ class Horizon(NamedTuple):
                 continue
             low, high, last = step[:3]
             if low >= boundary:
-                low, high, last = boundary, 0, 0
+                low, high, last = boundary, 0, None
             step = Step(low - shift, min(high, boundary) - shift if high else 0, last, server)
         return step
 

@@ -67,8 +67,9 @@ def town(db):
             for constraint in GUARDS.get(table, []):
                 cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
         cursor.execute(
-            "INSERT INTO bookings_delivery (id, webhook_id, event_id, type, status, created_at)"
-            " SELECT gen_random_uuid(), %s, id, type, 'delivered', now()"
+            "INSERT INTO bookings_delivery"
+            " (id, webhook_id, calendar_id, event_id, type, status, created_at)"
+            " SELECT gen_random_uuid(), %s, calendar_id, id, type, 'delivered', now()"
             " FROM bookings_bookingevent WHERE type = ANY (%s)",
             [webhook.pk, webhook.events],
         )

@@ -72,7 +72,12 @@ def world(owner):
 
     reviewed = booking(1, status=Booking.Status.COMPLETED)
     review = Review.objects.create(
-        booking=reviewed, service=service, user=owner, rating=3, created_at=timezone.now()
+        calendar=reviewed.calendar,
+        booking=reviewed,
+        service=service,
+        user=owner,
+        rating=3,
+        created_at=timezone.now(),
     )
     return {
         "service": service.pk,

@@ -26,8 +26,13 @@ from accounts.services import Client, begin_session
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.feeds import services as feeds
 from bookings.models import Booking
-from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
-from bookings.waitlist.models import WaitlistEntry
+from bookings.tests.factories import (
+    TUESDAY,
+    BookingFactory,
+    DeliveryFactory,
+    SlotFactory,
+    WaitlistEntryFactory,
+)
 from bookit.tests import contract
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 from reviews.tests.factories import ReviewFactory
@@ -369,7 +374,7 @@ def callers(api):
 def _shared_rows(provider, service, slot):
     """Return ids of rows that belong to the provider or to the platform."""
     full_slot = SlotFactory(service__calendar__provider=provider)
-    WaitlistEntry.objects.create(slot=full_slot, user=UserFactory())
+    WaitlistEntryFactory(slot=full_slot, user=UserFactory())
     delivery = DeliveryFactory()
     calendar_token, _ = feeds.calendar_tokens(calendar=service.calendar, reader=provider)
     return {
@@ -416,7 +421,7 @@ def _own_rows(user, service, slot, at):
         "bookings": booking.pk,
         "completed": completed.pk,
         "reviews": review.pk,
-        "waitlist": WaitlistEntry.objects.create(slot=slot, user=user).pk,
+        "waitlist": WaitlistEntryFactory(slot=slot, user=user).pk,
         "api-keys": create_key(owner=user, name="Till", at=timezone.now())[0].pk,
         "sessions": _session_of(user).pk,
         "reset_token": emailed_token(PASSWORD_RESET, user),

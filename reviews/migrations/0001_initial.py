@@ -28,10 +28,21 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "calendar",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="catalog.calendar",
+                    ),
+                ),
+                (
                     "booking",
                     models.OneToOneField(
+                        db_constraint=False,
                         null=True,
-                        on_delete=django.db.models.deletion.SET_NULL,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="review",
                         to="bookings.booking",
                     ),
@@ -39,6 +50,7 @@ class Migration(migrations.Migration):
                 (
                     "service",
                     models.ForeignKey(
+                        db_constraint=False,
                         db_index=False,
                         on_delete=django.db.models.deletion.RESTRICT,
                         related_name="reviews",

@@ -15,6 +15,7 @@ class ReviewFactory(DjangoModelFactory):
         model = Review
 
     booking = factory.SubFactory(BookingFactory, status=Booking.Status.COMPLETED)
+    calendar = factory.SelfAttribute("booking.calendar")
     service = factory.SelfAttribute("booking.service")
     user = factory.SelfAttribute("booking.user")
     rating = 5

@@ -423,8 +423,9 @@ class TestDatabase:
     def test_a_booking_has_one_review(self, review):
         with pytest.raises(IntegrityError) as refused, transaction.atomic():
             run(
-                "INSERT INTO reviews_review (id, booking_id, service_id, user_id, rating, comment)"
-                " SELECT gen_random_uuid(), booking_id, service_id, user_id, 5, ''"
+                "INSERT INTO reviews_review"
+                " (id, calendar_id, booking_id, service_id, user_id, rating, comment)"
+                " SELECT gen_random_uuid(), calendar_id, booking_id, service_id, user_id, 5, ''"
                 " FROM reviews_review"
             )
         assert database_error_facts(refused.value)[0] == "23505"
@@ -446,6 +447,7 @@ class TestRaces:
     def test_without_the_lock_the_constraint_still_allows_only_one_review(self, booking):
         # `create_review` is not called, because its lock would store the reviews one after another.
         review = {
+            "calendar": booking.calendar,
             "booking": booking,
             "service": booking.service,
             "user": booking.user,

@@ -21,7 +21,7 @@ from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, Us
 from bookings import services
 from bookings.desk import services as desk
 from bookings.models import Booking
-from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.tests.jobs import work
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Delivery
@@ -111,13 +111,16 @@ def activity(api, ana, helena, service):
     services.delete_booking(booking_id=deleted.pk, actor=ana, at=at)
     run("UPDATE procrastinate_jobs SET status = 'failed' WHERE task_name ~ 'composed'")
     delivery = Delivery.objects.create(
-        webhook=hook, event=done.events.earliest("id"), type="booking.created"
+        webhook=hook,
+        calendar=done.calendar,
+        event=done.events.earliest("id"),
+        type="booking.created",
     )
     Attempt.objects.create(delivery=delivery, at=at, duration_ms=5, response=f"Hi {NAME}!")
-    entry = WaitlistEntry.objects.create(slot=SlotFactory(), user=ana)
+    entry = WaitlistEntryFactory(slot=SlotFactory(), user=ana)
     app.configure_task("bookings.send_queue_mail").defer(entry_id=str(entry.pk))
     event = done.events.latest("id")
-    app.configure_task("bookings.send_mail").defer(event_id=event.pk, audience="attendee")
+    app.configure_task("bookings.send_mail").defer(event_id=str(event.pk), audience="attendee")
     me.patch("/me", {"email": NEW_EMAIL, "current_password": PASSWORD})
     me.post("/auth/verify-email/resend")
     api.post("/auth/password-reset", {"email": EMAIL})

@@ -10,8 +10,7 @@ from accounts.models import User
 from accounts.roles.models import Role
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.models import Booking
-from bookings.tests.factories import BookingFactory, SlotFactory
-from bookings.waitlist.models import WaitlistEntry
+from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
 from catalog.models import OpeningHours
 from catalog.tests.factories import CalendarFactory, TimeOffFactory
 from reviews.tests.factories import ReviewFactory
@@ -86,7 +85,7 @@ def test_every_page_works_for_staff_with_some_permissions(verbs):
     names = [name for name, each in PERMISSIONS.items() if each.in_roles]
     user = staff([name for name in names if name.split(".")[1].split("_")[0] in verbs])
     slot = SlotFactory()
-    entry = WaitlistEntry.objects.create(slot=slot, user=user)
+    entry = WaitlistEntryFactory(slot=slot, user=user)
     rows = [
         review,
         service,

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.models import Booking, Occupancy, Slot
-from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.tests.test_transitions import STATES
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
@@ -668,7 +668,7 @@ class World:
         period = self.period(services[service % len(services)], start, length)
         slot = unless_taken(lambda: SlotFactory(**period, **fields))
         for name in ("first", "second")[: waiting if slot else 0]:
-            WaitlistEntry.objects.create(slot=slot, user=self.people[name])
+            WaitlistEntryFactory(slot=slot, user=self.people[name])
         return slot
 
     def book(self, services, slots, *, service, slot, start, length, seat, status, expires):

@@ -277,9 +277,9 @@ class TestLimits:
             down.setattr(EmailMultiAlternatives, "send", fail)
             for _ in range(30):
                 with pytest.raises(Down):
-                    tasks.send_mail(event_id=event.pk, audience="attendee")
+                    tasks.send_mail(event_id=str(event.pk), audience="attendee")
         assert set(MailCount.objects.values_list("sent", flat=True)) == {0}
-        tasks.send_mail(event_id=event.pk, audience="attendee")
+        tasks.send_mail(event_id=str(event.pk), audience="attendee")
         assert len(mail.outbox) == 1
 
     def test_counts_are_deleted_after_a_month(self, book):

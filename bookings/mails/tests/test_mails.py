@@ -501,8 +501,8 @@ class TestJobs:
         for _ in range(2):
             followup.follow_up(event_ids=ids, at=NOW)
             assert waiting() == [
-                {"event_id": ids[0], "audience": "attendee"},
-                {"event_id": ids[0], "audience": "provider"},
+                {"event_id": str(ids[0]), "audience": "attendee"},
+                {"event_id": str(ids[0]), "audience": "provider"},
             ]
 
     def test_waiting_emails_do_not_prevent_other_emails_from_being_enqueued(self, book):
@@ -649,10 +649,10 @@ def test_an_email_that_the_server_refuses_is_retried(smtp, book):
     [event] = book().events.all()
     smtp.reply = "451 Not now"
     with pytest.raises(smtplib.SMTPException):
-        tasks.send_mail(event_id=event.pk, audience="attendee")
+        tasks.send_mail(event_id=str(event.pk), audience="attendee")
     assert tasks.send_mail.retry_strategy.max_attempts > 5
     smtp.reply = "250 OK"
-    tasks.send_mail(event_id=event.pk, audience="attendee")
+    tasks.send_mail(event_id=str(event.pk), audience="attendee")
     assert len(smtp.mails) == 1
 
 

@@ -24,9 +24,8 @@ from bookings import services
 from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent
 from bookings.phone import services as phone
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.tests.jobs import work
-from bookings.waitlist.models import WaitlistEntry
 from bookit.errors import Forbidden
 from bookit.mails.sending import send_within_limits
 from catalog.models import Service
@@ -202,7 +201,7 @@ class TestBooking:
         slot = SlotFactory(service=service)
         customer = UserFactory()
         BookingFactory(user=customer)
-        entry = WaitlistEntry.objects.create(slot=slot, user=customer)
+        entry = WaitlistEntryFactory(slot=slot, user=customer)
 
         desk.post(PAGE, call(service, customer=str(customer.pk)))
 

@@ -95,6 +95,7 @@ def town():
     for number, booking in enumerate(Booking.objects.filter(status="cancelled")):
         was = {"status": ("held", "pending", "confirmed")[number % 3]}
         BookingEvent.objects.create(
+            calendar=booking.calendar,
             booking=booking,
             type="booking.cancelled",
             at=booking.start_time,

@@ -82,11 +82,12 @@ def test_a_long_waitlist_of_one_slot_does_not_slow_down_lists_of_other_slots(api
             " created_at) SELECT gen_random_uuid(), '', 'x', 'crowd' || n || '@example.com',"
             " 'user', 'UTC', true, now() FROM generate_series(1, 5000) AS n"
         )
+        slot = Slot.objects.order_by("start_time").first()
         cursor.execute(
-            "INSERT INTO bookings_waitlistentry (id, status, created_at, updated_at, slot_id,"
-            " user_id) SELECT gen_random_uuid(), 'waiting', now(), now(), %s, id"
+            "INSERT INTO bookings_waitlistentry (id, status, created_at, updated_at, calendar_id,"
+            " slot_id, user_id) SELECT gen_random_uuid(), 'waiting', now(), now(), %s, %s, id"
             " FROM accounts_user WHERE email LIKE 'crowd%%'",
-            [Slot.objects.order_by("start_time").first().pk],
+            [slot.calendar_id, slot.pk],
         )
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("ANALYZE bookings_waitlistentry")

@@ -703,10 +703,10 @@ class TestCancelling:
             with CaptureQueriesContext(connection) as captured:
                 assert self.cancel(client, slot).status_code == 200
             counts.append(len(captured))
-        # Read the account and the owner of the slot. Lock the calendar and the slot. Close holds,
-        # cancel the bookings, check that none is active, cancel the slot, and end its waitlist.
-        # Read the slot. Begin and commit.
-        assert counts == [12, 12]
+        # Read the account and the owner of the slot. Look up the calendar, and lock it and the
+        # slot. Close holds, cancel the bookings, check that none is active, cancel the slot, and
+        # end its waitlist. Read the slot. Begin and commit.
+        assert counts == [13, 13]
 
 
 class TestDeleting:

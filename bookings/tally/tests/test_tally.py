@@ -37,10 +37,10 @@ def write_events(count, *, status="completed", transaction=None):
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")
         cursor.execute(
-            "INSERT INTO bookings_bookingevent (booking_id, type, at, data, transaction)"
-            " SELECT %s, %s, now(), jsonb_build_object('status', %s::text),"
+            "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data,"
+            " transaction) SELECT %s, %s, %s, now(), jsonb_build_object('status', %s::text),"
             " coalesce(%s, pg_current_xact_id()::text::bigint) FROM generate_series(1, %s)",
-            [booking.pk, f"booking.{status}", status, transaction, count],
+            [booking.calendar_id, booking.pk, f"booking.{status}", status, transaction, count],
         )
 
 
@@ -93,11 +93,11 @@ def test_adding_events_to_the_total_does_not_change_the_totals():
 def test_an_event_that_commits_late_is_counted_once():
     booking = BookingFactory()
     insert = (
-        "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
-        """ VALUES (%s, 'booking.completed', now(), '{"status": "completed"}')"""
+        "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)"
+        """ VALUES (%s, %s, 'booking.completed', now(), '{"status": "completed"}')"""
     )
     with psycopg.connect(database_url()) as slow:
-        slow.execute(insert, [booking.pk])
+        slow.execute(insert, [booking.calendar_id, booking.pk])
         write_events(2)  # This transaction has a higher id, and commits earlier.
         tally.count_events()
         assert totals() == {"completed": 2}

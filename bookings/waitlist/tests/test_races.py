@@ -16,9 +16,8 @@ from bookings.availability.terms import ServiceInactive
 from bookings.models import Booking, Slot
 from bookings.services import InvalidTransition
 from bookings.slots import services as slots
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.waitlist import services as waitlist
-from bookings.waitlist.models import WaitlistEntry
 from bookit.errors import Forbidden
 from bookit.tests.crowd import ask, at_once, deadlocks, run, starting_line, tally
 from catalog.tests.factories import ServiceFactory
@@ -94,7 +93,7 @@ def full(service, people):
             seated(slot, seat)
         for place, user in enumerate(people):
             waited = NOW - timedelta(minutes=len(people) - place)
-            WaitlistEntry.objects.create(slot=slot, user=user, created_at=waited)
+            WaitlistEntryFactory(slot=slot, user=user, created_at=waited)
         return slot
 
     return slot

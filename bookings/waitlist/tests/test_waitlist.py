@@ -14,7 +14,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.clock import expire_bookings
 from bookings.models import Booking, BookingEvent, Slot
-from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookit.tests.crowd import disabled_trigger, run
@@ -249,7 +249,7 @@ class TestTheQueue:
         client, counts = api.as_(provider), []
         for people in (1, 30):
             for user in UserFactory.create_batch(people):
-                WaitlistEntry.objects.create(slot=slot, user=user)
+                WaitlistEntryFactory(slot=slot, user=user)
             with CaptureQueriesContext(connection) as captured:
                 rows = client.get(f"/slots/{slot.pk}/waitlist?limit=100").json()["results"]
             counts.append(len(captured))
@@ -259,7 +259,7 @@ class TestTheQueue:
 
     def test_the_database_refuses_a_second_waiting_entry_of_a_user(self, people, slot, queue):
         with pytest.raises(IntegrityError, match="waitlist_once"), transaction.atomic():
-            WaitlistEntry.objects.create(slot=slot, user=people[0])
+            WaitlistEntryFactory(slot=slot, user=people[0])
 
 
 class TestLeaving:
@@ -597,7 +597,7 @@ class TestTheSlot:
 
     def test_a_slot_with_only_a_waitlist_can_be_deleted(self, api, provider, service):
         slot = SlotFactory(service=service, start_time=SOON)
-        WaitlistEntry.objects.create(slot=slot, user=UserFactory())
+        WaitlistEntryFactory(slot=slot, user=UserFactory())
         assert api.as_(provider).delete(f"/slots/{slot.pk}").status_code == 204
         assert not WaitlistEntry.objects.exists()
 

@@ -63,8 +63,9 @@ def make_webhooks(count, **fields):
 def happen(count=1):
     """Write some events, which a worker will follow up, and return them."""
     booking = BookingFactory(status="confirmed")
-    return BookingEvent.objects.bulk_create(
+    BookingEvent.objects.bulk_create(
         BookingEvent(
+            calendar_id=booking.calendar_id,
             booking_id=booking.pk,
             type=BookingEvent.Type.CONFIRMED,
             at=timezone.now() + timedelta(microseconds=number),
@@ -72,6 +73,7 @@ def happen(count=1):
         )
         for number in range(count)
     )
+    return [*booking.events.all()]
 
 
 def enqueue(happened):

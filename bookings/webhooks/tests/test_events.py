@@ -1,9 +1,11 @@
 """`GET /events`: a client that polls gets every event exactly once."""
 
 from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, UserFactory
@@ -13,17 +15,17 @@ from bookings.tests.factories import BookingFactory, WebhookFactory
 from bookings.tests.settle import settle
 from bookings.webhooks.models import Webhook
 from bookit.api.pagination import EventPagination, _encode
-from bookit.tests.crowd import ask
+from bookit.restores.positions import LOWEST
+from bookit.tests.crowd import ask, disabled_trigger
 from bookit.tests.expect import problem
 
 # The feed hides the events of open transactions, so a test must not run in one.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WRITE = """
-INSERT INTO bookings_bookingevent (id, booking_id, type, at, data)
-VALUES (%s, %s, 'booking.created', now(), '{}')
+INSERT INTO bookings_bookingevent (id, calendar_id, booking_id, type, at, data)
+VALUES (coalesce(%s, uuid7()), %s, %s, 'booking.created', now(), '{}') RETURNING id
 """
-NEXT_ID = "SELECT nextval(pg_get_serial_sequence('bookings_bookingevent', 'id'))"
 
 
 @pytest.fixture
@@ -53,6 +55,22 @@ def happen(booking, kind=BookingEvent.Type.CREATED):
     return events.record(booking, kind, actor=None, at=timezone.now())
 
 
+def write(cursor, booking, pk=None):
+    """Write an event, by default with an id of this moment, and return its id."""
+    cursor.execute(WRITE, [pk, booking.calendar_id, booking.pk])
+    return cursor.fetchone()[0]
+
+
+def in_an_hour():
+    """Return an id from a clock that is an hour ahead."""
+    return ask("SELECT uuid7(uuid7_ticks(uuid7()) + 4096 * 3600000::bigint)")
+
+
+def cursor_of(*steps):
+    """Return a cursor with one position for each step."""
+    return _encode(EventPagination.STEPS, {"steps": steps}, backwards=False)
+
+
 def read(admin, query=""):
     """Return a page of the feed, after waiting until it can show all events."""
     settle()
@@ -70,22 +88,19 @@ def poll_at_once(admin, cursor="", **query):
     page = admin.get("/events", {"cursor": cursor, **query}).json()
     assert list(page) == ["next", "previous", "cursor", "results"]
     assert page["previous"] is None
-    return [int(each["id"]) for each in page["results"]], page["cursor"]
+    return [UUID(each["id"]) for each in page["results"]], page["cursor"]
 
 
 # --- order --------------------------------------------------------------------------------------
 
 
 def test_a_reader_gets_an_event_with_a_lower_id_that_is_committed_later(admin, booking):
-    # Take the id before the transaction begins. PostgreSQL logs one id of a sequence in 32, and the
-    # first id after a checkpoint. If this id were logged within the transaction, the transaction
-    # would get a transaction id, and the poll would wait for its end.
-    lower = ask(NEXT_ID)
+    lower = ask("SELECT uuid7()")
     with another_transaction() as other:
         higher = happen(booking)
         seen, cursor = poll(admin)
         assert seen == [higher.pk]
-        other.execute(WRITE, [lower, booking.pk])
+        write(other, BookingFactory(), lower)
     assert lower < higher.pk
 
     # Control: a reader that only asks for higher ids misses the event.
@@ -98,13 +113,73 @@ def test_events_of_one_booking_are_in_order_even_if_their_transactions_are_not(a
         first.execute("SELECT pg_current_xact_id()")
         # The transaction of `happen` begins after the other transaction and commits before it.
         confirmed = happen(booking, BookingEvent.Type.CONFIRMED)
-        first.execute(NEXT_ID)
-        [moved] = first.fetchone()
-        first.execute(WRITE, [moved, booking.pk])
+        moved = write(first, booking)
     by_transaction = BookingEvent.objects.order_by("transaction").values_list("pk", flat=True)
     # Control: the order of the transactions is not the order of the events.
     assert [*by_transaction] == [moved, confirmed.pk]
     assert poll(admin)[0] == [confirmed.pk, moved]
+
+
+def test_events_of_one_booking_in_one_transaction_are_in_order(admin, booking):
+    kinds = [BookingEvent.Type.CREATED, BookingEvent.Type.CONFIRMED, BookingEvent.Type.CANCELLED]
+    with transaction.atomic():
+        happened = [happen(booking, kind).pk for kind in kinds]
+    assert poll(admin)[0] == happened
+
+
+def test_events_of_one_booking_in_one_statement_are_in_order(admin, booking):
+    BookingEvent.objects.bulk_create(
+        BookingEvent(
+            calendar=booking.calendar,
+            booking=booking,
+            type=BookingEvent.Type.CONFIRMED,
+            at=timezone.now(),
+            data={**events.state(booking), "seat": number},
+        )
+        for number in range(200)
+    )
+    happened = [*BookingEvent.objects.order_by("id")]
+    assert [each.data["seat"] for each in happened] == [*range(200)]
+    assert poll(admin, limit=100)[0] == [each.pk for each in happened[:100]]
+
+
+def test_the_order_of_events_does_not_depend_on_the_clocks_of_web_hosts(admin, booking):
+    now = timezone.now()
+    # The clock of the second host is an hour behind.
+    created, confirmed = (
+        events.record(booking, kind, actor=None, at=now + timedelta(hours=ahead))
+        for kind, ahead in ((BookingEvent.Type.CREATED, 0), (BookingEvent.Type.CONFIRMED, -1))
+    )
+    history = admin.get(f"/bookings/{booking.pk}/history").json()["results"]
+    assert [each["type"] for each in history] == ["booking.created", "booking.confirmed"]
+    assert poll(admin)[0] == [created.pk, confirmed.pk]
+    # Control: the order of the hosts' times is not the order of the events.
+    assert [*BookingEvent.objects.order_by("at")] == [confirmed, created]
+
+
+def test_events_of_one_booking_stay_in_order_if_the_clock_of_postgresql_was_ahead(admin, booking):
+    with connection.cursor() as cursor:
+        ahead = write(cursor, booking, in_an_hour())
+    corrected = happen(booking, BookingEvent.Type.CONFIRMED).pk
+    assert poll(admin)[0] == [*booking.events.values_list("pk", flat=True)] == [ahead, corrected]
+    # Control: without the trigger, the later event comes first.
+    with disabled_trigger("bookings_bookingevent", "booking_event_joins_history"):
+        last = happen(booking, BookingEvent.Type.CANCELLED).pk
+    assert poll(admin)[0] == [last, ahead, corrected]
+
+
+def test_concurrent_changes_of_one_booking_are_in_the_order_of_its_lock(admin, booking):
+    """The second transaction waits for the lock, although its clock was read first."""
+    read_early = ask("SELECT uuid7()")
+    with another_transaction() as first:
+        first.execute("SELECT FROM bookings_booking WHERE id = %s FOR UPDATE", [booking.pk])
+        confirmed = write(first, booking)
+    with another_transaction() as second:
+        second.execute("SELECT FROM bookings_booking WHERE id = %s FOR UPDATE", [booking.pk])
+        cancelled = write(second, booking, read_early)
+    # Control: the id that was made before the lock is lower.
+    assert read_early < confirmed < cancelled
+    assert poll(admin)[0] == [confirmed, cancelled]
 
 
 def test_events_that_are_written_during_paging_come_last(admin, booking):
@@ -119,16 +194,21 @@ def test_events_that_are_written_during_paging_come_last(admin, booking):
 
 def test_a_cursor_of_a_later_transaction_is_refused(admin, booking):
     """Clients have such a cursor after PostgreSQL's files are restored from an older copy."""
-    step = {"low": 10**15, "high": 0, "id": 0, "server": 10**15}
-    cursor = _encode(EventPagination.STEP, step, backwards=False)
+    cursor = cursor_of([10**15, 0, None, 10**15])
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
+
+
+def test_a_cursor_can_hold_a_position_for_each_server_but_this_database_has_one(admin, booking):
+    event = happen(booking)
+    step = [LOWEST, 0, None, 0]
+    assert poll(admin, cursor_of(step))[0] == [event.pk]
+    for cursor in (cursor_of(step, step), cursor_of()):
+        problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
 def test_events_are_not_shown_while_an_older_transaction_is_open(admin, booking):
     with another_transaction() as other:
-        other.execute(NEXT_ID)
-        [lower] = other.fetchone()
-        other.execute(WRITE, [lower, booking.pk])
+        lower = write(other, booking)
         higher = happen(booking)
         seen, cursor = poll_at_once(admin)
         assert seen == [], "the other transaction is still open"
@@ -138,8 +218,7 @@ def test_events_are_not_shown_while_an_older_transaction_is_open(admin, booking)
 
 def test_events_that_are_rolled_back_are_not_shown_and_do_not_block_other_events(admin, booking):
     with another_transaction() as other:
-        other.execute(NEXT_ID)
-        other.execute(WRITE, [other.fetchone()[0], booking.pk])
+        write(other, BookingFactory())
         event = happen(booking)
         assert poll_at_once(admin)[0] == []
         other.connection.rollback()
@@ -160,9 +239,9 @@ def test_paging_returns_each_event_once_while_more_events_are_written(admin, boo
 def test_the_last_page_has_a_cursor_from_which_polling_continues(admin, booking):
     happened = [happen(booking).pk for _ in range(3)]
     first = read(admin, "?limit=2")
-    assert [int(each["id"]) for each in first["results"]] == happened[:2]
+    assert [UUID(each["id"]) for each in first["results"]] == happened[:2]
     last = read(admin, first["next"])
-    assert [int(each["id"]) for each in last["results"]] == happened[2:]
+    assert [UUID(each["id"]) for each in last["results"]] == happened[2:]
     while last["next"]:  # Another test has written to another database of the server.
         last = read(admin, last["next"])
         assert last["results"] == []
@@ -176,7 +255,7 @@ def test_the_last_page_has_a_cursor_from_which_polling_continues(admin, booking)
 def test_a_page_that_is_exactly_full_can_be_the_last_one(admin, booking):
     happened = [happen(booking).pk for _ in range(2)]
     page = read(admin, "?limit=2")
-    assert [int(each["id"]) for each in page["results"]] == happened
+    assert [UUID(each["id"]) for each in page["results"]] == happened
     assert page["next"] is None
 
 

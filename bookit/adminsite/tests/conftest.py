@@ -13,9 +13,9 @@ from bookings.tests.factories import (
     BookingFactory,
     DeliveryFactory,
     SlotFactory,
+    WaitlistEntryFactory,
     WebhookFactory,
 )
-from bookings.waitlist.models import WaitlistEntry
 from bookit.mails.models import MailCount
 from catalog.models import OpeningHours
 from catalog.providers.models import Profile
@@ -57,7 +57,7 @@ def world(boss):
     services.change_status(booking_id=booking.pk, status="completed", actor=boss, at=timezone.now())
     ReviewFactory(booking=booking)
     BookingFactory(user=boss)
-    WaitlistEntry.objects.create(slot=SlotFactory(), user=boss)
+    WaitlistEntryFactory(slot=SlotFactory(), user=boss)
     WebhookFactory()
     DeliveryFactory()
     staff(["bookings.view_booking"])

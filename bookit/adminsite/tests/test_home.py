@@ -19,7 +19,12 @@ from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings.events import record
 from bookings.models import Booking, BookingEvent, Slot
-from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
+from bookings.tests.factories import (
+    BookingFactory,
+    SlotFactory,
+    WaitlistEntryFactory,
+    WebhookFactory,
+)
 from bookit.adminsite.extensions import HOME_CARDS, PAGES, HomeCard
 from bookit.adminsite.links import list_of
 from bookit.adminsite.lists import named_by
@@ -259,7 +264,7 @@ def test_a_slot_shows_the_seats_that_nobody_has_taken_or_waits_for(site):
     slot = SlotFactory(capacity=4, start_time=NOON + timedelta(hours=1))
     in_class(slot)
     in_class(slot, seat=2, status="cancelled")
-    slot.waitlist.create(user=UserFactory())
+    WaitlistEntryFactory(slot=slot, user=UserFactory())
     SlotFactory(start_time=NOON + timedelta(hours=1), status="cancelled")
     [line] = shown(AdminFactory())["slots"]["lines"]
     assert (line["free"], line["taken"], line["capacity"], line["waiting"]) == (2, 1, 4, 1)
@@ -342,7 +347,7 @@ def fail(task):
 def test_every_link_of_the_page_leads_to_a_page_that_the_user_may_see(user, world):
     """The fixture `world` has a row of every model."""
     slot = SlotFactory(start_time=NOON + timedelta(hours=1))
-    slot.waitlist.create(user=UserFactory())
+    WaitlistEntryFactory(slot=slot, user=UserFactory())
     in_class(slot)
     BookingFactory(start_time=NOON + timedelta(hours=2))
     book("cancelled", start_time=NOON - timedelta(hours=2))
@@ -453,8 +458,12 @@ def test_the_home_page_has_only_the_buttons_that_the_user_may_use():
 
 
 def test_the_times_of_lists_are_in_the_zone_of_the_user_which_is_named():
+    booking = BookingFactory()
     BookingEvent.objects.create(
-        booking=BookingFactory(), type="booking.created", at=NOON.replace(hour=20)
+        calendar=booking.calendar,
+        booking=booking,
+        type="booking.created",
+        at=NOON.replace(hour=20),
     )
     browser = Client()
     browser.force_login(AdminFactory(timezone="Asia/Tokyo"))

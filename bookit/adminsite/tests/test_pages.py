@@ -9,13 +9,16 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
-from uuid_utils.compat import uuid7
 
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, UserFactory
 from bookings.models import Booking, BookingEvent, Slot
-from bookings.tests.factories import BookingFactory, DeliveryFactory, SlotFactory
-from bookings.waitlist.models import WaitlistEntry
+from bookings.tests.factories import (
+    BookingFactory,
+    DeliveryFactory,
+    SlotFactory,
+    WaitlistEntryFactory,
+)
 from catalog.models import Calendar, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
@@ -85,7 +88,7 @@ def test_lists_take_the_same_number_of_queries_for_many_rows(
     BookingFactory.create_batch(5)
     ReviewFactory.create_batch(5)
     for slot in SlotFactory.create_batch(5):
-        WaitlistEntry.objects.create(slot=slot, user=UserFactory())
+        WaitlistEntryFactory(slot=slot, user=UserFactory())
     DeliveryFactory.create_batch(5)
 
     with django_assert_max_num_queries(12):
@@ -482,15 +485,18 @@ def test_a_list_of_services_can_be_filtered_by_category(site):
 
 def test_the_history_of_all_bookings_is_told_in_words_also_after_a_booking_was_deleted(site):
     booking = BookingFactory(attendee_name="Ada Lovelace")
+    deleted = BookingFactory()
     stays, gone = (
         BookingEvent.objects.create(
-            booking_id=pk,
+            calendar=each.calendar,
+            booking=each,
             type="booking.created",
             at=timezone.now(),
             data={"status": "confirmed", "start_time": "2026-12-01T10:00:00+00:00"},
         )
-        for pk in (booking.pk, uuid7())
+        for each in (booking, deleted)
     )
+    deleted.delete()
     shown = site.get(page(BookingEvent, "changelist")).content.decode()
     assert shown.count("Booked for Tue 1 Dec") == 2
     link = reverse("admin:bookings_booking_change", args=[booking.pk])

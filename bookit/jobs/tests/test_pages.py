@@ -11,8 +11,12 @@ from procrastinate.contrib.django.models import ProcrastinateEvent, Procrastinat
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import events
 from bookings.models import BookingEvent
-from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
-from bookings.waitlist.models import WaitlistEntry
+from bookings.tests.factories import (
+    BookingFactory,
+    SlotFactory,
+    WaitlistEntryFactory,
+    WebhookFactory,
+)
 from bookit.jobs.admin import EVENTS, STATES
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS
 from bookit.jobs.models import JobFailure
@@ -71,7 +75,12 @@ def test_the_list_says_what_a_job_does_which_booking_it_is_about_and_why_it_fail
         service__title="Haircut",
         service__calendar__timezone="Europe/Lisbon",
     )
-    job("bookings.send_mail", status="failed", event_id=event_of(booking).pk, audience="attendee")
+    job(
+        "bookings.send_mail",
+        status="failed",
+        event_id=str(event_of(booking).pk),
+        audience="attendee",
+    )
     page = text(site.get(PAGE))
     assert "Email about a booking" in page
     assert f"/admin/bookings/booking/{booking.pk}/change/" in page
@@ -86,7 +95,7 @@ def test_each_kind_of_job_names_its_subject(site):
     job("accounts.send_mail", kind="password_reset", email="nobody@example.com", user_id=None)
     job("bookings.deliver", webhook_id=str(webhook.pk))
     job("bookings.offer_seats", slot_ids=[str(slot.pk)])
-    waiting = WaitlistEntry.objects.create(slot=SlotFactory(), user=user)
+    waiting = WaitlistEntryFactory(slot=SlotFactory(), user=user)
     job("bookings.send_queue_mail", entry_id=str(waiting.pk))
     page = text(site.get(PAGE))
     assert f"/admin/accounts/user/{user.pk}/change/" in page
@@ -100,7 +109,7 @@ def test_a_job_about_a_deleted_booking_says_so(site):
     booking = BookingFactory()
     event = event_of(booking)
     booking.delete()
-    job("bookings.send_mail", event_id=event.pk, audience="attendee")
+    job("bookings.send_mail", event_id=str(event.pk), audience="attendee")
     assert "a booking that was deleted" in text(site.get(PAGE))
 
 
@@ -127,8 +136,8 @@ def test_jobs_with_senseless_arguments_are_listed_too(site, args):
 def test_the_number_of_queries_does_not_depend_on_the_number_of_jobs(site):
     def fill():
         event = event_of(BookingFactory())
-        job("bookings.send_mail", status="failed", event_id=event.pk, audience="attendee")
-        job("bookings.follow_up", event_ids=[event.pk])
+        job("bookings.send_mail", status="failed", event_id=str(event.pk), audience="attendee")
+        job("bookings.follow_up", event_ids=[str(event.pk)])
         job("bookings.deliver", webhook_id=str(WebhookFactory().pk))
         job("accounts.erase_again", user_id=str(UserFactory().pk))
 

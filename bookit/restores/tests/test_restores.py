@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -61,7 +62,7 @@ def record_events(count=1):
 
 def poll(client, cursor="", limit=100):
     page = client.get("/events", {"cursor": cursor, "limit": limit}).json()
-    return [int(each["id"]) for each in page["results"]], page["cursor"]
+    return [UUID(each["id"]) for each in page["results"]], page["cursor"]
 
 
 def boundary():
@@ -334,18 +335,22 @@ def test_clients_of_events_miss_nothing_after_a_restore(api, tmp_path, other_dat
         assert poll(admin, following)[0] == latest
 
 
+# The id of the last row that a client has read.
+READ = "0199d3a5-6b1c-7e40-a3d2-8f4c1b7e9d05"
+
+
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
         # The step begins below the boundary. Its end is undecided, above the boundary, or below it.
-        (Step(300, 0, 0, 1), Step(200, 0, 0, 2)),
-        (Step(300, 900, 7, 1), Step(200, 400, 7, 2)),
-        (Step(300, 400, 7, 1), Step(200, 300, 7, 2)),
+        (Step(300, 0, None, 1), Step(200, 0, None, 2)),
+        (Step(300, 900, READ, 1), Step(200, 400, READ, 2)),
+        (Step(300, 400, READ, 1), Step(200, 300, READ, 2)),
         # The reader has read rows that the restore has lost.
-        (Step(700, 0, 0, 1), Step(400, 0, 0, 2)),
-        (Step(700, 900, 7, 1), Step(400, 0, 0, 2)),
+        (Step(700, 0, None, 1), Step(400, 0, None, 2)),
+        (Step(700, 900, READ, 1), Step(400, 0, None, 2)),
         # The positions are those of this server.
-        (Step(700, 900, 7, 2), Step(700, 900, 7, 2)),
+        (Step(700, 900, READ, 2), Step(700, 900, READ, 2)),
     ],
 )
 def test_a_step_continues_at_the_same_rows_after_a_restore(step, expected):
@@ -354,8 +359,8 @@ def test_a_step_continues_at_the_same_rows_after_a_restore(step, expected):
 
 def test_a_step_continues_after_two_restores():
     moves = [(1, None, 0), (2, 500, 100), (3, 450, 50)]
-    assert Horizon(1000, moves).translate(Step(700, 0, 0, 1)) == Step(350, 0, 0, 3)
-    assert Horizon(1000, moves).translate(Step(430, 0, 0, 2)) == Step(380, 0, 0, 3)
+    assert Horizon(1000, moves).translate(Step(700, 0, None, 1)) == Step(350, 0, None, 3)
+    assert Horizon(1000, moves).translate(Step(430, 0, None, 2)) == Step(380, 0, None, 3)
 
 
 def test_migrate_moves_positions_after_a_restore_with_another_program(

@@ -283,7 +283,8 @@ def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) 
     rows = connection.execute(
         "SELECT delivery.id::text, event.id::text, event.booking_id::text, delivery.status"
         " FROM bookings_delivery AS delivery"
-        " JOIN bookings_bookingevent AS event ON event.id = delivery.event_id"
+        " JOIN bookings_bookingevent AS event"
+        " ON (event.calendar_id, event.id) = (delivery.calendar_id, delivery.event_id)"
         " ORDER BY event.id"
     ).fetchall()
     events = {delivery: event for delivery, event, _, _ in rows}
@@ -305,13 +306,14 @@ def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) 
 
 def _out_of_order(booking_of: dict[str, str], seen: list[str], where: str) -> list[str]:
     """Return the bookings whose events were seen out of order."""
-    latest: dict[str, int] = {}
+    # Each event of a booking has a higher id than the events before it.
+    latest: dict[str, str] = {}
     found = []
     for event in seen:
         booking = booking_of.get(event, "")
-        if int(event) < latest.get(booking, 0):
+        if event < latest.get(booking, ""):
             found.append(f"{where} has shown the events of booking {booking} out of order")
-        latest[booking] = int(event)
+        latest[booking] = event
     return found
 
 

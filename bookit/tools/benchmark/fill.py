@@ -383,8 +383,8 @@ VACUUM = "VACUUM (ANALYZE)"
 # Parameters: none.
 # Columns: none.
 ADD_EVENTS = f"""
-INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-SELECT id, '{BookingEvent.Type.CREATED}', user_id, created_at,
+INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, actor_id, at, data)
+SELECT calendar_id, id, '{BookingEvent.Type.CREATED}', user_id, created_at,
     jsonb_build_object({state_of("booking")}, 'status', '{Booking.Status.PENDING}')
 FROM bookings_booking AS booking
 """  # noqa: S608 - only our own names are interpolated, no values

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+from uuid import UUID
 
 import psutil
 from django.db import connection
@@ -112,7 +113,13 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
         status=Booking.Status.CONFIRMED, start_time__gt=at, user__role=User.Role.USER
     )
     BookingEvent.objects.bulk_create(
-        BookingEvent(booking=booking, type=BookingEvent.Type.CONFIRMED, at=at, data=state(booking))
+        BookingEvent(
+            calendar_id=booking.calendar_id,
+            booking=booking,
+            type=BookingEvent.Type.CONFIRMED,
+            at=at,
+            data=state(booking),
+        )
         for booking in upcoming.order_by("id")[:CONFIRMED]
     )
     waiting = _jobs_of("send_mail")
@@ -152,11 +159,18 @@ def _webhook(url: str) -> Webhook:
         owner=User.objects.create_superuser("admin@example.com", "Admin"),
         url=url,
         events=[kind],
-        since={kind: 2**63 - 1},
+        since={kind: str(UUID(int=2**128 - 1))},
         secret=f"whsec_{b64encode(bytes(32)).decode()}",
     )
     Delivery.objects.bulk_create(
-        Delivery(webhook=webhook, event=event, type=event.type, next_attempt_at=at, created_at=at)
+        Delivery(
+            webhook=webhook,
+            calendar_id=event.calendar_id,
+            event=event,
+            type=event.type,
+            next_attempt_at=at,
+            created_at=at,
+        )
         for event in BookingEvent.objects.order_by("id")[:EVENTS]
     )
     webhook_services.wake(webhook_ids=[webhook.pk])

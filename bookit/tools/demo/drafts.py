@@ -78,6 +78,7 @@ class Draft:
                 more["was"] = {"status": str(booking.status)}
             booking.status = step.status
             yield BookingEvent(
+                calendar_id=booking.calendar_id,
                 booking_id=booking.pk,
                 type=step.type,
                 actor_id=step.actor_id,

@@ -75,6 +75,7 @@ class _Writer:
         rating, comment = self._opinion(draft)
         return Review(
             id=self.chance.uuid(written),
+            calendar_id=booking.calendar_id,
             booking=booking,
             service=booking.service,
             user=booking.user,
