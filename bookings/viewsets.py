@@ -51,8 +51,11 @@ PROVIDED_BOOKINGS = Prepared(
     provider_id=UUIDField(),
 )
 EVENTS = Prepared(
-    lambda booking_id: BookingEvent.objects.filter(booking=booking_id),
+    lambda booking_id, calendar_id: BookingEvent.objects.filter(
+        booking=booking_id, calendar=calendar_id
+    ),
     booking_id=Booking._meta.pk,
+    calendar_id=UUIDField(),
 )
 
 # The error codes of refusals that depend on the requested time.
@@ -245,4 +248,4 @@ class HistoryViewSet(RowViewSet):
 
     def listed(self) -> Bound:
         """Return the events of the booking in the path."""
-        return EVENTS(booking_id=self.object.pk)
+        return EVENTS(booking_id=self.object.pk, calendar_id=self.object.calendar_id)

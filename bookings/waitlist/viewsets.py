@@ -20,13 +20,19 @@ from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from bookit.responses import Response
+from catalog.models import Calendar
 
 ENTRIES = Prepared(
-    lambda slot_id: WaitlistEntry.objects.filter(slot=slot_id), slot_id=Slot._meta.pk
+    lambda slot_id, calendar_id: WaitlistEntry.objects.filter(slot=slot_id, calendar=calendar_id),
+    slot_id=Slot._meta.pk,
+    calendar_id=Calendar._meta.pk,
 )
 OWN_ENTRIES = Prepared(
-    lambda slot_id, user_id: WaitlistEntry.objects.filter(slot=slot_id, user=user_id),
+    lambda slot_id, calendar_id, user_id: WaitlistEntry.objects.filter(
+        slot=slot_id, calendar=calendar_id, user=user_id
+    ),
     slot_id=Slot._meta.pk,
+    calendar_id=Calendar._meta.pk,
     user_id=User._meta.pk,
 )
 
@@ -63,8 +69,8 @@ class WaitlistViewSet(RowViewSet):
         user = signed_in(self.request)
         slot = Slot.objects.select_related("calendar").get(pk=self.kwargs["slot_id"])
         if user.may("bookings.view_waitlistentry", slot.calendar.provider_id):
-            return ENTRIES(slot_id=slot.pk)
-        return OWN_ENTRIES(slot_id=slot.pk, user_id=user.pk)
+            return ENTRIES(slot_id=slot.pk, calendar_id=slot.calendar_id)
+        return OWN_ENTRIES(slot_id=slot.pk, calendar_id=slot.calendar_id, user_id=user.pk)
 
     @extend_schema(
         tags=["Bookings"],

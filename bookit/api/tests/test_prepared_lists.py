@@ -158,7 +158,13 @@ def test_the_orm_writes_no_sql_for_a_later_page_of_a_cursor(api, town, written, 
     for number in range(1, 5):
         start_time = TUESDAY + timedelta(days=number)
         booking = BookingFactory(user__name=f"Ada {number}", start_time=start_time)
-        Review.objects.create(booking=booking, service=booking.service, user=booking.user, rating=5)
+        Review.objects.create(
+            booking=booking,
+            service=booking.service,
+            calendar=booking.calendar,
+            user=booking.user,
+            rating=5,
+        )
     api = api.as_(town["admin"])
     page = api.get(f"{path}?limit=1&cursor=").json()
     page = api.get(page["next"]).json()
