@@ -199,7 +199,8 @@ def _measure(
                 connections=case.connections,
                 directory=directory,
             )
-            spent = usage.cpu_seconds(server) - before
+            after = usage.cpu_seconds(server)
+            spent = [end - start for start, end in zip(before, after, strict=True)]
             usage.settle(server)
         return Run(measurement, spent, measurement.unexpected(case.expected))
 

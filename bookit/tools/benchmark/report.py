@@ -1,7 +1,7 @@
 """The results of the benchmark: a table for people, JSON for programs."""
 
 from dataclasses import asdict, dataclass, field
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from bookit.tools.benchmark.cases import Case
@@ -9,22 +9,29 @@ from bookit.tools.benchmark.jobs import JobsDone
 from bookit.tools.benchmark.load import Measurement
 from bookit.tools.benchmark.usage import Memory
 
+# The target: in no run does a worker use less than this part of the mean of all workers.
+LEAST_EVENNESS = 0.5
 # The target: a web worker uses at most this memory after the run, in MiB.
 MAX_MEMORY = 90
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement, and the CPU time that the web workers used during it."""
+    """One measurement, and the CPU time that each web worker used during it."""
 
     measurement: Measurement
-    cpu_seconds: float
+    cpu_seconds: list[float]
     unexpected: int
 
     @property
     def cpu_us(self) -> float:
         """The CPU time of a request, in microseconds."""
-        return self.cpu_seconds * 1e6 / sum(self.measurement.statuses.values())
+        return sum(self.cpu_seconds) * 1e6 / sum(self.measurement.statuses.values())
+
+    @property
+    def evenness(self) -> float:
+        """The CPU time of the least used worker, divided by the mean of all workers."""
+        return min(self.cpu_seconds) / mean(self.cpu_seconds)
 
 
 @dataclass
@@ -34,6 +41,7 @@ class Result:
     name: str
     title: str
     expected: int
+    connections: int
     least_ratio: float | None = None
     most_spread: float | None = None
     most_ms: float | None = None
@@ -48,6 +56,7 @@ class Result:
             case.name,
             case.title,
             case.expected,
+            case.connections,
             least_ratio=case.least_ratio,
             most_spread=case.most_spread,
             most_ms=case.most_ms,
@@ -84,6 +93,11 @@ class Result:
         return median(run.measurement.p99_ms for run in self.bookit)
 
     @property
+    def evenness(self) -> list[float]:
+        """How evenly each run used the workers. A single connection uses one worker."""
+        return [run.evenness for run in self.bookit] if self.connections > 1 else []
+
+    @property
     def unexpected(self) -> int:
         """The number of requests without a response of the expected status, on both servers."""
         return sum(run.unexpected for run in [*self.bookit, *self.reference])
@@ -99,6 +113,9 @@ class Result:
             missed.append(f"{self.title}: p99 is {spread:.1f} times p50, not {self.most_spread:g}")
         if self.most_ms is not None and self.p50_ms > self.most_ms:
             missed.append(f"{self.title}: p50 is {self.p50_ms:.0f} ms, not {self.most_ms:g}")
+        lopsided = [each for each in self.evenness if each < LEAST_EVENNESS]
+        if lopsided:
+            missed.append(f"{self.title}: {len(lopsided)} runs used the workers unevenly")
         if self.unexpected:
             missed.append(f"{self.title}: {self.unexpected} answers were not {self.expected}")
         return missed
@@ -177,6 +194,12 @@ class Report:
         if self.results:
             unexpected = sum(result.unexpected for result in self.results)
             lines.append(f"Requests without the expected status: {unexpected}")
+            even = sorted(each for result in self.results for each in result.evenness)
+            if even:
+                lines.append(
+                    "CPU time of the least used web worker, divided by the mean of all:"
+                    f" {median(even):.2f} in half of {len(even)} runs, at least {even[0]:.2f}"
+                )
             for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
                 lines.append(f"Memory of each {name} worker: {'; '.join(map(_memory, workers))}")
             lines.append("")

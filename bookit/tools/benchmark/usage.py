@@ -19,10 +19,10 @@ class Memory:
     proportional: float | None
 
 
-def cpu_seconds(server: Server) -> float:
-    """Return the CPU time that the workers have used so far."""
+def cpu_seconds(server: Server) -> list[float]:
+    """Return the CPU time that each worker has used so far."""
     times = [worker.cpu_times() for worker in server.workers()]
-    return sum(each.user + each.system for each in times)
+    return [each.user + each.system for each in times]
 
 
 def settle(server: Server) -> None:
@@ -32,7 +32,7 @@ def settle(server: Server) -> None:
     """
     deadline = time.monotonic() + SETTLE_TIMEOUT
     before = -1.0
-    while (now := cpu_seconds(server)) > before + 0.01 and time.monotonic() < deadline:
+    while (now := sum(cpu_seconds(server))) > before + 0.01 and time.monotonic() < deadline:
         before = now
         time.sleep(0.2)
 

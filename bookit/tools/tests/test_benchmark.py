@@ -48,19 +48,19 @@ def cases(size=SMALL):
     )
 
 
-def run(rate=100, *, p50=10.0, p99=20.0, statuses=None, unexpected=0):
+def run(rate=100, *, p50=10.0, p99=20.0, statuses=None, unexpected=0, used=(0.05, 0.05)):
     statuses = statuses or {200: rate}
-    return Run(Measurement(1.0, p50, p99, 0, statuses, 0.01), 0.1, unexpected)
+    return Run(Measurement(1.0, p50, p99, 0, statuses, 0.01), [*used], unexpected)
 
 
 def result(**fields):
-    return Result("service", "service detail", 200, least_ratio=0.4, most_spread=5, **fields)
+    return Result("service", "service detail", 200, 16, least_ratio=0.4, most_spread=5, **fields)
 
 
 def comparison(ours, theirs, *, most=2):
     return Comparison(
-        Result("long", "long window", 200, bookit=ours),
-        Result("short", "short window", 200, bookit=theirs),
+        Result("long", "long window", 200, 16, bookit=ours),
+        Result("short", "short window", 200, 16, bookit=theirs),
         most,
     )
 
@@ -148,7 +148,7 @@ class TestReport:
             bookit=[run(39, p50=10, p99=51, statuses={200: 38, 500: 1}, unexpected=1)],
             reference=[run(100)],
         )
-        waited = Result("publish", "publish slots", 201, most_ms=150, bookit=[run(p50=151.0)])
+        waited = Result("publish", "publish slots", 201, 1, most_ms=150, bookit=[run(p50=151.0)])
         report = Report(
             {},
             [slow, waited],
@@ -177,6 +177,14 @@ class TestReport:
         assert report.content()["comparisons"][0]["times"] == 2.1
         assert all(line in report.text() for line in report.missed())
 
+    def test_runs_that_use_only_one_worker_are_reported(self):
+        used = [(0.05, 0.05), (0.09, 0.01), (0.02, 0.08), (0.04, 0.06)]
+        uneven = result(bookit=[run(used=each) for each in used])
+        alone = Result("publish", "publish slots", 200, 1, bookit=[run(used=(0.1, 0.0))])
+        report = Report({}, [uneven, alone])
+        assert report.missed() == ["service detail: 2 runs used the workers unevenly"]
+        assert "0.60 in half of 4 runs, at least 0.20" in report.text()
+
     def test_a_comparison_compares_runs_of_the_same_round(self):
         slowed_down = comparison([run(50), run(10), run(40)], [run(100), run(15), run(80)])
         assert slowed_down.times == 2
@@ -184,7 +192,7 @@ class TestReport:
         assert slowed_down.text() == "long window: 2.00 times short window (at most 2: reached)"
 
     def test_a_case_without_a_reference_has_empty_cells(self):
-        login = Result("login", "login", 200, bookit=[run(30)])
+        login = Result("login", "login", 200, 16, bookit=[run(30)])
         heading, line, other = table([login, result(bookit=[run()], reference=[run()])])
         assert "missed" not in line
         assert "reached" in other
