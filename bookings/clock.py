@@ -14,8 +14,8 @@ from bookit.database.rows import fetch
 # The maximum number of bookings that one transaction changes. Small batches hold no lock for long,
 # and a worker that has to stop needs to finish only one batch.
 BATCH = 500
-# The maximum number of due bookings that are read at a time. After a long pause of the workers, many
-# of them are on the same calendar, and one statement changes all of these.
+# The maximum number of due bookings that are read at a time. After a long pause of the workers,
+# many of them are on the same calendar, and one statement changes all of these.
 MOST_FOUND = 100 * BATCH
 
 # The changes below are pairs of statements. The first finds the bookings that are due, on all
