@@ -46,14 +46,6 @@ NO_TRANSFORM = "no-transform"
 register_converter(AnyCaseUUIDConverter, "id")
 
 
-def _create(*classes: Any) -> list[Any]:
-    return [each() for each in classes]
-
-
-# Returns an instance of each class, which all requests share. The instances keep no state.
-_instances: Callable[..., list[Any]] = cache(_create)
-
-
 # Methods that DRF's views call but `RowViewSet` does not, and what to do instead of an override.
 UNUSED = {
     "get_queryset": (
@@ -77,26 +69,6 @@ class APIMixin(APIView):
     with_secrets: Collection[str] = ()
     # The path of a request never names a format. DRF sets this attribute in `initial`.
     format_kwarg: str | None = None
-
-    def get_authenticators(self) -> list[Any]:
-        """Return the authenticators, which all requests share."""
-        return _instances(*self.authentication_classes)
-
-    def get_parsers(self) -> list[Any]:
-        """Return the parsers, which all requests share."""
-        return _instances(*self.parser_classes)
-
-    def get_renderers(self) -> list[Any]:
-        """Return the renderers, which all requests share."""
-        return _instances(*self.renderer_classes)
-
-    def get_throttles(self) -> list[Any]:
-        """Return the throttles, which all requests share."""
-        return _instances(*self.throttle_classes)
-
-    def get_content_negotiator(self) -> Any:
-        """Return the content negotiation, which all requests share."""
-        return _instances(self.content_negotiation_class)[0]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Handle a request, and drop the view's reference to the response.

@@ -46,5 +46,5 @@ def fetch(
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        rows: list[Any] = connection.connection.fetch(text, parameters, row)
-        return rows
+        cursor = connection.connection.cursor(row_factory=row)
+        return list(cursor.execute(text, parameters).fetchall())

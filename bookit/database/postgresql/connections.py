@@ -12,9 +12,6 @@ from bookit.database.usage import usage
 
 # A wait checks for Ctrl-C each time this many seconds have passed. This is psycopg's own default.
 INTERVAL = 0.1
-# A result with more rows than this is freed at once. A smaller one may occupy memory until the next
-# statement of its connection.
-MAX_ROWS_KEPT = 200
 # How many seconds to wait for PostgreSQL to accept the request to cancel a statement.
 CANCEL_TIMEOUT = 0.3
 
@@ -28,24 +25,6 @@ class Connection(psycopg.Connection[Any]):
 
     #: How many seconds to wait for one response; None means forever.
     patience = deadlines.STATEMENT_LIMIT
-    _cursor: psycopg.Cursor[Any] | None = None
-
-    def fetch(self, text: Any, parameters: Any, row: Any) -> list[Any]:
-        """Run a statement, and return all its rows, which the row factory `row` creates.
-
-        All calls share a cursor. A new cursor would look up again how to convert each type, which
-        takes a third of psycopg's time for a small statement.
-        """
-        cursor = self._cursor
-        if cursor is None:
-            cursor = self._cursor = self.cursor()
-        cursor.row_factory = row
-        rows = cursor.execute(text, parameters).fetchall()
-        if len(rows) > MAX_ROWS_KEPT:
-            # The cursor keeps the result of its last statement in memory.
-            cursor.close()
-            self._cursor = None
-        return rows
 
     def wait(self, gen: Any, interval: float = INTERVAL, timeout: float | None = None) -> Any:
         """Wait as psycopg does, but not forever. Each execute, commit and fetch calls this."""

@@ -38,10 +38,9 @@ from accounts.models import User
 from bookings.viewsets import BookingViewSet
 from bookit.api import negotiation, parsers, renderers, views
 from bookit.database import prepared, rows
-from bookit.database.postgresql import base, connections
+from bookit.database.postgresql import base
 from bookit.database.prepared import Bound
 from bookit.responses import Response
-from bookit.runtime import logs
 from bookit.tools.benchmark.fill import Size, key, taken_times
 from bookit.web import middleware
 from catalog.viewsets import ServiceViewSet
@@ -183,13 +182,6 @@ def _django_loaders() -> Iterator[None]:
     connection.close()
 
 
-def _new_cursor_for_each_statement() -> Any:
-    def fetch(own: connections.Connection, text: Any, parameters: Any, row: Any) -> list[Any]:
-        return own.cursor(row_factory=row).execute(text, parameters).fetchall()
-
-    return patch.object(connections.Connection, "fetch", fetch)
-
-
 @contextmanager
 def _all_signals() -> Iterator[None]:
     signals.request_started.connect(reset_queries)
@@ -199,10 +191,6 @@ def _all_signals() -> Iterator[None]:
     signals.request_started.disconnect(reset_queries)
     signals.request_started.disconnect(close_old_connections)
     signals.request_finished.disconnect(close_caches)
-
-
-def _general_log_lines() -> Any:
-    return patch.object(logs.JSONFormatter, "format", logs.JSONFormatter.general_line)
 
 
 def _middleware_everywhere() -> Any:
@@ -254,14 +242,7 @@ OVERRIDES = [
         ("filtered",),
         lambda: patch.object(prepared, "_changed", prepared._changed.__wrapped__),
     ),
-    Override("one cursor for a connection", ("service", "taken"), _new_cursor_for_each_statement),
-    Override(
-        "shared authenticators, parsers, renderers and throttles",
-        ("service",),
-        lambda: patch.object(views, "_instances", views._create),
-    ),
     Override("fewer receivers of signals", ("service",), _all_signals),
-    Override("log lines of requests", ("service",), _general_log_lines),
     Override("health by the socket", ("service", "bookings", "taken"), _health_by_query),
     Override("instants read in C", ("bookings", "services"), _django_loaders),
     Override("sessions only in the admin site", ("service", "bookings"), _middleware_everywhere),
