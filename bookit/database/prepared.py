@@ -25,7 +25,7 @@ from bookit.database.rows import fetch
 Instance = TypeVar("Instance", bound=Model)
 Shape = Callable[[QuerySet[Any, Any]], QuerySet[Any, Any]]
 
-# At most this many changed queries are kept. A query takes about 40 kB, and clients can combine
+# At most this many changed queries are kept. A query takes about 20 kB, and clients can combine
 # filters in many ways. The query that has not run for the longest time is dropped first.
 MAX_KEPT = 250
 # The name of the parameter that contains the number of rows to skip.
