@@ -113,8 +113,9 @@ SELECT gen_random_uuid(), user_id, service_id, calendar_id, seat, start_time, en
 FROM bookings_booking, generate_series(1, 4) WHERE id = '{plain}'
 """
 REVIEW_AGAIN = """
-INSERT INTO reviews_review (id, booking_id, service_id, user_id, rating, comment)
-SELECT gen_random_uuid(), booking_id, service_id, user_id, rating, comment FROM reviews_review
+INSERT INTO reviews_review (id, calendar_id, booking_id, service_id, user_id, rating, comment)
+SELECT gen_random_uuid(), calendar_id, booking_id, service_id, user_id, rating, comment
+FROM reviews_review
 """
 NO_HISTORY = """
 DELETE FROM bookings_delivery;
