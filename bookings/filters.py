@@ -22,7 +22,7 @@ class BookingFilter(FilterSet):
     )
     service_id = UUIDFilter(field_name="service")
     calendar_id = UUIDFilter(field_name="calendar")
-    user_id = UUIDFilter(field_name="user", help_text="Who booked.")
+    user_id = UUIDFilter(field_name="user", help_text="The user who booked.")
     scope = filters.ChoiceFilter(
         choices=[("provider", "bookings on your calendars")], method="by_scope"
     )

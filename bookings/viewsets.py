@@ -128,7 +128,7 @@ class BookingViewSet(RowViewSet):
         """
         user = signed_in(self.request)
         if self.request.query_params.get("scope") == "provider":
-            # A former provider keeps no calendars. No calendar has the provider null.
+            # A former provider keeps no calendars. In SQL, no provider equals null.
             return PROVIDED_BOOKINGS(provider_id=user.pk if user.is_keeper else None)
         if user.may("bookings.view_booking"):
             return super().listed()

@@ -11,7 +11,7 @@ costs little more than the plain list.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
@@ -28,8 +28,6 @@ Shape = Callable[[QuerySet[Any, Any]], QuerySet[Any, Any]]
 # At most this many changed queries are kept. A query takes about 20 kB, and clients can combine
 # filters in many ways. The query that has not run for the longest time is dropped first.
 MAX_KEPT = 250
-# The name of the parameter that contains the number of rows to skip.
-START = "start"
 
 
 class Parameter(Value):
@@ -156,12 +154,12 @@ class Prepared(Generic[Instance]):
         """The names of the columns that order the rows, with `-` for descending."""
         return tuple(map(str, self._unshaped.query.order_by))
 
-    def selecting(self, *columns: str, in_order: bool = False) -> tuple[str, tuple[Any, ...]]:
-        """Return the SQL that selects only some columns, and the value of each `%s`.
+    def selecting(self, *columns: str) -> tuple[str, tuple[Any, ...]]:
+        """Return the SQL that selects only some columns, in any order, and the value of each `%s`.
 
         `parameters` also has the values for the columns of the shape, which this SQL lacks.
         """
-        rows = self._unshaped if in_order else self._unshaped.order_by()
+        rows = self._unshaped.order_by()
         return rows.values(*columns).query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
 
     @cached_property
@@ -225,10 +223,12 @@ class Bound:
         # longer than running the statement.
         start = part.start or 0
         limit = part.stop - start
-        query, values = self.query, self.values
+        page = self
         if start:
-            query, values = _skipping(query, limit), {**values, START: start}
-        rows = query.run(f"{query.text} LIMIT {limit:d}", values)
+            skip = Change(("skip", limit), partial(_skip, limit), {"start": IntegerField()})
+            page = self.changed(skip, start=start)
+        query = page.query
+        rows = query.run(f"{query.text} LIMIT {limit:d}", page.values)
         names = query.names
         return [dict(zip(names, row, strict=True)) for row in query.convert(rows)]
 
@@ -284,21 +284,16 @@ def _shaped(query: Prepared[Any], shape: Shape) -> Prepared[Any]:
     return Prepared(query.queryset, shape, **query.fields)
 
 
-@lru_cache(MAX_KEPT)
-def _skipping(query: Prepared[Any], limit: int) -> Prepared[Any]:
-    """Return the query for a later page.
+def _skip(limit: int, rows: QuerySet[Any, Any], start: Any) -> QuerySet[Any, Any]:
+    """Return the `limit` rows that follow the first `start` rows.
 
     PostgreSQL computes every column of the rows that it skips, even the free seats of slots.
     Therefore, a subquery that selects only ids skips the rows.
     """
-    text, parameters = query.selecting("pk", in_order=True)
+    text, parameters = rows.values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
     page = f"{text} LIMIT {limit:d} OFFSET %s"
-
-    def build(**places: Any) -> QuerySet[Any, Any]:
-        own = [*filled(parameters, places), places.pop(START)]
-        return query.queryset(**places).filter(pk__in=RawSQL(page, own))  # noqa: S611 - the ORM wrote it
-
-    return Prepared(build, query.shape, **query.fields, **{START: IntegerField()})
+    ids = RawSQL(page, [*parameters, start])  # noqa: S611 - the ORM wrote it
+    return rows.filter(pk__in=ids)
 
 
 def filled(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:

@@ -197,7 +197,7 @@ SAFE_PLACES = {
     "accounts/privacy/services.py: user.emailed_links.all().delete": "the ORM loads no rows",
     "catalog/privacy.py: calendar__in=own": "a queryset: it becomes a subquery",
     "bookit/adminsite/pages.py: pk__in=ids": "selected rows: a form has at most 1,000 fields",
-    "bookit/database/prepared.py: pk__in=RawSQL(page, own)": "a page",
+    "bookit/database/prepared.py: pk__in=ids": "a page",
     "bookit/api/expand.py: pk__in=ids": "a page",
     "bookings/viewsets.py: pk__in=booking_ids": "a page",
     "bookings/webhooks/deliveries.py: pk__in=batch": "ten batches of messages",

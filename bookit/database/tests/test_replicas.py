@@ -221,7 +221,7 @@ def test_changes_and_reads_that_decide_never_reach_the_replica(town, replica):
 
 
 def test_readers_see_their_own_writes_however_far_the_replica_lags(town, replica):
-    """Two web servers, which share nothing but PostgreSQL, and a replica that stands still."""
+    """Two web servers that share only PostgreSQL, and a replica that has stopped replaying."""
     shared = town.environment(DATABASE_REPLICA_MAX_LAG_MS=ANY_LAG, WEB_CONCURRENCY="1")
     with serving(BOOKIT, shared) as one, serving(BOOKIT, shared) as other:
         for server in (one, other):
