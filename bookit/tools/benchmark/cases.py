@@ -153,18 +153,6 @@ class Cases:
                 least_ratio=0.4,
             ),
             *(
-                Case(
-                    each.name,
-                    f"  {each.path}",
-                    200,
-                    partial(self.list_rows, each),
-                    least_ratio=0.4,
-                    plain=each.plain,
-                )
-                for each in lists.requests(self.size)
-                if not each.is_own
-            ),
-            *(
                 self._finding(days, appointments)
                 for days in (7, DIARY_DAYS)
                 for appointments in (0, 100, 2_000)
@@ -186,7 +174,6 @@ class Cases:
                     plain=each.plain,
                 )
                 for each in lists.requests(self.size)
-                if each.is_own
             ),
             Case(
                 "create",
