@@ -280,10 +280,11 @@ class Search:
             origin, last = _since_epoch(opens), _since_epoch(closes)
             while next_free < len(free) and free[next_free][1] <= origin:
                 next_free += 1
-            for begins, ends, seats_left in islice(free, next_free, None):
+            for index in range(next_free, len(free)):
+                begins, ends, seats_left = free[index]
                 if begins >= last:
                     break
-                first, stop = _numbers(origin, step, begins, min(ends, last))
+                first, stop = _numbers(origin, step, begins, ends if ends < last else last)
                 if first < stop:
                     yield opens, first, stop, seats_left
 
@@ -503,7 +504,8 @@ def _numbers(origin: int, step: int, begins: int, before: int) -> tuple[int, int
     microseconds.
     """
     # `-(a // b)` is the quotient of `-a` and `b`, rounded up.
-    return max(0, -((origin - begins) // step)), -((origin - before) // step)
+    first = -((origin - begins) // step) if begins > origin else 0
+    return first, -((origin - before) // step)
 
 
 def _periods(
