@@ -204,7 +204,7 @@ def test_the_page_of_a_user_who_deleted_their_account_opens(desk, book, ana):
     booking = book()
     erase_user(user_id=ana.pk, actor=AdminFactory(), at=NOW)
     text = text_of(desk, booking)
-    assert "a former user" in text
+    assert "<title>Haircut, a former user" in text.replace("\n", "")
     assert "deleted.invalid</a>" not in text
 
 
@@ -269,6 +269,21 @@ def test_a_button_that_is_pressed_too_late_explains_the_refusal(desk, book):
     Booking.objects.filter(pk=booking.pk).update(status="cancelled")
     text = press(desk, booking, "confirmed")
     assert "A booking that is cancelled cannot become confirmed." in text
+
+
+@pytest.mark.parametrize(
+    ("do", "values", "reason"),
+    [
+        ("cancel", {"reason": "Ill"}, "A booking that is no show cannot become cancelled."),
+        ("cancel", {"reason": "x" * 501}, "at most 500 characters"),
+        ("move", {"to": (START + HOUR).isoformat()}, "The current status does not allow this"),
+    ],
+)
+def test_a_form_that_the_page_no_longer_has_explains_the_refusal(desk, book, do, values, reason):
+    booking = book()
+    Booking.objects.filter(pk=booking.pk).update(status="no_show")
+    assert reason in press(desk, booking, do, **values)
+    assert (booking.status, booking.start_time) == ("no_show", START)
 
 
 def test_a_cancellation_stores_its_reason(desk, book):
@@ -425,7 +440,7 @@ def test_the_log_of_the_admin_site_says_who_sent_a_mail_again(desk, rui, book):
     booking = book()
     press(desk, booking, "resend")
     history = desk.get(f"/admin/bookings/booking/{booking.pk}/history/").content.decode()
-    assert "Sent the last mail to the customer again." in history
+    assert "Asked to send the last mail to the customer again." in history
     assert rui.email in history
 
 
