@@ -276,7 +276,11 @@ def test_a_button_that_is_pressed_too_late_explains_the_refusal(desk, book):
     [
         ("cancel", {"reason": "Ill"}, "A booking that is no show cannot become cancelled."),
         ("cancel", {"reason": "x" * 501}, "at most 500 characters"),
-        ("move", {"to": (START + HOUR).isoformat()}, "The current status does not allow this"),
+        (
+            "move",
+            {"to": (START + HOUR).isoformat()},
+            "A booking that is no show cannot be rescheduled.",
+        ),
     ],
 )
 def test_a_form_that_the_page_no_longer_has_explains_the_refusal(desk, book, do, values, reason):

@@ -520,6 +520,13 @@ def test_a_report_without_any_booking_is_shown_too(site, name):
     assert site.get(f"/admin/reports/{name}/").status_code == 200
 
 
+def test_a_long_table_says_how_many_rows_the_page_leaves_out(site, town, monkeypatch):
+    monkeypatch.setattr("bookings.reports.pages.MAX_ROWS", 1)
+    page = site.get("/admin/reports/revenue/", SPRING_DAYS).content.decode()
+    # Three months and two services; the table of services has a row for each currency.
+    assert page.count("not shown. The CSV file leaves out nothing.") == 2
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_report_is_downloaded_as_a_csv_file(site, api, town, name):
     response = site.get(f"/admin/reports/{name}.csv", SPRING_DAYS)

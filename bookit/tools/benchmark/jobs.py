@@ -91,7 +91,9 @@ class JobsDone:
         if self.memory_mib is not None and self.memory_mib > MAX_MEMORY:
             missed.append(f"worker: {self.memory_mib:.1f} MiB (target: at most {MAX_MEMORY})")
         if self.longest_lock_s is not None and self.longest_lock_s > LONGEST_LOCK:
-            missed.append(f"overdue: a lock of {self.longest_lock_s:.2f} s (target: at most {LONGEST_LOCK})")
+            missed.append(
+                f"overdue: a lock of {self.longest_lock_s:.2f} s (target: at most {LONGEST_LOCK})"
+            )
         return missed
 
     def text(self) -> str:

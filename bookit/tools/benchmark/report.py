@@ -9,8 +9,8 @@ from bookit.tools.benchmark.jobs import JobsDone
 from bookit.tools.benchmark.load import Measurement
 from bookit.tools.benchmark.usage import Memory
 
-# The target: in every run with several connections, the least used of BookIt's workers uses at least
-# this part of the mean CPU time of these workers.
+# The target: in every run with several connections, the least used of BookIt's workers uses at
+# least this part of the mean CPU time of these workers.
 LEAST_EVENNESS = 0.5
 # The target: after all rounds of all cases, a web worker has at most this resident memory, in MiB.
 MAX_MEMORY = 90
@@ -108,10 +108,14 @@ class Result:
         missed = []
         ratio = self.ratio
         if self.least_ratio is not None and ratio is not None and ratio < self.least_ratio:
-            missed.append(_line(f"{self.title}: {ratio:.3f} of the reference", least=self.least_ratio))
+            missed.append(
+                _line(f"{self.title}: {ratio:.3f} of the reference", least=self.least_ratio)
+            )
         if self.most_spread is not None and self.p99_ms > self.most_spread * self.p50_ms:
             spread = self.p99_ms / self.p50_ms
-            missed.append(_line(f"{self.title}: p99 is {spread:.2f} times p50", most=self.most_spread))
+            missed.append(
+                _line(f"{self.title}: p99 is {spread:.2f} times p50", most=self.most_spread)
+            )
         if self.most_ms is not None and self.p50_ms > self.most_ms:
             missed.append(_line(f"{self.title}: p50 is {self.p50_ms:.1f} ms", most=self.most_ms))
         lopsided = [each for each in self.evenness if each < LEAST_EVENNESS]
@@ -240,9 +244,9 @@ HEADINGS = [
 ]
 EXPLANATION = [
     "req/s, p50, p99: medians of the rounds. ref.: of the reference. ratio: of BookIt's rate to",
-    "the reference's. CPU us: CPU time of a request in the web workers, in microseconds. SQL alone:",
-    "requests per second of pgbench with the same statements, the limit of the database. A case is",
-    "also missed if it used the workers unevenly, or if a request did not get the expected status.",
+    "the reference's. CPU us: CPU time of a request in the web workers, in microseconds.",
+    "SQL alone: requests per second of pgbench with the same statements, a limit of the database.",
+    "A case is also missed if it used the workers unevenly or got a response of another status.",
 ]
 
 
