@@ -190,7 +190,7 @@ class MeViewSet(RowViewSet):
 
     @extend_schema(tags=["Accounts"], summary="Show your profile")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return the account of the signed-in user."""
+        """Return your own account."""
         return self.shown(signed_in(request))
 
     @extend_schema(

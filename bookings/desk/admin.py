@@ -395,7 +395,7 @@ class BookingAdmin(ServedAdmin):
             if form.errors and self._has_form(request, booking, button):
                 return None
             if form.errors:
-                refusal = " ".join(each for texts in form.errors.values() for each in texts)
+                refusal = " ".join(str(each) for texts in form.errors.values() for each in texts)
                 self.message_user(request, refusal, messages.ERROR)
                 return HttpResponseRedirect(request.path)
         else:

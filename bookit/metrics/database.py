@@ -1,4 +1,4 @@
-"""The metrics from PostgreSQL: connections, transactions, jobs, replicas, and those of other apps.
+"""The metrics from PostgreSQL (of connections, transactions, jobs and other apps) and of replicas.
 
 No query counts all rows of a table that grows.
 """

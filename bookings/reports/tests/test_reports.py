@@ -339,7 +339,7 @@ def test_each_number_equals_the_result_of_a_simpler_computation(town, name):
     assert PLAIN.keys() == REPORTS.keys()
 
 
-def test_the_town_has_something_of_everything(town):
+def test_the_town_has_something_to_count(town):
     """Control for the test above, which would pass if there were nothing to count."""
     customers = plain_customers(SPRING)[1]
     assert min(customers.values()) > 0
@@ -483,7 +483,7 @@ def test_an_unknown_report_is_a_404(api):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(
+def test_a_report_takes_one_query_and_utilisation_at_most_five(
     town, name, django_assert_max_num_queries
 ):
     with django_assert_max_num_queries(5 if name == "utilisation" else 1):
