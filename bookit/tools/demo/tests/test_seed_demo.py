@@ -70,7 +70,10 @@ def digest():
         *TimeOff.objects.order_by("calendar_id", "start_time").values_list(
             "calendar_id", "start_time", "end_time", "reason", "created_at"
         ),
-        *Service.objects.order_by("id").values(),
+        *Service.objects.order_by("id").values_list(
+            *("id", "title", "description", "category", "price", "currency", "duration_minutes"),
+            *("capacity", "mode", "is_active", "rating_sum", "rating_count", "created_at"),
+        ),
         *Slot.objects.order_by("service_id", "start_time").values_list(
             "service_id", "start_time", "capacity", "status", "created_at"
         ),
