@@ -184,7 +184,7 @@ def test_invalid_http_gets_a_problem_document(serve: Callable[..., Serve]) -> No
     assert server.get("/health") == 200
 
 
-def test_all_processes_end_when_serve_or_the_web_server_is_killed(
+def test_web_server_and_worker_end_when_serve_or_the_web_server_is_killed(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
     killed = serve()
