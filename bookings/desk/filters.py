@@ -58,9 +58,10 @@ class FewRelatedFilter(RelatedFieldListFilter):
     def field_choices(self, field: Any, request: Any, model_admin: Any) -> list[tuple[Any, Any]]:
         """Return the ids and the names of the rows that the filter offers."""
         model = field.remote_field.model
-        rows = model._default_manager.order_by(*model._meta.ordering)
         if model is User:
             rows = User.objects.keepers().order_by("name", "id")
+        else:
+            rows = model._default_manager.order_by(*model._meta.ordering)
         return [(row.pk, self.name_of(row)) for row in rows[:MAX_CHOICES]]
 
     def name_of(self, row: Any) -> str:
