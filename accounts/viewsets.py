@@ -190,7 +190,7 @@ class MeViewSet(RowViewSet):
 
     @extend_schema(tags=["Accounts"], summary="Show your profile")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return your own account."""
+        """Return your account."""
         return self.shown(signed_in(request))
 
     @extend_schema(
@@ -326,7 +326,7 @@ class SessionViewSet(RowViewSet):
 
     @extend_schema(tags=["Accounts"], summary="End a session", responses={204: None})
     def destroy(self, request: Request, pk: Any) -> Response:
-        """End one of your sessions. Its refresh token or admin login ends at once.
+        """End one of your sessions: its refresh token or admin login, at once.
 
         Its access token works until it expires.
         """
