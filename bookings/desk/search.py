@@ -10,9 +10,10 @@ from accounts.models import FEWEST_DIGITS, User, digits_of
 from bookings.models import HAS_ATTENDEE, Booking
 from catalog.models import Calendar, Service
 
-# A trigram index finds fewer letters than this only at the beginning of a word.
+# A trigram index finds fewer letters than this only if a word begins with them.
 FEWEST_LETTERS = 3
-# If at most this many bookings match, a search reads only these bookings.
+# If at most this many bookings match, a search reads only these bookings. A booking counts twice if
+# it matches in two ways, for example by its customer and by its service.
 FEW = 3000
 
 
@@ -22,11 +23,13 @@ def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking]
     Case does not matter. Only the digits of a phone number count.
 
     Returns:
-        the bookings, and whether there are at most `FEW`.
+        the bookings, and whether they were found by their ids. Then there are at most `FEW`.
 
-    A single condition with OR over all tables would read every booking. So each table is first
-    searched through its own index. The condition with OR is used only if many bookings match:
-    the database then fills a page of the list after reading a small part of the bookings.
+    If few bookings match, a single condition with OR over all tables would read every booking
+    before it has filled a page of the list. So each table is first searched alone: users and
+    attendees through their indexes; services and calendars, which are few, without one. The
+    condition with OR is used only if many bookings match: the database then fills a page after
+    reading a small part of the bookings.
     """
     among = among.alias(digits=digits_of("attendee_phone"))
     people = User.objects.alias(digits=digits_of("phone"))
@@ -69,6 +72,10 @@ def _all_in(words: str, columns: Iterable[str]) -> Q:
 
 
 def _in(word: str, column: str) -> Any:
+    """Return the condition that a column contains a word.
+
+    A short word is found only at the start of the column and after a space.
+    """
     if len(word) >= FEWEST_LETTERS:
         return Q((f"{column}__icontains", word))
     return Q((f"{column}__istartswith", word)) | Q((f"{column}__icontains", f" {word}"))
