@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from bookit import money
+from bookit.database.citus.layout import Layout
 from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.times import format_wall_clock, validate_zone
 from catalog import triggers
@@ -28,6 +29,8 @@ MAX_MINUTES = 366 * 24 * 60
 
 class Calendar(models.Model):
     """The time of a person, a room, a court and so on. It hosts one service at a time."""
+
+    layout = Layout.EVERYWHERE
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
@@ -73,6 +76,8 @@ class OnCalendar(models.Model):
     server needs only the id. If the rows are spread over several servers by calendar, the calendar
     says on which server the row is.
     """
+
+    layout = Layout.BY_CALENDAR
 
     # Unless a model overrides it, this is not a foreign key in the database. The foreign key to the
     # row's booking, slot or service contains the calendar.
@@ -123,6 +128,8 @@ class OpeningHours(OnCalendar):
     Times are stored as minutes after midnight, because Python's `time` has no 24:00.
     """
 
+    layout = Layout.EVERYWHERE
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     calendar = models.ForeignKey(Calendar, on_delete=models.CASCADE, related_name="hours")
     weekday = models.PositiveSmallIntegerField(help_text="0 is Monday, 6 is Sunday.")
@@ -166,6 +173,8 @@ class OpeningHours(OnCalendar):
 class TimeOff(OnCalendar):
     """A period in which a calendar is closed, whatever its opening hours say."""
 
+    layout = Layout.EVERYWHERE
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     calendar = models.ForeignKey(
         Calendar, on_delete=models.CASCADE, related_name="time_off", db_index=False
@@ -200,6 +209,8 @@ def default_currency() -> str:
 
 class Service(models.Model):
     """What customers book on a calendar: up to `capacity` bookings at a time, one in each seat."""
+
+    layout = Layout.EVERYWHERE
 
     class Mode(models.TextChoices):
         """When a service can be booked."""
