@@ -283,7 +283,7 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
         CASE event.type WHEN 'booking.cancelled' THEN NULLIF(booking.cancellation_reason, '') END
     ) AS reason,
     EXISTS (
-        SELECT FROM bookings_bookingevent AS offer
+        SELECT 1 FROM bookings_bookingevent AS offer
         WHERE offer.calendar_id = event.calendar_id AND offer.booking_id = event.booking_id
           AND offer.type = 'booking.held' AND offer.data->'waitlist' = 'true'
     ) AS is_offer,

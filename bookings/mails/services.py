@@ -49,16 +49,23 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 # Parameters: calendar_id uuid, booking_id uuid.
 # Columns: event_id uuid, audience text (the reader whose email has not been sent; null means
 #   all readers).
-# Invariant: an event and the job that announces it are committed together, so every event that is
-#   visible here has its job.
+# Invariant: an event and the job that announces it, or the job's row in the outbox, are committed
+#   together, so every event that is visible here has its job.
 PENDING = """
-SELECT event.id AS event_id, job.args->>'audience' AS audience
-FROM bookings_bookingevent AS event JOIN procrastinate_jobs AS job ON CASE job.task_name
-    WHEN 'bookings.follow_up' THEN job.args->'event_ids' @> to_jsonb(event.id)
-    WHEN 'bookings.send_mail' THEN job.args->>'event_id' = event.id::text
+WITH job AS MATERIALIZED (
+    SELECT task_name AS task, args FROM procrastinate_jobs
+    WHERE status IN ('todo', 'doing')
+      AND task_name IN ('bookings.follow_up', 'bookings.send_mail')
+), waiting AS (
+    SELECT task, args FROM job UNION ALL
+    SELECT task, args FROM bookit_outbox WHERE calendar_id = %(calendar_id)s
+)
+SELECT event.id AS event_id, waiting.args->>'audience' AS audience
+FROM bookings_bookingevent AS event JOIN waiting ON CASE
+    WHEN waiting.task = 'bookings.follow_up' THEN waiting.args->'event_ids' @> to_jsonb(event.id)
+    WHEN waiting.task = 'bookings.send_mail' THEN waiting.args->>'event_id' = event.id::text
 END
 WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
-  AND job.status IN ('todo', 'doing')
 ORDER BY event.id
 """
 

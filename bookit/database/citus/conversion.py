@@ -96,7 +96,7 @@ SELECT logicalrelid::text AS table FROM pg_dist_partition
 WHERE partmethod = 'h' OR partmethod = 'n' AND repmodel = 't'
 """
 
-# Lists the functions of triggers that write other rows, which must not run for the copies of a row.
+# Lists the functions of triggers.
 #
 # Parameters: tables text[].
 # Columns: name text, definition text, is_before boolean.
@@ -145,6 +145,10 @@ _GUARD = """
     IF (SELECT groupid FROM pg_dist_local_group) <> 0 THEN
         RETURN NULL;
     END IF;"""
+
+# Errors of other servers arrive without the name of their constraint, but with their hint.
+_CONSTRAINT = re.compile(r"(CONSTRAINT = '(\w+)')(?!, HINT)")
+_NAMED = r"""\1, HINT = 'constraint "\2"'"""
 
 # The time of a transaction, which is the same on every server, in place of each server's own time.
 _MOMENT = "coalesce((SELECT transaction_stamp FROM get_current_transaction_id()), now())"
@@ -226,7 +230,7 @@ def steps() -> list[Step]:
     if found:
         drop, add = _foreign_keys(new)
         found = [drop, *found, add]
-    return [*_known_functions(), *found, *_functions(shared), *_settings()]
+    return [*_known_functions(), *found, *_functions(shared, spread), *_settings()]
 
 
 def distribute() -> list[Step]:
@@ -245,15 +249,18 @@ def distribute() -> list[Step]:
         cursor.execute("SET LOCAL client_min_messages = warning")
         cursor.execute("SET LOCAL statement_timeout = 0")
         for step in steps():
-            for statement in step.statements:
-                cursor.execute(statement)
+            _run(step, cursor)
             done.append(step)
+        # These functions name a table that exists only now.
         for step in _calendar_functions():
-            for statement in step.statements:
-                cursor.execute(statement)
-            done.append(step)
+            _run(step, cursor)
     forget()
     return done
+
+
+def _run(step: Step, cursor: Any) -> None:
+    for statement in step.statements:
+        cursor.execute(statement)
 
 
 def keep_distributed(using: str = DEFAULT_DB_ALIAS, **options: Any) -> None:
@@ -346,18 +353,23 @@ def _known_functions() -> Iterator[Step]:
         yield Step(f"{signature}: on every server", (statement.format(signature),))
 
 
-def _functions(shared: list[str]) -> Iterator[Step]:
+def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
     """Adapt the functions of triggers, and the function that enqueues jobs."""
     for row in fetch(_TRIGGER_FUNCTIONS, {"tables": shared}, dict_row):
         definition = row["definition"]
         if row["is_before"]:
             changed = definition.replace("greatest(now(),", f"greatest({_MOMENT},")
         elif _GUARD in definition:
-            continue
+            changed = definition
         else:
             changed = re.sub(r"^BEGIN$", lambda found: found[0] + _GUARD, definition, 1, re.M)
+        changed = _CONSTRAINT.sub(_NAMED, changed)
         if changed != definition:
             yield Step(f"{row['name']}(): the same on every server", (sql.SQL(changed),))
+    for row in fetch(_TRIGGER_FUNCTIONS, {"tables": spread}, dict_row):
+        changed = _CONSTRAINT.sub(_NAMED, row["definition"])
+        if changed != row["definition"]:
+            yield Step(f"{row['name']}(): errors name the constraint", (sql.SQL(changed),))
     [(current,)] = fetch("SELECT prosrc FROM pg_proc WHERE proname = 'enqueue_beside'", {})
     if "bookit_outbox" not in current:
         yield Step("enqueue_beside(): writes an outbox", (sql.SQL(_ENQUEUE_BESIDE),))
