@@ -509,6 +509,8 @@ class BookingEvent(OnCalendar):
     )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
+    # The server that assigned the id of the transaction; 0 unless the database is distributed.
+    server = models.SmallIntegerField(db_default=0, editable=False)
     # Ids are assigned before the commit, so an event may become visible after an event with a
     # higher id. To miss no event, a reader sorts events by transaction, and reads only the events
     # of transactions that are older than the oldest open transaction.

@@ -14,9 +14,17 @@ _TYPES = {
     **dict.fromkeys(["id", "user_id", "service_id", "slot_id", "occupant"], "uuid"),
     **dict.fromkeys(["start_time", "end_time", "blocked_from", "blocked_until"], "timestamptz"),
     **dict.fromkeys(["attendee_name", "attendee_email", "attendee_phone", "language"], "text"),
-    **{"capacity": "int", "version": "bigint", "status": "text", "notes": "text"},
-    **{"price": "numeric", "currency": "text", "hold_expires_at": "timestamptz"},
-    **{"event": "text", "actor_id": "uuid", "api_key_id": "uuid", "at": "timestamptz"},
+    "capacity": "int",
+    "version": "bigint",
+    "status": "text",
+    "notes": "text",
+    "price": "numeric",
+    "currency": "text",
+    "hold_expires_at": "timestamptz",
+    "event": "text",
+    "actor_id": "uuid",
+    "api_key_id": "uuid",
+    "at": "timestamptz",
 }
 _DOCUMENTS = ("metadata", "more")
 _VARIABLES = {name: f"the_{name}" for name in ["calendar_id", *_TYPES, *_DOCUMENTS]}

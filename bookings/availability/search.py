@@ -19,6 +19,7 @@ from psycopg.rows import namedtuple_row
 from bookings.availability.terms import Terms, terms_of
 from bookings.holds import unexpired_sql
 from bookings.models import Booking
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid, ServiceError
 from bookit.times import begin, end, wall_clock
@@ -150,6 +151,16 @@ CROSS JOIN LATERAL (
 ) AS slot
 ORDER BY slot.start_time
 """  # noqa: S608 - only our own SQL condition is interpolated, no values
+
+# The same statements for the services of one calendar, if the database is distributed: only a
+# statement that names the calendar runs where its rows are.
+#
+# Parameters: as above, and calendar_id uuid.
+# Columns: as above.
+OF_CALENDAR = {
+    TAKEN: TAKEN.replace("calendar_id = service.calendar_id", "calendar_id = %(calendar_id)s"),
+    SLOTS: SLOTS.replace("WHERE s", "WHERE calendar_id = %(calendar_id)s AND s"),
+}
 
 
 class Stretch(NamedTuple):
@@ -508,9 +519,34 @@ def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUI
 
     The column `number` of a row is the position of its service, from 1.
     """
+    if is_distributed():
+        return _by_calendar(text, services, values)
     ids = [terms.service_id for terms in services]
     rows: list[list[Any]] = [[] for _ in ids]
     found: list[Any] = fetch(text, {**values, "service_ids": ids}, namedtuple_row)
     for row in found:
         rows[row.number - 1].append(row)
     return dict(zip(ids, rows, strict=True))
+
+
+def _by_calendar(
+    text: str, services: Sequence[Terms], values: dict[str, Any]
+) -> dict[UUID, list[Any]]:
+    """Do the same with a query for each calendar."""
+    rows: dict[UUID, list[Any]] = {terms.service_id: [] for terms in services}
+    numbers: dict[UUID, list[int]] = {}
+    for number, terms in enumerate(services):
+        numbers.setdefault(terms.calendar_id, []).append(number)
+    for calendar_id, chosen in numbers.items():
+        own = {
+            name: [value[number] for number in chosen] if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        own |= {
+            "calendar_id": calendar_id,
+            "service_ids": [services[number].service_id for number in chosen],
+        }
+        found: list[Any] = fetch(OF_CALENDAR[text], own, namedtuple_row)
+        for row in found:
+            rows[own["service_ids"][row.number - 1]].append(row)
+    return rows

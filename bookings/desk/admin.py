@@ -300,7 +300,7 @@ class BookingAdmin(ServedAdmin):
         )
 
     def _resend(self, request: HttpRequest, booking: Booking) -> None:
-        mails.resend(booking_id=booking.pk, at=timezone.now())
+        mails.resend(booking=booking, at=timezone.now())
         # The history has no event for a copy of a mail, so the admin site's log says who sent it.
         self.log_change(request, booking, _("Sent the last mail to the customer again."))
 

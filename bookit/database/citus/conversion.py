@@ -108,8 +108,8 @@ WHERE tgrelid = ANY (%(tables)s::text[]::regclass[]) AND NOT tgisinternal
 ORDER BY proname
 """
 
-# Lists our own functions that workers do not have yet. Workers do not need functions in SQL that use
-# tables, and could not create them.
+# Lists our own functions that workers do not have yet. Workers do not need functions in SQL that
+# use tables, and could not create them.
 #
 # Parameters: none.
 # Columns: signature text.
@@ -179,6 +179,36 @@ BEGIN
     VALUES (uuid7(), calendar, queue, task, args);
 END
 $$
+"""
+
+# Says which server wrote a row of an append-only table, and in which of its transactions. Citus
+# would store the transaction of the coordinator. The trigger does not run if Citus moves a shard to
+# another server.
+_POSITION = """
+CREATE OR REPLACE FUNCTION position_on_server() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.server := (SELECT groupid FROM pg_dist_local_group);
+    NEW.transaction := pg_current_xact_id()::text::bigint;
+    RETURN NEW;
+END
+$$
+"""
+_POSITION_TRIGGER = """
+CREATE OR REPLACE TRIGGER position_on_server BEFORE INSERT ON {table}
+FOR EACH ROW EXECUTE FUNCTION position_on_server()
+"""
+
+# Lists the append-only tables whose rows have positions, but do not have them on their own server.
+#
+# Parameters: tables text[].
+# Columns: table text.
+_WITH_POSITIONS = """
+SELECT attrelid::regclass::text AS table FROM pg_attribute
+WHERE attrelid = ANY (%(tables)s::text[]::regclass[]) AND attname IN ('server', 'transaction')
+    AND NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = attrelid AND tgname = 'position_on_server'
+    )
+GROUP BY attrelid HAVING count(*) = 2
 """
 
 # Settings of every session. SET LOCAL then also reaches the workers, and tables of calendars keep
@@ -324,9 +354,7 @@ def _foreign_keys(tables: list[str]) -> tuple[Step, Step]:
             definition = definition.partition(" ON DELETE")[0]
             adds += _emptied(row["name"], table, found[1], _name(row["target"]))
         adds.append(
-            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
-                table, name, sql.SQL(definition)
-            )
+            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, sql.SQL(definition))
         )
     count = len(drops)
     return Step(f"remove {count} foreign keys", tuple(drops)), Step(
@@ -336,7 +364,10 @@ def _foreign_keys(tables: list[str]) -> tuple[Step, Step]:
 
 def _emptied(name: str, table: Any, column: str, target: Any) -> list[Any]:
     function = sql.Identifier(f"{name}_ends")
-    trigger = "CREATE TRIGGER {function} BEFORE DELETE ON {target} FOR EACH ROW EXECUTE FUNCTION {function}()"
+    trigger = (
+        "CREATE TRIGGER {function} BEFORE DELETE ON {target}"
+        " FOR EACH ROW EXECUTE FUNCTION {function}()"
+    )
     return [
         sql.SQL(_EMPTY_REFERENCE).format(
             function=function, table=table, column=sql.Identifier(column)
@@ -362,7 +393,7 @@ def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
         elif _GUARD in definition:
             changed = definition
         else:
-            changed = re.sub(r"^BEGIN$", lambda found: found[0] + _GUARD, definition, 1, re.M)
+            changed = definition.replace("\nBEGIN\n", f"\nBEGIN{_GUARD}\n", 1)
         changed = _CONSTRAINT.sub(_NAMED, changed)
         if changed != definition:
             yield Step(f"{row['name']}(): the same on every server", (sql.SQL(changed),))
@@ -370,6 +401,10 @@ def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
         changed = _CONSTRAINT.sub(_NAMED, row["definition"])
         if changed != row["definition"]:
             yield Step(f"{row['name']}(): errors name the constraint", (sql.SQL(changed),))
+    for row in fetch(_WITH_POSITIONS, {"tables": spread}, dict_row):
+        trigger = sql.SQL(_POSITION_TRIGGER).format(table=_name(row["table"]))
+        words = f"{row['table']}: positions on its own server"
+        yield Step(words, (sql.SQL(_POSITION), trigger))
     [(current,)] = fetch("SELECT prosrc FROM pg_proc WHERE proname = 'enqueue_beside'", {})
     if "bookit_outbox" not in current:
         yield Step("enqueue_beside(): writes an outbox", (sql.SQL(_ENQUEUE_BESIDE),))
@@ -404,7 +439,9 @@ def _settings() -> Iterator[Step]:
             f"{name} = {value}",
             (
                 sql.SQL("ALTER DATABASE {} SET {} = {}").format(
-                    sql.Identifier(database), sql.SQL(name), value  # type: ignore[arg-type]
+                    sql.Identifier(database),
+                    sql.SQL(name),
+                    value,  # type: ignore[arg-type]
                 ),
             ),
         )

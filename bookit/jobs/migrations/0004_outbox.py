@@ -5,23 +5,30 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('jobs', '0003_failures'),
+        ("jobs", "0003_failures"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Outbox',
+            name="Outbox",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('calendar_id', models.UUIDField()),
-                ('queue', models.CharField(max_length=128)),
-                ('task', models.CharField(max_length=128)),
-                ('args', models.JSONField()),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("calendar_id", models.UUIDField()),
+                ("queue", models.CharField(max_length=128)),
+                ("task", models.CharField(max_length=128)),
+                ("args", models.JSONField()),
             ],
             options={
-                'db_table': 'bookit_outbox',
+                "db_table": "bookit_outbox",
             },
         ),
     ]
