@@ -21,7 +21,7 @@ from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
 from bookit.database.metadata import MetadataField, metadata_fits
-from catalog.models import Calendar, OnCalendar, Service
+from catalog.models import Calendar, OnCalendar, SameCalendarKey, Service
 
 
 def blocked_period(
@@ -207,7 +207,7 @@ class Booking(OnCalendar):
     )
     # In the database, the slot and its service, calendar and time form one foreign key,
     # `booking_in_slot`.
-    slot = models.ForeignKey(
+    slot = SameCalendarKey(
         Slot,
         on_delete=models.RESTRICT,
         null=True,
@@ -483,7 +483,7 @@ class BookingEvent(OnCalendar):
         db_default=Func(function="uuid7", output_field=models.UUIDField()),
         editable=False,
     )
-    booking = models.ForeignKey(
+    booking = SameCalendarKey(
         Booking,
         on_delete=models.DO_NOTHING,
         db_index=False,

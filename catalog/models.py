@@ -12,7 +12,9 @@ from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Func, Q
+from django.db.models.expressions import Col
 from django.db.models.functions import Cast, Now, NullIf, Round, Upper
+from django.db.models.lookups import Exact
 from django.utils.dates import WEEKDAYS_ABBR
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
@@ -120,6 +122,42 @@ class OnCalendar(models.Model):
         own = rows.filter(calendar=self.calendar_id, pk=self.pk)
         deleted = own._raw_delete(own.db)
         return deleted, {self._meta.label: deleted}
+
+
+class _SameCalendar:
+    """A reference between rows of one calendar. A join compares their calendars, too.
+
+    One server needs only the ids. If the database is distributed, the calendars say that both rows
+    are on the same server.
+    """
+
+    def get_extra_restriction(self, alias: Any, related_alias: Any) -> Exact:
+        """Return the additional condition of a join. Django's generic relations do the same."""
+        field: Any = self
+        columns = (
+            Col(name, model._meta.get_field("calendar"))
+            for name, model in (
+                (alias, field.remote_field.model),
+                (related_alias, field.model),
+            )
+        )
+        return Exact(*columns)
+
+    def deconstruct(self) -> Any:
+        """Return Django's own class, because the column is the same."""
+        name, _path, args, options = super().deconstruct()  # type: ignore[misc]
+        [base] = [each for each in type(self).__mro__ if each.__module__.startswith("django.db")][
+            :1
+        ]
+        return name, f"django.db.models.{base.__name__}", args, options
+
+
+class SameCalendarKey(_SameCalendar, models.ForeignKey):  # type: ignore[type-arg]
+    """A foreign key to a row of the same calendar."""
+
+
+class SameCalendarOneToOne(_SameCalendar, models.OneToOneField):  # type: ignore[type-arg]
+    """A one-to-one reference to a row of the same calendar."""
 
 
 class OpeningHours(OnCalendar):

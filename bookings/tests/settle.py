@@ -15,7 +15,8 @@ def settle():
     The feed and the tally wait for them, too, and for those of tests that run at the same time.
     """
     if is_distributed():
-        return _settle_servers()
+        _settle_servers()
+        return
     last = BookingEvent.objects.aggregate(last=Max("transaction"))["last"] or 0
     deadline = monotonic() + 4 * PATIENCE  # Some tests keep a transaction open for a minute.
     while ask("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint") <= last:

@@ -46,7 +46,8 @@ WHERE current_setting('max_prepared_transactions') = '0'
 # contain the calendar.
 #
 # Parameters: tables text[].
-# Columns: table text, name text, kind text (of pg_constraint, or `i` for an index), definition text.
+# Columns: table text, name text, kind text (of pg_constraint, or `i` for an index), definition
+#   text.
 _KEYS = """
 SELECT conrelid::regclass::text AS table, conname AS name, contype AS kind,
     pg_get_constraintdef(oid) AS definition
