@@ -88,6 +88,17 @@ WHERE contype = 'f' AND (
 ORDER BY conrelid::regclass::text, conname
 """
 
+# Lists the triggers of tables.
+#
+# Parameters: tables text[].
+# Columns: table text, name text, definition text.
+_TRIGGERS = """
+SELECT tgrelid::regclass::text AS table, tgname AS name, pg_get_triggerdef(oid) AS definition
+FROM pg_trigger
+WHERE tgrelid = ANY (%(tables)s::text[]::regclass[]) AND NOT tgisinternal
+ORDER BY 1, 2
+"""
+
 # Lists the tables that are distributed already.
 #
 # Parameters: none.
@@ -260,7 +271,8 @@ def steps() -> list[Step]:
     ]
     if found:
         drop, add = _foreign_keys(new)
-        found = [drop, *found, add]
+        drop_triggers, add_triggers = _triggers(new)
+        found = [drop, drop_triggers, *found, add, add_triggers]
     return [*_known_functions(), *found, *_functions(shared, spread), *_settings()]
 
 
@@ -360,6 +372,21 @@ def _foreign_keys(tables: list[str]) -> tuple[Step, Step]:
     count = len(drops)
     return Step(f"remove {count} foreign keys", tuple(drops)), Step(
         f"create {count} foreign keys", tuple(adds)
+    )
+
+
+def _triggers(tables: list[str]) -> tuple[Step, Step]:
+    """Return the steps that remove triggers, and that create them again at the end.
+
+    Citus moves the rows with COPY, so triggers would write everything a second time.
+    """
+    rows = fetch(_TRIGGERS, {"tables": tables}, dict_row)
+    drop = sql.SQL("DROP TRIGGER {} ON {}")
+    drops = [drop.format(sql.Identifier(row["name"]), _name(row["table"])) for row in rows]
+    adds = [sql.SQL(row["definition"]) for row in rows]
+    return (
+        Step(f"remove {len(rows)} triggers", tuple(drops)),
+        Step(f"create {len(rows)} triggers", tuple(adds)),
     )
 
 
