@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 
 from accounts import triggers
 from accounts.emails import canonical, lookup_form, mailbox, validate_spelling
+from bookit.database.citus.layout import Layout
 from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.mails import NOWHERE
 from bookit.times import validate_zone
@@ -136,6 +137,8 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser, PermissionsMixin):
     """An account. Its owner signs in with an email address, which is stored in lower case."""
 
+    layout = Layout.EVERYWHERE
+
     class Role(models.TextChoices):
         """The kinds of users."""
 
@@ -250,6 +253,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             metadata_fits("user_metadata_fits"),
             triggers.SESSIONS_END,
             triggers.LINKS_END,
+            triggers.NEW_EMAIL_ENDS,
             triggers.UPDATED_AT,
         ]
 

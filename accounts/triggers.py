@@ -21,22 +21,40 @@ END
     },
 )
 
-# Deletes the emailed links of an account, and cancels a change of its email address. Somebody who
-# knew the old password may have requested them, and must not get the account back with them.
+_GETS_A_NEW_OWNER = """
+            WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active
+                OR OLD.email <> NEW.email)
+"""
+
+# Deletes the emailed links of an account. Somebody who knew the old password may have requested
+# them, and must not get the account back with them.
 LINKS_END = Trigger(
     name="user_links_end",
     body="""
 BEGIN
     DELETE FROM accounts_emailedlink WHERE user_id = NEW.id;
+    RETURN NULL;
+END
+""",
+    triggers={
+        "user_links_end": f"""
+            AFTER UPDATE ON {{table}} FOR EACH ROW{_GETS_A_NEW_OWNER}
+        """,
+    },
+)
+
+# Cancels a change of an account's email address, for the same reason.
+NEW_EMAIL_ENDS = Trigger(
+    name="user_new_email_ends",
+    body="""
+BEGIN
     NEW.new_email := '';
     RETURN NEW;
 END
 """,
     triggers={
-        "user_links_end": """
-            BEFORE UPDATE ON {table} FOR EACH ROW
-            WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active
-                OR OLD.email <> NEW.email)
+        "user_new_email_ends": f"""
+            BEFORE UPDATE ON {{table}} FOR EACH ROW{_GETS_A_NEW_OWNER}
         """,
     },
 )

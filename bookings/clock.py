@@ -77,7 +77,7 @@ _STARTS_SOON = """unfinished AND status = 'confirmed'
           AND news.type <> 'booking.changed'
       ) <= start_time - %(ahead)s::interval)
       AND NOT EXISTS (
-        SELECT FROM bookings_bookingevent AS event
+        SELECT 1 FROM bookings_bookingevent AS event
         WHERE event.calendar_id = booking.calendar_id AND event.booking_id = booking.id
           AND event.type = 'booking.reminded'
           AND event.data->>'start_time' = to_jsonb(booking.start_time)->>0

@@ -18,8 +18,8 @@ MAX_EVENTS = 500
 
 
 @transaction.atomic
-def follow_up(*, event_ids: Sequence[UUID], at: datetime) -> None:
-    """Enqueue the emails, webhooks and waitlist offers that follow from events.
+def follow_up(*, calendar_ids: Sequence[UUID], event_ids: Sequence[UUID], at: datetime) -> None:
+    """Enqueue the emails, webhooks and waitlist offers that follow from events on these calendars.
 
     If an error occurs, nothing is enqueued. The function can safely run twice for the same events,
     which happens if a worker dies before it has marked the job as done.
@@ -32,10 +32,14 @@ def follow_up(*, event_ids: Sequence[UUID], at: datetime) -> None:
             # Deliveries to webhooks are written here, in the order of the events, because the jobs
             # below can run in any order. The jobs write them again, which has no effect.
             webhooks.enqueue(event_ids=part, at=at)
-        jobs: list[dict[str, JSONValue]] = [{"event_ids": [*map(str, part)]} for part in parts]
+        calendars: JSONValue = [*map(str, calendar_ids)]
+        jobs: list[dict[str, JSONValue]] = [
+            {"calendar_ids": calendars, "event_ids": [*map(str, part)]} for part in parts
+        ]
         app.configure_task("bookings.follow_up").batch_defer(*jobs)
         return
-    events = BookingEvent.objects.filter(pk__in=event_ids).order_by("id")
+    events = BookingEvent.objects.filter(calendar__in=calendar_ids, pk__in=event_ids)
+    events = events.order_by("id")
     mails.enqueue(events=events)
     waitlist.enqueue(events=events, at=at)
     webhooks.enqueue(event_ids=event_ids, at=at)

@@ -78,7 +78,7 @@ WITH grouped AS (
         SELECT (start_time AT TIME ZONE %(zone)s::text)::date AS day,
             start_time, currency, service_id, price,
             CASE WHEN status = 'cancelled' AND EXISTS (
-                SELECT FROM bookings_bookingevent AS event
+                SELECT 1 FROM bookings_bookingevent AS event
                 WHERE event.booking_id = bookings_booking.id AND NOT {announced_sql("event")}
             ) THEN 'released' ELSE status END AS status
         FROM bookings_booking

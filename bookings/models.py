@@ -21,7 +21,7 @@ from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
 from bookit.database.metadata import MetadataField, metadata_fits
-from catalog.models import Calendar, OnCalendar, Service
+from catalog.models import Calendar, OnCalendar, SameCalendarKey, Service
 
 
 def blocked_period(
@@ -207,7 +207,7 @@ class Booking(OnCalendar):
     )
     # In the database, the slot and its service, calendar and time form one foreign key,
     # `booking_in_slot`.
-    slot = models.ForeignKey(
+    slot = SameCalendarKey(
         Slot,
         on_delete=models.RESTRICT,
         null=True,
@@ -483,7 +483,7 @@ class BookingEvent(OnCalendar):
         db_default=Func(function="uuid7", output_field=models.UUIDField()),
         editable=False,
     )
-    booking = models.ForeignKey(
+    booking = SameCalendarKey(
         Booking,
         on_delete=models.DO_NOTHING,
         db_index=False,
@@ -509,6 +509,8 @@ class BookingEvent(OnCalendar):
     )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
+    # The server that assigned the id of the transaction; 0 unless the database is distributed.
+    server = models.SmallIntegerField(db_default=0, editable=False)
     # Ids are assigned before the commit, so an event may become visible after an event with a
     # higher id. To miss no event, a reader sorts events by transaction, and reads only the events
     # of transactions that are older than the oldest open transaction.

@@ -69,7 +69,7 @@ WHERE job.id = failure.job_id AND (
     )
     OR job.args->>'user_id' = %(user_id)s::uuid::text
     OR job.task_name = 'bookings.send_queue_mail' AND EXISTS (
-        SELECT FROM bookings_waitlistentry AS entry
+        SELECT 1 FROM bookings_waitlistentry AS entry
         WHERE entry.user_id = %(user_id)s::uuid AND entry.id::text = job.args->>'entry_id'
     )
 )

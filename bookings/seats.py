@@ -18,8 +18,10 @@ from bookings.availability.terms import TermsChanged
 from bookings.events import STATE_COLUMNS, state_of
 from bookings.holds import unexpired, unexpired_sql
 from bookings.models import Booking, BookingEvent
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
+from bookit.json import dumps
 from catalog import turns
 from catalog.models import Calendar
 
@@ -37,7 +39,7 @@ PLACE_IN_SLOT = """place AS MATERIALIZED (
         SELECT count(*) FROM bookings_waitlistentry AS entry
         WHERE entry.calendar_id = %(calendar_id)s AND entry.slot_id = %(slot_id)s
           AND entry.status = 'waiting' AND NOT EXISTS (
-            SELECT FROM bookings_waitlistentry AS own
+            SELECT 1 FROM bookings_waitlistentry AS own
             WHERE own.calendar_id = %(calendar_id)s AND own.slot_id = %(slot_id)s
               AND own.status = 'waiting' AND own.user_id = %(user_id)s
               AND (own.created_at, own.id) <= (entry.created_at, entry.id)
@@ -68,7 +70,7 @@ FREE_SEAT = f"""free AS (
           AND taken.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
           AND {unexpired_sql("taken.hold_expires_at")}
     ) AND NOT EXISTS (
-        SELECT FROM bookings_occupancy AS other
+        SELECT 1 FROM bookings_occupancy AS other
         WHERE other.calendar_id = %(calendar_id)s AND other.occupant <> %(occupant)s
           AND other.id <> %(id)s
           AND other.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
@@ -82,6 +84,18 @@ FREE_SEAT = f"""free AS (
           AND {unexpired_sql("beyond.hold_expires_at")}
     )
 )"""  # noqa: S608 - only our own SQL condition is interpolated, no values
+
+# The columns of a new booking, and their values.
+BOOKING_COLUMNS = """
+        id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, blocked, status,
+        attendee_name, attendee_email, attendee_phone, language, notes, price, currency,
+        hold_expires_at, metadata, created_at, updated_at
+    """
+BOOKING_VALUES = """
+        %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, %(slot_id)s, seat, %(start_time)s,
+        %(end_time)s, tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s,
+        %(attendee_name)s, %(attendee_email)s, %(attendee_phone)s, %(language)s, %(notes)s,
+        %(price)s, %(currency)s, %(hold_expires_at)s, %(metadata)s, %(at)s, %(at)s"""
 
 # Inserts the booking into the free seat, if the terms have not changed since they were read.
 #
@@ -102,30 +116,26 @@ TAKE_SEAT = f"""seated AS MATERIALIZED (
         FOR KEY SHARE
     ) AS calendar ON true
 ), booking AS (
-    INSERT INTO bookings_booking (
-        id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, blocked, status,
-        attendee_name, attendee_email, attendee_phone, language, notes, price, currency,
-        hold_expires_at, metadata, created_at, updated_at
-    )
-    SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, %(slot_id)s, seat, %(start_time)s,
-        %(end_time)s, tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s,
-        %(attendee_name)s, %(attendee_email)s, %(attendee_phone)s, %(language)s, %(notes)s,
-        %(price)s, %(currency)s, %(hold_expires_at)s, %(metadata)s, %(at)s, %(at)s
+    INSERT INTO bookings_booking ({BOOKING_COLUMNS})
+    SELECT {BOOKING_VALUES}
     FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
     RETURNING calendar_id, {", ".join(STATE_COLUMNS)}
 )"""  # noqa: S608 - only names of columns are interpolated, no values
 
-# The columns of an `Attempt`.
-ATTEMPT = """
-    seated.seat, seated.on_terms, booking.seat IS NOT NULL AS taken,
-    booking.seat IS NULL AND EXISTS (
-        SELECT FROM bookings_booking AS hold
+# Finds the expired holds on the calendar that overlap the period.
+EXPIRED_HOLDS = """bookings_booking AS hold
         WHERE hold.calendar_id = %(calendar_id)s
           AND hold.hold_expires_at <= (SELECT %(at)s::timestamptz)
-          AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+          AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)"""
+
+# The columns of an `Attempt`.
+ATTEMPT = f"""
+    seated.seat, seated.on_terms, booking.seat IS NOT NULL AS taken,
+    booking.seat IS NULL AND EXISTS (
+        SELECT 1 FROM {EXPIRED_HOLDS}
     ) AS behind_hold
-"""
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 
 class Attempt(NamedTuple):
@@ -231,6 +241,15 @@ SELECT calendar_id, id, 'booking.expired', %(at)s, jsonb_build_object(
 """  # noqa: S608 - only names of columns are interpolated, no values
 
 
+# The same as CREATE_IN_SERVICE and CREATE_IN_SLOT if the database is distributed. The functions are
+# in `bookings/shards.py`.
+#
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of the other statements).
+# Columns: the fields of `Attempt`; no row if no seat is free.
+BOOK_IN_SERVICE = "SELECT * FROM book_in_service(%(calendar_id)s, %(parameters)s)"
+BOOK_IN_SLOT = "SELECT * FROM book_in_slot(%(calendar_id)s, %(parameters)s)"
+
+
 def seats_taken(at: Any) -> Coalesce:
     """Return an expression for the number of taken seats of each slot in a queryset.
 
@@ -327,7 +346,14 @@ def lock_to_book(calendar_id: UUID) -> None:
 
 def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
     try:
-        text = CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE
+        if is_distributed():
+            text = BOOK_IN_SLOT if booking.slot_id else BOOK_IN_SERVICE
+            parameters = {
+                "calendar_id": booking.calendar_id,
+                "parameters": Jsonb(parameters, dumps=_as_json),
+            }
+        else:
+            text = CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE
         # Inside a transaction, a savepoint lets the caller go on after a refusal.
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
             attempts = fetch(text, parameters, class_row(Attempt))
@@ -337,6 +363,16 @@ def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
         if not isinstance(error.__cause__, postgres.ExclusionViolation):
             raise
         raise _full_error(booking) from None
+
+
+def _as_json(parameters: Any) -> bytes:
+    """Return the parameters of a statement as JSON, with decimals as strings."""
+    return dumps(
+        {
+            name: value.obj if isinstance(value, Jsonb) else value
+            for name, value in parameters.items()
+        }
+    )
 
 
 def _close_holds_in_the_way(booking: Booking, at: datetime) -> None:

@@ -11,9 +11,13 @@ from bookit.jobs.queues import PATIENT
 
 
 @app.task(name="bookings.follow_up", retry=PATIENT)
-def follow_up(event_ids: list[str]) -> None:
+def follow_up(calendar_ids: list[str], event_ids: list[str]) -> None:
     """Follow up events. A trigger enqueues this job when events are written."""
-    followup.follow_up(event_ids=[UUID(each) for each in event_ids], at=timezone.now())
+    followup.follow_up(
+        calendar_ids=[UUID(each) for each in calendar_ids],
+        event_ids=[UUID(each) for each in event_ids],
+        at=timezone.now(),
+    )
 
 
 @app.periodic(cron="* * * * *")

@@ -1,6 +1,7 @@
 """The catalog app."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -18,4 +19,7 @@ class CatalogConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the functions and permissions with which the catalog extends accounts."""
+        from bookit.database.citus.conversion import keep_distributed
         from catalog import permissions, privacy, services  # noqa: F401 - the imports register them
+
+        post_migrate.connect(keep_distributed, sender=self)

@@ -12,12 +12,15 @@ from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Func, Q
+from django.db.models.expressions import Col
 from django.db.models.functions import Cast, Now, NullIf, Round, Upper
+from django.db.models.lookups import Exact
 from django.utils.dates import WEEKDAYS_ABBR
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from bookit import money
+from bookit.database.citus.layout import Layout
 from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.times import format_wall_clock, validate_zone
 from catalog import triggers
@@ -28,6 +31,8 @@ MAX_MINUTES = 366 * 24 * 60
 
 class Calendar(models.Model):
     """The time of a person, a room, a court and so on. It hosts one service at a time."""
+
+    layout = Layout.EVERYWHERE
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
@@ -74,6 +79,8 @@ class OnCalendar(models.Model):
     says on which server the row is.
     """
 
+    layout = Layout.BY_CALENDAR
+
     # Unless a model overrides it, this is not a foreign key in the database. The foreign key to the
     # row's booking, slot or service contains the calendar.
     calendar = models.ForeignKey(
@@ -117,11 +124,49 @@ class OnCalendar(models.Model):
         return deleted, {self._meta.label: deleted}
 
 
+class _SameCalendar:
+    """A reference between rows of one calendar. A join compares their calendars, too.
+
+    One server needs only the ids. If the database is distributed, the calendars say that both rows
+    are on the same server.
+    """
+
+    def get_extra_restriction(self, alias: Any, related_alias: Any) -> Exact:
+        """Return the additional condition of a join. Django's generic relations do the same."""
+        field: Any = self
+        columns = (
+            Col(name, model._meta.get_field("calendar"))
+            for name, model in (
+                (alias, field.remote_field.model),
+                (related_alias, field.model),
+            )
+        )
+        return Exact(*columns)
+
+    def deconstruct(self) -> Any:
+        """Return Django's own class, because the column is the same."""
+        name, _path, args, options = super().deconstruct()  # type: ignore[misc]
+        [base] = [each for each in type(self).__mro__ if each.__module__.startswith("django.db")][
+            :1
+        ]
+        return name, f"django.db.models.{base.__name__}", args, options
+
+
+class SameCalendarKey(_SameCalendar, models.ForeignKey):  # type: ignore[type-arg]
+    """A foreign key to a row of the same calendar."""
+
+
+class SameCalendarOneToOne(_SameCalendar, models.OneToOneField):  # type: ignore[type-arg]
+    """A one-to-one reference to a row of the same calendar."""
+
+
 class OpeningHours(OnCalendar):
     """A span of a weekday in which a calendar is open, in the calendar's wall-clock time.
 
     Times are stored as minutes after midnight, because Python's `time` has no 24:00.
     """
+
+    layout = Layout.EVERYWHERE
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     calendar = models.ForeignKey(Calendar, on_delete=models.CASCADE, related_name="hours")
@@ -166,6 +211,8 @@ class OpeningHours(OnCalendar):
 class TimeOff(OnCalendar):
     """A period in which a calendar is closed, whatever its opening hours say."""
 
+    layout = Layout.EVERYWHERE
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     calendar = models.ForeignKey(
         Calendar, on_delete=models.CASCADE, related_name="time_off", db_index=False
@@ -200,6 +247,8 @@ def default_currency() -> str:
 
 class Service(models.Model):
     """What customers book on a calendar: up to `capacity` bookings at a time, one in each seat."""
+
+    layout = Layout.EVERYWHERE
 
     class Mode(models.TextChoices):
         """When a service can be booked."""

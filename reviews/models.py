@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from bookings.models import Booking
 from bookit.database.constraints import CompositeForeignKey
 from bookit.database.versions import updated_at_trigger
-from catalog.models import OnCalendar, Service
+from catalog.models import OnCalendar, SameCalendarOneToOne, Service
 
 
 class Review(OnCalendar):
@@ -20,7 +20,7 @@ class Review(OnCalendar):
     # In the database, the booking and the service each form one foreign key with the calendar:
     # `review_booking_on_calendar` and `review_service_on_calendar`. If the booking is deleted, the
     # review remains, and its rating still counts for the service.
-    booking = models.OneToOneField(
+    booking = SameCalendarOneToOne(
         Booking,
         on_delete=models.DO_NOTHING,
         null=True,

@@ -130,10 +130,20 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="user",
             constraint=bookit.database.constraints.Trigger(
-                body="BEGIN\n    DELETE FROM accounts_emailedlink WHERE user_id = NEW.id;\n    NEW.new_email := '';\n    RETURN NEW;\nEND",
+                body="BEGIN\n    DELETE FROM accounts_emailedlink WHERE user_id = NEW.id;\n    RETURN NULL;\nEND",
                 name="user_links_end",
                 triggers={
-                    "user_links_end": "BEFORE UPDATE ON {table} FOR EACH ROW\nWHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active\n    OR OLD.email <> NEW.email)"
+                    "user_links_end": "AFTER UPDATE ON {table} FOR EACH ROW\nWHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active\n    OR OLD.email <> NEW.email)"
+                },
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="user",
+            constraint=bookit.database.constraints.Trigger(
+                body="BEGIN\n    NEW.new_email := '';\n    RETURN NEW;\nEND",
+                name="user_new_email_ends",
+                triggers={
+                    "user_new_email_ends": "BEFORE UPDATE ON {table} FOR EACH ROW\nWHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active\n    OR OLD.email <> NEW.email)"
                 },
             ),
         ),

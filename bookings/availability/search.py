@@ -19,6 +19,7 @@ from psycopg.rows import namedtuple_row
 from bookings.availability.terms import TERMS_COLUMNS, Terms, terms_from, terms_of
 from bookings.holds import unexpired_sql
 from bookings.models import Booking
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid, ServiceError
 from bookit.times import begin, end, wall_clock
@@ -136,15 +137,18 @@ CROSS JOIN LATERAL (
     SELECT array_agg(start_time) AS slot_starts, array_agg(end_time) AS slot_ends,
         array_agg(id) AS slot_ids, array_agg(capacity - (
             SELECT count(*) FROM bookings_booking
-            WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(ignored)s
+            WHERE calendar_id = searched.calendar_id AND slot_id = slot.id
+              AND active AND id IS DISTINCT FROM %(ignored)s
               AND {unexpired_sql("hold_expires_at")}
         ) - (
             SELECT count(*) FROM bookings_waitlistentry
-            WHERE slot_id = slot.id AND status = 'waiting'
+            WHERE calendar_id = searched.calendar_id AND slot_id = slot.id
+              AND status = 'waiting'
         )) AS seats_left
     FROM (
         SELECT id, start_time, end_time, capacity FROM bookings_slot
-        WHERE service_id = searched.id AND status = 'scheduled'
+        WHERE calendar_id = searched.calendar_id AND service_id = searched.id
+          AND status = 'scheduled'
           AND start_time >= %(from)s AND start_time < %(until)s
         ORDER BY start_time OFFSET 0
     ) AS slot
@@ -188,6 +192,13 @@ FROM unnest(
 ) WITH ORDINALITY AS searched (id, calendar_id, is_open, several, before, after, number)
 {AROUND}
 """  # noqa: S608 - only our own SQL fragments are interpolated, no values
+
+# The same for services of one calendar, if the database is distributed: only a statement that names
+# the calendar runs where its rows are.
+#
+# Parameters: as in SEARCH_ON_TERMS, and calendar_id uuid.
+# Columns: as in SEARCH_ON_TERMS.
+SEARCH_CALENDAR = SEARCH_ON_TERMS.replace("= searched.calendar_id", "= %(calendar_id)s::uuid")
 
 
 # Consecutive starts on a grid that have the same number of seats left: `(opens, first, stop,
@@ -401,6 +412,8 @@ def search(
     at: datetime,
 ) -> Search:
     """Return a search of services for free times. Ids of services that do not exist are ignored."""
+    if is_distributed():
+        return Search(terms_of(service_ids, from_).values(), from_, until, at=at)
     values = {**_parameters(from_, until, at=at), "service_ids": list(service_ids)}
     found: list[Any] = fetch(SEARCH, values, namedtuple_row)
     rows = {row.service_id: row for row in found}
@@ -553,9 +566,21 @@ def _parameters(
 
 def _read(services: Sequence[Terms], parameters: dict[str, Any]) -> dict[UUID, Any]:
     """Return what lies in the window on the calendars of services, by service id."""
+    if not is_distributed():
+        return _read_on(services, SEARCH_ON_TERMS, parameters)
+    by_calendar: dict[UUID, list[Terms]] = {}
+    for terms in services:
+        by_calendar.setdefault(terms.calendar_id, []).append(terms)
+    rows: dict[UUID, Any] = {}
+    for calendar_id, some in by_calendar.items():
+        rows |= _read_on(some, SEARCH_CALENDAR, {**parameters, "calendar_id": calendar_id})
+    return rows
+
+
+def _read_on(services: Sequence[Terms], text: str, parameters: dict[str, Any]) -> dict[UUID, Any]:
     ids = [terms.service_id for terms in services]
     rows: list[Any] = fetch(
-        SEARCH_ON_TERMS,
+        text,
         {
             **parameters,
             "service_ids": ids,

@@ -48,6 +48,7 @@ from django.utils.translation import ngettext
 from psycopg.rows import namedtuple_row
 
 from bookings.models import Booking, Slot, blocked_period
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid, Unavailable
 from catalog.models import Service
@@ -299,6 +300,17 @@ LEFT JOIN bookings_slot AS slot ON slot.service_id = service.id
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
 """  # noqa: S608 - only our own SQL columns are interpolated, no values
 
+# Reads the scheduled slots of services of one calendar that start at a time, if the database is
+# distributed: only a statement that names the calendar runs where its rows are.
+#
+# Parameters: calendar_id uuid, service_ids uuid[], start_time timestamptz.
+# Columns: service_id uuid, `SLOT_COLUMNS`.
+SLOTS_AT_START = f"""
+SELECT slot.service_id, {SLOT_COLUMNS} FROM bookings_slot AS slot
+WHERE slot.calendar_id = %(calendar_id)s AND slot.service_id = ANY(%(service_ids)s::uuid[])
+  AND slot.start_time = %(start_time)s AND slot.status = 'scheduled'
+"""  # noqa: S608 - only our own SQL columns are interpolated, no values
+
 # Reads a slot, whatever its status, and the terms of its service.
 #
 # Parameters: slot_id uuid.
@@ -324,9 +336,31 @@ def terms_at(
     service_ids: Sequence[UUID], start_time: datetime
 ) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
     """Return the terms of services by id, each with the slot at `start_time`, in one query."""
+    if is_distributed():
+        return _terms_by_calendar(service_ids, start_time)
     values = {"service_ids": list(service_ids), "start_time": start_time}
     rows: list[Any] = fetch(TERMS_AT_START, values, namedtuple_row)
     return {row.service_id: (terms_from(row), _slot_terms(row)) for row in rows}
+
+
+def _terms_by_calendar(
+    service_ids: Sequence[UUID], start_time: datetime
+) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
+    """Do the same with a query for the terms, and a query for each calendar.
+
+    The calendar's version in the terms says whether the terms have changed in between.
+    """
+    found = terms_of(service_ids, start_time)
+    slots: dict[UUID, SlotTerms | None] = {}
+    for calendar_id in {terms.calendar_id for terms in found.values()}:
+        values = {
+            "calendar_id": calendar_id,
+            "service_ids": [*found],
+            "start_time": start_time,
+        }
+        rows: list[Any] = fetch(SLOTS_AT_START, values, namedtuple_row)
+        slots |= {row.service_id: _slot_terms(row) for row in rows}
+    return {key: (terms, slots.get(key)) for key, terms in found.items()}
 
 
 def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:

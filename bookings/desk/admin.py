@@ -301,7 +301,7 @@ class BookingAdmin(ServedAdmin):
         )
 
     def _resend(self, request: HttpRequest, booking: Booking) -> None:
-        mails.resend(booking_id=booking.pk, at=timezone.now())
+        mails.resend(booking=booking, at=timezone.now())
         # The history has no event for a copy of a mail, so the admin site's log says who asked for
         # it. A mail that is waiting to be sent is not sent twice.
         self.log_change(request, booking, _("Asked to send the last mail to the customer again."))

@@ -6,7 +6,7 @@ from uuid_utils.compat import uuid7
 
 from bookings.models import Booking
 from bookit.database.constraints import CompositeForeignKey
-from catalog.models import OnCalendar
+from catalog.models import OnCalendar, SameCalendarKey
 
 
 class StaffNote(OnCalendar):
@@ -19,7 +19,7 @@ class StaffNote(OnCalendar):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     # In the database, calendar and booking form one foreign key, `staff_note_on_calendar`.
-    booking = models.ForeignKey(
+    booking = SameCalendarKey(
         Booking,
         on_delete=models.DO_NOTHING,
         related_name="staff_notes",

@@ -1,6 +1,6 @@
 """Occasions: events that cause emails, with the content and the recipients of the emails."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -262,7 +262,7 @@ class Occasion:
 
 # Reads the occasions of events, except events whose booking has been deleted.
 #
-# Parameters: event_ids uuid[].
+# Parameters: calendar_ids uuid[] (the calendars of the events), event_ids uuid[].
 # Columns: the fields of `Occasion`, under the same names.
 OCCASIONS = f"""
 SELECT event.id AS event_id, event.type, event.at, event.actor_id,
@@ -283,7 +283,7 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
         CASE event.type WHEN 'booking.cancelled' THEN NULLIF(booking.cancellation_reason, '') END
     ) AS reason,
     EXISTS (
-        SELECT FROM bookings_bookingevent AS offer
+        SELECT 1 FROM bookings_bookingevent AS offer
         WHERE offer.calendar_id = event.calendar_id AND offer.booking_id = event.booking_id
           AND offer.type = 'booking.held' AND offer.data->'waitlist' = 'true'
     ) AS is_offer,
@@ -309,11 +309,16 @@ JOIN catalog_calendar AS calendar ON calendar.id = booking.calendar_id
 JOIN accounts_user AS attendee ON attendee.id = booking.user_id
 LEFT JOIN accounts_user AS provider ON provider.id = calendar.provider_id
     AND {keeps_own("provider")}
-WHERE event.id = ANY(%(event_ids)s::uuid[])
+WHERE event.calendar_id = ANY(%(calendar_ids)s::uuid[])
+  AND event.id = ANY(%(event_ids)s::uuid[])
 ORDER BY event.id
 """  # noqa: S608 - only our own SQL conditions are interpolated, no values
 
 
-def occasions(event_ids: Sequence[UUID]) -> list[Occasion]:
-    """Return the occasions of events, in one query. Events of deleted bookings have no occasion."""
-    return fetch(OCCASIONS, {"event_ids": [*event_ids]}, class_row(Occasion))
+def occasions(calendar_ids: Iterable[UUID], event_ids: Iterable[UUID]) -> list[Occasion]:
+    """Return the occasions of events on these calendars, in one query.
+
+    Events of deleted bookings have no occasion.
+    """
+    named = {"calendar_ids": [*calendar_ids], "event_ids": [*event_ids]}
+    return fetch(OCCASIONS, named, class_row(Occasion))

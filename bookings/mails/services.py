@@ -49,16 +49,23 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 # Parameters: calendar_id uuid, booking_id uuid.
 # Columns: event_id uuid, audience text (the reader whose email has not been sent; null means
 #   all readers).
-# Invariant: an event and the job that announces it are committed together, so every event that is
-#   visible here has its job.
+# Invariant: an event and the job that announces it, or the job's row in the outbox, are committed
+#   together, so every event that is visible here has its job.
 PENDING = """
-SELECT event.id AS event_id, job.args->>'audience' AS audience
-FROM bookings_bookingevent AS event JOIN procrastinate_jobs AS job ON CASE job.task_name
-    WHEN 'bookings.follow_up' THEN job.args->'event_ids' @> to_jsonb(event.id)
-    WHEN 'bookings.send_mail' THEN job.args->>'event_id' = event.id::text
+WITH job AS MATERIALIZED (
+    SELECT task_name AS task, args FROM procrastinate_jobs
+    WHERE status IN ('todo', 'doing')
+      AND task_name IN ('bookings.follow_up', 'bookings.send_mail')
+), waiting AS (
+    SELECT task, args FROM job UNION ALL
+    SELECT task, args FROM bookit_outbox WHERE calendar_id = %(calendar_id)s
+)
+SELECT event.id AS event_id, waiting.args->>'audience' AS audience
+FROM bookings_bookingevent AS event JOIN waiting ON CASE
+    WHEN waiting.task = 'bookings.follow_up' THEN waiting.args->'event_ids' @> to_jsonb(event.id)
+    WHEN waiting.task = 'bookings.send_mail' THEN waiting.args->>'event_id' = event.id::text
 END
 WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
-  AND job.status IN ('todo', 'doing')
 ORDER BY event.id
 """
 
@@ -70,12 +77,18 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
     """
     task = "bookings.send_mail"
     jobs: dict[str, Job] = {}
-    for occasion in occasions([event.pk for event in events]):
+    chosen = [*events]
+    calendars = {event.calendar_id for event in chosen}
+    for occasion in occasions(calendars, [event.pk for event in chosen]):
         is_move = occasion.type == Type.RESCHEDULED
         subject = occasion.booking_id if is_move else occasion.event_id
         scheduled_at = occasion.at + settings.MAIL_PAUSE if is_move else None
         for audience in occasion.audiences:
-            args = {"event_id": str(occasion.event_id), "audience": audience}
+            args = {
+                "calendar_id": str(occasion.calendar_id),
+                "event_id": str(occasion.event_id),
+                "audience": audience,
+            }
             jobs.setdefault(f"{task}/{subject}/{audience}", (args, scheduled_at))
     defer(task, jobs)
 
@@ -88,7 +101,7 @@ def enqueue_composed(*, booking: Booking) -> None:
     pending = {(row["event_id"], row["audience"]) for row in rows}
     task = "bookings.send_composed_mail"
     jobs: dict[str, Job] = {}
-    for occasion in occasions([row["event_id"] for row in rows]):
+    for occasion in occasions([booking.calendar_id], [row["event_id"] for row in rows]):
         if occasion.type == Type.RESCHEDULED:
             continue  # The new time no longer matters.
         for audience in occasion.audiences:
@@ -132,7 +145,7 @@ def announcements(*, booking: Booking, event_ids: Sequence[UUID]) -> list[Announ
     pending = {(row["event_id"], row["audience"]) for row in rows}
     texts = mail_texts.in_use()
     found = []
-    for occasion in _as_announced(occasions(event_ids)):
+    for occasion in _as_announced(occasions([booking.calendar_id], event_ids)):
         readers = {None, *occasion.audiences}
         if occasion.news and occasion.audiences:
             found.append(
@@ -161,7 +174,7 @@ def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
         yield replace(occasion, is_current=True, is_over=False)
 
 
-def resend(*, booking_id: UUID, at: datetime) -> None:
+def resend(*, booking: Booking, at: datetime) -> None:
     """Enqueue the attendee's last email about a booking once more.
 
     The copy counts towards the same limits as every other email about the booking.
@@ -169,17 +182,23 @@ def resend(*, booking_id: UUID, at: datetime) -> None:
     Raises:
         NothingToResend: the booking has no email that is still true and that the attendee can get.
     """
-    events = BookingEvent.objects.filter(booking_id=booking_id).order_by("-id")
-    found = occasions([*events.values_list("pk", flat=True)[:MAX_EVENTS]])
+    events = BookingEvent.objects.filter(calendar=booking.calendar_id, booking=booking)
+    latest = events.order_by("-id").values_list("pk", flat=True)[:MAX_EVENTS]
+    found = occasions([booking.calendar_id], latest)
     last = next((each for each in reversed(found) if ATTENDEE in each.audiences), None)
     if last is None or not last.is_current:
         raise NothingToResend
     task = "bookings.send_mail"
-    args = {"event_id": str(last.event_id), "audience": ATTENDEE, "copy": at.isoformat()}
+    args = {
+        "calendar_id": str(last.calendar_id),
+        "event_id": str(last.event_id),
+        "audience": ATTENDEE,
+        "copy": at.isoformat(),
+    }
     defer(task, {f"{task}/{last.event_id}/{ATTENDEE}/copy": (args, None)})
 
 
-def send(*, event_id: UUID, audience: str, at: datetime, copy: str = "") -> None:
+def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy: str = "") -> None:
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
     Args:
@@ -190,7 +209,7 @@ def send(*, event_id: UUID, audience: str, at: datetime, copy: str = "") -> None
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
-    for occasion in occasions([event_id]):
+    for occasion in occasions([calendar_id], [event_id]):
         is_move = occasion.type == Type.RESCHEDULED
         announced = _with_later_moves(occasion, audience) if is_move else occasion
         if announced is not None and audience in announced.audiences:
@@ -224,7 +243,7 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     """
     named = {"calendar_id": first.calendar_id, "booking_id": first.booking_id}
     rows = fetch(SINCE_LAST_MOVE, named, dict_row)
-    found = occasions([row["event_id"] for row in rows])
+    found = occasions([first.calendar_id], [row["event_id"] for row in rows])
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None
     return next(

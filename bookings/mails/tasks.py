@@ -13,9 +13,15 @@ from bookit.jobs.queues import PATIENT
 
 
 @app.task(name="bookings.send_mail", queue=jobs.MAILS, retry=PATIENT)
-def send_mail(event_id: str, audience: str, copy: str = "") -> None:
+def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") -> None:
     """Send the email about an event to the attendee or the provider, or send a copy of it."""
-    mails.send(event_id=UUID(event_id), audience=audience, at=timezone.now(), copy=copy)
+    mails.send(
+        calendar_id=UUID(calendar_id),
+        event_id=UUID(event_id),
+        audience=audience,
+        at=timezone.now(),
+        copy=copy,
+    )
 
 
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)

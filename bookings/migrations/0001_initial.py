@@ -344,6 +344,7 @@ class Migration(migrations.Migration):
                 ),
                 ("at", models.DateTimeField()),
                 ("data", models.JSONField(default=dict)),
+                ("server", models.SmallIntegerField(db_default=0, editable=False)),
                 (
                     "transaction",
                     models.BigIntegerField(

@@ -166,12 +166,16 @@ class Migration(migrations.Migration):
             constraint=Trigger(
                 body="""
                     DECLARE
+                        calendars jsonb;
                         ids jsonb;
+                        first uuid;
                     BEGIN
-                        SELECT jsonb_agg(id ORDER BY id) INTO ids FROM written;
+                        SELECT jsonb_agg(DISTINCT calendar_id), jsonb_agg(id ORDER BY id), (array_agg(calendar_id))[1]
+                        INTO calendars, ids, first FROM written;
                         IF ids IS NOT NULL AND current_setting('bookit.follow_up', true) IS DISTINCT FROM 'off' THEN
-                            PERFORM enqueue_job(
-                                'default', 'bookings.follow_up', jsonb_build_object('event_ids', ids)
+                            PERFORM enqueue_beside(
+                                first, 'default', 'bookings.follow_up',
+                                jsonb_build_object('calendar_ids', calendars, 'event_ids', ids)
                             );
                         END IF;
                         RETURN NULL;

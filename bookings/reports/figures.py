@@ -121,7 +121,7 @@ WITH visits AS (
     FROM bookings_booking WHERE {BEGINS} AND {BOOKED} GROUP BY user_id
 )
 SELECT months, EXISTS (
-    SELECT FROM bookings_booking AS earlier
+    SELECT 1 FROM bookings_booking AS earlier
     WHERE earlier.user_id = visits.user_id AND earlier.start_time < %(start)s AND {BOOKED}
 ) AS known, count(*) AS people
 FROM visits GROUP BY 1, 2

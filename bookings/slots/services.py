@@ -84,7 +84,7 @@ SERIES = """unnest(
 #     booking without a slot.
 CLASHES = f"""
 SELECT start_time FROM {SERIES} WHERE EXISTS (
-    SELECT FROM bookings_occupancy AS taken
+    SELECT 1 FROM bookings_occupancy AS taken
     WHERE taken.calendar_id = %(calendar_id)s
       AND taken.blocked && tstzrange(slot.blocked_from, slot.blocked_until)
       AND {unexpired_sql("taken.expires_at")}

@@ -6,11 +6,17 @@ from asgiref.sync import async_to_sync
 from django.db import connection
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
+from psycopg.types.json import Jsonb
+
+from bookings import followup
+from bookings.models import BookingEvent
+from bookit.database.citus.nodes import is_distributed
+from bookit.jobs.models import Outbox
 
 
 def work():
     """Run the jobs in the queue, and the jobs that these enqueue, until the queue is empty."""
-    while job := ProcrastinateJob.objects.filter(status="todo").order_by("id").first():
+    while job := _next_job():
         task = app.tasks[job.task_name]
         # Some jobs are enqueued by SQL, which names the queue itself.
         assert job.queue_name == task.queue
@@ -18,3 +24,35 @@ def work():
         do(**job.args)
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM procrastinate_jobs WHERE id = %s", [job.pk])
+
+
+def _next_job():
+    relay_jobs()
+    return ProcrastinateJob.objects.filter(status="todo").order_by("id").first()
+
+
+def relay_jobs():
+    """Enqueue the jobs in the outbox, in the transaction of the test."""
+    for row in Outbox.objects.order_by("id") if is_distributed() else ():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT enqueue_job(%s, %s, %s)", [row.queue, row.task, Jsonb(row.args)])
+        Outbox.objects.filter(calendar_id=row.calendar_id, pk=row.pk).delete()
+
+
+def follow_events_up(event_ids, *, at):
+    """Follow up events, as the job of the statement that wrote them does."""
+    calendars = BookingEvent.objects.filter(pk__in=event_ids[:500]).order_by("calendar")
+    followup.follow_up(
+        calendar_ids=[*calendars.values_list("calendar_id", flat=True).distinct()],
+        event_ids=event_ids,
+        at=at,
+    )
+
+
+def attendee_mail(event):
+    """Return the arguments of the job that sends the email about an event to the attendee."""
+    return {
+        "calendar_id": str(event.calendar_id),
+        "event_id": str(event.pk),
+        "audience": "attendee",
+    }

@@ -5,6 +5,7 @@ from time import monotonic, sleep
 from django.db.models import Max
 
 from bookings.models import BookingEvent
+from bookit.database.citus.nodes import is_distributed, open_positions
 from bookit.tests.crowd import PATIENCE, ask
 
 
@@ -13,8 +14,24 @@ def settle():
 
     The feed and the tally wait for them, too, and for those of tests that run at the same time.
     """
+    if is_distributed():
+        _settle_servers()
+        return
     last = BookingEvent.objects.aggregate(last=Max("transaction"))["last"] or 0
     deadline = monotonic() + 4 * PATIENCE  # Some tests keep a transaction open for a minute.
     while ask("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint") <= last:
+        assert monotonic() < deadline, "a transaction of another test is still open"
+        sleep(0.02)
+
+
+def _settle_servers():
+    """Do the same for the transactions of each server."""
+    events = BookingEvent.objects.order_by("server").values("server")
+    lasts = {each["server"]: each["last"] for each in events.annotate(last=Max("transaction"))}
+    deadline = monotonic() + 4 * PATIENCE
+    while any(
+        position <= lasts.get(server, 0)
+        for server, position in open_positions(using="default").items()
+    ):
         assert monotonic() < deadline, "a transaction of another test is still open"
         sleep(0.02)

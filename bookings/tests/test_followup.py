@@ -20,7 +20,7 @@ def test_an_event_is_stored_with_its_job():
     event = events.record(
         BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now()
     )
-    assert jobs() == [{"event_ids": [str(event.pk)]}]
+    assert jobs() == [{"calendar_ids": [str(event.calendar_id)], "event_ids": [str(event.pk)]}]
 
 
 def test_events_inserted_by_one_statement_share_a_job():
@@ -33,7 +33,8 @@ def test_events_inserted_by_one_statement_share_a_job():
         )
         ids = sorted(str(row[0]) for row in cursor)
     assert {first.pk, second.pk} == {event.booking_id for event in BookingEvent.objects.all()}
-    assert jobs() == [{"event_ids": ids}]
+    calendars = sorted([str(first.calendar_id), str(second.calendar_id)])
+    assert jobs() == [{"calendar_ids": calendars, "event_ids": ids}]
 
 
 def test_an_event_that_is_rolled_back_leaves_no_job():

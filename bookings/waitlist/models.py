@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from bookings import triggers
 from bookings.models import Booking, Slot
 from bookit.database.constraints import CompositeForeignKey
-from catalog.models import OnCalendar
+from catalog.models import OnCalendar, SameCalendarKey, SameCalendarOneToOne
 
 
 class WaitlistEntry(OnCalendar):
@@ -32,7 +32,7 @@ class WaitlistEntry(OnCalendar):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     # In the database, the slot and the booking each form one foreign key with the calendar:
     # `waitlist_slot_on_calendar` and `waitlist_booking_on_calendar`.
-    slot = models.ForeignKey(
+    slot = SameCalendarKey(
         Slot,
         on_delete=models.DO_NOTHING,
         related_name="waitlist",
@@ -42,7 +42,7 @@ class WaitlistEntry(OnCalendar):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="waitlist_entries"
     )
-    booking = models.OneToOneField(
+    booking = SameCalendarOneToOne(
         Booking,
         on_delete=models.DO_NOTHING,
         null=True,

@@ -52,7 +52,9 @@ class WaitlistEntrySerializer(RowSerializer):
     @classmethod
     def represent_instance(cls, instance: WaitlistEntry) -> dict[str, Any]:  # type: ignore[override]
         """Return the representation of an entry."""
-        return cls.represent(cls.rows(WaitlistEntry.objects.filter(pk=instance.pk)).get())
+        return cls.represent(
+            cls.rows(WaitlistEntry.with_id(instance.pk, instance.calendar_id)).get()
+        )
 
 
 class WaitlistJoinSerializer(InputSerializer):

@@ -56,6 +56,7 @@ POSITION = Case(
                 WAITING,
                 Q(created_at__lt=OuterRef("created_at"))
                 | Q(created_at=OuterRef("created_at"), pk__lte=OuterRef("pk")),
+                calendar=OuterRef("calendar"),
                 slot=OuterRef("slot"),
             )
             .order_by()

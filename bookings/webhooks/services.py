@@ -69,7 +69,7 @@ WITH begin AS (
         OR event.at > %(at)s::timestamptz - interval '1 day'
       )
       AND NOT EXISTS (
-        SELECT FROM bookings_delivery AS already
+        SELECT 1 FROM bookings_delivery AS already
         WHERE already.webhook_id = webhook.id AND already.event_id = event.id
       )
     ORDER BY event.id, webhook.id

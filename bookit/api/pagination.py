@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 
+from bookit.database.citus.nodes import is_distributed, open_positions
 from bookit.database.counts import MAX_COUNTED
 from bookit.database.prepared import Bound, Change
 from bookit.errors.refusals import refuse
@@ -272,6 +273,8 @@ class EventPagination(Pagination):
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         # Read the horizon before the rows. A later horizon could pass rows that are not found yet.
         horizon = positions.horizon(using=queryset.db)
+        if is_distributed():
+            return self._paginate_servers(queryset, horizon.server)
         step = positions.Step(positions.LOWEST, 0, None, horizon.server)
         if query.get("cursor"):
             [steps] = _decode(query["cursor"], self.STEPS)[1]
@@ -302,6 +305,43 @@ class EventPagination(Pagination):
             else positions.Step(high, 0, None, horizon.server)
         )
         self.cursor = _encode(self.STEPS, {"steps": [[*following]]}, backwards=False)
+        return page[: self.limit]
+
+    def _paginate_servers(self, queryset: QuerySet[Any], database: int) -> list[Any]:
+        """Return the rows after a cursor that has a position on each server.
+
+        A step covers the rows before the current horizon of every server, in the order of ids. The
+        rows about one object are on one server, so they stay in order.
+        """
+        horizons = open_positions(using=queryset.db)
+        cursor = self.request.query_params.get("cursor")
+        [given] = _decode(cursor, self.STEPS)[1] if cursor else [[]]
+        # The step of a cursor from the time before the database was distributed has no server.
+        known = {each[4] if len(each) > 4 else 0: positions.Step(*each[:4]) for each in given}
+        last = next((step.last for step in known.values()), None)
+        bounds = {}
+        for server, horizon in horizons.items():
+            step = known.get(server)
+            low, high = (step.low, step.high) if step else (positions.LOWEST, 0)
+            # A server that the cursor does not know yet waits for the next step.
+            bounds[server] = (low, high or (low if last and not step else horizon))
+        written = Q()
+        for server, (low, high) in bounds.items():
+            written |= Q(server=server, transaction__gte=low, transaction__lt=high)
+        rows = queryset.filter(written).order_by("id")
+        if last is not None:
+            rows = rows.filter(pk__gt=last)
+        page = [*rows[: self.limit + 1]]
+        within = len(page) > self.limit
+        self.more = within or any(
+            high < horizons[server] for server, (_low, high) in bounds.items()
+        )
+        last = str(page[self.limit - 1].pk) if within else None
+        steps = [
+            [low, high, last, database, server] if within else [high, 0, None, database, server]
+            for server, (low, high) in bounds.items()
+        ]
+        self.cursor = _encode(self.STEPS, {"steps": steps}, backwards=False)
         return page[: self.limit]
 
     def get_paginated_response(self, data: Any) -> Any:

@@ -5,6 +5,7 @@ A concrete error is a subclass, defined beside the code that raises it. Clients 
 """
 
 import inspect
+import re
 from typing import Any, ClassVar
 
 from django.utils.translation import gettext, ngettext
@@ -120,8 +121,22 @@ class LimitExceeded(ServiceError):
 CONSTRAINT_ERRORS: Extensions[type[ServiceError]] = Extensions()
 
 
+# The name of a constraint in the message or the hint of an error, and the number of the shard whose
+# constraint it is.
+_NAMED_CONSTRAINT = re.compile(r'constraint "(\w+?)(?:_\d{6,})?"')
+
+
 def database_error_facts(error: BaseException) -> tuple[str | None, str | None]:
-    """Return the SQLSTATE of a Django database error, and the name of the violated constraint."""
+    """Return the SQLSTATE of a Django database error, and the name of the violated constraint.
+
+    If the database is distributed and the error comes from another server, only its texts contain
+    the name.
+    """
     cause: Any = error.__cause__
     diagnosis = getattr(cause, "diag", None)
-    return getattr(cause, "sqlstate", None), getattr(diagnosis, "constraint_name", None)
+    constraint = getattr(diagnosis, "constraint_name", None)
+    if diagnosis is not None and (constraint is None or constraint[-1:].isdigit()):
+        texts = f"{diagnosis.message_primary} {diagnosis.message_hint}"
+        found = _NAMED_CONSTRAINT.search(texts)
+        constraint = found[1] if found else constraint
+    return getattr(cause, "sqlstate", None), constraint

@@ -1,6 +1,9 @@
-"""How many jobs the workers have run, and why jobs failed."""
+"""How many jobs the workers have run, why jobs failed, and the outbox of jobs."""
 
 from django.db import models
+from uuid_utils.compat import uuid7
+
+from bookit.database.citus.layout import Layout
 
 
 class JobTally(models.Model):
@@ -52,3 +55,25 @@ class JobFailure(models.Model):
 
     def __str__(self) -> str:
         return self.error
+
+
+class Outbox(models.Model):
+    """A job that a change on a calendar causes, if the calendar is not on the coordinator.
+
+    The table is empty unless the database is distributed; see `bookit.jobs.outbox`.
+    """
+
+    layout = Layout.BY_CALENDAR
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    calendar_id = models.UUIDField()
+    queue = models.CharField(max_length=128)
+    task = models.CharField(max_length=128)
+    args = models.JSONField()
+
+    class Meta:
+        db_table = "bookit_outbox"
+
+    def __str__(self) -> str:
+        """Return the task and its arguments."""
+        return f"{self.task}: {self.args}"

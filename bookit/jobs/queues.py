@@ -26,7 +26,7 @@ from psycopg.rows import scalar_row
 from bookit.database.batches import BATCH
 from bookit.database.postgresql.connections import AsyncConnection
 from bookit.database.rows import fetch
-from bookit.jobs import failures
+from bookit.jobs import failures, outbox
 from bookit.jobs.tally import Tally
 
 # A worker that has sent no heartbeat for this many seconds counts as dead. Live workers send a
@@ -218,6 +218,7 @@ async def run_workers(
         )
     )
     tally, stopping = Tally(), asyncio.Event()
+    relaying = asyncio.create_task(outbox.relay_regularly(stopping))
     writing = asyncio.create_task(tally.write_regularly(app, stopping))
     workers = [
         asyncio.create_task(
@@ -246,7 +247,7 @@ async def run_workers(
         stop()
         await asyncio.wait(workers)
         stopping.set()
-        await asyncio.wait([writing], timeout=LAST_WRITE)
+        await asyncio.wait([writing, relaying], timeout=LAST_WRITE)
     for worker in workers:
         if not worker.cancelled():
             worker.result()

@@ -39,11 +39,16 @@ THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "o
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that stores pictures of the admin site."""
+    """Add the options for pictures of the admin site, and for a Citus cluster."""
     parser.addoption(
         "--screenshots",
         action="store_true",
         help="store pictures of the pages of the admin site in .screenshots/",
+    )
+    parser.addoption(
+        "--citus",
+        metavar="PREFIX",
+        help="run the tests on a Citus cluster; PREFIX is a PostgreSQL with the extension",
     )
 
 
@@ -53,6 +58,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     os.environ.update(ENVIRONMENT)
     if os.environ.get("BOOKIT_TEST_DATABASE_URL"):
         os.environ["DATABASE_URL"] = os.environ["BOOKIT_TEST_DATABASE_URL"]
+        return
+    if prefix := early_config.known_args_namespace.citus:
+        from bookit.tests.cluster import Cluster
+
+        cluster = Cluster.create(Path(prefix))
+        os.environ["DATABASE_URL"] = os.environ["BOOKIT_TEST_DATABASE_URL"] = cluster.url()
+        early_config.add_cleanup(cluster.destroy)
         return
     from bookit.runtime.embedded_postgres import acquire, release
 
@@ -83,6 +95,22 @@ def pytest_collection_finish() -> None:
     """Exclude imported modules from garbage collection, because scanning them frees nothing."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def distributed_database(request: pytest.FixtureRequest) -> None:
+    """Distribute the database of the tests, if they run on a Citus cluster."""
+    from bookit.tests.cluster import Cluster
+
+    if cluster := Cluster.running():
+        from django.db import connection
+
+        request.getfixturevalue("django_db_setup")
+        with request.getfixturevalue("django_db_blocker").unblock():
+            cluster.distribute(connection.settings_dict["NAME"])
+            # Sessions have the settings of the database with which they began.
+            connection.close()
+            connection.close_pool()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

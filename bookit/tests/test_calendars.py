@@ -15,11 +15,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, UserFactory
-from bookings import clock, followup
+from bookings import clock
 from bookings.desk import services as desk
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds
 from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
+from bookings.tests.jobs import follow_events_up
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.constraints import Trigger
@@ -317,9 +318,7 @@ def _sell_time(api):
     call(boss, "delete", f"{place}/time-off/{off['id']}", status=204)
 
     # What follows, and the end of an account.
-    followup.follow_up(
-        event_ids=[*BookingEvent.objects.values_list("pk", flat=True)], at=timezone.now()
-    )
+    follow_events_up([*BookingEvent.objects.values_list("pk", flat=True)], at=timezone.now())
     assert Slot.objects.exists()
     call(boss, "delete", f"/users/{ana.pk}", status=204)
     assert Review.objects.get().calendar_id == calendar.pk

@@ -20,7 +20,7 @@ from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, followup, services
 from bookings.mails import composition, tasks
 from bookings.models import BookingEvent
-from bookings.tests.jobs import work
+from bookings.tests.jobs import attendee_mail, follow_events_up, work
 from bookit.mails import limits as mail_limits
 from bookit.mails.models import MailCount
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -89,7 +89,7 @@ def sent():
 def follow_up_all():
     """Run the jobs that enqueue emails, and return the jobs that send them."""
     for job in ProcrastinateJob.objects.filter(task_name="bookings.follow_up").order_by("id"):
-        followup.follow_up(event_ids=job.args["event_ids"], at=NOW)
+        followup.follow_up(**job.args, at=NOW)
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.follow_up'")
     return ProcrastinateJob.objects.filter(task_name="bookings.send_mail").order_by("id")
@@ -191,7 +191,7 @@ class TestMoves:
         ids = [event.pk for event in BookingEvent.objects.filter(type="booking.rescheduled")]
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM procrastinate_jobs")
-        followup.follow_up(event_ids=ids, at=NOW)
+        follow_events_up(ids, at=NOW)
         assert [to for to, _ in sent()] == [STRANGER, TO_HELENA] * 2
 
 
@@ -277,9 +277,9 @@ class TestLimits:
             down.setattr(EmailMultiAlternatives, "send", fail)
             for _ in range(30):
                 with pytest.raises(Down):
-                    tasks.send_mail(event_id=str(event.pk), audience="attendee")
+                    tasks.send_mail(**attendee_mail(event))
         assert set(MailCount.objects.values_list("sent", flat=True)) == {0}
-        tasks.send_mail(event_id=str(event.pk), audience="attendee")
+        tasks.send_mail(**attendee_mail(event))
         assert len(mail.outbox) == 1
 
     def test_counts_are_deleted_after_a_month(self, book):

@@ -16,13 +16,13 @@ from django.test.utils import CaptureQueriesContext
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings import clock, events, followup, services
+from bookings import clock, events, services
 from bookings.mails import services as mails
 from bookings.mails import tasks, texts
 from bookings.models import Booking, BookingEvent
 from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
-from bookings.tests.jobs import work
+from bookings.tests.jobs import attendee_mail, follow_events_up, work
 from bookings.tests.smtp import AnyPort, Server
 from bookings.waitlist import services as waitlist
 from bookit.runtime import environment
@@ -279,7 +279,7 @@ class TestRecipients:
         assert (TO_HELENA in [to for to, _ in sent()]) == (role != "user")
 
     def test_a_provider_who_is_demoted_gets_no_pending_emails(self, book, helena):
-        followup.follow_up(event_ids=[event.pk for event in book().events.all()], at=NOW)
+        follow_events_up([event.pk for event in book().events.all()], at=NOW)
         assert len(waiting()) == 2
         helena.role = "user"
         helena.save()
@@ -481,7 +481,7 @@ class TestLayout:
         assert "<img" not in html
         settings.BUSINESS_LOGO_URL = "https://app.example.com/logo.png"
         [event] = BookingEvent.objects.all()
-        mails.send(event_id=event.pk, audience="attendee", at=NOW)
+        mails.send(calendar_id=event.calendar_id, event_id=event.pk, audience="attendee", at=NOW)
         html = mail.outbox[-1].alternatives[0].content
         assert '<img src="https://app.example.com/logo.png" alt="Maré &amp; Co"' in html
 
@@ -499,23 +499,23 @@ class TestJobs:
         booking = book()
         ids = [event.pk for event in booking.events.all()]
         for _ in range(2):
-            followup.follow_up(event_ids=ids, at=NOW)
+            follow_events_up(ids, at=NOW)
             assert waiting() == [
-                {"event_id": str(ids[0]), "audience": "attendee"},
-                {"event_id": str(ids[0]), "audience": "provider"},
+                {**attendee_mail(booking.events.get()), "audience": "attendee"},
+                {**attendee_mail(booking.events.get()), "audience": "provider"},
             ]
 
     def test_waiting_emails_do_not_prevent_other_emails_from_being_enqueued(self, book):
         first, second = book(), book(start_time=START + DAY)
         for bookings in ([first], [first, second]):
             ids = [event.pk for booking in bookings for event in booking.events.all()]
-            followup.follow_up(event_ids=ids, at=NOW)
+            follow_events_up(ids, at=NOW)
         assert len(waiting()) == 4
 
     def test_an_email_that_is_sent_twice_has_the_same_message_id(self, book):
         [event] = book().events.all()
         for audience in ("attendee", "attendee", "provider"):
-            mails.send(event_id=event.pk, audience=audience, at=NOW)
+            mails.send(calendar_id=event.calendar_id, event_id=event.pk, audience=audience, at=NOW)
         first, again, other = [message.message()["Message-ID"] for message in mail.outbox]
         assert first == again != other
 
@@ -535,7 +535,7 @@ class TestJobs:
             with CaptureQueriesContext(
                 connection,
             ) as queries:
-                followup.follow_up(event_ids=ids, at=NOW)
+                follow_events_up(ids, at=NOW)
             return len(queries)
 
         assert enqueue(1) == enqueue(20)
@@ -544,7 +544,9 @@ class TestJobs:
     def test_sending_an_email_takes_three_queries(self, book):
         [event] = book().events.all()
         with CaptureQueriesContext(connection) as queries:
-            mails.send(event_id=event.pk, audience="attendee", at=NOW)
+            mails.send(
+                calendar_id=event.calendar_id, event_id=event.pk, audience="attendee", at=NOW
+            )
         # One query reads the event, one reads the operator's texts, and one counts the email.
         assert len(queries) == 3
         assert len(mail.outbox) == 1
@@ -649,10 +651,10 @@ def test_an_email_that_the_server_refuses_is_retried(smtp, book):
     [event] = book().events.all()
     smtp.reply = "451 Not now"
     with pytest.raises(smtplib.SMTPException):
-        tasks.send_mail(event_id=str(event.pk), audience="attendee")
+        tasks.send_mail(**attendee_mail(event))
     assert tasks.send_mail.retry_strategy.max_attempts > 5
     smtp.reply = "250 OK"
-    tasks.send_mail(event_id=str(event.pk), audience="attendee")
+    tasks.send_mail(**attendee_mail(event))
     assert len(smtp.mails) == 1
 
 
@@ -690,7 +692,7 @@ def test_a_copy_of_a_reminder_has_the_operators_words_and_an_id_of_its_own(book,
     clock.send_reminders(at=START - timedelta(hours=23))
     first = sent_one(TO_ANA)
     texts.change(kind="reminder", label="See you", attendee="Bring a towel.", provider="", at=NOW)
-    mails.resend(booking_id=booking.pk, at=START - timedelta(hours=22))
+    mails.resend(booking=booking, at=START - timedelta(hours=22))
     copy = sent_one(TO_ANA)
     assert copy.subject.startswith("See you: Haircut, ")
     assert "Bring a towel." in copy.body
@@ -707,9 +709,9 @@ def test_a_copy_of_an_offer_and_of_its_end_says_what_is_true(haircut, ana, admin
     waitlist.offer_seats(at=NOW)
     offer = Booking.objects.get(user=ana)
     sent()
-    mails.resend(booking_id=offer.pk, at=NOW)
+    mails.resend(booking=offer, at=NOW)
     assert sent_one(TO_ANA).subject.startswith("A seat for you: ")
     clock.expire_bookings(at=offer.hold_expires_at)
     sent()
-    mails.resend(booking_id=offer.pk, at=offer.hold_expires_at)
+    mails.resend(booking=offer, at=offer.hold_expires_at)
     assert sent_one(TO_ANA).subject.startswith("Your seat is no longer kept: ")

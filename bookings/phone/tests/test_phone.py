@@ -580,7 +580,7 @@ class TestCustomers:
         booking = Booking.objects.get()
         if not sent:
             with pytest.raises(mails.NothingToResend):
-                mails.resend(booking_id=booking.pk, at=NOW)
+                mails.resend(booking=booking, at=NOW)
             assert ".invalid" not in made.content.decode()
         assert ("Send the last mail again" in made.content.decode()) == bool(sent)
 

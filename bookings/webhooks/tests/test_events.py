@@ -9,9 +9,10 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, UserFactory
-from bookings import events, followup
+from bookings import events
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import BookingFactory, WebhookFactory
+from bookings.tests.jobs import follow_events_up
 from bookings.tests.settle import settle
 from bookings.webhooks.models import Webhook
 from bookit.api.pagination import EventPagination, _encode
@@ -307,7 +308,7 @@ def test_webhooks_receive_reviews(api):
     WebhookFactory(events=["review.created"])
     booking = BookingFactory(status=Booking.Status.COMPLETED)
     api.as_(booking.user).post("/reviews", {"booking_id": str(booking.pk), "rating": 4})
-    followup.follow_up(event_ids=[BookingEvent.objects.get().pk], at=timezone.now())
+    follow_events_up([BookingEvent.objects.get().pk], at=timezone.now())
     [delivery] = Webhook.objects.get().deliveries.all()
     assert delivery.type == "review.created"
 

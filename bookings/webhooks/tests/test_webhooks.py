@@ -17,7 +17,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory
-from bookings import events, followup, services
+from bookings import events, services
 from bookings.events import REPORTED_TYPES
 from bookings.mails.occasions import occasions
 from bookings.models import Booking, BookingEvent
@@ -28,6 +28,7 @@ from bookings.tests.factories import (
     DeliveryFactory,
     WebhookFactory,
 )
+from bookings.tests.jobs import follow_events_up
 from bookings.webhooks import deliveries, tasks
 from bookings.webhooks import services as webhooks
 from bookings.webhooks.models import Attempt, Delivery, Webhook
@@ -61,7 +62,7 @@ def happen(kind=BookingEvent.Type.CONFIRMED, booking=None, at=None):
 
 
 def follow_up(*happened, at=None):
-    followup.follow_up(event_ids=[event.pk for event in happened], at=at or timezone.now())
+    follow_events_up([event.pk for event in happened], at=at or timezone.now())
 
 
 def send(webhook, at=None):

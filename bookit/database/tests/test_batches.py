@@ -14,6 +14,7 @@ from django.utils import timezone
 from accounts.tests.factories import UserFactory
 from bookings import followup
 from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFactory
+from bookings.tests.jobs import follow_events_up
 from bookings.webhooks.models import Attempt, Delivery
 from bookit.database import batches
 from bookit.runtime.startup import BASE_DIR
@@ -158,7 +159,7 @@ def parts():
 def test_more_events_than_a_statement_has_parameters_are_followed_up():
     ids = write_events(BookingFactory(), MANY)
     assert len(ids) == MANY
-    followup.follow_up(event_ids=ids, at=timezone.now())
+    follow_events_up(ids, at=timezone.now())
     assert (max(parts()), sum(parts())) == (followup.MAX_EVENTS, MANY)
 
 
@@ -168,7 +169,7 @@ def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
     monkeypatch.setattr(followup, "MAX_EVENTS", 3)
     WebhookFactory(events=["booking.completed"])
     ids = write_events(BookingFactory(), 8)
-    followup.follow_up(event_ids=ids, at=timezone.now())
+    follow_events_up(ids, at=timezone.now())
     assert parts() == [3, 3, 2]
     assert [each.event_id for each in Delivery.objects.order_by("event")] == ids
 
@@ -207,6 +208,7 @@ SAFE_PLACES = {
     "bookings/exports/daysheets.py: status__in=SHOWN": "four statuses",
     "bookings/feeds/services.py: status__in=SHOWN": "the statuses that a feed shows",
     "bookit/mails/limits.py: subject__in=[limit.subject for limit in limits]": "three limits",
+    "bookings/followup.py: calendar__in=calendar_ids": "one for each event at most",
     "bookings/followup.py: pk__in=event_ids": "MAX_EVENTS at a time",
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
     "bookings/webhooks/home.py: pk__in=Webhook.objects.delivering()": "a subquery",

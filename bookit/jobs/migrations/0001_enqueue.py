@@ -15,6 +15,16 @@ CREATE FUNCTION enqueue_job(
     ])
 $$
 """
+# Writes a job in the transaction of a change of rows of a calendar, and beside these rows. If the
+# database is distributed, `distribute` replaces the function.
+ENQUEUE_BESIDE = """
+CREATE FUNCTION enqueue_beside(calendar uuid, queue text, task text, args jsonb)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM enqueue_job(queue, task, args);
+END
+$$
+"""
 # The arguments and their types, as PostgreSQL identifies the function.
 SIGNATURE = "enqueue_job(text, text, jsonb, text, timestamptz)"
 # NOTIFY locks the whole database until the commit is on disk. With 16 clients that book at once, it
@@ -29,6 +39,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(ENQUEUE, f"DROP FUNCTION {SIGNATURE}"),
+        migrations.RunSQL(ENQUEUE_BESIDE, "DROP FUNCTION enqueue_beside"),
         migrations.RunSQL(
             f"ALTER TABLE procrastinate_jobs DISABLE {NOTIFY}",
             f"ALTER TABLE procrastinate_jobs ENABLE {NOTIFY}",

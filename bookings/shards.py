@@ -1,0 +1,94 @@
+"""The functions that book next to the rows of a calendar, if the database is distributed.
+
+As one statement, a booking would be several statements over the network and a two-phase commit. A
+function runs on the server that has the rows of the calendar, in one transaction of that server.
+The functions consist of the same parts as the statements of `bookings/seats.py`.
+"""
+
+from bookings import seats
+from bookings.events import STATE_COLUMNS, state_of
+from bookit.database.citus.extensions import CALENDAR_FUNCTIONS
+
+# The parameters of the statements, with their types. `calendar_id` is an argument of its own.
+_TYPES = {
+    **dict.fromkeys(["id", "user_id", "service_id", "slot_id", "occupant"], "uuid"),
+    **dict.fromkeys(["start_time", "end_time", "blocked_from", "blocked_until"], "timestamptz"),
+    **dict.fromkeys(["attendee_name", "attendee_email", "attendee_phone", "language"], "text"),
+    "capacity": "int",
+    "version": "bigint",
+    "status": "text",
+    "notes": "text",
+    "price": "numeric",
+    "currency": "text",
+    "hold_expires_at": "timestamptz",
+    "event": "text",
+    "actor_id": "uuid",
+    "api_key_id": "uuid",
+    "at": "timestamptz",
+}
+_DOCUMENTS = ("metadata", "more")
+_VARIABLES = {name: f"the_{name}" for name in ["calendar_id", *_TYPES, *_DOCUMENTS]}
+_DECLARED = "\n".join(
+    [
+        *(f"    the_{name} {kind} := p ->> '{name}';" for name, kind in _TYPES.items()),
+        *(f"    the_{name} jsonb := p -> '{name}';" for name in _DOCUMENTS),
+    ]
+)
+
+
+# Books the lowest free seat, and writes the event.
+#
+# Parameters: calendar_id uuid, p jsonb (the parameters of `bookings.seats.CREATE_IN_SERVICE`).
+# Columns: the fields of `Attempt`; no row if no seat is free.
+# Invariant: as in CREATE_IN_SERVICE. `{calendars}` is this server's own copy of the calendars. A
+#   change of the terms changes all copies, so it waits for the lock on this copy.
+_BOOK = f"""
+CREATE OR REPLACE FUNCTION {{name}}(calendar_id uuid, p jsonb)
+RETURNS TABLE (seat int, on_terms boolean, taken boolean, behind_hold boolean)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    the_calendar_id uuid := $1;
+{_DECLARED}
+    booking record;
+BEGIN
+    WITH {{place}}, {seats.FREE_SEAT} SELECT free.seat INTO seat FROM free;
+    IF seat IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM calendar_share_turn(the_calendar_id);
+    PERFORM FROM {{calendars}} WHERE id = the_calendar_id AND version = the_version FOR KEY SHARE;
+    on_terms := FOUND;
+    taken := false;
+    IF on_terms THEN
+        INSERT INTO bookings_booking ({seats.BOOKING_COLUMNS})
+        VALUES ({seats.BOOKING_VALUES})
+        ON CONFLICT DO NOTHING
+        RETURNING {", ".join(STATE_COLUMNS)} INTO booking;
+        taken := FOUND;
+    END IF;
+    IF taken THEN
+        INSERT INTO bookings_bookingevent
+            (calendar_id, booking_id, type, actor_id, api_key_id, at, data)
+        VALUES (the_calendar_id, the_id, the_event, the_actor_id, the_api_key_id, the_at,
+            jsonb_build_object({state_of("booking")}){{more}});
+        behind_hold := false;
+    ELSE
+        SELECT count(*) > 0 INTO behind_hold FROM {seats.EXPIRED_HOLDS};
+    END IF;
+    RETURN NEXT;
+END
+$$
+"""  # noqa: S608 - only our own SQL is interpolated, no values
+
+
+def _function(name: str, place: str, more: str) -> str:
+    text = _BOOK.replace("{name}", name).replace("{place}", place).replace("{more}", more)
+    return text % _VARIABLES
+
+
+for _name, _place, _more in (
+    ("book_in_service", seats.PLACE_IN_SERVICE, ""),
+    ("book_in_slot", seats.PLACE_IN_SLOT, " || the_more"),
+):
+    CALENDAR_FUNCTIONS.add(f"{_name}(uuid, jsonb)")(_function(_name, _place, _more))

@@ -1,0 +1,479 @@
+"""Turns the database into a distributed one, as `manage.py distribute` does.
+
+Everything happens in one transaction. Each step can run again, so that after a migration, tables
+and functions that are new are distributed, too.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.migrations.executor import MigrationExecutor
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from bookit.database.citus.extensions import CALENDAR_FUNCTIONS
+from bookit.database.citus.layout import Layout, models_with
+from bookit.database.citus.nodes import SETTING, forget, is_distributed
+from bookit.database.rows import fetch
+
+# Lists what the database lacks: one row for each condition that is not met.
+#
+# Parameters: none. It needs the extension Citus.
+# Columns: problem text.
+_PROBLEMS = """
+SELECT 'There are no workers. Add them: SELECT citus_add_node(''host'', 5432).' AS problem
+WHERE NOT EXISTS (SELECT FROM pg_dist_node WHERE groupid <> 0 AND noderole = 'primary')
+UNION ALL
+SELECT 'The coordinator is not a node of its cluster. Add it:'
+    ' SELECT citus_set_coordinator_host(''host'', 5432).'
+WHERE NOT EXISTS (SELECT FROM pg_dist_node WHERE groupid = 0)
+UNION ALL
+SELECT 'This server is a worker. DATABASE_URL must lead to the coordinator.'
+WHERE (SELECT groupid FROM pg_dist_local_group) <> 0
+UNION ALL
+SELECT format('%%s:%%s cannot be reached.', nodename, nodeport)
+FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0
+    AND NOT citus_check_connection_to_node(nodename, nodeport)
+UNION ALL
+SELECT 'max_prepared_transactions is 0. Set it to twice max_connections on every server.'
+WHERE current_setting('max_prepared_transactions') = '0'
+"""
+
+# Lists the keys, unique constraints, exclusion constraints and unique indexes of tables that do not
+# contain the calendar.
+#
+# Parameters: tables text[].
+# Columns: table text, name text, kind text (of pg_constraint, or `i` for an index), definition
+#   text.
+_KEYS = """
+SELECT conrelid::regclass::text AS table, conname AS name, contype AS kind,
+    pg_get_constraintdef(oid) AS definition
+FROM pg_constraint
+WHERE conrelid = ANY (%(tables)s::text[]::regclass[]) AND contype IN ('p', 'u', 'x')
+    AND pg_get_constraintdef(oid) !~ '\\mcalendar_id\\M'
+UNION ALL
+SELECT indrelid::regclass::text, relname, 'i', pg_get_indexdef(indexrelid)
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE indrelid = ANY (%(tables)s::text[]::regclass[]) AND indisunique
+    AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype <> 'f')
+    AND pg_get_indexdef(indexrelid) !~ '\\mcalendar_id\\M'
+ORDER BY 1, 2
+"""
+
+# Lists the unique constraints of tables over the calendar and the id.
+#
+# Parameters: tables text[].
+# Columns: table text, name text.
+_CALENDAR_KEYS = """
+SELECT conrelid::regclass::text AS table, conname AS name FROM pg_constraint
+WHERE conrelid = ANY (%(tables)s::text[]::regclass[]) AND contype = 'u'
+    AND pg_get_constraintdef(oid) = 'UNIQUE (calendar_id, id)'
+"""
+
+# Lists the foreign keys that begin or end in tables.
+#
+# Parameters: tables text[].
+# Columns: table text, name text, target text, definition text.
+_FOREIGN_KEYS = """
+SELECT conrelid::regclass::text AS table, conname AS name, confrelid::regclass::text AS target,
+    pg_get_constraintdef(oid) AS definition
+FROM pg_constraint
+WHERE contype = 'f' AND (
+    conrelid = ANY (%(tables)s::text[]::regclass[])
+    OR confrelid = ANY (%(tables)s::text[]::regclass[])
+)
+ORDER BY conrelid::regclass::text, conname
+"""
+
+# Lists the triggers of tables.
+#
+# Parameters: tables text[].
+# Columns: table text, name text, definition text.
+_TRIGGERS = """
+SELECT tgrelid::regclass::text AS table, tgname AS name, pg_get_triggerdef(oid) AS definition
+FROM pg_trigger
+WHERE tgrelid = ANY (%(tables)s::text[]::regclass[]) AND NOT tgisinternal
+ORDER BY 1, 2
+"""
+
+# Lists the tables that are distributed already.
+#
+# Parameters: none.
+# Columns: table text.
+_DISTRIBUTED = """
+SELECT logicalrelid::text AS table FROM pg_dist_partition
+WHERE partmethod = 'h' OR partmethod = 'n' AND repmodel = 't'
+"""
+
+# Lists the functions of triggers.
+#
+# Parameters: tables text[].
+# Columns: name text, definition text, is_before boolean.
+_TRIGGER_FUNCTIONS = """
+SELECT DISTINCT proname AS name, pg_get_functiondef(pg_proc.oid) AS definition,
+    tgtype & 2 <> 0 AS is_before
+FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+WHERE tgrelid = ANY (%(tables)s::text[]::regclass[]) AND NOT tgisinternal
+ORDER BY proname
+"""
+
+# Lists our own functions that workers do not have yet. Workers do not need functions in SQL that
+# use tables, and could not create them.
+#
+# Parameters: none.
+# Columns: signature text.
+_FUNCTIONS = """
+SELECT oid::regprocedure::text AS signature FROM pg_proc
+WHERE pronamespace = 'public'::regnamespace AND prokind = 'f'
+    AND prosrc !~ 'procrastinate' AND proname !~ 'procrastinate' AND NOT EXISTS (
+        SELECT FROM pg_class WHERE relnamespace = pronamespace AND relkind = 'r'
+            AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'sql')
+            AND strpos(prosrc, relname) > 0
+    ) AND NOT EXISTS (
+        SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e'
+    ) AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_dist_object
+        WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid
+    )
+ORDER BY 1
+"""
+
+# Returns the database and its settings.
+#
+# Parameters: none.
+# Columns: name text, settings text[].
+_DATABASE = """
+SELECT datname AS name, coalesce(setconfig, '{}') AS settings FROM pg_database
+LEFT JOIN pg_db_role_setting ON setdatabase = pg_database.oid AND setrole = 0
+WHERE datname = current_database()
+"""
+
+# Every server runs the triggers of a row of which it has a copy. What they write is already
+# written on every server if the coordinator writes it.
+_GUARD = """
+    IF (SELECT groupid FROM pg_dist_local_group) <> 0 THEN
+        RETURN NULL;
+    END IF;"""
+
+# Errors of other servers arrive without the name of their constraint, but with their hint.
+_CONSTRAINT = re.compile(r"(CONSTRAINT = '(\w+)')(?!, HINT)")
+_NAMED = r"""\1, HINT = 'constraint "\2"'"""
+
+# The time of a transaction, which is the same on every server, in place of each server's own time.
+_MOMENT = "coalesce((SELECT transaction_stamp FROM get_current_transaction_id()), now())"
+
+# Empties the reference to a booking that is deleted. Citus does not support ON DELETE SET NULL if
+# the foreign key contains the calendar.
+_EMPTY_REFERENCE = """
+CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE {table} SET {column} = NULL
+    WHERE calendar_id = OLD.calendar_id AND {column} = OLD.id;
+    RETURN OLD;
+END
+$$
+"""
+_SET_NULL = re.compile(
+    r"FOREIGN KEY \(calendar_id, (\w+)\) REFERENCES \w+\(calendar_id, id\) ON DELETE SET NULL"
+)
+
+# Jobs are on the coordinator, and the rows of calendars are on workers. If one transaction wrote
+# both, a job could be lost. So the worker writes a row beside the change, and a relay turns it into
+# a job (`bookit.jobs.outbox`).
+_ENQUEUE_BESIDE = """
+CREATE OR REPLACE FUNCTION enqueue_beside(calendar uuid, queue text, task text, args jsonb)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO bookit_outbox (id, calendar_id, queue, task, args)
+    VALUES (uuid7(), calendar, queue, task, args);
+END
+$$
+"""
+
+# Says which server wrote a row of an append-only table, and in which of its transactions. Citus
+# would store the transaction of the coordinator. The trigger does not run if Citus moves a shard to
+# another server.
+_POSITION = """
+CREATE OR REPLACE FUNCTION position_on_server() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.server := (SELECT groupid FROM pg_dist_local_group);
+    NEW.transaction := pg_current_xact_id()::text::bigint;
+    RETURN NEW;
+END
+$$
+"""
+_POSITION_TRIGGER = """
+CREATE OR REPLACE TRIGGER position_on_server BEFORE INSERT ON {table}
+FOR EACH ROW EXECUTE FUNCTION position_on_server()
+"""
+
+# Lists the append-only tables whose rows have positions, but do not have them on their own server.
+#
+# Parameters: tables text[].
+# Columns: table text.
+_WITH_POSITIONS = """
+SELECT attrelid::regclass::text AS table FROM pg_attribute
+WHERE attrelid = ANY (%(tables)s::text[]::regclass[]) AND attname IN ('server', 'transaction')
+    AND NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = attrelid AND tgname = 'position_on_server'
+    )
+GROUP BY attrelid HAVING count(*) = 2
+"""
+
+# Settings of every session. SET LOCAL then also reaches the workers, and tables of calendars keep
+# their triggers: these write only rows of the same calendar.
+_SETTINGS = {
+    "citus.enable_unsafe_triggers": "on",
+    "citus.propagate_set_commands": "local",
+    SETTING: "on",
+}
+
+
+class CannotDistribute(Exception):
+    """The database cannot be distributed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the conversion: what it does in words, and its statements."""
+
+    words: str
+    statements: tuple[Any, ...]
+
+
+def problems() -> list[str]:
+    """Return what must be done before the database can be distributed."""
+    if not fetch("SELECT FROM pg_extension WHERE extname = 'citus'", {}):
+        return ["The database has no extension citus. Install it: CREATE EXTENSION citus."]
+    found = [row["problem"] for row in fetch(_PROBLEMS, {}, dict_row)]
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        found.append("Migrations are pending. Run manage.py migrate first.")
+    return found
+
+
+def steps() -> list[Step]:
+    """Return the steps that are left to do."""
+    placed = {row["table"] for row in fetch(_DISTRIBUTED, {}, dict_row)}
+    shared = [model._meta.db_table for model in models_with(Layout.EVERYWHERE)]
+    spread = [model._meta.db_table for model in models_with(Layout.BY_CALENDAR)]
+    new = [table for table in [*shared, *spread] if table not in placed]
+    found = [
+        *_keys([table for table in spread if table in new]),
+        *(_everywhere(table) for table in shared if table in new),
+        *(_by_calendar(table, spread[0]) for table in spread if table in new),
+    ]
+    if found:
+        drop, add = _foreign_keys(new)
+        drop_triggers, add_triggers = _triggers(new)
+        found = [drop, drop_triggers, *found, add, add_triggers]
+    return [*_known_functions(), *found, *_functions(shared, spread), *_settings()]
+
+
+def distribute() -> list[Step]:
+    """Distribute the database, and return the steps that were done.
+
+    Raises:
+        CannotDistribute: something must be done first.
+    """
+    if found := problems():
+        raise CannotDistribute(found)
+    done = []
+    with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        # Foreign keys connect the tables, so Citus changes all shards over one connection.
+        cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
+        cursor.execute("SET LOCAL citus.enable_unsafe_triggers = on")
+        cursor.execute("SET LOCAL client_min_messages = warning")
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        for step in steps():
+            _run(step, cursor)
+            done.append(step)
+        # These functions name a table that exists only now.
+        for step in _calendar_functions():
+            _run(step, cursor)
+    forget()
+    return done
+
+
+def _run(step: Step, cursor: Any) -> None:
+    for statement in step.statements:
+        cursor.execute(statement)
+
+
+def keep_distributed(using: str = DEFAULT_DB_ALIAS, **options: Any) -> None:
+    """Distribute what a migration has added to a distributed database."""
+    if using == DEFAULT_DB_ALIAS and is_distributed():
+        distribute()
+
+
+def _keys(tables: list[str]) -> Iterator[Step]:
+    """Let each key and each unique constraint begin with the calendar."""
+    named = {"tables": tables}
+    own = {row["table"]: row["name"] for row in fetch(_CALENDAR_KEYS, named, dict_row)}
+    for row in fetch(_KEYS, named, dict_row):
+        table, name = _name(row["table"]), sql.Identifier(row["name"])
+        wider = sql.SQL(_with_calendar(row["definition"]))  # type: ignore[arg-type]
+        if row["kind"] == "i":
+            drop, add = sql.SQL("DROP INDEX {}").format(name), wider
+        else:
+            drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name)
+            add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, wider)
+        statements = [drop, add]
+        if row["kind"] == "p":
+            # Rows are also looked up by their ids alone.
+            index = sql.Identifier(f"{row['table']}_id")
+            statements.append(sql.SQL("CREATE INDEX {} ON {} (id)").format(index, table))
+            if key := own.get(row["table"]):
+                # This constraint is a key already. A second one would cost every insert.
+                identity = sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}")
+                statements[1] = identity.format(table, sql.Identifier(key))
+        words = f"{row['table']}: {row['name']} begins with the calendar"
+        yield Step(words, tuple(statements))
+
+
+def _with_calendar(definition: str) -> str:
+    """Return the definition of a constraint or an index with the calendar as its first column."""
+    first = "(calendar_id WITH =, " if definition.startswith("EXCLUDE") else "(calendar_id, "
+    return definition.replace("(", first, 1)
+
+
+def _everywhere(table: str) -> Step:
+    statement = sql.SQL("SELECT create_reference_table({})").format(table)
+    return Step(f"{table}: on every server", (statement,))
+
+
+def _by_calendar(table: str, first: str) -> Step:
+    beside = "default" if table == first else first
+    statement = sql.SQL(
+        "SELECT create_distributed_table({}, 'calendar_id', colocate_with := {})"
+    ).format(table, beside)
+    return Step(f"{table}: distributed by calendar", (statement,))
+
+
+def _foreign_keys(tables: list[str]) -> tuple[Step, Step]:
+    """Return the steps that remove foreign keys, and that create them again at the end."""
+    drops, adds = [], []
+    for row in fetch(_FOREIGN_KEYS, {"tables": tables}, dict_row):
+        table, name = _name(row["table"]), sql.Identifier(row["name"])
+        definition = row["definition"]
+        drops.append(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name))
+        if found := _SET_NULL.match(definition):
+            definition = definition.partition(" ON DELETE")[0]
+            adds += _emptied(row["name"], table, found[1], _name(row["target"]))
+        adds.append(
+            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, sql.SQL(definition))
+        )
+    count = len(drops)
+    return Step(f"remove {count} foreign keys", tuple(drops)), Step(
+        f"create {count} foreign keys", tuple(adds)
+    )
+
+
+def _triggers(tables: list[str]) -> tuple[Step, Step]:
+    """Return the steps that remove triggers, and that create them again at the end.
+
+    Citus moves the rows with COPY, so triggers would write everything a second time.
+    """
+    rows = fetch(_TRIGGERS, {"tables": tables}, dict_row)
+    drop = sql.SQL("DROP TRIGGER {} ON {}")
+    drops = [drop.format(sql.Identifier(row["name"]), _name(row["table"])) for row in rows]
+    adds = [sql.SQL(row["definition"]) for row in rows]
+    return (
+        Step(f"remove {len(rows)} triggers", tuple(drops)),
+        Step(f"create {len(rows)} triggers", tuple(adds)),
+    )
+
+
+def _emptied(name: str, table: Any, column: str, target: Any) -> list[Any]:
+    function = sql.Identifier(f"{name}_ends")
+    trigger = (
+        "CREATE TRIGGER {function} BEFORE DELETE ON {target}"
+        " FOR EACH ROW EXECUTE FUNCTION {function}()"
+    )
+    return [
+        sql.SQL(_EMPTY_REFERENCE).format(
+            function=function, table=table, column=sql.Identifier(column)
+        ),
+        sql.SQL(trigger).format(function=function, target=target),
+    ]
+
+
+def _known_functions() -> Iterator[Step]:
+    """Create on workers the functions that triggers and statements call."""
+    statement = sql.SQL("SELECT create_distributed_function({})")
+    for row in fetch(_FUNCTIONS, {}, dict_row):
+        signature = row["signature"]
+        yield Step(f"{signature}: on every server", (statement.format(signature),))
+
+
+def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
+    """Adapt the functions of triggers, and the function that enqueues jobs."""
+    for row in fetch(_TRIGGER_FUNCTIONS, {"tables": shared}, dict_row):
+        definition = row["definition"]
+        if row["is_before"]:
+            changed = definition.replace("greatest(now(),", f"greatest({_MOMENT},")
+        elif _GUARD in definition:
+            changed = definition
+        else:
+            changed = definition.replace("\nBEGIN\n", f"\nBEGIN{_GUARD}\n", 1)
+        changed = _CONSTRAINT.sub(_NAMED, changed)
+        if changed != definition:
+            yield Step(f"{row['name']}(): the same on every server", (sql.SQL(changed),))
+    for row in fetch(_TRIGGER_FUNCTIONS, {"tables": spread}, dict_row):
+        changed = _CONSTRAINT.sub(_NAMED, row["definition"])
+        if changed != row["definition"]:
+            yield Step(f"{row['name']}(): errors name the constraint", (sql.SQL(changed),))
+    for row in fetch(_WITH_POSITIONS, {"tables": spread}, dict_row):
+        trigger = sql.SQL(_POSITION_TRIGGER).format(table=_name(row["table"]))
+        words = f"{row['table']}: positions on its own server"
+        yield Step(words, (sql.SQL(_POSITION), trigger))
+    [(current,)] = fetch("SELECT prosrc FROM pg_proc WHERE proname = 'enqueue_beside'", {})
+    if "bookit_outbox" not in current:
+        yield Step("enqueue_beside(): writes an outbox", (sql.SQL(_ENQUEUE_BESIDE),))
+
+
+def _calendar_functions() -> Iterator[Step]:
+    """Create the functions that run where the rows of a calendar are."""
+    [(calendars,)] = fetch(
+        "SELECT shard_name(logicalrelid, shardid) FROM pg_dist_shard"
+        " WHERE logicalrelid = 'catalog_calendar'::regclass",
+        {},
+    )
+    for signature, text in CALENDAR_FUNCTIONS.items():
+        yield Step(
+            f"{signature}: runs on the calendar's server",
+            (
+                sql.SQL(text.replace("{calendars}", calendars)),  # type: ignore[arg-type]
+                sql.SQL(
+                    "SELECT create_distributed_function({}, 'calendar_id',"
+                    " colocate_with := 'bookings_booking', force_delegation := true)"
+                ).format(signature),
+            ),
+        )
+
+
+def _settings() -> Iterator[Step]:
+    [(database, usual)] = fetch(_DATABASE, {})
+    for name, value in _SETTINGS.items():
+        if f"{name}={value}" in usual:
+            continue
+        yield Step(
+            f"{name} = {value}",
+            (
+                sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+                    sql.Identifier(database),
+                    sql.SQL(name),
+                    value,  # type: ignore[arg-type]
+                ),
+            ),
+        )
+
+
+def _name(table: str) -> Any:
+    return sql.Identifier(table)

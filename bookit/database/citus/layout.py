@@ -1,0 +1,26 @@
+"""Where the rows of a model are stored if the database is spread over several servers."""
+
+from collections.abc import Iterator
+from enum import Enum
+
+from django.apps import apps
+from django.db.models import Model
+
+
+class Layout(Enum):
+    """Where the rows of a table are. A model names its layout as `layout`.
+
+    The rows of all other models stay on the coordinator.
+    """
+
+    #: All rows of a calendar are in the same shard, on one worker.
+    BY_CALENDAR = "by calendar"
+    #: Every server has all rows, so that statements about a calendar can read them on its worker.
+    EVERYWHERE = "on every server"
+
+
+def models_with(layout: Layout) -> Iterator[type[Model]]:
+    """Return the models with this layout. A model comes after the models to which it refers."""
+    for model in apps.get_models():
+        if getattr(model, "layout", None) is layout:
+            yield model

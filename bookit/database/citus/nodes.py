@@ -1,0 +1,64 @@
+"""The servers of a distributed database."""
+
+from functools import cache
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from psycopg.rows import dict_row
+
+from bookit.database.rows import fetch
+
+# `distribute` sets this setting of the database.
+SETTING = "bookit.distributed"
+
+# Tells whether the database is distributed.
+#
+# Parameters: none.
+# Columns: is_distributed boolean.
+_IS_DISTRIBUTED = f"SELECT coalesce(current_setting('{SETTING}', true), '') = 'on'"
+
+
+# Reads the oldest open transaction of every server.
+#
+# Parameters: none.
+# Columns: server int, is_known boolean (false if the server did not answer), position text.
+_POSITIONS = """
+SELECT 0 AS server, true AS is_known,
+    pg_snapshot_xmin(pg_current_snapshot())::text AS position
+UNION ALL
+SELECT groupid, success, result
+FROM run_command_on_workers('SELECT pg_snapshot_xmin(pg_current_snapshot())::text')
+JOIN pg_dist_node USING (nodename, nodeport)
+ORDER BY 1
+"""
+
+
+def open_positions(*, using: str) -> dict[int, int]:
+    """Return the id of the oldest open transaction of each server. The coordinator is 0.
+
+    Raises:
+        OperationalError: a server does not answer.
+    """
+    rows = fetch(_POSITIONS, {}, dict_row, using=using)
+    for row in rows:
+        if not row["is_known"]:
+            raise OperationalError(f"Server {row['server']} does not answer: {row['position']}")
+    return {row["server"]: int(row["position"]) for row in rows}
+
+
+@cache
+def is_distributed() -> bool:
+    """Return whether the rows of calendars are spread over several servers.
+
+    A process asks once, because its sessions keep the settings with which they began.
+    """
+    primary: Any = connections[DEFAULT_DB_ALIAS]
+    primary.ensure_connection()
+    with primary.wrap_database_errors:
+        [found] = primary.connection.execute(_IS_DISTRIBUTED).fetchone()
+    return bool(found)
+
+
+def forget() -> None:
+    """Ask again at the next call of `is_distributed`."""
+    is_distributed.cache_clear()

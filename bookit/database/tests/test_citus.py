@@ -1,0 +1,265 @@
+"""Bookings on a Citus cluster: races, a worker that dies, and a shard that moves."""
+
+import json
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
+from rest_framework_simplejwt.tokens import AccessToken
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.services import BookingConflict
+from bookings.tests.factories import TUESDAY
+from bookings.tests.settle import settle
+from bookings.tests.workers import database_url, until
+from bookit.jobs import outbox
+from bookit.jobs.models import Outbox
+from bookit.tests.cluster import Cluster
+from bookit.tests.crowd import at_once, tally
+from catalog.services import update_service
+from catalog.tests.factories import ServiceFactory
+
+cluster = Cluster.running()
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(cluster is None, reason="needs Citus: pytest --citus PREFIX"),
+]
+
+CROWD = 40
+
+# Finds the server and the shard of a calendar.
+PLACE = """
+SELECT nodeport, shardid FROM pg_dist_placement JOIN pg_dist_node USING (groupid)
+WHERE shardid = get_shard_id_for_distribution_column('bookings_booking', %s)
+"""
+
+
+def ask(query, values=()):
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return cursor.fetchall()
+
+
+def place(service):
+    """Return the port of the server with a service's calendar, and the shard there."""
+    [found] = ask(PLACE, [service.calendar_id])
+    return found
+
+
+def service_on(name, **options):
+    """Return a new service whose calendar is on the worker `name`."""
+    while True:
+        service = ServiceFactory(requires_confirmation=False, **options)
+        if place(service)[0] == cluster.port(name):
+            return service
+
+
+def client_of(user):
+    token = AccessToken()
+    token["user_id"] = str(user.pk)
+    return Client(headers={"authorization": f"Bearer {token}"})
+
+
+def post(client, service, hours):
+    body = {
+        "service_id": str(service.pk),
+        "start_time": (TUESDAY + timedelta(hours=hours)).isoformat(),
+    }
+    return client.post("/bookings", json.dumps(body), content_type="application/json")
+
+
+@contextmanager
+def running_again(name):
+    """Start a server again at the end, whatever happens, and wait until it is used again."""
+    try:
+        yield
+    finally:
+        cluster.start(name)
+        until(lambda: ask("SELECT bool_and(is_known) FROM (" + CHECK + ") AS found")[0][0])
+
+
+CHECK = """
+SELECT citus_check_connection_to_node(nodename, nodeport) AS is_known FROM pg_dist_node
+"""
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_one_of_forty_concurrent_bookings_wins_on_each_worker(name):
+    for round in range(5):
+        service = service_on(name)
+        users = [UserFactory() for _ in range(CROWD)]
+        outcomes = at_once(
+            [
+                partial(
+                    services.create_booking,
+                    actor=user,
+                    service_id=service.pk,
+                    start_time=TUESDAY + timedelta(hours=round),
+                    at=timezone.now(),
+                )
+                for user in users
+            ]
+        )
+        assert tally(outcomes) == {None: 1, BookingConflict: CROWD - 1}
+        assert Booking.objects.filter(calendar=service.calendar_id).count() == 1
+
+
+def test_a_booking_runs_on_its_worker_and_leaves_its_job_there():
+    service = service_on("one")
+    response = post(client_of(UserFactory()), service, 1)
+    assert response.status_code == 201
+    event = BookingEvent.objects.get()
+    [(server,)] = ask("SELECT groupid FROM pg_dist_node WHERE nodeport = %s", [place(service)[0]])
+    assert event.server == server
+    assert not ProcrastinateJob.objects.exists()
+    assert Outbox.objects.get().calendar_id == service.calendar_id
+
+
+def test_the_relay_enqueues_each_job_and_empties_the_outbox():
+    users = [UserFactory() for _ in range(6)]
+    for name in ("one", "two"):
+        service = service_on(name)
+        for hours, user in enumerate(users):
+            assert post(client_of(user), service, hours).status_code == 201
+    assert Outbox.objects.count() == outbox.relay() == 12
+    assert not Outbox.objects.exists()
+    jobs = ProcrastinateJob.objects.filter(task_name="bookings.follow_up")
+    events = {event for job in jobs for event in job.args["event_ids"]}
+    assert events == {str(event.pk) for event in BookingEvent.objects.all()}
+    assert outbox.relay() == 0
+
+
+def test_a_worker_that_dies_takes_only_its_own_calendars_with_it():
+    alive, dead = service_on("one"), service_on("two")
+    user = UserFactory()
+    client = client_of(user)
+    assert post(client, dead, 1).status_code == 201
+    with running_again("two"):
+        cluster.kill("two")
+        assert [post(client, alive, hours).status_code for hours in range(5)] == [201] * 5
+        refused = post(client, dead, 2)
+        assert (refused.status_code, refused["Retry-After"] != "") == (503, True)
+        # The relay serves the workers that answer.
+        assert outbox.relay() == 5
+    assert post(client, dead, 2).status_code == 201
+    assert Booking.objects.filter(calendar=alive.calendar_id).count() == 5
+    assert Booking.objects.filter(calendar=dead.calendar_id).count() == 2
+    outbox.relay()
+    jobs = ProcrastinateJob.objects.filter(task_name="bookings.follow_up")
+    events = {event for job in jobs for event in job.args["event_ids"]}
+    assert events == {str(event.pk) for event in BookingEvent.objects.all()}
+
+
+def test_a_shard_moves_while_bookings_are_made():
+    service = service_on("one", duration_minutes=10)
+    user = UserFactory()
+    booked, refused, stop = [], Counter(), threading.Event()
+
+    def book():
+        number = 0
+        while not stop.is_set() or number < 40:
+            number += 1
+            try:
+                made = services.create_booking(
+                    actor=user,
+                    service_id=service.pk,
+                    start_time=TUESDAY + timedelta(minutes=10 * number),
+                    at=timezone.now(),
+                )
+                booked.append(made.pk)
+            except Exception as error:
+                refused[type(error).__name__] += 1
+
+    def move():
+        _, shard = place(service)
+        # A move takes longer than a request may.
+        with psycopg.connect(database_url(), autocommit=True) as session:
+            try:
+                session.execute(
+                    "SELECT citus_move_shard_placement(%s, '127.0.0.1', %s, '127.0.0.1', %s)",
+                    [shard, cluster.port("one"), cluster.port("two")],
+                )
+            finally:
+                stop.set()
+
+    outcomes = at_once([book, move])
+    assert [each.error for each in outcomes] == [None, None]
+    assert place(service)[0] == cluster.port("two")
+    assert refused == {}
+    stored = Booking.objects.filter(calendar=service.calendar_id)
+    assert {booking.pk for booking in stored} == {*booked}
+    created = BookingEvent.objects.filter(calendar=service.calendar_id, type="booking.created")
+    assert sorted(each.booking_id for each in created) == sorted(booked)
+    # Events keep the server that wrote them, so no reader of /events misses one.
+    assert {event.server for event in created} >= {ask(SERVER, [cluster.port("one")])[0][0]}
+
+
+SERVER = "SELECT groupid FROM pg_dist_node WHERE nodeport = %s"
+
+
+def test_events_of_all_workers_are_read_once_each():
+    admin = client_of(AdminFactory())
+    user = client_of(UserFactory())
+    here, there = service_on("one"), service_on("two")
+    for hours in range(3):
+        for service in (here, there):
+            assert post(user, service, hours).status_code == 201
+    settle()
+    seen, cursor = [], ""
+    for _ in range(20):
+        page = admin.get(f"/events?limit=2&cursor={cursor}").json()
+        seen += [event["id"] for event in page["results"]]
+        cursor = page["cursor"]
+        if not page["next"]:
+            break
+    assert seen == sorted(str(event.pk) for event in BookingEvent.objects.all())
+    assert post(user, here, 10).status_code == 201
+    settle()
+    found = []
+    for _ in range(3):
+        page = admin.get(f"/events?limit=2&cursor={cursor}").json()
+        found += page["results"]
+        cursor = page["cursor"]
+    assert len(found) == 1
+
+
+def test_changed_terms_refuse_a_booking_that_read_the_old_terms():
+    service = service_on("one")
+    before = ask("SELECT version FROM catalog_calendar WHERE id = %s", [service.calendar_id])
+    update_service(service_id=service.pk, actor=AdminFactory(), changes={"duration_minutes": 30})
+    after = ask("SELECT version FROM catalog_calendar WHERE id = %s", [service.calendar_id])
+    assert after[0][0] == before[0][0] + 1
+    # Every server has the new version, and has written it once.
+    copies = ask(
+        "SELECT DISTINCT result FROM run_command_on_placements('catalog_calendar',"
+        " format('SELECT version FROM %%%%s WHERE id = %%L', %s::text))",
+        [str(service.calendar_id)],
+    )
+    assert copies == [(str(after[0][0]),)]
+
+
+def test_a_second_run_of_distribute_changes_nothing(capsys):
+    call_command("distribute", "--check")
+    assert capsys.readouterr().out == "Nothing was changed.\n"
+
+
+def test_two_bookings_of_one_time_are_refused_by_the_database():
+    service = service_on("two")
+    first = post(client_of(UserFactory()), service, 1)
+    assert first.status_code == 201
+    with pytest.raises(BookingConflict):
+        services.create_booking(
+            actor=UserFactory(), service_id=service.pk, start_time=TUESDAY + timedelta(hours=1),
+            at=timezone.now(),
+        )

@@ -1,0 +1,95 @@
+"""Relays jobs from the servers of calendars to the queue, if the database is distributed.
+
+The rows of a calendar and the queue are on different servers. A job that a change causes is first a
+row of the outbox beside the change, in the same transaction. Every worker process relays such rows:
+it commits the job, and then deletes the row. If it dies in between, the job is enqueued twice.
+Therefore, tasks that are enqueued this way can safely run twice.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from json import loads
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError, connection, transaction
+from psycopg.rows import dict_row, scalar_row
+from psycopg.types.json import Jsonb
+
+from bookit.database.citus.nodes import is_distributed
+from bookit.database.rows import fetch
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks at the outbox.
+PAUSE = 0.5
+# The number of rows of a shard that are relayed at a time.
+BATCH = 200
+
+# Only one process relays at a time. The number is arbitrary.
+_LOCK = "SELECT pg_try_advisory_xact_lock(7042025)"
+
+# Reads the oldest rows of each shard. Shards on a server that does not answer are left out.
+#
+# Parameters: command text.
+# Columns: rows text (JSON: calendar_id, id, queue, task, args of each row).
+_ROWS = """
+SELECT result AS rows FROM run_command_on_placements('bookit_outbox', %(command)s)
+WHERE success AND result <> ''
+"""
+_COMMAND = f"""
+SELECT json_agg(waiting) FROM (SELECT * FROM %s ORDER BY id LIMIT {BATCH}) AS waiting
+"""  # noqa: S608 - only a number is interpolated; Citus inserts the name of the shard
+
+# Enqueues a job.
+#
+# Parameters: queue text, task text, args jsonb.
+# Columns: none.
+_ENQUEUE = "SELECT enqueue_job(%(queue)s, %(task)s, %(args)s)"
+
+# Deletes a row that was relayed.
+#
+# Parameters: calendar_id uuid, id uuid.
+# Columns: none.
+_DELETE = "DELETE FROM bookit_outbox WHERE calendar_id = %(calendar_id)s AND id = %(id)s"
+
+
+def relay() -> int:
+    """Move the rows of the outbox to the queue, and return their number."""
+    with transaction.atomic():
+        if not fetch(_LOCK, {}, scalar_row)[0]:
+            return 0
+        found: list[dict[str, Any]] = [
+            each
+            for row in fetch(_ROWS, {"command": _COMMAND}, dict_row)
+            for each in loads(row["rows"])
+        ]
+        for row in found:
+            with connection.cursor() as cursor:
+                cursor.execute(_ENQUEUE, {**row, "args": Jsonb(row["args"])})
+    # The jobs are committed. A row whose server has stopped since then is relayed once more.
+    for row in found:
+        with connection.cursor() as cursor:
+            cursor.execute(_DELETE, {"calendar_id": row["calendar_id"], "id": row["id"]})
+    return len(found)
+
+
+async def relay_regularly(stopping: asyncio.Event) -> None:
+    """Relay the rows of the outbox until the worker stops."""
+    while await sync_to_async(_relay)() and not stopping.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), PAUSE)
+
+
+def _relay() -> bool:
+    """Relay what there is, and return whether there is an outbox."""
+    try:
+        if not is_distributed():
+            return False
+        relay()
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("the outbox could not be read: %s", type(error).__name__)
+    finally:
+        connection.close()
+    return True

@@ -1,0 +1,35 @@
+"""`manage.py distribute`."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from bookit.database.citus import conversion
+
+
+class Command(BaseCommand):
+    """Spreads the database over the servers of a Citus cluster."""
+
+    help = (
+        "Spread the database over the servers of a Citus cluster, by calendar. Stop the web and "
+        "worker processes first."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the option that changes nothing."""
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="only show what the command would do, and what prevents it",
+        )
+
+    def handle(self, *args: Any, check: bool, **options: Any) -> None:
+        """Distribute the database, and show the steps."""
+        if found := conversion.problems():
+            raise CommandError("\n".join(found))
+        for step in conversion.steps() if check else conversion.distribute():
+            self.stdout.write(step.words)
+        if check:
+            self.stdout.write("Nothing was changed.")

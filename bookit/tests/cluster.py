@@ -1,0 +1,132 @@
+"""A Citus cluster for tests: a coordinator and two workers on this machine."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from bookit.runtime.embedded_postgres import DEFAULT_SETTINGS, _Account
+from bookit.tests.processes import free_port
+
+NAMES = ("coordinator", "one", "two")
+# The environment variable with the folder of a running cluster: pytest-xdist's workers share it.
+VARIABLE = "BOOKIT_TEST_CITUS"
+SETTINGS = {
+    **DEFAULT_SETTINGS,
+    "fsync": "off",
+    "full_page_writes": "off",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "shared_preload_libraries": "citus",
+    "max_connections": "300",
+    "max_prepared_transactions": "600",
+    "wal_level": "logical",
+    "citus.node_conninfo": "sslmode=disable",
+    "citus.shard_count": "8",
+}
+
+
+class Cluster:
+    """Servers in the folders `coordinator`, `one` and `two` of `home`.
+
+    Args:
+        prefix: the PostgreSQL into which Citus was installed; the parent of its `bin`.
+    """
+
+    def __init__(self, home: Path, prefix: Path) -> None:
+        self.home, self.prefix = home, prefix
+        self._account = _Account.of_server(home)
+
+    @classmethod
+    def running(cls) -> "Cluster | None":
+        """Return the cluster on which this test run is, if any."""
+        found = os.environ.get(VARIABLE)
+        if not found:
+            return None
+        home, _, prefix = found.partition(":")
+        return cls(Path(home), Path(prefix))
+
+    @classmethod
+    def create(cls, prefix: Path) -> "Cluster":
+        """Create the servers in a temporary folder, and start them."""
+        home = Path(tempfile.mkdtemp(prefix="bookit-citus-"))
+        home.chmod(0o755)
+        cluster = cls(home, prefix.resolve())
+        for name in NAMES:
+            (home / name).mkdir()
+            cluster._account.own(home / name)
+            create = ["initdb", "--pgdata", str(home / name / "data"), "--username", "postgres"]
+            cluster._run([*create, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8"])
+            (home / name / "port").write_text(str(free_port()))
+            cluster.start(name)
+        os.environ[VARIABLE] = f"{home}:{cluster.prefix}"
+        return cluster
+
+    def port(self, name: str) -> int:
+        """Return the port of a server."""
+        return int((self.home / name / "port").read_text())
+
+    def url(self, name: str = "coordinator", database: str = "postgres") -> str:
+        """Return the URL of a database on a server."""
+        return f"postgresql://postgres:trust@127.0.0.1:{self.port(name)}/{database}"
+
+    def start(self, name: str) -> None:
+        """Start a server, and wait until it answers."""
+        options = {**SETTINGS, "port": str(self.port(name))}
+        given = " ".join(f"-c {key}='{value}'" for key, value in options.items())
+        log = str(self.home / name / "server.log")
+        data = str(self.home / name / "data")
+        self._run(["pg_ctl", "--pgdata", data, "--wait", "--log", log, "-o", given, "start"])
+
+    def kill(self, name: str) -> None:
+        """Kill every process of a server, as a power cut does."""
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):
+            pid = (self.home / name / "data" / "postmaster.pid").read_text().split()[0]
+            postmaster = psutil.Process(int(pid))
+            processes = [postmaster, *postmaster.children(recursive=True)]
+            for each in processes:
+                with suppress(psutil.NoSuchProcess):
+                    each.send_signal(signal.SIGKILL)
+            psutil.wait_procs(processes, timeout=10)
+        (self.home / name / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def destroy(self) -> None:
+        """Stop the servers, and delete their data."""
+        for name in NAMES:
+            self.kill(name)
+        shutil.rmtree(self.home, ignore_errors=True)
+        os.environ.pop(VARIABLE, None)
+
+    def distribute(self, database: str) -> None:
+        """Distribute a database of the coordinator to which all migrations have been applied."""
+        for name in NAMES[1:]:
+            with psycopg.connect(self.url(name), autocommit=True) as session:
+                session.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+                session.execute(f'CREATE DATABASE "{database}"')
+            with psycopg.connect(self.url(name, database), autocommit=True) as session:
+                session.execute("CREATE EXTENSION citus")
+        with psycopg.connect(self.url(database=database), autocommit=True) as session:
+            session.execute("CREATE EXTENSION citus")
+            place = ["127.0.0.1", self.port("coordinator")]
+            session.execute("SELECT citus_set_coordinator_host(%s, %s)", place)
+            for name in NAMES[1:]:
+                session.execute("SELECT citus_add_node(%s, %s)", ["127.0.0.1", self.port(name)])
+
+        from bookit.database.citus import conversion
+
+        conversion.distribute()
+
+    def _run(self, arguments: list[str]) -> None:
+        program = str(self.prefix / "bin" / arguments[0])
+        command, options = self._account.run([program, *arguments[1:]])
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        if arguments[0] == "pg_ctl":  # The server would keep the pipe open.
+            quiet["stderr"] = subprocess.DEVNULL
+        subprocess.run(command, **options, **quiet, check=True)
