@@ -244,9 +244,16 @@ SELECT calendar_id, id, 'booking.expired', %(at)s, jsonb_build_object(
 # The same as CREATE_IN_SERVICE and CREATE_IN_SLOT if the database is distributed. The functions are
 # in `bookings/shards.py`.
 #
-# Parameters: calendar_id uuid, parameters jsonb (the parameters of the other statements).
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of the other statements). It needs
+#   Citus.
 # Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SERVICE = "SELECT * FROM book_in_service(%(calendar_id)s, %(parameters)s)"
+
+# The same for a slot.
+#
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of the other statements). It needs
+#   Citus.
+# Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SLOT = "SELECT * FROM book_in_slot(%(calendar_id)s, %(parameters)s)"
 
 

@@ -146,17 +146,15 @@ class _SameCalendar:
     def deconstruct(self) -> Any:
         """Return Django's own class, because the column is the same."""
         name, _path, args, options = super().deconstruct()  # type: ignore[misc]
-        [base] = [each for each in type(self).__mro__ if each.__module__.startswith("django.db")][
-            :1
-        ]
+        base = next(each for each in type(self).__mro__ if each.__module__.startswith("django."))
         return name, f"django.db.models.{base.__name__}", args, options
 
 
-class SameCalendarKey(_SameCalendar, models.ForeignKey):  # type: ignore[type-arg]
+class SameCalendarKey(_SameCalendar, models.ForeignKey):  # type: ignore[misc]
     """A foreign key to a row of the same calendar."""
 
 
-class SameCalendarOneToOne(_SameCalendar, models.OneToOneField):  # type: ignore[type-arg]
+class SameCalendarOneToOne(_SameCalendar, models.OneToOneField):  # type: ignore[misc]
     """A one-to-one reference to a row of the same calendar."""
 
 

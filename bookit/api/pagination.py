@@ -315,7 +315,7 @@ class EventPagination(Pagination):
         """
         horizons = open_positions(using=queryset.db)
         cursor = self.request.query_params.get("cursor")
-        [given] = _decode(cursor, self.STEPS)[1] if cursor else [[]]
+        given: Any = _decode(cursor, self.STEPS)[1][0] if cursor else []
         # The step of a cursor from the time before the database was distributed has no server.
         known = {each[4] if len(each) > 4 else 0: positions.Step(*each[:4]) for each in given}
         last = next((step.last for step in known.values()), None)

@@ -27,20 +27,27 @@ PAUSE = 0.5
 # The number of rows of a shard that are relayed at a time.
 BATCH = 200
 
-# Only one process relays at a time. The number is arbitrary.
+# Lets only one process relay at a time. The number is arbitrary.
+#
+# Parameters: none.
+# Columns: is_locked boolean.
 _LOCK = "SELECT pg_try_advisory_xact_lock(7042025)"
 
 # Reads the oldest rows of each shard. Shards on a server that does not answer are left out.
 #
-# Parameters: command text.
+# Parameters: command text. It needs Citus.
 # Columns: rows text (JSON: calendar_id, id, queue, task, args of each row).
 _ROWS = """
 SELECT result AS rows FROM run_command_on_placements('bookit_outbox', %(command)s)
 WHERE success AND result <> ''
 """
-_COMMAND = f"""
-SELECT json_agg(waiting) FROM (SELECT * FROM %s ORDER BY id LIMIT {BATCH}) AS waiting
-"""  # noqa: S608 - only a number is interpolated; Citus inserts the name of the shard
+# The query for each shard. Citus inserts the name of the shard for %s.
+_COMMAND = " ".join(
+    [
+        "SELECT json_agg(waiting)",
+        f"FROM (SELECT * FROM %s ORDER BY id LIMIT {BATCH}) AS waiting",  # noqa: S608
+    ]
+)
 
 # Enqueues a job.
 #
@@ -67,7 +74,8 @@ def relay() -> int:
         ]
         for row in found:
             with connection.cursor() as cursor:
-                cursor.execute(_ENQUEUE, {**row, "args": Jsonb(row["args"])})
+                values: Any = {**row, "args": Jsonb(row["args"])}
+                cursor.execute(_ENQUEUE, values)
     # The jobs are committed. A row whose server has stopped since then is relayed once more.
     for row in found:
         with connection.cursor() as cursor:

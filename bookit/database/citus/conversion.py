@@ -21,7 +21,7 @@ from bookit.database.rows import fetch
 
 # Lists what the database lacks: one row for each condition that is not met.
 #
-# Parameters: none. It needs the extension Citus.
+# Parameters: none. It needs Citus.
 # Columns: problem text.
 _PROBLEMS = """
 SELECT 'There are no workers. Add them: SELECT citus_add_node(''host'', 5432).' AS problem
@@ -101,7 +101,7 @@ ORDER BY 1, 2
 
 # Lists the tables that are distributed already.
 #
-# Parameters: none.
+# Parameters: none. It needs Citus.
 # Columns: table text.
 _DISTRIBUTED = """
 SELECT logicalrelid::text AS table FROM pg_dist_partition
@@ -123,7 +123,7 @@ ORDER BY proname
 # Lists our own functions that workers do not have yet. Workers do not need functions in SQL that
 # use tables, and could not create them.
 #
-# Parameters: none.
+# Parameters: none. It needs Citus.
 # Columns: signature text.
 _FUNCTIONS = """
 SELECT oid::regprocedure::text AS signature FROM pg_proc
@@ -318,13 +318,14 @@ def _keys(tables: list[str]) -> Iterator[Step]:
     own = {row["table"]: row["name"] for row in fetch(_CALENDAR_KEYS, named, dict_row)}
     for row in fetch(_KEYS, named, dict_row):
         table, name = _name(row["table"]), sql.Identifier(row["name"])
-        wider = sql.SQL(_with_calendar(row["definition"]))  # type: ignore[arg-type]
+        wider: Any = sql.SQL(_with_calendar(row["definition"]))
         if row["kind"] == "i":
-            drop, add = sql.SQL("DROP INDEX {}").format(name), wider
+            drop: Any = sql.SQL("DROP INDEX {}").format(name)
+            add: Any = wider
         else:
             drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name)
             add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, wider)
-        statements = [drop, add]
+        statements: list[Any] = [drop, add]
         if row["kind"] == "p":
             # Rows are also looked up by their ids alone.
             index = sql.Identifier(f"{row['table']}_id")
@@ -449,7 +450,7 @@ def _calendar_functions() -> Iterator[Step]:
         yield Step(
             f"{signature}: runs on the calendar's server",
             (
-                sql.SQL(text.replace("{calendars}", calendars)),  # type: ignore[arg-type]
+                sql.SQL(text.replace("{calendars}", calendars)),
                 sql.SQL(
                     "SELECT create_distributed_function({}, 'calendar_id',"
                     " colocate_with := 'bookings_booking', force_delegation := true)"
@@ -469,7 +470,7 @@ def _settings() -> Iterator[Step]:
                 sql.SQL("ALTER DATABASE {} SET {} = {}").format(
                     sql.Identifier(database),
                     sql.SQL(name),
-                    value,  # type: ignore[arg-type]
+                    value,
                 ),
             ),
         )

@@ -20,7 +20,7 @@ _IS_DISTRIBUTED = f"SELECT coalesce(current_setting('{SETTING}', true), '') = 'o
 
 # Reads the oldest open transaction of every server.
 #
-# Parameters: none.
+# Parameters: none. It needs Citus.
 # Columns: server int, is_known boolean (false if the server did not answer), position text.
 _POSITIONS = """
 SELECT 0 AS server, true AS is_known,

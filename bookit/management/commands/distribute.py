@@ -7,6 +7,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from bookit.database.citus import conversion
 
+EXPERIMENTAL = (
+    "Distributed databases are experimental. docs/scaling.md says what does not work on them yet."
+)
+
 
 class Command(BaseCommand):
     """Spreads the database over the servers of a Citus cluster."""
@@ -33,3 +37,4 @@ class Command(BaseCommand):
             self.stdout.write(step.words)
         if check:
             self.stdout.write("Nothing was changed.")
+        self.stdout.write(EXPERIMENTAL)
