@@ -276,6 +276,19 @@ class Migration(migrations.Migration):
                         fields=["start_time", "id"],
                         name="booking_unfinished",
                     ),
+                    models.Index(
+                        condition=models.Q(
+                            models.Func(
+                                models.F("end_time"),
+                                models.F("start_time"),
+                                arg_joiner=" - ",
+                                output_field=models.BooleanField(),
+                                template="(%(expressions)s) > interval '1 day'",
+                            )
+                        ),
+                        fields=["end_time", "start_time"],
+                        name="booking_long",
+                    ),
                 ],
             },
         ),
@@ -362,6 +375,7 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(fields=["transaction", "id"], name="event_by_transaction"),
                     models.Index(fields=["booking", "id"], name="event_by_booking"),
+                    models.Index(fields=["type", "id"], name="event_by_type"),
                 ],
             },
         ),
