@@ -9,7 +9,9 @@ from math import ceil
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from bookit.tools.benchmark import lists
 from bookit.tools.benchmark.fill import CLASS_SLOTS, DIARY_DAYS, ZONE, Size, key, tomorrow
+from bookit.tools.benchmark.lists import ListRequest
 from bookit.tools.benchmark.load import CONNECTIONS, MAX_REQUESTS_PER_SECOND, raw_request
 
 # The first fifty customers make bookings. The next fifty customers only list their bookings, so
@@ -43,6 +45,7 @@ class Case:
         most_spread: the target for p99 divided by p50: at most this number.
         most_ms: the target for p50 in milliseconds: at most this number. It is set only for cases
             in which requests do not wait for each other.
+        plain: the name of the case for the same list without parameters, if there are any.
         without_events: whether the database writes neither events nor jobs during a run.
     """
 
@@ -55,6 +58,7 @@ class Case:
     most_ms: float | None = None
     connections: int = CONNECTIONS
     without_events: bool = False
+    plain: str = ""
 
     @property
     def has_reference(self) -> bool:
@@ -73,7 +77,13 @@ class Relation:
     name: str
     other: str
     most: float
+    # Whether the CPU time of the web workers counts instead, without the time of PostgreSQL.
+    by_cpu: bool = False
 
+
+# A list with a filter, an order, a later page or a cursor takes at most this many times the CPU
+# time of the plain list.
+MOST_OF_PLAIN = 1.3
 
 RELATIONS = [
     Relation("free-62-2000", "free-7-100", 2),
@@ -154,6 +164,17 @@ class Cases:
                 partial(self.find_times, 7, self.size.diaries(100)),
             ),
             Case("bookings", "own bookings, 20", 200, self.list_bookings, least_ratio=0.4),
+            *(
+                Case(
+                    each.name,
+                    f"  {each.path}",
+                    200,
+                    partial(self.list_rows, each),
+                    least_ratio=0.4,
+                    plain=each.plain,
+                )
+                for each in lists.requests(self.size)
+            ),
             Case(
                 "create",
                 f"create, {len(self.services)} services",
@@ -212,6 +233,14 @@ class Cases:
             ),
         ]
 
+    def relations(self) -> list[Relation]:
+        """Return the targets for lists with parameters."""
+        return [
+            Relation(each.name, each.plain, MOST_OF_PLAIN, by_cpu=True)
+            for each in lists.requests(self.size)
+            if each.name != each.plain
+        ]
+
     def _finding(self, days: int, appointments: int) -> Case:
         return Case(
             f"free-{days}-{appointments}",
@@ -224,6 +253,11 @@ class Cases:
         """Yield requests for single services."""
         for number in range(1, self.size.services + 1):
             yield raw_request("GET", f"/services/{key('service', number)}")
+
+    def list_rows(self, request: ListRequest, seconds: float) -> Iterator[bytes]:
+        """Yield requests for a list with parameters."""
+        for token in self.readers if request.is_own else [""]:
+            yield raw_request("GET", request.path, token=token)
 
     def list_services(self, seconds: float) -> Iterator[bytes]:
         """Yield the request for the first page of services."""

@@ -19,7 +19,7 @@ from django.db import connection
 
 from bookit.runtime import servers
 from bookit.runtime.servers import Server
-from bookit.tools.benchmark import fill, jobs, load, pgbench, pgbouncer, usage
+from bookit.tools.benchmark import fill, jobs, lists, load, pgbench, pgbouncer, usage
 from bookit.tools.benchmark.cases import (
     BOOKERS,
     RELATIONS,
@@ -39,7 +39,17 @@ SIGN_IN = "/admin/login/?next=/admin/"
 CASE_NAMES = [
     *("service", "services"),
     *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),
-    *("free-50", "bookings", "create", "create-silent", "refused", "seat", "publish", "login"),
+    *(
+        "free-50",
+        "bookings",
+        *lists.NAMES,
+        "create",
+        "create-silent",
+        "refused",
+        "seat",
+        "publish",
+        "login",
+    ),
     *("admin-home", "admin-bookings", "admin-diary"),
     *(f"report-{name}" for name in REPORTS),
 ]
@@ -122,6 +132,7 @@ def _measure_requests(
     environment = {
         **servers.production(url, workers=options.workers),
         "BENCHMARK_STATEMENTS": json.dumps(known_statements),
+        "BENCHMARK_LISTS": json.dumps(lists.recorded(options.size)),
     }
     with ExitStack() as stack:
         bookit = stack.enter_context(servers.serving(servers.BOOKIT, environment))
@@ -156,8 +167,8 @@ def _measure_requests(
             scripts[name], url, seconds=options.seconds, directory=directory
         )
     report.comparisons.extend(
-        Comparison(found[relation.name], found[relation.other], relation.most)
-        for relation in RELATIONS
+        Comparison(found[relation.name], found[relation.other], relation.most, relation.by_cpu)
+        for relation in [*RELATIONS, *known.relations()]
         if relation.name in found and relation.other in found
     )
 
@@ -299,7 +310,9 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
     if status != case.expected:
         raise Disagreement(f"{case.title}: the reference returns {status}, not {case.expected}.")
     if case.expected == 200:
-        same = {**ours, "next": None} == {**theirs, "next": None}
+        # The reference writes no links to other pages, and always has a count.
+        links = dict.fromkeys(("count", "next", "previous") if case.plain else ("next",))
+        same = {**ours, **links} == {**theirs, **links}
     elif is_created:
         same = ours.keys() == theirs.keys()
     else:

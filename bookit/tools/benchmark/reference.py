@@ -33,13 +33,19 @@ DATABASE_URL = os.environ["DATABASE_URL"]
 # The SQL by name, as `statements.statements` returns it.
 STATEMENTS: dict[str, str] = json.loads(os.environ["BENCHMARK_STATEMENTS"])
 
+# The statements of other lists by path, as `lists.recorded` returns them.
+LISTS: dict[str, list[Any]] = json.loads(os.environ["BENCHMARK_LISTS"])
+
 thread = threading.local()
 
 
 def application(environ: Row, start_response: Callable[..., object]) -> Iterable[bytes]:
     """Respond to a request."""
-    path = environ["PATH_INFO"]
-    if path.startswith("/services/"):
+    path, query = environ["PATH_INFO"], environ.get("QUERY_STRING", "")
+    listed = LISTS.get(f"{path}?{query}" if query else path)
+    if listed is not None:
+        status, content = "200 OK", list_as_recorded(environ, listed)
+    elif path.startswith("/services/"):
         status, content = "200 OK", show_service(UUID(path[10:]))
     elif path == "/services":
         status, content = "200 OK", list_services(environ)
@@ -75,6 +81,50 @@ def list_bookings(environ: Row, user: Row) -> Row:
     """Return the first page of a user's own bookings."""
     bookings = [represent_booking(row) for row in rows("bookings", user_id=user["id"])]
     return page(environ, count("bookings_count", user_id=user["id"]), bookings)
+
+
+def list_as_recorded(environ: Row, statements: list[Any]) -> Row:
+    """Return a page of a list, with the statements that BookIt was seen to run."""
+    user = signed_in(environ)["id"] if "HTTP_AUTHORIZATION" in environ else None
+    shown: list[Row] = []
+    order: list[UUID] = []
+    total = None
+    for text, parameters in statements:
+        found = named(execute_text(text, decoded(parameters, user)))
+        if found and "count" in found[0]:
+            total = found[0]["count"]
+        elif found and "total" in found[0]:
+            total, order = found[0]["total"], [row["id"] for row in found]
+        else:
+            shown = found
+    if order:
+        by_id = {row["id"]: row for row in shown}
+        shown = [by_id[pk] for pk in order]
+    if shown and "user__name" in shown[0]:
+        shown = [represent_booking(row) for row in shown]
+    elif shown and "rating_average" in shown[0]:
+        shown = [represent_service(row) for row in shown]
+    # A page of a cursor reads one more row, which shows whether another page follows.
+    return page(environ, len(shown) if total is None else total, shown[:20])
+
+
+def decoded(value: Any, user: UUID | None) -> Any:
+    """Return a value that `lists.recorded` has made fit for JSON."""
+    if isinstance(value, list):
+        return [decoded(each, user) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if value["kind"] == "names":
+        return {name: decoded(each, user) for name, each in value["value"].items()}
+    return KINDS[value["kind"]](value["value"]) if "value" in value else user
+
+
+KINDS: dict[str, Callable[[Any], object]] = {
+    "timedelta": lambda seconds: timedelta(seconds=seconds),
+    "UUID": UUID,
+    "Decimal": Decimal,
+    "datetime": datetime.fromisoformat,
+}
 
 
 def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
@@ -173,11 +223,16 @@ def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
 
 
 def execute(name: str, values: Row) -> psycopg.Cursor[Any]:
+    """Run a statement by its name."""
+    return execute_text(STATEMENTS[name], values)
+
+
+def execute_text(text: str, values: Any) -> psycopg.Cursor[Any]:
     """Run a statement on the thread's own connection, as a prepared statement."""
     if not hasattr(thread, "connection"):
         thread.connection = psycopg.connect(DATABASE_URL, autocommit=True)
     connection: psycopg.Connection = thread.connection
-    return connection.execute(STATEMENTS[name], values, prepare=True)
+    return connection.execute(text, values, prepare=True)
 
 
 def count(name: str, **values: object) -> int:
@@ -191,7 +246,11 @@ def rows(name: str, **values: object) -> list[Row]:
 
     If two columns have the same name, the first column counts.
     """
-    cursor = execute(name, values)
+    return named(execute(name, values))
+
+
+def named(cursor: psycopg.Cursor[Any]) -> list[Row]:
+    """Return the rows of a statement as dictionaries."""
     names = [column.name for column in reversed(cursor.description or ())]
     return [dict(zip(names, reversed(row), strict=True)) for row in cursor]
 

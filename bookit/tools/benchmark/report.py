@@ -128,10 +128,16 @@ class Comparison:
     one: Result
     other: Result
     most: float
+    by_cpu: bool = False
 
     @property
     def times(self) -> float:
         """The median over all rounds of the time of `one` divided by the time of `other`."""
+        if self.by_cpu:
+            return median(
+                one.cpu_us / other.cpu_us
+                for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
+            )
         return median(
             other.measurement.rate / one.measurement.rate
             for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
@@ -157,7 +163,8 @@ class Comparison:
         }
 
     def _measured(self) -> str:
-        return f"{self.one.title}: {self.times:.2f} times {self.other.title}"
+        what = "times the CPU time of" if self.by_cpu else "times"
+        return f"{self.one.title.strip()}: {self.times:.2f} {what} {self.other.title.strip()}"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import re
 import shutil
 import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from io import BytesIO
 from itertools import pairwise
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -21,8 +23,8 @@ from accounts.tests.factories import UserFactory
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.api.pagination import DEFAULT_LIMIT
-from bookit.tools.benchmark import fill, jobs, load, overrides, pgbench
-from bookit.tools.benchmark.cases import RELATIONS, SERIES, Cases
+from bookit.tools.benchmark import fill, jobs, lists, load, overrides, pgbench
+from bookit.tools.benchmark.cases import MOST_OF_PLAIN, RELATIONS, SERIES, Cases
 from bookit.tools.benchmark.fill import Size
 from bookit.tools.benchmark.jobs import JobsDone
 from bookit.tools.benchmark.load import Measurement
@@ -33,6 +35,7 @@ from bookit.tools.benchmark.usage import Memory
 from catalog.tests.factories import ServiceFactory
 
 SMALL = Size(services=20, bookings=500)
+NOW = datetime(2026, 12, 1, 10, 30, tzinfo=UTC)
 
 
 def cases(size=SMALL):
@@ -57,11 +60,12 @@ def result(**fields):
     return Result("service", "service detail", 200, 16, least_ratio=0.4, most_spread=5, **fields)
 
 
-def comparison(ours, theirs, *, most=2):
+def comparison(ours, theirs, *, most=2, **fields):
     return Comparison(
         Result("long", "long window", 200, 16, bookit=ours),
         Result("short", "short window", 200, 16, bookit=theirs),
         most,
+        **fields,
     )
 
 
@@ -96,7 +100,7 @@ class TestCases:
 
     def test_the_two_cases_of_a_relation_have_the_same_number_of_connections(self):
         by_name = {case.name: case for case in cases().all()}
-        for relation in RELATIONS:
+        for relation in [*RELATIONS, *cases().relations()]:
             assert by_name[relation.name].connections == by_name[relation.other].connections
 
     def test_no_two_requests_of_all_rounds_book_the_same_time(self):
@@ -191,6 +195,12 @@ class TestReport:
         assert slowed_down.missed() == []
         assert slowed_down.text() == "long window: 2.00 times short window (at most 2: reached)"
 
+    def test_lists_are_compared_by_the_cpu_time_of_a_request(self):
+        plain = [run(100, used=(0.1, 0.1))]
+        filtered = comparison([run(50, used=(0.05, 0.1))], plain, by_cpu=True)
+        assert filtered.times == pytest.approx(1.5)
+        assert filtered.text().startswith("long window: 1.50 times the CPU time of short window")
+
     def test_a_case_without_a_reference_has_empty_cells(self):
         login = Result("login", "login", 200, 16, bookit=[run(30)])
         heading, line, other = table([login, result(bookit=[run()], reference=[run()])])
@@ -217,6 +227,7 @@ def reference(database_url, settings, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", settings.SECRET_KEY)
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("BENCHMARK_STATEMENTS", json.dumps(statements()))
+    monkeypatch.setenv("BENCHMARK_LISTS", "{}")
     monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module(name)
     with psycopg.connect(database_url, autocommit=True) as module.thread.connection:
@@ -313,6 +324,34 @@ def test_the_benchmark_compares_bookit_with_the_reference(database_url, tmp_path
     slots = Slot.objects.count() - fill.CLASS_SLOTS
     assert slots % SERIES == 0
     assert slots // SERIES > sum(published.bookit[0].measurement.statuses.values())
+
+
+@pytest.mark.real_passwords
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_the_benchmark_compares_lists_with_the_plain_list(database_url, tmp_path):
+    measured = ("bookings", "bookings-status")
+    options = Options(SMALL, seconds=1, rounds=1, workers=1, only=measured)
+    report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
+
+    assert [(each.name, each.unexpected) for each in report.results] == [
+        ("bookings", 0),
+        ("bookings-status", 0),
+    ]
+    assert all(result.reference_rate for result in report.results)
+    [comparison] = report.comparisons
+    assert (comparison.one.name, comparison.other.name) == ("bookings-status", "bookings")
+    assert (comparison.most, comparison.by_cpu) == (MOST_OF_PLAIN, True)
+
+
+def test_the_values_of_recorded_statements_survive_json(reference):
+    user, other = UUID(int=1), UUID(int=2)
+    values = {"a": [user, other, None, 20], "b": (Decimal("1.50"), timedelta(hours=-2), NOW)}
+    encoded = json.loads(json.dumps(lists._encoded(values, user)))
+    me = UUID(int=3)
+    assert reference.decoded(encoded, me) == {
+        "a": [me, other, None, 20],
+        "b": [Decimal("1.50"), timedelta(hours=-2), NOW],
+    }
 
 
 def test_the_benchmark_measures_jobs_without_wrk(database_url, tmp_path, monkeypatch):
