@@ -1,7 +1,7 @@
 """Slots, bookings, the history of bookings, and the occupancy of calendars."""
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
@@ -10,9 +10,9 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
-from django.db.models import ExpressionWrapper, F, Func, Q
+from django.db.models import ExpressionWrapper, F, Func, Q, Value
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, Now, Upper
+from django.db.models.functions import Cast, Least, Now, Upper
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
@@ -160,6 +160,31 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         """Return the bookings that `user` may see as their provider, an admin or staff."""
         return self.all() if user.may("bookings.view_booking") else self.on_calendars_of(user)
 
+    def with_status(self, *statuses: str) -> "BookingQuerySet":
+        """Return the bookings with one of the statuses.
+
+        What follows from the statuses is a condition too, because there are indexes for it.
+        """
+        found = self.filter(status__in=statuses)
+        if {*statuses} == {Booking.Status.HELD}:
+            return found.filter(hold_expires_at__isnull=False)
+        return found.filter(unfinished=True) if {*statuses} <= {*Booking.UNFINISHED} else found
+
+    def ending_after(self, at: Any) -> "BookingQuerySet":
+        """Return the bookings that end after an instant.
+
+        There is no index by the end. A booking starts at most a day before its end unless it is
+        long, so the bookings that start after the earliest such time contain all of them.
+        """
+        at = Cast(at, models.DateTimeField())
+        # PostgreSQL does not know that there are few long bookings. If `start_time` itself were the
+        # order, PostgreSQL would look for one in the index of all bookings by their start.
+        start = F("start_time") + Value(timedelta(0))
+        long = Booking.objects.filter(IS_LONG, end_time__gt=at).order_by(start)
+        first_long = models.Subquery(long.values("start_time")[:1])
+        earliest = Least(at - Value(timedelta(days=1)), first_long)
+        return self.filter(end_time__gt=at, start_time__gte=earliest)
+
     def live_holds(self, at: datetime) -> "BookingQuerySet":
         """Return the holds that have not expired."""
         return self.filter(hold_expires_at__gt=at)
@@ -195,6 +220,8 @@ class Booking(OnCalendar):
 
     # The statuses of bookings that occupy their seat.
     ACTIVE = [Status.HELD, Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
+    # The statuses that will still change as time passes.
+    UNFINISHED = [Status.HELD, Status.PENDING, Status.CONFIRMED]
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(

@@ -357,7 +357,9 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(fields=["mode", "title", "id"], name="service_by_mode"),
                     models.Index(
-                        condition=models.Q(("is_active", True)), fields=["id"], name="service_active"
+                        condition=models.Q(("is_active", True)),
+                        fields=["id"],
+                        name="service_active",
                     ),
                     django.contrib.postgres.indexes.GinIndex(
                         django.contrib.postgres.indexes.OpClass(

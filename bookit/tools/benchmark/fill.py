@@ -33,6 +33,7 @@ from catalog.models import Calendar, OpeningHours, Service
 # there are between appointments, the more work a search has to do.
 DIARIES = [0, 2_000, *[100] * 50]
 DIARY_DAYS = 62
+A_DAY = timedelta(days=1)
 QUARTER, QUARTERS_A_DAY = timedelta(minutes=15), 36
 OPENS, CLOSES = 9 * 60, 18 * 60
 # Each class has one slot an hour from tomorrow on. Together, the slots have more seats than clients
@@ -332,7 +333,9 @@ def _numbers(size: Size, at: datetime, first: int, last: int) -> dict[str, Any]:
 
 @contextmanager
 def indexes_dropped(*models: type[Model]) -> Iterator[None]:
-    """Fill the tables of some models in a `with` block, inside a transaction, in a tenth of the time.
+    """Fill the tables of some models in a `with` block, in a tenth of the time.
+
+    The block must be inside a transaction.
 
     The indexes, the constraints that have an index, and the foreign keys from and to the tables are
     created again at the end, and PostgreSQL then checks all rows.
