@@ -206,6 +206,13 @@ class User(AbstractBaseUser, PermissionsMixin):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["created_at", "id"], name="user_by_age"),
+            # Most users are active customers. A list of the others must not read all users.
+            models.Index(fields=["role", "created_at", "id"], name="user_by_role"),
+            models.Index(
+                fields=["created_at", "id"],
+                condition=models.Q(is_active=False),
+                name="user_inactive",
+            ),
             # For the public list of providers. The index leaves out all other users.
             models.Index(
                 fields=["name", "id"],

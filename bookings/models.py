@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -21,6 +22,7 @@ from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
 from bookit.database.metadata import MetadataField, metadata_fits
+from bookit.database.prepared import AnyOf
 from catalog.models import Calendar, OnCalendar, Service
 
 
@@ -159,6 +161,16 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def served_by(self, user: User) -> "BookingQuerySet":
         """Return the bookings that `user` may see as their provider, an admin or staff."""
         return self.all() if user.may("bookings.view_booking") else self.on_calendars_of(user)
+
+    def on_calendars(self, calendars: "models.QuerySet[Calendar]") -> "BookingQuerySet":
+        """Return the bookings on some calendars, which are read through the index by calendar.
+
+        PostgreSQL could also read all bookings in the order of the list until a page is full. With
+        few calendars among many, that takes seconds. So the condition is written twice: PostgreSQL
+        then expects even fewer bookings, and reads only those of the calendars.
+        """
+        ids = ArraySubquery(calendars.order_by().values("pk"))
+        return self.filter(AnyOf(F("calendar"), ids)).filter(AnyOf(F("calendar"), ids.copy()))
 
     def with_status(self, *statuses: str) -> "BookingQuerySet":
         """Return the bookings with one of the statuses.

@@ -310,7 +310,7 @@ class Service(models.Model):
             # For the search of the admin site.
             GinIndex(OpClass(Upper("title"), name="gin_trgm_ops"), name="service_by_letters"),
             # A filter by category ignores case.
-            models.Index(Upper("category"), name="service_by_category"),
+            models.Index(Upper("category"), "title", "id", name="service_by_category"),
             # With `fastupdate`, each search would also read the whole list of pending entries.
             GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]

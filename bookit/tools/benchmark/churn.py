@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from django.contrib.auth.hashers import make_password
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -144,7 +145,7 @@ def churn(size: Size, *, days: int, directory: Path, say: Say) -> list[Bloat]:
     with running(directory / "postgres-churn", settings=SETTINGS) as url:
         servers.migrate(url)
         with servers.connected_to(url):
-            fill.fill(size, password="not used")
+            fill.fill(size, password=make_password(None))
             services = [key("service", n) for n in size.quiet_services(size.services)]
             begin = timezone.now().replace(microsecond=0) + timedelta(days=400)
             for day in range(days):
