@@ -132,10 +132,10 @@ def test_a_search_reads_each_table_through_its_own_index(desk):
 def test_a_search_that_matches_many_bookings_finds_them_all(desk, monkeypatch):
     bookings = [at(START + number * DAY, attendee_name="Tiago") for number in range(3)]
     at(START)
-    monkeypatch.setattr("bookings.desk.search.FEW", 3)
+    monkeypatch.setattr("bookit.adminsite.search.FEW", 3)
     with CaptureQueriesContext(connection) as few:
         assert found(desk, q="tiago") == bookings[::-1]
-    monkeypatch.setattr("bookings.desk.search.FEW", 2)
+    monkeypatch.setattr("bookit.adminsite.search.FEW", 2)
     with CaptureQueriesContext(connection) as many:
         assert found(desk, q="tiago") == bookings[::-1]
     assert "UNION ALL" in "".join(each["sql"] for each in few)

@@ -65,7 +65,7 @@ FROM booking
 CHANGE = f"""
 WITH booking AS (
     UPDATE bookings_booking SET status = %(status)s::text
-    WHERE calendar_id IS NOT NULL AND start_time = %(begin)s::timestamptz
+    WHERE start_time = %(begin)s::timestamptz
       AND status = %(before)s::text AND random() < %(part)s::float
     RETURNING *
 )
@@ -83,7 +83,7 @@ MOVE = """
 UPDATE bookings_booking SET start_time = start_time + interval '1 hour',
     end_time = end_time + interval '1 hour',
     blocked = tstzrange(start_time + interval '1 hour', end_time + interval '1 hour')
-WHERE calendar_id IS NOT NULL AND start_time = %(begin)s::timestamptz
+WHERE start_time = %(begin)s::timestamptz
   AND status = 'confirmed' AND random() < %(part)s::float
 """
 
@@ -93,7 +93,7 @@ WHERE calendar_id IS NOT NULL AND start_time = %(begin)s::timestamptz
 # Columns: none.
 DELETE = """
 DELETE FROM bookings_booking
-WHERE calendar_id IS NOT NULL AND start_time = %(begin)s::timestamptz
+WHERE start_time = %(begin)s::timestamptz
   AND status = 'cancelled' AND random() < %(part)s::float
 """
 
