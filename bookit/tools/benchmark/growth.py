@@ -24,12 +24,15 @@ from bookit.runtime.embedded_postgres import running
 from bookit.runtime.servers import Server
 from bookit.tools.benchmark import fill, load, usage
 from bookit.tools.benchmark.cases import Case, Cases
+from bookit.tools.benchmark.churn import DAYS, MOST_BLOAT, Bloat, churn
 from bookit.tools.benchmark.fill import Size, key, tomorrow
 from bookit.tools.benchmark.load import LoadError, raw_request
 from bookit.tools.benchmark.measure import PASSWORD, Say, signed_in_cases
 from bookit.tools.benchmark.storage import Table, tables
 
 SIZES = [Size(1_000, 100_000), Size(10_000, 1_000_000), Size(100_000, 10_000_000)]
+# The database in which a year of bookings is simulated.
+CHURNED = Size(300, 30_000)
 # The target: in the largest database, a request takes at most this many times as long, and as much
 # CPU time, as in the smallest.
 MOST = 1.3
@@ -87,6 +90,7 @@ class Growth:
     sizes: Sequence[Size]
     lines: list[Line] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    bloat: list[Bloat] = field(default_factory=list)
 
     def text(self) -> str:
         """Return the tables in Markdown, for `docs/performance.md`."""
@@ -118,8 +122,15 @@ class Growth:
                 f"Requests without the expected status: {unexpected}",
                 "",
                 *Table.markdown(self.tables, self.sizes[-1].bookings),
+                "",
+                *Bloat.markdown(self.bloat),
+                f"At most {MOST_BLOAT:.0%} empty: {self._bloat_in_words()}",
             ]
         )
+
+    def _bloat_in_words(self) -> str:
+        missed = [each.name for each in self.bloat if each.part > MOST_BLOAT]
+        return f"missed by {', '.join(missed)}" if missed else "reached"
 
     def picture(self) -> str:
         """Return a picture of how much the CPU time of each line grows, as SVG."""
@@ -136,6 +147,7 @@ class Growth:
                 for line in self.lines
             },
             "tables": [vars(table) for table in self.tables],
+            "bloat": [vars(table) for table in self.bloat],
         }
 
 
@@ -147,13 +159,16 @@ def grow(
     rounds: int,
     only: Sequence[str],
     say: Say,
+    churned: Size = CHURNED,
+    days: int = DAYS,
 ) -> Growth:
-    """Fill a database of each size, and measure the requests in all of them.
+    """Fill a database of each size, measure the requests in all of them, and simulate a year.
 
     Args:
         directory: a folder for the databases and temporary files, which are not deleted.
         only: the names of the lines to measure; if empty, all are measured.
         say: a function that is called with lines about the progress.
+        churned, days: the size of the database in which days are simulated, and their number.
 
     Raises:
         EmbeddedPostgresError, ServerError, LoadError: the benchmark cannot continue.
@@ -167,9 +182,11 @@ def grow(
             with servers.connected_to(url):
                 fill.fill(size, password=make_password(PASSWORD))
             databases[size] = url
-        return measure(
+        growth = measure(
             databases, directory=directory, seconds=seconds, rounds=rounds, only=only, say=say
         )
+    growth.bloat = churn(churned, days=days, directory=directory, say=say)
+    return growth
 
 
 def measure(

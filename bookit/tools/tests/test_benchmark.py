@@ -387,7 +387,14 @@ class TestGrowth:
         sizes = [Size(20, 500), Size(40, 1_000), Size(40, 2_000)]
         wanted = ("service", "create", "admin-users-q", "everybody-held")
         results = growth.grow(
-            sizes, directory=tmp_path, seconds=1, rounds=1, only=wanted, say=lambda message: None
+            sizes,
+            directory=tmp_path,
+            seconds=1,
+            rounds=1,
+            only=wanted,
+            say=lambda message: None,
+            churned=Size(20, 500),
+            days=32,
         )
         assert [line.name for line in results.lines] == [
             *("service", "create", "everybody-held", "admin-users-q")
@@ -395,6 +402,9 @@ class TestGrowth:
         assert [line.unexpected for line in results.lines] == [0] * 4
         assert all(cost.cpu_us > 0 for line in results.lines for [cost] in line.costs)
         assert "`bookings_booking`" in results.text()
+        booked = next(each for each in results.bloat if each.name == "bookings_booking")
+        assert 0 <= booked.part < 1
+        assert booked.updates >= booked.hot_updates > 0
 
 
 def test_filling_leaves_every_index_constraint_and_trigger(transactional_db):
