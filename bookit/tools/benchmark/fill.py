@@ -448,33 +448,33 @@ INSERT INTO bookings_booking (
     id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
     attendee_name, attendee_email, notes, price, currency, metadata, created_at, updated_at
 )
-SELECT {key_sql("booking", "n")}, {key_sql("user", "(1 + (n + turn) %% %(users)s)")},
+SELECT {key_sql("booking", "n")}, {key_sql("user", "(1 + (n + turn) %% %(users)s::bigint)")},
     service.id, service.calendar_id, 1 + turn - first_turn, start_time, end_time,
     tstzrange(
         start_time - service.buffer_before_minutes * interval '1 minute',
         end_time + service.buffer_after_minutes * interval '1 minute'
     ),
-    CASE WHEN start_time < %(at)s
+    CASE WHEN start_time < %(at)s::timestamptz
         THEN COALESCE((ARRAY['cancelled', 'no_show'])[1 + floor(random() * 12)], 'completed')
         ELSE COALESCE((ARRAY['cancelled', 'pending'])[1 + floor(random() * 8)], 'confirmed')
     END,
     '', '', CASE WHEN random() < 0.2 THEN 'I may be some minutes late.' ELSE '' END,
     service.price, service.currency, '{{}}', made_at, made_at
-FROM generate_series(%(first)s::bigint, %(last)s) AS n
-CROSS JOIN LATERAL (SELECT n / %(services)s AS turn, n %% %(services)s + 1 AS number) AS numbered
+FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
+CROSS JOIN LATERAL (SELECT n / %(services)s::bigint AS turn, n %% %(services)s::bigint + 1 AS number) AS numbered
 JOIN catalog_service AS service ON service.id = {key_sql("service", "number")}
 CROSS JOIN LATERAL (
     SELECT turn - turn %% service.capacity AS first_turn
 ) AS session
 CROSS JOIN LATERAL (
-    SELECT %(begin)s + make_interval(
+    SELECT %(begin)s::timestamptz + make_interval(
         days => (2 * (first_turn / 4) + (number %% 5 = 0)::int)::int,
         hours => (ARRAY[9, 11, 14, 16])[1 + first_turn / service.capacity %% 4]
     ) AS start_time
 ) AS started
 CROSS JOIN LATERAL (
     SELECT start_time + service.duration_minutes * interval '1 minute' AS end_time,
-        LEAST(start_time, %(at)s) - make_interval(hours => 2 + floor(random() * 400)::int)
+        LEAST(start_time, %(at)s::timestamptz) - make_interval(hours => 2 + floor(random() * 400)::int)
             AS made_at
 ) AS ended
 ORDER BY n
