@@ -38,7 +38,7 @@ CHURNED = Size(300, 30_000)
 MOST = 1.3
 
 # If no request is answered within a round, the round is repeated with this number of seconds.
-SLOW = 8
+SLOW = 20
 
 # Returns the process of PostgreSQL that serves this connection.
 #
