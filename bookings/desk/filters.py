@@ -70,5 +70,5 @@ class StatusFilter(ChoicesFieldListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Return the bookings with one of the statuses."""
         rows: Any = super().queryset(request, queryset)
-        chosen = self.used_parameters.get(self.lookup_kwarg)
+        chosen: Any = self.used_parameters.get(self.lookup_kwarg)
         return rows.with_status(*chosen) if chosen else rows

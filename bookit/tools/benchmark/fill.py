@@ -461,7 +461,9 @@ SELECT {key_sql("booking", "n")}, {key_sql("user", "(1 + (n + turn) %% %(users)s
     '', '', CASE WHEN random() < 0.2 THEN 'I may be some minutes late.' ELSE '' END,
     service.price, service.currency, '{{}}', made_at, made_at
 FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
-CROSS JOIN LATERAL (SELECT n / %(services)s::bigint AS turn, n %% %(services)s::bigint + 1 AS number) AS numbered
+CROSS JOIN LATERAL (
+    SELECT n / %(services)s::bigint AS turn, n %% %(services)s::bigint + 1 AS number
+) AS numbered
 JOIN catalog_service AS service ON service.id = {key_sql("service", "number")}
 CROSS JOIN LATERAL (
     SELECT turn - turn %% service.capacity AS first_turn
@@ -474,8 +476,8 @@ CROSS JOIN LATERAL (
 ) AS started
 CROSS JOIN LATERAL (
     SELECT start_time + service.duration_minutes * interval '1 minute' AS end_time,
-        LEAST(start_time, %(at)s::timestamptz) - make_interval(hours => 2 + floor(random() * 400)::int)
-            AS made_at
+        LEAST(start_time, %(at)s::timestamptz)
+            - make_interval(hours => 2 + floor(random() * 400)::int) AS made_at
 ) AS ended
 ORDER BY n
 """  # noqa: S608 - only our own expressions are interpolated, no values
