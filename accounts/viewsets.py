@@ -55,7 +55,10 @@ def _client(request: Request) -> services.Client:
 
 
 class AuthViewSet(RowViewSet):
-    """Registering, signing in and signing out. The `Authorization` header is ignored."""
+    """Registering, sessions, password resets and verifying an email address.
+
+    Nobody has to be signed in: the `Authorization` header is ignored.
+    """
 
     authentication_classes = []
     with_secrets = {"register", "login", "refresh"}
@@ -86,9 +89,9 @@ class AuthViewSet(RowViewSet):
         spoken = accepted(request.META.get("HTTP_ACCEPT_LANGUAGE", ""))
         if spoken:
             fields.setdefault("language", spoken)
-        signed_in = services.register(client=_client(request), at=timezone.now(), **fields)
+        session = services.register(client=_client(request), at=timezone.now(), **fields)
         return Response(
-            SessionSerializer.of(signed_in),
+            SessionSerializer.of(session),
             status=201,
             headers={"Location": request.build_absolute_uri("/me")},
         )
@@ -187,7 +190,7 @@ class MeViewSet(RowViewSet):
 
     @extend_schema(tags=["Accounts"], summary="Show your profile")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return the account of the signed-in user."""
+        """Return your account."""
         return self.shown(signed_in(request))
 
     @extend_schema(
@@ -202,7 +205,7 @@ class MeViewSet(RowViewSet):
 
         That address takes effect when verified with the token that is sent there. The old address
         is notified. Sending the present address cancels the change.
-        Keys are merged into `metadata`.
+        `metadata` is merged: null removes a key.
         """
         user, changes = signed_in(request), self.checked()
         if changes.get("email", user.email) != user.email:
@@ -267,7 +270,7 @@ class VerificationViewSet(MeViewSet):
 
 
 class ExportViewSet(MeViewSet):
-    """Everything that is stored about the signed-in user."""
+    """The personal data of the signed-in user."""
 
     costly_with = ()
 
@@ -283,7 +286,7 @@ class ExportViewSet(MeViewSet):
         },
     )
     def export(self, request: Request) -> Response:
-        """Return everything that is stored about you."""
+        """Return your personal data, without secrets."""
         name = 'attachment; filename="bookit-export.json"'
         return Response(
             privacy.export(user=signed_in(request)), headers={"Content-Disposition": name}
@@ -323,7 +326,7 @@ class SessionViewSet(RowViewSet):
 
     @extend_schema(tags=["Accounts"], summary="End a session", responses={204: None})
     def destroy(self, request: Request, pk: Any) -> Response:
-        """End one of your sessions. Its refresh token stops working at once.
+        """End one of your sessions: its refresh token or admin login, at once.
 
         Its access token works until it expires.
         """

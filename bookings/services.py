@@ -580,8 +580,8 @@ def check_manages(booking: Booking, actor: User) -> None:
     if not _manages(actor, booking):
         raise Forbidden(
             _(
-                "Only the booking's provider or an admin can do this. You can reschedule "
-                "or cancel your own bookings."
+                "Only the booking's provider, admins and permitted staff can do this. You can "
+                "reschedule or cancel your own bookings."
             )
         )
 

@@ -31,7 +31,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     exclude = ["digest"]
     ordering = ["-id"]
     delete_words = _("Revoke")
-    delete_note = _("Programs that use this key are refused from this moment on.")
+    delete_note = _("From then on, programs that use this key are refused.")
 
     @admin.display(description=_("Key"))
     def named(self, key: ApiKey) -> Any:
@@ -56,7 +56,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     def may(self, key: ApiKey) -> Any:
         """Return what the key can be used for."""
         if key.permissions is None:
-            return _("whatever its owner may do")
+            return _("whatever its owner may do, except manage accounts")
         return ", ".join(key.permissions) or _("nothing")
 
     @admin.display(description=_("Last used"))

@@ -31,7 +31,7 @@ class ApiKeySerializer(RowSerializer):
         child=serializers.CharField(),
         allow_null=True,
         read_only=True,
-        help_text="What the key may do; null: all that a key may do for you.",
+        help_text="What the key may do; null: all you may do, except manage accounts.",
     )
 
     class Meta:
@@ -66,9 +66,9 @@ class ApiKeySecretSerializer(ApiKeySerializer):
         return {**ApiKeySerializer.represent_instance(stored), "key": key}
 
 
-@example("A key that can only read bookings", TILL)
+@example("A key with one permission", TILL)
 class ApiKeyCreateSerializer(InputSerializer):
-    """The name of a new API key, and its limits."""
+    """A new API key: its name, permissions and expiry."""
 
     ignored = frozenset(ApiKeySecretSerializer.Meta.fields)
 
@@ -79,7 +79,7 @@ class ApiKeyCreateSerializer(InputSerializer):
         allow_null=True,
         min_length=1,
         max_length=100,
-        help_text="For example `bookings.view_booking`; null as in responses.",
+        help_text="For example `bookings.view_booking`; by default null.",
     )
     expires_at = InstantField(
         required=False, allow_null=True, help_text="By default, the key does not expire."

@@ -42,7 +42,7 @@ WHERE task_name = %(task)s::text AND status <> 'doing'
 
 
 def export(*, user: User) -> dict[str, Any]:
-    """Return everything that is stored about a user, by subject."""
+    """Return the personal data of a user by subject, without secrets."""
     return {name: find(user) for name, find in EXPORTERS.items()}
 
 

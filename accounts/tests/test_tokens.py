@@ -425,7 +425,7 @@ def test_a_session_in_use_survives_the_pruning_of_its_first_tokens(api):
     assert refresh(api, young["refresh_token"]).status_code == 200
 
 
-def test_the_pruning_finds_expired_rows_by_an_index(django_assert_num_queries):
+def test_the_columns_by_which_the_pruning_finds_expired_rows_have_an_index():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%%(expires_at)%%'"

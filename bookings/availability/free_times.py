@@ -32,13 +32,21 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
     if found.has_slots(terms):
         yield from write(found.free_times(terms), tz)
         return
+    # Consecutive stretches mostly have the same row and the same number of seats left.
+    grid = row = left = None
+    starts: list[bytes] = []
     for opens, number, stop, seats_left in found.stretches(terms):
-        end = b'%d,"slot_id":null}' % seats_left
-        between = end + b","
+        if left != seats_left:
+            left = seats_left
+            end = b'%d,"slot_id":null}' % left
+            between = end + b","
         while number < stop:
-            row, first = divmod(number, ROW)
-            starts = _row(terms.step, terms.duration, opens, row, tz)[first : first + stop - number]
-            yield len(starts), between.join(starts) + end
+            needed, first = divmod(number, ROW)
+            if row != needed or grid is not opens:
+                grid, row = opens, needed
+                starts = _row(terms.step, terms.duration, opens, row, tz)
+            some = starts[first : first + stop - number]
+            yield len(some), between.join(some) + end
             number += ROW - first
 
 

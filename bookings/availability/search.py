@@ -2,21 +2,21 @@
 
 For a single booking, `Terms` and the SQL statement that inserts the booking decide whether the
 start is accepted. This module applies the same rules to all starts of a window at once. `search`
-runs three queries, whatever the number of services, days and bookings.
+runs one statement, whatever the number of services, days and bookings.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from heapq import merge
 from itertools import islice, pairwise
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 from uuid import UUID
 
 from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 
-from bookings.availability.terms import Terms, terms_of
+from bookings.availability.terms import TERMS_COLUMNS, Terms, terms_from, terms_of
 from bookings.holds import unexpired_sql
 from bookings.models import Booking
 from bookit.database.rows import fetch
@@ -33,6 +33,7 @@ WEEK = timedelta(days=7)
 ALTERNATIVES = 3
 REACHES = [timedelta(days=days) for days in (1, 7, 31)]
 INSTANT = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BookingConflict(Conflict):
@@ -68,108 +69,142 @@ class Refusal(TypedDict):
 # The SQL condition for a row of `bookings_occupancy` that is on the calendar of a service and can
 # collide with starts in the window.
 IN_WINDOW = """
-    calendar_id = service.calendar_id
-    AND upper(blocked) > %(from)s::timestamptz - service.before
-    AND lower(blocked) < %(until)s::timestamptz + service.after
+    calendar_id = searched.calendar_id
+    AND upper(blocked) > %(from)s::timestamptz - searched.before
+    AND lower(blocked) < %(until)s::timestamptz + searched.after
     AND id IS DISTINCT FROM %(ignored)s
 """
 
 
 def colliding_starts(period: str) -> str:
     """Return SQL for the range of starts that collide with `period`, an SQL expression."""
-    return f"tstzrange(lower({period}) - service.after, upper({period}) + service.before, '()')"
+    return f"tstzrange(lower({period}) - searched.after, upper({period}) + searched.before, '()')"
 
 
-# Finds the starts that collide with slots or bookings on the calendars of services in open mode.
+def microseconds(instant: str) -> str:
+    """Return SQL for the microseconds since 1970 of `instant`, an SQL expression."""
+    return f"(extract(epoch FROM {instant}) * 1000000)::bigint"
+
+
+# Finds what lies in the window on the calendar of a service.
 #
 # A booking that starts at s blocks [s - before, s + after), where `after` includes the duration.
 # This period overlaps the taken period [t, u) if and only if t - after < s < u + before. The query
 # distinguishes seats only if the service has more than one. `range_agg` merges overlapping ranges,
 # so a start that overlaps two bookings of the same seat loses only one seat.
 #
-# The ids are wrapped in a subquery to hide the array from the planner. If the planner saw the
-# array, it would know the array's length, and would make a new plan for each search.
-#
-# Parameters: service_ids uuid[] and, for each service, calendar_ids uuid[], several bool[] (whether
-#     it has several seats), before interval[] (the buffer before), after interval[] (the duration
-#     and the buffer after); from timestamptz, until timestamptz (the window); ignored uuid (a
-#     booking, or null); at timestamptz (now).
-# Columns: number bigint (the position of the service, from 1), seat int (0 means all seats), after
-#     timestamptz, until timestamptz (the seat is taken for starts between these two times; starts
-#     at exactly these times do not collide).
-# Invariant: triggers keep a row in `bookings_occupancy` for each scheduled slot and for each active
-#     booking without a slot.
-TAKEN = f"""
-SELECT service.number, taken.seat, lower(taken.starts) AS after, upper(taken.starts) AS until
-FROM unnest(
-    ARRAY(SELECT unnest(%(service_ids)s::uuid[])), %(calendar_ids)s::uuid[], %(several)s::bool[],
-    %(before)s::interval[], %(after)s::interval[]
-) WITH ORDINALITY AS service (id, calendar_id, several, before, after, number)
-CROSS JOIN LATERAL (
-    SELECT 0 AS seat, {colliding_starts("period")} AS starts
-    FROM (
-        SELECT unnest(range_agg(blocked)) AS period
-        FROM bookings_occupancy
-        WHERE NOT (service.several AND occupant = service.id)
-          AND {IN_WINDOW} AND {unexpired_sql("expires_at")}
-    ) AS occupied
-    UNION ALL
-    SELECT seat, unnest(range_agg({colliding_starts("blocked")}))
-    FROM bookings_occupancy
-    WHERE service.several AND occupant = service.id
-      AND {IN_WINDOW} AND {unexpired_sql("expires_at")}
-    GROUP BY seat
-) AS taken
-"""  # noqa: S608 - only our own SQL fragments are interpolated, no values
-
-# Finds the scheduled slots of services that start in a window, with the number of seats left.
-#
 # With OFFSET, PostgreSQL reads the slots of each service of the search separately. Without OFFSET,
 # the planner may read all slots that start in the window, also those of other services.
 #
-# Parameters: service_ids uuid[]; from timestamptz, until timestamptz (the window); ignored uuid
-#     (a booking, or null); at timestamptz (now).
-# Columns: number bigint (the position of the service, from 1), start_time timestamptz, end_time
-#     timestamptz, slot_id uuid, seats_left bigint (zero or less if the slot is full); in order of
-#     start_time.
-SLOTS = f"""
-SELECT service.number, slot.start_time, slot.end_time, slot.id AS slot_id, slot.capacity - (
-    SELECT count(*) FROM bookings_booking
-    WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(ignored)s
-      AND {unexpired_sql("hold_expires_at")}
-) - (
-    SELECT count(*) FROM bookings_waitlistentry WHERE slot_id = slot.id AND status = 'waiting'
-) AS seats_left
-FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
-    WITH ORDINALITY AS service (id, number)
+# Follows a FROM clause with a row `searched` for each service: id uuid, calendar_id uuid, is_open
+# bool (whether it is in open mode), several bool (whether it has several seats), before interval
+# (the buffer before), after interval (the duration and the buffer after).
+#
+# Parameters: from timestamptz, until timestamptz (the window); ignored uuid (a booking, or null);
+#     at timestamptz (now).
+# Columns: taken bigint[][], a list of [seat, after, until]: the seat is taken for starts between
+#     the two times, which are microseconds since 1970. Starts at exactly these times do not
+#     collide. Seat 0 means all seats. `taken` is empty if the service is not in open mode.
+#     slot_starts timestamptz[], slot_ends timestamptz[], slot_ids uuid[], seats_left bigint[]: the
+#     scheduled slots that start in the window, in order of their start; null if there are none.
+#     A slot is full if `seats_left` is zero or less.
+# Invariant: triggers keep a row in `bookings_occupancy` for each scheduled slot and for each active
+#     booking without a slot.
+AROUND = f"""
 CROSS JOIN LATERAL (
-    SELECT id, start_time, end_time, capacity FROM bookings_slot
-    WHERE service_id = service.id AND status = 'scheduled'
-      AND start_time >= %(from)s AND start_time < %(until)s
-    OFFSET 0
-) AS slot
-ORDER BY slot.start_time
-"""  # noqa: S608 - only our own SQL condition is interpolated, no values
+    SELECT ARRAY(
+        SELECT ARRAY[seat, {microseconds("lower(starts)")}, {microseconds("upper(starts)")}]
+        FROM (
+            SELECT 0 AS seat, {colliding_starts("period")} AS starts
+            FROM (
+                SELECT unnest(range_agg(blocked)) AS period
+                FROM bookings_occupancy
+                WHERE NOT (searched.several AND occupant = searched.id)
+                  AND {IN_WINDOW} AND {unexpired_sql("expires_at")}
+            ) AS occupied
+            UNION ALL
+            SELECT seat, unnest(range_agg({colliding_starts("blocked")}))
+            FROM bookings_occupancy
+            WHERE searched.several AND occupant = searched.id
+              AND {IN_WINDOW} AND {unexpired_sql("expires_at")}
+            GROUP BY seat
+        ) AS collision
+        WHERE searched.is_open
+    ) AS taken
+) AS occupied
+CROSS JOIN LATERAL (
+    SELECT array_agg(start_time) AS slot_starts, array_agg(end_time) AS slot_ends,
+        array_agg(id) AS slot_ids, array_agg(capacity - (
+            SELECT count(*) FROM bookings_booking
+            WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(ignored)s
+              AND {unexpired_sql("hold_expires_at")}
+        ) - (
+            SELECT count(*) FROM bookings_waitlistentry
+            WHERE slot_id = slot.id AND status = 'waiting'
+        )) AS seats_left
+    FROM (
+        SELECT id, start_time, end_time, capacity FROM bookings_slot
+        WHERE service_id = searched.id AND status = 'scheduled'
+          AND start_time >= %(from)s AND start_time < %(until)s
+        ORDER BY start_time OFFSET 0
+    ) AS slot
+) AS published
+"""  # noqa: S608 - only our own SQL fragments are interpolated, no values
+AROUND_COLUMNS = "taken, slot_starts, slot_ends, slot_ids, seats_left"
+
+# Searches services by their ids, and reads their terms.
+#
+# The ids are wrapped in a subquery to hide the array from the planner. If the planner saw the
+# array, it would know the array's length, and would make a new plan for each search.
+#
+# Parameters: service_ids uuid[]; from, until, ignored and at, as in `AROUND`.
+# Columns: those of `TERMS_OF_SERVICES` and of `AROUND`; one row for each service that exists.
+SEARCH = f"""
+SELECT {TERMS_COLUMNS}, {AROUND_COLUMNS}
+FROM catalog_service AS service
+JOIN catalog_calendar AS calendar ON calendar.id = service.calendar_id
+CROSS JOIN LATERAL (
+    SELECT service.id, service.calendar_id, service.mode = 'open' AS is_open,
+        service.capacity > 1 AS several,
+        make_interval(mins => service.buffer_before_minutes) AS before,
+        make_interval(mins => service.duration_minutes + service.buffer_after_minutes) AS after
+) AS searched
+{AROUND}
+WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
+"""  # noqa: S608 - only our own SQL fragments are interpolated, no values
+
+# Searches services whose terms are given. They may differ from the terms that are stored, for
+# example because a booking is moved, which keeps its length.
+#
+# Parameters: service_ids uuid[] and, for each service, calendar_ids uuid[], is_open bool[],
+#     several bool[], before interval[], after interval[]; from, until, ignored and at, as in
+#     `AROUND`.
+# Columns: number bigint (the position of the service, from 1), and those of `AROUND`.
+SEARCH_ON_TERMS = f"""
+SELECT number, {AROUND_COLUMNS}
+FROM unnest(
+    ARRAY(SELECT unnest(%(service_ids)s::uuid[])), %(calendar_ids)s::uuid[], %(is_open)s::bool[],
+    %(several)s::bool[], %(before)s::interval[], %(after)s::interval[]
+) WITH ORDINALITY AS searched (id, calendar_id, is_open, several, before, after, number)
+{AROUND}
+"""  # noqa: S608 - only our own SQL fragments are interpolated, no values
 
 
-class Stretch(NamedTuple):
-    """Consecutive starts on a grid that have the same number of seats left.
-
-    The starts are `opens + number * step` for each number in `range(first, stop)`.
-    """
-
-    opens: datetime
-    first: int
-    stop: int
-    seats_left: int
+# Consecutive starts on a grid that have the same number of seats left: `(opens, first, stop,
+# seats_left)`. The starts are `opens + number * step` for each number in `range(first, stop)`.
+Stretch = tuple[datetime, int, int, int]
 
 
 class Search:
     """A search for the free times of services, with starts in `[from_, until)`.
 
+    `search` returns a search of services on the terms that are stored. The constructor searches
+    on other terms.
+
     Args:
         at: the current time.
         ignored: the id of a booking that is being moved. Its current time counts as free.
+        rows: the rows of the services with the columns of `AROUND`, by id, if they were read.
     """
 
     def __init__(
@@ -180,32 +215,13 @@ class Search:
         *,
         at: datetime,
         ignored: UUID | None = None,
+        rows: dict[UUID, Any] | None = None,
     ) -> None:
         self.services = list(services)
         self.from_, self.until, self.at = from_, until, at
-        window = {"from": from_, "until": until, "at": at, "ignored": ignored}
-        open_terms = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
-        self._taken = _by_service(
-            TAKEN,
-            open_terms,
-            calendar_ids=[terms.calendar_id for terms in open_terms],
-            several=[terms.capacity > 1 for terms in open_terms],
-            before=[terms.buffer_before for terms in open_terms],
-            after=[terms.duration + terms.buffer_after for terms in open_terms],
-            **window,
-        )
-        self._slots: dict[UUID, list[FreeTime]] = {
-            service_id: [
-                {
-                    "start_time": slot.start_time,
-                    "end_time": slot.end_time,
-                    "seats_left": slot.seats_left,
-                    "slot_id": slot.slot_id,
-                }
-                for slot in slots
-            ]
-            for service_id, slots in _by_service(SLOTS, self.services, **window).items()
-        }
+        if rows is None:
+            rows = _read(self.services, _parameters(from_, until, at=at, ignored=ignored))
+        self._rows = rows
 
     def free_times(self, terms: Terms) -> Iterator[FreeTime]:
         """Return the free times of a service of this search, in order.
@@ -227,7 +243,7 @@ class Search:
         earliest, before = self._bounds(terms)
         in_slots = (
             slot
-            for slot in self._slots[terms.service_id]
+            for slot in self._slots(terms)
             if terms.is_active
             and earliest <= slot["start_time"] < before
             and slot["seats_left"] > 0
@@ -237,23 +253,40 @@ class Search:
 
     def has_slots(self, terms: Terms) -> bool:
         """Return whether the service has scheduled slots in the window, free or full."""
-        return bool(self._slots[terms.service_id])
+        return self._rows[terms.service_id].slot_starts is not None
+
+    def _slots(self, terms: Terms) -> list[FreeTime]:
+        """Return the slots in order, with the number of seats left, which may be negative."""
+        row = self._rows.get(terms.service_id)
+        if row is None or row.slot_starts is None:
+            return []
+        return [
+            {"start_time": start, "end_time": ends, "seats_left": left, "slot_id": slot_id}
+            for start, ends, left, slot_id in zip(
+                row.slot_starts, row.slot_ends, row.seats_left, row.slot_ids, strict=True
+            )
+        ]
 
     def stretches(self, terms: Terms) -> Iterator[Stretch]:
         """Yield the starts at which the service can be booked without a slot, in order."""
         if not terms.is_active or terms.mode != Service.Mode.OPEN:
             return
         earliest, before = self._bounds(terms)
-        free = deque(self._free(terms, earliest, before))
+        free = self._free(terms, _since_epoch(earliest), _since_epoch(before))
         if not free:
             return
-        for opens, closes in _starts_between(terms, free[0][0], before, fitting=True):
-            while free and free[0][1] <= opens:
-                free.popleft()
-            for begins, ends, seats_left in free:
-                if begins >= closes:
+        step, next_free = terms.step // INSTANT, 0
+        for opens, closes in _starts_between(terms, earliest, before, fitting=True):
+            origin, last = _since_epoch(opens), _since_epoch(closes)
+            while next_free < len(free) and free[next_free][1] <= origin:
+                next_free += 1
+            for index in range(next_free, len(free)):
+                begins, ends, seats_left = free[index]
+                if begins >= last:
                     break
-                yield Stretch(*_numbers(terms, opens, begins, min(ends, closes)), seats_left)
+                first, stop = _numbers(origin, step, begins, ends if ends < last else last)
+                if first < stop:
+                    yield opens, first, stop, seats_left
 
     def has_free_time(self, terms: Terms) -> bool:
         """Return whether the service has a free time in the window."""
@@ -261,7 +294,7 @@ class Search:
 
     def refusals(self, terms: Terms) -> Iterator[Refusal]:
         """Yield each slot and each time on the grid that is not free, in order, with the reason."""
-        slots = {slot["start_time"]: slot for slot in self._slots.get(terms.service_id, ())}
+        slots = {slot["start_time"]: slot for slot in self._slots(terms)}
         candidates: Iterator[tuple[datetime, datetime, UUID | None]] = (
             (start, slot["end_time"], slot["slot_id"]) for start, slot in slots.items()
         )
@@ -269,7 +302,7 @@ class Search:
             on_grid = (
                 (start, ends, None)
                 for opens, before in _starts_between(terms, self.from_, self.until, fitting=False)
-                for start, ends in _periods(terms, *_numbers(terms, opens, self.from_, before))
+                for start, ends in _periods(terms, opens, *self._all_numbers(terms, opens, before))
                 if start not in slots
             )
             candidates = merge(candidates, on_grid, key=lambda candidate: candidate[0])
@@ -293,30 +326,33 @@ class Search:
             before = min(before, self.at + terms.horizon + INSTANT)
         return max(self.from_, self.at + terms.notice), before
 
-    def _free(
-        self, terms: Terms, earliest: datetime, before: datetime
-    ) -> Iterator[tuple[datetime, datetime, int]]:
-        """Yield each part of `[earliest, before)` with seats left, and the number of seats left."""
+    def _free(self, terms: Terms, earliest: int, before: int) -> list[tuple[int, int, int]]:
+        """Return the parts of `[earliest, before)` with seats left, and the number of seats left.
+
+        These times are microseconds since 1970, because Python adds, compares and divides integers
+        much faster than instants.
+        """
         changes = [(earliest, 0), (before, 0)]
-        for seats, after, until in self._taken_seats(terms):
-            changes.append((after + INSTANT, -seats))
-            changes.append((until, seats))
+        for seat, after, until in self._rows[terms.service_id].taken:
+            seats = 1 if seat else terms.capacity
+            # Starts at exactly `after` or `until` are not affected.
+            changes += [(after + 1, -seats), (until, seats)]
+        for off_start, off_end in terms.opening.closed:
+            after, until = _since_epoch(off_start - terms.duration), _since_epoch(off_end)
+            changes += [(after + 1, -terms.capacity), (until, terms.capacity)]
         changes.sort()
+        free = []
         seats_left = terms.capacity
         for (begins, change), (ends, _change) in pairwise(changes):
             seats_left += change
             if seats_left > 0 and earliest <= begins < ends <= before:
-                yield begins, ends, seats_left
+                free.append((begins, ends, seats_left))
+        return free
 
-    def _taken_seats(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
-        """Yield `(seats, after, until)`: `seats` seats are taken for each start between the times.
-
-        Starts at exactly `after` or `until` are not affected.
-        """
-        for taken in self._taken.get(terms.service_id, ()):
-            yield 1 if taken.seat else terms.capacity, taken.after, taken.until
-        for off_start, off_end in terms.opening.closed:
-            yield terms.capacity, off_start - terms.duration, off_end
+    def _all_numbers(self, terms: Terms, opens: datetime, before: datetime) -> tuple[int, int]:
+        """Return `_numbers` for the starts from the beginning of the window until `before`."""
+        step = terms.step // INSTANT
+        return _numbers(_since_epoch(opens), step, _since_epoch(self.from_), _since_epoch(before))
 
     def _why(
         self, terms: Terms, start_time: datetime, end_time: datetime, slot_id: UUID | None
@@ -365,7 +401,11 @@ def search(
     at: datetime,
 ) -> Search:
     """Return a search of services for free times. Ids of services that do not exist are ignored."""
-    return Search(terms_of(service_ids, from_).values(), from_, until, at=at)
+    values = {**_parameters(from_, until, at=at), "service_ids": list(service_ids)}
+    found: list[Any] = fetch(SEARCH, values, namedtuple_row)
+    rows = {row.service_id: row for row in found}
+    services = [terms_from(row) for row in rows.values()]
+    return Search(services, from_, until, at=at, rows=rows)
 
 
 def nearest(
@@ -386,14 +426,11 @@ def nearest(
     found: dict[datetime, FreeTime] = {}
     for reach in REACHES:
         from_, until = start_time - reach, start_time + reach + INSTANT
-        services = terms_of(service_ids, from_).values()
-        around = Search(
-            [terms.for_booking(moved) for terms in services] if moved else services,
-            from_,
-            until,
-            at=at,
-            ignored=moved.pk if moved else None,
-        )
+        if moved is None:
+            around = search(service_ids, from_, until, at=at)
+        else:
+            services = [terms.for_booking(moved) for terms in terms_of(service_ids, from_).values()]
+            around = Search(services, from_, until, at=at, ignored=moved.pk)
         found = {
             time["start_time"]: time
             for terms in around.services
@@ -426,14 +463,14 @@ def with_free_time(
 ) -> set[UUID]:
     """Return the ids of the services that have a free time with a start in `[from_, until)`."""
     found: set[UUID] = set()
-    services = [*terms_of(service_ids, from_).values()]
+    left = [*service_ids]
     # Begin with a short window: most services that have a free time have one on the first day.
     bounds = [from_, *(from_ + reach for reach in REACHES if from_ + reach < until), until]
     for begins, ends in pairwise(bounds):
-        around = Search(services, begins, ends, at=at)
-        found |= {each.service_id for each in services if around.has_free_time(each)}
-        services = [each for each in services if each.service_id not in found]
-        if not services:
+        around = search(left, begins, ends, at=at)
+        found |= {each.service_id for each in around.services if around.has_free_time(each)}
+        left = [service_id for service_id in left if service_id not in found]
+        if not left:
             break
     return found
 
@@ -460,16 +497,15 @@ def _starts_between(
         yield opens, before
 
 
-def _numbers(
-    terms: Terms, opens: datetime, from_: datetime, before: datetime
-) -> tuple[datetime, int, int]:
-    """Return `opens`, and the numbers `first` and `stop` of the starts in `[from_, before)`.
+def _numbers(origin: int, step: int, begins: int, before: int) -> tuple[int, int]:
+    """Return `first` and `stop`. The starts in `[begins, before)` have the numbers between them.
 
-    The starts in that period have the numbers `range(first, stop)`.
+    These starts are `origin + number * step` for each number in `range(first, stop)`. All times are
+    microseconds.
     """
     # `-(a // b)` is the quotient of `-a` and `b`, rounded up.
-    first = max(0, -((opens - from_) // terms.step))
-    return opens, first, -((opens - before) // terms.step)
+    first = -((origin - begins) // step) if begins > origin else 0
+    return first, -((origin - before) // step)
 
 
 def _periods(
@@ -503,14 +539,32 @@ def _runs(
         midnight = next_midnight
 
 
-def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUID, list[Any]]:
-    """Run a query and return its rows by service id.
+def _since_epoch(instant: datetime) -> int:
+    """Return the microseconds since 1970."""
+    return (instant - EPOCH) // INSTANT
 
-    The column `number` of a row is the position of its service, from 1.
-    """
+
+def _parameters(
+    from_: datetime, until: datetime, *, at: datetime, ignored: UUID | None = None
+) -> dict[str, Any]:
+    """Return the parameters of `AROUND`."""
+    return {"from": from_, "until": until, "at": at, "ignored": ignored}
+
+
+def _read(services: Sequence[Terms], parameters: dict[str, Any]) -> dict[UUID, Any]:
+    """Return what lies in the window on the calendars of services, by service id."""
     ids = [terms.service_id for terms in services]
-    rows: list[list[Any]] = [[] for _ in ids]
-    found: list[Any] = fetch(text, {**values, "service_ids": ids}, namedtuple_row)
-    for row in found:
-        rows[row.number - 1].append(row)
-    return dict(zip(ids, rows, strict=True))
+    rows: list[Any] = fetch(
+        SEARCH_ON_TERMS,
+        {
+            **parameters,
+            "service_ids": ids,
+            "calendar_ids": [terms.calendar_id for terms in services],
+            "is_open": [terms.mode == Service.Mode.OPEN for terms in services],
+            "several": [terms.capacity > 1 for terms in services],
+            "before": [terms.buffer_before for terms in services],
+            "after": [terms.duration + terms.buffer_after for terms in services],
+        },
+        namedtuple_row,
+    )
+    return {ids[row.number - 1]: row for row in rows}

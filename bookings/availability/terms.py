@@ -265,15 +265,18 @@ def time_off_after(instant: str) -> str:
 """  # noqa: S608 - only our own SQL expression is interpolated, no values
 
 
+# The SQL columns with the terms of a service for starts at or after the parameter `from`.
+TERMS_COLUMNS = f"{SERVICE_COLUMNS}, {time_off_after('%(from)s')}"
+
 # Reads the terms of services.
 #
-# The ids are wrapped in a subquery to hide the array from the planner; see `TAKEN` in
+# The ids are wrapped in a subquery to hide the array from the planner; see `SEARCH` in
 # `bookings.availability.search`.
 #
 # Parameters: service_ids uuid[], from timestamptz (time off that ends by this time is left out).
-# Columns: `SERVICE_COLUMNS`, time_off timestamptz[][]; one row for each service that exists.
+# Columns: `TERMS_COLUMNS`; one row for each service that exists.
 TERMS_OF_SERVICES = f"""
-SELECT {SERVICE_COLUMNS}, {time_off_after("%(from)s")}
+SELECT {TERMS_COLUMNS}
 FROM catalog_service AS service
 JOIN catalog_calendar AS calendar ON calendar.id = service.calendar_id
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
@@ -314,7 +317,7 @@ def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
     """Return the terms of services by id, for starts at or after `from_`, in one query."""
     values = {"service_ids": list(service_ids), "from": from_}
     rows: list[Any] = fetch(TERMS_OF_SERVICES, values, namedtuple_row)
-    return {row.service_id: _terms(row) for row in rows}
+    return {row.service_id: terms_from(row) for row in rows}
 
 
 def terms_at(
@@ -323,7 +326,7 @@ def terms_at(
     """Return the terms of services by id, each with the slot at `start_time`, in one query."""
     values = {"service_ids": list(service_ids), "start_time": start_time}
     rows: list[Any] = fetch(TERMS_AT_START, values, namedtuple_row)
-    return {row.service_id: (_terms(row), _slot_terms(row)) for row in rows}
+    return {row.service_id: (terms_from(row), _slot_terms(row)) for row in rows}
 
 
 def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:
@@ -334,11 +337,12 @@ def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:
     for row in fetch(TERMS_IN_SLOT, {"slot_id": slot_id}, namedtuple_row):
         slot = _slot_terms(row)
         if slot is not None:
-            return _terms(row), slot
+            return terms_from(row), slot
     return None
 
 
-def _terms(row: Any) -> Terms:
+def terms_from(row: Any) -> Terms:
+    """Return the terms in a row with the columns `TERMS_COLUMNS`."""
     return Terms(
         row.service_id,
         row.calendar_id,

@@ -94,7 +94,7 @@ def name_of(booking: Booking) -> str:
     """Return the time and the customer of a booking, by which staff recognise it."""
     tz = zone(booking.calendar.timezone)
     when = words.moment(booking.start_time, tz, beside=timezone.now())
-    return f"{when}, {booking.attendee()['attendee_name'] or words.person(booking.user)}"
+    return f"{when}, {words.customer(booking)}"
 
 
 def _of_customer(user: User) -> str:
@@ -112,13 +112,14 @@ class BookingAdmin(ServedAdmin):
 
     Each button and action calls a function in a `services.py`, which checks the rules.
 
-    A new booking is made on the page for customers who call (`bookings.phone`).
+    Staff make a new booking on the page of a call (`bookings.phone`).
     """
 
     menu = Menu.DIARY
     list_display = ["when", "state", "customer", "what", "amount"]
     list_display_links = ["when"]
-    # Only the start has an index. To order by any other column, the database would sort all rows.
+    # Of these columns, only the start has an index in whose order the list can be read. To order by
+    # another column, the database would sort all rows.
     sortable_by = ["when"]
     list_filter = [
         ("start_time", UpcomingFilter),
@@ -135,7 +136,7 @@ class BookingAdmin(ServedAdmin):
         *("attendee_name", "attendee_email", "attendee_phone", "notes"),
         *("price", "currency", "cancellation_reason", "created_at"),
     ]
-    # This field finds a booking by its id. `found_by` finds bookings by everything else.
+    # This field finds a booking by its id. `found_by` finds bookings by what people say.
     search_fields = ["id"]
     link_filters = [
         *("status__in", "service__id__exact", "slot__id__exact", "user__id__exact"),
@@ -173,7 +174,7 @@ class BookingAdmin(ServedAdmin):
         return phone.page(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Booking]:
-        """Return the bookings together with everything that names them."""
+        """Return the bookings with their users, services, calendars and providers."""
         return super().get_queryset(request).select_related("user", "service", "calendar__provider")
 
     def changelist_view(
@@ -214,7 +215,7 @@ class BookingAdmin(ServedAdmin):
         return super().get_search_results(request, queryset, search_term)
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return the order: upcoming bookings begin with the next, others with the latest."""
+        """Return the order, which `upcoming_first` explains."""
         return upcoming_first(request)
 
     # --- Columns --------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ class BookingAdmin(ServedAdmin):
         email = "" if booking.user.deleted_at else found["attendee_email"]
         return format_html(
             '{} <span class="below">{}</span><span class="below">{}</span>',
-            found["attendee_name"] or words.person(booking.user),
+            words.customer(booking),
             found["attendee_phone"],
             email,
         )
@@ -301,8 +302,9 @@ class BookingAdmin(ServedAdmin):
 
     def _resend(self, request: HttpRequest, booking: Booking) -> None:
         mails.resend(booking_id=booking.pk, at=timezone.now())
-        # The history has no event for a copy of a mail, so the admin site's log says who sent it.
-        self.log_change(request, booking, _("Sent the last mail to the customer again."))
+        # The history has no event for a copy of a mail, so the admin site's log says who asked for
+        # it. A mail that is waiting to be sent is not sent twice.
+        self.log_change(request, booking, _("Asked to send the last mail to the customer again."))
 
     # --- The page of a booking ------------------------------------------------------------------
 
@@ -331,7 +333,12 @@ class BookingAdmin(ServedAdmin):
     def _page(
         self, request: HttpRequest, booking: Booking, shown: dict[str, Any]
     ) -> TemplateResponse:
-        """Return the page. `shown` has a form that was refused, and the free times nearby."""
+        """Return the page.
+
+        Args:
+            shown: empty, unless a form was refused. Then it has that form, under the name of its
+                button, and the alternatives that the refusal names.
+        """
         page = BookingPage(
             booking,
             viewer=request.user,  # type: ignore[arg-type]
@@ -377,20 +384,20 @@ class BookingAdmin(ServedAdmin):
         if button in by_button:
             form_class, call = by_button[button]
             form = shown[button] = form_class(request.POST)
-            if not form.is_valid():
+            text = ""
+            if form.is_valid():
+                try:
+                    text = call(request, booking, form.cleaned_data)
+                except REFUSALS as error:
+                    # Each form has one field, next to which the page shows the refusal.
+                    form.add_error(next(iter(form.fields)), message_of(error))
+                    shown["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
+            if form.errors and self._has_form(request, booking, button):
                 return None
-            try:
-                text = call(request, booking, form.cleaned_data)
-            except REFUSALS as error:
-                same = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
-                if not same.exists():
-                    # Somebody else changed the booking, so its page may no longer have this form.
-                    self.message_user(request, message_of(error), messages.ERROR)
-                    return HttpResponseRedirect(request.path)
-                # Each form has one field, so a refusal is always about that field.
-                form.add_error(next(iter(form.fields)), message_of(error))
-                shown["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
-                return None
+            if form.errors:
+                refusal = " ".join(str(each) for texts in form.errors.values() for each in texts)
+                self.message_user(request, refusal, messages.ERROR)
+                return HttpResponseRedirect(request.path)
         else:
             try:
                 text = self._press(request, booking, button)
@@ -399,6 +406,17 @@ class BookingAdmin(ServedAdmin):
                 return HttpResponseRedirect(request.path)
         self.message_user(request, text, messages.SUCCESS)
         return HttpResponseRedirect(request.path)
+
+    def _has_form(self, request: HttpRequest, booking: Booking, button: str) -> bool:
+        """Return whether the page of the booking, as it is stored now, has the form of a button."""
+        stored = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
+        page = BookingPage(
+            booking,
+            viewer=request.user,  # type: ignore[arg-type]
+            at=timezone.now(),
+        )
+        shown = {"cancel": page.can_cancel, "move": page.can_move}
+        return shown.get(button, True) and stored.exists()
 
     def _press(self, request: HttpRequest, booking: Booking, button: str) -> str:
         if button == "resend":
@@ -466,7 +484,7 @@ def describe(*, pks: Sequence[UUID], viewer: User, tz: tzinfo) -> list[Described
         if not may_see:
             described.append(Described(" · ".join(parts)))
             continue
-        text = " · ".join([*parts, booking.attendee()["attendee_name"]])
+        text = " · ".join([*parts, words.customer(booking)])
         described.append(
             Described(text, reverse("admin:bookings_booking_change", args=[booking.pk]))
         )

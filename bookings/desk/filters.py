@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib.admin import ChoicesFieldListFilter, RelatedFieldListFilter, SimpleListFilter
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -22,15 +23,16 @@ WITHOUT_RELEASED = {"holds": "without"}
 class ReleasedHoldsFilter(SimpleListFilter):
     """Leaves out holds that were released or have expired.
 
-    Their status is "cancelled" or "expired" although nothing was ever booked. Other pages link to
-    lists with this filter. The list shows the filter only while it is in use.
+    Their status is "cancelled" or "expired" although nothing was ever booked. The number of
+    cancelled bookings on the home page links to the list with this filter. The list shows the
+    filter only while it is in use.
     """
 
     title = _("holds")
     parameter_name = "holds"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the only choice, which is not the default."""
+        """Return the choice that Django offers beside "All", which is the default."""
         return [("without", _("Without released and expired holds"))]
 
     def has_output(self) -> bool:
@@ -38,9 +40,11 @@ class ReleasedHoldsFilter(SimpleListFilter):
         return self.value() is not None
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Return the bookings, without holds that were released or have expired."""
-        if self.value() != "without":
+        """Return the bookings; if the filter is in use, without holds that were given up."""
+        if self.value() is None:
             return queryset
+        if self.value() != "without":
+            raise IncorrectLookupParameters
         given_up = BookingEvent.objects.filter(~ANNOUNCED, booking_id=OuterRef("pk"))
         return queryset.filter(~Exists(given_up))
 
@@ -54,9 +58,10 @@ class FewRelatedFilter(RelatedFieldListFilter):
     def field_choices(self, field: Any, request: Any, model_admin: Any) -> list[tuple[Any, Any]]:
         """Return the ids and the names of the rows that the filter offers."""
         model = field.remote_field.model
-        rows = model._default_manager.order_by(*model._meta.ordering)
         if model is User:
             rows = User.objects.keepers().order_by("name", "id")
+        else:
+            rows = model._default_manager.order_by(*model._meta.ordering)
         return [(row.pk, self.name_of(row)) for row in rows[:MAX_CHOICES]]
 
     def name_of(self, row: Any) -> str:

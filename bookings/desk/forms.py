@@ -23,7 +23,7 @@ class CancelForm(forms.Form):
 
 
 class NoteForm(forms.Form):
-    """A note that only staff see."""
+    """A note for other staff."""
 
     text = forms.CharField(
         label=_("New note"),

@@ -1,4 +1,4 @@
-"""Notes about bookings that only staff see."""
+"""The notes that staff write about bookings."""
 
 from django.conf import settings
 from django.db import models

@@ -259,7 +259,7 @@ class BookingPage:
         """The name, email address and phone number of the attendee, also as parts of links."""
         found = self.booking.attendee()
         return {
-            "name": found["attendee_name"] or words.person(self.booking.user),
+            "name": words.customer(self.booking),
             "email": "" if self.booking.user.deleted_at else found["attendee_email"],
             "phone": found["attendee_phone"],
             "mailto": quote(found["attendee_email"], safe="@"),

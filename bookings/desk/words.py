@@ -75,9 +75,14 @@ def person(user: User) -> str:
     return user.name or (_("a former user") if user.deleted_at else user.email)
 
 
+def customer(booking: Booking) -> str:
+    """Return the name of the attendee; without one, the words for the user who booked."""
+    return booking.attendee()["attendee_name"] or person(booking.user)
+
+
 def title(booking: Booking) -> str:
     """Return what is booked, and for whom."""
-    return f"{booking.service.title}, {booking.attendee()['attendee_name']}"
+    return f"{booking.service.title}, {customer(booking)}"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from bookit.adminsite.menu import Menu
 from bookit.errors import Invalid
 from bookit.times import zone
 
-# A table on a page has at most this number of rows. The CSV file has all of them.
+# A table on a page has at most this number of rows. The CSV file leaves out nothing.
 MAX_ROWS = 100
 HOURS_A_DAY = 24
 
@@ -200,7 +200,7 @@ def _is_amount(field: Any) -> bool:
 
 
 def _table(report: Report, table: Table) -> dict[str, Any]:
-    """Return a table as texts, with at most `MAX_ROWS` rows."""
+    """Return a table as texts, with at most `MAX_ROWS` rows and a note about the other rows."""
     caption, rows = table
     names = [name for name in report.labels if name in report.columns and name in (rows or [{}])[0]]
     left_out = len(rows) - MAX_ROWS
@@ -216,9 +216,9 @@ def _table(report: Report, table: Table) -> dict[str, Any]:
             ]
             for row in rows[:MAX_ROWS]
         ],
-        "left_out": ngettext(
-            "%(count)d more row is in the CSV file.",
-            "%(count)d more rows are in the CSV file.",
+        "note": ngettext(
+            "%(count)d more row is not shown. The CSV file leaves out nothing.",
+            "%(count)d more rows are not shown. The CSV file leaves out nothing.",
             left_out,
         )
         % {"count": left_out}

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 from django.views.decorators.http import require_POST
 
+from bookings.desk.words import customer
 from bookings.exports.files import ICALENDAR
 from bookings.holds import unexpired
 from bookings.models import Booking, Slot
@@ -130,14 +131,12 @@ def _who_comes(slot: Slot) -> Card:
     shown = taken.select_related("user").order_by("seat", "id")[:MAX_PEOPLE]
     lines = []
     for booking in shown:
-        person = booking.attendee()
-        words = person["attendee_name"] or person["attendee_email"] or str(booking.pk)
         page = reverse("admin:bookings_booking_change", args=[booking.pk])
         lines.append(
             (
-                link(page, words),
+                link(page, customer(booking)),
                 badge(booking.status, booking.get_status_display()),
-                person["attendee_phone"],
+                booking.attendee()["attendee_phone"],
             )
         )
     every = reverse("admin:bookings_booking_changelist")

@@ -386,7 +386,7 @@ class TestCreateForAnotherUser:
         assert api.as_(user).get("/bookings").json()["count"] == 1
         assert BookingEvent.objects.get().actor == admin
 
-    def test_only_an_admin_can_book_for_another_user(self, as_user, as_provider, service):
+    def test_users_and_providers_cannot_book_for_another_user(self, as_user, as_provider, service):
         other = UserFactory()
         for client in (as_user, as_provider):
             response = client.post("/bookings", body(service, user_id=str(other.pk)))
@@ -846,7 +846,7 @@ class TestListScope:
         assert found(as_admin, f"?user_id={user.pk}") == ids(first)
         assert found(as_admin, "?scope=provider") == []
 
-    def test_only_an_admin_can_filter_by_user(self, as_user, as_provider, user):
+    def test_users_and_providers_cannot_filter_by_user(self, as_user, as_provider, user):
         for client in (as_user, as_provider):
             problem(client.get(f"/bookings?user_id={user.pk}"), 403, "permission_denied")
 

@@ -40,6 +40,10 @@ def all_in(words: str, columns: Iterable[str]) -> Q:
 
 
 def _in(word: str, column: str) -> Any:
+    """Return the condition that a column contains a word.
+
+    A short word is found only at the start of the column and after a space.
+    """
     if len(word) >= FEWEST_LETTERS:
         return Q((f"{column}__icontains", word))
     return Q((f"{column}__istartswith", word)) | Q((f"{column}__icontains", f" {word}"))

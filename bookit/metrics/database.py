@@ -1,13 +1,12 @@
-"""The metrics from PostgreSQL: connections, transactions, jobs, and the metrics of other apps.
+"""The metrics from PostgreSQL (of connections, transactions, jobs and other apps) and of replicas.
 
 No query counts all rows of a table that grows.
 """
 
 import logging
 from collections.abc import Iterator
-from itertools import chain
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, ProgrammingError
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from psycopg.rows import dict_row
 
@@ -34,11 +33,21 @@ GROUP BY 1
 
 
 def collect() -> Iterator[Metric]:
-    """Yield the metrics from PostgreSQL. If PostgreSQL fails, yield only `bookit_database_up`."""
+    """Yield the metrics from PostgreSQL, and the metrics of replicas.
+
+    If PostgreSQL does not respond in time, yield only `bookit_database_up` and the metrics of
+    replicas.
+    """
     up = GaugeMetricFamily("bookit_database_up", "Whether PostgreSQL responds to this process.")
     collectors = [_activity, jobs.collect, *COLLECTORS.values()]
+    found: list[Metric] = []
     try:
-        found = [*chain.from_iterable(each() for each in collectors)]
+        for each in collectors:
+            found.extend(each())
+    except ProgrammingError as error:
+        # PostgreSQL responds, but it lacks something, for example a column of a pending migration.
+        logger.error("not all metrics from PostgreSQL: %s", str(error).partition("\n")[0])
+        up.add_metric([], 1)
     except (DatabaseError, InterfaceError) as error:
         logger.error("no metrics from PostgreSQL: %s", str(error).partition("\n")[0])
         found = []

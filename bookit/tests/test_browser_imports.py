@@ -36,9 +36,16 @@ def test_a_file_is_checked_corrected_and_imported(watched):
     choose(page, "x" * 1_100_000)
     page.get_by_role("alert").get_by_text("too large").wait_for()
     watched.assert_no_errors()
-    page.route("**/admin/import/", lambda route: route.abort())
-    page.get_by_label("CSV file").set_input_files(
-        [{"name": "a.csv", "mimeType": "text/csv", "buffer": b"email,name\n"}]
-    )
-    page.get_by_role("button", name="Check the file").click()
-    page.get_by_role("alert").get_by_text("connection was lost").wait_for()
+    for respond, text in (
+        (lambda route: route.abort(), "connection was lost"),
+        (lambda route: route.fulfill(body='{"done": 1, "total": 2}\n'), "connection was lost"),
+        (lambda route: route.fulfill(status=403), "did not accept the file"),
+        (lambda route: route.fulfill(status=503), "did not accept the file"),
+        (lambda route: route.fulfill(status=413), "too large"),
+    ):
+        page.route("**/admin/import/", respond, times=1)
+        page.get_by_label("CSV file").set_input_files(
+            [{"name": "a.csv", "mimeType": "text/csv", "buffer": b"email,name\n"}]
+        )
+        page.get_by_role("button", name="Check the file").click()
+        page.get_by_role("alert").get_by_text(text).wait_for()

@@ -191,8 +191,8 @@ def test_a_key_loses_the_permissions_that_its_owner_loses(with_key):
     problem(response, 403, "permission_denied")
 
 
-def test_a_key_never_manages_accounts(api, with_key):
-    """A stolen key must give no more rights, and no other key that outlives the stolen key."""
+def test_a_key_never_manages_accounts_and_reads_no_secret_urls(api, with_key):
+    """With a stolen key, nobody gets more rights, or a key or secret URL that outlives it."""
     owner = AdminFactory()
     client, other = with_key(owner), UserFactory()
     calendar = CalendarFactory()
@@ -247,6 +247,7 @@ def test_a_key_stops_working_when_its_owner_is_deactivated(with_key):
 
 
 def made_up(sealed):
+    """Return a key that was never created, with a valid seal or with an invalid one."""
     secret = b"x" * secrets.LENGTH
     seal = secrets._seal(secret) if sealed else b"y" * secrets.SEAL
     return "bk_" + urlsafe_b64encode(secret + seal).rstrip(b"=").decode()
@@ -256,12 +257,12 @@ def made_up(sealed):
     "key",
     ["bk_", "bk_x", f"bk_{'x' * 54}", f"bk_{'x' * 60000}", "bk_é", "BK_x", made_up(sealed=False)],
 )
-def test_a_made_up_key_is_refused_without_a_query(api, key):
+def test_a_key_without_a_valid_seal_is_refused_without_a_query(api, key):
     client = bearer(api, key.encode("utf-8").decode("latin-1"))
     assert queries(client, status=401) == []
 
 
-def test_a_deleted_key_takes_one_query_like_the_token_of_a_deleted_user(api):
+def test_refusing_an_unknown_key_takes_one_query_like_the_token_of_a_deleted_user(api):
     user = UserFactory()
     token = api.as_(user)
     User.objects.all().delete()
@@ -357,25 +358,25 @@ def test_idempotency_keys_are_separate_for_each_api_key(api, with_key):
 
 
 def test_admins_see_and_delete_keys_in_the_admin_site(client, with_key):
-    user = with_key(UserFactory())
+    program = with_key(UserFactory())
     client.force_login(AdminFactory())
-    page = f"/admin/accounts/apikey/{user.key.pk}/change/"
+    page = f"/admin/accounts/apikey/{program.key.pk}/change/"
     shown = client.get(page).content.decode()
-    assert user.key.prefix in shown
+    assert program.key.prefix in shown
     assert "digest" not in shown.lower()
-    delete = {"action": "delete_selected", "_selected_action": str(user.key.pk), "post": "yes"}
+    delete = {"action": "delete_selected", "_selected_action": str(program.key.pk), "post": "yes"}
     client.post("/admin/accounts/apikey/", delete)
-    problem(user.get("/bookings"), 401, "token_invalid")
+    problem(program.get("/bookings"), 401, "token_invalid")
 
 
 def test_an_admin_revokes_a_key_on_its_page_after_a_question(client, with_key):
-    user = with_key(UserFactory())
+    program = with_key(UserFactory())
     client.force_login(AdminFactory())
-    path = f"/admin/accounts/apikey/{user.key.pk}/"
+    path = f"/admin/accounts/apikey/{program.key.pk}/"
     assert f"{path}delete/" in client.get(f"{path}change/").content.decode()
     asked = client.get(f"{path}delete/").content.decode()
-    assert "Programs that use this key are refused from this moment on." in asked
-    assert user.get("/bookings").status_code == 200
+    assert "From then on, programs that use this key are refused." in asked
+    assert program.get("/bookings").status_code == 200
     response = client.post(f"{path}delete/", {"post": "yes"})
     assert response["Location"] == "/admin/accounts/apikey/"
-    problem(user.get("/bookings"), 401, "token_invalid")
+    problem(program.get("/bookings"), 401, "token_invalid")

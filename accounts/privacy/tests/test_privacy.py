@@ -148,7 +148,7 @@ def delete(client, password=PASSWORD):
 # --- export -----------------------------------------------------------------------------------
 
 
-def test_the_export_contains_everything_personal(api, ana, activity):
+def test_the_export_contains_the_words_of_a_user_and_what_they_did(api, ana, activity):
     response = api.as_(ana).get("/me/export")
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
@@ -210,7 +210,7 @@ def test_a_provider_exports_their_calendars_and_services(api, helena, service):
     assert [each["reason"] for each in exported["time_off"]] == ["Dentist"]
 
 
-def test_the_number_of_queries_of_an_export_does_not_depend_on_its_size(
+def test_the_number_of_queries_of_an_export_does_not_depend_on_the_number_of_bookings(
     api, ana, activity, django_assert_num_queries
 ):
     me = api.as_(ana)

@@ -77,7 +77,7 @@ def test_staff_who_may_only_see_bookings_get_no_actions():
 
 
 @pytest.mark.parametrize("verbs", [("view",), ("view", "change"), ("view", "add", "delete")])
-def test_every_page_works_for_staff_with_some_permissions(verbs):
+def test_lists_and_pages_of_rows_work_for_staff_with_some_permissions(verbs):
     review = ReviewFactory(comment="Fine")
     service = review.service
     OpeningHours.objects.create(calendar=service.calendar, weekday=1, opens=540, closes=1440)

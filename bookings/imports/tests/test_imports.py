@@ -299,7 +299,7 @@ def test_an_import_stops_after_many_problems(load, boss):
     assert MAX_PROBLEMS <= len(report.problems) < report.lines * 2
 
 
-def test_the_number_of_queries_grows_only_by_those_of_the_services(
+def test_a_booking_is_imported_with_at_most_eight_queries(
     load, chair, django_assert_max_num_queries
 ):
     """Each booking takes the queries of `create_booking`, and a savepoint."""

@@ -56,12 +56,14 @@ class Cursor(base.ServerBindingCursor):
 
         PostgreSQL refuses to run a prepared statement whose result has another type than before.
         Without this method, every request of a process that started before the migration would
-        fail. Within a transaction, the statement cannot be repeated; see `bookit.database.retries`.
+        fail. Within a transaction, the statement cannot be repeated before the rollback; see
+        `bookit.database.retries`.
         """
         try:
             return super().execute(query, params, **options)  # type: ignore[misc]
         except FeatureNotSupported:
             if self.connection.info.transaction_status != TransactionStatus.IDLE:
+                self.connection.has_outdated_statements = True
                 raise
         self.connection.execute("DEALLOCATE ALL", prepare=False)
         return super().execute(query, params, **options)  # type: ignore[misc]

@@ -1,11 +1,15 @@
 """Connections that do not wait forever for a PostgreSQL server that has stopped responding."""
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
 import psycopg
 from psycopg import capabilities
+from psycopg._preparing import Prepare, PrepareManager
 from psycopg.errors import OperationalError, QueryCanceled, _WaitTimeout
+from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from bookit import deadlines
 from bookit.database.usage import usage
@@ -14,6 +18,20 @@ from bookit.database.usage import usage
 INTERVAL = 0.1
 # How many seconds to wait for PostgreSQL to accept the request to cancel a statement.
 CANCEL_TIMEOUT = 0.3
+
+
+class KeptStatements(PrepareManager):
+    """The prepared statements of a connection, which outlive a rollback.
+
+    psycopg drops all of them at each ROLLBACK, also to a savepoint, because the transaction may
+    have created or dropped tables. PostgreSQL itself keeps the statements, and plans them again if
+    their tables have changed. Without this class, each booking that is refused within a transaction
+    would make the next requests on its connection parse and plan their statements again.
+    """
+
+    def _should_discard(self, prep: Prepare, results: Sequence[PGresult], *args: Any) -> bool:
+        others = [each for each in results if each.command_status != b"ROLLBACK"]
+        return super()._should_discard(prep, others, *args)
 
 
 class Connection(psycopg.Connection[Any]):
@@ -25,6 +43,21 @@ class Connection(psycopg.Connection[Any]):
 
     #: How many seconds to wait for one response; None means forever.
     patience = deadlines.STATEMENT_LIMIT
+
+    def __init__(self, pgconn: Any, *args: Any, **options: Any) -> None:
+        super().__init__(pgconn, *args, **options)
+        self._prepared = KeptStatements()
+        #: Whether PostgreSQL has refused to run a prepared statement, because its result has
+        #: another type than before. Only then does a rollback drop the statements.
+        self.has_outdated_statements = False
+
+    def rollback(self) -> None:
+        """Roll back the transaction, and keep the prepared statements (see `KeptStatements`)."""
+        if self.info.transaction_status != TransactionStatus.IDLE:
+            self.execute("ROLLBACK", prepare=False)
+        if self.has_outdated_statements:
+            self.has_outdated_statements = False
+            self._prepared.clear()
 
     def wait(self, gen: Any, interval: float = INTERVAL, timeout: float | None = None) -> Any:
         """Wait as psycopg does, but not forever. Each execute, commit and fetch calls this."""

@@ -3,11 +3,18 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
 import psycopg
 import pytest
-from django.db import NotSupportedError, OperationalError, connection, connections, transaction
+from django.db import (
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.test import Client
 
 from accounts.models import User
@@ -16,6 +23,7 @@ from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit import errors
 from bookit.database.postgresql import base
+from bookit.database.postgresql.connections import Connection, KeptStatements
 from bookit.database.prepared import Prepared
 from bookit.database.retries import TRIES, retried
 from bookit.errors import database_error_facts, problems
@@ -376,6 +384,51 @@ def widened():
 
     yield widen
     widen(100)
+
+
+def prepared(column="name"):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {column} FROM pg_prepared_statements")
+        return {value for (value,) in cursor.fetchall()}
+
+
+def roll_back(*, savepoint):
+    around = transaction.atomic() if savepoint else nullcontext()
+    with around, suppress(IntegrityError), transaction.atomic():
+        UserFactory(email="ana@example.com")
+        UserFactory(email="ana@example.com")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_prepared_statements_outlive_a_rollback(api, savepoint, monkeypatch):
+    path = f"/services/{ServiceFactory().pk}"
+    for _ in range(5):
+        assert api.get(path).status_code == 200
+    before = prepared()
+
+    roll_back(savepoint=savepoint)
+
+    assert not User.objects.filter(email="ana@example.com").exists()
+    assert before <= prepared() != set()
+    # Control: psycopg drops them.
+    monkeypatch.delattr(KeptStatements, "_should_discard")
+    monkeypatch.delattr(Connection, "rollback")
+    roll_back(savepoint=savepoint)
+    assert not before & prepared()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_statement_that_outlives_its_table_reads_the_next_table_of_that_name():
+    with connection.cursor() as cursor:
+        for value in (7, 8):
+            with transaction.atomic():
+                cursor.execute(f"CREATE TABLE passing AS SELECT {value} AS value")
+                for _ in range(6):
+                    cursor.execute("SELECT value FROM passing WHERE value < %s", [10])
+                    assert cursor.fetchall() == [(value,)]
+                transaction.set_rollback(True)
+        assert any("passing" in text for text in prepared("statement"))
 
 
 @pytest.mark.django_db(transaction=True)

@@ -24,7 +24,7 @@ from bookit.runtime import startup
 
 # Seconds within which the web server must respond to its first request.
 START_TIMEOUT = 30.0
-# Seconds that the processes have to stop.
+# Seconds after which processes that have not stopped are killed.
 STOP_TIMEOUT = 25.0
 # A worker that ends is started again after 1, 2, 4 ... seconds. After a worker has run for a while,
 # the pauses begin again at 1 second.
@@ -44,8 +44,8 @@ class Stop(BaseException):
 class Child:
     """A child process in its own process group. On Linux, it ends when this process dies.
 
-    Ctrl-C reaches every process in the terminal's group. A child is outside of that group, so only
-    this command stops the child, once and in order.
+    Ctrl-C reaches every process in the terminal's group. A child is outside of that group, so this
+    command alone decides when to stop it.
     """
 
     def __init__(self, arguments: list[str], *, pass_fds: tuple[int, ...] = ()) -> None:
@@ -66,7 +66,7 @@ class Child:
             return None
         return f"status {status}" if status >= 0 else signal.Signals(-status).name
 
-    def stop(self, deadline: float) -> None:
+    def wait_or_kill(self, deadline: float) -> None:
         """Wait until `deadline` for the process to end, then kill the rest of its group."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(max(0.0, deadline - time.monotonic()))
@@ -80,7 +80,7 @@ class Child:
 
 
 def _ending_with_parent() -> Callable[[], None] | None:
-    """Return a function with which a child asks for SIGTERM when this process dies.
+    """Return a function that a child calls, so that it gets a SIGTERM when this process dies.
 
     Only Linux supports this. On other systems, return None.
     """
@@ -102,7 +102,7 @@ class Command(BaseCommand):
 
     help = (
         "Run BookIt: apply migrations, and start the web server, the worker and, if DATABASE_URL "
-        "is not set, PostgreSQL. Press Ctrl-C to stop them all."
+        "is not set, PostgreSQL. Press Ctrl-C to stop what it has started."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -121,10 +121,12 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, host: str, port: int, demo: bool, **options: Any) -> None:
-        """Run until a signal arrives."""
-        for number in SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
-                signal.signal(number, _raise_stop)
+        """Run until a signal arrives or the web server ends."""
+        # With nohup, a process ignores SIGHUP from its start to its end.
+        is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        signals = [each for each in SIGNALS if each != signal.SIGHUP or not is_nohup]
+        for number in signals:
+            signal.signal(number, _raise_stop)
         children: list[Child] = []
         try:
             with _listen(host, port) as listener:
@@ -146,9 +148,9 @@ class Command(BaseCommand):
             self.announce(f"[{reachable}]" if ":" in reachable else reachable, listens_on, accounts)
             self.watch(web, children)
         except Stop:
-            self.stdout.write("\nStopping.")
+            self.say("\nStopping.")
         finally:
-            self.stop(children)
+            self.stop(children, signals)
 
     def prepare(self, *, demo: bool) -> list[Account]:
         """Apply the migrations, and leave no connection to the database open.
@@ -161,7 +163,7 @@ class Command(BaseCommand):
         try:
             count = pending.pending_migrations()
             if count:
-                self.say(f"Applying {count} migrations.")
+                self.say(f"Applying migrations: {count}.")
             call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
             return self.fill() if demo else []
         finally:
@@ -169,7 +171,10 @@ class Command(BaseCommand):
             connection.close_pool()  # type: ignore[attr-defined]
 
     def fill(self) -> list[Account]:
-        """Store demo data if there is no data, and return the demo accounts that exist."""
+        """Store demo data, and return the demo accounts that exist.
+
+        Nothing is stored if there are services, or accounts with the email addresses of the demo.
+        """
         seed: Any = load_command_class(get_commands()["seed_demo"], "seed_demo")
         call_command(seed)
         accounts: list[Account] = seed.accounts
@@ -244,23 +249,24 @@ class Command(BaseCommand):
             until = time.monotonic() + pause
             while time.monotonic() < until and web.ended() is None:
                 time.sleep(0.2)
-            children[-1] = self.start_worker()
-            pause = min(2 * pause, LONGEST_PAUSE)
+            if web.ended() is None:
+                children[-1] = self.start_worker()
+                pause = min(2 * pause, LONGEST_PAUSE)
 
-    def stop(self, children: list[Child]) -> None:
-        """Stop the children; a second signal kills them at once."""
+    def stop(self, children: list[Child], signals: list[signal.Signals]) -> None:
+        """Stop the children; a second one of these signals kills them at once."""
 
         def hurry(number: int, frame: FrameType | None) -> None:
             for child in children:
                 child.kill()
 
-        for number in SIGNALS:
+        for number in signals:
             signal.signal(number, hurry)
         for child in children:
             child.process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT
         for child in children:
-            child.stop(deadline)
+            child.wait_or_kill(deadline)
 
     def say(self, message: str) -> None:
         """Write a message at once, even into a pipe."""
@@ -288,8 +294,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # The name of a host can be impossible to encode.
+        reason = error.strerror if isinstance(error, OSError) else error
         startup.fail(
-            f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --port"
+            f"cannot listen on {host}, port {port}: {reason}; choose another port with --port, or "
+            "another address with --host"
         )
     return listener

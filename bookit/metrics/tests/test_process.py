@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 import pytest
+from django.db import ProgrammingError
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
@@ -139,6 +140,17 @@ def test_the_counters_are_shown_while_postgresql_is_down(no_database, api, log_l
     assert first[("bookit_database_up",)] == 0
     assert scrape(api)[(REQUESTS, "GET", "200", "/metrics")] >= 1
     assert "no metrics from PostgreSQL" in log_lines()[0]["message"]
+
+
+def test_postgresql_is_up_while_a_migration_is_pending(api, monkeypatch, log_lines):
+    def collect():
+        raise ProgrammingError('relation "bookit_jobtally" does not exist')
+
+    monkeypatch.setattr("bookit.metrics.jobs.collect", collect)
+    found = scrape(api)
+    assert found[("bookit_database_up",)] == 1
+    assert found[("bookit_database_deadlocks_total",)] >= 0
+    assert "not all metrics from PostgreSQL" in log_lines()[0]["message"]
 
 
 def test_a_process_without_space_counts_nothing_and_its_metrics_return_503(

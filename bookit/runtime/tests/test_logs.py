@@ -96,7 +96,7 @@ def test_a_request_is_logged_in_one_line(api, log_lines):
         ("GET", "/admin/login/", 200, "admin/login/"),
     ],
 )
-def test_every_request_is_logged(browser, log_lines, method, path, status, route):
+def test_a_request_is_logged_whatever_its_outcome(browser, log_lines, method, path, status, route):
     assert browser.generic(method, path).status_code == status
     [line] = log_lines()
     assert line.keys() == REQUEST_LINE
@@ -260,7 +260,7 @@ def parts(address):
 @pytest.mark.parametrize(
     "around", ["{}", "mail to {} failed", "<{}>", "({})", "/users/{}/x", "email={}&a=b", "a,{};b"]
 )
-def test_email_addresses_are_redacted_everywhere(console, address, around):
+def test_email_addresses_are_redacted_in_messages_members_and_tracebacks(console, address, around):
     logger = logging.getLogger("bookit.test")
     logger.warning(around.format("%s"), address)
     logger.warning("in another member", extra={"whose": around.format(address)})

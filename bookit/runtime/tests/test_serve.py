@@ -134,6 +134,7 @@ def test_serve_stops_everything_and_keeps_its_data(
 
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait(30) == 0
+    assert "Stopping.\n" in first.log()
     assert alive(processes) == []
     assert servers(directory) == []
     assert "Traceback" not in first.log()
@@ -183,7 +184,7 @@ def test_invalid_http_gets_a_problem_document(serve: Callable[..., Serve]) -> No
     assert server.get("/health") == 200
 
 
-def test_all_processes_end_when_serve_or_the_web_server_is_killed(
+def test_web_server_and_worker_end_when_serve_or_the_web_server_is_killed(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
     killed = serve()
@@ -235,6 +236,13 @@ def test_a_busy_port_is_reported_in_one_line(directory: Path) -> None:
         line = refused("--port", str(port), EMBEDDED_POSTGRES_DIR=str(directory))
     assert f"port {port}: Address already in use" in line
     assert servers(directory) == []
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "256.256.256.256"])
+def test_a_wrong_host_is_reported_in_one_line(directory: Path, host: str) -> None:
+    line = refused("--host", host, EMBEDDED_POSTGRES_DIR=str(directory))
+    assert f"cannot listen on {host}" in line
+    assert "another address with --host" in line
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@
 
   const show = (html) => {
     steps.innerHTML = html;
-    steps.focus();
     window.scrollTo({ top: 0 });
   };
 
@@ -26,7 +25,8 @@
     steps.querySelector("h2").after(note);
   };
 
-  const report = (line) => {
+  /** Show the progress or the result in a line, and return whether it was the result. */
+  const showLine = (line) => {
     const news = JSON.parse(line);
     if (news.html !== undefined) {
       show(news.html);
@@ -48,7 +48,7 @@
       if (done) return isDone;
       const lines = (text + value).split("\n");
       text = lines.pop();
-      for (const line of lines) isDone = report(line) || isDone;
+      for (const line of lines) isDone = showLine(line) || isDone;
     }
   };
 
@@ -63,9 +63,11 @@
       const headers = { Accept: "application/x-ndjson" };
       const response = await fetch(form.action, { method: "POST", body, headers });
       if (response.status === 413) text = words.large;
-      else if (response.ok && !response.redirected && (await follow(response))) text = "";
+      // The server redirects to the page for signing in if the session has ended.
+      else if (!response.ok || response.redirected) text = words.refused;
+      else if (await follow(response)) text = "";
     } catch {
-      // The network is down.
+      // The connection failed, or the response is not what this script expects.
     }
     card.hidden = true;
     steps.hidden = false;

@@ -83,15 +83,17 @@ class JobsDone:
         """Return the targets that were missed."""
         missed = []
         if self.name == "mails" and self.rate < MIN_MAILS:
-            missed.append(f"mails: {self.rate:.0f} a second, not {MIN_MAILS}")
+            missed.append(f"mails: {self.rate:.1f} a second (target: at least {MIN_MAILS})")
         if self.name == "webhooks" and self.rate < MIN_DELIVERIES:
-            missed.append(f"webhooks: {self.rate:.0f} a second, not {MIN_DELIVERIES}")
+            missed.append(f"webhooks: {self.rate:.1f} a second (target: at least {MIN_DELIVERIES})")
         if self.name == "overdue" and self.seconds > MAX_SECONDS:
-            missed.append(f"overdue: {self.seconds:.0f} s, not {MAX_SECONDS}")
+            missed.append(f"overdue: {self.seconds:.1f} s (target: at most {MAX_SECONDS})")
         if self.memory_mib is not None and self.memory_mib > MAX_MEMORY:
-            missed.append(f"worker: {self.memory_mib:.0f} MiB, not {MAX_MEMORY}")
+            missed.append(f"worker: {self.memory_mib:.1f} MiB (target: at most {MAX_MEMORY})")
         if self.longest_lock_s is not None and self.longest_lock_s > LONGEST_LOCK:
-            missed.append(f"overdue: a lock of {self.longest_lock_s:.1f} s, not {LONGEST_LOCK}")
+            missed.append(
+                f"overdue: a lock of {self.longest_lock_s:.2f} s (target: at most {LONGEST_LOCK})"
+            )
         return missed
 
     def text(self) -> str:

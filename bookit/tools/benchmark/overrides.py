@@ -18,7 +18,9 @@ from statistics import median, quantiles
 from time import process_time_ns
 from typing import Any, NamedTuple
 from unittest.mock import patch
+from uuid import uuid4
 
+import psycopg
 from django.conf import settings
 from django.core import signals
 from django.core.cache import close_caches
@@ -26,6 +28,7 @@ from django.db import close_old_connections, connection, reset_queries
 from django.db.backends.postgresql.base import DatabaseWrapper as DjangoBackend
 from django.test.utils import override_settings
 from django.utils.deprecation import MiddlewareMixin
+from psycopg._preparing import PrepareManager
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
@@ -39,6 +42,7 @@ from bookings.viewsets import BookingViewSet
 from bookit.api import negotiation, parsers, renderers, views
 from bookit.database import prepared, rows
 from bookit.database.postgresql import base
+from bookit.database.postgresql.connections import Connection, KeptStatements
 from bookit.database.prepared import Bound
 from bookit.responses import Response
 from bookit.tools.benchmark.fill import Size, key, taken_times
@@ -52,8 +56,19 @@ REQUESTS = 40
 # because it counts hundredths of a second.
 RUN_TIME = "/proc/{}/schedstat"
 
-# Method, target, body and access token.
-Request = tuple[str, str, bytes, str]
+
+class Request(NamedTuple):
+    """A request of a case.
+
+    Args:
+        is_keyed: whether the request has an `Idempotency-Key`, which is new each time.
+    """
+
+    method: str
+    target: str
+    body: bytes = b""
+    token: str = ""
+    is_keyed: bool = False
 
 
 class Gain(NamedTuple):
@@ -193,6 +208,15 @@ def _all_signals() -> Iterator[None]:
     signals.request_finished.disconnect(close_caches)
 
 
+@contextmanager
+def _statements_dropped_at_rollback() -> Iterator[None]:
+    with (
+        patch.object(KeptStatements, "_should_discard", PrepareManager._should_discard),
+        patch.object(Connection, "rollback", psycopg.Connection.rollback),
+    ):
+        yield
+
+
 def _middleware_everywhere() -> Any:
     return patch.object(middleware.InAdminSite, "__call__", MiddlewareMixin.__call__)
 
@@ -244,6 +268,7 @@ OVERRIDES = [
     ),
     Override("fewer receivers of signals", ("service",), _all_signals),
     Override("health by the socket", ("service", "bookings", "taken"), _health_by_query),
+    Override("statements outlive a rollback", ("taken-keyed",), _statements_dropped_at_rollback),
     Override("instants read in C", ("bookings", "services"), _django_loaders),
     Override("sessions only in the admin site", ("service", "bookings"), _middleware_everywhere),
 ]
@@ -294,11 +319,12 @@ def _requests(size: Size) -> dict[str, list[Request]]:
         for pk, start in taken_times(size.quiet_services(200))
     ]
     return {
-        "service": [("GET", f"/services/{pk}", b"", "") for pk in services],
-        "services": [("GET", "/services", b"", "")],
-        "filtered": [("GET", "/services?category=sport&ordering=-price", b"", "")],
-        "bookings": [("GET", "/bookings", b"", reader) for reader in readers],
-        "taken": [("POST", "/bookings", body, readers[0]) for body in taken],
+        "service": [Request("GET", f"/services/{pk}") for pk in services],
+        "services": [Request("GET", "/services")],
+        "filtered": [Request("GET", "/services?category=sport&ordering=-price")],
+        "bookings": [Request("GET", "/bookings", token=reader) for reader in readers],
+        "taken": [Request("POST", "/bookings", body, readers[0]) for body in taken],
+        "taken-keyed": [Request("POST", "/bookings", body, readers[0], True) for body in taken],
     }
 
 
@@ -315,10 +341,10 @@ def _cpu_time(application: Any, requests: list[Request]) -> int:
     before = _nanoseconds(server)
     for number in range(REQUESTS):
         request = requests[number % len(requests)]
-        status = _send(application, *request)
+        status = _send(application, request)
         # Each POST request tries to book a time that is already taken.
-        if status != (409 if request[0] == "POST" else 200):
-            raise AssertionError(f"{status} for {request[0]} {request[1]}")
+        if status != (409 if request.method == "POST" else 200):
+            raise AssertionError(f"{status} for {request.method} {request.target}")
     return _nanoseconds(server) - before
 
 
@@ -326,16 +352,16 @@ def _nanoseconds(server: Path) -> int:
     return int(server.read_text().split()[0]) + process_time_ns()
 
 
-def _send(application: Any, method: str, target: str, body: bytes, token: str) -> int:
+def _send(application: Any, request: Request) -> int:
     """Send a request through the application, and return the status of the response."""
-    path, _, query = target.partition("?")
+    path, _, query = request.target.partition("?")
     environ = {
-        "REQUEST_METHOD": method,
+        "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",
         "PATH_INFO": path,
         "QUERY_STRING": query,
-        "CONTENT_LENGTH": str(len(body)) if body else "",
-        "CONTENT_TYPE": "application/json" if body else "",
+        "CONTENT_LENGTH": str(len(request.body)) if request.body else "",
+        "CONTENT_TYPE": "application/json" if request.body else "",
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
@@ -343,13 +369,14 @@ def _send(application: Any, method: str, target: str, body: bytes, token: str) -
         "HTTP_HOST": "localhost",
         "HTTP_ACCEPT": "*/*",
         "wsgi.url_scheme": "http",
-        "wsgi.input": BytesIO(body),
+        "wsgi.input": BytesIO(request.body),
         "wsgi.errors": sys.stderr,
         "wsgi.version": (1, 0),
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
-        **({"HTTP_AUTHORIZATION": f"Bearer {token}"} if token else {}),
+        **({"HTTP_AUTHORIZATION": f"Bearer {request.token}"} if request.token else {}),
+        **({"HTTP_IDEMPOTENCY_KEY": uuid4().hex} if request.is_keyed else {}),
     }
     statuses: list[int] = []
 

@@ -27,6 +27,7 @@ Row = dict[str, Any]
 CENT = Decimal("0.01")
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 DATABASE_URL = os.environ["DATABASE_URL"]
@@ -192,32 +193,19 @@ def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
     free times within a day.
     """
     from_, until = start - DAY, start + DAY + INSTANT
-    service = rows("terms", service_ids=[service_id], **{"from": from_})[0]
+    window = {"from": from_, "until": until, "at": now, "ignored": None}
+    [service] = rows("search", service_ids=[service_id], **window)
     duration = timedelta(minutes=service["duration_minutes"])
-    window = {
-        "service_ids": [service_id],
-        "from": from_,
-        "until": until,
-        "at": now,
-        "ignored": None,
-    }
-    taken = rows(
-        "taken",
-        calendar_ids=[service["calendar_id"]],
-        several=[service["capacity"] > 1],
-        before=[timedelta(minutes=service["buffer_before_minutes"])],
-        after=[duration + timedelta(minutes=service["buffer_after_minutes"])],
-        **window,
-    )
-    rows("slots", **window)
     midnight = from_.replace(hour=0, minute=0)
     times = [midnight + n * duration for n in range((until - midnight) // duration + 1)]
     times.sort(key=lambda time: abs(time - start))
+    taken = [
+        (EPOCH + after * INSTANT, EPOCH + ends * INSTANT) for _seat, after, ends in service["taken"]
+    ]
     free = (
         {"start_time": time, "end_time": time + duration, "slot_id": None}
         for time in times
-        if max(from_, now) <= time < until
-        and not any(row["after"] < time < row["until"] for row in taken)
+        if max(from_, now) <= time < until and not any(after < time < ends for after, ends in taken)
     )
     return list(islice(free, 3))
 

@@ -9,9 +9,10 @@ from bookit.tools.benchmark.jobs import JobsDone
 from bookit.tools.benchmark.load import Measurement
 from bookit.tools.benchmark.usage import Memory
 
-# The target: in no run does a worker use less than this part of the mean of all workers.
+# The target: in every run with several connections, the least used of BookIt's workers uses at
+# least this part of the mean CPU time of these workers.
 LEAST_EVENNESS = 0.5
-# The target: a web worker uses at most this memory after the run, in MiB.
+# The target: after all rounds of all cases, a web worker has at most this resident memory, in MiB.
 MAX_MEMORY = 90
 
 
@@ -36,7 +37,7 @@ class Run:
 
 @dataclass
 class Result:
-    """All rounds of a case. The properties are medians of the rounds."""
+    """All rounds of a case. Rates, times and the ratio are medians of the rounds."""
 
     name: str
     title: str
@@ -94,7 +95,7 @@ class Result:
 
     @property
     def evenness(self) -> list[float]:
-        """How evenly each run used the workers. A single connection uses one worker."""
+        """The evenness of each run. Empty with one connection, which can use only one worker."""
         return [run.evenness for run in self.bookit] if self.connections > 1 else []
 
     @property
@@ -107,17 +108,21 @@ class Result:
         missed = []
         ratio = self.ratio
         if self.least_ratio is not None and ratio is not None and ratio < self.least_ratio:
-            missed.append(f"{self.title}: {ratio:.2f} of the reference, not {self.least_ratio}")
+            missed.append(
+                _line(f"{self.title}: {ratio:.3f} of the reference", least=self.least_ratio)
+            )
         if self.most_spread is not None and self.p99_ms > self.most_spread * self.p50_ms:
             spread = self.p99_ms / self.p50_ms
-            missed.append(f"{self.title}: p99 is {spread:.1f} times p50, not {self.most_spread:g}")
+            missed.append(
+                _line(f"{self.title}: p99 is {spread:.2f} times p50", most=self.most_spread)
+            )
         if self.most_ms is not None and self.p50_ms > self.most_ms:
-            missed.append(f"{self.title}: p50 is {self.p50_ms:.0f} ms, not {self.most_ms:g}")
+            missed.append(_line(f"{self.title}: p50 is {self.p50_ms:.1f} ms", most=self.most_ms))
         lopsided = [each for each in self.evenness if each < LEAST_EVENNESS]
         if lopsided:
             missed.append(f"{self.title}: {len(lopsided)} runs used the workers unevenly")
         if self.unexpected:
-            missed.append(f"{self.title}: {self.unexpected} answers were not {self.expected}")
+            missed.append(f"{self.title}: {self.unexpected} requests did not get a {self.expected}")
         return missed
 
 
@@ -131,8 +136,11 @@ class Comparison:
     by_cpu: bool = False
 
     @property
-    def times(self) -> float:
-        """The median over all rounds of the time of `one` divided by the time of `other`."""
+    def factor(self) -> float:
+        """How many times as long `one` takes as `other`: the median of the rounds.
+
+        With `by_cpu`, how many times as much CPU time it takes.
+        """
         if self.by_cpu:
             return median(
                 one.cpu_us / other.cpu_us
@@ -145,7 +153,7 @@ class Comparison:
 
     def missed(self) -> list[str]:
         """Return the target in a list if it was missed, or else an empty list."""
-        return [f"{self._measured()}, not {self.most:g}"] if self.times > self.most else []
+        return [_line(self._measured(), most=self.most)] if self.factor > self.most else []
 
     def text(self) -> str:
         """Return the comparison for people."""
@@ -158,13 +166,13 @@ class Comparison:
             "name": self.one.name,
             "other": self.other.name,
             "most": self.most,
-            "times": self.times,
+            "factor": self.factor,
             "missed": self.missed(),
         }
 
     def _measured(self) -> str:
         what = "times the CPU time of" if self.by_cpu else "times"
-        return f"{self.one.title.strip()}: {self.times:.2f} {what} {self.other.title.strip()}"
+        return f"{self.one.title.strip()}: {self.factor:.2f} {what} {self.other.title.strip()}"
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,7 @@ class Report:
         missed += [line for comparison in self.comparisons for line in comparison.missed()]
         most = max((worker.resident for worker in self.memory), default=0)
         if most > MAX_MEMORY:
-            missed.append(f"memory: {most:.0f} MiB in a worker, not {MAX_MEMORY}")
+            missed.append(_line(f"memory: {most:.1f} MiB in a worker", most=MAX_MEMORY))
         return missed + [line for done in self.jobs for line in done.missed()]
 
     def text(self) -> str:
@@ -205,7 +213,7 @@ class Report:
             if even:
                 lines.append(
                     "CPU time of the least used web worker, divided by the mean of all:"
-                    f" {median(even):.2f} in half of {len(even)} runs, at least {even[0]:.2f}"
+                    f" median {median(even):.2f}, lowest {even[0]:.2f}, of {len(even)} runs"
                 )
             for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
                 lines.append(f"Memory of each {name} worker: {'; '.join(map(_memory, workers))}")
@@ -241,13 +249,14 @@ class Report:
 
 
 HEADINGS = [
-    *("", "req/s", "reference", "ratio", "target", ""),
-    *("p50 ms", "p99 ms", "CPU us", "reference", "SQL alone"),
+    *("", "req/s", "ref. req/s", "ratio", "targets", ""),
+    *("p50 ms", "p99 ms", "CPU us", "ref. CPU us", "SQL alone"),
 ]
 EXPLANATION = [
-    "req/s, p50, p99: medians of the rounds. ratio: of BookIt's rate to the reference's.",
-    "CPU us: CPU time of a request in the web workers, in microseconds. SQL alone: requests per",
-    "second of pgbench with the same statements, the limit of the database.",
+    "req/s, p50, p99: medians of the rounds. ref.: of the reference. ratio: of BookIt's rate to",
+    "the reference's. CPU us: CPU time of a request in the web workers, in microseconds.",
+    "SQL alone: requests per second of pgbench with the same statements, a limit of the database.",
+    "A case is also missed if it used the workers unevenly or got a response of another status.",
 ]
 
 
@@ -267,22 +276,31 @@ def table(results: list[Result]) -> list[str]:
 def _cells(result: Result) -> list[str]:
     targets = []
     if result.least_ratio is not None:
-        targets.append(f">= {result.least_ratio}")
+        targets.append(f"ratio >= {result.least_ratio}")
+    if result.most_spread is not None:
+        targets.append(f"p99 <= {result.most_spread:g} p50")
     if result.most_ms is not None:
-        targets.append(f"<= {result.most_ms:g} ms")
+        targets.append(f"p50 <= {result.most_ms:g} ms")
+    missed = "missed" if result.missed() else ""
     return [
         result.title,
         _number(result.rate),
         _number(result.reference_rate),
         "" if result.ratio is None else f"{result.ratio:.2f}",
         ", ".join(targets),
-        ("missed" if result.missed() else "reached") if targets else "",
+        missed or ("reached" if targets else ""),
         f"{result.p50_ms:.1f}",
         f"{result.p99_ms:.1f}",
         _number(median(run.cpu_us for run in result.bookit)),
         _number(median(run.cpu_us for run in result.reference) if result.reference else None),
         _number(result.pgbench),
     ]
+
+
+def _line(measured: str, *, most: float | None = None, least: float | None = None) -> str:
+    """Return the line for a missed target."""
+    target = f"at most {most:g}" if most is not None else f"at least {least:g}"
+    return f"{measured} (target: {target})"
 
 
 def _number(value: float | None) -> str:

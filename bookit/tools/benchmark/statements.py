@@ -43,10 +43,8 @@ def statements() -> dict[str, str]:
         "bookings": _named(bookings, f"{bookings.text} LIMIT {DEFAULT_LIMIT}"),
         "bookings_count": _named(bookings, bookings.count_text),
         "terms_at_start": terms.TERMS_AT_START,
-        "terms": terms.TERMS_OF_SERVICES,
         "create": seats.CREATE_IN_SERVICE,
-        "taken": search.TAKEN,
-        "slots": search.SLOTS,
+        "search": search.SEARCH,
     }
 
 

@@ -1,4 +1,4 @@
-"""The benchmark measures what it claims to measure. No test depends on speed."""
+"""The benchmark measures what it claims to measure. No test needs a fast machine."""
 
 import importlib
 import json
@@ -104,7 +104,7 @@ class TestCases:
         for relation in [*RELATIONS, *cases().relations()]:
             assert by_name[relation.name].connections == by_name[relation.other].connections
 
-    def test_no_two_requests_of_all_rounds_book_the_same_time(self):
+    def test_no_two_requests_of_several_rounds_book_the_same_time(self):
         known = cases()
         wanted = [tuple(body.values()) for _ in range(3) for body in bodies(known.create(0.0))]
         assert len(wanted) == len(set(wanted)) >= 3 * load.MAX_REQUESTS_PER_SECOND
@@ -148,7 +148,7 @@ class TestReport:
         assert shown.rate == 50
         assert shown.missed() == []
 
-    def test_the_report_lists_every_missed_target(self):
+    def test_the_report_lists_missed_targets(self):
         slow = result(
             bookit=[run(39, p50=10, p99=51, statuses={200: 38, 500: 1}, unexpected=1)],
             reference=[run(100)],
@@ -158,7 +158,7 @@ class TestReport:
             {},
             [slow, waited],
             [comparison([run(10)], [run(21)])],
-            [Memory(91.0, 50.0)],
+            [Memory(90.4, 50.0)],
             [Memory(40.0, None)],
             [
                 JobsDone("mails", 149, 1.0, memory_mib=121.0),
@@ -167,47 +167,53 @@ class TestReport:
             ],
         )
         assert report.missed() == [
-            "service detail: 0.39 of the reference, not 0.4",
-            "service detail: p99 is 5.1 times p50, not 5",
-            "service detail: 1 answers were not 200",
-            "publish slots: p50 is 151 ms, not 150",
-            "long window: 2.10 times short window, not 2",
-            "memory: 91 MiB in a worker, not 90",
-            "mails: 149 a second, not 150",
-            "worker: 121 MiB, not 120",
-            "webhooks: 99 a second, not 100",
-            "overdue: 31 s, not 30",
-            "overdue: a lock of 1.5 s, not 1",
+            "service detail: 0.390 of the reference (target: at least 0.4)",
+            "service detail: p99 is 5.10 times p50 (target: at most 5)",
+            "service detail: 1 requests did not get a 200",
+            "publish slots: p50 is 151.0 ms (target: at most 150)",
+            "long window: 2.10 times short window (target: at most 2)",
+            "memory: 90.4 MiB in a worker (target: at most 90)",
+            "mails: 149.0 a second (target: at least 150)",
+            "worker: 121.0 MiB (target: at most 120)",
+            "webhooks: 99.0 a second (target: at least 100)",
+            "overdue: 31.0 s (target: at most 30)",
+            "overdue: a lock of 1.50 s (target: at most 1)",
         ]
-        assert report.content()["comparisons"][0]["times"] == 2.1
+        assert report.content()["comparisons"][0]["factor"] == 2.1
         assert all(line in report.text() for line in report.missed())
 
-    def test_runs_that_use_only_one_worker_are_reported(self):
+    def test_runs_that_use_the_workers_unevenly_are_reported(self):
         used = [(0.05, 0.05), (0.09, 0.01), (0.02, 0.08), (0.04, 0.06)]
         uneven = result(bookit=[run(used=each) for each in used])
         alone = Result("publish", "publish slots", 200, 1, bookit=[run(used=(0.1, 0.0))])
         report = Report({}, [uneven, alone])
         assert report.missed() == ["service detail: 2 runs used the workers unevenly"]
-        assert "0.60 in half of 4 runs, at least 0.20" in report.text()
+        assert "median 0.60, lowest 0.20, of 4 runs" in report.text()
 
     def test_a_comparison_compares_runs_of_the_same_round(self):
         slowed_down = comparison([run(50), run(10), run(40)], [run(100), run(15), run(80)])
-        assert slowed_down.times == 2
+        assert slowed_down.factor == 2
         assert slowed_down.missed() == []
         assert slowed_down.text() == "long window: 2.00 times short window (at most 2: reached)"
 
     def test_lists_are_compared_by_the_cpu_time_of_a_request(self):
         plain = [run(100, used=(0.1, 0.1))]
         filtered = comparison([run(50, used=(0.05, 0.1))], plain, by_cpu=True)
-        assert filtered.times == pytest.approx(1.5)
+        assert filtered.factor == pytest.approx(1.5)
         assert filtered.text().startswith("long window: 1.50 times the CPU time of short window")
 
     def test_a_case_without_a_reference_has_empty_cells(self):
         login = Result("login", "login", 200, 16, bookit=[run(30)])
-        heading, line, other = table([login, result(bookit=[run()], reference=[run()])])
-        assert "missed" not in line
+        _heading, line, other = table([login, result(bookit=[run()], reference=[run()])])
+        assert line.split() == ["login", "30", "10.0", "20.0", "3,333"]
         assert "reached" in other
-        assert len(heading) >= len(login.title)
+
+    def test_the_table_shows_which_cases_missed_a_target(self):
+        spread = result(bookit=[run(p50=10, p99=51)], reference=[run()])
+        login = Result("login", "login", 200, 16, bookit=[run(unexpected=1)])
+        _heading, line, other = table([spread, login])
+        assert "ratio >= 0.4, p99 <= 5 p50  missed " in line
+        assert "missed" in other
 
 
 @pytest.fixture
@@ -314,7 +320,7 @@ def test_the_benchmark_compares_bookit_with_the_reference(database_url, tmp_path
     assert created.pgbench
     of_services, of_events = report.comparisons
     assert (of_services.one, of_services.other) == (many, one)
-    assert of_services.times > 1
+    assert of_services.factor > 1
     assert (of_events.one, of_events.other) == (created, without_events)
     # Each booking has an event, except the bookings that were made while events were disabled.
     events = BookingEvent.objects.filter(type=BookingEvent.Type.CREATED)
