@@ -12,6 +12,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower, Now, Upper
 from django.db.models.lookups import PostgresOperatorLookup
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
@@ -209,6 +210,13 @@ class User(AbstractBaseUser, PermissionsMixin):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["created_at", "id"], name="user_by_age"),
+            # Most users are active customers. A list of the others must not read all users.
+            models.Index(fields=["role", "created_at", "id"], name="user_by_role"),
+            models.Index(
+                fields=["created_at", "id"],
+                condition=models.Q(is_active=False),
+                name="user_inactive",
+            ),
             # For the public list of providers. The index leaves out all other users.
             models.Index(
                 fields=["name", "id"],
@@ -256,6 +264,10 @@ class User(AbstractBaseUser, PermissionsMixin):
             triggers.NEW_EMAIL_ENDS,
             triggers.UPDATED_AT,
         ]
+
+    def in_words(self) -> str:
+        """Return the name; without one, the email address or "a former user"."""
+        return self.name or (gettext("a former user") if self.deleted_at else self.email)
 
     def __str__(self) -> str:
         return self.email

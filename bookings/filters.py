@@ -1,5 +1,6 @@
 """Filters for bookings."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import QuerySet
@@ -9,15 +10,33 @@ from bookings.models import Booking
 from bookit.api.filters import (
     PERIOD_FILTERS,
     CommaSeparatedChoices,
+    DayOrInstantFilter,
     FilterSet,
     UUIDFilter,
 )
 
 
+class StatusFilter(CommaSeparatedChoices):
+    """A filter by statuses that uses the indexes of unfinished bookings and of holds."""
+
+    def filter(self, queryset: QuerySet[Any], value: Sequence[str]) -> QuerySet[Any]:
+        """Return the bookings with one of the statuses."""
+        return queryset.with_status(*value) if value else queryset  # type: ignore[attr-defined]
+
+
+class FromFilter(DayOrInstantFilter):
+    """A filter for the bookings that end after an instant, which are found by their start."""
+
+    def filter(self, queryset: QuerySet[Any], value: tuple[Any]) -> QuerySet[Any]:
+        """Return the bookings that end after an instant."""
+        [instant] = value
+        return queryset.ending_after(instant)  # type: ignore[attr-defined]
+
+
 class BookingFilter(FilterSet):
     """Filters bookings by status, period, service, calendar and user."""
 
-    status = CommaSeparatedChoices(
+    status = StatusFilter(
         choices=Booking.Status.choices, help_text="One or more values, comma-separated."
     )
     service_id = UUIDFilter(field_name="service")
@@ -37,3 +56,4 @@ class BookingFilter(FilterSet):
 
 
 BookingFilter.base_filters.update(PERIOD_FILTERS)
+BookingFilter.base_filters["from"] = FromFilter(help_text=PERIOD_FILTERS["from"].extra["help_text"])

@@ -19,7 +19,6 @@ from psycopg.rows import namedtuple_row
 from bookings import services
 from bookings.desk.filters import WITHOUT_RELEASED
 from bookings.desk.page import LABELS
-from bookings.desk.words import customer
 from bookings.holds import announced_sql
 from bookings.models import Booking
 from bookit.adminsite import words
@@ -165,7 +164,7 @@ def _line(bookings: list[Booking], glance: Glance) -> dict[str, Any]:
     if people == 1:
         return {
             **line,
-            "who": customer(first),
+            "who": first.customer(),
             "status": first.status,
             "label": LABELS[Status(first.status)],
             "url": page_of(first),
@@ -240,7 +239,7 @@ def confirm(request: HttpRequest, at: datetime) -> None:
         return
     said = {
         "title": booking.service.title,
-        "name": customer(booking),
+        "name": booking.customer(),
         "moment": words.moment(booking.start_time, zone(booking.calendar.timezone)),
     }
     messages.success(request, _("Confirmed: %(title)s for %(name)s, %(moment)s.") % said)

@@ -1,18 +1,19 @@
 """Slots, bookings, the history of bookings, and the occupancy of calendars."""
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
-from django.db.models import ExpressionWrapper, F, Func, Q
+from django.db.models import ExpressionWrapper, F, Func, Q, Value
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, Now, Upper
+from django.db.models.functions import Cast, Least, Now, Upper
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
@@ -21,6 +22,7 @@ from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
 from bookit.database.metadata import MetadataField, metadata_fits
+from bookit.database.prepared import AnyOf
 from catalog.models import Calendar, OnCalendar, SameCalendarKey, Service
 
 
@@ -46,6 +48,17 @@ HAS_ATTENDEE = Func(
     F("attendee_email"),
     F("attendee_phone"),
     template="(%(expressions)s) <> ('', '', '')",
+    output_field=models.BooleanField(),
+)
+
+
+# Whether a booking takes longer than a day. There are few such bookings, if any. All other bookings
+# that end after a time start at most a day before it, so a search by the start finds them.
+IS_LONG = Func(
+    F("end_time"),
+    F("start_time"),
+    arg_joiner=" - ",
+    template="(%(expressions)s) > interval '1 day'",
     output_field=models.BooleanField(),
 )
 
@@ -149,6 +162,41 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         """Return the bookings that `user` may see as their provider, an admin or staff."""
         return self.all() if user.may("bookings.view_booking") else self.on_calendars_of(user)
 
+    def on_calendars(self, calendars: "models.QuerySet[Calendar]") -> "BookingQuerySet":
+        """Return the bookings on some calendars, which are read through the index by calendar.
+
+        PostgreSQL could also read all bookings in the order of the list until a page is full. With
+        few calendars among many, that takes seconds. So the condition is written twice: PostgreSQL
+        then expects even fewer bookings, and reads only those of the calendars.
+        """
+        ids = ArraySubquery(calendars.order_by().values("pk"))
+        return self.filter(AnyOf(F("calendar"), ids)).filter(AnyOf(F("calendar"), ids.copy()))
+
+    def with_status(self, *statuses: str) -> "BookingQuerySet":
+        """Return the bookings with one of the statuses.
+
+        What follows from the statuses is a condition too, because there are indexes for it.
+        """
+        found = self.filter(status__in=statuses)
+        if {*statuses} == {Booking.Status.HELD}:
+            return found.filter(hold_expires_at__isnull=False)
+        return found.filter(unfinished=True) if {*statuses} <= {*Booking.UNFINISHED} else found
+
+    def ending_after(self, at: Any) -> "BookingQuerySet":
+        """Return the bookings that end after an instant.
+
+        There is no index by the end. A booking starts at most a day before its end unless it is
+        long, so the bookings that start after the earliest such time contain all of them.
+        """
+        at = Cast(at, models.DateTimeField())
+        # PostgreSQL does not know that there are few long bookings. If `start_time` itself were the
+        # order, PostgreSQL would look for one in the index of all bookings by their start.
+        start = F("start_time") + Value(timedelta(0))
+        long = Booking.objects.filter(IS_LONG, end_time__gt=at).order_by(start)
+        first_long = models.Subquery(long.values("start_time")[:1])
+        earliest = Least(at - Value(timedelta(days=1)), first_long)
+        return self.filter(end_time__gt=at, start_time__gte=earliest)
+
     def live_holds(self, at: datetime) -> "BookingQuerySet":
         """Return the holds that have not expired."""
         return self.filter(hold_expires_at__gt=at)
@@ -184,6 +232,8 @@ class Booking(OnCalendar):
 
     # The statuses of bookings that occupy their seat.
     ACTIVE = [Status.HELD, Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
+    # The statuses that will still change as time passes.
+    UNFINISHED = [Status.HELD, Status.PENDING, Status.CONFIRMED]
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(
@@ -304,6 +354,9 @@ class Booking(OnCalendar):
                 name="booking_unfinished",
                 condition=Q(unfinished=True),
             ),
+            models.Index(
+                fields=["end_time", "start_time"], name="booking_long", condition=Q(IS_LONG)
+            ),
         ]
         constraints = [
             # The foreign keys of reviews, waitlist entries and staff notes refer to both columns.
@@ -399,6 +452,10 @@ class Booking(OnCalendar):
             "attendee_phone": self.attendee_phone or self.user.phone,
             "language": self.language or self.user.language,
         }
+
+    def customer(self) -> str:
+        """Return the name of the attendee; without one, the words for the user who booked."""
+        return self.attendee()["attendee_name"] or self.user.in_words()
 
 
 class Occupancy(OnCalendar):
@@ -526,6 +583,7 @@ class BookingEvent(OnCalendar):
         indexes = [
             models.Index(fields=["transaction", "id"], name="event_by_transaction"),
             models.Index(fields=["booking", "id"], name="event_by_booking"),
+            models.Index(fields=["type", "id"], name="event_by_type"),
             # Finds everything that a leaked key has done. Most events have no key.
             models.Index(
                 fields=["api_key_id", "id"],

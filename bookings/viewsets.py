@@ -43,11 +43,12 @@ from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from bookit.idempotency.views import idempotent
 from bookit.responses import Response
+from catalog.models import Calendar
 from catalog.serializers import CalendarSerializer, ServiceSerializer
 
 OWN_BOOKINGS = Prepared(lambda user_id: Booking.objects.filter(user=user_id), user_id=UUIDField())
 PROVIDED_BOOKINGS = Prepared(
-    lambda provider_id: Booking.objects.filter(calendar__provider=provider_id),
+    lambda provider_id: Booking.objects.on_calendars(Calendar.objects.filter(provider=provider_id)),
     provider_id=UUIDField(),
 )
 EVENTS = Prepared(

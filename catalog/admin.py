@@ -7,8 +7,9 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.postgres.search import SearchQuery
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
@@ -19,12 +20,14 @@ from django.utils.safestring import mark_safe
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import User
 from bookit import money
 from bookit.adminsite.cells import exactly, link, person
 from bookit.adminsite.fields import SuggestingInput, UnitInput
 from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
-from bookit.adminsite.pages import StampedAdmin
+from bookit.adminsite.pages import StampedAdmin, is_id
+from bookit.adminsite.search import all_in, found_in
 from bookit.errors import Invalid
 from bookit.times import zone, zone_names
 from catalog import services
@@ -128,6 +131,23 @@ class CalendarAdmin(StampedAdmin):
     ]
     inlines = [OpeningHoursInline, TimeOffInline]
     in_use = services.CALENDAR_IN_USE
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Calendar], search_term: str
+    ) -> tuple[QuerySet[Calendar], bool]:
+        """Return the calendar with this id, or those whose name, zone or provider matches."""
+        words = " ".join(search_term.split())
+        if not words or is_id(words):
+            return super().get_search_results(request, queryset, search_term)
+        people = User.objects.filter(all_in(words, ["name", "email"]))
+        zones = [each for each in zone_names() if words.casefold() in each.casefold()]
+        conditions = [
+            all_in(words, ["name"]),
+            Q(provider__in=people.values("pk")),
+            Q(timezone__in=zones),
+        ]
+        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
+        return found, False
 
     @admin.display(description=_("provider"), ordering="provider__name")
     def keeper(self, calendar: Calendar) -> Any:
@@ -422,6 +442,24 @@ class ServiceAdmin(StampedAdmin):
         """Do not search descriptions for a field that suggests services: it does not show them."""
         is_field = request.path == reverse("admin:autocomplete")
         return [each for each in self.search_fields if not is_field or each != "description"]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Service], search_term: str
+    ) -> tuple[QuerySet[Service], bool]:
+        """Return the service with this id, or the services that are found by their words.
+
+        Descriptions are found by whole words, as in the API. Titles, and the names of calendars,
+        are also found by parts of words.
+        """
+        words = " ".join(search_term.split())
+        if not words or is_id(words):
+            return super().get_search_results(request, queryset, search_term)
+        named = Calendar.objects.filter(all_in(words, ["name"]))
+        conditions = [all_in(words, ["title"]), Q(calendar__in=named.values("pk"))]
+        if "description" in self.get_search_fields(request):
+            conditions.append(Q(search=SearchQuery(words, config="english")))
+        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
+        return found, False
 
     @admin.display(description=_("service"), ordering="title")
     def what(self, service: Service) -> Any:

@@ -200,7 +200,9 @@ class Search:
     def _plain_page(self, order: tuple[str, ...]) -> str:
         columns = [*dict.fromkeys(["id", *map(_column, order)])]
         return f"""
-{self._query}, matches AS MATERIALIZED (
+{self._query}, found AS MATERIALIZED (
+{self._found(columns)}
+), matches AS MATERIALIZED (
 {self._matches(columns)}
 )
 SELECT id, (SELECT count(*) FROM matches) AS total, {self._has_more} AS has_more
@@ -230,24 +232,26 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
         elif _column(order[0]) == "relevance":
             others_suffice = "(SELECT count(*) >= %(stop)s FROM others)"
         return f"""
-{self._query}, matches AS MATERIALIZED (
+{self._query}, found AS MATERIALIZED (
+{self._found(columns)}
+), matches AS MATERIALIZED (
 {self._matches(columns)}
 ), titled AS MATERIALIZED (
     SELECT {selected}, title_words FROM (
-{self._matches([*columns, "title_words"], by_title=True)}
+{self._titled([*columns, "title_words"])}
     ) AS by_title LIMIT {MAX_RANKED}
 ), others AS MATERIALIZED (
     SELECT {selected}, 0 AS relevance FROM matches
     WHERE id NOT IN (SELECT id FROM titled) AND NOT {titled_suffice}
     ORDER BY {_in_order(others_order)} LIMIT %(stop)s
-), found AS (
+), ranked AS (
     SELECT {selected}, relevance FROM others
     UNION ALL
     SELECT {selected}, ts_rank(title_words, (SELECT any_wanted FROM query), {BY_LENGTH})
     FROM titled WHERE NOT {others_suffice}
 )
 SELECT id, (SELECT count(*) FROM matches) AS total, {self._has_more} AS has_more
-FROM found
+FROM ranked
 ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608 - names of columns, and the ORM's own text
 
@@ -259,7 +263,9 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     def count(self) -> str:
         """The statement that counts the services."""
         return f"""
-{self._query}
+{self._query}, found AS MATERIALIZED (
+{self._found(["id"])}
+)
 SELECT count(*) AS total, {self._has_more} AS has_more FROM (
 {self._matches(["id"])}
 ) AS matches
@@ -274,22 +280,37 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
     SELECT {self.words.query} AS wanted, {self.words.any_wanted} AS any_wanted
 )"""
 
-    # The inner query has the name of the table, and the ORM's text reads it instead of the table.
-    # The conditions of the inner query use only one index. If there were a condition with another
-    # index, the planner could use that index and read the words of every row that it finds there.
+    # The conditions of this query use only one index. If there were a condition with another index,
+    # the planner could use that index and read the words of every row that it finds there.
     #
-    # The inner query selects only the columns that the ORM's text uses: selecting all columns takes
-    # a fifth longer.
-    def _matches(self, columns: Sequence[str], *, by_title: bool = False) -> str:
-        """Return the query that finds services, in any order."""
-        filtered = self._filtered(columns)
-        used = sorted({*re.findall(r'"catalog_service"\."(\w+)"', filtered)})
-        titled = " AND title_words @@ (SELECT any_wanted FROM query)" if by_title else ""
+    # The query selects only the columns that the ORM's text uses: selecting all columns takes a
+    # fifth longer. It finds one row too many, which shows whether there are more.
+    def _found(self, columns: Sequence[str]) -> str:
+        """Return the query that finds services by words alone, in any order."""
+        return f"""    SELECT {self._used(columns)} FROM catalog_service
+    WHERE search @@ (SELECT wanted FROM query) LIMIT {MAX_FOUND + 1}"""  # noqa: S608 - our names
+
+    # The inner query has the name of the table, and the ORM's text reads it instead of the table.
+    def _matches(self, columns: Sequence[str]) -> str:
+        """Return the query that applies the other filters to the services that `found` has."""
         return f"""    WITH catalog_service AS NOT MATERIALIZED (
-        SELECT {", ".join(used)} FROM catalog_service
-        WHERE search @@ (SELECT wanted FROM query){titled} LIMIT {MAX_FOUND}
+        SELECT * FROM found LIMIT {MAX_FOUND}
     )
-    {filtered}"""  # noqa: S608 - names of columns, and the ORM's own text
+    {self._filtered(columns)}"""  # noqa: S608 - the ORM's own text
+
+    def _titled(self, columns: Sequence[str]) -> str:
+        """Return the query that finds services with a wanted word in the title, in any order."""
+        return f"""    WITH catalog_service AS NOT MATERIALIZED (
+        SELECT {self._used(columns)} FROM catalog_service
+        WHERE search @@ (SELECT wanted FROM query)
+          AND title_words @@ (SELECT any_wanted FROM query) LIMIT {MAX_FOUND}
+    )
+    {self._filtered(columns)}"""  # noqa: S608 - names of columns, and the ORM's own text
+
+    def _used(self, columns: Sequence[str]) -> str:
+        """Return the names of the columns that the ORM's query reads."""
+        used = {*re.findall(r'"catalog_service"\."(\w+)"', self._filtered(columns))}
+        return ", ".join(sorted(used))
 
     def _filtered(self, columns: Sequence[str]) -> str:
         """Return the ORM's query, with names for its parameters."""
@@ -300,17 +321,10 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
             "%%|%s", lambda at: at[0] if at[0] == "%%" else f"%(filter_{next(names)})s", text
         )
 
-    # Finding out whether there are more matches takes as long as counting, so it is skipped if
-    # PostgreSQL estimates that there are at most `MAX_FOUND` services in all.
     @property
     def _has_more(self) -> str:
         """The expression that says whether there are more matches than a search finds."""
-        return f"""CASE WHEN (
-    SELECT reltuples NOT BETWEEN 1 AND {MAX_FOUND}
-    FROM pg_class WHERE oid = 'catalog_service'::regclass
-) THEN EXISTS (
-    SELECT FROM catalog_service WHERE search @@ (SELECT wanted FROM query) OFFSET {MAX_FOUND}
-) ELSE false END"""  # noqa: S608 - a number of ours
+        return f"(SELECT count(*) > {MAX_FOUND} FROM found)"  # noqa: S608 - a number of ours
 
 
 def _in_order(order: Sequence[str]) -> str:

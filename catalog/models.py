@@ -7,7 +7,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import ArrayField, RangeOperators
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -56,6 +56,8 @@ class Calendar(models.Model):
         indexes = [
             models.Index(fields=["name", "id"], name="calendar_by_name"),
             models.Index(fields=["created_at", "id"], name="calendar_by_age"),
+            # For the search of the admin site.
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="calendar_by_letters"),
         ]
         constraints = [
             # This constraint makes the version part of a key. While one transaction has locked a
@@ -338,8 +340,24 @@ class Service(models.Model):
             models.Index(fields=["created_at", "id"], name="service_by_age"),
             models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
+            # Lists show services without ratings last. No order of the other index does.
+            models.Index(
+                F("rating_average").desc(nulls_last=True),
+                F("id").desc(),
+                name="service_by_best_rating",
+            ),
+            # Few services are inactive, and few have slots. Without these indexes, a list of them
+            # would read all services.
+            models.Index(
+                fields=["title", "id"], name="service_inactive", condition=Q(is_active=False)
+            ),
+            models.Index(fields=["mode", "title", "id"], name="service_by_mode"),
+            # Active services are counted in this index, which is a tenth of the size of the table.
+            models.Index(fields=["id"], name="service_active", condition=Q(is_active=True)),
+            # For the search of the admin site.
+            GinIndex(OpClass(Upper("title"), name="gin_trgm_ops"), name="service_by_letters"),
             # A filter by category ignores case.
-            models.Index(Upper("category"), name="service_by_category"),
+            models.Index(Upper("category"), "title", "id", name="service_by_category"),
             # With `fastupdate`, each search would also read the whole list of pending entries.
             GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]

@@ -104,6 +104,12 @@ class Migration(migrations.Migration):
                 "ordering": ["created_at", "id"],
                 "indexes": [
                     models.Index(fields=["created_at", "id"], name="user_by_age"),
+                    models.Index(fields=["role", "created_at", "id"], name="user_by_role"),
+                    models.Index(
+                        condition=models.Q(("is_active", False)),
+                        fields=["created_at", "id"],
+                        name="user_inactive",
+                    ),
                     django.contrib.postgres.indexes.GinIndex(
                         django.contrib.postgres.indexes.OpClass(
                             django.db.models.functions.text.Upper("name"), name="gin_trgm_ops"

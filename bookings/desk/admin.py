@@ -25,7 +25,7 @@ from bookings.desk import (
     words,
 )
 from bookings.desk import services as desk
-from bookings.desk.filters import FewRelatedFilter, ReleasedHoldsFilter
+from bookings.desk.filters import FewRelatedFilter, ReleasedHoldsFilter, StatusFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
@@ -94,11 +94,11 @@ def name_of(booking: Booking) -> str:
     """Return the time and the customer of a booking, by which staff recognise it."""
     tz = zone(booking.calendar.timezone)
     when = words.moment(booking.start_time, tz, beside=timezone.now())
-    return f"{when}, {words.customer(booking)}"
+    return f"{when}, {booking.customer()}"
 
 
 def _of_customer(user: User) -> str:
-    return _("Bookings of %(name)s") % {"name": words.person(user)}
+    return _("Bookings of %(name)s") % {"name": user.in_words()}
 
 
 def _of_slot(slot: Slot) -> str:
@@ -123,7 +123,7 @@ class BookingAdmin(ServedAdmin):
     sortable_by = ["when"]
     list_filter = [
         ("start_time", UpcomingFilter),
-        "status",
+        ("status", StatusFilter),
         ("calendar", FewRelatedFilter),
         ("service", FewRelatedFilter),
         ("calendar__provider", FewRelatedFilter),
@@ -240,7 +240,7 @@ class BookingAdmin(ServedAdmin):
         email = "" if booking.user.deleted_at else found["attendee_email"]
         return format_html(
             '{} <span class="below">{}</span><span class="below">{}</span>',
-            words.customer(booking),
+            booking.customer(),
             found["attendee_phone"],
             email,
         )
@@ -484,7 +484,7 @@ def describe(*, pks: Sequence[UUID], viewer: User, tz: tzinfo) -> list[Described
         if not may_see:
             described.append(Described(" · ".join(parts)))
             continue
-        text = " · ".join([*parts, words.customer(booking)])
+        text = " · ".join([*parts, booking.customer()])
         described.append(
             Described(text, reverse("admin:bookings_booking_change", args=[booking.pk]))
         )

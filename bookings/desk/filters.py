@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.contrib.admin import RelatedFieldListFilter, SimpleListFilter
+from django.contrib.admin import ChoicesFieldListFilter, RelatedFieldListFilter, SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
@@ -67,3 +67,13 @@ class FewRelatedFilter(RelatedFieldListFilter):
     def name_of(self, row: Any) -> str:
         """Return the name under which a row is offered."""
         return row.name if isinstance(row, User) else str(row)
+
+
+class StatusFilter(ChoicesFieldListFilter):
+    """A filter by statuses that uses the indexes of unfinished bookings and of holds."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the bookings with one of the statuses."""
+        rows: Any = super().queryset(request, queryset)
+        chosen: Any = self.used_parameters.get(self.lookup_kwarg)
+        return rows.with_status(*chosen) if chosen else rows

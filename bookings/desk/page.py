@@ -259,7 +259,7 @@ class BookingPage:
         """The name, email address and phone number of the attendee, also as parts of links."""
         found = self.booking.attendee()
         return {
-            "name": words.customer(self.booking),
+            "name": self.booking.customer(),
             "email": "" if self.booking.user.deleted_at else found["attendee_email"],
             "phone": found["attendee_phone"],
             "mailto": quote(found["attendee_email"], safe="@"),
@@ -269,7 +269,7 @@ class BookingPage:
     @property
     def booked_by(self) -> str:
         """The name of the user who booked; empty if the attendee has the same name."""
-        name = words.person(self.booking.user)
+        name = self.booking.user.in_words()
         return "" if name == self.attendee["name"] else name
 
     @cached_property
@@ -349,7 +349,7 @@ class BookingPage:
         """The notes of staff, latest first: the time, the author, and the note."""
         found: QuerySet[StaffNote] = StaffNote.objects.filter(booking=self.booking)
         rows = found.select_related("author").order_by("-id")[:MAX_NOTES]
-        return [(self.moment(each.at), words.person(each.author), each) for each in rows]
+        return [(self.moment(each.at), each.author.in_words(), each) for each in rows]
 
     @property
     def columns(self) -> list[tuple[str, str]]:

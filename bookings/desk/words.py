@@ -10,7 +10,6 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts.models import User
 from bookings.availability.terms import TooFarAhead, TooSoon
 from bookings.events import SLOT_CANCELLED
 from bookings.models import Booking, BookingEvent
@@ -70,19 +69,9 @@ def differs(one: tzinfo, other: tzinfo, at: datetime) -> bool:
     return at.astimezone(one).utcoffset() != at.astimezone(other).utcoffset()
 
 
-def person(user: User) -> str:
-    """Return the name of a user; without one, the email address or "a former user"."""
-    return user.name or (_("a former user") if user.deleted_at else user.email)
-
-
-def customer(booking: Booking) -> str:
-    """Return the name of the attendee; without one, the words for the user who booked."""
-    return booking.attendee()["attendee_name"] or person(booking.user)
-
-
 def title(booking: Booking) -> str:
     """Return what is booked, and for whom."""
-    return f"{booking.service.title}, {customer(booking)}"
+    return f"{booking.service.title}, {booking.customer()}"
 
 
 @dataclass(frozen=True)
@@ -153,7 +142,7 @@ def _with_actor(text: str, event: BookingEvent, booking: Booking, keys: Mapping[
     actor = event.actor
     if actor is None:
         return text
-    name = person(actor)
+    name = actor.in_words()
     if actor.pk == booking.user_id:
         name = _("%(name)s (customer)") % {"name": name}
     words = {"event": text, "name": name, "key": event.api_key_id and keys.get(event.api_key_id)}

@@ -17,7 +17,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 from django.views.decorators.http import require_POST
 
-from bookings.desk.words import customer
 from bookings.exports.files import ICALENDAR
 from bookings.holds import unexpired
 from bookings.models import Booking, Slot
@@ -134,7 +133,7 @@ def _who_comes(slot: Slot) -> Card:
         page = reverse("admin:bookings_booking_change", args=[booking.pk])
         lines.append(
             (
-                link(page, customer(booking)),
+                link(page, booking.customer()),
                 badge(booking.status, booking.get_status_display()),
                 booking.attendee()["attendee_phone"],
             )

@@ -57,11 +57,14 @@ class StrictChangeList(ChangeList):
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         """Return the rows. Their years, months and days are found without reading all rows.
 
-        A search sets `request.finds_few` if it finds so few rows that reading all of them is cheap.
+        A search sets `request.finds_few`: whether it finds so few rows that reading all of them is
+        cheap. If it does not, there are too many to count.
         """
         rows = super().get_queryset(request, exclude_parameters)
-        if getattr(request, "finds_few", False):
+        finds_few = getattr(request, "finds_few", None)
+        if finds_few:
             return rows
+        rows.is_too_long = finds_few is False  # type: ignore[attr-defined]
         # The template tag of the date hierarchy calls this method.
         rows.datetimes = partial(periods, rows)  # type: ignore[assignment]
         return rows
@@ -138,9 +141,10 @@ class BoundedPaginator(Paginator):
         rows: Any = self.object_list
         if not isinstance(rows, QuerySet):
             return len(rows), True
+        is_too_long = getattr(rows, "is_too_long", False)
         rows = rows.order_by()
         return bounded_count(
-            rows[: MAX_COUNTED + 1].count,
+            (lambda: MAX_COUNTED + 1) if is_too_long else rows[: MAX_COUNTED + 1].count,
             lambda: json.loads(rows.explain(format="json")),
         )
 
@@ -171,6 +175,8 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
         rows.order_by()
         .filter(**{f"{field}__gte": begin, f"{field}__lt": end})
         .annotate(period=Value(begin, output_field=DateTimeField()))
+        # Without an order, PostgreSQL would read rows of other periods until it finds one.
+        .order_by(field)
         .values_list("period", flat=True)[:1]
         for begin, end in pairwise(begins)
     ]

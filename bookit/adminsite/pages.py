@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar
 
 from django import forms
@@ -28,7 +30,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.http import content_disposition_header
-from django.utils.text import capfirst
+from django.utils.text import capfirst, smart_split, unescape_string_literal
 from django.utils.translation import gettext, gettext_lazy, ngettext, ngettext_lazy
 from django.views.decorators.http import require_safe
 
@@ -74,6 +76,11 @@ def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
     except ValidationError:
         return False
     return "\0" not in value
+
+
+def is_id(text: str) -> bool:
+    """Return whether `text` can be the id of a row."""
+    return _is_value_of(UUIDField(), text.strip())
 
 
 def _without_page(query: QueryDict) -> QueryDict:
@@ -205,16 +212,24 @@ class StrictAdmin(admin.ModelAdmin):
         """Return the rows that a search finds.
 
         If the search term can be an id, rows are found by id, through an index. Otherwise, they are
-        found by text.
+        found by text, and ids are not searched: no index finds a part of an id.
         """
-        conditions = Q()
+        conditions, texts = Q(), []
         for path in self.get_search_fields(request):
             field: Any = get_fields_from_path(self.model, path)[-1]
-            if isinstance(field, UUIDField | IntegerField) and _is_value_of(field, search_term):
+            if not isinstance(field, UUIDField | IntegerField):
+                texts.append(path)
+            elif _is_value_of(field, search_term):
                 conditions |= Q(**{path: search_term.strip()})
         if conditions:
             return queryset.filter(conditions), False
-        return super().get_search_results(request, queryset, search_term)
+        if search_term.strip() and not texts:
+            return queryset.none(), False
+        for word in smart_split(search_term):
+            plain = unescape_string_literal(word) if word[:1] in "\"'" and word[1:] else word
+            either = (Q((f"{path}__icontains", plain)) for path in texts)
+            queryset = queryset.filter(reduce(or_, either))
+        return queryset, False
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -321,13 +321,16 @@ NOT_ABOUT_ACCESS = {
     ("bookings/mails/occasions.py", "self.provider_id is not None"),
     ("bookings/mails/occasions.py", "self.provider_id != self.actor_id"),
     # A parameter of a list. It is null if `User.is_keeper` says that the user keeps no calendar.
-    ("bookings/viewsets.py", "calendar__provider=provider_id"),
+    ("bookings/viewsets.py", "provider=provider_id"),
     # Everybody may see the providers, and the provider of a calendar.
     ("catalog/providers/filters.py", "calendar__provider=OuterRef('pk')"),
     ("catalog/providers/serializers.py", "calendar__provider"),
     ("catalog/providers/serializers.py", "calendar__provider=OuterRef('pk')"),
     ("catalog/providers/serializers.py", "provider=OuterRef('pk')"),
     ("catalog/providers/services.py", "calendar__provider=OuterRef('pk')"),
+    ("catalog/providers/services.py", "calendar__provider"),
+    # The search for calendars by the name of their provider.
+    ("catalog/admin.py", "provider__in=people.values('pk')"),
     ("catalog/providers/services.py", "role=User.Role.PROVIDER"),
     ("catalog/filters.py", "calendar__provider"),
     ("bookings/slots/filters.py", "calendar__provider"),

@@ -41,6 +41,9 @@ OTHERS = {
 EXCEPTIONS = {
     "bookings.tally.positions._SHIFT": "After a restore, it changes all events of the server.",
     "bookit.tools.benchmark.fill.ADD_EVENTS": "It fills an empty database.",
+    "bookit.tools.benchmark.churn.CHANGE": "It changes a database of the benchmark.",
+    "bookit.tools.benchmark.churn.MOVE": "It changes a database of the benchmark.",
+    "bookit.tools.benchmark.churn.DELETE": "It changes a database of the benchmark.",
 }
 
 TABLE = "|".join(sorted(TABLES))

@@ -9,6 +9,7 @@ import django.db.models.expressions
 import django.db.models.functions.comparison
 import django.db.models.functions.datetime
 import django.db.models.functions.math
+import django.db.models.functions.text
 import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
@@ -68,6 +69,12 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(fields=["name", "id"], name="calendar_by_name"),
                     models.Index(fields=["created_at", "id"], name="calendar_by_age"),
+                    django.contrib.postgres.indexes.GinIndex(
+                        django.contrib.postgres.indexes.OpClass(
+                            django.db.models.functions.text.Upper("name"), name="gin_trgm_ops"
+                        ),
+                        name="calendar_by_letters",
+                    ),
                 ],
             },
         ),
@@ -336,6 +343,30 @@ class Migration(migrations.Migration):
                     models.Index(fields=["created_at", "id"], name="service_by_age"),
                     models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
                     models.Index(fields=["rating_average", "id"], name="service_by_rating"),
+                    models.Index(
+                        models.OrderBy(
+                            models.F("rating_average"), descending=True, nulls_last=True
+                        ),
+                        models.OrderBy(models.F("id"), descending=True),
+                        name="service_by_best_rating",
+                    ),
+                    models.Index(
+                        condition=models.Q(("is_active", False)),
+                        fields=["title", "id"],
+                        name="service_inactive",
+                    ),
+                    models.Index(fields=["mode", "title", "id"], name="service_by_mode"),
+                    models.Index(
+                        condition=models.Q(("is_active", True)),
+                        fields=["id"],
+                        name="service_active",
+                    ),
+                    django.contrib.postgres.indexes.GinIndex(
+                        django.contrib.postgres.indexes.OpClass(
+                            django.db.models.functions.text.Upper("title"), name="gin_trgm_ops"
+                        ),
+                        name="service_by_letters",
+                    ),
                     django.contrib.postgres.indexes.GinIndex(
                         fastupdate=False, fields=["search", "title_words"], name="service_words"
                     ),

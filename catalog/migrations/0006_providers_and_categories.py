@@ -80,7 +80,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="service",
             index=models.Index(
-                django.db.models.functions.text.Upper("category"), name="service_by_category"
+                django.db.models.functions.text.Upper("category"),
+                "title",
+                "id",
+                name="service_by_category",
             ),
         ),
         migrations.RunSQL(COUNT_CATEGORIES, migrations.RunSQL.noop),

@@ -12,4 +12,7 @@ The benchmark is run by hand. Its modules, in the order in which they are used:
     pgbench     measures PostgreSQL alone, with the same SQL
     jobs        measures emails, webhooks and overdue bookings
     report      the table and the JSON file
+    growth      measures how costs grow with the database (`--growth`)
+    storage     the sizes of the tables
+    churn       simulates a year of bookings, and measures the space that is left empty
 """

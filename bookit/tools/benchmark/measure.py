@@ -145,7 +145,7 @@ def _measure_requests(
         bookit.wait("/health")
         reference.wait("/services")
         say("Signing in.")
-        known = _cases(options.size, bookit)
+        known = signed_in_cases(options.size, bookit)
         for case in known.all():
             _check_responses(case, bookit, reference)
         cases = [case for case in known.all() if options.wants(case.name)]
@@ -173,7 +173,7 @@ def _measure_requests(
     )
 
 
-def _cases(size: Size, bookit: Server) -> Cases:
+def signed_in_cases(size: Size, bookit: Server) -> Cases:
     """Sign in the users, and return the cases, which use their tokens and the admin's cookie."""
     half = min(BOOKERS, size.users // 2)
     return Cases(

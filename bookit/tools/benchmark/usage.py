@@ -1,6 +1,7 @@
 """The CPU time and memory that the workers of a web server use."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -23,6 +24,20 @@ def cpu_seconds(server: Server) -> list[float]:
     """Return the CPU time that each worker has used so far."""
     times = [worker.cpu_times() for worker in server.workers()]
     return [each.user + each.system for each in times]
+
+
+def database_cpu_seconds(postmaster: psutil.Process) -> float:
+    """Return the CPU time that a PostgreSQL server has used so far.
+
+    The time of a process that has ended is added to the time of the server's first process.
+    """
+    own = postmaster.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for each in postmaster.children():
+        with suppress(psutil.NoSuchProcess):
+            times = each.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def settle(server: Server) -> None:

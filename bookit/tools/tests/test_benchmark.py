@@ -11,6 +11,7 @@ from functools import partial
 from io import BytesIO
 from itertools import pairwise
 from uuid import UUID
+from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -20,10 +21,10 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 
 from accounts.tests.factories import UserFactory
-from bookings.models import Booking, BookingEvent, Slot
+from bookings.models import Booking, BookingEvent, Occupancy, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.api.pagination import DEFAULT_LIMIT
-from bookit.tools.benchmark import fill, jobs, lists, load, overrides, pgbench
+from bookit.tools.benchmark import fill, growth, jobs, lists, load, overrides, pgbench
 from bookit.tools.benchmark.cases import MOST_OF_PLAIN, RELATIONS, SERIES, Cases
 from bookit.tools.benchmark.fill import Size
 from bookit.tools.benchmark.jobs import JobsDone
@@ -358,6 +359,81 @@ def test_the_values_of_recorded_statements_survive_json(reference):
         "a": [me, other, None, 20],
         "b": [Decimal("1.50"), timedelta(hours=-2), NOW],
     }
+
+
+class TestGrowth:
+    def grown(self, *cpu):
+        costs = [[growth.Cost(1.0, each), growth.Cost(1.0, each)] for each in cpu]
+        return growth.Line("services", "/services?q=a&b", costs)
+
+    def test_a_line_is_flat_if_neither_its_time_nor_its_cpu_time_grows(self):
+        slower = growth.Line("a", "a", [[growth.Cost(1.0, 100)], [growth.Cost(1.4, 100)]])
+        assert self.grown(100, 110, 129).is_flat
+        assert not self.grown(100, 110, 131).is_flat
+        assert not slower.is_flat
+
+    def test_the_picture_and_the_table_show_every_line(self):
+        lines = [self.grown(100, 120, 125), self.grown(100, 900, 5_000)]
+        results = growth.Growth(growth.SIZES, lines)
+        picture = ElementTree.fromstring(results.picture())
+        shown = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+        assert shown.count("/services?q=a&b") == 2
+        assert {"1.2", "50.0"} <= {*shown}
+        assert "At most 1.3 times: 1 of 2 lines." in results.text()
+        assert "| /services?q=a&b | 1.0 | 1.0 | 1.0 | 1.0 | 100 | 900 | 5,000 | 50.0 |" in (
+            results.text()
+        )
+
+    def test_every_long_list_has_a_name_for_the_command_line(self):
+        assert not {*growth.LONG_LISTS} & {*CASE_NAMES}
+
+    @pytest.mark.real_passwords
+    @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+    def test_growth_is_measured_in_databases_of_several_sizes(self, tmp_path, transactional_db):
+        sizes = [Size(20, 500), Size(40, 1_000), Size(40, 2_000)]
+        wanted = ("service", "create", "admin-users-q", "everybody-held")
+        results = growth.grow(
+            sizes,
+            directory=tmp_path,
+            seconds=1,
+            rounds=1,
+            only=wanted,
+            say=lambda message: None,
+            churned=Size(20, 500),
+            days=32,
+        )
+        assert [line.name for line in results.lines] == [
+            *("service", "create", "everybody-held", "admin-users-q")
+        ]
+        assert [line.unexpected for line in results.lines] == [0] * 4
+        assert all(cost.cpu_us > 0 for line in results.lines for [cost] in line.costs)
+        assert "`bookings_booking`" in results.text()
+        booked = next(each for each in results.bloat if each.name == "bookings_booking")
+        assert 0 <= booked.part < 1
+        assert booked.updates >= booked.hot_updates > 0
+
+
+def test_filling_leaves_every_index_constraint_and_trigger(transactional_db):
+    def schema():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint
+                UNION SELECT indexname, indexdef, true FROM pg_indexes
+                UNION SELECT tgname, pg_get_triggerdef(oid), tgenabled = 'O' FROM pg_trigger
+                WHERE NOT tgisinternal
+                """
+            )
+            return {*cursor.fetchall()}
+
+    before = schema()
+    fill.fill(SMALL, password="not used")
+    assert schema() == before
+    bookings = Booking.objects.count()
+    assert bookings == SMALL.bookings + sum(fill.DIARIES) == BookingEvent.objects.count()
+    # The triggers of bookings and slots have copied every occupied period.
+    occupying = Booking.objects.filter(active=True, slot=None).count()
+    assert Occupancy.objects.count() == occupying + Slot.objects.count()
 
 
 def test_the_benchmark_measures_jobs_without_wrk(database_url, tmp_path, monkeypatch):

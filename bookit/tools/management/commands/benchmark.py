@@ -14,9 +14,11 @@ from django.core.management import BaseCommand, CommandError
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, running
 from bookit.runtime.servers import ServerError, migrate
 from bookit.tools.benchmark.fill import Size
+from bookit.tools.benchmark.growth import LONG_LISTS, SIZES, Growth, grow
 from bookit.tools.benchmark.jobs import MEASURES, JobsError
 from bookit.tools.benchmark.load import LoadError, find_wrk
 from bookit.tools.benchmark.measure import CASE_NAMES, Disagreement, Options, benchmark
+from bookit.tools.benchmark.report import Report
 
 
 class Command(BaseCommand):
@@ -37,7 +39,8 @@ class Command(BaseCommand):
         add(
             "--only",
             nargs="+",
-            choices=[*CASE_NAMES, *MEASURES],
+            choices=[*CASE_NAMES, *MEASURES, *LONG_LISTS],
+            metavar="NAME",
             default=[],
             help="cases and jobs to measure (default: all)",
         )
@@ -45,6 +48,13 @@ class Command(BaseCommand):
             "--pgbouncer",
             action="store_true",
             help="compare BookIt with BookIt behind PgBouncer, in place of the bare WSGI function",
+        )
+        add(
+            "--growth",
+            type=Path,
+            metavar="FILE",
+            help="measure how costs grow to ten million bookings, and write a picture (SVG) to this"
+            " file; this needs 25 GB of disk space and an hour",
         )
         stored = "number to store (default: %(default)s)"
         add("--services", type=_positive, default=1_000, help=stored)
@@ -66,11 +76,10 @@ class Command(BaseCommand):
         try:
             if chosen.need_load:
                 find_wrk()
-            # PostgreSQL uses fsync, as in production.
-            with running(directory / "postgres") as url:
-                self.say("Migrating.")
-                migrate(url)
-                report = benchmark(url, chosen, directory=directory, say=self.say)
+            if options["growth"] is not None:
+                report: Report | Growth = self.grow(chosen, options["growth"], directory)
+            else:
+                report = self.measure(chosen, directory)
         except (EmbeddedPostgresError, ServerError, LoadError, JobsError, Disagreement) as error:
             raise CommandError(str(error)) from None
         finally:
@@ -78,6 +87,27 @@ class Command(BaseCommand):
         self.stdout.write(f"\n{report.text()}")
         if options["json"] is not None:
             options["json"].write_text(json.dumps(report.content(), indent=2) + "\n")
+
+    def measure(self, chosen: Options, directory: Path) -> Report:
+        """Fill one database, and measure it."""
+        # PostgreSQL uses fsync, as in production.
+        with running(directory / "postgres") as url:
+            self.say("Migrating.")
+            migrate(url)
+            return benchmark(url, chosen, directory=directory, say=self.say)
+
+    def grow(self, chosen: Options, picture: Path, directory: Path) -> Growth:
+        """Fill databases of several sizes, measure them, and write the picture."""
+        growth = grow(
+            SIZES,
+            directory=directory,
+            seconds=chosen.seconds,
+            rounds=chosen.rounds,
+            only=chosen.only,
+            say=self.say,
+        )
+        picture.write_text(growth.picture())
+        return growth
 
     def say(self, message: str) -> None:
         """Write a line about the progress to stderr, apart from the report."""

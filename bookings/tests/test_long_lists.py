@@ -1,0 +1,79 @@
+"""Long lists of bookings are read through an index, and contain the rows that they should."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from accounts.tests.factories import ProviderFactory
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory
+from catalog.models import Calendar
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+DAY = timedelta(days=1)
+
+
+def plan(rows):
+    """Return the plan of a query as text. PostgreSQL reads small tables whole if it may."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    return rows.explain()
+
+
+def test_bookings_that_end_after_a_time_contain_long_bookings_that_began_long_before():
+    days = ServiceFactory(duration_minutes=5 * 24 * 60)
+    ended, long = (BookingFactory(service=days, start_time=TUESDAY - n * DAY) for n in (9, 4))
+    short = BookingFactory(start_time=TUESDAY)
+    BookingFactory(start_time=TUESDAY - DAY)
+    assert [*Booking.objects.ending_after(TUESDAY)] == [long, short]
+    assert [*Booking.objects.ending_after(TUESDAY + 2 * DAY)] == []
+    assert [*Booking.objects.ending_after(TUESDAY - 5 * DAY)][:2] == [ended, long]
+
+
+def test_a_booking_of_exactly_a_day_is_found_by_its_end():
+    service = ServiceFactory(duration_minutes=24 * 60)
+    booking = BookingFactory(service=service, start_time=TUESDAY)
+    almost_over = TUESDAY + DAY - timedelta(seconds=1)
+    assert [*Booking.objects.ending_after(almost_over)] == [booking]
+    assert [*Booking.objects.ending_after(TUESDAY + DAY)] == []
+
+
+def test_long_bookings_are_found_through_their_own_index():
+    assert "booking_long" in plan(Booking.objects.ending_after(TUESDAY))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "index"),
+    [
+        (["held"], "booking_holds_by_end"),
+        (["pending"], "booking_unfinished"),
+        (["pending", "confirmed"], "booking_unfinished"),
+    ],
+)
+def test_bookings_of_a_status_are_found_through_a_partial_index(statuses, index):
+    rows = Booking.objects.with_status(*statuses)
+    rows = rows.order_by("hold_expires_at") if statuses == ["held"] else rows.order_by("start_time")
+    assert index in plan(rows)
+
+
+@pytest.mark.parametrize("status", Booking.Status.values)
+def test_every_status_finds_its_bookings(status):
+    holds = {"hold_expires_at": TUESDAY} if status == "held" else {}
+    booking = BookingFactory(status=status, **holds)
+    other = "pending" if status != "pending" else "confirmed"
+    BookingFactory(status=other, start_time=TUESDAY + DAY)
+    assert [*Booking.objects.with_status(status)] == [booking]
+    assert Booking.objects.with_status(status, other).count() == 2
+
+
+def test_the_bookings_of_a_provider_are_not_searched_among_all_bookings():
+    provider = ProviderFactory()
+    ours = BookingFactory(service=ServiceFactory(calendar=CalendarFactory(provider=provider)))
+    BookingFactory()
+    rows = Booking.objects.on_calendars(Calendar.objects.filter(provider=provider))
+    assert [*rows] == [ours]
+    # The condition is written twice, so PostgreSQL expects few rows; see `on_calendars`.
+    assert str(rows.query).count("= ANY(ARRAY(") == 2

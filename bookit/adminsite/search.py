@@ -1,0 +1,49 @@
+"""The search of long lists: each table is searched through its own index."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from bookit.database.counts import MAX_COUNTED
+
+# A trigram index finds fewer letters than this only at the beginning of a word.
+FEWEST_LETTERS = 3
+# If at most this many rows match, a search reads only these rows. If more match, it is known that
+# they need not be counted.
+FEW = MAX_COUNTED
+
+
+def found_in(rows: QuerySet[Any], conditions: Sequence[Q]) -> tuple[QuerySet[Any], bool]:
+    """Return the rows that meet one of the conditions, each of which can use its own index.
+
+    Returns:
+        the rows, and whether there are at most `FEW`.
+
+    A single condition with OR over several tables would read every row. So each condition is first
+    searched for by itself. The condition with OR is used only if many rows match: the database then
+    fills a page of the list after reading a small part of the rows.
+    """
+    each = [rows.filter(condition).order_by().values_list("pk") for condition in conditions]
+    ids = [pk for (pk,) in each[0].union(*each[1:], all=True)[: FEW + 1]]
+    if len(ids) <= FEW:
+        return rows.filter(pk__in=ids), True
+    return rows.filter(Q(*conditions, _connector=Q.OR)), False
+
+
+def all_in(words: str, columns: Iterable[str]) -> Q:
+    """Return the condition that each of the words is in one of the columns."""
+    found = Q()
+    for word in words.split():
+        found &= Q(*(_in(word, column) for column in columns), _connector=Q.OR)
+    return found
+
+
+def _in(word: str, column: str) -> Any:
+    """Return the condition that a column contains a word.
+
+    A short word is found only at the start of the column and after a space.
+    """
+    if len(word) >= FEWEST_LETTERS:
+        return Q((f"{column}__icontains", word))
+    return Q((f"{column}__istartswith", word)) | Q((f"{column}__icontains", f" {word}"))

@@ -1,0 +1,93 @@
+"""No response has more than 30 MB. A list has at most 100 rows, so each row has its share."""
+
+from datetime import timedelta
+
+import pytest
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.availability.viewsets import MAX_TIMES
+from bookings.feeds.services import MAX_ENTRIES
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.api.pagination import MAX_LIMIT
+from bookit.database.metadata import MAX_KEY_LENGTH, MAX_KEYS, MAX_VALUE_LENGTH
+from catalog.models import OpeningHours
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+from reviews.models import Review
+
+MOST = 30_000_000
+# A character of four bytes.
+WIDE = "\U0001f488"
+METADATA = {
+    WIDE * (MAX_KEY_LENGTH - 2) + f"{number:02}": WIDE * MAX_VALUE_LENGTH
+    for number in range(MAX_KEYS)
+}
+
+
+@pytest.fixture
+def world(db):
+    """The largest rows that there can be."""
+    admin = AdminFactory(name=WIDE * 200, metadata=METADATA)
+    calendar = CalendarFactory(name=WIDE * 200, metadata=METADATA, provider=admin)
+    for weekday in range(7):
+        for hour in range(12):
+            OpeningHours.objects.create(
+                calendar=calendar, weekday=weekday, opens=hour * 120, closes=hour * 120 + 60
+            )
+    service = ServiceFactory(
+        calendar=calendar,
+        title=WIDE * 200,
+        description=WIDE * 10_000,
+        category=WIDE * 100,
+        metadata=METADATA,
+    )
+    booking = BookingFactory(
+        user=UserFactory(name=WIDE * 200, metadata=METADATA),
+        service=service,
+        status="completed",
+        start_time=TUESDAY - timedelta(days=7),
+        attendee_name=WIDE * 200,
+        notes=WIDE * 2_000,
+        cancellation_reason=WIDE * 500,
+        metadata=METADATA,
+    )
+    Review.objects.create(
+        booking=booking,
+        calendar=calendar,
+        service=service,
+        user=booking.user,
+        rating=5,
+        comment=WIDE * 5_000,
+    )
+    return admin
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/services",
+        "/calendars",
+        "/bookings?expand=service,calendar,slot,user",
+        "/bookings?scope=provider&expand=service,calendar,slot,user",
+        "/users",
+        "/reviews",
+        "/providers",
+    ],
+)
+def test_a_page_of_the_largest_rows_has_at_most_30_mb(world, api, path):
+    api = api.as_(world)
+    response = api.get(path)
+    [*rows] = response.json()["results"]
+    assert rows
+    assert len(response.content) / len(rows) * MAX_LIMIT < MOST
+
+
+def test_the_longest_search_for_free_times_has_at_most_30_mb():
+    time = '{"start_time":"2026-12-01T10:00:00+01:00","end_time":"2026-12-01T11:00:00+01:00",'
+    time += '"seats_left":1000,"slot_id":"01940000-0000-7000-8000-000000000000"},'
+    assert len(time) * MAX_TIMES < MOST
+
+
+def test_the_longest_feed_has_at_most_30_mb(world, api):
+    booking = world.calendars.get().bookings.get()
+    content = api.as_(world).get(f"/bookings/{booking.pk}.ics").content
+    assert len(content) * MAX_ENTRIES < MOST

@@ -1,0 +1,208 @@
+"""Simulates a year of bookings, and measures how much of the database is empty space afterwards.
+
+On each day, customers book, providers confirm, some bookings are moved, cancelled or deleted, the
+bookings of earlier days are completed, and the jobs that followed are deleted. PostgreSQL's own
+autovacuum cleans up; it looks for work every second, because a day takes less than a second.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth.hashers import make_password
+from django.db import connection, transaction
+from django.utils import timezone
+
+from bookings.events import state_of
+from bookings.models import BookingEvent
+from bookit.runtime import servers
+from bookit.runtime.embedded_postgres import running
+from bookit.tools.benchmark import fill
+from bookit.tools.benchmark.fill import Size, key
+from bookit.tools.benchmark.measure import Say
+from bookit.tools.benchmark.storage import Table, tables
+
+DAYS = 365
+# Autovacuum looks for work this often, so that a year of its work fits into minutes.
+SETTINGS = {"autovacuum_naptime": "1s"}
+# The tables that are measured. The table of jobs is smaller than a megabyte, because workers delete
+# jobs at once.
+CHURNED = ["bookings_booking", "bookings_occupancy", "bookings_bookingevent"]
+# The target: at most this part of a table and its indexes is empty.
+MOST_BLOAT = 0.3
+
+# Books each of some services once, two hours after its last simulated booking, and writes the
+# events. The bookings are pending.
+#
+# Parameters: services uuid[], begin timestamptz (when the bookings start), at timestamptz.
+# Columns: none.
+BOOK = f"""
+WITH booking AS (
+    INSERT INTO bookings_booking (
+        id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
+        attendee_name, attendee_email, notes, price, currency, metadata, created_at, updated_at
+    )
+    SELECT uuid7(), (SELECT id FROM accounts_user ORDER BY id LIMIT 1), id, calendar_id, 1,
+        begin, begin + interval '15 minutes',
+        tstzrange(begin, begin + interval '15 minutes'), 'pending', '', '', '', price, currency,
+        '{{}}', %(at)s::timestamptz, %(at)s::timestamptz
+    FROM catalog_service CROSS JOIN (VALUES (%(begin)s::timestamptz)) AS day (begin)
+    WHERE id = ANY(%(services)s::uuid[])
+    RETURNING *
+)
+INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, actor_id, at, data)
+SELECT calendar_id, id, '{BookingEvent.Type.CREATED}', user_id, created_at,
+    jsonb_build_object({state_of("booking")})
+FROM booking
+"""  # noqa: S608 - only our own names are interpolated, no values
+
+# Changes the status of a part of the bookings of a day, and writes the events.
+#
+# Parameters: begin timestamptz (when the bookings start), before text and status text, part float
+#     (the part of the bookings that changes), type text, at timestamptz.
+# Columns: none.
+CHANGE = f"""
+WITH booking AS (
+    UPDATE bookings_booking SET status = %(status)s::text
+    WHERE start_time = %(begin)s::timestamptz
+      AND status = %(before)s::text AND random() < %(part)s::float
+    RETURNING *
+)
+INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, actor_id, at, data)
+SELECT calendar_id, id, %(type)s::text, user_id, %(at)s::timestamptz,
+    jsonb_build_object({state_of("booking")})
+FROM booking
+"""  # noqa: S608 - only our own names are interpolated, no values
+
+# Moves a part of the bookings of a day by an hour.
+#
+# Parameters: begin timestamptz, part float.
+# Columns: none.
+MOVE = """
+UPDATE bookings_booking SET start_time = start_time + interval '1 hour',
+    end_time = end_time + interval '1 hour',
+    blocked = tstzrange(start_time + interval '1 hour', end_time + interval '1 hour')
+WHERE start_time = %(begin)s::timestamptz
+  AND status = 'confirmed' AND random() < %(part)s::float
+"""
+
+# Deletes a part of the cancelled bookings of a day.
+#
+# Parameters: begin timestamptz, part float.
+# Columns: none.
+DELETE = """
+DELETE FROM bookings_booking
+WHERE start_time = %(begin)s::timestamptz
+  AND status = 'cancelled' AND random() < %(part)s::float
+"""
+
+# Deletes all jobs, as workers do after they have run a job.
+#
+# Parameters: none.
+# Columns: none.
+FINISH_JOBS = "DELETE FROM procrastinate_jobs"
+
+
+@dataclass(frozen=True)
+class Bloat:
+    """The sizes of a table with its indexes in bytes, before and after it was written anew."""
+
+    name: str
+    used: int
+    compact: int
+    updates: int
+    # Updates that wrote no index, because the new row is on the page of the old one.
+    hot_updates: int
+
+    @property
+    def part(self) -> float:
+        """The part of the table and its indexes that is empty."""
+        return max(0.0, 1 - self.compact / self.used)
+
+    @staticmethod
+    def markdown(found: "Sequence[Bloat]") -> Iterator[str]:
+        """Yield the lines of a table in Markdown."""
+        yield "| Table | MB after a year | MB written anew | Empty | Updates | Without indexes |"
+        yield "|---|---|---|---|---|---|"
+        for each in found:
+            hot = f"{each.hot_updates / each.updates:.0%}" if each.updates else ""
+            yield (
+                f"| `{each.name}` | {each.used / 1e6:.1f} | {each.compact / 1e6:.1f} |"
+                f" {each.part:.0%} | {each.updates:,} | {hot} |"
+            )
+
+
+def churn(size: Size, *, days: int, directory: Path, say: Say) -> list[Bloat]:
+    """Fill a database, simulate `days` days, and return the bloat of the tables that churn.
+
+    Raises:
+        EmbeddedPostgresError, ServerError: the simulation cannot continue.
+    """
+    with running(directory / "postgres-churn", settings=SETTINGS) as url:
+        servers.migrate(url)
+        with servers.connected_to(url):
+            fill.fill(size, password=make_password(None))
+            services = [key("service", n) for n in size.quiet_services(size.services)]
+            begin = timezone.now().replace(microsecond=0) + timedelta(days=400)
+            for day in range(days):
+                if day % 73 == 0:
+                    say(f"Simulating day {day} of {days}.")
+                _live(services, begin, day)
+            # Autovacuum may still be at work on the last days.
+            time.sleep(5)
+            return measured()
+
+
+def _live(services: list[str], begin: datetime, day: int) -> None:
+    """Simulate a day."""
+    today, earlier = (begin + timedelta(hours=2 * n) for n in (day, max(day - 30, 0)))
+    at = timezone.now()
+    kind = BookingEvent.Type
+
+    def change(start: datetime, before: str, status: str, part: float, type_: str) -> None:
+        values = {"begin": start, "before": before, "status": status, "part": part}
+        _run(CHANGE, {**values, "type": type_, "at": at})
+
+    _run(BOOK, {"services": services, "begin": today, "at": at})
+    change(today, "pending", "confirmed", 0.8, kind.CONFIRMED)
+    change(today, "pending", "cancelled", 1, kind.CANCELLED)
+    _run(MOVE, {"begin": today, "part": 0.1})
+    change(today, "confirmed", "cancelled", 0.1, kind.CANCELLED)
+    _run(DELETE, {"begin": today, "part": 0.2})
+    if day >= 30:
+        change(earlier, "confirmed", "completed", 1, kind.COMPLETED)
+    _run(FINISH_JOBS, {})
+
+
+def _run(statement: str, values: dict[str, Any]) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+# Returns how many rows of the tables were updated.
+#
+# Parameters: tables text[].
+# Columns: name text, updates bigint, hot_updates bigint.
+UPDATES = """
+SELECT relname AS name, n_tup_upd AS updates, n_tup_hot_upd AS hot_updates
+FROM pg_stat_user_tables WHERE relname = ANY(%(tables)s::text[])
+"""
+
+
+def measured() -> list[Bloat]:
+    """Write the tables anew, and return their sizes before and after."""
+    with connection.cursor() as cursor:
+        cursor.execute(UPDATES, {"tables": CHURNED})
+        updates = {name: (every, hot) for name, every, hot in cursor.fetchall()}
+        before = _sizes(tables(0))
+        for name in CHURNED:
+            cursor.execute(f"VACUUM FULL {connection.ops.quote_name(name)}")
+        after = _sizes(tables(0))
+    return [Bloat(name, before[name], after[name], *updates[name]) for name in CHURNED]
+
+
+def _sizes(found: list[Table]) -> dict[str, int]:
+    return {each.name: each.table_bytes + each.index_bytes for each in found}
