@@ -22,7 +22,7 @@ from bookings import services
 from bookings.desk import services as desk
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
-from bookings.tests.jobs import work
+from bookings.tests.jobs import attendee_mail, work
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Delivery
 from bookings.webhooks.tests.test_webhooks import WebhookFactory
@@ -120,7 +120,7 @@ def activity(api, ana, helena, service):
     entry = WaitlistEntryFactory(slot=SlotFactory(), user=ana)
     app.configure_task("bookings.send_queue_mail").defer(entry_id=str(entry.pk))
     event = done.events.latest("id")
-    app.configure_task("bookings.send_mail").defer(event_id=str(event.pk), audience="attendee")
+    app.configure_task("bookings.send_mail").defer(**attendee_mail(event))
     me.patch("/me", {"email": NEW_EMAIL, "current_password": PASSWORD})
     me.post("/auth/verify-email/resend")
     api.post("/auth/password-reset", {"email": EMAIL})
