@@ -62,12 +62,15 @@ class PrivateFieldsViewSet(CatalogViewSet):
     @property
     def may_see_private(self) -> bool:
         """Whether the caller may see the private fields of some rows."""
-        user, key = self.request.user, self.request.auth
-        if not isinstance(user, User) or (
-            isinstance(key, UsedKey) and not key.permits(self.private_to)
-        ):
+        user = self.request.user
+        if not isinstance(user, User) or not self.key_permits(self.private_to):
             return False
         return user.is_keeper or user.may(self.private_to)
+
+    def key_permits(self, permission: str) -> bool:
+        """Return whether the API key, if any, has a permission."""
+        key = self.request.auth
+        return not isinstance(key, UsedKey) or key.permits(permission)
 
     @property
     def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:
@@ -244,11 +247,17 @@ class ServiceViewSet(PrivateFieldsViewSet):
 
         That calendar is always open until it gets opening hours. The response includes it.
         """
-        service = services.create_service(
-            actor=signed_in(request), at=timezone.now(), **self.checked()
-        )
+        actor = signed_in(request)
+        service = services.create_service(actor=actor, at=timezone.now(), **self.checked())
         response = self.created(service)
-        response.data["calendar"] = CalendarSerializer.represent_private(service.calendar)
+        calendar, permission = service.calendar, CalendarViewSet.private_to
+        # Staff or a key may create services on an existing calendar that they may not change.
+        may_see_private = actor.may(permission, calendar.provider_id)
+        if may_see_private and self.key_permits(permission):
+            shown = CalendarSerializer.represent_private(calendar)
+        else:
+            shown = CalendarSerializer.represent_instance(calendar)
+        response.data["calendar"] = shown
         return response
 
     @extend_schema(

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.utils import timezone
 
-from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookit.tests.expect import problem
 from catalog.models import Calendar, OpeningHours, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -659,3 +659,24 @@ def test_a_row_of_the_list_equals_the_service_shown_alone(api):
     (row,) = api.get("/services").json()["results"]
     (filtered,) = api.get("/services?price_min=1&ordering=price").json()["results"]
     assert row == filtered == api.get(f"/services/{service.pk}").json()
+
+
+@pytest.mark.parametrize(
+    ("permissions", "shown"),
+    [
+        (["catalog.add_service"], {}),
+        (["catalog.add_service", "catalog.change_calendar"], {"metadata": {"crm": "17"}}),
+    ],
+)
+def test_a_new_service_shows_the_metadata_of_its_calendar_to_those_who_may_change_it(
+    api, permissions, shown
+):
+    calendar = CalendarFactory(metadata={"crm": "17"})
+    body = {"calendar_id": str(calendar.pk), "title": "Haircut", "duration_minutes": 30}
+
+    response = api.as_(staff(permissions)).post("/services", {**body, "price": "20.00"})
+
+    assert response.status_code == 201, response.content
+    found = response.json()["calendar"]
+    assert found["id"] == str(calendar.pk)
+    assert {name: found[name] for name in ["metadata"] if name in found} == shown
