@@ -446,8 +446,8 @@ def picture(sizes: Sequence[Size], lines: Sequence[Line]) -> str:
             f'  <circle class="{kind}" cx="{x(then)}" cy="{middle}" r="2.5"/>',
             f'  <circle class="{kind}" cx="{x(last)}" cy="{middle}" r="4.5"/>',
             (
-                f'  <text class="{kind}" x="{x(max(then, last, MOST)) + 9}" y="{middle + 4}">{last:.1f}'
-                "</text>"
+                f'  <text class="{kind}" x="{x(max(then, last, MOST)) + 9}" y="{middle + 4}">'
+                f"{last:.1f}</text>"
             ),
         ]
     grown = sum(line.times().cpu_us > MOST for line in lines)
