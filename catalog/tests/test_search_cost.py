@@ -187,7 +187,7 @@ class TestPlans:
     ):
         limit_search("MAX_RANKED", MAX_RANKED_HERE)
         parts = plans_of(statements_of(api, f"/services?q=common{order}"))
-        [ranked] = [part for part in parts if part.get("Alias") == "found"]
+        [ranked] = [part for part in parts if part.get("Alias") == "ranked"]
         assert ranked["Actual Rows"] == expected
 
 

@@ -3,9 +3,11 @@
 from functools import cache
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+import psycopg
+from django.db import OperationalError, connections
 from psycopg.rows import dict_row
 
+from bookit.database import reading
 from bookit.database.rows import fetch
 
 # `distribute` sets this setting of the database.
@@ -50,13 +52,15 @@ def open_positions(*, using: str) -> dict[int, int]:
 def is_distributed() -> bool:
     """Return whether the rows of calendars are spread over several servers.
 
-    A process asks once, because its sessions keep the settings with which they began.
+    A process asks once, because its sessions keep the settings with which they began. It asks the
+    database from which the thread reads: while the primary is down, a replica answers.
     """
-    primary: Any = connections[DEFAULT_DB_ALIAS]
-    primary.ensure_connection()
-    with primary.wrap_database_errors:
-        [found] = primary.connection.execute(_IS_DISTRIBUTED).fetchone()
-    return bool(found)
+    database: Any = connections[reading.alias()]
+    database.ensure_connection()
+    with database.wrap_database_errors:
+        # psycopg's own cursor, because this statement belongs to no request or job that is traced.
+        rows = psycopg.Cursor(database.connection).execute(_IS_DISTRIBUTED).fetchall()
+    return bool(rows[0][0])
 
 
 def forget() -> None:

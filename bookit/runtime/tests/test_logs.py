@@ -497,7 +497,7 @@ def test_periodic_jobs_are_logged_only_if_they_fail(run_job):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_job_that_is_not_periodic_is_logged_in_one_line(run_job):
-    [done] = run_job("bookings.follow_up", event_ids=[])
+    [done] = run_job("bookings.follow_up", calendar_ids=[], event_ids=[])
     assert "ended with status: Success" in done
 
 
