@@ -240,7 +240,7 @@ def test_a_signed_access_token_with_odd_claims_is_a_401(api, signed_in, odd):
 
 
 ODD_REFRESH_CLAIMS = {
-    **{odd: value for odd, value in ODD_ACCESS_CLAIMS.items() if "user" not in odd},
+    **{odd: changes for odd, changes in ODD_ACCESS_CLAIMS.items() if "user_id" not in changes},
     "a wrong type": {"token_type": "access"},
     "no session": {"session": None},
     "a session that is not text": {"session": 5},
@@ -316,7 +316,7 @@ def test_a_request_with_another_scheme_is_not_authenticated(api, header):
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
-def test_the_scheme_may_be_in_any_case(api, signed_in, scheme):
+def test_case_and_extra_spaces_do_not_matter_in_the_header(api, signed_in, scheme):
     header = f"{scheme} {signed_in['access_token']} "
     assert api.get("/me", headers={"authorization": header}).status_code == 200
 
