@@ -195,7 +195,7 @@ def test_tokens_contain_ids_but_no_personal_data(api, signed_in):
         }
 
 
-ODD_ACCESS_CLAIMS = {
+ODD_ACCESS_CLAIMS: dict[str, dict[str, object]] = {
     "no user": {"user_id": None},
     "a user that is not text": {"user_id": 5},
     "a user that is a list": {"user_id": []},
