@@ -53,7 +53,7 @@ class UserSerializer(RowSerializer):
 
 
 @example(
-    "A session",
+    "Signed in",
     {
         **ANA,
         "access_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2lnbmF0dXJl",
@@ -95,7 +95,7 @@ class SessionSerializer(UserSerializer):
 
 
 class PasswordField(serializers.CharField):
-    """A password, which is neither trimmed nor changed. The services check its strength."""
+    """A password, exactly as it was typed. The services check the strength of new passwords."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -280,7 +280,7 @@ class OpenSessionSerializer(RowSerializer):
         fields = ["id", "created_at", "last_used_at", "address", "client", "current"]
         read_only_fields = fields
         extra_kwargs = {
-            "last_used_at": {"help_text": "When the user signed in or refreshed the token."},
+            "last_used_at": {"help_text": "When the user signed in or last got new tokens."},
             "address": {"help_text": "The IP address at login, if it is known."},
         }
 
@@ -310,7 +310,7 @@ class UserChangeSerializer(InputSerializer):
         child=serializers.CharField(max_length=150),
         required=False,
         max_length=100,
-        help_text="The names of all staff roles that the user gets or keeps.",
+        help_text="All staff roles of the user, by name. Others are removed.",
     )
     role = serializers.ChoiceField(User.Role.choices, required=False)
     is_active = serializers.BooleanField(required=False)

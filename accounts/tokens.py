@@ -68,7 +68,7 @@ class AccessToken(tokens.AccessToken):
 
 
 class SessionToken(tokens.RefreshToken):
-    """A refresh token, which belongs to a session and can be used once."""
+    """A refresh token. It is exchanged, once, for the next pair of tokens of its session."""
 
     def check_blacklist(self) -> None:
         """Do nothing: the services check under the session's lock whether the token was used."""

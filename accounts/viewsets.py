@@ -85,7 +85,7 @@ class AuthViewSet(RowViewSet):
     def register(self, request: Request) -> Response:
         """Create an account with the role `user`."""
         fields = self.checked()
-        # Emails are in the language of the client that registers, unless it asks for another one.
+        # If the body has no `language`, the account gets the language of `Accept-Language`.
         spoken = accepted(request.META.get("HTTP_ACCEPT_LANGUAGE", ""))
         if spoken:
             fields.setdefault("language", spoken)
@@ -272,7 +272,7 @@ class VerificationViewSet(MeViewSet):
 class ExportViewSet(MeViewSet):
     """The personal data of the signed-in user."""
 
-    costly_with = ()
+    costly_with = ()  # Every read is expensive.
 
     @extend_schema(
         tags=["Accounts"],
@@ -326,9 +326,9 @@ class SessionViewSet(RowViewSet):
 
     @extend_schema(tags=["Accounts"], summary="End a session", responses={204: None})
     def destroy(self, request: Request, pk: Any) -> Response:
-        """End one of your sessions: its refresh token or admin login, at once.
+        """End one of your sessions, in the API or in the admin site.
 
-        Its access token works until it expires.
+        Its access tokens work until they expire.
         """
         services.end_own_session(session_id=pk, user=signed_in(request), at=timezone.now())
         return Response(status=204)

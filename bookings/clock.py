@@ -12,20 +12,20 @@ from bookings.events import state_of
 from bookit.database.rows import fetch
 
 # The maximum number of bookings that one transaction changes. Small batches hold no lock for long,
-# and a worker that has to stop needs to finish only one batch.
+# and a worker that is killed loses the work of at most one batch.
 BATCH = 500
-# The maximum number of due bookings that are read at a time. After a long pause of the workers,
-# many of them are on the same calendar, and one statement changes all of these.
+# The maximum number of due bookings that are read at a time. If many are read, many of them are on
+# the same calendar, and one statement changes up to `BATCH` bookings of a calendar.
 MOST_FOUND = 100 * BATCH
 
-# The changes below are pairs of statements. The first finds the bookings that are due, on all
-# calendars. The second changes the found bookings of one calendar, because a statement that locks
-# or changes bookings names their calendar (see `catalog.models.OnCalendar`). The two statements
-# share a condition. The functions below put it into the parts that such statements have in common.
+# Each change below is a pair of statements. The first statement finds the due bookings of all
+# calendars. The second one changes the found bookings of one calendar, because a statement that
+# locks or changes bookings must name their calendar (see `catalog.models.OnCalendar`). Both
+# statements contain the same condition, `due`. The functions below build the SQL around it.
 
 
 def _found(due: str, *, order: str) -> str:
-    """Return the FROM clause of the due bookings, by calendar."""
+    """Return what follows FROM in a query for the due bookings, grouped by calendar."""
     return f"""(
     SELECT calendar_id, id FROM bookings_booking AS booking
     WHERE {due}
@@ -57,16 +57,16 @@ SELECT calendar_id, id, 'booking.' || status, %(at)s, jsonb_build_object(
 ) FROM ended ORDER BY id"""  # noqa: S608 - only our own SQL
 
 
-# The index covers `unfinished` and the start time, but not the end time. The index is fast enough,
-# because at any time only few bookings have started but not ended.
+# The partial index `booking_unfinished` contains the start times of unfinished bookings, but not
+# their end times. It is fast enough, because only few bookings are in progress at any time.
 _ENDED = "unfinished AND start_time <= %(at)s AND end_time <= %(at)s AND status = 'confirmed'"
 _UNCONFIRMED = "unfinished AND start_time <= %(at)s AND status = 'pending'"
 _RUN_OUT = "hold_expires_at <= %(at)s"
 
 # There is one reminder for each start time and each configured time before it, so a booking that is
 # moved gets its reminders again. A reminder replaces all earlier reminders that were not sent. A
-# booking that was made or changed after the time of its reminder gets no reminder, because its
-# attendee has just received an email. A change of details causes no email, but also sets
+# booking that was made, moved or confirmed after the time of its reminder gets no reminder, because
+# its attendee has been sent an email since then. A change of details sends no email, but also sets
 # `updated_at`. Therefore, if `updated_at` is later than the time of the reminder, the condition
 # looks for the last event that is not a change of details.
 _STARTS_SOON = """unfinished AND status = 'confirmed'
@@ -148,7 +148,7 @@ SELECT calendar_id, array_agg(id) AS ids FROM {_found(_STARTS_SOON, order="start
 # reminder is still due.
 #
 # Parameters: at timestamptz (now), ahead interval (how long before the start), hours integer (the
-#   same), calendar_id uuid, ids uuid[].
+#   same, in hours), calendar_id uuid, ids uuid[].
 # Columns: none; the row count is the number of reminders.
 # Invariant: the constraint event_reminded_once. A reminder does not change its booking, so a
 #   concurrent run can select the same bookings before it sees the new events. The constraint keeps
@@ -180,10 +180,11 @@ def expire_bookings(*, at: datetime) -> int:
 
 
 def send_reminders(*, at: datetime) -> int:
-    """Send the reminders of confirmed bookings that are due at `settings.REMINDER_TIMES`.
+    """Write the events that cause the due reminders of confirmed bookings.
 
-    If several reminders of a booking are due, because no worker ran for a while, only the last one
-    is sent.
+    `settings.REMINDER_TIMES` says how long before the start of a booking its reminders are due. If
+    several reminders of a booking are due, because no worker ran for a while, only the last one is
+    sent.
 
     Returns:
         the number of reminders.
@@ -228,7 +229,8 @@ def _batches(found: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 def _change(change: str, values: dict[str, Any], batch: Sequence[dict[str, Any]]) -> int:
     """Change a batch of bookings in one transaction, with one statement for each calendar."""
     with transaction.atomic(), connection.cursor() as cursor:
-        # psycopg sends all statements before it reads the first result.
+        # psycopg sends all statements before it reads the first result, so no statement waits for
+        # the result of another one. `rowcount` counts the rows of all statements.
         cursor.executemany(change, [{**values, **row} for row in batch])
         changed: int = cursor.rowcount
     return changed

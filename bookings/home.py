@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from psycopg.rows import namedtuple_row
 
 from bookings import services
-from bookings.desk.filters import WITHOUT_RELEASED
+from bookings.desk.filters import WITHOUT_ENDED_HOLDS
 from bookings.desk.page import LABELS
 from bookings.holds import announced_sql
 from bookings.models import Booking
@@ -292,7 +292,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
         "numbers": [
             *_earned(recent, older, now, before),
             compared(_("Bookings"), BOOKED),
-            compared(_("Cancelled"), [Status.CANCELLED], among=MADE, **WITHOUT_RELEASED),
+            compared(_("Cancelled"), [Status.CANCELLED], among=MADE, **WITHOUT_ENDED_HOLDS),
             compared(_("No-shows"), [Status.NO_SHOW], among=MET),
         ],
         "chart": _chart(recent, first, glance),

@@ -454,7 +454,7 @@ class Booking(OnCalendar):
         }
 
     def customer(self) -> str:
-        """Return the name of the attendee; without one, the words for the user who booked."""
+        """Return the attendee's name, or else `in_words()` of the user who booked."""
         return self.attendee()["attendee_name"] or self.user.in_words()
 
 

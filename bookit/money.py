@@ -32,15 +32,16 @@ CURRENCIES: dict[str, int] = {
 }
 NAMES: dict[str, str] = {each.code: each.currency_name for each in Currency}
 
-# Used for stored prices whose currency is no longer on the list.
-_CENTS = 2
+# The smallest amount of each currency, by code.
 _LAST_PLACES = {code: Decimal(1).scaleb(-decimals) for code, decimals in CURRENCIES.items()}
-_CENT = Decimal(1).scaleb(-_CENTS)
+# Used for stored prices whose currency is no longer on the list.
+_FALLBACK_DECIMALS = 2
+_FALLBACK_PLACE = Decimal(1).scaleb(-_FALLBACK_DECIMALS)
 
 
 def decimals(currency: str) -> int:
     """Return the number of decimals of a currency."""
-    return CURRENCIES.get(currency, _CENTS)
+    return CURRENCIES.get(currency, _FALLBACK_DECIMALS)
 
 
 def is_plain(number: str) -> bool:
@@ -53,13 +54,14 @@ def is_plain(number: str) -> bool:
 
 def in_currency(amount: Decimal, currency: str) -> Decimal:
     """Return the amount, rounded to the decimals of its currency."""
-    return amount.quantize(_LAST_PLACES.get(currency, _CENT))
+    return amount.quantize(_LAST_PLACES.get(currency, _FALLBACK_PLACE))
 
 
 def written(amount: Decimal, currency: str) -> str:
     """Return the amount and its currency in the current language, for example `25.00 EUR`."""
     number = in_currency(amount, currency)
-    # Most languages do not group the digits of numbers below 10,000.
+    # Some languages, for example Spanish, do not group the digits of numbers below 10,000. Such
+    # numbers are easy to read without groups in every language.
     text = number_format(number, decimals(currency), force_grouping=number >= 10_000)
     return f"{text} {currency}"
 

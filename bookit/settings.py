@@ -434,7 +434,7 @@ PROCRASTINATE_WORKER_DEFAULTS = {
     # Workers poll. NOTIFY would slow down every booking; see the migration of `bookit.jobs`.
     "listen_notify": False,
     "fetch_job_polling_interval": 1.0,
-    # Seconds; longer than any job takes. A job that is cut off runs again.
+    # Seconds; longer than jobs usually take. A job that is cut off runs again.
     "shutdown_graceful_timeout": 20.0,
     # Failed jobs stay, so that operators can inspect them.
     "delete_jobs": "successful",

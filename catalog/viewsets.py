@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
@@ -53,7 +54,10 @@ class CatalogViewSet(RowViewSet):
 
 
 class PrivateFieldsViewSet(CatalogViewSet):
-    """Only callers who may change a row see its private fields."""
+    """Only callers who may change a row see its private fields.
+
+    The response to the creation of a row also contains its private fields.
+    """
 
     serializer_class: type[PrivateFieldsSerializer]
     # The permission to change a row, which also shows its private fields.
@@ -74,7 +78,11 @@ class PrivateFieldsViewSet(CatalogViewSet):
 
     @property
     def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:
-        """The function that selects the columns that the caller sees in at least one row."""
+        """The function that selects the columns to read.
+
+        Private columns are read if the caller may see them in some rows. `represent` removes them
+        from the others.
+        """
         resource = self.serializer_class
         return resource.private_rows if self.may_see_private else resource.rows
 
@@ -89,7 +97,7 @@ class PrivateFieldsViewSet(CatalogViewSet):
         return shown
 
     def represent_instance(self, instance: Any) -> dict[str, Any]:
-        """Return an instance as a caller who may change it sees it."""
+        """Return an instance with its private fields, for the caller who created or changed it."""
         return self.serializer_class.represent_private(instance)
 
 
@@ -114,7 +122,7 @@ class CalendarViewSet(PrivateFieldsViewSet):
     @extend_schema(tags=["Catalog"], summary="Create a calendar")
     @idempotent
     def create(self, request: Request) -> Response:
-        """Create a calendar: your own as a provider, or any provider's as an admin or staff."""
+        """Create a calendar. Admins and permitted staff may create it for any provider or none."""
         return self.created(
             services.create_calendar(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
@@ -232,7 +240,7 @@ class ServiceViewSet(PrivateFieldsViewSet):
     def filter_queryset(self, queryset: Any) -> Any:
         """Filter and order the services. Ordering by relevance requires words in `q`."""
         if not self._words() and "relevance" in self.request.query_params.get("ordering", ""):
-            raise refuse("ordering", "Ordering by relevance requires q.")
+            raise refuse("ordering", _("Ordering by relevance requires q."))
         return super().filter_queryset(queryset)
 
     def _words(self) -> str:

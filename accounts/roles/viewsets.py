@@ -21,7 +21,7 @@ from bookit.responses import Response
     retrieve=extend_schema(tags=["Users"], summary="Show a staff role"),
 )
 class RoleViewSet(RowViewSet):
-    """Named sets of permissions, for admins and for staff who may manage roles."""
+    """The endpoints of staff roles, which admins and permitted staff use."""
 
     permission_classes = [IsPermitted]
     serializer_class = RoleSerializer

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def session(api):
+def signed_in(api):
     """Return the body of the response to a login."""
     return log_in(api, UserFactory())
 
@@ -68,24 +68,24 @@ def unsigned(content):
 # --- refresh ----------------------------------------------------------------------------------
 
 
-def test_a_refresh_token_is_exchanged_for_the_next_session(api, session):
-    response = refresh(api, session["refresh_token"])
+def test_a_refresh_token_is_exchanged_for_the_next_pair_of_tokens(api, signed_in):
+    response = refresh(api, signed_in["refresh_token"])
     assert response.status_code == 200
     following = response.json()
-    assert following.keys() == session.keys()
+    assert following.keys() == signed_in.keys()
     for name in ("access_token", "refresh_token"):
-        assert following[name] != session[name]
+        assert following[name] != signed_in[name]
     assert {**following, "access_token": "", "refresh_token": ""} == {
-        **session,
+        **signed_in,
         "access_token": "",
         "refresh_token": "",
     }
-    assert me(api, following["access_token"]).json()["id"] == session["id"]
+    assert me(api, following["access_token"]).json()["id"] == signed_in["id"]
     assert refresh(api, following["refresh_token"]).status_code == 200
 
 
-def test_using_a_refresh_token_again_revokes_all_tokens_of_its_session(api, session):
-    chain = [session["refresh_token"]]
+def test_using_a_refresh_token_again_revokes_all_refresh_tokens_of_its_session(api, signed_in):
+    chain = [signed_in["refresh_token"]]
     for _ in range(3):
         chain.append(refresh(api, chain[-1]).json()["refresh_token"])
     # Somebody uses a copy of an old token.
@@ -114,7 +114,7 @@ def refresh_all_at_once(token, clients):
 
 
 def test_one_of_ten_concurrent_refreshes_of_a_token_succeeds(transactional_db, api):
-    """The other nine count as reuse, so the token that the first one returned is revoked too."""
+    """Another one counts as reuse and ends the session, so the new refresh token is revoked too."""
     for _ in range(5):
         responses = refresh_all_at_once(log_in(api, UserFactory())["refresh_token"], 10)
         assert Counter(response.status_code for response in responses) == {200: 1, 401: 9}
@@ -144,10 +144,10 @@ def test_with_simplejwts_own_serializer_concurrent_refreshes_race(transactional_
     pytest.fail("The race no longer happens, so this control shows nothing.")
 
 
-def test_refreshing_updates_the_last_use_and_the_expiry_of_the_session(api, session):
+def test_refreshing_updates_the_last_use_and_the_expiry_of_the_session(api, signed_in):
     later = now().replace(microsecond=0) + timedelta(hours=1)
     with time_machine.travel(later, tick=False):
-        assert refresh(api, session["refresh_token"]).status_code == 200
+        assert refresh(api, signed_in["refresh_token"]).status_code == 200
     row = Session.objects.get()
     assert row.last_used_at == later
     assert row.expires_at == later + timedelta(days=7)
@@ -160,11 +160,12 @@ def test_refreshing_updates_the_last_use_and_the_expiry_of_the_session(api, sess
 def test_an_access_token_is_valid_for_a_quarter_of_an_hour(api):
     at = now()
     with time_machine.travel(at, tick=False):
-        session = log_in(api, UserFactory())
-    with time_machine.travel(at + timedelta(seconds=session["expires_in"] - 2), tick=False):
-        assert me(api, session["access_token"]).status_code == 200
-    with time_machine.travel(at + timedelta(seconds=session["expires_in"] + 2), tick=False):
-        problem(me(api, session["access_token"]), 401, "token_invalid")
+        signed_in = log_in(api, UserFactory())
+    assert signed_in["expires_in"] == 15 * 60
+    with time_machine.travel(at + timedelta(minutes=15, seconds=-2), tick=False):
+        assert me(api, signed_in["access_token"]).status_code == 200
+    with time_machine.travel(at + timedelta(minutes=15, seconds=2), tick=False):
+        problem(me(api, signed_in["access_token"]), 401, "token_invalid")
 
 
 def test_a_refresh_token_is_valid_for_a_week(api):
@@ -180,21 +181,21 @@ def test_a_refresh_token_is_valid_for_a_week(api):
 # --- which tokens are valid -------------------------------------------------------------------
 
 
-def test_access_tokens_and_refresh_tokens_cannot_replace_each_other(api, session):
-    problem(refresh(api, session["access_token"]), 401, "token_invalid")
-    response = api.post("/auth/logout", {"refresh_token": session["access_token"]})
+def test_access_tokens_and_refresh_tokens_cannot_replace_each_other(api, signed_in):
+    problem(refresh(api, signed_in["access_token"]), 401, "token_invalid")
+    response = api.post("/auth/logout", {"refresh_token": signed_in["access_token"]})
     problem(response, 401, "token_invalid")
-    problem(me(api, session["refresh_token"]), 401, "token_invalid")
+    problem(me(api, signed_in["refresh_token"]), 401, "token_invalid")
 
 
-def test_tokens_contain_ids_but_no_personal_data(api, session):
+def test_tokens_contain_ids_but_no_personal_data(api, signed_in):
     for name in ("access_token", "refresh_token"):
-        assert claims(session[name]).keys() == {
+        assert claims(signed_in[name]).keys() == {
             *("token_type", "exp", "iat", "jti", "user_id", "session")
         }
 
 
-ODD_ACCESS_CLAIMS = {
+ODD_ACCESS_CLAIMS: dict[str, dict[str, object]] = {
     "no user": {"user_id": None},
     "a user that is not text": {"user_id": 5},
     "a user that is a list": {"user_id": []},
@@ -228,8 +229,8 @@ def altered(token, changes):
 
 
 @pytest.mark.parametrize("odd", ODD_ACCESS_CLAIMS)
-def test_a_signed_access_token_with_odd_claims_is_a_401(api, session, odd):
-    content = altered(session["access_token"], ODD_ACCESS_CLAIMS[odd])
+def test_a_signed_access_token_with_odd_claims_is_a_401(api, signed_in, odd):
+    content = altered(signed_in["access_token"], ODD_ACCESS_CLAIMS[odd])
     problem(me(api, signed(content)), 401, "token_invalid")
     problem(
         api.get("/services", headers={"authorization": f"Bearer {signed(content)}"}),
@@ -239,7 +240,7 @@ def test_a_signed_access_token_with_odd_claims_is_a_401(api, session, odd):
 
 
 ODD_REFRESH_CLAIMS = {
-    **{odd: value for odd, value in ODD_ACCESS_CLAIMS.items() if "user" not in odd},
+    **{odd: changes for odd, changes in ODD_ACCESS_CLAIMS.items() if "user_id" not in changes},
     "a wrong type": {"token_type": "access"},
     "no session": {"session": None},
     "a session that is not text": {"session": 5},
@@ -252,22 +253,22 @@ ODD_REFRESH_CLAIMS = {
 
 
 @pytest.mark.parametrize("odd", ODD_REFRESH_CLAIMS)
-def test_a_signed_refresh_token_with_odd_claims_is_a_401(api, session, odd):
-    content = altered(session["refresh_token"], ODD_REFRESH_CLAIMS[odd])
+def test_a_signed_refresh_token_with_odd_claims_is_a_401(api, signed_in, odd):
+    content = altered(signed_in["refresh_token"], ODD_REFRESH_CLAIMS[odd])
     for path in ("/auth/refresh", "/auth/logout"):
         problem(api.post(path, {"refresh_token": signed(content)}), 401, "token_invalid")
 
 
-def test_a_signed_token_with_unaltered_claims_is_accepted(api, session):
+def test_a_signed_token_with_unaltered_claims_is_accepted(api, signed_in):
     """Control for the tests above: without odd claims, a token signed in the same way is valid."""
-    assert me(api, signed(claims(session["access_token"]))).status_code == 200
-    assert refresh(api, signed(claims(session["refresh_token"]))).status_code == 200
+    assert me(api, signed(claims(signed_in["access_token"]))).status_code == 200
+    assert refresh(api, signed(claims(signed_in["refresh_token"]))).status_code == 200
 
 
-def test_a_token_that_we_did_not_sign_is_a_401(api, session):
+def test_a_token_that_we_did_not_sign_is_a_401(api, signed_in):
     for name, use in (("access_token", me), ("refresh_token", refresh)):
-        content = claims(session[name])
-        head, body, signature = session[name].split(".")
+        content = claims(signed_in[name])
+        head, body, signature = signed_in[name].split(".")
         for forged in (
             unsigned(content),
             signed(content, key="another key, of more than thirty-two bytes"),
@@ -278,10 +279,10 @@ def test_a_token_that_we_did_not_sign_is_a_401(api, session):
             f"{head}.{body}.{signature}x",
             f"{head}.{body[:-2]}.{signature}",
             f".{body}.{signature}",
-            f"{session[name]}.{signature}",
+            f"{signed_in[name]}.{signature}",
         ):
             problem(use(api, forged), 401, "token_invalid")
-        assert use(api, session[name]).status_code == 200
+        assert use(api, signed_in[name]).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -315,8 +316,8 @@ def test_a_request_with_another_scheme_is_not_authenticated(api, header):
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
-def test_the_scheme_may_be_in_any_case(api, session, scheme):
-    header = f"{scheme} {session['access_token']} "
+def test_case_and_extra_spaces_do_not_matter_in_the_header(api, signed_in, scheme):
+    header = f"{scheme} {signed_in['access_token']} "
     assert api.get("/me", headers={"authorization": header}).status_code == 200
 
 
@@ -338,42 +339,45 @@ def test_a_malformed_refresh_token_is_refused(api, token):
 
 def test_the_tokens_of_a_deactivated_user_stop_working_at_once(api):
     user = UserFactory()
-    session = log_in(api, user)
+    signed_in = log_in(api, user)
     admin = api.as_(AdminFactory())
-    assert me(api, session["access_token"]).status_code == 200
+    assert me(api, signed_in["access_token"]).status_code == 200
     assert admin.patch(f"/users/{user.pk}", {"is_active": False}).status_code == 200
-    problem(me(api, session["access_token"]), 401, "token_invalid")
-    problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
-    # After a reactivation, the user has to sign in again. A token that was stolen earlier stays
-    # revoked.
+    problem(me(api, signed_in["access_token"]), 401, "token_invalid")
+    problem(refresh(api, signed_in["refresh_token"]), 401, "token_invalid")
+    # After a reactivation, refresh tokens stay revoked, so a stolen one remains useless. An access
+    # token works again until it expires.
     assert admin.patch(f"/users/{user.pk}", {"is_active": True}).status_code == 200
-    problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
+    problem(refresh(api, signed_in["refresh_token"]), 401, "token_invalid")
+    assert me(api, signed_in["access_token"]).status_code == 200
     assert log_in(api, user)
 
 
 def test_the_tokens_of_a_user_deactivated_by_a_bulk_update_stop_working_at_once(api):
     user = UserFactory()
-    session = log_in(api, user)
+    signed_in = log_in(api, user)
     User.objects.update(is_active=False)
-    problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
-    problem(me(api, session["access_token"]), 401, "token_invalid")
+    problem(refresh(api, signed_in["refresh_token"]), 401, "token_invalid")
+    problem(me(api, signed_in["access_token"]), 401, "token_invalid")
 
 
 def test_the_tokens_of_a_deleted_user_stop_working_at_once(api):
     user = UserFactory()
-    session = log_in(api, user)
+    signed_in = log_in(api, user)
     user.delete()
-    problem(me(api, session["access_token"]), 401, "token_invalid")
-    problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
+    problem(me(api, signed_in["access_token"]), 401, "token_invalid")
+    problem(refresh(api, signed_in["refresh_token"]), 401, "token_invalid")
     problem(
-        api.post("/auth/logout", {"refresh_token": session["refresh_token"]}), 401, "token_invalid"
+        api.post("/auth/logout", {"refresh_token": signed_in["refresh_token"]}),
+        401,
+        "token_invalid",
     )
 
 
 def test_a_new_role_applies_at_once(api):
     user = UserFactory()
-    session = log_in(api, user)
-    header = {"authorization": f"Bearer {session['access_token']}"}
+    signed_in = log_in(api, user)
+    header = {"authorization": f"Bearer {signed_in['access_token']}"}
     problem(api.get("/users", headers=header), 403, "permission_denied")
     User.objects.update(role=User.Role.ADMIN)
     assert api.get("/users", headers=header).status_code == 200
@@ -382,11 +386,11 @@ def test_a_new_role_applies_at_once(api):
 # --- what is stored ---------------------------------------------------------------------------
 
 
-def test_no_table_contains_a_token(api, session):
-    following = refresh(api, session["refresh_token"]).json()
+def test_no_table_contains_a_token(api, signed_in):
+    following = refresh(api, signed_in["refresh_token"]).json()
     secrets = [
         token.rsplit(".", 1)[1]
-        for response in (session, following)
+        for response in (signed_in, following)
         for token in (response["access_token"], response["refresh_token"])
     ]
     tables = connection.introspection.table_names()
@@ -435,22 +439,22 @@ def test_the_columns_by_which_the_pruning_finds_expired_rows_have_an_index():
     assert indexes == 2
 
 
-def test_a_request_reads_its_user_in_one_query(api, session, django_assert_num_queries):
-    me(api, session["access_token"])
+def test_a_request_reads_its_user_in_one_query(api, signed_in, django_assert_num_queries):
+    me(api, signed_in["access_token"])
     with django_assert_num_queries(1):
-        assert me(api, session["access_token"]).status_code == 200
+        assert me(api, signed_in["access_token"]).status_code == 200
 
 
-def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(session):
+def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(signed_in):
     """Control for the odd claims: this is why `TOKEN_ERRORS` contains more than `TokenError`."""
-    content = altered(session["refresh_token"], {"exp": 10**18})
+    content = altered(signed_in["refresh_token"], {"exp": 10**18})
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))
     assert not isinstance(caught.value, TokenError)
 
 
 def test_the_caching_backend_has_every_setting_of_simplejwts_own_backend():
-    """`accounts.tokens` passes each setting by name, so a new setting could be forgotten."""
+    """`accounts.tokens` lists the settings one by one, so a new setting could be forgotten."""
     theirs, ours = vars(state.token_backend), vars(AccessToken().token_backend)
     assert {name: ours[name] for name in theirs} == theirs
     assert ours.keys() - theirs.keys() == {"_verified"}

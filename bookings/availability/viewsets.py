@@ -45,7 +45,7 @@ class AvailabilityViewSet(RowViewSet):
     """Times that can be booked."""
 
     reads_replicas = True
-    costly_with = ()
+    costly_with = ()  # Every read is expensive.
     permission_classes = [AllowAny]
     object_rows = Service.objects.select_related("calendar")
     serializer_class = AvailabilitySerializer  # type: ignore[assignment]

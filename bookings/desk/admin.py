@@ -25,7 +25,7 @@ from bookings.desk import (
     words,
 )
 from bookings.desk import services as desk
-from bookings.desk.filters import FewRelatedFilter, ReleasedHoldsFilter, StatusFilter
+from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
@@ -128,7 +128,7 @@ class BookingAdmin(ServedAdmin):
         ("service", FewRelatedFilter),
         ("calendar__provider", FewRelatedFilter),
         "created_at",
-        ReleasedHoldsFilter,
+        EndedHoldsFilter,
     ]
     formats = {"csv": CSV, "ics": ICALENDAR}
     csv_columns = [

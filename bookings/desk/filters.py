@@ -17,10 +17,10 @@ from bookings.models import BookingEvent
 MAX_CHOICES = 30
 
 #: The URL parameter that leaves out holds that were released or have expired.
-WITHOUT_RELEASED = {"holds": "without"}
+WITHOUT_ENDED_HOLDS = {"holds": "without"}
 
 
-class ReleasedHoldsFilter(SimpleListFilter):
+class EndedHoldsFilter(SimpleListFilter):
     """Leaves out holds that were released or have expired.
 
     Their status is "cancelled" or "expired" although nothing was ever booked. The number of
@@ -40,13 +40,13 @@ class ReleasedHoldsFilter(SimpleListFilter):
         return self.value() is not None
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Return the bookings; if the filter is in use, without holds that were given up."""
+        """Return the bookings; if the filter is in use, without released and expired holds."""
         if self.value() is None:
             return queryset
         if self.value() != "without":
             raise IncorrectLookupParameters
-        given_up = BookingEvent.objects.filter(~ANNOUNCED, booking_id=OuterRef("pk"))
-        return queryset.filter(~Exists(given_up))
+        ends_of_holds = BookingEvent.objects.filter(~ANNOUNCED, booking_id=OuterRef("pk"))
+        return queryset.filter(~Exists(ends_of_holds))
 
 
 class FewRelatedFilter(RelatedFieldListFilter):

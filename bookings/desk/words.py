@@ -168,34 +168,34 @@ def sentence(event: BookingEvent, tz: tzinfo) -> str:
     return _sentence(event.type, state, was) % words
 
 
-def _sentence(kind: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> str:
+def _sentence(type_: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> str:
     """Return the sentence for an event, with placeholders for the words to insert."""
     is_pending = state.get("status") == Booking.Status.PENDING
-    if kind == Type.HELD:
+    if type_ == Type.HELD:
         if state.get("waitlist"):
             return _("Seat offered from the waitlist until %(until)s")
         return _("Held until %(until)s")
-    if kind == Type.CREATED:
+    if type_ == Type.CREATED:
         if is_pending:
             return _("Requested for %(start)s")
         return _("Booked for %(start)s")
-    if kind == Type.RESCHEDULED:
+    if type_ == Type.RESCHEDULED:
         if was.get("start_time") == state.get("start_time"):
             return _("Moved to another slot at %(start)s")
         return _("Moved from %(before)s to %(start)s")
-    if kind == Type.CHANGED:
+    if type_ == Type.CHANGED:
         return _("Details changed (%(what)s)")
-    if kind == Type.EXPIRED:
+    if type_ == Type.EXPIRED:
         if was.get("status") == Booking.Status.PENDING:
             return _("Expired, because nobody confirmed it before the start")
         return _("The hold expired")
-    if kind == Type.CANCELLED and was.get("status") == Booking.Status.HELD:
+    if type_ == Type.CANCELLED and was.get("status") == Booking.Status.HELD:
         return _("Hold released")
-    if kind == Type.COMPLETED and was.get("status") == Booking.Status.NO_SHOW:
+    if type_ == Type.COMPLETED and was.get("status") == Booking.Status.NO_SHOW:
         return _("Corrected from no-show to completed")
-    if kind == Type.NO_SHOW and was.get("status") == Booking.Status.COMPLETED:
+    if type_ == Type.NO_SHOW and was.get("status") == Booking.Status.COMPLETED:
         return _("Corrected from completed to no-show")
-    if kind == Type.REMINDED and state.get("hours"):
+    if type_ == Type.REMINDED and state.get("hours"):
         text: str = ngettext(
             "Reminder sent %(hours)s hour before %(start)s",
             "Reminder sent %(hours)s hours before %(start)s",
@@ -211,7 +211,7 @@ def _sentence(kind: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> st
         Type.REMINDED: _("Reminder sent for %(start)s"),
         Type.REVIEWED: _("Reviewed with %(rating)s of 5 stars"),
     }
-    return sentences.get(kind, kind.replace("%", "%%"))
+    return sentences.get(type_, type_.replace("%", "%%"))
 
 
 def _stored(value: str | None, tz: tzinfo, beside: datetime) -> str:

@@ -61,7 +61,7 @@ class CalendarFileViewSet(RowViewSet):
     Calendar clients cannot sign in to read a feed, so the URL of a feed contains a token.
     """
 
-    costly_with = ()
+    costly_with = ()  # Every read is expensive.
     renderer_classes = [CalendarRenderer]
     content_negotiation_class = FixedNegotiation
     # Anyone may request a feed; the token grants access.

@@ -48,7 +48,7 @@ class CSVRenderer(BaseRenderer):
 class ReportViewSet(RowViewSet):
     """Numbers about the bookings of a period."""
 
-    costly_with = ()
+    costly_with = ()  # Every read is expensive.
     permission_classes = [IsAdmin]
     governed_by = Booking
     renderer_classes = [JSONRenderer, CSVRenderer]

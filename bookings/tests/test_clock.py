@@ -74,7 +74,7 @@ class TestCompleting:
         assert len(batches) == 3
         assert statuses() == ["completed"] * 7
 
-    def test_the_command_runs_once(self, capsys):
+    def test_the_command_prints_how_many_bookings_were_completed(self, capsys):
         start_time = TUESDAY.replace(year=2020)
         BookingFactory(status="confirmed", start_time=start_time)
         call_command("complete_bookings")
@@ -111,7 +111,7 @@ class TestExpiring:
         assert clock.expire_bookings(at=TUESDAY + DAY) == 0
         assert statuses() == [status]
 
-    def test_the_command_runs_once(self, capsys):
+    def test_the_command_prints_how_many_bookings_expired(self, capsys):
         BookingFactory(start_time=TUESDAY.replace(year=2020))
         call_command("expire_bookings")
         assert capsys.readouterr().out == "1 bookings expired.\n"
@@ -156,11 +156,11 @@ class TestReminding:
 
     def test_a_booking_made_between_two_reminders_gets_the_second_one(self, settings):
         settings.REMINDER_TIMES = [2 * HOUR, 2 * DAY]
-        self.book(updated_at=TUESDAY - DAY)
+        self.book(created_at=TUESDAY - DAY, updated_at=TUESDAY - DAY)
         assert clock.send_reminders(at=TUESDAY - 20 * HOUR) == 0
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
 
-    def test_a_reminder_that_an_earlier_version_sent_counts(self):
+    def test_a_reminder_event_without_hours_counts(self):
         booking = self.book()
         record(booking, BookingEvent.Type.REMINDED, actor=None, at=TUESDAY - DAY)
         assert clock.send_reminders(at=TUESDAY - DAY + SECOND) == 0
@@ -182,8 +182,9 @@ class TestReminding:
             "booking.reminded",
         ]
 
-    def test_a_booking_changed_within_a_day_of_its_start_gets_no_reminder(self):
-        self.book(updated_at=TUESDAY - 3 * HOUR)
+    def test_a_booking_confirmed_within_a_day_of_its_start_gets_no_reminder(self):
+        at = TUESDAY - 3 * HOUR
+        record(self.book(updated_at=at), BookingEvent.Type.CONFIRMED, actor=None, at=at)
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
     def test_a_change_of_details_within_a_day_of_the_start_keeps_the_reminder(self):
@@ -218,7 +219,7 @@ class TestReminding:
         self.book(status=status)
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
-    def test_the_command_runs_once(self, capsys):
+    def test_the_command_prints_how_many_reminders_were_enqueued(self, capsys):
         call_command("send_reminders")
         assert capsys.readouterr().out == "0 reminders enqueued.\n"
 
@@ -226,7 +227,7 @@ class TestReminding:
 @pytest.mark.django_db(transaction=True)
 class TestConcurrency:
     @pytest.fixture
-    def overdue(self):
+    def full_slot(self):
         slot = SlotFactory(capacity=60)
         for seat in range(1, 61):
             BookingFactory(
@@ -234,54 +235,54 @@ class TestConcurrency:
             )
         return slot
 
-    def test_concurrent_workers_complete_each_booking_once(self, overdue, monkeypatch):
+    def test_concurrent_workers_complete_each_booking_once(self, full_slot, monkeypatch):
         monkeypatch.setattr(clock, "BATCH", 7)
-        run = partial(clock.complete_bookings, at=overdue.end_time)
+        run = partial(clock.complete_bookings, at=full_slot.end_time)
         outcomes = at_once([run] * 8)
         assert [outcome.error for outcome in outcomes] == [None] * 8
         assert sum(outcome.value for outcome in outcomes) == 60
         assert statuses() == ["completed"] * 60
         assert BookingEvent.objects.count() == 60
 
-    def test_a_locked_booking_is_completed_on_the_next_run(self, overdue):
-        held = Booking.objects.first()
+    def test_a_locked_booking_is_completed_on_the_next_run(self, full_slot):
+        locked = Booking.objects.first()
         with transaction.atomic():
-            Booking.objects.select_for_update(no_key=True).get(pk=held.pk)
-            [outcome] = at_once([partial(clock.complete_bookings, at=overdue.end_time)])
+            Booking.objects.select_for_update(no_key=True).get(pk=locked.pk)
+            [outcome] = at_once([partial(clock.complete_bookings, at=full_slot.end_time)])
             assert (outcome.error, outcome.value) == (None, 59)
-        assert clock.complete_bookings(at=overdue.end_time) == 1
+        assert clock.complete_bookings(at=full_slot.end_time) == 1
 
-    def test_concurrent_workers_send_each_reminder_once(self, overdue):
-        Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
-        run = partial(clock.send_reminders, at=overdue.start_time - HOUR)
+    def test_concurrent_workers_send_each_reminder_once(self, full_slot):
+        Booking.objects.update(updated_at=full_slot.start_time - 30 * DAY)
+        run = partial(clock.send_reminders, at=full_slot.start_time - HOUR)
         outcomes = at_once([run] * 8)
         assert [outcome.error for outcome in outcomes] == [None] * 8
         assert sum(outcome.value for outcome in outcomes) == 60
         assert BookingEvent.objects.filter(type="booking.reminded").count() == 60
 
-    def test_a_constraint_refuses_a_second_reminder(self, overdue):
-        """Control for the test above: workers do not see the reminders of other workers."""
-        Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
+    def test_a_constraint_refuses_a_second_reminder(self, full_slot):
+        """Control for the test above: here, the statements ignore reminders that already exist."""
+        Booking.objects.update(updated_at=full_slot.start_time - 30 * DAY)
         a_day = {"ahead": DAY, "hours": 24}
         find, blind = (
             text.replace("event.type = 'booking.reminded'", "false")
             for text in (clock.FIND_STARTING, clock.REMIND)
         )
-        run = partial(clock._in_batches, find, blind, at=overdue.start_time - HOUR, **a_day)
+        run = partial(clock._in_batches, find, blind, at=full_slot.start_time - HOUR, **a_day)
         assert [run(), run()] == [60, 0]
         with pytest.raises(IntegrityError, match="event_reminded_once"):
             clock._in_batches(
                 find,
                 blind.replace("ON CONFLICT DO NOTHING", ""),
-                at=overdue.start_time - HOUR,
+                at=full_slot.start_time - HOUR,
                 **a_day,
             )
 
-    def test_a_run_fails_at_a_lock_without_skip_locked(self, overdue, monkeypatch):
+    def test_a_run_fails_at_a_lock_without_skip_locked(self, full_slot, monkeypatch):
         """Control for `test_a_locked_booking_is_completed_on_the_next_run`: no row is skipped."""
         unskipped = clock.COMPLETE.replace("SKIP LOCKED", "NOWAIT")
         monkeypatch.setattr(clock, "COMPLETE", unskipped)
         with transaction.atomic():
             Booking.objects.select_for_update(no_key=True).get(pk=Booking.objects.first().pk)
-            [outcome] = at_once([partial(clock.complete_bookings, at=overdue.end_time)])
+            [outcome] = at_once([partial(clock.complete_bookings, at=full_slot.end_time)])
         assert "could not obtain lock" in str(outcome.error)

@@ -152,7 +152,7 @@ def test_a_token_cannot_be_used_for_another_purpose(api, ana):
         {"password": "x"},
     ],
 )
-def test_a_change_of_the_account_revokes_its_tokens(api, ana, change):
+def test_a_new_password_or_address_or_a_deactivation_revokes_the_tokens(api, ana, change):
     token = token_of(request_reset(api)[0])
     api.as_(ana).post("/auth/verify-email/resend")
     other = token_of(sent()[0])
@@ -493,7 +493,7 @@ def bearer(api, token):
     return client
 
 
-def test_whoever_registered_with_an_address_loses_the_account_to_its_owner(api):
+def test_the_owner_of_an_address_takes_over_an_account_that_somebody_else_registered(api):
     body = {"name": "Mallory", "email": "ana@example.com", "password": PASSWORD}
     registered = api.post("/auth/register", body).json()
     sent()

@@ -1,4 +1,4 @@
-"""Staff roles in the admin site: its pages, and what staff see there."""
+"""The admin pages of staff roles, and what staff see in the admin site."""
 
 import re
 
@@ -31,7 +31,7 @@ def receptionist():
     return staff(RECEPTION)
 
 
-def test_a_receptionist_signs_in_and_a_user_without_a_role_does_not(receptionist):
+def test_a_receptionist_signs_in_and_accounts_without_a_staff_role_do_not(receptionist):
     for user, status in ((receptionist, 302), (UserFactory(), 200), (ProviderFactory(), 200)):
         form = {"username": user.email, "password": PASSWORD}
         assert Client().post("/admin/login/?next=/admin/", form).status_code == status
@@ -145,7 +145,9 @@ def test_admins_manage_roles_and_give_them_to_users():
     fields |= {"is_active": "on", "roles": ["Reception"]}
     assert browser.post(page, fields).status_code == 302
     assert User.objects.get(pk=user.pk).roles == ["Reception"]
-    assert b"checked" in browser.get(page).content
+    [choice] = re.findall(r'<input[^>]*name="roles"[^>]*>', browser.get(page).content.decode())
+    assert 'value="Reception"' in choice
+    assert "checked" in choice.split()[-1]
 
     delete = {"action": "delete_selected", "_selected_action": str(role.pk), "post": "yes"}
     browser.post("/admin/accounts/role/", delete)
@@ -154,14 +156,17 @@ def test_admins_manage_roles_and_give_them_to_users():
 
 
 def test_staff_cannot_give_permissions_that_they_do_not_have():
-    granted = ["accounts.add_role", "accounts.change_user", "accounts.view_user"]
-    browser, user = site(staff(granted)), UserFactory()
+    browser = site(staff(["accounts.add_role"]))
     form = {"name": "Reception", "description": "", "permissions": RECEPTION}
     response = browser.post("/admin/accounts/role/add/", form)
     assert response.status_code == 200
     assert "You do not have bookings.change_booking" in response.content.decode()
     assert Role.objects.count() == 1
 
+
+def test_staff_who_may_change_users_cannot_take_over_their_accounts():
+    browser = site(staff(["accounts.change_user", "accounts.view_user"]))
+    user = UserFactory()
     page = f"/admin/accounts/user/{user.pk}/change/"
     fields = {
         "email": user.email,

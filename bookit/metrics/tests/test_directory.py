@@ -11,7 +11,6 @@ from bookit.runtime.startup import BASE_DIR
 def run(code, **variables):
     """Run code in a separate process, and return its output."""
     environment = {**os.environ, "PYTHONPATH": str(BASE_DIR), **variables}
-    environment = {name: value for name, value in environment.items() if value is not None}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
@@ -34,6 +33,7 @@ def test_a_given_folder_is_made_and_loses_the_counters_of_an_earlier_server(tmp_
 
 def test_a_new_folder_is_removed_when_the_server_ends_or_at_the_next_start(tmp_path, monkeypatch):
     monkeypatch.setattr(directory.atexit, "register", lambda *arguments: None)
+    monkeypatch.setattr(directory, "_lock", None)
     folder = directory._created(tmp_path)
     running = directory._lock
     # Another server does not remove the folder of a running server.
@@ -54,7 +54,8 @@ def test_a_server_that_replaces_another_server_makes_its_own_folder(tmp_path):
     old.mkdir()
     (old / "counter_worker0.db").touch()
     new = run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(old))
-    assert directory.PREFIX in new != str(old)
+    assert directory.PREFIX in new
+    assert new != str(old)
     assert (old / "counter_worker0.db").exists()
 
 
@@ -86,7 +87,7 @@ def test_only_gunicorn_keeps_counters_in_files():
     assert run(code, PROMETHEUS_MULTIPROC_DIR="/nowhere/at/all") == "2.0"
 
 
-def test_prepare_changes_nothing_if_the_counters_already_exist():
+def test_prepare_does_nothing_once_bookit_metrics_process_is_imported():
     code = (
         "from django import setup; setup(); import bookit.metrics.process;"
         f"{PREPARE}; print(directory.recording)"

@@ -1,4 +1,4 @@
-"""The accounts, calendars and services of the day, created through the API."""
+"""The accounts, calendars and services of a simulated day, created through the API."""
 
 import random
 import threading
@@ -74,7 +74,7 @@ class Town:
 
 
 def build(base: str, admin_email: str) -> Town:
-    """Create the town through the API at `base`, signed in as the existing admin."""
+    """Create the town through the API at `base`. The existing admin gives accounts their roles."""
     town = Town()
     with httpx.Client(base_url=base, timeout=30) as client:
 
