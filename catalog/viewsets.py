@@ -13,7 +13,6 @@ from rest_framework.request import Request
 from accounts.models import User
 from accounts.permissions import signed_in
 from bookit.api.etags import conditional
-from bookit.api.keys import UsedKey
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
@@ -70,11 +69,6 @@ class PrivateFieldsViewSet(CatalogViewSet):
         if not isinstance(user, User) or not self.key_permits(self.private_to):
             return False
         return user.is_keeper or user.may(self.private_to)
-
-    def key_permits(self, permission: str) -> bool:
-        """Return whether the API key, if any, has a permission."""
-        key = self.request.auth
-        return not isinstance(key, UsedKey) or key.permits(permission)
 
     @property
     def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:

@@ -118,8 +118,8 @@ class BookingAdmin(ServedAdmin):
     menu = Menu.DIARY
     list_display = ["when", "state", "customer", "what", "amount"]
     list_display_links = ["when"]
-    # Of these columns, only the start has an index in whose order the list can be read. To order by
-    # another column, the database would sort all rows.
+    # An index has the bookings in the order of their start. To order the list by another column,
+    # the database would sort all rows.
     sortable_by = ["when"]
     list_filter = [
         ("start_time", UpcomingFilter),

@@ -135,12 +135,16 @@ class APIMixin(APIView):
 
         Endpoints that are open to anyone accept every key.
         """
-        key = request.auth
-        if isinstance(key, UsedKey) and not key.permits(self.needed_permission):
+        if not self.key_permits(self.needed_permission):
             is_public = all(isinstance(each, AllowAny) for each in self.get_permissions())
             if not is_public:
                 self.permission_denied(request, message=_("The API key does not permit this."))
         super().check_permissions(request)
+
+    def key_permits(self, permission: str | None) -> bool:
+        """Return whether the request has no API key, or a key with the permission."""
+        key = self.request.auth
+        return not isinstance(key, UsedKey) or key.permits(permission)
 
     def takes(self, header: str, method: str) -> bool:
         """Return whether the action supports `header`, which would be dangerous to ignore."""
