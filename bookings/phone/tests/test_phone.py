@@ -28,6 +28,7 @@ from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, Waitl
 from bookings.tests.jobs import work
 from bookit.errors import Forbidden
 from bookit.mails.sending import send_within_limits
+from bookit.tests.plans import planning_without
 from catalog.models import Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
@@ -564,8 +565,7 @@ class TestCustomers:
 
     def test_an_index_finds_phone_numbers(self):
         found = User.objects.all().reached_by("912345").order_by()
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL enable_seqscan = off")
+        with planning_without("seqscan", "indexscan", "indexonlyscan"):
             plan = found.explain()
 
         assert "user_by_phone" in plan
