@@ -69,7 +69,7 @@ class Opening:
                 closed.append((start, end))
         return closed
 
-    def periods(self, start: datetime, end: datetime) -> list[Period]:
+    def periods(self, start: datetime, end: datetime) -> tuple[Period, ...]:
         """Return the open periods from `start` to `end`, in order, by the weekly hours alone.
 
         Periods that touch are merged: a span that ends at 24:00 continues with a span that begins
@@ -79,7 +79,7 @@ class Opening:
         # If spans continue over midnight, the calendar may have opened up to a week before `start`.
         # It may have opened two weeks before, if a change of clocks skips the only break of a week.
         joining = any(span.opens == 0 for span in self.hours)
-        return [*self._joined(start, end, more=15 * DAY if joining else DAY)]
+        return self._joined(start, end, more=15 * DAY if joining else DAY)
 
     def _joined(self, start: datetime, end: datetime, *, more: timedelta) -> tuple[Period, ...]:
         """Return the open periods, cut off `more` before `start` and `more` after `end`."""
@@ -94,6 +94,7 @@ class Opening:
         return is_endless(self.hours)
 
 
+@lru_cache(maxsize=256)
 def is_endless(hours: tuple[Span, ...]) -> bool:
     """Return whether weekly hours have no gap. Without hours, a calendar is always open."""
     if not hours:

@@ -8,6 +8,7 @@ runs one statement, whatever the number of services, days and bookings.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from heapq import merge
 from itertools import islice, pairwise
 from typing import Any, TypedDict
@@ -24,7 +25,7 @@ from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid, ServiceError
 from bookit.times import begin, end, wall_clock
 from catalog.models import Service
-from catalog.opening import ALWAYS, DAY, Opening
+from catalog.opening import ALWAYS, DAY, Opening, Period
 
 # The maximum length of the window of a search.
 LONGEST = timedelta(days=62)
@@ -35,6 +36,8 @@ ALTERNATIVES = 3
 REACHES = [timedelta(days=days) for days in (1, 7, 31)]
 INSTANT = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The end of the opening of a calendar that never closes, in microseconds since 1970.
+ENDLESS = (ALWAYS[1] - EPOCH) // INSTANT
 
 
 class BookingConflict(Conflict):
@@ -202,8 +205,9 @@ SEARCH_CALENDAR = SEARCH_ON_TERMS.replace("= searched.calendar_id", "= %(calenda
 
 
 # Consecutive starts on a grid that have the same number of seats left: `(opens, first, stop,
-# seats_left)`. The starts are `opens + number * step` for each number in `range(first, stop)`.
-Stretch = tuple[datetime, int, int, int]
+# seats_left)`. The grid begins at `opens`, in microseconds since 1970. The starts are
+# `opens + number * step` for each number in `range(first, stop)`.
+Stretch = tuple[int, int, int, int]
 
 
 class Search:
@@ -287,15 +291,14 @@ class Search:
         if not free:
             return
         step, next_free = terms.step // INSTANT, 0
-        for opens, closes in _starts_between(terms, earliest, before, fitting=True):
-            origin, last = _since_epoch(opens), _since_epoch(closes)
-            while next_free < len(free) and free[next_free][1] <= origin:
+        for opens, last in _grids(terms, earliest, before, fitting=True):
+            while next_free < len(free) and free[next_free][1] <= opens:
                 next_free += 1
             for index in range(next_free, len(free)):
                 begins, ends, seats_left = free[index]
                 if begins >= last:
                     break
-                first, stop = _numbers(origin, step, begins, ends if ends < last else last)
+                first, stop = _numbers(opens, step, begins, ends if ends < last else last)
                 if first < stop:
                     yield opens, first, stop, seats_left
 
@@ -312,7 +315,7 @@ class Search:
         if terms.mode == Service.Mode.OPEN:
             on_grid = (
                 (start, ends, None)
-                for opens, before in _starts_between(terms, self.from_, self.until, fitting=False)
+                for opens, before in _grids(terms, self.from_, self.until, fitting=False)
                 for start, ends in _periods(terms, opens, *self._all_numbers(terms, opens, before))
                 if start not in slots
             )
@@ -340,8 +343,7 @@ class Search:
     def _free(self, terms: Terms, earliest: int, before: int) -> list[tuple[int, int, int]]:
         """Return the parts of `[earliest, before)` with seats left, and the number of seats left.
 
-        These times are microseconds since 1970, because Python adds, compares and divides integers
-        much faster than instants.
+        All times are microseconds since 1970.
         """
         changes = [(earliest, 0), (before, 0)]
         for seat, after, until in self._rows[terms.service_id].taken:
@@ -360,10 +362,9 @@ class Search:
                 free.append((begins, ends, seats_left))
         return free
 
-    def _all_numbers(self, terms: Terms, opens: datetime, before: datetime) -> tuple[int, int]:
+    def _all_numbers(self, terms: Terms, opens: int, before: int) -> tuple[int, int]:
         """Return `_numbers` for the starts from the beginning of the window until `before`."""
-        step = terms.step // INSTANT
-        return _numbers(_since_epoch(opens), step, _since_epoch(self.from_), _since_epoch(before))
+        return _numbers(opens, terms.step // INSTANT, _since_epoch(self.from_), before)
 
     def _why(
         self, terms: Terms, start_time: datetime, end_time: datetime, slot_id: UUID | None
@@ -492,22 +493,22 @@ def _start(time: FreeTime | Refusal) -> datetime:
     return time["start_time"]
 
 
-def _starts_between(
+def _grids(
     terms: Terms, from_: datetime, until: datetime, *, fitting: bool
-) -> Iterator[tuple[datetime, datetime]]:
+) -> Iterator[tuple[int, int]]:
     """Yield `(opens, before)` for each grid: the first start, and the time before which starts lie.
 
     Each opening period has its own grid. The steps are elapsed time, so they stay equally long when
-    the clocks change.
+    the clocks change. All times are microseconds since 1970, because Python adds, compares and
+    divides integers much faster than instants.
 
     Args:
         fitting: leave out starts whose bookings would end after closing.
     """
+    stop, duration = _since_epoch(until), terms.duration // INSTANT
     for opens, closes, ends in _runs(terms.opening, from_, until):
-        before = min(until, closes)
-        if fitting:
-            before = min(before, ends - terms.duration + INSTANT)
-        yield opens, before
+        before = min(stop, closes)
+        yield opens, min(before, ends - duration + 1) if fitting else before
 
 
 def _numbers(origin: int, step: int, begins: int, before: int) -> tuple[int, int]:
@@ -522,24 +523,22 @@ def _numbers(origin: int, step: int, begins: int, before: int) -> tuple[int, int
 
 
 def _periods(
-    terms: Terms, opens: datetime, first: int, stop: int
+    terms: Terms, opens: int, first: int, stop: int
 ) -> Iterator[tuple[datetime, datetime]]:
     """Yield `(start, end)` for each number in `range(first, stop)`, in order."""
     for number in range(first, stop):
-        start = opens + number * terms.step
+        start = instant_at(opens) + number * terms.step
         yield start, start + terms.duration
 
 
-def _runs(
-    opening: Opening, from_: datetime, until: datetime
-) -> Iterator[tuple[datetime, datetime, datetime]]:
-    """Yield `(opens, closes, ends)` for each grid.
+def _runs(opening: Opening, from_: datetime, until: datetime) -> Iterator[tuple[int, int, int]]:
+    """Yield `(opens, closes, ends)` for each grid, in microseconds since 1970.
 
     The grid begins at `opens`, its starts are before `closes`, and bookings must end by `ends`.
     `closes` and `ends` differ only for a calendar that never closes.
     """
     if not opening.is_endless:
-        for opens, closes in opening.periods(from_, until):
+        for opens, closes in _in_microseconds(opening.periods(from_, until)):
             yield opens, closes, closes
         return
     # For a calendar that never closes, a new grid begins at each midnight.
@@ -548,13 +547,25 @@ def _runs(
     while midnight < until:
         day += DAY
         next_midnight = wall_clock(day, 0, opening.tz)
-        yield midnight, next_midnight, ALWAYS[1]
+        yield _since_epoch(midnight), _since_epoch(next_midnight), ENDLESS
         midnight = next_midnight
 
 
-def _since_epoch(instant: datetime) -> int:
+# `Opening` caches the periods of a few weeks, which clients request again and again.
+@lru_cache(maxsize=64)
+def _in_microseconds(periods: tuple[Period, ...]) -> tuple[tuple[int, int], ...]:
+    """Return the start and the end of each period, in microseconds since 1970."""
+    return tuple((_since_epoch(opens), _since_epoch(closes)) for opens, closes in periods)
+
+
+def _since_epoch(time: datetime) -> int:
     """Return the microseconds since 1970."""
-    return (instant - EPOCH) // INSTANT
+    return (time - EPOCH) // INSTANT
+
+
+def instant_at(microseconds: int) -> datetime:
+    """Return the instant that is a number of microseconds after the beginning of 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def _parameters(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -24,7 +25,6 @@ from bookings.availability.terms import Terms
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.errors.refusals import refuse
-from bookit.json import dumps
 from bookit.languages import grouped
 from bookit.responses import Response
 from catalog.models import Service
@@ -97,7 +97,7 @@ class AvailabilityViewSet(RowViewSet):
         query = self.checked_query()
         wanted = [*dict.fromkeys(query["service_id"])]
         from_, until, at = self._window(query)
-        results: list[orjson.Fragment] = []
+        results: list[dict[str, Any]] = []
         left = MAX_TIMES
         size = max(1, SERVICE_DAYS // ((until - from_) // DAY + 1))
         for first in range(0, len(wanted), size):
@@ -112,7 +112,7 @@ class AvailabilityViewSet(RowViewSet):
                         % {"service_id": service_id},
                     )
                 shown, left = self._shown(found, by_id[service_id], left)
-                results.append(orjson.Fragment(dumps(shown, self._zone)))
+                results.append(shown)
         return Response({"results": results})
 
     def _window(self, query: dict[str, Any]) -> tuple[datetime, datetime, datetime]:
@@ -120,7 +120,7 @@ class AvailabilityViewSet(RowViewSet):
         at = timezone.now()
         return *window(query.get("from"), query.get("to"), self._zone, at), at
 
-    @property
+    @cached_property
     def _zone(self) -> tzinfo:
         return getattr(self.request, "zone", UTC)
 

@@ -224,7 +224,7 @@ def _span(start: datetime, end: datetime, tz: ZoneInfo) -> Entry:
     return {"start": first, "end": last}
 
 
-def _open_periods(sheet: Sheet) -> dict[UUID, list[Period]]:
+def _open_periods(sheet: Sheet) -> dict[UUID, tuple[Period, ...]]:
     """Return the periods in which each calendar is open by its weekly hours, with one query."""
     spans: dict[UUID, list[Span]] = {calendar.pk: [] for calendar in sheet.calendars}
     hours = OpeningHours.objects.filter(calendar__in=spans).order_by("id")
@@ -238,7 +238,7 @@ def _open_periods(sheet: Sheet) -> dict[UUID, list[Period]]:
     }
 
 
-def _gaps(periods: list[Period], start: datetime, end: datetime) -> Iterator[Period]:
+def _gaps(periods: tuple[Period, ...], start: datetime, end: datetime) -> Iterator[Period]:
     """Yield the periods from `start` to `end` that lie outside `periods`, which are in order."""
     for opens, closes in periods:
         if opens >= end:
@@ -250,7 +250,7 @@ def _gaps(periods: list[Period], start: datetime, end: datetime) -> Iterator[Per
         yield start, end
 
 
-def _open_hours(sheet: Sheet, periods: dict[UUID, list[Period]]) -> tuple[int, int]:
+def _open_hours(sheet: Sheet, periods: dict[UUID, tuple[Period, ...]]) -> tuple[int, int]:
     """Return the full hours of a day outside of which all calendars are closed: 9 and 18, say."""
     from_, until = sheet.period
     opens, closes = [], []
