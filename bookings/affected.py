@@ -48,7 +48,7 @@ def find_affected(*, calendar: Calendar, period: Period | None, at: datetime) ->
         return _first_and_count(upcoming.filter(start_time__lt=end, end_time__gt=start))
     upcoming = _upcoming(calendar, at, None, at=at).annotate(off=IN_TIME_OFF)
     hours = calendar.hours.values_list("weekday", "opens", "closes")
-    opening = Opening(zone(calendar.timezone), tuple(Span(*row) for row in hours))
+    opening = Opening(zone(calendar.timezone), tuple(map(Span._make, hours)))
     if opening.is_endless:
         return _first_and_count(upcoming.filter(off=True))
     # Bookings in different seats can have the same period. Each period is checked only once.

@@ -401,7 +401,7 @@ def terms_from(row: Any) -> Terms:
         currency=row.currency,
         opening=Opening(
             ZoneInfo(row.timezone),
-            tuple(Span(*span) for span in row.hours),
+            tuple(map(Span._make, row.hours)),
             tuple((start, end) for start, end in row.time_off),
         ),
     )

@@ -59,7 +59,7 @@ class AvailabilityViewSet(RowViewSet):
 
     def known_parameters(self) -> frozenset[str]:
         """Return the query parameters that a request may carry, including the search parameters."""
-        return super().known_parameters() | self.input_classes[self.action]().fields.keys()
+        return super().known_parameters() | self.query_fields
 
     @extend_schema(
         tags=["Catalog"],
@@ -155,4 +155,4 @@ class AvailabilityViewSet(RowViewSet):
                     % {"most": grouped(most)},
                 )
             written.append(some)
-        return orjson.Fragment(b"[" + b",".join(written) + b"]"), left
+        return orjson.Fragment(b"[%b]" % b",".join(written)), left

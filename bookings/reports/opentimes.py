@@ -36,7 +36,7 @@ def open_times(calendars: Iterable[tuple[UUID, str]], period: Period) -> dict[UU
     weekly: dict[tuple[str, Any], tuple[Sequence[OpenPeriod], timedelta]] = {}
     found = {}
     for calendar_id, name in calendars:
-        spans = tuple(Span(*each) for each in hours.get(calendar_id, ()))
+        spans = tuple(map(Span._make, hours.get(calendar_id, ())))
         opening = Opening(zone(name), spans, tuple(time_off.get(calendar_id, ())))
         if (name, spans) not in weekly:
             usual = opening.periods(period.start, period.end)

@@ -63,7 +63,7 @@ class ReportViewSet(RowViewSet):
 
     def known_parameters(self) -> frozenset[str]:
         """Return the query parameters that a request may carry."""
-        return super().known_parameters() | PeriodSerializer().fields.keys()
+        return super().known_parameters() | self.query_fields
 
     # One operation describes all reports. Schemas for the rows of each report would make up a tenth
     # of the document.

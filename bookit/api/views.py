@@ -398,6 +398,12 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         serializer: Any = self.get_serializer_class()
         return _checker(serializer, **options).run_validation(self.request.data)
 
+    @property
+    def query_fields(self) -> frozenset[str]:
+        """The names of the query parameters that `checked_query` validates."""
+        serializer: Any = self.get_serializer_class()
+        return frozenset(_checker(serializer).fields)  # type: ignore[attr-defined]
+
     def checked_query(self) -> Any:
         """Return the request's query parameters, validated by the action's serializer."""
         serializer: Any = self.get_serializer_class()
