@@ -17,7 +17,7 @@ from bookings.availability.terms import Terms
 from bookit.json import dumps
 
 # The number of starts in a row of a grid.
-ROW = 50
+ROW = 25
 # The number of times in a batch. Times that do not come from cached rows are written in batches,
 # because Python objects take ten times as much memory as their JSON.
 BATCH = 1000

@@ -145,7 +145,8 @@ class AvailabilityViewSet(RowViewSet):
         Raises:
             ValidationError: there are more than `left` times.
         """
-        written = []
+        written: list[bytes] = []
+        separator = b"["
         for count, some in times:
             left -= count
             if left < 0:
@@ -154,5 +155,7 @@ class AvailabilityViewSet(RowViewSet):
                     _("The response would contain more than %(most)s times. Request fewer days.")
                     % {"most": grouped(most)},
                 )
-            written.append(some)
-        return orjson.Fragment(b"[%b]" % b",".join(written)), left
+            written += separator, some
+            separator = b","
+        written.append(b"]" if written else b"[]")
+        return orjson.Fragment(b"".join(written)), left
