@@ -1,8 +1,11 @@
 """The number of rows of a list: counted if that is cheap, otherwise estimated."""
 
+import json
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
+
+from django.db.models import QuerySet
 
 # At most this many rows are counted. PostgreSQL takes as long to count rows as to read them.
 MAX_COUNTED = 10_000
@@ -36,6 +39,12 @@ class Estimates:
 
 
 estimates = Estimates()
+
+
+def expected(rows: QuerySet[Any]) -> int:
+    """Return the number of rows that PostgreSQL's planner expects; it reads no rows."""
+    [explained] = json.loads(rows.order_by().explain(format="json"))
+    return int(explained["Plan"]["Plan Rows"])
 
 
 def bounded_count(count: Callable[[], int], explain: Callable[[], Any]) -> tuple[int, bool]:
