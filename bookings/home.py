@@ -306,10 +306,11 @@ def read_recent(glance: Glance) -> dict[str, Any]:
 
 def _days_to_compare(glance: Glance) -> int:
     """Return the number of days whose bookings can be read in a short time."""
-    most = DAYS[0]
-    begin, end = glance.days(glance.today - timedelta(days=2 * most - 1), glance.today)
-    rows = expected(Booking.objects.filter(start_time__gte=begin, start_time__lt=end))
-    return next((days for days in DAYS if rows * days / most <= MAX_READ), DAYS[-1])
+    for days in DAYS[:-1]:
+        begin, end = glance.days(glance.today - timedelta(days=2 * days - 1), glance.today)
+        if expected(Booking.objects.filter(start_time__gte=begin, start_time__lt=end)) <= MAX_READ:
+            return days
+    return DAYS[-1]
 
 
 def _before(numbers: Sequence[Decimal | int], written: str, days: int) -> dict[str, str]:

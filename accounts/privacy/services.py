@@ -56,7 +56,8 @@ def _begun(found: Any) -> Any:
     """Return the rows of an iterator if it has only one list, so most exports have no iterators."""
     if not isinstance(found, Iterator):
         return found
-    first, second = next(found, []), next(found, None)
+    first: list[Any] = next(found, [])
+    second: list[Any] | None = next(found, None)
     return first if second is None else chain([first, second], found)
 
 

@@ -325,12 +325,13 @@ def test_the_last_30_days_are_compared_with_the_30_days_before(site):
 
 
 @pytest.mark.parametrize(
-    ("expected", "days"), [(250_000, 30), (250_001, 7), (2_000_000, 1), (20_000_000, 1)]
+    ("expected", "days"), [([250_000], 30), ([250_001, 250_000], 7), ([9_000_000, 250_001], 1)]
 )
 def test_fewer_days_are_compared_if_they_have_very_many_bookings(site, monkeypatch, expected, days):
     for ago in (0, 1, 7, 20, 40):
         book("completed", start_time=NOON - timedelta(days=ago), price=20)
-    monkeypatch.setattr("bookings.home.expected", lambda rows: expected)
+    numbers = iter(expected)
+    monkeypatch.setattr("bookings.home.expected", lambda rows: next(numbers))
     recent = shown(AdminFactory())["recent"]
     assert (recent["days"], len(recent["chart"]["bars"])) == (days, days)
     [_revenue, booked, *_rest] = recent["numbers"]
