@@ -34,8 +34,9 @@ from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
 from bookit.adminsite.fields import GroupedCheckboxes
 from bookit.adminsite.menu import Menu
-from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
+from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.adminsite.search import all_in, found_in
 
 ROLES = _(
     "Users book for themselves. Providers also manage their own calendars. Admins may do"
@@ -217,6 +218,21 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     def seen(self, user: User) -> Any:
         """Return when the user last signed in."""
         return moment(user.last_login) or _("never")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        """Return the account with this id, or the accounts whose name or email address matches.
+
+        The accounts are found through an index before anything else is read, even for the dates
+        above the list.
+        """
+        words = " ".join(search_term.split())
+        if not words or is_id(words):
+            return super().get_search_results(request, queryset, search_term)
+        conditions = [all_in(words, ["name", "email"])]
+        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
+        return found, False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """Return the accounts that have not been deleted."""

@@ -17,7 +17,8 @@ ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()
 ON_NEW_OWNER: Extensions[Callable[..., None]] = Extensions()
 
 # Each function returns a part of what is stored about a `user`, for the response of
-# `GET /me/export`. The name under which a function is added is the name of its part.
+# `GET /me/export`. The name under which a function is added is the name of its part. If a part can
+# have very many rows, its function is a generator of lists of rows.
 EXPORTERS: Extensions[Callable[[User], Any]] = Extensions()
 
 # These functions erase the personal data of a `user` on behalf of `actor`, at the time `at`. All of

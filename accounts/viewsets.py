@@ -1,9 +1,12 @@
 """Endpoints of accounts."""
 
+from collections.abc import Iterator
+from datetime import UTC
 from typing import Any
 
 from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, Q, Value
 from django.db.models.functions import Coalesce
+from django.http import StreamingHttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
@@ -45,8 +48,9 @@ from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
+from bookit.json import dumps_in_parts
 from bookit.languages import accepted
-from bookit.responses import Response
+from bookit.responses import JSON, Response
 
 
 def _client(request: Request) -> services.Client:
@@ -285,12 +289,15 @@ class ExportViewSet(MeViewSet):
             )
         },
     )
-    def export(self, request: Request) -> Response:
+    def export(self, request: Request) -> Response | StreamingHttpResponse:
         """Return your personal data, without secrets."""
-        name = 'attachment; filename="bookit-export.json"'
-        return Response(
-            privacy.export(user=signed_in(request)), headers={"Content-Disposition": name}
-        )
+        headers = {"Content-Disposition": 'attachment; filename="bookit-export.json"'}
+        found = privacy.export(user=signed_in(request))
+        if not any(isinstance(each, Iterator) for each in found.values()):
+            return Response(found, headers=headers)
+        # The rows are read while the response is sent.
+        parts = dumps_in_parts(found, getattr(request, "zone", UTC))
+        return StreamingHttpResponse(parts, content_type=JSON, headers=headers)
 
 
 # The sessions of a user that have not ended. `own` is the session of the access token, if any.

@@ -25,6 +25,7 @@ from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of, page_of
 from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.database.counts import expected
 from bookit.database.rows import fetch
 from bookit.times import zone
 from catalog.models import Service
@@ -47,8 +48,11 @@ MAX_LINES, MAX_NEXT = 8, 80
 # The maximum number of unconfirmed bookings that are shown, and the number up to which they are
 # counted.
 MAX_WAITING, MAX_COUNTED = 6, 100
-# The number of days that are compared with as many days before them.
-DAYS = 30
+# The number of days that are compared with as many days before them: the first of these numbers for
+# which PostgreSQL expects to read at most `MAX_READ` bookings, or the last.
+DAYS = [30, 7, 1]
+# Reading this many bookings takes about 250 ms.
+MAX_READ = 250_000
 MAX_SERVICES, MAX_CURRENCIES = 5, 3
 # The statuses that the numbers of the comparison count. Holds and expired bookings do not count as
 # made. Neither do holds that were released, although their status is "cancelled".
@@ -249,9 +253,9 @@ def confirm(request: HttpRequest, at: datetime) -> None:
 
 
 def read_recent(glance: Glance) -> dict[str, Any]:
-    """Return the numbers of the last `DAYS` days, with today, and of the `DAYS` days before."""
-    last = glance.today
-    first, earliest = (last - timedelta(days=days * DAYS - 1) for days in (1, 2))
+    """Return the numbers of the last days, with today, and of as many days before."""
+    last, span = glance.today, _days_to_compare(glance)
+    first, earliest = (last - timedelta(days=times * span - 1) for times in (1, 2))
     now, before = glance.days(first, last), glance.days(earliest, first - timedelta(days=1))
     rows: list[Any] = fetch(
         _RECENT,
@@ -282,30 +286,44 @@ def read_recent(glance: Glance) -> dict[str, Any]:
             "label": label,
             "now": number_format(counts[0], force_grouping=True),
             "share": words.share(counts[0], _count(recent, among)) if among else "",
-            **_before(counts, number_format(counts[1], force_grouping=True)),
+            **_before(counts, number_format(counts[1], force_grouping=True), span),
             "url": _between(*now, **filters),
             "before_url": _between(*before, **filters),
         }
 
     return {
-        "days": DAYS,
+        "days": span,
         "numbers": [
-            *_earned(recent, older, now, before),
+            *_earned(recent, older, now, before, span),
             compared(_("Bookings"), BOOKED),
             compared(_("Cancelled"), [Status.CANCELLED], among=MADE, **WITHOUT_ENDED_HOLDS),
             compared(_("No-shows"), [Status.NO_SHOW], among=MET),
         ],
-        "chart": _chart(recent, first, glance),
+        "chart": _chart(recent, first, span, glance),
         "services": _busiest([row for row in rows if row.service_id], now),
     }
 
 
-def _before(numbers: Sequence[Decimal | int], written: str) -> dict[str, str]:
+def _days_to_compare(glance: Glance) -> int:
+    """Return the number of days whose bookings can be read in a short time."""
+    for days in DAYS[:-1]:
+        begin, end = glance.days(glance.today - timedelta(days=2 * days - 1), glance.today)
+        if expected(Booking.objects.filter(start_time__gte=begin, start_time__lt=end)) <= MAX_READ:
+            return days
+    return DAYS[-1]
+
+
+def _before(numbers: Sequence[Decimal | int], written: str, days: int) -> dict[str, str]:
     """Return the earlier number in words, and by how much the number has changed since."""
     now, before = numbers
     if not before:
-        return {"change": "", "before": _("none in the previous %(days)s days") % {"days": DAYS}}
-    text = _("%(number)s in the previous %(days)s days") % {"number": written, "days": DAYS}
+        none = ngettext(
+            "none in the previous %(days)s day", "none in the previous %(days)s days", days
+        )
+        return {"change": "", "before": none % {"days": days}}
+    text = ngettext(
+        "%(number)s in the previous %(days)s day", "%(number)s in the previous %(days)s days", days
+    ) % {"number": written, "days": days}
     return {"change": words.change(now, before), "before": text}
 
 
@@ -314,7 +332,7 @@ def _count(rows: Iterable[Any], statuses: list[Booking.Status]) -> int:
 
 
 def _earned(
-    recent: list[Any], older: list[Any], now: tuple[Any, Any], before: tuple[Any, Any]
+    recent: list[Any], older: list[Any], now: tuple[Any, Any], before: tuple[Any, Any], days: int
 ) -> list[dict[str, Any]]:
     """Return the revenue in each currency: the prices of confirmed and completed bookings."""
     sums: dict[str, list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0)])
@@ -327,7 +345,7 @@ def _earned(
         {
             "label": _("Revenue"),
             "now": words.price(pair[0], currency),
-            **_before(pair, words.price(pair[1], currency)),
+            **_before(pair, words.price(pair[1], currency), days),
             "url": _between(*now, status__in=",".join(EARNING), currency__exact=currency),
             "before_url": _between(*before, status__in=",".join(EARNING), currency__exact=currency),
         }
@@ -335,15 +353,15 @@ def _earned(
     ]
 
 
-def _chart(rows: list[Any], first: date, glance: Glance) -> dict[str, Any]:
-    """Return the bars of a chart of the bookings of each day. Its height is 100."""
+def _chart(rows: list[Any], first: date, days: int, glance: Glance) -> dict[str, Any]:
+    """Return the bars of a chart of the bookings of each of some days. Its height is 100."""
     counts: Counter[date] = Counter()
     for row in rows:
         if row.status in BOOKED:
             counts[row.day] += row.bookings
     most = max(counts.values(), default=0)
     bars = []
-    for place in range(DAYS):
+    for place in range(days):
         day = first + timedelta(days=place)
         height = round(counts[day] * 100 / most, 1) if most else 0
         bars.append(
@@ -356,7 +374,7 @@ def _chart(rows: list[Any], first: date, glance: Glance) -> dict[str, Any]:
                 "url": _between(*glance.days(day, day), status__in=",".join(BOOKED)),
             }
         )
-    return {"bars": bars, "most": most, "width": DAYS * 20}
+    return {"bars": bars, "most": most, "width": days * 20}
 
 
 def _busiest(rows: list[Any], now: tuple[datetime, datetime]) -> list[dict[str, Any]]:

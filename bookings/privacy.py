@@ -1,11 +1,12 @@
 """Exports and erases the personal data that bookings contain about a user."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
@@ -15,6 +16,9 @@ from bookings.models import Booking, BookingEvent
 from bookings.serializers import BookingSerializer, HistoryEventSerializer
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Webhook
+
+# An export reads this many bookings at a time, so its memory does not grow with the bookings.
+BATCH = 1000
 
 # Removes the reasons from the history of a user's bookings, because providers wrote these reasons
 # about the user. The trigger `booking_event_is_final` allows no other change.
@@ -86,17 +90,32 @@ WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_i
 """
 
 
+def batches_of_bookings(user: User) -> Iterator[list[UUID]]:
+    """Yield the ids of the bookings of a user in lists of up to `BATCH`, the earliest first."""
+    own = Booking.objects.filter(user=user).order_by("start_time", "id")
+    rows = own
+    while batch := [*rows.values_list("start_time", "id")[:BATCH]]:
+        yield [pk for _, pk in batch]
+        if len(batch) < BATCH:
+            return
+        start, pk = batch[-1]
+        # The first condition tells PostgreSQL where to begin in the index.
+        rows = own.filter(Q(start_time__gt=start) | Q(id__gt=pk), start_time__gte=start)
+
+
 @EXPORTERS.add("bookings")
-def _export_bookings(user: User) -> list[Any]:
-    rows = BookingSerializer.rows(Booking.objects.filter(user=user).order_by("start_time", "id"))
-    return [BookingSerializer.represent(row) for row in rows]
+def _export_bookings(user: User) -> Iterator[list[Any]]:
+    for ids in batches_of_bookings(user):
+        bookings = Booking.objects.filter(pk__in=ids).order_by("start_time", "id")
+        yield [BookingSerializer.represent(row) for row in BookingSerializer.rows(bookings)]
 
 
 @EXPORTERS.add("history")
-def _export_history(user: User) -> list[Any]:
-    events = BookingEvent.objects.filter(booking__user=user).order_by("id")
+def _export_history(user: User) -> Iterator[list[Any]]:
     columns = ("booking_id", *HistoryEventSerializer.Meta.fields, "booking__cancellation_reason")
-    return [HistoryEventSerializer.represent(row) for row in events.values(*columns)]
+    for ids in batches_of_bookings(user):
+        events = BookingEvent.objects.filter(booking__in=ids).order_by("id")
+        yield [HistoryEventSerializer.represent(row) for row in events.values(*columns)]
 
 
 @EXPORTERS.add("waitlist")
@@ -106,10 +125,11 @@ def _export_waitlist(user: User) -> list[Any]:
 
 
 @EXPORTERS.add("staff_notes")
-def _export_staff_notes(user: User) -> list[Any]:
+def _export_staff_notes(user: User) -> Iterator[list[Any]]:
     # The author is left out, because the export is about the user, and not about staff.
-    notes = StaffNote.objects.filter(booking__user=user).order_by("id")
-    return [*notes.values("booking_id", "text", "at")]
+    for ids in batches_of_bookings(user):
+        notes = StaffNote.objects.filter(booking__in=ids).order_by("id")
+        yield [*notes.values("booking_id", "text", "at")]
 
 
 @EXPORTERS.add("webhooks")

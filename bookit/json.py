@@ -1,8 +1,9 @@
 """Writes JSON. The format of instants, money and ids is defined here and nowhere else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from typing import Any
 
 import orjson
 
@@ -16,6 +17,21 @@ def dumps(content: object, tz: tzinfo = UTC) -> bytes:
     return orjson.dumps(
         content, default=_plain_in(tz), option=OPTIONS | orjson.OPT_PASSTHROUGH_DATETIME
     )
+
+
+def dumps_in_parts(content: Mapping[str, Any], tz: tzinfo = UTC) -> Iterator[bytes]:
+    """Yield the parts of an object as JSON. An iterator of lists becomes one array."""
+    for number, (name, value) in enumerate(content.items()):
+        yield b"%s%s:" % (b"," if number else b"{", dumps(name))
+        if not isinstance(value, Iterator):
+            yield dumps(value, tz)
+            continue
+        opening = b"["
+        for rows in filter(None, value):
+            yield opening + dumps(rows, tz)[1:-1]
+            opening = b","
+        yield b"]" if opening == b"," else b"[]"
+    yield b"}"
 
 
 def _plain(value: object) -> str:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 
 from bookit.api.pagination import MAX_LIMIT
+from bookit.database.counts import estimates
 from bookit.database.prepared import MAX_KEPT, AnyOf, Bound, Prepared, filled
 from bookit.database.rows import fetch
 from bookit.errors.refusals import refuse
@@ -131,11 +132,19 @@ class Listing:
 
     def _page(self, words: Words, start: int, stop: int) -> list[UUID]:
         search = searching(self.services.query, words.shape)
+        values = {**words.parameters, **search.filter_values(self.services.values)}
+        # Counting is most of the cost of a search with many matches.
+        estimate = estimates.recent(search.count, values)
         bounds = {"limit": stop - start, "offset": start, "stop": stop}
-        values = {**words.parameters, **search.filter_values(self.services.values), **bounds}
-        rows: list[Any] = fetch(search.page(self.order), values, namedtuple_row)
-        if rows:
-            self._set_count(rows[0])
+        rows: list[Any] = fetch(
+            search.page(self.order),
+            {**values, **bounds, "counts": estimate is None},
+            namedtuple_row,
+        )
+        if estimate is not None:
+            self.total, self.count_is_exact = estimate, False
+        elif rows:
+            self._set_count(search, values, rows[0])
         return [row.id for row in rows]
 
     def _count(self) -> int:
@@ -144,11 +153,14 @@ class Listing:
         search = searching(self.services.query, self.words.shape)
         values = {**self.words.parameters, **search.filter_values(self.services.values)}
         [row] = fetch(search.count, values, namedtuple_row)
-        return self._set_count(row)
+        return self._set_count(search, values, row)
 
-    def _set_count(self, row: Any) -> int:
-        self.total, self.count_is_exact = row.total, not row.has_more
-        return self.total
+    def _set_count(self, search: "Search", values: dict[str, Any], row: Any) -> int:
+        total: int = row.total
+        if row.has_more:
+            estimates.keep(search.count, values, total)
+        self.total, self.count_is_exact = total, not row.has_more
+        return total
 
 
 @lru_cache(MAX_KEPT)
@@ -166,6 +178,7 @@ class Search:
     - `filter_1`, `filter_2` and so on: the values of the other filters.
     - `limit` and `offset`, bigint: the size of the page and the number of services before it.
     - `stop`, bigint: the sum of both.
+    - `counts`, boolean: whether to count the services of all pages.
 
     Args:
         services: the services that pass the other filters.
@@ -193,9 +206,9 @@ class Search:
 
     # Finds a page of services, and counts the services of all pages.
     #
-    # Parameters: word_*, filter_*, limit, offset.
-    # Columns: id uuid; total bigint and has_more boolean, the same in each row. There is no row if
-    #     the page is empty.
+    # Parameters: word_*, filter_*, limit, offset, counts.
+    # Columns: id uuid; total bigint and has_more boolean, the same in each row, and null unless
+    #     `counts` is true. There is no row if the page is empty.
     # Invariant: `order` ends in the id, so pages do not overlap.
     def _plain_page(self, order: tuple[str, ...]) -> str:
         columns = [*dict.fromkeys(["id", *map(_column, order)])]
@@ -205,7 +218,7 @@ class Search:
 ), matches AS MATERIALIZED (
 {self._matches(columns)}
 )
-SELECT id, (SELECT count(*) FROM matches) AS total, {self._has_more} AS has_more
+SELECT id, {self._counted}
 FROM matches
 ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608 - names of columns, and the ORM's own text
@@ -216,10 +229,13 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     # 0, so only the first `stop` of them, by the other terms of the order, can be on the page. If
     # one of these two groups fills the page, the other is neither sorted nor ranked.
     #
+    # `matches` is not materialized. If services with the words in the title fill the page, matches
+    # are only counted. If `counts` is false too, they are not even read.
+    #
     # There is no join. The planner expects few matches from any search, and would choose a nested
     # loop. NOT IN uses a hash table.
     #
-    # Parameters: word_*, filter_*, limit, offset, stop.
+    # Parameters: word_*, filter_*, limit, offset, stop, counts.
     # Columns: as above.
     # Invariant: as above.
     def _ranked_page(self, order: tuple[str, ...]) -> str:
@@ -234,7 +250,7 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
         return f"""
 {self._query}, found AS MATERIALIZED (
 {self._found(columns)}
-), matches AS MATERIALIZED (
+), matches AS NOT MATERIALIZED (
 {self._matches(columns)}
 ), titled AS MATERIALIZED (
     SELECT {selected}, title_words FROM (
@@ -250,7 +266,7 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     SELECT {selected}, ts_rank(title_words, (SELECT any_wanted FROM query), {BY_LENGTH})
     FROM titled WHERE NOT {others_suffice}
 )
-SELECT id, (SELECT count(*) FROM matches) AS total, {self._has_more} AS has_more
+SELECT id, {self._counted}
 FROM ranked
 ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608 - names of columns, and the ORM's own text
@@ -300,10 +316,10 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
 
     def _titled(self, columns: Sequence[str]) -> str:
         """Return the query that finds services with a wanted word in the title, in any order."""
+        found = "" if self.words.is_single else "search @@ (SELECT wanted FROM query) AND "
         return f"""    WITH catalog_service AS NOT MATERIALIZED (
         SELECT {self._used(columns)} FROM catalog_service
-        WHERE search @@ (SELECT wanted FROM query)
-          AND title_words @@ (SELECT any_wanted FROM query) LIMIT {MAX_FOUND}
+        WHERE {found}title_words @@ (SELECT any_wanted FROM query) LIMIT {MAX_FOUND}
     )
     {self._filtered(columns)}"""  # noqa: S608 - names of columns, and the ORM's own text
 
@@ -320,6 +336,12 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
         return re.sub(
             "%%|%s", lambda at: at[0] if at[0] == "%%" else f"%(filter_{next(names)})s", text
         )
+
+    @property
+    def _counted(self) -> str:
+        """The columns of a page that count the services of all pages."""
+        return f"""CASE WHEN %(counts)s::boolean THEN (SELECT count(*) FROM matches) END AS total,
+    CASE WHEN %(counts)s::boolean THEN {self._has_more} END AS has_more"""  # noqa: S608 - our names
 
     @property
     def _has_more(self) -> str:

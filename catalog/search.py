@@ -143,6 +143,11 @@ class Words:
         words = [*(word for words in self.wanted for word in words), *self.joined]
         return f"(SELECT {self._any(words) or NOTHING})"
 
+    @property
+    def is_single(self) -> bool:
+        """Whether only one word is wanted, so a service that has it in the title is a match."""
+        return len(self.wanted) == 1 and not self.unwanted
+
     @cached_property
     def _names(self) -> dict[str, str]:
         words = [word for words in self.wanted for word in words]

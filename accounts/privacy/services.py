@@ -4,7 +4,9 @@ Each app knows what it stores. The apps above `accounts` add functions to `EXPOR
 in `accounts/extensions.py`.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -42,8 +44,21 @@ WHERE task_name = %(task)s::text AND status <> 'doing'
 
 
 def export(*, user: User) -> dict[str, Any]:
-    """Return the personal data of a user by subject, without secrets."""
-    return {name: find(user) for name, find in EXPORTERS.items()}
+    """Return the personal data of a user by subject, without secrets.
+
+    A subject with very many rows is an iterator of lists of rows, which are read from the database
+    one after another.
+    """
+    return {name: _begun(find(user)) for name, find in EXPORTERS.items()}
+
+
+def _begun(found: Any) -> Any:
+    """Return the rows of an iterator if it has only one list, so most exports have no iterators."""
+    if not isinstance(found, Iterator):
+        return found
+    first: list[Any] = next(found, [])
+    second: list[Any] | None = next(found, None)
+    return first if second is None else chain([first, second], found)
 
 
 @EXPORTERS.add("user")

@@ -273,7 +273,7 @@ class Migration(migrations.Migration):
                         fields=["calendar", "start_time", "id"], name="booking_by_calendar"
                     ),
                     models.Index(fields=["service", "start_time", "id"], name="booking_by_service"),
-                    models.Index(fields=["start_time", "id"], name="booking_by_start"),
+                    models.Index(fields=["start_time", "id", "end_time"], name="booking_by_start"),
                     models.Index(fields=["created_at", "id"], name="booking_by_age"),
                     models.Index(
                         condition=models.Q(("slot__isnull", False)),

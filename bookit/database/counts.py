@@ -1,10 +1,50 @@
 """The number of rows of a list: counted if that is cheap, otherwise estimated."""
 
+import json
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
+
+from django.db.models import QuerySet
 
 # At most this many rows are counted. PostgreSQL takes as long to count rows as to read them.
 MAX_COUNTED = 10_000
+# A process uses an estimate again for this many seconds. Counting the first rows of a long list,
+# only to find that there are more, would take longer than reading a page of it.
+ESTIMATE_SECONDS = 60
+# A process keeps up to this many estimates.
+MAX_ESTIMATES = 1000
+
+
+class Estimates:
+    """The estimates that this process has made recently, by the texts and values of queries."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[int, float]] = {}
+
+    def recent(self, text: str, values: object) -> int | None:
+        """Return the estimated number of rows; None if it is not known, or was known too long."""
+        total, until = self._known.get((text, str(values)), (0, 0.0))
+        return total if monotonic() < until else None
+
+    def keep(self, text: str, values: object, total: int) -> None:
+        """Keep an estimate for some seconds."""
+        if len(self._known) >= MAX_ESTIMATES:
+            self._known.clear()
+        self._known[text, str(values)] = total, monotonic() + ESTIMATE_SECONDS
+
+    def clear(self) -> None:
+        """Forget all estimates."""
+        self._known.clear()
+
+
+estimates = Estimates()
+
+
+def expected(rows: QuerySet[Any]) -> int:
+    """Return the number of rows that PostgreSQL's planner expects; it reads no rows."""
+    [explained] = json.loads(rows.order_by().explain(format="json"))
+    return int(explained["Plan"]["Plan Rows"])
 
 
 def bounded_count(count: Callable[[], int], explain: Callable[[], Any]) -> tuple[int, bool]:

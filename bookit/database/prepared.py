@@ -19,7 +19,7 @@ from django.db.models import BooleanField, F, Field, Func, IntegerField, Model, 
 from django.db.models.expressions import RawSQL
 from django.db.models.sql.compiler import SQLCompiler
 
-from bookit.database.counts import MAX_COUNTED, bounded_count
+from bookit.database.counts import MAX_COUNTED, bounded_count, estimates
 from bookit.database.rows import fetch
 
 Instance = TypeVar("Instance", bound=Model)
@@ -243,12 +243,17 @@ class Bound:
 
     def count(self) -> int:
         """Return the number of rows, and set `count_is_exact`."""
+        text = self.query.bare_text
+        recent = estimates.recent(text, self.values)
+        if recent is not None:
+            self.count_is_exact = False
+            return recent
         total, self.count_is_exact = bounded_count(
             lambda: int(self.query.run_bare(self.query.count_text, self.values)[0][0]),
-            lambda: self.query.run_bare(
-                f"EXPLAIN (FORMAT JSON) {self.query.bare_text}", self.values
-            )[0][0],
+            lambda: self.query.run_bare(f"EXPLAIN (FORMAT JSON) {text}", self.values)[0][0],
         )
+        if not self.count_is_exact:
+            estimates.keep(text, self.values, total)
         return total
 
 

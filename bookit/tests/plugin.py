@@ -121,6 +121,14 @@ def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> N
 
 
 @pytest.fixture(autouse=True)
+def forget_estimates() -> None:
+    """Let each test count its own rows."""
+    from bookit.database.counts import estimates
+
+    estimates.clear()
+
+
+@pytest.fixture(autouse=True)
 def reset_rate_limits() -> None:
     """Start every test with fresh rate limits."""
     from bookit.ratelimits import counting

@@ -338,10 +338,20 @@ class Migration(migrations.Migration):
             options={
                 "ordering": ["title", "id"],
                 "indexes": [
-                    models.Index(fields=["title", "id"], name="service_by_title"),
-                    models.Index(fields=["price", "id"], name="service_by_price"),
-                    models.Index(fields=["created_at", "id"], name="service_by_age"),
-                    models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
+                    models.Index(
+                        fields=["title", "id"], include=["is_active"], name="service_by_title"
+                    ),
+                    models.Index(
+                        fields=["price", "id"], include=["is_active"], name="service_by_price"
+                    ),
+                    models.Index(
+                        fields=["created_at", "id"], include=["is_active"], name="service_by_age"
+                    ),
+                    models.Index(
+                        fields=["duration_minutes", "id"],
+                        include=["is_active"],
+                        name="service_by_duration",
+                    ),
                     models.Index(fields=["rating_average", "id"], name="service_by_rating"),
                     models.Index(
                         models.OrderBy(

@@ -83,6 +83,7 @@ class Migration(migrations.Migration):
                 django.db.models.functions.text.Upper("category"),
                 "title",
                 "id",
+                include=["category", "is_active"],
                 name="service_by_category",
             ),
         ),

@@ -88,7 +88,7 @@ def test_postgresql_accepts_every_statement_as_it_is(words, services):
     texts, values = statements(services, WORDS[words])
     for text in texts:
         names = {*prepare(text)}
-        assert names <= {*values, "limit", "offset", "stop"}
+        assert names <= {*values, "limit", "offset", "stop", "counts"}
         assert {*values} <= names
 
 
@@ -109,7 +109,7 @@ def test_every_page_statement_finds_the_same_services():
     [*pages, _], values = statements("percent signs", WORDS["one"])
     for text in pages:
         with connection.cursor() as cursor:
-            cursor.execute(text, {**values, "limit": 10, "offset": 0, "stop": 10})
+            cursor.execute(text, {**values, "limit": 10, "offset": 0, "stop": 10, "counts": True})
             rows = cursor.fetchall()
         assert {pk for pk, _, _ in rows} == {service.pk for service in services[:3]}
         assert {(total, has_more) for _, total, has_more in rows} == {(3, False)}

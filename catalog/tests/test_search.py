@@ -150,6 +150,14 @@ class TestCountLimit:
         assert shown["count"] <= 5
         assert shown["count_exact"] is False
 
+    def test_an_estimate_is_used_again_for_the_same_words_and_filters(self, api):
+        self.add_an_eleventh_match()
+        assert api.get("/services?q=yoga&limit=2").json()["count_exact"] is False
+        Service.objects.filter(title__in=["Yoga 9", "Yoga 10"]).delete()
+        assert api.get("/services?q=yoga&limit=2&page=2").json()["count_exact"] is False
+        for other in ("q=yogas", "q=yoga&category=Sport", "q=yoga -boxing"):
+            assert "count_exact" not in api.get(f"/services?{other}&limit=2").json(), other
+
 
 def test_a_service_must_contain_only_the_four_longest_words(api, town):
     assert search(api, "a deep tissue massage for you or me") == ["Deep tissue massage"]

@@ -190,6 +190,18 @@ class TestPlans:
         [ranked] = [part for part in parts if part.get("Alias") == "ranked"]
         assert ranked["Actual Rows"] == expected
 
+    @pytest.mark.parametrize("order", ["", "&page=3"])
+    def test_more_matches_than_a_search_counts_are_not_read_again(
+        self, api, crowded_town, limit_search, order
+    ):
+        limit_search("MAX_FOUND", 500)
+        limit_search("MAX_RANKED", MAX_RANKED_HERE)
+        reads = []
+        for _time in range(2):
+            parts = plans_of(statements_of(api, f"/services?q=common{order}"))
+            reads.append(sum(part["Actual Rows"] for part in parts if "Recheck Cond" in part))
+        assert reads == [501 + MAX_RANKED_HERE, MAX_RANKED_HERE]
+
 
 class TestResults:
     def test_matches_are_found_in_the_crowd(self, api, crowded_town):

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import timedelta
+from weakref import finalize
 
 import pytest
 from django.core import mail
@@ -16,16 +17,19 @@ from accounts.extensions import ERASERS
 from accounts.keys.models import ApiKey
 from accounts.keys.services import create_key
 from accounts.models import Session, User
+from accounts.privacy import services as privacy
 from accounts.roles.services import create_role
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import services
 from bookings.desk import services as desk
 from bookings.models import Booking
-from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
+from bookings.serializers import BookingSerializer
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.tests.jobs import attendee_mail, work
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Delivery
 from bookings.webhooks.tests.test_webhooks import WebhookFactory
+from bookit.json import dumps_in_parts
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
@@ -214,11 +218,54 @@ def test_the_number_of_queries_of_an_export_does_not_depend_on_the_number_of_boo
     api, ana, activity, django_assert_num_queries
 ):
     me = api.as_(ana)
-    with django_assert_num_queries(16):
+    with django_assert_num_queries(20):
         me.get("/me/export")
     BookingFactory.create_batch(5, user=ana)
-    with django_assert_num_queries(16):
+    with django_assert_num_queries(20):
         me.get("/me/export")
+
+
+def test_a_large_export_is_sent_in_parts_and_has_the_same_content(
+    api, ana, activity, service, monkeypatch
+):
+    # Two bookings of one start are in different batches.
+    for seat in (1, 2):
+        BookingFactory(user=ana, service=service, seat=seat, start_time=TUESDAY + timedelta(days=9))
+    me = api.as_(ana)
+    whole = me.get("/me/export").json()
+    monkeypatch.setattr("bookings.privacy.BATCH", 2)
+    response = me.get("/me/export", headers={"Accept-Encoding": "gzip"})
+    assert response.streaming
+    assert response["Content-Type"] == "application/json"
+    exported = json.loads(response.getvalue())
+    assert exported.keys() == whole.keys()
+    for name, part in whole.items():
+        if name == "history":
+            # Events are in order within each batch.
+            assert sorted(part, key=str) == sorted(exported[name], key=str)
+        else:
+            assert exported[name] == part, name
+    ids = [booking["id"] for booking in exported["bookings"]]
+    assert len(ids) == len({*ids}) == 5
+
+
+def test_a_large_export_does_not_keep_all_bookings_in_memory(ana, service, monkeypatch):
+    monkeypatch.setattr("bookings.privacy.BATCH", 10)
+    BookingFactory.create_batch(40, user=ana)
+    alive = []
+
+    class Row(dict):
+        def __init__(self, *args):
+            super().__init__(*args)
+            finalize(self, alive.remove, None)
+            alive.append(None)
+
+    represent = BookingSerializer.represent
+    monkeypatch.setattr(BookingSerializer, "represent", lambda row: Row(represent(row)))
+    most = 0
+    for _part in dumps_in_parts(privacy.export(user=ana)):
+        most = max(most, len(alive))
+    assert 0 < most <= 30
 
 
 # --- delete -----------------------------------------------------------------------------------

@@ -462,6 +462,17 @@ def test_a_search_for_an_id_does_not_search_texts(site, world):
     assert [row.pk for row in response.context["cl"].result_list] == [booking.pk]
 
 
+def test_a_search_for_accounts_finds_them_before_it_looks_for_their_dates(site, world):
+    # Without the ids, PostgreSQL would look for the first date in all accounts.
+    [found] = User.objects.filter(role="provider")[:1]
+    texts = queries_of(site, page(User, "changelist"), q=found.email)
+    dates = [text for text in texts if "MIN(" in text]
+    assert dates
+    assert not any("LIKE" in text for text in dates), dates
+    nothing = queries_of(site, page(User, "changelist"), q="zzqq")
+    assert not any("MIN(" in text for text in nothing)
+
+
 def test_a_list_offers_the_dates_that_have_rows(site, settings):
     for moment in ("2026-01-31T23:59:59", "2026-03-01T00:00:00", "2028-12-31T23:59:59"):
         SlotFactory(start_time=datetime.fromisoformat(f"{moment}+00:00"))

@@ -1,5 +1,7 @@
 """The deepest page of a list, the error beyond it, and the limit of counts."""
 
+from time import monotonic
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -9,6 +11,7 @@ from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit.api.pagination import MAX_OFFSET
+from bookit.database import counts
 from bookit.database.counts import MAX_COUNTED
 from bookit.tests import contract
 from bookit.tests.expect import problem
@@ -165,6 +168,33 @@ class TestCount:
         assert page["count_exact"] is False
         assert page["count"] >= 2
         assert page["next"]
+
+    def test_an_estimate_is_used_again_for_the_same_list_for_a_minute(self, api, monkeypatch):
+        monkeypatch.setattr("bookit.database.counts.MAX_COUNTED", 2)
+        user, other = UserFactory.create_batch(2)
+        BookingFactory.create_batch(4, user=user)
+        BookingFactory.create_batch(2, user=other)
+        first = api.as_(user).get("/bookings?limit=1").json()
+        Booking.objects.filter(user=user).first().delete()
+        Booking.objects.filter(user=user).first().delete()
+
+        second = api.as_(user).get("/bookings?limit=1&offset=1").json()
+        assert (second["count"], second["count_exact"]) == (first["count"], False)
+        assert "count_exact" not in api.as_(other).get("/bookings?limit=1").json()
+        assert "count_exact" not in api.as_(user).get("/bookings?limit=1&status=pending").json()
+
+        a_minute_later = monotonic() + counts.ESTIMATE_SECONDS
+        monkeypatch.setattr("bookit.database.counts.monotonic", lambda: a_minute_later)
+        third = api.as_(user).get("/bookings?limit=1").json()
+        assert third["count"] == 2
+        assert "count_exact" not in third
+
+    def test_a_process_keeps_a_limited_number_of_estimates(self, monkeypatch):
+        monkeypatch.setattr("bookit.database.counts.MAX_ESTIMATES", 3)
+        for number in range(10):
+            counts.estimates.keep("SELECT", [number], 20_000)
+        assert counts.estimates.recent("SELECT", [9]) == 20_000
+        assert len(counts.estimates._known) <= 3
 
 
 def test_the_schema_documents_the_deepest_page(api):

@@ -214,6 +214,8 @@ SAFE_PLACES = {
     "bookings/webhooks/home.py: pk__in=Webhook.objects.delivering()": "a subquery",
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "the slots of one request",
+    "bookings/privacy.py: booking__in=ids": "BATCH at a time",
+    "bookings/privacy.py: pk__in=ids": "BATCH at a time",
     "bookings/services.py: status__in=TO_COME": "three statuses",
     "bookings/services.py: booking.delete": "one row",
     "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MAX_EVENTS events",
@@ -263,6 +265,7 @@ SAFE_PLACES = {
     "bookit/tools/benchmark/jobs.py: User.objects.filter(pk=webhook.owner_id).delete": "one row",
     "bookit/tools/demo/fill.py: email__in=town.emails": "the demo accounts",
     "reviews/payloads.py: pk__in=ids.values()": "a page, or a batch",
+    "reviews/privacy.py: booking__in=ids": "BATCH at a time",
     "reviews/services.py: review.delete": "one row",
 }
 

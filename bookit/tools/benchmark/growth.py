@@ -5,11 +5,11 @@ sent to all of them in turn, so that other work on the machine slows down all of
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
-from math import log10
+from math import inf, isfinite, log10
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,7 +26,7 @@ from bookit.tools.benchmark import fill, load, usage
 from bookit.tools.benchmark.cases import Case, Cases
 from bookit.tools.benchmark.churn import DAYS, MOST_BLOAT, Bloat, churn
 from bookit.tools.benchmark.fill import Size, key, tomorrow
-from bookit.tools.benchmark.load import LoadError, raw_request
+from bookit.tools.benchmark.load import NotAnsweredError, raw_request
 from bookit.tools.benchmark.measure import PASSWORD, Say, signed_in_cases
 from bookit.tools.benchmark.storage import Table, tables
 
@@ -37,7 +37,8 @@ CHURNED = Size(300, 30_000)
 # CPU time, as in the smallest.
 MOST = 1.3
 
-# If no request is answered within a round, the round is repeated with this number of seconds.
+# If no request is answered as expected within a round, the round is repeated with this number of
+# seconds.
 SLOW = 20
 
 # Returns the process of PostgreSQL that serves this connection.
@@ -58,6 +59,10 @@ class Cost:
     cpu_us: float
 
 
+# Stands for the cost of a request that was not answered as expected.
+NOT_ANSWERED = Cost(inf, inf)
+
+
 @dataclass
 class Line:
     """A kind of request, and for each database the costs that all rounds have measured."""
@@ -75,6 +80,8 @@ class Line:
     def times(self, place: int = -1) -> Cost:
         """Return how many times the cost in the smallest database the cost in another one is."""
         first, other = self.cost(0), self.cost(place)
+        if NOT_ANSWERED in (first, other):
+            return NOT_ANSWERED
         return Cost(other.p50_ms / first.p50_ms, other.cpu_us / first.cpu_us)
 
     @property
@@ -106,10 +113,10 @@ class Growth:
             costs = [line.cost(place) for place in range(len(self.sizes))]
             times = line.times()
             cells = [
-                *(f"{cost.p50_ms:.1f}" for cost in costs),
-                f"{times.p50_ms:.1f}",
-                *(f"{cost.cpu_us:,.0f}" for cost in costs),
-                f"{times.cpu_us:.1f}",
+                *(_shown(cost.p50_ms, 1) for cost in costs),
+                _shown(times.p50_ms, 1),
+                *(_shown(cost.cpu_us, 0) for cost in costs),
+                _shown(times.cpu_us, 1),
             ]
             rows.append(f"| {line.title} | {' | '.join(cells)} |")
         flat = sum(line.is_flat for line in self.lines)
@@ -118,6 +125,7 @@ class Growth:
             [
                 *rows,
                 "",
+                f"A dash: no request was answered as expected within {SLOW} seconds.",
                 f"At most {MOST} times: {flat} of {len(self.lines)} lines.",
                 f"Requests without the expected status: {unexpected}",
                 "",
@@ -142,7 +150,11 @@ class Growth:
             "sizes": [[size.services, size.bookings] for size in self.sizes],
             "lines": {
                 line.title: [
-                    [[cost.p50_ms, cost.cpu_us] for cost in rounds] for rounds in line.costs
+                    [
+                        None if cost == NOT_ANSWERED else [cost.p50_ms, cost.cpu_us]
+                        for cost in rounds
+                    ]
+                    for rounds in line.costs
                 ]
                 for line in self.lines
             },
@@ -151,8 +163,12 @@ class Growth:
         }
 
 
+def _shown(value: float, digits: int) -> str:
+    return f"{value:,.{digits}f}" if isfinite(value) else "-"
+
+
 def grow(
-    sizes: Sequence[Size],
+    growth: Growth,
     *,
     directory: Path,
     seconds: int,
@@ -161,10 +177,11 @@ def grow(
     say: Say,
     churned: Size = CHURNED,
     days: int = DAYS,
-) -> Growth:
+) -> None:
     """Fill a database of each size, measure the requests in all of them, and simulate a year.
 
     Args:
+        growth: gets the results as soon as they are known, so an interrupted run has some.
         directory: a folder for the databases and temporary files, which are not deleted.
         only: the names of the lines to measure; if empty, all are measured.
         say: a function that is called with lines about the progress.
@@ -175,21 +192,27 @@ def grow(
     """
     with ExitStack() as stack:
         databases = {}
-        for size in sizes:
+        for size in growth.sizes:
             say(f"Filling in {size.services:,} services and {size.bookings:,} bookings.")
             url = stack.enter_context(running(directory / f"postgres-{size.bookings}"))
             servers.migrate(url)
             with servers.connected_to(url):
                 fill.fill(size, password=make_password(PASSWORD))
             databases[size] = url
-        growth = measure(
-            databases, directory=directory, seconds=seconds, rounds=rounds, only=only, say=say
+        measure(
+            growth,
+            databases,
+            directory=directory,
+            seconds=seconds,
+            rounds=rounds,
+            only=only,
+            say=say,
         )
     growth.bloat = churn(churned, days=days, directory=directory, say=say)
-    return growth
 
 
 def measure(
+    growth: Growth,
     databases: Mapping[Size, str],
     *,
     directory: Path,
@@ -197,13 +220,12 @@ def measure(
     rounds: int,
     only: Sequence[str],
     say: Say,
-) -> Growth:
+) -> None:
     """Measure the requests in databases that have been filled, the smallest first.
 
     Raises:
         ServerError, LoadError: the benchmark cannot continue.
     """
-    growth = Growth([*databases])
     with ExitStack() as stack:
         places = []
         for size, url in databases.items():
@@ -234,7 +256,6 @@ def measure(
                     line.unexpected += unexpected
                     costs.append(cost)
             growth.lines.append(line)
-    return growth
 
 
 @dataclass
@@ -246,17 +267,20 @@ class Place:
     cases: list[Case]
 
     def run(self, case: Case, *, seconds: int, directory: Path) -> tuple[Cost, int]:
-        """Send requests of a case, and return what one costs, and the number of other statuses."""
-        before = self._cpu_seconds()
+        """Send requests of a case, and return what one costs, and the number of other statuses.
+
+        If no request gets the expected status, the cost is `NOT_ANSWERED`.
+        """
         send = partial(load.send, port=self.server.port, connections=1, directory=directory)
-        try:
-            measured = send(case.requests(seconds), seconds=seconds)
-        except LoadError:
+        for length in (seconds, SLOW):
             before = self._cpu_seconds()
-            measured = send(case.requests(SLOW), seconds=SLOW)
-        spent = self._cpu_seconds() - before
-        sent = sum(measured.statuses.values())
-        return Cost(measured.p50_ms, spent * 1e6 / sent), measured.unexpected(case.expected)
+            with suppress(NotAnsweredError):
+                measured = send(case.requests(length), seconds=length)
+                if measured.statuses.get(case.expected):
+                    spent = self._cpu_seconds() - before
+                    cost = Cost(measured.p50_ms, spent * 1e6 / sum(measured.statuses.values()))
+                    return cost, measured.unexpected(case.expected)
+        return NOT_ANSWERED, 0
 
     def _cpu_seconds(self) -> float:
         return sum(usage.cpu_seconds(self.server)) + usage.database_cpu_seconds(self.postmaster)
@@ -403,7 +427,8 @@ def picture(sizes: Sequence[Size], lines: Sequence[Line]) -> str:
 
     The small dot is the second database, and the large dot is the last.
     """
-    most = max(max(line.times().cpu_us, line.times(1).cpu_us) for line in lines)
+    growths = [line.times(place).cpu_us for line in lines for place in (1, -1)]
+    most = max(filter(isfinite, growths), default=1)
     right = max(2.0, 10 ** (log10(most) + 0.05))
     left = 0.5
 
@@ -437,11 +462,16 @@ def picture(sizes: Sequence[Size], lines: Sequence[Line]) -> str:
         middle = TOP + ROW * row + ROW / 2
         then, last = line.times(1).cpu_us, line.times().cpu_us
         kind = "flat" if last <= MOST else "grown"
+        shown.append(
+            f'  <text class="ink" x="{LEFT - 12}" y="{middle + 4}" text-anchor="end">'
+            f"{escape(_short(line.title))}</text>"
+        )
+        if not isfinite(max(then, last)):
+            shown.append(
+                f'  <text class="grown" x="{x(MOST) + 9}" y="{middle + 4}">not answered</text>'
+            )
+            continue
         shown += [
-            (
-                f'  <text class="ink" x="{LEFT - 12}" y="{middle + 4}" text-anchor="end">'
-                f"{escape(_short(line.title))}</text>"
-            ),
             f'  <path class="{kind}-bar" d="M{x(1)} {middle} H{x(last)}"/>',
             f'  <circle class="{kind}" cx="{x(then)}" cy="{middle}" r="2.5"/>',
             f'  <circle class="{kind}" cx="{x(last)}" cy="{middle}" r="4.5"/>',

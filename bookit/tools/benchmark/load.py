@@ -25,6 +25,10 @@ class LoadError(Exception):
     """The load could not be sent."""
 
 
+class NotAnsweredError(LoadError):
+    """No request was answered."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The outcome of one run."""
@@ -98,7 +102,8 @@ def send(
     The file of requests is left in `directory`.
 
     Raises:
-        LoadError: wrk is not installed, it failed, or no request was answered.
+        LoadError: wrk is not installed, or it failed.
+        NotAnsweredError: no request was answered in time.
     """
     file = directory / "requests"
     file.write_bytes(b"\0".join(requests))
@@ -120,6 +125,6 @@ def send(
     found = json.loads(result.stdout.partition("RESULT ")[2])
     statuses = {int(status): count for status, count in found.pop("statuses").items()}
     if not statuses:
-        raise LoadError(f"No request was answered; {found['failures']} failed.")
+        raise NotAnsweredError(f"No request was answered; {found['failures']} failed.")
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Measurement(**found, statuses=statuses, client_seconds=spent)

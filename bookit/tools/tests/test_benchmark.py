@@ -4,12 +4,14 @@ import importlib
 import json
 import re
 import shutil
+import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from io import BytesIO
+from io import BytesIO, StringIO
 from itertools import pairwise
+from math import inf
 from uuid import UUID
 from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
@@ -28,7 +30,7 @@ from bookit.tools.benchmark import fill, growth, jobs, lists, load, overrides, p
 from bookit.tools.benchmark.cases import MOST_OF_PLAIN, RELATIONS, SERIES, Cases
 from bookit.tools.benchmark.fill import Size
 from bookit.tools.benchmark.jobs import JobsDone
-from bookit.tools.benchmark.load import Measurement
+from bookit.tools.benchmark.load import LoadError, Measurement
 from bookit.tools.benchmark.measure import CASE_NAMES, Options, benchmark
 from bookit.tools.benchmark.report import Comparison, Report, Result, Run, table
 from bookit.tools.benchmark.statements import statements
@@ -88,6 +90,14 @@ class TestLoad:
         assert measured.rate == 7
         assert measured.unexpected(201) == 7
         assert measured.unexpected(409) == 13
+
+    @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+    def test_a_server_that_does_not_respond_is_an_error_of_its_own(self, tmp_path):
+        request = load.raw_request("GET", "/services")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            with pytest.raises(load.NotAnsweredError):
+                load.send([request], port, seconds=1, directory=tmp_path)
 
     def test_without_wrk_the_command_says_how_to_install_it(self, monkeypatch):
         monkeypatch.setenv("PATH", "")
@@ -384,16 +394,48 @@ class TestGrowth:
             results.text()
         )
 
+    def test_a_line_that_was_not_answered_has_dashes_and_is_not_flat(self):
+        costs = [[growth.Cost(1.0, 100)], [growth.Cost(2.0, 200)], [growth.NOT_ANSWERED]]
+        line = growth.Line("reports", "/reports", costs)
+        results = growth.Growth(growth.SIZES, [self.grown(100, 120, 125), line])
+        assert "| /reports | 1.0 | 2.0 | - | - | 100 | 200 | - | - |" in results.text()
+        assert "At most 1.3 times: 1 of 2 lines." in results.text()
+        assert "not answered" in results.picture()
+        content = json.loads(json.dumps(results.content(), allow_nan=False))
+        assert content["lines"]["/reports"] == [[[1.0, 100]], [[2.0, 200]], [None]]
+
+    @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+    @pytest.mark.parametrize("reason", [KeyboardInterrupt, LoadError("wrk failed")])
+    def test_a_run_that_ends_early_writes_what_it_has_measured(self, tmp_path, monkeypatch, reason):
+        def grow(results, **options):
+            results.lines.append(self.grown(100, 120, 125))
+            raise reason
+
+        monkeypatch.setattr("bookit.tools.management.commands.benchmark.grow", grow)
+        picture, file, report = tmp_path / "growth.svg", tmp_path / "growth.json", StringIO()
+        with pytest.raises((KeyboardInterrupt, CommandError)):
+            call_command("benchmark", growth=picture, json=file, stdout=report)
+        assert "/services?q=a&b" in report.getvalue()
+        assert [*json.loads(file.read_text())["lines"]] == ["/services?q=a&b"]
+        assert "/services?q=a&amp;b" in picture.read_text()
+
     def test_every_long_list_has_a_name_for_the_command_line(self):
         assert not {*growth.LONG_LISTS} & {*CASE_NAMES}
 
     @pytest.mark.real_passwords
     @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-    def test_growth_is_measured_in_databases_of_several_sizes(self, tmp_path, transactional_db):
+    def test_growth_is_measured_in_databases_of_several_sizes(
+        self, tmp_path, transactional_db, monkeypatch
+    ):
         sizes = [Size(20, 500), Size(40, 1_000), Size(40, 2_000)]
-        wanted = ("service", "create", "admin-users-q", "everybody-held")
-        results = growth.grow(
-            sizes,
+        wanted = ("service", "create", "admin-users-q", "everybody-held", "error")
+        # An error is not measured as if it were a quick answer.
+        known = growth._lists
+        monkeypatch.setattr(growth, "_lists", lambda size: known(size) | {"error": "/unknown"})
+        monkeypatch.setattr(growth, "SLOW", 1)
+        results = growth.Growth(sizes)
+        growth.grow(
+            results,
             directory=tmp_path,
             seconds=1,
             rounds=1,
@@ -403,10 +445,12 @@ class TestGrowth:
             days=32,
         )
         assert [line.name for line in results.lines] == [
-            *("service", "create", "everybody-held", "admin-users-q")
+            *("service", "create", "everybody-held", "admin-users-q", "error")
         ]
-        assert [line.unexpected for line in results.lines] == [0] * 4
-        assert all(cost.cpu_us > 0 for line in results.lines for [cost] in line.costs)
+        assert [line.unexpected for line in results.lines] == [0] * 5
+        errors = results.lines.pop()
+        assert errors.costs == [[growth.NOT_ANSWERED]] * 3
+        assert all(0 < cost.cpu_us < inf for line in results.lines for [cost] in line.costs)
         assert "`bookings_booking`" in results.text()
         booked = next(each for each in results.bloat if each.name == "bookings_booking")
         assert 0 <= booked.part < 1

@@ -77,16 +77,13 @@ class Command(BaseCommand):
             if chosen.need_load:
                 find_wrk()
             if options["growth"] is not None:
-                report: Report | Growth = self.grow(chosen, options["growth"], directory)
+                self.grow(chosen, options["growth"], options["json"], directory)
             else:
-                report = self.measure(chosen, directory)
+                self.write(self.measure(chosen, directory), options["json"])
         except (EmbeddedPostgresError, ServerError, LoadError, JobsError, Disagreement) as error:
             raise CommandError(str(error)) from None
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-        self.stdout.write(f"\n{report.text()}")
-        if options["json"] is not None:
-            options["json"].write_text(json.dumps(report.content(), indent=2) + "\n")
 
     def measure(self, chosen: Options, directory: Path) -> Report:
         """Fill one database, and measure it."""
@@ -96,18 +93,31 @@ class Command(BaseCommand):
             migrate(url)
             return benchmark(url, chosen, directory=directory, say=self.say)
 
-    def grow(self, chosen: Options, picture: Path, directory: Path) -> Growth:
-        """Fill databases of several sizes, measure them, and write the picture."""
-        growth = grow(
-            SIZES,
-            directory=directory,
-            seconds=chosen.seconds,
-            rounds=chosen.rounds,
-            only=chosen.only,
-            say=self.say,
-        )
-        picture.write_text(growth.picture())
-        return growth
+    def grow(self, chosen: Options, picture: Path, file: Path | None, directory: Path) -> None:
+        """Fill databases of several sizes, measure them, and write the results and the picture.
+
+        If an error or a signal ends the run, what has been measured is written.
+        """
+        growth = Growth(SIZES)
+        try:
+            grow(
+                growth,
+                directory=directory,
+                seconds=chosen.seconds,
+                rounds=chosen.rounds,
+                only=chosen.only,
+                say=self.say,
+            )
+        finally:
+            if growth.lines:
+                picture.write_text(growth.picture())
+                self.write(growth, file)
+
+    def write(self, report: Report | Growth, file: Path | None) -> None:
+        """Write the report to stdout, and the results of every run to a file."""
+        self.stdout.write(f"\n{report.text()}")
+        if file is not None:
+            file.write_text(json.dumps(report.content(), indent=2) + "\n")
 
     def say(self, message: str) -> None:
         """Write a line about the progress to stderr, apart from the report."""
