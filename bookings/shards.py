@@ -78,6 +78,19 @@ BEGIN
 END
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
+# Locks the calendar, as `bookings.seats.lock_to_book` does on one server.
+#
+# Parameters: calendar_id uuid, p jsonb (not used).
+# Columns: is_locked boolean; false if there is no such calendar.
+_LOCK = """
+BEGIN
+    PERFORM calendar_share_turn($1);
+    PERFORM FROM catalog_calendar WHERE id = $1 FOR NO KEY UPDATE;
+    is_locked := FOUND;
+    RETURN NEXT;
+END
+"""
+
 _COLUMNS = "seat int, on_terms boolean, taken boolean, behind_hold boolean"
 
 
@@ -86,5 +99,6 @@ def _function(place: str, more: str) -> CalendarFunction:
     return CalendarFunction(_COLUMNS, text % _VARIABLES)
 
 
+CALENDAR_FUNCTIONS.add("lock_to_book")(CalendarFunction("is_locked boolean", _LOCK))
 CALENDAR_FUNCTIONS.add("book_in_service")(_function(seats.PLACE_IN_SERVICE, ""))
 CALENDAR_FUNCTIONS.add("book_in_slot")(_function(seats.PLACE_IN_SLOT, " || the_more"))
