@@ -257,20 +257,22 @@ ORDER BY 1
 # Runs a function on the server of a calendar.
 #
 # Statements that name a shard do not take the lock with which Citus moves the shard, so this
-# function takes it. If the shard has moved in the meantime, BookIt repeats the transaction
-# (`bookit.database.retries`). 5 is a ShareLock.
+# function takes it. 5 is a ShareLock. If the shard is not on this server any more, or if it was
+# split and has no function of its own yet, the function for all shards does the same.
 _DISPATCH = """
 CREATE OR REPLACE FUNCTION {name}(calendar_id uuid, p jsonb)
 RETURNS TABLE ({columns}) LANGUAGE plpgsql AS $$
 DECLARE
     shard bigint := get_shard_id_for_distribution_column('bookings_booking', $1);
+    own text := '{name}_' || shard;
 BEGIN
     PERFORM lock_shard_metadata(5, ARRAY[shard]);
-    PERFORM FROM pg_dist_placement JOIN pg_dist_local_group USING (groupid) WHERE shardid = shard;
+    PERFORM FROM pg_dist_placement JOIN pg_dist_local_group USING (groupid)
+    WHERE shardid = shard AND to_regproc(own) IS NOT NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the shard has moved' USING ERRCODE = 'serialization_failure';
+        own := '{name}_on_all';
     END IF;
-    RETURN QUERY EXECUTE format('SELECT * FROM {name}_%s($1, $2)', shard) USING $1, $2;
+    RETURN QUERY EXECUTE format('SELECT * FROM %I($1, $2)', own) USING $1, $2;
 END
 $$
 """
@@ -587,12 +589,17 @@ class _Shards:
             copies = [sql.SQL(self._for_shard(text, shard)) for shard in self.names]
             yield Step(f"{name}(): a copy for each shard", tuple(copies))
         for name, function in CALENDAR_FUNCTIONS.items():
-            dispatch = _DISPATCH.format(name=name, columns=function.columns)
+            columns, body = function.columns, function.body
+            on_all = _FUNCTION.format(name=f"{name}_on_all", columns=columns, body=body)
+            dispatch = _DISPATCH.format(name=name, columns=columns)
             place = sql.SQL(
                 "SELECT create_distributed_function({}, 'calendar_id',"
                 " colocate_with := 'bookings_booking', force_delegation := true)"
             ).format(f"{name}(uuid, jsonb)")
-            yield Step(f"{name}(): runs on the calendar's server", (sql.SQL(dispatch), place))
+            yield Step(
+                f"{name}(): runs on the calendar's server",
+                (sql.SQL(on_all), sql.SQL(dispatch), place),
+            )
 
     def _for_shard(self, text: str, shard: int) -> str:
         own = self.names[shard]

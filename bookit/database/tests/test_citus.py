@@ -276,6 +276,14 @@ def test_a_booking_waits_while_its_shard_is_about_to_move():
         assert booking.result().status_code == 201
 
 
+def test_a_function_that_runs_on_a_server_without_the_shard_asks_the_other_server():
+    service = service_on("one")
+    # Citus does not run a function elsewhere if it is a part of another statement.
+    query = "WITH own AS MATERIALIZED (SELECT * FROM lock_to_book(%s, '{}')) SELECT * FROM own"
+    assert ask(query, [service.calendar_id]) == [(True,)]
+    assert ask(query, [uuid7()]) == [(False,)]
+
+
 def test_a_shard_that_has_moved_runs_its_own_functions_after_distribute():
     service = service_on("one")
     shard = place(service)[1]
