@@ -337,8 +337,11 @@ FROM run_command_on_workers(%(command)s) WHERE NOT success
 """
 
 # Settings of every session. SET LOCAL then also reaches the workers, and tables of calendars keep
-# their triggers: these write only rows of the same calendar.
+# their triggers: these write only rows of the same calendar. Citus uses only one connection to each
+# server, because a transaction that has used several of them could not change a table of which
+# every server has a copy.
 _SETTINGS = {
+    "citus.multi_shard_modify_mode": "sequential",
     "citus.enable_unsafe_triggers": "on",
     "citus.propagate_set_commands": "local",
     SETTING: "on",
