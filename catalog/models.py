@@ -122,7 +122,9 @@ class OnCalendar(models.Model):
         self, using: Any = None, fields: Any = None, from_queryset: Any = None
     ) -> None:
         """Read columns again, by the calendar and the id of the row."""
-        rows = from_queryset or type(self)._base_manager.db_manager(using, {"instance": self})
+        rows = from_queryset
+        if rows is None:
+            rows = type(self)._base_manager.db_manager(using, {"instance": self}).all()
         if "calendar_id" in vars(self):  # Django calls this method to read deferred columns.
             rows = rows.filter(calendar=self.calendar_id)
         super().refresh_from_db(using, fields, rows)

@@ -26,7 +26,7 @@ from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, 
 
 def _find_booking(pk: Any) -> Booking | None:
     try:
-        return by_id(Booking.objects, pk).first()
+        return by_id(Booking.objects.all(), pk).first()
     except Booking.DoesNotExist:
         return None
 

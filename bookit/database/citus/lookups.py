@@ -35,21 +35,21 @@ def calendar_of(model: type[Model], pk: Any) -> UUID:
         DoesNotExist: there is no row with this id.
         OperationalError: a server does not answer, and no other server has the row.
     """
-    rows = model._base_manager.values_list("calendar_id", flat=True)  # type: ignore[attr-defined]
+    rows = model._base_manager.values_list("calendar_id", flat=True)
     if not is_distributed():
         found: UUID = rows.get(pk=pk)
         return found
     using = reading.alias()
     try:
         with transaction.atomic(using) if connections[using].in_atomic_block else nullcontext():
-            return rows.get(pk=pk)  # type: ignore[no-any-return]
+            return rows.get(pk=pk)
     except OperationalError:
         # Citus asks all shards in one statement, which fails if one of them cannot be reached.
         command = f"SELECT calendar_on_server('{model._meta.db_table}', '{UUID(str(pk))}')"
         answers = fetch(_ASK_EACH, {"command": command}, dict_row)
         for answer in answers:
             if answer["calendar_id"] is not None:
-                return answer["calendar_id"]  # type: ignore[no-any-return]
+                return answer["calendar_id"]
         raise
 
 
