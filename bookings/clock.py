@@ -84,6 +84,9 @@ _STARTS_SOON = """unfinished AND status = 'confirmed'
           AND event.at >= booking.start_time - %(ahead)s::interval
       )"""
 
+# The same for one calendar. Each part names it, so Citus knows which server has all of the rows.
+_STARTS_SOON_ON_CALENDAR = _STARTS_SOON.replace("booking.calendar_id", "%(calendar_id)s")
+
 # Finds confirmed bookings that have ended.
 #
 # Parameters: at timestamptz (now), most bigint.
@@ -154,7 +157,7 @@ SELECT calendar_id, array_agg(id) AS ids FROM {_found(_STARTS_SOON, order="start
 #   concurrent run can select the same bookings before it sees the new events. The constraint keeps
 #   that run from writing the events again.
 REMIND = f"""
-WITH {_locked(_STARTS_SOON, order="start_time, id")}
+WITH {_locked(_STARTS_SOON_ON_CALENDAR, order="start_time, id")}
 INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)
 SELECT calendar_id, id, 'booking.reminded', %(at)s, jsonb_build_object(
     {state_of("due")}, 'hours', %(hours)s::integer

@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from psycopg import errors as postgres
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from accounts.models import User
@@ -256,13 +256,22 @@ BOOK_IN_SERVICE = "SELECT * FROM book_in_service(%(calendar_id)s, %(parameters)s
 # Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SLOT = "SELECT * FROM book_in_slot(%(calendar_id)s, %(parameters)s)"
 
+# Locks a calendar on the server that has its rows. To lock the row itself, Citus would ask the
+# first server of the cluster, which may be down.
+#
+# Parameters: calendar_id uuid. It needs Citus.
+# Columns: is_locked boolean.
+LOCK_TO_BOOK = "SELECT is_locked FROM lock_to_book(%(calendar_id)s, '{}')"
+
 
 def seats_taken(at: Any) -> Coalesce:
     """Return an expression for the number of taken seats of each slot in a queryset.
 
     Holds that have expired by `at` do not count.
     """
-    taken = Booking.objects.filter(unexpired(at), slot=OuterRef("pk"), active=True).order_by()
+    taken = Booking.objects.filter(
+        unexpired(at), calendar=OuterRef("calendar"), slot=OuterRef("pk"), active=True
+    ).order_by()
     return Coalesce(Subquery(taken.values("slot").annotate(seats=Count("pk")).values("seats")), 0)
 
 
@@ -347,6 +356,10 @@ def lock_to_book(calendar_id: UUID) -> None:
     Until the end of the transaction, no other transaction can move bookings, publish slots or close
     holds on this calendar.
     """
+    if is_distributed():
+        if not fetch(LOCK_TO_BOOK, {"calendar_id": calendar_id}, scalar_row)[0]:
+            raise Calendar.DoesNotExist
+        return
     rows = Calendar.objects.select_for_update(no_key=True).filter(turns.shared(calendar_id))
     rows.get(pk=calendar_id)
 

@@ -293,8 +293,8 @@ def reschedule_booking(
     try:
         return _move(booking_id, actor=actor, at=at, start_time=start_time, slot_id=slot_id)
     except ERRORS_WITH_ALTERNATIVES as refusal:
-        booking = Booking.objects.get(pk=booking_id)
-        asked_for = start_time or Slot.objects.get(pk=str(slot_id)).start_time
+        booking = Booking.with_id(booking_id).get()
+        asked_for = start_time or Slot.with_id(slot_id).get().start_time
         _add_alternatives(refusal, [booking.service_id], asked_for, at=at, moved=booking)
         raise
 

@@ -7,7 +7,7 @@ The functions consist of the same parts as the statements of `bookings/seats.py`
 
 from bookings import seats
 from bookings.events import STATE_COLUMNS, state_of
-from bookit.database.citus.extensions import CALENDAR_FUNCTIONS
+from bookit.database.citus.extensions import CALENDAR_FUNCTIONS, CalendarFunction
 
 # The parameters of the statements, with their types. `calendar_id` is an argument of its own.
 _TYPES = {
@@ -40,12 +40,9 @@ _DECLARED = "\n".join(
 #
 # Parameters: calendar_id uuid, p jsonb (the parameters of `bookings.seats.CREATE_IN_SERVICE`).
 # Columns: the fields of `Attempt`; no row if no seat is free.
-# Invariant: as in CREATE_IN_SERVICE. `{calendars}` is this server's own copy of the calendars. A
+# Invariant: as in CREATE_IN_SERVICE. The function locks this server's own copy of the calendar. A
 #   change of the terms changes all copies, so it waits for the lock on this copy.
 _BOOK = f"""
-CREATE OR REPLACE FUNCTION {{name}}(calendar_id uuid, p jsonb)
-RETURNS TABLE (seat int, on_terms boolean, taken boolean, behind_hold boolean)
-LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     the_calendar_id uuid := $1;
@@ -57,7 +54,8 @@ BEGIN
         RETURN;
     END IF;
     PERFORM calendar_share_turn(the_calendar_id);
-    PERFORM FROM {{calendars}} WHERE id = the_calendar_id AND version = the_version FOR KEY SHARE;
+    PERFORM FROM catalog_calendar
+    WHERE id = the_calendar_id AND version = the_version FOR KEY SHARE;
     on_terms := FOUND;
     taken := false;
     IF on_terms THEN
@@ -78,17 +76,29 @@ BEGIN
     END IF;
     RETURN NEXT;
 END
-$$
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
+# Locks the calendar, as `bookings.seats.lock_to_book` does on one server.
+#
+# Parameters: calendar_id uuid, p jsonb (not used).
+# Columns: is_locked boolean; false if there is no such calendar.
+_LOCK = """
+BEGIN
+    PERFORM calendar_share_turn($1);
+    PERFORM FROM catalog_calendar WHERE id = $1 FOR NO KEY UPDATE;
+    is_locked := FOUND;
+    RETURN NEXT;
+END
+"""
 
-def _function(name: str, place: str, more: str) -> str:
-    text = _BOOK.replace("{name}", name).replace("{place}", place).replace("{more}", more)
-    return text % _VARIABLES
+_COLUMNS = "seat int, on_terms boolean, taken boolean, behind_hold boolean"
 
 
-for _name, _place, _more in (
-    ("book_in_service", seats.PLACE_IN_SERVICE, ""),
-    ("book_in_slot", seats.PLACE_IN_SLOT, " || the_more"),
-):
-    CALENDAR_FUNCTIONS.add(f"{_name}(uuid, jsonb)")(_function(_name, _place, _more))
+def _function(place: str, more: str) -> CalendarFunction:
+    text = _BOOK.replace("{place}", place).replace("{more}", more)
+    return CalendarFunction(_COLUMNS, text % _VARIABLES)
+
+
+CALENDAR_FUNCTIONS.add("lock_to_book")(CalendarFunction("is_locked boolean", _LOCK))
+CALENDAR_FUNCTIONS.add("book_in_service")(_function(seats.PLACE_IN_SERVICE, ""))
+CALENDAR_FUNCTIONS.add("book_in_slot")(_function(seats.PLACE_IN_SLOT, " || the_more"))

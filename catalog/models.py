@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from bookit import money
 from bookit.database.citus.layout import Layout
+from bookit.database.citus.lookups import calendar_of
 from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.times import format_wall_clock, validate_zone
 from catalog import triggers
@@ -99,8 +100,7 @@ class OnCalendar(models.Model):
         Raises:
             DoesNotExist: there is no row with this id.
         """
-        found: UUID = cls._base_manager.values_list("calendar_id", flat=True).get(pk=pk)
-        return found
+        return calendar_of(cls, pk)
 
     @classmethod
     def with_id(cls, pk: Any, calendar_id: UUID | None = None) -> Any:
@@ -117,6 +117,17 @@ class OnCalendar(models.Model):
 
     def _do_update(self, base_qs: Any, *args: Any) -> Any:
         return super()._do_update(base_qs.filter(calendar=self.calendar_id), *args)
+
+    def refresh_from_db(
+        self, using: Any = None, fields: Any = None, from_queryset: Any = None
+    ) -> None:
+        """Read columns again, by the calendar and the id of the row."""
+        rows = from_queryset
+        if rows is None:
+            rows = type(self)._base_manager.db_manager(using, {"instance": self}).all()
+        if "calendar_id" in vars(self):  # Django calls this method to read deferred columns.
+            rows = rows.filter(calendar=self.calendar_id)
+        super().refresh_from_db(using, fields, rows)
 
     def delete(self, using: Any = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete the row in one statement. The database decides about rows that refer to it."""

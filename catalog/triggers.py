@@ -35,13 +35,16 @@ def _opening_changes(prefix: str, *, changed: str = "") -> Trigger:
 
     Args:
         prefix: the prefix of the names of the function and of its triggers.
-        changed: SQL that assigns values to further columns of the calendar.
+        changed: SQL that assigns values to further columns of the calendar. `last` is the time of
+            the last change of any of the calendars. The SQL may not name a column: Citus refuses an
+            UPDATE that passes a column to a function that is not immutable.
     """
     return Trigger(
         name=f"{prefix}_change_version",
         body=f"""
 DECLARE
     ids uuid[];
+    last timestamptz;
 BEGIN
     IF TG_OP <> 'INSERT' THEN
         ids := ARRAY(SELECT calendar_id FROM removed);
@@ -51,9 +54,10 @@ BEGIN
     END IF;
     PERFORM calendar_take_turn(id)
     FROM (SELECT DISTINCT unnest(ids) AS id ORDER BY id) AS changed;
-    UPDATE catalog_calendar SET version = version + 1{changed} WHERE id IN (
-        SELECT id FROM catalog_calendar WHERE id = ANY(ids) ORDER BY id FOR UPDATE
-    );
+    SELECT max(updated_at) INTO last FROM (
+        SELECT updated_at FROM catalog_calendar WHERE id = ANY(ids) ORDER BY id FOR UPDATE
+    ) AS locked;
+    UPDATE catalog_calendar SET version = version + 1{changed} WHERE id = ANY(ids);
     RETURN NULL;
 END
 """,  # noqa: S608 - only our own SQL is interpolated, no values
@@ -76,7 +80,7 @@ END
 # calendar.
 HOURS_CHANGE_VERSION = _opening_changes(
     "opening_hours",
-    changed=", updated_at = greatest(now(), updated_at + interval '1 microsecond')",
+    changed=", updated_at = greatest(now(), last + interval '1 microsecond')",
 )
 TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 

@@ -12,6 +12,7 @@ from bookings.models import Booking
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.database.citus.lookups import by_id
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from bookit.responses import Response
@@ -21,6 +22,14 @@ from reviews.filters import ReviewFilter
 from reviews.models import Review
 from reviews.permissions import DeletesReview, ReviewsBooking, WroteReview
 from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, ReviewSerializer
+
+
+def _find_booking(pk: Any) -> Booking | None:
+    try:
+        return by_id(Booking.objects.all(), pk).first()
+    except Booking.DoesNotExist:
+        return None
+
 
 REVIEWS_OF_SERVICE = Prepared(
     lambda service_id: Review.objects.filter(service=service_id), service_id=Service._meta.pk
@@ -53,7 +62,7 @@ class ReviewViewSet(RowViewSet):
         "destroy": DeletesReview,
     }
     named_in_body = {
-        "create": ("booking_id", lambda pk: Booking.objects.filter(pk=pk).first()),
+        "create": ("booking_id", _find_booking),
     }
 
     @extend_schema(

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import Group, Permission
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import Q, Value
 from django.db.models.functions import Greatest, Now
 from django.utils.translation import gettext as _
 
@@ -127,7 +127,7 @@ def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
     if held != wanted:
         user.groups.set([found[name] for name in wanted])
         # The trigger that sets `updated_at` does not run when only the groups of a user change.
-        later = Greatest(Now(), F("updated_at") + timedelta(microseconds=1))
+        later = Greatest(Now(), Value(user.updated_at + timedelta(microseconds=1)))
         User.objects.filter(pk=user.pk).update(updated_at=later)
         user.refresh_from_db(fields=["updated_at"])
     user.has_roles, user.roles = bool(wanted), sorted(wanted)

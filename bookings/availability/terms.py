@@ -330,6 +330,13 @@ WHERE slot.id = %(slot_id)s
 """  # noqa: S608 - only our own SQL columns are interpolated, no values
 
 
+# Reads the same on the server of the slot's calendar, if the database is distributed.
+#
+# Parameters: slot_id uuid, calendar_id uuid.
+# Columns: as in TERMS_IN_SLOT.
+TERMS_IN_SLOT_OF_CALENDAR = f"{TERMS_IN_SLOT} AND slot.calendar_id = %(calendar_id)s"
+
+
 def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
     """Return the terms of services by id, for starts at or after `from_`, in one query."""
     values = {"service_ids": list(service_ids), "from": from_}
@@ -373,7 +380,14 @@ def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:
 
     Return None if the slot does not exist.
     """
-    for row in fetch(TERMS_IN_SLOT, {"slot_id": slot_id}, namedtuple_row):
+    text, values = TERMS_IN_SLOT, {"slot_id": slot_id}
+    if is_distributed():
+        try:
+            values["calendar_id"] = Slot.calendar_of(slot_id)
+        except Slot.DoesNotExist:
+            return None
+        text = TERMS_IN_SLOT_OF_CALENDAR
+    for row in fetch(text, values, namedtuple_row):
         slot = _slot_terms(row)
         if slot is not None:
             return terms_from(row), slot

@@ -45,7 +45,9 @@ class EndedHoldsFilter(SimpleListFilter):
             return queryset
         if self.value() != "without":
             raise IncorrectLookupParameters
-        ends_of_holds = BookingEvent.objects.filter(~ANNOUNCED, booking_id=OuterRef("pk"))
+        ends_of_holds = BookingEvent.objects.filter(
+            ~ANNOUNCED, calendar=OuterRef("calendar"), booking_id=OuterRef("pk")
+        )
         return queryset.filter(~Exists(ends_of_holds))
 
 

@@ -9,6 +9,7 @@ from accounts.models import User
 from bookings import services
 from bookings.desk.models import StaffNote
 from bookings.models import Booking
+from bookit.database.citus.lookups import by_id
 from bookit.errors import Invalid
 
 
@@ -20,7 +21,7 @@ def add_note(*, booking_id: UUID, actor: User, text: str, at: datetime) -> Staff
         Forbidden: `actor` may not change the booking as its provider can.
         Invalid: the text is empty.
     """
-    booking = Booking.objects.select_related("calendar").get(pk=booking_id)
+    booking = by_id(Booking.objects.select_related("calendar"), booking_id).get()
     services.check_manages(booking, actor)
     if not text.strip():
         raise Invalid.of("text", _("Write something first."))

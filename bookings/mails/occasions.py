@@ -15,6 +15,7 @@ from accounts.emails import mailbox
 from accounts.models import has_verified_address, keeps_own
 from bookings.holds import announced_sql
 from bookings.models import Booking, BookingEvent
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 
 ATTENDEE, PROVIDER = "attendee", "provider"
@@ -315,10 +316,32 @@ ORDER BY event.id
 """  # noqa: S608 - only our own SQL conditions are interpolated, no values
 
 
+# The same for one calendar, if the database is distributed: only a statement that names the
+# calendar in each of its parts runs where the rows of the calendar are.
+#
+# Parameters: calendar_id uuid, event_ids uuid[].
+# Columns: as in OCCASIONS.
+OCCASIONS_ON_CALENDAR = OCCASIONS.replace(" = event.calendar_id", " = %(calendar_id)s").replace(
+    "ANY(%(calendar_ids)s::uuid[])", "%(calendar_id)s"
+)
+
+
 def occasions(calendar_ids: Iterable[UUID], event_ids: Iterable[UUID]) -> list[Occasion]:
     """Return the occasions of events on these calendars, in one query.
 
     Events of deleted bookings have no occasion.
     """
-    named = {"calendar_ids": [*calendar_ids], "event_ids": [*event_ids]}
+    ids = [*event_ids]
+    if is_distributed():
+        found = [
+            occasion
+            for calendar_id in {*calendar_ids}
+            for occasion in fetch(
+                OCCASIONS_ON_CALENDAR,
+                {"calendar_id": calendar_id, "event_ids": ids},
+                class_row(Occasion),
+            )
+        ]
+        return sorted(found, key=lambda occasion: occasion.event_id)
+    named = {"calendar_ids": [*calendar_ids], "event_ids": ids}
     return fetch(OCCASIONS, named, class_row(Occasion))

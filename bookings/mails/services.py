@@ -97,6 +97,8 @@ def enqueue_composed(*, booking: Booking) -> None:
     """Compose the pending emails about a booking that will be deleted, and defer their jobs."""
     named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
     rows = fetch(PENDING, named, dict_row)
+    if not rows:
+        return
     texts = mail_texts.in_use()
     pending = {(row["event_id"], row["audience"]) for row in rows}
     task = "bookings.send_composed_mail"

@@ -54,7 +54,11 @@ SEATS_TAKEN = seats_taken(Now())
 # The number of waiting users. One of the free seats is promised to each of them.
 WAITING = Coalesce(
     Subquery(
-        WaitlistEntry.objects.filter(slot=OuterRef("pk"), status=WaitlistEntry.Status.WAITING)
+        WaitlistEntry.objects.filter(
+            calendar=OuterRef("calendar"),
+            slot=OuterRef("pk"),
+            status=WaitlistEntry.Status.WAITING,
+        )
         .order_by()
         .values("slot")
         .annotate(people=Count("pk"))

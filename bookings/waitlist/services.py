@@ -33,6 +33,7 @@ from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds, lock_to_book, seats_taken, take_seat
 from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
+from bookit.database.citus.lookups import by_id
 from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid, ServiceError
 
@@ -123,7 +124,8 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
         Forbidden: `actor` is neither the user of the entry, nor the slot's provider, nor an admin,
             nor permitted staff.
     """
-    entry = WaitlistEntry.objects.select_related("slot__calendar").get(pk=entry_id, slot=slot_id)
+    entries = by_id(WaitlistEntry.objects.select_related("slot__calendar"), entry_id)
+    entry = entries.get(slot=slot_id)
     check_access(entry, actor, "bookings.delete_waitlistentry")
     # While the slot is locked, no worker can hold a seat for the user.
     _locked_slot(slot_id)
@@ -194,7 +196,11 @@ def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int
         slot_ids: the slots whose seats are offered; by default, all slots with waiting users.
     """
     slots = Slot.objects.alias(taken=seats_taken(at)).filter(
-        Exists(WaitlistEntry.objects.filter(WAITING, slot=OuterRef("pk"))),
+        Exists(
+            WaitlistEntry.objects.filter(
+                WAITING, calendar=OuterRef("calendar"), slot=OuterRef("pk")
+            )
+        ),
         # Either the slot has a seat to offer, or its waitlist has to end.
         Q(taken__lt=F("capacity"))
         | Q(start_time__lte=at + F("service__min_notice_minutes") * timedelta(minutes=1))

@@ -17,6 +17,7 @@ from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinS
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.database.citus.lookups import by_id
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from bookit.responses import Response
@@ -67,7 +68,7 @@ class WaitlistViewSet(RowViewSet):
             Slot.DoesNotExist: the slot does not exist.
         """
         user = signed_in(self.request)
-        slot = Slot.objects.select_related("calendar").get(pk=self.kwargs["slot_id"])
+        slot = by_id(Slot.objects.select_related("calendar"), self.kwargs["slot_id"]).get()
         if user.may("bookings.view_waitlistentry", slot.calendar.provider_id):
             return ENTRIES(slot_id=slot.pk, calendar_id=slot.calendar_id)
         return OWN_ENTRIES(slot_id=slot.pk, calendar_id=slot.calendar_id, user_id=user.pk)
@@ -90,7 +91,7 @@ class WaitlistViewSet(RowViewSet):
         waiting keep their place, and the response shows it. If the slot has a free seat, the
         response is a 409; if the user already has a seat, it is a 400.
         """
-        Slot.objects.only("pk").get(pk=slot_id)
+        Slot.calendar_of(slot_id)
         self.checked()
         return self.created(
             waitlist.join(slot_id=slot_id, actor=signed_in(request), at=timezone.now())

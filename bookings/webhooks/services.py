@@ -51,24 +51,26 @@ WITH begin AS (
         SELECT id FROM bookings_bookingevent WHERE id <= %(first)s::uuid
         ORDER BY id DESC OFFSET %(before)s LIMIT 1
     ), '00000000-0000-0000-0000-000000000000') AS id
-), written AS (
-    INSERT INTO bookings_delivery
-        (id, webhook_id, calendar_id, event_id, type, status, next_attempt_at, created_at)
-    SELECT uuid7(), webhook.id, event.calendar_id, event.id, event.type, 'pending',
-        %(at)s::timestamptz, %(at)s::timestamptz
-    FROM bookings_bookingevent AS event
-    JOIN bookings_webhook AS webhook
-        ON webhook.id = ANY (%(webhooks)s::uuid[]) AND event.type = ANY (webhook.events)
-        AND (
-            webhook.since->>event.type IS NULL OR event.id > (webhook.since->>event.type)::uuid
-        )
+), recent AS MATERIALIZED (
+    SELECT event.id, event.calendar_id, event.type FROM bookings_bookingevent AS event
     WHERE event.id BETWEEN (SELECT id FROM begin) AND %(last)s::uuid
       AND {announced_sql("event")}
       AND (
         event.id = ANY (%(ids)s::uuid[])
         OR event.at > %(at)s::timestamptz - interval '1 day'
       )
-      AND NOT EXISTS (
+), written AS (
+    INSERT INTO bookings_delivery
+        (id, webhook_id, calendar_id, event_id, type, status, next_attempt_at, created_at)
+    SELECT uuid7(), webhook.id, event.calendar_id, event.id, event.type, 'pending',
+        %(at)s::timestamptz, %(at)s::timestamptz
+    FROM recent AS event
+    JOIN bookings_webhook AS webhook
+        ON webhook.id = ANY (%(webhooks)s::uuid[]) AND event.type = ANY (webhook.events)
+        AND (
+            webhook.since->>event.type IS NULL OR event.id > (webhook.since->>event.type)::uuid
+        )
+    WHERE NOT EXISTS (
         SELECT 1 FROM bookings_delivery AS already
         WHERE already.webhook_id = webhook.id AND already.event_id = event.id
       )

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import TooManyFieldsSent
-from django.db.models import Model, QuerySet
+from django.db.models import Model, QuerySet, UUIDField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls.converters import UUIDConverter, register_converter
 from django.utils.translation import gettext as _
@@ -22,7 +22,8 @@ from bookit.api.keys import UsedKey
 from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
 from bookit.database import replicas
-from bookit.database.prepared import Bound, Prepared
+from bookit.database.citus.lookups import calendar_of, is_spread
+from bookit.database.prepared import Bound, Change, Prepared
 from bookit.errors.refusals import refuse
 from bookit.responses import Response
 from bookit.times import zone
@@ -39,6 +40,13 @@ VERBS = {"GET": "view", "HEAD": "view", "POST": "add", "PATCH": "change", "DELET
 
 # Parameters that may be empty. An empty cursor means the first page; an empty token is invalid.
 MAY_BE_EMPTY = frozenset({"cursor", "token"})
+
+# Names the calendar of a row, so that only the server of the calendar is asked.
+ON_CALENDAR = Change(
+    "calendar",
+    lambda rows, calendar: rows.filter(calendar=calendar),
+    {"calendar": UUIDField()},
+)
 
 # The value of `Cache-Control` in a response that nobody may compress; see `bookit.web.compression`.
 NO_TRANSFORM = "no-transform"
@@ -297,9 +305,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         rows: Any = self.object_rows
         if rows is None:
             rows = self.queryset  # type: ignore[arg-type]
-        self.object = rows.get(
-            **{field: self.kwargs[name] for field, name in self.object_lookup.items()}
-        )
+        wanted = {field: self.kwargs[name] for field, name in self.object_lookup.items()}
+        if is_spread(rows.model):
+            wanted["calendar"] = calendar_of(rows.model, wanted["pk"])
+        self.object = rows.get(**wanted)
         self.check_object_permissions(self.request, self.object)
 
     def check_named(self) -> None:
@@ -384,7 +393,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         Raises:
             Http404: no row has this id.
         """
-        row = _row_query(type(self), self.columns)(pk=pk).first()
+        query = _row_query(type(self), self.columns)(pk=pk)
+        if is_spread(query.query.model):
+            query = query.changed(ON_CALENDAR, calendar=calendar_of(query.query.model, pk))
+        row = query.first()
         if row is None:
             raise Http404
         return self.represent(row)

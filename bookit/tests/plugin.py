@@ -60,6 +60,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         os.environ["DATABASE_URL"] = os.environ["BOOKIT_TEST_DATABASE_URL"]
         return
     if prefix := early_config.known_args_namespace.citus:
+        # Emptying all tables on all servers takes longer than a request may.
+        os.environ["STATEMENT_TIMEOUT_MS"] = "60000"
         from bookit.tests.cluster import Cluster
 
         cluster = Cluster.create(Path(prefix))

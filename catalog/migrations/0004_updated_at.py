@@ -71,6 +71,7 @@ class Migration(migrations.Migration):
                 body="""
                         DECLARE
                             ids uuid[];
+                            last timestamptz;
                         BEGIN
                             IF TG_OP <> 'INSERT' THEN
                                 ids := ARRAY(SELECT calendar_id FROM removed);
@@ -80,9 +81,10 @@ class Migration(migrations.Migration):
                             END IF;
                             PERFORM calendar_take_turn(id)
                             FROM (SELECT DISTINCT unnest(ids) AS id ORDER BY id) AS changed;
-                            UPDATE catalog_calendar SET version = version + 1, updated_at = greatest(now(), updated_at + interval '1 microsecond') WHERE id IN (
-                                SELECT id FROM catalog_calendar WHERE id = ANY(ids) ORDER BY id FOR UPDATE
-                            );
+                            SELECT max(updated_at) INTO last FROM (
+                                SELECT updated_at FROM catalog_calendar WHERE id = ANY(ids) ORDER BY id FOR UPDATE
+                            ) AS locked;
+                            UPDATE catalog_calendar SET version = version + 1, updated_at = greatest(now(), last + interval '1 microsecond') WHERE id = ANY(ids);
                             RETURN NULL;
                         END
                     """,

@@ -15,6 +15,7 @@ from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.clock import expire_bookings
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
+from bookings.tests.jobs import relay_jobs
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookit.tests.crowd import disabled_trigger, run
@@ -36,10 +37,12 @@ def work():
     done = set()
 
     def run_jobs():
+        relay_jobs()
         while jobs := ProcrastinateJob.objects.filter(task_name__in=TASKS).exclude(pk__in=done):
             for job in jobs.order_by("id"):
                 done.add(job.pk)
                 app.tasks[job.task_name](**job.args)
+            relay_jobs()
 
     return run_jobs
 

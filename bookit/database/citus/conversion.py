@@ -7,6 +7,7 @@ and functions that are new are distributed, too.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from json import dumps
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -35,8 +36,7 @@ SELECT 'This server is a worker. DATABASE_URL must lead to the coordinator.'
 WHERE (SELECT groupid FROM pg_dist_local_group) <> 0
 UNION ALL
 SELECT format('%%s:%%s cannot be reached.', nodename, nodeport)
-FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0
-    AND NOT citus_check_connection_to_node(nodename, nodeport)
+FROM run_command_on_workers('SELECT 1') WHERE NOT success
 UNION ALL
 SELECT 'max_prepared_transactions is 0. Set it to twice max_connections on every server.'
 WHERE current_setting('max_prepared_transactions') = '0'
@@ -91,9 +91,10 @@ ORDER BY conrelid::regclass::text, conname
 # Lists the triggers of tables.
 #
 # Parameters: tables text[].
-# Columns: table text, name text, definition text.
+# Columns: table text, name text, function text, definition text.
 _TRIGGERS = """
-SELECT tgrelid::regclass::text AS table, tgname AS name, pg_get_triggerdef(oid) AS definition
+SELECT tgrelid::regclass::text AS table, tgname AS name, tgfoid::regproc::text AS function,
+    pg_get_triggerdef(oid) AS definition
 FROM pg_trigger
 WHERE tgrelid = ANY (%(tables)s::text[]::regclass[]) AND NOT tgisinternal
 ORDER BY 1, 2
@@ -223,9 +224,124 @@ WHERE attrelid = ANY (%(tables)s::text[]::regclass[]) AND attname IN ('server', 
 GROUP BY attrelid HAVING count(*) = 2
 """
 
+# Lists the shards of calendars. For each shard, lists the names that tables have on its server.
+#
+# Parameters: tables text[]. It needs Citus.
+# Columns: shard bigint (of the bookings), table text, name text.
+_SHARDS = """
+SELECT booking.shardid AS shard, other.logicalrelid::text AS table,
+    shard_name(other.logicalrelid, other.shardid) AS name
+FROM pg_dist_shard AS booking JOIN pg_dist_shard AS other
+    ON coalesce(other.shardminvalue, booking.shardminvalue) = booking.shardminvalue
+WHERE booking.logicalrelid = 'bookings_booking'::regclass
+    AND other.logicalrelid = ANY (%(tables)s::text[]::regclass[])
+ORDER BY 1
+"""
+
+# Lists the functions whose SQL reads or writes tables: those of triggers, and `enqueue_beside`.
+#
+# Parameters: tables text[].
+# Columns: name text, definition text.
+_FUNCTIONS_WITH_TABLES = """
+SELECT proname AS name, pg_get_functiondef(oid) AS definition FROM pg_proc
+WHERE pronamespace = 'public'::regnamespace AND (proname = 'enqueue_beside' OR EXISTS (
+    SELECT FROM pg_trigger WHERE tgfoid = pg_proc.oid AND NOT tgisinternal
+        AND tgrelid = ANY (%(tables)s::text[]::regclass[])
+) AND EXISTS (
+    SELECT FROM unnest(%(tables)s::text[] || 'enqueue_beside'::text) AS name
+    WHERE prosrc ~ ('\\m(FROM|INTO|UPDATE|JOIN|PERFORM) ' || name || '\\M')
+))
+ORDER BY 1
+"""
+
+# Runs a function on the server of a calendar.
+#
+# Statements that name a shard do not take the lock with which Citus moves the shard, so this
+# function takes it. 5 is a ShareLock. If the shard is not on this server any more, or if it was
+# split and has no function of its own yet, the function for all shards does the same.
+_DISPATCH = """
+CREATE OR REPLACE FUNCTION {name}(calendar_id uuid, p jsonb)
+RETURNS TABLE ({columns}) LANGUAGE plpgsql AS $$
+DECLARE
+    shard bigint := get_shard_id_for_distribution_column('bookings_booking', $1);
+    own text := '{name}_' || shard;
+BEGIN
+    PERFORM lock_shard_metadata(5, ARRAY[shard]);
+    PERFORM FROM pg_dist_placement JOIN pg_dist_local_group USING (groupid)
+    WHERE shardid = shard AND to_regproc(own) IS NOT NULL;
+    IF NOT FOUND THEN
+        own := '{name}_on_all';
+    END IF;
+    RETURN QUERY EXECUTE format('SELECT * FROM %I($1, $2)', own) USING $1, $2;
+END
+$$
+"""
+_FUNCTION = """
+CREATE OR REPLACE FUNCTION public.{name}(calendar_id uuid, p jsonb)
+RETURNS TABLE ({columns}) LANGUAGE plpgsql AS $$
+{body}
+$$
+"""
+
+# Finds the calendar of a row among the shards of this server; see `bookit.database.citus.lookups`.
+_CALENDAR_ON_SERVER = """
+CREATE OR REPLACE FUNCTION calendar_on_server(name regclass, pk uuid)
+RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    shard text;
+    found uuid;
+BEGIN
+    FOR shard IN
+        SELECT shard_name(logicalrelid, shardid)
+        FROM pg_dist_shard JOIN pg_dist_placement USING (shardid)
+        JOIN pg_dist_local_group USING (groupid)
+        WHERE logicalrelid = name
+    LOOP
+        EXECUTE format('SELECT calendar_id FROM %s WHERE id = $1', shard) INTO found USING pk;
+        IF found IS NOT NULL THEN
+            RETURN found;
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$$
+"""
+
+# Lets the triggers of shards on this server run the functions of their shards.
+_USE_OWN_FUNCTIONS = """
+DO $do$
+DECLARE
+    wanted record;
+BEGIN
+    SET LOCAL citus.enable_ddl_propagation = off;
+    FOR wanted IN SELECT * FROM json_to_recordset({triggers}) AS trigger
+        ("table" text, name text, function text, definition text)
+    LOOP
+        IF to_regclass(wanted.table) IS NOT NULL AND NOT EXISTS (
+            SELECT FROM pg_trigger WHERE tgrelid = to_regclass(wanted.table)
+                AND tgname = wanted.name AND tgfoid = to_regproc(wanted.function)
+        ) THEN
+            EXECUTE wanted.definition;
+        END IF;
+    END LOOP;
+END
+$do$
+"""
+# Runs a command on every worker.
+#
+# Parameters: command text. It needs Citus.
+# Columns: server text, problem text; one row for each worker that could not run the command.
+_FAILED_ON_WORKERS = """
+SELECT nodename || ':' || nodeport AS server, result AS problem
+FROM run_command_on_workers(%(command)s) WHERE NOT success
+"""
+
 # Settings of every session. SET LOCAL then also reaches the workers, and tables of calendars keep
-# their triggers: these write only rows of the same calendar.
+# their triggers: these write only rows of the same calendar. Citus uses only one connection to each
+# server, because a transaction that has used several of them could not change a table of which
+# every server has a copy.
 _SETTINGS = {
+    "citus.multi_shard_modify_mode": "sequential",
     "citus.enable_unsafe_triggers": "on",
     "citus.propagate_set_commands": "local",
     SETTING: "on",
@@ -294,9 +410,11 @@ def distribute() -> list[Step]:
         for step in steps():
             _run(step, cursor)
             done.append(step)
-        # These functions name a table that exists only now.
-        for step in _calendar_functions():
+        # The shards exist only now.
+        shards = _Shards()
+        for step in shards.functions():
             _run(step, cursor)
+    shards.use_own_functions()
     forget()
     return done
 
@@ -439,24 +557,93 @@ def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
         yield Step("enqueue_beside(): writes an outbox", (sql.SQL(_ENQUEUE_BESIDE),))
 
 
-def _calendar_functions() -> Iterator[Step]:
-    """Create the functions that run where the rows of a calendar are."""
-    [(calendars,)] = fetch(
-        "SELECT shard_name(logicalrelid, shardid) FROM pg_dist_shard"
-        " WHERE logicalrelid = 'catalog_calendar'::regclass",
-        {},
-    )
-    for signature, text in CALENDAR_FUNCTIONS.items():
-        yield Step(
-            f"{signature}: runs on the calendar's server",
-            (
-                sql.SQL(text.replace("{calendars}", calendars)),
-                sql.SQL(
-                    "SELECT create_distributed_function({}, 'calendar_id',"
-                    " colocate_with := 'bookings_booking', force_delegation := true)"
-                ).format(signature),
-            ),
+class _Shards:
+    """Gives each shard of calendars its own functions.
+
+    The functions of triggers, and those that run where the rows of a calendar are, exist once for
+    each shard, with the names of its tables. So their statements are ordinary statements, which
+    PostgreSQL plans once per session. Citus would plan them at each run, which takes three times as
+    long as the booking itself.
+
+    If Citus moves a shard, the triggers of the new copy run the functions that serve all shards.
+    These do the same more slowly, until `manage.py distribute` runs again.
+    """
+
+    def __init__(self) -> None:
+        self.spread = [model._meta.db_table for model in models_with(Layout.BY_CALENDAR)]
+        tables = [*self.spread, *(each._meta.db_table for each in models_with(Layout.EVERYWHERE))]
+        #: The names on the servers, by the shards of bookings and the names of tables.
+        self.names: dict[int, dict[str, str]] = {}
+        for row in fetch(_SHARDS, {"tables": tables}, dict_row):
+            self.names.setdefault(row["shard"], {})[row["table"]] = row["name"]
+        rows = fetch(_FUNCTIONS_WITH_TABLES, {"tables": self.spread}, dict_row)
+        self.texts = {row["name"]: row["definition"] for row in rows} | {
+            name: _FUNCTION.format(name=name, columns=function.columns, body=function.body)
+            for name, function in CALENDAR_FUNCTIONS.items()
+        }
+        named = "|".join([*tables, *self.texts])
+        before = r"FUNCTION public\.|(?:FROM|INTO|UPDATE|JOIN|PERFORM) "
+        self.named = re.compile(rf"\b({before})({named})\b")
+
+    def functions(self) -> Iterator[Step]:
+        """Return the steps that create the functions."""
+        yield Step("calendar_on_server(): finds a row by its id", (sql.SQL(_CALENDAR_ON_SERVER),))
+        for name, text in self.texts.items():
+            copies = [sql.SQL(self._for_shard(text, shard)) for shard in self.names]
+            yield Step(f"{name}(): a copy for each shard", tuple(copies))
+        for name, function in CALENDAR_FUNCTIONS.items():
+            columns, body = function.columns, function.body
+            on_all = _FUNCTION.format(name=f"{name}_on_all", columns=columns, body=body)
+            dispatch = _DISPATCH.format(name=name, columns=columns)
+            place = sql.SQL(
+                "SELECT create_distributed_function({}, 'calendar_id',"
+                " colocate_with := 'bookings_booking', force_delegation := true)"
+            ).format(f"{name}(uuid, jsonb)")
+            yield Step(
+                f"{name}(): runs on the calendar's server",
+                (sql.SQL(on_all), sql.SQL(dispatch), place),
+            )
+
+    def _for_shard(self, text: str, shard: int) -> str:
+        own = self.names[shard]
+
+        def renamed(found: re.Match[str]) -> str:
+            return found[1] + own.get(found[2], f"{found[2]}_{shard}")
+
+        return self.named.sub(renamed, text)
+
+    def use_own_functions(self) -> None:
+        """Let the triggers of the shards run the functions of their shards.
+
+        Each server does this by itself, so the transaction that created the functions has ended.
+
+        Raises:
+            CannotDistribute: a server cannot do this.
+        """
+        wanted = [
+            self._trigger(row, shard)
+            for row in fetch(_TRIGGERS, {"tables": self.spread}, dict_row)
+            if row["function"] in self.texts
+            for shard in self.names
+        ]
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            text = sql.SQL(_USE_OWN_FUNCTIONS).format(triggers=dumps(wanted))
+            command = text.as_string(cursor.connection)
+        failed = fetch(_FAILED_ON_WORKERS, {"command": command}, dict_row)
+        if failed:
+            raise CannotDistribute([f"{row['server']}: {row['problem']}" for row in failed])
+
+    def _trigger(self, row: dict[str, Any], shard: int) -> dict[str, str]:
+        table = self.names[shard][row["table"]]
+        name = f"{row['name']}_{table.rpartition('_')[2]}"
+        function = f"{row['function']}_{shard}"
+        definition = (
+            row["definition"]
+            .replace(f"CREATE TRIGGER {row['name']} ", f"CREATE OR REPLACE TRIGGER {name} ", 1)
+            .replace(f" ON public.{row['table']} ", f" ON {table} ", 1)
+            .replace(f" EXECUTE FUNCTION {row['function']}()", f" EXECUTE FUNCTION {function}()")
         )
+        return {"table": table, "name": name, "function": function, "definition": definition}
 
 
 def _settings() -> Iterator[Step]:

@@ -1,8 +1,23 @@
 """The extension point for functions that run on the server that has the rows of a calendar."""
 
+from dataclasses import dataclass
+
 from bookit.extensions import Extensions
 
-#: SQL functions by their signatures, for example `book(uuid, jsonb)`. The first argument of each
-#: function is the id of a calendar, and is called `calendar_id`. `{calendars}` in the SQL becomes
-#: the name of the table of calendars on the server that runs the function.
-CALENDAR_FUNCTIONS: Extensions[str] = Extensions()
+
+@dataclass(frozen=True)
+class CalendarFunction:
+    """A function in PL/pgSQL with the arguments `calendar_id uuid` and `p jsonb`.
+
+    Args:
+        columns: the columns that the function returns, with their types.
+        body: a block from DECLARE to END. It may use only tables of calendars, and tables of which
+            every server has a copy.
+    """
+
+    columns: str
+    body: str
+
+
+#: The functions by their names.
+CALENDAR_FUNCTIONS: Extensions[CalendarFunction] = Extensions()

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -15,12 +16,13 @@ from django.test import Client
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework_simplejwt.tokens import AccessToken
+from uuid_utils.compat import uuid7
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import services
 from bookings.models import Booking, BookingEvent
 from bookings.services import BookingConflict
-from bookings.tests.factories import TUESDAY
+from bookings.tests.factories import TUESDAY, SlotFactory
 from bookings.tests.settle import settle
 from bookings.tests.workers import database_url, until
 from bookit.jobs import outbox
@@ -71,12 +73,18 @@ def client_of(user):
     return Client(headers={"authorization": f"Bearer {token}"})
 
 
+def at(hours):
+    return (TUESDAY + timedelta(hours=hours)).isoformat()
+
+
 def post(client, service, hours):
-    body = {
-        "service_id": str(service.pk),
-        "start_time": (TUESDAY + timedelta(hours=hours)).isoformat(),
-    }
+    body = {"service_id": str(service.pk), "start_time": at(hours)}
     return client.post("/bookings", json.dumps(body), content_type="application/json")
+
+
+def send(method, path, body):
+    """Send JSON, and return the status of the response."""
+    return method(path, json.dumps(body), content_type="application/json").status_code
 
 
 @contextmanager
@@ -87,6 +95,9 @@ def running_again(name):
     finally:
         cluster.start(name)
         until(lambda: ask("SELECT bool_and(is_known) FROM (" + CHECK + ") AS found")[0][0])
+        # Other sessions of the coordinator still have connections to the server that was killed.
+        connection.close()
+        connection.close_pool()
 
 
 CHECK = """
@@ -161,6 +172,36 @@ def test_a_worker_that_dies_takes_only_its_own_calendars_with_it():
     assert events == {str(event.pk) for event in BookingEvent.objects.all()}
 
 
+@pytest.mark.parametrize(("living", "dying"), [("one", "two"), ("two", "one")])
+def test_what_an_id_names_on_a_living_worker_is_found_while_another_worker_is_dead(living, dying):
+    alive, dead = service_on(living), service_on(dying)
+    course = service_on(living, mode="slots")
+    slot, other = (SlotFactory(service=each, start_time=TUESDAY) for each in (course, dead))
+    client = client_of(UserFactory())
+    kept, moved, cancelled, deleted = (
+        f"/bookings/{post(client, alive, hours).json()['id']}" for hours in range(4)
+    )
+    lost = f"/bookings/{post(client, dead, 5).json()['id']}"
+    unknown = f"/bookings/{uuid7()}"
+    with running_again(dying):
+        cluster.kill(dying)
+        found = client.get(kept)
+        assert found.status_code == 200
+        assert client.get(f"{kept}/history").status_code == 200
+        assert send(client.patch, kept, {"notes": "At the door."}) == 200
+        assert send(client.patch, moved, {"start_time": at(8)}) == 200
+        assert send(client.patch, cancelled, {"status": "cancelled"}) == 200
+        assert client.delete(deleted).status_code == 204
+        assert send(client.post, "/bookings", {"slot_id": str(slot.pk)}) == 201
+        assert client.get(lost).status_code == 503
+        assert send(client.post, "/bookings", {"slot_id": str(other.pk)}) == 503
+        assert send(client.patch, lost, {"notes": "Late."}) == 503
+        # Nobody knows whether the server that is dead has such a booking.
+        assert client.get(unknown).status_code == 503
+    assert client.get(lost).json()["notes"] == ""
+    assert client.get(unknown).status_code == 404
+
+
 def test_a_shard_moves_while_bookings_are_made():
     service = service_on("one", duration_minutes=10)
     user = UserFactory()
@@ -206,6 +247,59 @@ def test_a_shard_moves_while_bookings_are_made():
 
 
 SERVER = "SELECT groupid FROM pg_dist_node WHERE nodeport = %s"
+
+# Finds the function that a trigger of a shard of bookings runs.
+TRIGGER_FUNCTION = """
+SELECT result FROM run_command_on_placements('bookings_booking', $$
+    SELECT tgfoid::regproc FROM pg_trigger
+    WHERE tgrelid = '%%s'::regclass AND tgname ~ 'booking_occupies_\\d'
+$$) WHERE shardid = %s
+"""
+
+
+def test_a_booking_waits_while_its_shard_is_about_to_move():
+    service = service_on("one")
+    client = client_of(UserFactory())
+    shard = place(service)[1]
+    database = cluster.url("one", connection.settings_dict["NAME"])
+    with (
+        psycopg.connect(database) as mover,
+        psycopg.connect(database, autocommit=True) as watcher,
+        ThreadPoolExecutor() as pool,
+    ):
+        # Citus takes this lock before it copies the last changes of a shard. 7 is an ExclusiveLock.
+        mover.execute("SELECT lock_shard_metadata(7, ARRAY[%s::bigint])", [shard])
+        booking = pool.submit(post, client, service, 1)
+        until(lambda: watcher.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall())
+        assert not booking.done()
+        mover.commit()
+        assert booking.result().status_code == 201
+
+
+def test_a_function_that_runs_on_a_server_without_the_shard_asks_the_other_server():
+    service = service_on("one")
+    # Citus does not run a function elsewhere if it is a part of another statement.
+    query = "WITH own AS MATERIALIZED (SELECT * FROM lock_to_book(%s, '{}')) SELECT * FROM own"
+    assert ask(query, [service.calendar_id]) == [(True,)]
+    assert ask(query, [uuid7()]) == [(False,)]
+
+
+def test_a_shard_that_has_moved_runs_its_own_functions_after_distribute():
+    service = service_on("one")
+    shard = place(service)[1]
+    assert ask(TRIGGER_FUNCTION, [shard]) == [(f"booking_occupies_{shard}",)]
+    with psycopg.connect(database_url(), autocommit=True) as session:
+        session.execute(
+            "SELECT citus_move_shard_placement(%s, '127.0.0.1', %s, '127.0.0.1', %s)",
+            [shard, cluster.port("one"), cluster.port("two")],
+        )
+    assert ask(TRIGGER_FUNCTION, [shard]) == [("booking_occupies",)]
+    client = client_of(UserFactory())
+    assert post(client, service, 1).status_code == 201
+    assert post(client, service, 1).status_code == 409
+    call_command("distribute")
+    assert ask(TRIGGER_FUNCTION, [shard]) == [(f"booking_occupies_{shard}",)]
+    assert post(client, service, 2).status_code == 201
 
 
 def test_events_of_all_workers_are_read_once_each():

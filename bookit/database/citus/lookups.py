@@ -1,0 +1,71 @@
+"""Finds rows of calendars by their ids alone, also if the database is distributed.
+
+An id does not tell on which server its row is. If the database is distributed, all servers are
+asked for the calendar of the row first, and the row is then read by its calendar and its id. While
+a server does not answer, the rows on all other servers are still found.
+"""
+
+from contextlib import nullcontext
+from typing import Any
+from uuid import UUID
+
+from django.db import OperationalError, connections, transaction
+from django.db.models import Model, QuerySet
+from psycopg.rows import dict_row
+
+from bookit.database import reading
+from bookit.database.citus.layout import Layout
+from bookit.database.citus.nodes import is_distributed
+from bookit.database.rows import fetch
+
+# Asks each server for the calendar of one of its own rows.
+#
+# Parameters: command text (calls `calendar_on_server`). It needs Citus.
+# Columns: calendar_id uuid; null if the server does not answer, or does not have the row.
+_ASK_EACH = """
+SELECT CASE WHEN success THEN nullif(result, '')::uuid END AS calendar_id
+FROM run_command_on_workers(%(command)s)
+"""
+
+
+def calendar_of(model: type[Model], pk: Any) -> UUID:
+    """Return the id of the calendar of a row.
+
+    Raises:
+        DoesNotExist: there is no row with this id.
+        OperationalError: a server does not answer, and no other server has the row.
+    """
+    rows = model._base_manager.values_list("calendar_id", flat=True)
+    if not is_distributed():
+        found: UUID = rows.get(pk=pk)
+        return found
+    using = reading.alias()
+    try:
+        with transaction.atomic(using) if connections[using].in_atomic_block else nullcontext():
+            return rows.get(pk=pk)
+    except OperationalError:
+        # Citus asks all shards in one statement, which fails if one of them cannot be reached.
+        command = f"SELECT calendar_on_server('{model._meta.db_table}', '{UUID(str(pk))}')"
+        answers = fetch(_ASK_EACH, {"command": command}, dict_row)
+        for answer in answers:
+            if answer["calendar_id"] is not None:
+                return answer["calendar_id"]
+        raise
+
+
+def is_spread(model: type[Model]) -> bool:
+    """Return whether the rows of a model are spread over several servers by calendar."""
+    return is_distributed() and getattr(model, "layout", None) is Layout.BY_CALENDAR
+
+
+def by_id(rows: QuerySet[Any], pk: Any) -> QuerySet[Any]:
+    """Return the rows with an id: one row, or none.
+
+    Raises:
+        DoesNotExist: the rows are rows of calendars on several servers, and none has this id.
+        OperationalError: as in `calendar_of`.
+    """
+    found = rows.filter(pk=pk)
+    if is_spread(rows.model):
+        return found.filter(calendar=calendar_of(rows.model, pk))
+    return found
