@@ -5,6 +5,7 @@ import re
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import time_machine
@@ -22,7 +23,7 @@ from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.tests.jobs import work
 from bookit.mails.models import MailCount
 from bookit.ratelimits import counting
-from bookit.tests.crowd import at_once, run
+from bookit.tests.crowd import at_once, run, starting_line
 from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
@@ -297,6 +298,17 @@ def test_while_an_email_waits_further_requests_add_no_email(api, ana):
     for _ in range(5):
         api.post("/auth/password-reset", {"email": ana.email})
     assert len(sent()) == 1
+
+
+def test_concurrent_requests_for_one_email_succeed_and_send_it_once(transactional_db, api, ana):
+    for post, body in (
+        (partial(api.post, "/auth/password-reset"), {"email": ana.email}),
+        (partial(api.as_(ana).post, "/auth/verify-email/resend"), {}),
+    ):
+        with starting_line("procrastinate_jobs") as start:
+            outcomes = start([partial(post, body)] * 4)
+        assert [outcome.value.status_code for outcome in outcomes] == [202] * 4
+        assert len(sent()) == 1
 
 
 def test_an_address_gets_at_most_ten_emails_of_each_kind_a_day(api, ana, frozen, caplog):
