@@ -171,6 +171,7 @@ class RegisterSerializer(InputSerializer):
     phone = PhoneField(required=False)
     timezone = ZoneField(default="UTC")
     language = LanguageField(required=False)
+    metadata = MetadataField()
 
 
 @example("Ana signs in", {"email": "ana@example.com", "password": "seven quiet otters"})
@@ -297,6 +298,7 @@ class UserCreateSerializer(InputSerializer):
     phone = PhoneField(required=False)
     timezone = ZoneField(required=False)
     language = LanguageField(required=False)
+    metadata = MetadataField()
 
 
 @example("Ana becomes a provider", {"role": "provider"})

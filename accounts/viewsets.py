@@ -43,6 +43,7 @@ from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
+from bookit.database.metadata import stored
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from bookit.languages import accepted
@@ -359,10 +360,10 @@ class UserViewSet(RowViewSet):
     @idempotent
     def create(self, request: Request) -> Response:
         """Create an account with any role. Its owner gets an email to set a password."""
+        fields = self.checked()
+        user = User(metadata=stored(fields.pop("metadata", None)), **fields)
         return self.created(
-            services.add_user(
-                user=User(**self.checked()), actor=signed_in(request), at=timezone.now()
-            )
+            services.add_user(user=user, actor=signed_in(request), at=timezone.now())
         )
 
     @extend_schema(
