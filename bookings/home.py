@@ -105,19 +105,19 @@ def _between(begin: datetime, end: datetime, **filters: object) -> str:
 
 
 def read_today(glance: Glance) -> dict[str, Any]:
-    """Return how many bookings of today are in each status."""
+    """Return how many bookings of today are in each status, without holds that have ended."""
     begin, end = glance.days(glance.today, glance.today)
-    today = Booking.objects.filter(start_time__gte=begin, start_time__lt=end)
+    today = Booking.objects.filter(start_time__gte=begin, start_time__lt=end).without_ended_holds()
     counts = dict(today.order_by().values_list("status").annotate(bookings=Count("pk")))
     return {
         "total": sum(counts.values()),
-        "url": _between(begin, end),
+        "url": _between(begin, end, **WITHOUT_ENDED_HOLDS),
         "states": [
             {
                 "status": status,
                 "label": LABELS[status],
                 "count": counts.get(status, 0),
-                "url": _between(begin, end, status__exact=status),
+                "url": _between(begin, end, status__exact=status, **WITHOUT_ENDED_HOLDS),
             }
             for status in ORDER
             if counts.get(status) or status in ALWAYS

@@ -25,7 +25,7 @@ from bookings.desk import (
     words,
 )
 from bookings.desk import services as desk
-from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusFilter
+from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusListFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
@@ -123,7 +123,7 @@ class BookingAdmin(ServedAdmin):
     sortable_by = ["when"]
     list_filter = [
         ("start_time", UpcomingFilter),
-        ("status", StatusFilter),
+        ("status", StatusListFilter),
         ("calendar", FewRelatedFilter),
         ("service", FewRelatedFilter),
         ("calendar__provider", FewRelatedFilter),
