@@ -32,8 +32,8 @@ from accounts.links.kinds import (
 from accounts.models import Session, User
 from accounts.roles import services as staff_roles
 from accounts.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
-from bookit.database.metadata import Changes, save_changes, stored
 from bookit.database.batches import delete_in_batches
+from bookit.database.metadata import Changes, save_changes, stored
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
 # A Django session of the admin site stores the id of its `accounts.Session` under this key.

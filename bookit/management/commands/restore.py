@@ -2,9 +2,8 @@
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from contextlib import ExitStack
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -32,7 +31,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: str, clean: bool, **options: Any) -> None:
         """Restore the backup, and say how many migrations it needs."""
-        with _opened(file) as source:
+        with ExitStack() as opened:
+            try:
+                source = sys.stdin.buffer if file == "-" else opened.enter_context(open(file, "rb"))
+            except OSError as error:
+                raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
             try:
                 dumps.restore(source, clean=clean)
             except dumps.DumpError as error:
@@ -41,16 +44,3 @@ class Command(BaseCommand):
         count = pending_migrations()
         if count:
             self.stdout.write(f"It needs {count} migrations: run manage.py migrate.")
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        source = open(file, "rb")
-    except OSError as error:
-        raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
-    with source:
-        yield source

@@ -271,13 +271,13 @@ def test_a_program_that_cannot_be_started_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(
         dumps, "_programs", lambda *names, newer=False: dict.fromkeys(names, "/no/such")
     )
-    with pytest.raises(CommandError, match="^/no/such cannot be started: No such file"):
+    with pytest.raises(CommandError, match=r"^/no/such cannot be started: No such file"):
         call_command("backup", tmp_path / "backup")
     assert [*tmp_path.iterdir()] == []
     source = tmp_path / "backup"
     source.touch()
     monkeypatch.setattr(connection.introspection, "table_names", list)
-    with pytest.raises(CommandError, match="^/no/such cannot be started: No such file"):
+    with pytest.raises(CommandError, match=r"^/no/such cannot be started: No such file"):
         call_command("restore", source)
     with pytest.raises(CommandError, match="missing cannot be read: No such file"):
         call_command("restore", tmp_path / "missing")
