@@ -11,7 +11,7 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
-from django.db.models import Exists, ExpressionWrapper, F, Func, OuterRef, Q, Value
+from django.db.models import ExpressionWrapper, F, Func, Q, Value
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Least, Now, Upper
 from django.utils.translation import gettext_lazy as _
@@ -19,7 +19,6 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import User, digits_of, validate_language, validate_phone
 from bookings import triggers
-from bookings.holds import ANNOUNCED
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
 from bookit.database.metadata import MetadataField, metadata_fits
@@ -197,11 +196,6 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         first_long = models.Subquery(long.values("start_time")[:1])
         earliest = Least(at - Value(timedelta(days=1)), first_long)
         return self.filter(end_time__gt=at, start_time__gte=earliest)
-
-    def without_ended_holds(self) -> "BookingQuerySet":
-        """Return the bookings that are not holds that were released or have expired."""
-        ends_of_holds = BookingEvent.objects.filter(~ANNOUNCED, booking_id=OuterRef("pk"))
-        return self.filter(~Exists(ends_of_holds))
 
     def live_holds(self, at: datetime) -> "BookingQuerySet":
         """Return the holds that have not expired."""

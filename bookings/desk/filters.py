@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
+from bookings.holds import is_ended_hold
 
 # A filter offers at most this many calendars, services or providers. For other calendars and
 # services, staff can search the list by name.
@@ -39,13 +40,13 @@ class EndedHoldsFilter(SimpleListFilter):
         """Return whether the filter is in use."""
         return self.value() is not None
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         """Return the bookings; if the filter is in use, without released and expired holds."""
         if self.value() is None:
             return queryset
         if self.value() != _WITHOUT:
             raise IncorrectLookupParameters
-        return queryset.without_ended_holds()
+        return queryset.filter(~is_ended_hold())
 
 
 class FewRelatedFilter(RelatedFieldListFilter):
