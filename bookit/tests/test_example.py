@@ -232,6 +232,7 @@ def sign_in(page, email):
 
 
 @needs_chromium
+@pytest.mark.real_passwords  # The web server checks passwords.
 def test_admins_see_only_their_own_bookings_and_nothing_of_the_previous_visitor(
     site, server, browse
 ):
