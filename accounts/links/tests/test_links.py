@@ -9,14 +9,17 @@ from functools import partial
 
 import pytest
 import time_machine
+from django.conf import settings as django_settings
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils.translation import override
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.links.kinds import KINDS
 from accounts.links.models import EmailedLink
 from accounts.models import Session, User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
@@ -402,6 +405,16 @@ def test_the_verification_email_can_be_sent_again_until_the_address_is_verified(
     assert verify(api, token_of(message)).status_code == 204
     assert me.post("/auth/verify-email/resend").status_code == 202
     assert sent() == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.lifetime])
+def test_the_text_of_an_email_says_how_long_its_link_is_valid(kind):
+    days = kind.lifetime.days
+    assert kind.lifetime in (timedelta(days=days), timedelta(hours=1))
+    assert (f" within {days} days" if days else " within an hour") in str(kind.lead)
+    for language, _name in django_settings.LANGUAGES:
+        with override(language):
+            assert (str(days) in str(kind.lead)) == bool(days)
 
 
 def test_a_verification_token_is_valid_for_three_days(api, ana, frozen):
