@@ -167,7 +167,7 @@ def _running(
     *,
     environment: Mapping[str, str],
     stdin: IO[bytes] | int,
-    stdout: int | None = None,
+    stdout: IO[bytes] | int | None = None,
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], bytes]]]:
     """Run a program, and kill it if the `with` block fails.
 
