@@ -13,7 +13,7 @@ from accounts.models import User
 for name, permission in {
     "accounts.view_user": Permission(_("list all accounts")),
     # An API key that can change accounts or roles could give itself more rights than it has.
-    "accounts.change_user": Permission(_("change accounts and their roles"), in_keys=False),
+    "accounts.change_user": Permission(_("change accounts and their staff roles"), in_keys=False),
     "accounts.view_role": Permission(_("list staff roles")),
     "accounts.add_role": Permission(_("create staff roles"), in_keys=False),
     "accounts.change_role": Permission(_("change staff roles"), in_keys=False),
@@ -23,7 +23,7 @@ for name, permission in {
 
 
 def signed_in(request: Request) -> User:
-    """Return the user of a request to a view that only signed-in users may call.
+    """Return the signed-in user of a request.
 
     Raises:
         NotAuthenticated: the request is anonymous.
@@ -45,7 +45,7 @@ class IsProviderOrAdmin(BasePermission):
     """Allows providers and admins."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the user may keep calendars."""
+        """Return whether the user is an active provider or admin."""
         return request.user.is_authenticated and request.user.is_keeper
 
 
@@ -55,13 +55,3 @@ class IsPermitted(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user has the permission that the view needs."""
         return request.user.is_authenticated and request.user.may(view.needed_permission)
-
-
-class KeepsOrIsPermitted(BasePermission):
-    """Allows providers, admins, and users with a staff role that permits what the request does."""
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the user keeps calendars or has the permission that the view needs."""
-        return request.user.is_authenticated and (
-            request.user.is_keeper or request.user.may(view.needed_permission)
-        )

@@ -115,6 +115,16 @@ class EmailAddressField(serializers.EmailField):
         return canonical(address) if address else address
 
 
+class LookupField(serializers.CharField):
+    """An email address with which an account is looked up.
+
+    The format is not checked: a malformed email address is treated like an unknown one.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 254, **kwargs})
+
+
 class NameField(serializers.CharField):
     """A person's name."""
 
@@ -171,14 +181,14 @@ class RegisterSerializer(InputSerializer):
     phone = PhoneField(required=False)
     timezone = ZoneField(default="UTC")
     language = LanguageField(required=False)
+    metadata = MetadataField()
 
 
 @example("Ana signs in", {"email": "ana@example.com", "password": "seven quiet otters"})
 class LoginSerializer(InputSerializer):
     """An email address and a password."""
 
-    # The format is not checked: a malformed email address is treated like an unknown one.
-    email = serializers.CharField(max_length=254)
+    email = LookupField()
     password = PasswordField()
 
 
@@ -194,14 +204,16 @@ class RefreshTokenSerializer(InputSerializer):
 
 @example("Ana moves", {"timezone": "America/Sao_Paulo"})
 class ProfileSerializer(InputSerializer):
-    """The fields of your own account that you can change."""
+    """Changes to your own account."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField(required=False)
     email = EmailAddressField(
         required=False,
-        help_text="Takes effect once it is verified. Requires `current_password`.",
+        help_text=(
+            "A new address requires `current_password` and takes effect once it is verified."
+        ),
     )
     current_password = PasswordField(required=False)
     phone = PhoneField(required=False)
@@ -225,8 +237,7 @@ class PasswordChangeSerializer(InputSerializer):
 class PasswordResetSerializer(InputSerializer):
     """The email address of an account."""
 
-    # The format is not checked: a malformed email address is treated like an unknown one.
-    email = serializers.CharField(max_length=254)
+    email = LookupField()
 
 
 @example(
@@ -297,11 +308,12 @@ class UserCreateSerializer(InputSerializer):
     phone = PhoneField(required=False)
     timezone = ZoneField(required=False)
     language = LanguageField(required=False)
+    metadata = MetadataField()
 
 
 @example("Ana becomes a provider", {"role": "provider"})
 class UserChangeSerializer(InputSerializer):
-    """The fields of an account that can be changed."""
+    """The fields of an account that admins and staff can change."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
 

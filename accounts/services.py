@@ -32,8 +32,8 @@ from accounts.links.kinds import (
 from accounts.models import Session, User
 from accounts.roles import services as staff_roles
 from accounts.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
-from bookit.database import metadata
 from bookit.database.batches import delete_in_batches
+from bookit.database.metadata import Changes, save_changes, stored
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
 # A Django session of the admin site stores the id of its `accounts.Session` under this key.
@@ -93,7 +93,14 @@ class Client:
 
 
 def register(
-    *, name: str, email: str, password: str, client: Client, at: datetime, **fields: str
+    *,
+    name: str,
+    email: str,
+    password: str,
+    client: Client,
+    at: datetime,
+    metadata: Changes | None = None,
+    **fields: str,
 ) -> SignedIn:
     """Create an account with the role `user`, sign it in, and email it a verification link.
 
@@ -104,7 +111,8 @@ def register(
         Invalid: the password is weak.
         EmailTaken: an account already has this email address, perhaps in a different case.
     """
-    user = User(name=name, email=email, created_at=at, updated_at=at, last_login=at, **fields)
+    user = User(name=name, email=email, metadata=stored(metadata), **fields)
+    user.created_at = user.updated_at = user.last_login = at
     _check_strength(password, user, field="password")
     # This check comes before the slow hashing. The constraint catches a concurrent registration.
     if User.objects.filter(email=user.email).exists():
@@ -361,7 +369,7 @@ def verify_email(*, token: str, at: datetime) -> None:
 
 def rename(*, user: User, name: str) -> None:
     """Change the name of an account."""
-    metadata.save_changes(user, {"name": name})
+    save_changes(user, {"name": name})
 
 
 def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> User:
@@ -392,7 +400,7 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
         changes["new_email"] = ""
     if changes:
         with transaction.atomic():
-            metadata.save_changes(user, changes)
+            save_changes(user, changes)
             if is_new:
                 links.enqueue(kind=VERIFICATION, email=user.new_email, user=user)
                 links.enqueue(kind=CHANGE_REQUESTED, email=user.email, user=user)
@@ -467,7 +475,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
         user, is_last_admin = lock_user(user_id=user_id)
         role = user.role
         staff_roles.check_changes_user(user=user, actor=actor, changes=changes)
-        metadata.save_changes(user, changes)
+        save_changes(user, changes)
         if is_last_admin and not user.is_admin:
             raise LastAdmin
         if names is not None:

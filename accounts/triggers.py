@@ -3,6 +3,10 @@
 from bookit.database.constraints import Trigger
 from bookit.database.versions import updated_at_trigger
 
+_ACCESS_CHANGES = (
+    "OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active"
+)
+
 SESSIONS_END = Trigger(
     name="user_sessions_end",
     body="""
@@ -13,16 +17,16 @@ BEGIN
 END
 """,
     triggers={
-        "user_sessions_end": """
-            AFTER UPDATE ON {table} FOR EACH ROW
-            WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active
+        "user_sessions_end": f"""
+            AFTER UPDATE ON {{table}} FOR EACH ROW
+            WHEN ({_ACCESS_CHANGES}
                 OR OLD.role IS DISTINCT FROM NEW.role)
         """,
     },
 )
 
-_GETS_A_NEW_OWNER = """
-            WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active
+_CREDENTIALS_CHANGE = f"""
+            WHEN ({_ACCESS_CHANGES}
                 OR OLD.email <> NEW.email)
 """
 
@@ -38,12 +42,13 @@ END
 """,
     triggers={
         "user_links_end": f"""
-            AFTER UPDATE ON {{table}} FOR EACH ROW{_GETS_A_NEW_OWNER}
+            AFTER UPDATE ON {{table}} FOR EACH ROW{_CREDENTIALS_CHANGE}
         """,
     },
 )
 
-# Cancels a change of an account's email address, for the same reason.
+# Clears the new email address of an account: it has just taken effect, or it is cancelled for the
+# same reason.
 NEW_EMAIL_ENDS = Trigger(
     name="user_new_email_ends",
     body="""
@@ -54,12 +59,13 @@ END
 """,
     triggers={
         "user_new_email_ends": f"""
-            BEFORE UPDATE ON {{table}} FOR EACH ROW{_GETS_A_NEW_OWNER}
+            BEFORE UPDATE ON {{table}} FOR EACH ROW{_CREDENTIALS_CHANGE}
         """,
     },
 )
 
-# Signing in changes none of these columns, so it leaves `updated_at` as it is.
+# Signing in normally changes none of these columns, so it leaves `updated_at` as it is. If the
+# parameters of the hasher have changed, it stores a new hash of the password.
 UPDATED_AT = updated_at_trigger(
     "user",
     columns=[

@@ -46,11 +46,13 @@ from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
+from bookit.database.metadata import stored
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from bookit.json import dumps_in_parts
 from bookit.languages import accepted
 from bookit.responses import JSON, Response
+from bookit.runtime.costly import ALWAYS
 
 
 def _client(request: Request) -> services.Client:
@@ -138,9 +140,9 @@ class AuthViewSet(RowViewSet):
         services.log_out(at=timezone.now(), **self.checked())
         return Response(status=204)
 
-    @extend_schema(tags=["Accounts"], summary="Ask for a new password", responses={202: None})
+    @extend_schema(tags=["Accounts"], summary="Request a password reset", responses={202: None})
     def password_reset(self, request: Request) -> Response:
-        """Send an email with a token that, for an hour, can set a password.
+        """Send an email with a token that sets a new password. The token is valid for an hour.
 
         The response is the same if no account has the email address.
         """
@@ -170,7 +172,7 @@ class AuthViewSet(RowViewSet):
     def verify_email(self, request: Request) -> Response:
         """Verify an email address with the token that was sent to it. A token works only once.
 
-        If it is the new address of an account, it replaces the old one.
+        A new address of an account replaces the old one.
         """
         services.verify_email(at=timezone.now(), **self.checked())
         return Response(status=204)
@@ -184,7 +186,6 @@ class MeViewSet(RowViewSet):
     pagination_class = None
     input_classes = {
         "partial_update": ProfileSerializer,
-        "password": PasswordChangeSerializer,
         "destroy": OwnPasswordSerializer,
     }
 
@@ -192,23 +193,23 @@ class MeViewSet(RowViewSet):
         """Return the signed-in user."""
         return signed_in(self.request)
 
-    @extend_schema(tags=["Accounts"], summary="Show your profile")
+    @extend_schema(tags=["Accounts"], summary="Show your account")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return your account."""
         return self.shown(signed_in(request))
 
     @extend_schema(
         tags=["Accounts"],
-        summary="Change your profile",
+        summary="Change your account",
         responses=UserSerializer,
         extensions=errors("email_taken"),
     )
     @conditional
     def partial_update(self, request: Request) -> Response:
-        """Change your profile. A new email address requires `current_password`.
+        """Change your account. A new email address requires `current_password`.
 
-        That address takes effect when verified with the token that is sent there. The old address
-        is notified. Sending the present address cancels the change.
+        The new address takes effect once it is verified with the token that is sent to it. The old
+        address is notified. Sending the current address cancels the change.
         `metadata` is merged: null removes a key.
         """
         user, changes = signed_in(request), self.checked()
@@ -240,20 +241,21 @@ class MeViewSet(RowViewSet):
         )
         return Response(status=204)
 
-    @extend_schema(tags=["Accounts"], summary="Change your password", responses={204: None})
-    def password(self, request: Request) -> Response:
-        """Change your password. All refresh tokens of the account are revoked."""
-        services.change_password(user=signed_in(request), client=_client(request), **self.checked())
-        return Response(status=204)
-
 
 class PasswordViewSet(MeViewSet):
     """The signed-in user's own password.
 
-    The rate limit for logins applies, because this endpoint also checks a password.
+    The rate limit for signing in applies, because this endpoint also checks a password.
     """
 
     throttle_classes = [SignInThrottle]
+    input_classes = {"password": PasswordChangeSerializer}
+
+    @extend_schema(tags=["Accounts"], summary="Change your password", responses={204: None})
+    def password(self, request: Request) -> Response:
+        """Change your password. All sessions of the account end."""
+        services.change_password(user=signed_in(request), client=_client(request), **self.checked())
+        return Response(status=204)
 
 
 class VerificationViewSet(MeViewSet):
@@ -268,7 +270,7 @@ class VerificationViewSet(MeViewSet):
         responses={202: None},
     )
     def resend(self, request: Request) -> Response:
-        """Send another email to your new address, or to your present one if it is not verified."""
+        """Send another email to your new address, or to your current one if it is not verified."""
         services.request_verification(user=signed_in(request))
         return Response(status=202)
 
@@ -276,7 +278,7 @@ class VerificationViewSet(MeViewSet):
 class ExportViewSet(MeViewSet):
     """The personal data of the signed-in user."""
 
-    costly_with = ()  # Every read is expensive.
+    costly_with = ALWAYS
 
     @extend_schema(
         tags=["Accounts"],
@@ -284,7 +286,7 @@ class ExportViewSet(MeViewSet):
         responses={
             200: OpenApiResponse(
                 OpenApiTypes.OBJECT,
-                description="By subject, such as `user`, `sessions` and `bookings`.",
+                description="Your data by subject, for example `user`, `sessions` and `bookings`.",
                 examples=[OpenApiExample("An export", {"user": ANA, "sessions": []})],
             )
         },
@@ -328,7 +330,7 @@ class SessionViewSet(RowViewSet):
 
     @extend_schema(tags=["Accounts"], summary="List your sessions")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return where you are signed in, in the API and in the admin site."""
+        """Return your open sessions in the API and in the admin site."""
         return super().list(request, *args, **kwargs)
 
     @extend_schema(tags=["Accounts"], summary="End a session", responses={204: None})
@@ -366,10 +368,10 @@ class UserViewSet(RowViewSet):
     @idempotent
     def create(self, request: Request) -> Response:
         """Create an account with any role. Its owner gets an email to set a password."""
+        fields = self.checked()
+        user = User(metadata=stored(fields.pop("metadata", None)), **fields)
         return self.created(
-            services.add_user(
-                user=User(**self.checked()), actor=signed_in(request), at=timezone.now()
-            )
+            services.add_user(user=user, actor=signed_in(request), at=timezone.now())
         )
 
     @extend_schema(

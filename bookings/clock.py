@@ -14,8 +14,8 @@ from bookit.database.rows import fetch
 # The maximum number of bookings that one transaction changes. Small batches hold no lock for long,
 # and a worker that is killed loses the work of at most one batch.
 BATCH = 500
-# The maximum number of due bookings that are read at a time. If many are read, many of them are on
-# the same calendar, and one statement changes up to `BATCH` bookings of a calendar.
+# The maximum number of due bookings that are read at a time. Reading many at once finds more
+# bookings of the same calendar, so fewer statements are needed.
 MOST_FOUND = 100 * BATCH
 
 # Each change below is a pair of statements. The first statement finds the due bookings of all
@@ -24,13 +24,15 @@ MOST_FOUND = 100 * BATCH
 # statements contain the same condition, `due`. The functions below build the SQL around it.
 
 
-def _found(due: str, *, order: str) -> str:
-    """Return what follows FROM in a query for the due bookings, grouped by calendar."""
-    return f"""(
+def _find(due: str, *, order: str) -> str:
+    """Return the statement that finds the due bookings, grouped by calendar."""
+    return f"""
+SELECT calendar_id, array_agg(id) AS ids FROM (
     SELECT calendar_id, id FROM bookings_booking AS booking
     WHERE {due}
     ORDER BY {order} LIMIT %(most)s
-) AS found GROUP BY calendar_id ORDER BY calendar_id"""  # noqa: S608 - only our own SQL
+) AS found GROUP BY calendar_id ORDER BY calendar_id
+"""  # noqa: S608 - only our own SQL
 
 
 def _locked(due: str, *, order: str) -> str:
@@ -91,11 +93,9 @@ _STARTS_SOON_ON_CALENDAR = _STARTS_SOON.replace("booking.calendar_id", "%(calend
 #
 # Parameters: at timestamptz (now), most bigint.
 # Columns: calendar_id uuid, ids uuid[] (the bookings of the calendar).
-FIND_ENDED = f"""
-SELECT calendar_id, array_agg(id) AS ids FROM {_found(_ENDED, order="start_time")}
-"""  # noqa: S608 - only our own SQL is interpolated, no values
+FIND_ENDED = _find(_ENDED, order="start_time")
 
-# Completes those of the found bookings of a calendar that have ended.
+# Completes the found bookings of a calendar that are still due.
 #
 # Parameters: at timestamptz (now), calendar_id uuid, ids uuid[].
 # Columns: none; the row count is the number of bookings.
@@ -109,11 +109,9 @@ WITH {_locked(_ENDED, order="start_time")}, {_end("completed")}
 #
 # Parameters: at timestamptz (now), most bigint.
 # Columns: as in FIND_ENDED.
-FIND_UNCONFIRMED = f"""
-SELECT calendar_id, array_agg(id) AS ids FROM {_found(_UNCONFIRMED, order="start_time")}
-"""  # noqa: S608 - only our own SQL is interpolated, no values
+FIND_UNCONFIRMED = _find(_UNCONFIRMED, order="start_time")
 
-# Expires those of the found bookings of a calendar that were not confirmed before their start.
+# Expires the found bookings of a calendar that are still due.
 #
 # Parameters: at timestamptz (now), calendar_id uuid, ids uuid[].
 # Columns: none; the row count is the number of bookings.
@@ -126,11 +124,9 @@ WITH {_locked(_UNCONFIRMED, order="start_time")}, {_end("expired")}
 #
 # Parameters: at timestamptz (now), most bigint.
 # Columns: as in FIND_ENDED.
-FIND_RUN_OUT = f"""
-SELECT calendar_id, array_agg(id) AS ids FROM {_found(_RUN_OUT, order="hold_expires_at")}
-"""  # noqa: S608 - only our own SQL is interpolated, no values
+FIND_RUN_OUT = _find(_RUN_OUT, order="hold_expires_at")
 
-# Expires those of the found holds of a calendar whose time has run out.
+# Expires the found holds of a calendar that are still due.
 #
 # Parameters: at timestamptz (now), calendar_id uuid, ids uuid[].
 # Columns: none; the row count is the number of holds.
@@ -143,12 +139,9 @@ WITH {_locked(_RUN_OUT, order="hold_expires_at")}, {_end("expired")}
 #
 # Parameters: at timestamptz (now), ahead interval (how long before the start), most bigint.
 # Columns: as in FIND_ENDED.
-FIND_STARTING = f"""
-SELECT calendar_id, array_agg(id) AS ids FROM {_found(_STARTS_SOON, order="start_time, id")}
-"""  # noqa: S608 - only our own SQL is interpolated, no values
+FIND_STARTING = _find(_STARTS_SOON, order="start_time, id")
 
-# Writes the events that cause reminders, for those of the found bookings of a calendar whose
-# reminder is still due.
+# Writes the events that cause reminders, for the found bookings of a calendar that are still due.
 #
 # Parameters: at timestamptz (now), ahead interval (how long before the start), hours integer (the
 #   same, in hours), calendar_id uuid, ids uuid[].
@@ -164,7 +157,7 @@ SELECT calendar_id, id, 'booking.reminded', %(at)s, jsonb_build_object(
 )
 FROM due ORDER BY start_time, id
 ON CONFLICT DO NOTHING
-"""  # noqa: S608 - only names of columns are interpolated, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 
 def complete_bookings(*, at: datetime) -> int:
@@ -232,8 +225,8 @@ def _batches(found: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 def _change(change: str, values: dict[str, Any], batch: Sequence[dict[str, Any]]) -> int:
     """Change a batch of bookings in one transaction, with one statement for each calendar."""
     with transaction.atomic(), connection.cursor() as cursor:
-        # psycopg sends all statements before it reads the first result, so no statement waits for
-        # the result of another one. `rowcount` counts the rows of all statements.
+        # psycopg sends the statements in a pipeline, so no statement waits for the result of
+        # another one. `rowcount` counts the rows of all statements.
         cursor.executemany(change, [{**values, **row} for row in batch])
         changed: int = cursor.rowcount
     return changed

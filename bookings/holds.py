@@ -1,11 +1,13 @@
-"""Conditions: that a booking is not an expired hold, and that an event is not the end of a hold.
+"""Conditions that tell holds from bookings, and the ends of holds from other events.
 
-Each condition is written twice: for the ORM and for SQL statements.
+A condition that SQL statements need too is written twice: for the ORM and in SQL.
 """
 
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
+
+from bookings.models import BookingEvent
 
 
 def unexpired(at: Any) -> Q:
@@ -32,6 +34,17 @@ ANNOUNCED = (
     | Q(data__was__status__isnull=True)
     | ~Q(data__was__status="held")
 )
+
+
+def is_ended_hold() -> Q:
+    """Return the condition that a booking is a hold that was released or has expired.
+
+    PostgreSQL looks for the event only if the status allows it.
+    """
+    ends_of_holds = BookingEvent.objects.filter(
+        ~ANNOUNCED, calendar=OuterRef("calendar"), booking_id=OuterRef("pk")
+    )
+    return Q(Exists(ends_of_holds), status__in=["cancelled", "expired"])
 
 
 def announced_sql(event: str) -> str:

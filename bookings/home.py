@@ -19,7 +19,7 @@ from psycopg.rows import namedtuple_row
 from bookings import services
 from bookings.desk.filters import WITHOUT_ENDED_HOLDS
 from bookings.desk.page import LABELS
-from bookings.holds import announced_sql
+from bookings.holds import announced_sql, is_ended_hold
 from bookings.models import Booking
 from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
@@ -109,19 +109,19 @@ def _between(begin: datetime, end: datetime, **filters: object) -> str:
 
 
 def read_today(glance: Glance) -> dict[str, Any]:
-    """Return how many bookings of today are in each status."""
+    """Return how many bookings of today are in each status, without holds that have ended."""
     begin, end = glance.days(glance.today, glance.today)
-    today = Booking.objects.filter(start_time__gte=begin, start_time__lt=end)
+    today = Booking.objects.filter(~is_ended_hold(), start_time__gte=begin, start_time__lt=end)
     counts = dict(today.order_by().values_list("status").annotate(bookings=Count("pk")))
     return {
         "total": sum(counts.values()),
-        "url": _between(begin, end),
+        "url": _between(begin, end, **WITHOUT_ENDED_HOLDS),
         "states": [
             {
                 "status": status,
                 "label": LABELS[status],
                 "count": counts.get(status, 0),
-                "url": _between(begin, end, status__exact=status),
+                "url": _between(begin, end, status__exact=status, **WITHOUT_ENDED_HOLDS),
             }
             for status in ORDER
             if counts.get(status) or status in ALWAYS

@@ -121,7 +121,7 @@ TAKE_SEAT = f"""seated AS MATERIALIZED (
     FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
     RETURNING calendar_id, {", ".join(STATE_COLUMNS)}
-)"""  # noqa: S608 - only names of columns are interpolated, no values
+)"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Finds the expired holds on the calendar that overlap the period.
 EXPIRED_HOLDS = """bookings_booking AS hold
@@ -238,7 +238,7 @@ INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)
 SELECT calendar_id, id, 'booking.expired', %(at)s, jsonb_build_object(
     {state_of("expired")}, 'was', jsonb_build_object('status', 'held')
 ) FROM expired
-"""  # noqa: S608 - only names of columns are interpolated, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 
 # The same as CREATE_IN_SERVICE and CREATE_IN_SLOT if the database is distributed. The functions are

@@ -3,10 +3,11 @@
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from accounts.extensions import PERMISSIONS, Permission
-from accounts.permissions import KeepsOrIsPermitted, signed_in
+from accounts.permissions import signed_in
 from catalog.models import Calendar
 from catalog.services import check_owner
 
@@ -23,11 +24,17 @@ for name, words in {
     PERMISSIONS.add(name)(Permission(words, own="provider"))
 
 
-class KeepsCalendar(KeepsOrIsPermitted):
+class KeepsCalendar(BasePermission):
     """Allows the provider of a calendar, admins and permitted staff.
 
     The object of the request is the calendar itself, or an object that belongs to it.
     """
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether the user is a provider or admin, or has the permission of the view."""
+        return request.user.is_authenticated and (
+            request.user.is_keeper or request.user.may(view.needed_permission)
+        )
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         """Return True.

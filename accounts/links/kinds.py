@@ -17,9 +17,12 @@ class Kind:
 
     Args:
         name: identifies the kind in jobs, counts and links.
+        subject: the subject, which is also the heading.
+        lead: the first paragraph: what has happened, and what the reader can do.
+        note: the last paragraph: what to do if the email is unexpected.
         setting: the name of the setting with the URL of the link; empty if the email has no link.
-        action: what the link is for.
-        lifetime: how long the link is valid.
+        action: the label of the link.
+        lifetime: how long the link is valid. `lead` says it in words.
     """
 
     name: str

@@ -34,7 +34,7 @@ class RoleViewSet(RowViewSet):
     def create(self, request: Request) -> Response:
         """Create a role. Give it to users with `PATCH /users/{id}`.
 
-        You can put only permissions into it that you have yourself.
+        You can add only permissions that you have yourself.
         """
         return self.created(
             roles.create_role(actor=signed_in(request), at=timezone.now(), **self.checked())
@@ -56,6 +56,9 @@ class RoleViewSet(RowViewSet):
     @extend_schema(tags=["Users"], summary="Delete a staff role")
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a role. The users who hold it lose its permissions at once."""
+        """Delete a role. The users who hold it lose its permissions at once.
+
+        You need every permission that the role has.
+        """
         roles.delete_role(role_id=pk, actor=signed_in(request))
         return Response(status=204)

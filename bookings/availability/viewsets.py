@@ -27,6 +27,7 @@ from bookit.api.views import RowViewSet
 from bookit.errors.refusals import refuse
 from bookit.languages import grouped
 from bookit.responses import Response
+from bookit.runtime.costly import ALWAYS
 from catalog.models import Service
 from catalog.opening import DAY
 from catalog.permissions import KeepsCalendar
@@ -45,8 +46,7 @@ class AvailabilityViewSet(RowViewSet):
     """Times that can be booked."""
 
     reads_replicas = True
-    costly_with = ()  # Every read is expensive.
-    permission_classes = [AllowAny]
+    costly_with = ALWAYS
     object_rows = Service.objects.select_related("calendar")
     serializer_class = AvailabilitySerializer  # type: ignore[assignment]
     input_classes = {"retrieve": ServiceSearchSerializer, "many": ServicesSearchSerializer}
@@ -69,10 +69,11 @@ class AvailabilityViewSet(RowViewSet):
         extensions=errors("not_authenticated", "permission_denied"),
     )
     def retrieve(self, request: Request, pk: Any) -> Response:
-        """Find the times at which a service can be booked. Every time offered here is accepted.
+        """Find free times of a service. Every time offered here fits the rules of the service.
 
-        If the service does not require slots, the response lists the times on a grid that starts at
-        the opening time. Other times that fit are accepted as well.
+        It lists slots and, unless the service requires slots, times on a grid that starts at the
+        opening time, or at midnight if the calendar never closes. Other times that fit are
+        accepted as well.
         """
         query = self.checked_query()
         from_, until, at = self._window(query)
@@ -93,7 +94,7 @@ class AvailabilityViewSet(RowViewSet):
         responses=AvailabilitiesSerializer,
     )
     def many(self, request: Request) -> Response:
-        """Find the times at which up to 50 services can be booked, in the order of the request."""
+        """Find the free times of up to 50 services. The results are in the order of the request."""
         query = self.checked_query()
         wanted = [*dict.fromkeys(query["service_id"])]
         from_, until, at = self._window(query)
@@ -136,7 +137,7 @@ class AvailabilityViewSet(RowViewSet):
     def _collected(
         self, times: Iterator[tuple[int, bytes]], left: int, *, most: int = MAX_TIMES
     ) -> tuple[orjson.Fragment, int]:
-        """Return times as a JSON list, and `left` less the number of times.
+        """Return times as a JSON list, and how many more times fit into the response.
 
         Args:
             left: the number of times for which the response still has room.
@@ -150,11 +151,17 @@ class AvailabilityViewSet(RowViewSet):
         for count, some in times:
             left -= count
             if left < 0:
-                raise refuse(
-                    "to",
-                    _("The response would contain more than %(most)s times. Request fewer days.")
-                    % {"most": grouped(most)},
+                text = (
+                    _(
+                        "The response would contain more than %(most)s times. Request fewer days or"
+                        " services."
+                    )
+                    if self.action == "many"
+                    else _(
+                        "The response would contain more than %(most)s times. Request fewer days."
+                    )
                 )
+                raise refuse("to", text % {"most": grouped(most)})
             written += separator, some
             separator = b","
         written.append(b"]" if written else b"[]")

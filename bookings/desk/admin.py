@@ -8,7 +8,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -25,7 +25,7 @@ from bookings.desk import (
     words,
 )
 from bookings.desk import services as desk
-from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusFilter
+from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusListFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
@@ -37,7 +37,7 @@ from bookit import money
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.menu import Menu
-from bookit.adminsite.pages import ServedAdmin
+from bookit.adminsite.pages import ServedAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.times import zone
 from catalog.extensions import DESCRIBED, Described
@@ -47,7 +47,8 @@ Status = Booking.Status
 
 # The confirmation page before a cancellation names at most this many bookings.
 MAX_NAMED = 20
-# That page sends each booking as a form field, and Django accepts at most 1,000 fields.
+# That page sends each booking as a form field. Django accepts at most 1,000 fields, so this number
+# leaves room for all other fields.
 MAX_CANCELLED = 500
 
 DONE = {
@@ -72,16 +73,11 @@ def _change_status(status: Status) -> Action:
     """Return the action that changes the status of the selected bookings to `status`."""
 
     @admin.action(description=BUTTONS[status], permissions=["change"])
-    def run(page: "BookingAdmin", request: HttpRequest, queryset: QuerySet[Booking]) -> None:
-        page.apply(
+    def run(model_admin: "BookingAdmin", request: HttpRequest, queryset: QuerySet[Booking]) -> None:
+        model_admin.apply(
             request,
             queryset,
-            lambda booking: services.change_status(
-                booking_id=booking.pk,
-                status=status,
-                actor=request.user,  # type: ignore[arg-type]
-                at=timezone.now(),
-            ),
+            lambda booking: _set_status(request, booking, status),
             done=DONE_MANY[status],
             name=name_of,
         )
@@ -90,11 +86,30 @@ def _change_status(status: Status) -> Action:
     return run
 
 
+def _set_status(request: HttpRequest, booking: Booking, status: str, *, reason: str = "") -> None:
+    services.change_status(
+        booking_id=booking.pk,
+        status=status,
+        actor=request.user,  # type: ignore[arg-type]
+        at=timezone.now(),
+        reason=reason,
+    )
+
+
 def name_of(booking: Booking) -> str:
-    """Return the time and the customer of a booking, by which staff recognise it."""
+    """Return the time and the attendee of a booking, by which staff recognise it."""
     tz = zone(booking.calendar.timezone)
     when = words.moment(booking.start_time, tz, beside=timezone.now())
     return f"{when}, {booking.customer()}"
+
+
+def _contents(request: HttpRequest, booking: Booking) -> BookingPage:
+    """Return what the page of a booking shows to the signed-in user now."""
+    return BookingPage(
+        booking,
+        viewer=request.user,  # type: ignore[arg-type]
+        at=timezone.now(),
+    )
 
 
 def _of_customer(user: User) -> str:
@@ -112,7 +127,7 @@ class BookingAdmin(ServedAdmin):
 
     Each button and action calls a function in a `services.py`, which checks the rules.
 
-    Staff make a new booking on the page of a call (`bookings.phone`).
+    Staff make new bookings on the page "Book for a customer" (`bookings.phone`).
     """
 
     menu = Menu.DIARY
@@ -123,7 +138,7 @@ class BookingAdmin(ServedAdmin):
     sortable_by = ["when"]
     list_filter = [
         ("start_time", UpcomingFilter),
-        ("status", StatusFilter),
+        ("status", StatusListFilter),
         ("calendar", FewRelatedFilter),
         ("service", FewRelatedFilter),
         ("calendar__provider", FewRelatedFilter),
@@ -136,7 +151,8 @@ class BookingAdmin(ServedAdmin):
         *("attendee_name", "attendee_email", "attendee_phone", "notes"),
         *("price", "currency", "cancellation_reason", "created_at"),
     ]
-    # This field finds a booking by its id. `found_by` finds bookings by what people say.
+    # This field finds a booking by its id. `found_by` finds bookings by email addresses, phone
+    # numbers, and the names of people, services and calendars.
     search_fields = ["id"]
     link_filters = [
         *("status__in", "service__id__exact", "slot__id__exact", "user__id__exact"),
@@ -186,16 +202,17 @@ class BookingAdmin(ServedAdmin):
         return super().changelist_view(request, {**more, **(extra_context or {})})
 
     def _title(self, request: HttpRequest) -> str:
+        users = User.objects.all()
+        if not request.user.has_perm("accounts.view_user"):
+            # Bookings name their customers. All other accounts stay hidden.
+            users = users.filter(Exists(Booking.objects.filter(user=OuterRef("pk"))))
         by_link: dict[str, tuple[Any, Callable[[Any], str]]] = {
-            "user__id__exact": (User.objects.all(), _of_customer),
+            "user__id__exact": (users, _of_customer),
             "slot__id__exact": (Slot.objects.select_related("service", "calendar"), _of_slot),
         }
         for parameter, (rows, title) in by_link.items():
-            try:
-                pk = UUID(request.GET.get(parameter, ""))
-            except ValueError:
-                continue
-            row = rows.filter(pk=pk).first()
+            pk = request.GET.get(parameter, "").strip()
+            row = rows.filter(pk=pk).first() if is_id(pk) else None
             if row is not None:
                 return title(row)
         return ""
@@ -204,14 +221,11 @@ class BookingAdmin(ServedAdmin):
         self, request: HttpRequest, queryset: QuerySet[Booking], search_term: str
     ) -> tuple[QuerySet[Booking], bool]:
         """Return the bookings with this id, or the bookings that `found_by` finds."""
-        try:
-            UUID(search_term.strip())
-        except ValueError:
-            if search_term.strip():
-                found, request.finds_few = found_by(  # type: ignore[attr-defined]
-                    search_term, among=queryset
-                )
-                return found, False
+        if search_term.strip() and not is_id(search_term):
+            found, request.finds_few = found_by(  # type: ignore[attr-defined]
+                search_term, among=queryset
+            )
+            return found, False
         return super().get_search_results(request, queryset, search_term)
 
     def get_ordering(self, request: HttpRequest) -> Any:
@@ -227,13 +241,13 @@ class BookingAdmin(ServedAdmin):
         when = words.period(booking.start_time, booking.end_time, zone(name), beside=timezone.now())
         return format_html('{} <span class="below">{}</span>', when, name)
 
-    @admin.display(description=gettext_lazy("state"))
+    @admin.display(description=gettext_lazy("status"))
     def state(self, booking: Booking) -> SafeString:
         """Return the badge of the status."""
         label = LABELS[Status(booking.status)]
         return format_html('<span class="state state-{}">{}</span>', booking.status, label)
 
-    @admin.display(description=gettext_lazy("customer"))
+    @admin.display(description=gettext_lazy("attendee"))
     def customer(self, booking: Booking) -> SafeString:
         """Return the name, the phone number and the email address of the attendee."""
         found = booking.attendee()
@@ -269,12 +283,8 @@ class BookingAdmin(ServedAdmin):
             self.apply(
                 request,
                 queryset,
-                lambda booking: services.change_status(
-                    booking_id=booking.pk,
-                    status=Status.CANCELLED,
-                    actor=request.user,  # type: ignore[arg-type]
-                    at=timezone.now(),
-                    reason=form.cleaned_data["reason"],
+                lambda booking: _set_status(
+                    request, booking, Status.CANCELLED, reason=form.cleaned_data["reason"]
                 ),
                 done=DONE_MANY[Status.CANCELLED],
                 name=name_of,
@@ -289,22 +299,22 @@ class BookingAdmin(ServedAdmin):
         context = {**self.question(request, _("Cancel bookings"), bookings, names), "form": form}
         return TemplateResponse(request, "admin/bookings/booking/cancel_selected.html", context)
 
-    @admin.action(description=gettext_lazy("Send the last mail again"), permissions=["change"])
+    @admin.action(description=gettext_lazy("Send the last email again"), permissions=["change"])
     def resend_mail(self, request: HttpRequest, queryset: QuerySet[Booking]) -> None:
-        """Send the last mail about each selected booking to its customer again."""
+        """Send the last email about each selected booking to its attendee again."""
         self.apply(
             request,
             queryset,
             lambda booking: self._resend(request, booking),
-            done=ngettext_lazy("%d mail will be sent again.", "%d mails will be sent again."),
+            done=ngettext_lazy("%d email will be sent again.", "%d emails will be sent again."),
             name=name_of,
         )
 
     def _resend(self, request: HttpRequest, booking: Booking) -> None:
         mails.resend(booking=booking, at=timezone.now())
-        # The history has no event for a copy of a mail, so the admin site's log says who asked for
-        # it. A mail that is waiting to be sent is not sent twice.
-        self.log_change(request, booking, _("Asked to send the last mail to the customer again."))
+        # The history has no event for a copy of an email, so the admin site's log says who
+        # asked for it. If a copy is waiting to be sent, no second copy is made.
+        self.log_change(request, booking, _("Asked to send the last email to the customer again."))
 
     # --- The page of a booking ------------------------------------------------------------------
 
@@ -321,31 +331,27 @@ class BookingAdmin(ServedAdmin):
             return super().changeform_view(request, object_id, form_url, extra_context)
         if not self.has_view_or_change_permission(request, booking):
             raise PermissionDenied
-        shown: dict[str, Any] = {}
+        refused: dict[str, Any] = {}
         if request.method == "POST":
             if not self.has_change_permission(request, booking):
                 raise PermissionDenied
-            done = self._do(request, booking, shown)
+            done = self._do(request, booking, refused)
             if done is not None:
                 return done
-        return self._page(request, booking, shown)
+        return self._page(request, booking, refused)
 
     def _page(
-        self, request: HttpRequest, booking: Booking, shown: dict[str, Any]
+        self, request: HttpRequest, booking: Booking, refused: dict[str, Any]
     ) -> TemplateResponse:
         """Return the page.
 
         Args:
-            shown: empty, unless a form was refused. Then it has that form, under the name of its
-                button, and the alternatives that the refusal names.
+            refused: the refused form, by the name of its button, and the alternatives of the
+                refusal; empty if no form was refused.
         """
-        page = BookingPage(
-            booking,
-            viewer=request.user,  # type: ignore[arg-type]
-            at=timezone.now(),
-        )
+        page = _contents(request, booking)
         may_change = self.has_change_permission(request, booking)
-        move = shown.get("move")
+        move = refused.get("move")
         offers = None
         if may_change and page.can_move and (move or "move" in request.GET):
             offers = page.offers(page.day(request.GET.get("move", "")))
@@ -361,20 +367,20 @@ class BookingAdmin(ServedAdmin):
             "may_change": may_change,
             "may_delete": self.has_delete_permission(request, booking),
             "may_see_users": request.user.has_perm("accounts.view_user"),
-            "cancel": shown.get("cancel") or CancelForm(),
-            "note": shown.get("note") or NoteForm(),
+            "cancel": refused.get("cancel") or CancelForm(),
+            "note": refused.get("note") or NoteForm(),
             "move": move,
             "alternatives": [
-                page.time(each, with_day=True) for each in shown.get("alternatives", [])
+                page.time(each, with_day=True) for each in refused.get("alternatives", [])
             ],
             "offers": offers,
         }
         return TemplateResponse(request, "admin/bookings/booking/page.html", context)
 
     def _do(
-        self, request: HttpRequest, booking: Booking, shown: dict[str, Any]
+        self, request: HttpRequest, booking: Booking, refused: dict[str, Any]
     ) -> HttpResponse | None:
-        """Do what the pressed button says and redirect, or put the refused form into `shown`."""
+        """Do what the pressed button says and redirect, or put the refused form into `refused`."""
         button = request.POST.get("do", "")
         by_button: dict[str, tuple[type[forms.Form], Callable[..., str]]] = {
             "cancel": (CancelForm, self._cancel),
@@ -383,7 +389,7 @@ class BookingAdmin(ServedAdmin):
         }
         if button in by_button:
             form_class, call = by_button[button]
-            form = shown[button] = form_class(request.POST)
+            form = refused[button] = form_class(request.POST)
             text = ""
             if form.is_valid():
                 try:
@@ -391,7 +397,7 @@ class BookingAdmin(ServedAdmin):
                 except REFUSALS as error:
                     # Each form has one field, next to which the page shows the refusal.
                     form.add_error(next(iter(form.fields)), message_of(error))
-                    shown["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
+                    refused["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
             if form.errors and self._has_form(request, booking, button):
                 return None
             if form.errors:
@@ -408,38 +414,23 @@ class BookingAdmin(ServedAdmin):
         return HttpResponseRedirect(request.path)
 
     def _has_form(self, request: HttpRequest, booking: Booking, button: str) -> bool:
-        """Return whether the page of the booking, as it is stored now, has the form of a button."""
-        stored = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
-        page = BookingPage(
-            booking,
-            viewer=request.user,  # type: ignore[arg-type]
-            at=timezone.now(),
-        )
-        shown = {"cancel": page.can_cancel, "move": page.can_move}
-        return shown.get(button, True) and stored.exists()
+        """Return whether the status has not changed and the page has the form of a button."""
+        unchanged = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
+        page = _contents(request, booking)
+        can = {"cancel": page.can_cancel, "move": page.can_move}
+        return can.get(button, True) and unchanged.exists()
 
     def _press(self, request: HttpRequest, booking: Booking, button: str) -> str:
         if button == "resend":
             self._resend(request, booking)
-            return _("The mail will be sent again.")
+            return _("The email will be sent again.")
         if button not in BUTTONS:
             raise BadRequest(_("The page of a booking has no such button."))
-        services.change_status(
-            booking_id=booking.pk,
-            status=button,
-            actor=request.user,  # type: ignore[arg-type]
-            at=timezone.now(),
-        )
+        _set_status(request, booking, button)
         return str(DONE[Status(button)])
 
     def _cancel(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:
-        services.change_status(
-            booking_id=booking.pk,
-            status=Status.CANCELLED,
-            actor=request.user,  # type: ignore[arg-type]
-            at=timezone.now(),
-            reason=values["reason"],
-        )
+        _set_status(request, booking, Status.CANCELLED, reason=values["reason"])
         return _("Cancelled.")
 
     def _move(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:

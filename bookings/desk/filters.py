@@ -4,36 +4,37 @@ from typing import Any
 
 from django.contrib.admin import ChoicesFieldListFilter, RelatedFieldListFilter, SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from bookings.holds import ANNOUNCED
-from bookings.models import BookingEvent
+from bookings.holds import is_ended_hold
 
 # A filter offers at most this many calendars, services or providers. For other calendars and
 # services, staff can search the list by name.
 MAX_CHOICES = 30
 
-#: The URL parameter that leaves out holds that were released or have expired.
-WITHOUT_ENDED_HOLDS = {"holds": "without"}
+# The URL parameter of `EndedHoldsFilter`, and its only value.
+_HOLDS, _WITHOUT = "holds", "without"
+#: The query of a link to a list without holds that were released or have expired.
+WITHOUT_ENDED_HOLDS = {_HOLDS: _WITHOUT}
 
 
 class EndedHoldsFilter(SimpleListFilter):
     """Leaves out holds that were released or have expired.
 
-    Their status is "cancelled" or "expired" although nothing was ever booked. The number of
-    cancelled bookings on the home page links to the list with this filter. The list shows the
-    filter only while it is in use.
+    Their status is "cancelled" or "expired" although nothing was ever booked, so the home page does
+    not count them, and links to the list with this filter. The list shows the filter only while it
+    is in use.
     """
 
     title = _("holds")
-    parameter_name = "holds"
+    parameter_name = _HOLDS
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the choice that Django offers beside "All", which is the default."""
-        return [("without", _("Without released and expired holds"))]
+        return [(_WITHOUT, _("Without released and expired holds"))]
 
     def has_output(self) -> bool:
         """Return whether the filter is in use."""
@@ -43,12 +44,9 @@ class EndedHoldsFilter(SimpleListFilter):
         """Return the bookings; if the filter is in use, without released and expired holds."""
         if self.value() is None:
             return queryset
-        if self.value() != "without":
+        if self.value() != _WITHOUT:
             raise IncorrectLookupParameters
-        ends_of_holds = BookingEvent.objects.filter(
-            ~ANNOUNCED, calendar=OuterRef("calendar"), booking_id=OuterRef("pk")
-        )
-        return queryset.filter(~Exists(ends_of_holds))
+        return queryset.filter(~is_ended_hold())
 
 
 class FewRelatedFilter(RelatedFieldListFilter):
@@ -71,7 +69,7 @@ class FewRelatedFilter(RelatedFieldListFilter):
         return row.name if isinstance(row, User) else str(row)
 
 
-class StatusFilter(ChoicesFieldListFilter):
+class StatusListFilter(ChoicesFieldListFilter):
     """A filter by statuses that uses the indexes of unfinished bookings and of holds."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

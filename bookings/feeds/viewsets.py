@@ -26,6 +26,7 @@ from bookit.api.renderers import CalendarRenderer
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.responses import Response
+from bookit.runtime.costly import ALWAYS
 from catalog.models import Calendar
 from catalog.permissions import KeepsCalendar
 
@@ -61,7 +62,7 @@ class CalendarFileViewSet(RowViewSet):
     Calendar clients cannot sign in to read a feed, so the URL of a feed contains a token.
     """
 
-    costly_with = ()  # Every read is expensive.
+    costly_with = ALWAYS
     renderer_classes = [CalendarRenderer]
     content_negotiation_class = FixedNegotiation
     # Anyone may request a feed; the token grants access.

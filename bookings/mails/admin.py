@@ -132,7 +132,7 @@ class MailTextAdmin(StrictAdmin):
     "Every language" and a page for each single language, whether or not these have a row.
     """
 
-    list_title = gettext_lazy("What your mails say")
+    list_title = gettext_lazy("What your emails say")
     form = MailTextForm
     list_filter = ["updated_at"]
     search_fields = ["key", "label"]
@@ -180,7 +180,7 @@ class MailTextAdmin(StrictAdmin):
             (kind.subject, kind.lead, reverse("admin:bookings_mailtext_account", args=[name]))
             for name, kind in KINDS.items()
         ]
-        shown = {"kinds": _kinds(), "accounts": accounts, "title": _("What your mails say")}
+        shown = {"kinds": _kinds(), "accounts": accounts, "title": _("What your emails say")}
         return super().changelist_view(request, {**(extra_context or {}), **shown})
 
     def change_view(

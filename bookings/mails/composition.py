@@ -40,8 +40,8 @@ from bookit.mails.limits import Limit
 from bookit.times import zone
 
 UNVERIFIED = gettext_lazy(
-    "You receive this mail because somebody gave this address when booking. If you do not know "
-    "about the booking, you can ignore this mail."
+    "You receive this email because somebody gave this address when booking. If you do not know "
+    "about the booking, you can ignore this email."
 )
 
 # Matches the characters that make email clients turn the text after them into a link.

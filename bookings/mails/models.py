@@ -40,8 +40,8 @@ class MailText(models.Model):
 
     class Meta:
         ordering = ["key"]
-        verbose_name = _("mail text")
-        verbose_name_plural = _("mail texts")
+        verbose_name = _("email text")
+        verbose_name_plural = _("email texts")
 
     def __str__(self) -> str:
         name = str(NAMES.get(self.kind, self.kind))

@@ -574,7 +574,7 @@ class Migration(migrations.Migration):
                 (
                     "subject",
                     models.CharField(
-                        help_text="A booking and one recipient of its mails, or the hash of an address.",
+                        help_text="A booking and one recipient of its emails, or the hash of an address.",
                         max_length=100,
                     ),
                 ),
@@ -583,14 +583,14 @@ class Migration(migrations.Migration):
                 (
                     "most",
                     models.PositiveIntegerField(
-                        help_text="The limit when the last mail was counted."
+                        help_text="The limit when the last email was counted."
                     ),
                 ),
                 (
                     "withheld",
                     models.PositiveIntegerField(
                         default=0,
-                        help_text="Mails that were not sent because the limit was reached.",
+                        help_text="Emails that were not sent because the limit was reached.",
                     ),
                 ),
             ],

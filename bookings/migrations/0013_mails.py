@@ -44,8 +44,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "mail text",
-                "verbose_name_plural": "mail texts",
+                "verbose_name": "email text",
+                "verbose_name_plural": "email texts",
                 "ordering": ["kind"],
             },
         ),

@@ -26,8 +26,8 @@ class Migration(migrations.Migration):
             name="mailtext",
             options={
                 "ordering": ["key"],
-                "verbose_name": "mail text",
-                "verbose_name_plural": "mail texts",
+                "verbose_name": "email text",
+                "verbose_name_plural": "email texts",
             },
         ),
     ]

@@ -23,6 +23,7 @@ from bookings.reports.serializers import PeriodSerializer, ReportSerializer
 from bookit.api.renderers import JSONRenderer
 from bookit.api.views import RowViewSet
 from bookit.responses import Response
+from bookit.runtime.costly import ALWAYS
 
 
 class CSVRenderer(BaseRenderer):
@@ -48,7 +49,7 @@ class CSVRenderer(BaseRenderer):
 class ReportViewSet(RowViewSet):
     """Numbers about the bookings of a period."""
 
-    costly_with = ()  # Every read is expensive.
+    costly_with = ALWAYS
     permission_classes = [IsAdmin]
     governed_by = Booking
     renderer_classes = [JSONRenderer, CSVRenderer]

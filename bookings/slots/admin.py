@@ -273,7 +273,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         when = words.period(slot.start_time, slot.end_time, zone(name))
         return format_html('{} <span class="below">{}</span>', when, name)
 
-    @admin.display(description=gettext_lazy("state"), ordering="status")
+    @admin.display(description=gettext_lazy("status"), ordering="status")
     def state(self, slot: Slot) -> Any:
         """Return whether the slot takes place or was cancelled."""
         return badge(slot.status, STATES[Slot.Status(slot.status)])

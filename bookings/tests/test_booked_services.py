@@ -1,4 +1,4 @@
-"""How bookings restrict changes to their service and calendar."""
+"""Changes to services and calendars that have bookings."""
 
 import pytest
 from django.utils import timezone

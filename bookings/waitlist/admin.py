@@ -69,7 +69,7 @@ class WaitlistEntryAdmin(CardsAdmin, ReadOnlyAdmin):
         """Return the name and the email address of the user."""
         return person(entry.user)
 
-    @admin.display(description=_("state"), ordering="status")
+    @admin.display(description=_("status"), ordering="status")
     def state(self, entry: WaitlistEntry) -> Any:
         """Return whether the user is still waiting, or how the wait ended."""
         return badge(entry.status, STATES[Status(entry.status)])

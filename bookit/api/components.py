@@ -145,7 +145,7 @@ def _objects(schemas: dict[str, Any]) -> Iterator[Place]:
     """Yield the properties whose values are objects with arbitrary keys, for example metadata."""
     for schema in schemas.values():
         for name, each in schema.get("properties", {}).items():
-            if isinstance(each.get("additionalProperties"), dict) and "default" not in each:
+            if isinstance(each.get("additionalProperties"), dict):
                 yield schema["properties"], name
 
 

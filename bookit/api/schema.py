@@ -150,7 +150,11 @@ class StrictExtension(OpenApiSerializerExtension):
 
 
 def _default(serializer: Serializer[Any], field: Field[Any, Any, Any, Any]) -> Any:
-    """Return the value that a column gets if a body leaves it out; None if it has no default."""
+    """Return the value that a column gets if a body leaves it out.
+
+    Return None if the column has no default. Also return None if the default is an empty object:
+    without a default, all requests can share one schema of the metadata.
+    """
     if field.required or not isinstance(serializer, ModelSerializer):
         return None
     model: Any = serializer.Meta
@@ -159,6 +163,8 @@ def _default(serializer: Serializer[Any], field: Field[Any, Any, Any, Any]) -> A
     except FieldDoesNotExist:
         return None
     value = column.get_default() if column.concrete and column.has_default() else None
+    if value == {}:
+        return None
     return value.value if isinstance(value, Enum) else value
 
 

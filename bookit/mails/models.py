@@ -11,13 +11,13 @@ class MailCount(models.Model):
 
     subject = models.CharField(
         max_length=100,
-        help_text="A booking and one recipient of its mails, or the hash of an address.",
+        help_text="A booking and one recipient of its emails, or the hash of an address.",
     )
     day = models.DateField(help_text="The day in UTC.")
     sent = models.PositiveIntegerField(default=0)
-    most = models.PositiveIntegerField(help_text="The limit when the last mail was counted.")
+    most = models.PositiveIntegerField(help_text="The limit when the last email was counted.")
     withheld = models.PositiveIntegerField(
-        default=0, help_text="Mails that were not sent because the limit was reached."
+        default=0, help_text="Emails that were not sent because the limit was reached."
     )
 
     class Meta:

@@ -21,18 +21,18 @@ Job = tuple[dict[str, Any], datetime | None]
 #
 # Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
 #   (their arguments as JSON), times timestamptz[] (when they run; null means immediately).
-# Columns: id void, which is always empty. There is one row for each new job.
+# Columns: none.
 # Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
-#   transactions enqueue the same email at the same time, the second transaction fails and is
-#   retried.
+#   transactions enqueue the same email at the same time, the second transaction waits for the
+#   first. It enqueues the email only if the first transaction is rolled back. All transactions
+#   enqueue in the order of the locks, so that they cannot wait for each other.
 DEFER = """
-SELECT enqueue_job('mails', %(task)s, job.args::jsonb, job.queueing_lock, job.scheduled_at) AS id
+INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args, scheduled_at)
+SELECT 'mails', %(task)s, job.queueing_lock, job.args::jsonb, job.scheduled_at
 FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
     AS job (queueing_lock, args, scheduled_at)
-WHERE NOT EXISTS (
-    SELECT FROM procrastinate_jobs AS waiting
-    WHERE waiting.queueing_lock = job.queueing_lock AND waiting.status = 'todo'
-)
+ORDER BY job.queueing_lock
+ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 """
 
 
@@ -61,12 +61,12 @@ def send_within_limits(
     *,
     limits: Sequence[mail_limits.Limit],
     at: datetime,
-    **subject: str,
+    **about: str,
 ) -> None:
     """Send an email, unless its address is in `NOWHERE` or one of its limits has been reached.
 
     Args:
-        subject: ids for the log that say what the email is about, without any email address.
+        about: ids for the log that say what the email is about, without any email address.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
@@ -76,7 +76,7 @@ def send_within_limits(
     reached = mail_limits.take(limits, at=at)
     if reached:
         logger.warning(
-            "mail withheld: the limit of its %s has been reached", reached[0].name, extra=subject
+            "mail withheld: the limit of its %s has been reached", reached[0].name, extra=about
         )
         return
     try:

@@ -7,6 +7,7 @@ occupies no thread.
 
 import re
 from collections import deque
+from collections.abc import Collection
 from functools import cache
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -41,6 +42,10 @@ class Turns(Generic[Item]):
                 return self._waiting.popleft()
             self._free += 1
             return None
+
+
+# The value of `costly_with` for a view whose reads are all expensive: no query parameter matters.
+ALWAYS: Collection[str] = ()
 
 
 def may_cost_much(method: str, path: str, query: str) -> bool:

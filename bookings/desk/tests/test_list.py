@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User, digits_of
-from accounts.tests.factories import ProviderFactory, UserFactory
+from accounts.tests.factories import ProviderFactory, UserFactory, staff
 from bookings import services
 from bookings.desk.search import found_by, person
 from bookings.desk.tests.conftest import LIST, NOW, START
@@ -157,6 +157,15 @@ def test_a_link_lists_the_bookings_of_a_customer(desk, book, ana):
     assert response.context["title"] == "Bookings of Ana Silva"
     for unknown in (UserFactory.build().pk, "x", ""):
         assert desk.get(LIST, {"user__id__exact": unknown}, follow=True).status_code == 200
+
+
+def test_the_title_names_a_user_without_bookings_only_to_staff_who_may_see_accounts(desk, rui, ana):
+    def title():
+        return desk.get(LIST, {"user__id__exact": ana.pk}).context["title"]
+
+    assert "Ana" not in str(title())
+    desk.force_login(staff(["bookings.view_booking", "accounts.view_user"]))
+    assert title() == "Bookings of Ana Silva"
 
 
 def test_a_link_lists_the_bookings_of_a_slot(desk, haircut, ana):
@@ -324,7 +333,7 @@ def test_mails_are_sent_again(desk, book):
     work()
     mail.outbox.clear()
     text = act(desk, "resend_mail", [booking, without_mail])
-    assert "1 mail will be sent again." in text
+    assert "1 email will be sent again." in text
     assert "1 not changed." in text
     work()
     assert [message.to for message in mail.outbox] == [["ana@example.com"]]

@@ -421,7 +421,7 @@ def test_the_last_mail_is_sent_again(desk, book):
     assert "waiting to be sent" not in text_of(desk, booking)
     mail.outbox.clear()
     text = press(desk, booking, "resend")
-    assert "The mail will be sent again." in text
+    assert "The email will be sent again." in text
     assert "waiting to be sent" in text
     press(desk, booking, "resend")
     work()
@@ -444,7 +444,7 @@ def test_the_log_of_the_admin_site_says_who_sent_a_mail_again(desk, rui, book):
     booking = book()
     press(desk, booking, "resend")
     history = desk.get(f"/admin/bookings/booking/{booking.pk}/history/").content.decode()
-    assert "Asked to send the last mail to the customer again." in history
+    assert "Asked to send the last email to the customer again." in history
     assert rui.email in history
 
 

@@ -1,7 +1,7 @@
 """Imports of CSV files: checks, all or nothing, repeated imports, reasons for wrong lines."""
 
 import csv
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
 
@@ -11,6 +11,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.clock import send_reminders
 from bookings.imports import opening
 from bookings.imports.files import decode
 from bookings.imports.lines import KINDS
@@ -96,6 +97,23 @@ def test_an_import_that_is_interrupted_stores_nothing(boss):
     # This is what the server does if the browser hangs up.
     steps.close()
     assert not User.objects.filter(name="C").exists()
+
+
+def test_an_imported_booking_gets_the_reminders_that_are_due_after_it_was_made(load):
+    """Without `booked_at`, the booking counts as made during the import."""
+    for kind in ("customers", "calendars", "services"):
+        load(kind)
+    load(
+        "bookings",
+        "customer_email,service,start_time,booked_at\n"
+        "ana@example.com,Haircut,2026-11-21 11:00,2026-11-01 09:00\n"
+        "ana@example.com,Haircut,2026-11-21 12:00,\n"
+        "ana@example.com,Haircut,2026-11-23 12:00,\n",
+    )
+    for hours, start in ((0, 11), (36, 12)):
+        assert send_reminders(at=NOW + timedelta(hours=hours)) == 1
+        last = BookingEvent.objects.filter(type="booking.reminded").latest("id")
+        assert last.booking.start_time.hour == start
 
 
 def test_a_file_can_be_imported_again(load):

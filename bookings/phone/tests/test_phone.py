@@ -582,7 +582,7 @@ class TestCustomers:
             with pytest.raises(mails.NothingToResend):
                 mails.resend(booking=booking, at=NOW)
             assert ".invalid" not in made.content.decode()
-        assert ("Send the last mail again" in made.content.decode()) == bool(sent)
+        assert ("Send the last email again" in made.content.decode()) == bool(sent)
 
     def test_no_email_is_sent_to_an_address_that_cannot_receive_any(self):
         for address in ("a@customer.invalid", "a@example.com"):

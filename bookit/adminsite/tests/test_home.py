@@ -17,6 +17,7 @@ from procrastinate.contrib.django import app as procrastinate
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings import clock
 from bookings.events import record
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import (
@@ -206,6 +207,20 @@ def test_today_is_the_day_of_the_user(site):
     ]:
         assert found(site, link) == number
     assert "in Asia/Tokyo, your time zone" in opened(tokyo).content.decode()
+
+
+def test_today_leaves_out_holds_that_were_released_or_have_expired(site):
+    book("cancelled", start_time=NOON)
+    book("held", start_time=NOON, hold_expires_at=NOON + timedelta(minutes=5))
+    release(start_time=NOON)
+    book("held", start_time=NOON, hold_expires_at=NOON - timedelta(minutes=1))
+    assert clock.expire_bookings(at=NOON) == 1
+    today = shown(AdminFactory())["today"]
+    counts = {each["status"]: each["count"] for each in today["states"]}
+    assert counts == {"pending": 0, "confirmed": 0, "held": 1, "cancelled": 1}
+    assert today["total"] == found(site, today["url"]) == 2
+    for each in today["states"]:
+        assert found(site, each["url"]) == each["count"]
 
 
 def test_the_next_hours_show_a_class_as_one_line_and_each_time_in_its_calendars_zone(site):
@@ -527,7 +542,7 @@ def test_each_cell_of_a_list_names_its_column(site, world):
     names = re.findall(r'<t[dh] data-label="([^"]+)" class="field-', page)
     columns = len(admin.site.get_model_admin(Booking).list_display)
     assert len(names) == columns * Booking.objects.count()
-    assert {"When", "State", "Customer"} <= {*names}
+    assert {"When", "Status", "Attendee"} <= {*names}
     assert 'data-label="' not in re.findall(r"<td[^>]*action-checkbox[^>]*>", page)[0]
 
 

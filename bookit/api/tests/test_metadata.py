@@ -9,7 +9,13 @@ from django.utils import timezone
 
 from accounts.keys.services import create_key
 from accounts.models import User
-from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
+from accounts.tests.factories import (
+    PASSWORD,
+    AdminFactory,
+    ProviderFactory,
+    UserFactory,
+    staff,
+)
 from bookings.events import record
 from bookings.models import Booking, BookingEvent
 from bookings.payloads import payloads
@@ -91,6 +97,7 @@ def test_a_change_is_merged_and_null_removes_a_key(as_admin, rows, paths, kind):
 @pytest.mark.parametrize(
     ("path", "body"),
     [
+        ("/users", {"name": "Rui", "email": "rui@example.com"}),
         ("/calendars", {"name": "Room 1"}),
         ("/services", {"title": "Cut", "price": "20.00", "duration_minutes": 30}),
         ("/bookings", {"service_id": "{service}", "start_time": "2999-01-03T10:00:00Z"}),
@@ -109,6 +116,14 @@ def test_a_new_row_takes_metadata(as_admin, rows, path, body):
     assert made.status_code == 201, made.content
     assert made.json()["metadata"] == {"a": "1"}
     assert as_admin.get(made["Location"]).json()["metadata"] == {"a": "1"}
+
+
+def test_a_new_account_takes_metadata(api):
+    body = {"name": "Ana", "email": "ana@example.com", "password": PASSWORD}
+    made = api.post("/auth/register", {**body, "metadata": {"a": "1", "b": None}})
+    assert made.status_code == 201, made.content
+    assert made.json()["metadata"] == {"a": "1"}
+    assert User.objects.get().metadata == {"a": "1"}
 
 
 def test_users_change_their_own_metadata(api, people):

@@ -3,16 +3,10 @@ from django.db import migrations
 # Writes a job in the transaction of the change that causes it. No other SQL names a function of
 # procrastinate, because procrastinate replaces its functions in minor releases.
 ENQUEUE = """
-CREATE FUNCTION enqueue_job(
-    queue text,
-    task text,
-    args jsonb,
-    queueing_lock text DEFAULT NULL,
-    scheduled_at timestamptz DEFAULT NULL
-) RETURNS void LANGUAGE sql AS $$
-    SELECT procrastinate_defer_jobs_v1(ARRAY[
-        ROW(queue, task, 0, NULL, queueing_lock, args, scheduled_at)::procrastinate_job_to_defer_v1
-    ])
+CREATE FUNCTION enqueue_job(queue text, task text, args jsonb) RETURNS void LANGUAGE sql AS $$
+    SELECT procrastinate_defer_jobs_v1(
+        ARRAY[ROW(queue, task, 0, NULL, NULL, args, NULL)::procrastinate_job_to_defer_v1]
+    )
 $$
 """
 # Writes a job in the transaction of a change of rows of a calendar, and beside these rows. If the
@@ -25,8 +19,6 @@ BEGIN
 END
 $$
 """
-# The arguments and their types, as PostgreSQL identifies the function.
-SIGNATURE = "enqueue_job(text, text, jsonb, text, timestamptz)"
 # NOTIFY locks the whole database until the commit is on disk. With 16 clients that book at once, it
 # left only a sixth of the bookings per second. Instead, workers poll for jobs every second.
 NOTIFY = "TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1"
@@ -38,7 +30,7 @@ class Migration(migrations.Migration):
     dependencies = [("procrastinate", "0041_post_retry_failed_job")]
 
     operations = [
-        migrations.RunSQL(ENQUEUE, f"DROP FUNCTION {SIGNATURE}"),
+        migrations.RunSQL(ENQUEUE, "DROP FUNCTION enqueue_job"),
         migrations.RunSQL(ENQUEUE_BESIDE, "DROP FUNCTION enqueue_beside"),
         migrations.RunSQL(
             f"ALTER TABLE procrastinate_jobs DISABLE {NOTIFY}",

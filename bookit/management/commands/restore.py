@@ -2,10 +2,12 @@
 
 import sys
 from argparse import ArgumentParser
+from contextlib import ExitStack
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from bookit.errors.pending import pending_migrations
 from bookit.runtime import dumps
 
 
@@ -29,17 +31,16 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: str, clean: bool, **options: Any) -> None:
         """Restore the backup, and say how many migrations it needs."""
-        try:
-            if file == "-":
-                dumps.restore(sys.stdin.buffer, clean=clean)
-            else:
-                with open(file, "rb") as source:
-                    dumps.restore(source, clean=clean)
-        except OSError as error:
-            raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
-        except dumps.DumpError as error:
-            raise CommandError(error) from None
+        with ExitStack() as opened:
+            try:
+                source = sys.stdin.buffer if file == "-" else opened.enter_context(open(file, "rb"))
+            except OSError as error:
+                raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
+            try:
+                dumps.restore(source, clean=clean)
+            except dumps.DumpError as error:
+                raise CommandError(error) from None
         self.stdout.write("The backup is restored.")
-        count = dumps.pending_migrations()
+        count = pending_migrations()
         if count:
             self.stdout.write(f"It needs {count} migrations: run manage.py migrate.")

@@ -223,15 +223,64 @@ def test_a_backup_can_be_restored_through_a_pipe(tmp_path, other_database):
         assert contents() == before
 
 
-def test_programs_of_another_version_are_not_used(monkeypatch, tmp_path):
-    old = tmp_path / "pg_dump"
-    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'")
-    old.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert dumps._programs("pg_dump")["pg_dump"] != str(old)
-    monkeypatch.setattr(dumps, "_folders", lambda version: [tmp_path])
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Return a function that installs scripts in a new folder, where BookIt looks for programs."""
+    folders = []
+    monkeypatch.setattr(dumps, "_folders", lambda version: folders)
+
+    def _install(version, *names):
+        folder = tmp_path / f"folder {len(folders)}"
+        folder.mkdir()
+        for name in names:
+            program = folder / name
+            program.write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version}'")
+            program.chmod(0o755)
+        folders.append(folder)
+        return folder
+
+    return _install
+
+
+def test_programs_of_another_version_are_not_used(install):
+    install("9.6.24", "pg_dump")
+    with pytest.raises(dumps.DumpError, match="postgresql-client-18"):
+        dumps._programs("pg_dump", newer=True)
+    install("19.0", "pg_dump")
     with pytest.raises(dumps.DumpError, match="postgresql-client-18"):
         dumps._programs("pg_dump")
+
+
+def test_a_newer_pg_dump_is_used_only_if_there_is_none_of_the_version_of_the_server(install):
+    install("20.1", "pg_dump")
+    newer = install("19.0", "pg_dump")
+    assert dumps._programs("pg_dump", newer=True) == {"pg_dump": str(newer / "pg_dump")}
+    same = install("18.2", "pg_dump")
+    assert dumps._programs("pg_dump", newer=True) == {"pg_dump": str(same / "pg_dump")}
+
+
+def test_a_folder_that_lacks_one_of_the_programs_is_not_used(install):
+    install("18.2", "pg_restore")
+    with pytest.raises(dumps.DumpError, match="pg_restore and psql of PostgreSQL 18"):
+        dumps._programs("pg_restore", "psql")
+    both = install("18.2", "pg_restore", "psql")
+    assert dumps._programs("pg_restore", "psql")["psql"] == str(both / "psql")
+
+
+def test_a_program_that_cannot_be_started_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        dumps, "_programs", lambda *names, newer=False: dict.fromkeys(names, "/no/such")
+    )
+    with pytest.raises(CommandError, match=r"^/no/such cannot be started: No such file"):
+        call_command("backup", tmp_path / "backup")
+    assert [*tmp_path.iterdir()] == []
+    source = tmp_path / "backup"
+    source.touch()
+    monkeypatch.setattr(connection.introspection, "table_names", list)
+    with pytest.raises(CommandError, match=r"^/no/such cannot be started: No such file"):
+        call_command("restore", source)
+    with pytest.raises(CommandError, match="missing cannot be read: No such file"):
+        call_command("restore", tmp_path / "missing")
 
 
 # --- the documentation ------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""Jobs that send emails are enqueued once, whatever other transactions do at the same time."""
+
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from django.db import IntegrityError
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from bookit.mails import sending
+from bookit.tests.crowd import behind_a_rival, deadlocks, starting_line, tally
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TASK = "accounts.send_mail"
+
+
+def defer(*locks):
+    sending.defer(TASK, {lock: ({"lock": lock}, None) for lock in locks})
+
+
+def waiting():
+    """Return the queueing locks of the waiting jobs."""
+    return sorted(ProcrastinateJob.objects.values_list("queueing_lock", flat=True))
+
+
+def test_a_job_has_the_arguments_and_the_time_that_it_was_deferred_with():
+    at = datetime(2026, 11, 21, 9, tzinfo=UTC)
+    sending.defer(TASK, {"later": ({"kind": "invitation"}, at), "now": ({}, None)})
+    later, now = ProcrastinateJob.objects.order_by("queueing_lock")
+    assert (later.queue_name, later.task_name, later.status) == ("mails", TASK, "todo")
+    assert (later.args, later.scheduled_at) == ({"kind": "invitation"}, at)
+    assert (now.args, now.scheduled_at) == ({}, None)
+
+
+def test_a_job_that_is_waiting_is_not_deferred_again():
+    defer("one")
+    defer("one", "two")
+    assert waiting() == ["one", "two"]
+    ProcrastinateJob.objects.filter(queueing_lock="one").update(status="succeeded")
+    defer("one", "two")
+    assert waiting() == ["one", "one", "two"]
+
+
+def test_concurrent_transactions_enqueue_an_email_once():
+    with starting_line("procrastinate_jobs") as start:
+        outcomes = start([partial(defer, "one")] * 5)
+    assert tally(outcomes) == {None: 5}
+    assert waiting() == ["one"]
+
+
+def test_without_on_conflict_all_but_one_of_the_transactions_fail(monkeypatch):
+    """Control for the test above."""
+    plain, _, _ = sending.DEFER.partition("ON CONFLICT")
+    monkeypatch.setattr(sending, "DEFER", plain)
+    with starting_line("procrastinate_jobs") as start:
+        outcomes = start([partial(defer, "one")] * 5)
+    assert tally(outcomes) == {None: 1, IntegrityError: 4}
+
+
+def test_an_email_is_enqueued_if_the_transaction_that_enqueued_it_first_is_rolled_back():
+    outcomes = behind_a_rival([partial(defer, "one")] * 2, rival=partial(defer, "one"))
+    assert tally(outcomes) == {None: 2}
+    assert waiting() == ["one"]
+
+
+def test_transactions_that_enqueue_the_same_emails_do_not_wait_for_each_other():
+    before, locks = deadlocks(), [f"lock {number:03}" for number in range(100)]
+    with starting_line("procrastinate_jobs") as start:
+        outcomes = start([partial(defer, *locks), partial(defer, *reversed(locks))] * 2)
+    assert tally(outcomes) == {None: 4}
+    assert deadlocks() == before
+    assert waiting() == locks
