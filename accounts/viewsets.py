@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import UTC
+from tempfile import TemporaryFile
 from typing import Any
 
 from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, Q, Value
 from django.db.models.functions import Coalesce
-from django.http import StreamingHttpResponse
+from django.http import FileResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
@@ -41,6 +42,7 @@ from accounts.serializers import (
     VerifyEmailSerializer,
 )
 from accounts.tokens import AccessToken
+from bookit import deadlines
 from bookit.api.addresses import client_address
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
@@ -53,6 +55,10 @@ from bookit.json import dumps_in_parts
 from bookit.languages import accepted
 from bookit.responses import JSON, Response
 from bookit.runtime.costly import ALWAYS
+
+# A large export gets this many seconds in addition to the usual time limit of a request. Few users
+# have so many bookings, and everybody has a right to a copy of their data.
+EXPORT_SECONDS = 50.0
 
 
 def _client(request: Request) -> services.Client:
@@ -291,15 +297,19 @@ class ExportViewSet(MeViewSet):
             )
         },
     )
-    def export(self, request: Request) -> Response | StreamingHttpResponse:
+    def export(self, request: Request) -> Response | FileResponse:
         """Return your personal data, without secrets."""
         headers = {"Content-Disposition": 'attachment; filename="bookit-export.json"'}
         found = privacy.export(user=signed_in(request))
         if not any(isinstance(each, Iterator) for each in found.values()):
             return Response(found, headers=headers)
-        # The rows are read while the response is sent.
-        parts = dumps_in_parts(found, getattr(request, "zone", UTC))
-        return StreamingHttpResponse(parts, content_type=JSON, headers=headers)
+        deadlines.extend(EXPORT_SECONDS)
+        # The export is complete before it is sent, so the client's speed does not matter, and an
+        # error is an ordinary response. In memory, it could be larger than everything else.
+        file = TemporaryFile()  # noqa: SIM115 - Django closes it with the response
+        file.writelines(dumps_in_parts(found, getattr(request, "zone", UTC)))
+        file.seek(0)
+        return FileResponse(file, content_type=JSON, headers=headers)
 
 
 # The sessions of a user that have not ended. `own` is the session of the access token, if any.

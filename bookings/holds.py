@@ -44,7 +44,7 @@ def is_ended_hold() -> Q:
     ends_of_holds = BookingEvent.objects.filter(
         ~ANNOUNCED, calendar=OuterRef("calendar"), booking_id=OuterRef("pk")
     )
-    return Q(Exists(ends_of_holds), status__in=["cancelled", "expired"])
+    return Q(status__in=["cancelled", "expired"]) & Q(Exists(ends_of_holds))
 
 
 def announced_sql(event: str) -> str:

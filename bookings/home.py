@@ -305,7 +305,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
 
 
 def _days_to_compare(glance: Glance) -> int:
-    """Return the number of days whose bookings can be read in a short time."""
+    """Return the number of days whose bookings can be read in a short time, or the fewest."""
     for days in DAYS[:-1]:
         begin, end = glance.days(glance.today - timedelta(days=2 * days - 1), glance.today)
         if expected(Booking.objects.filter(start_time__gte=begin, start_time__lt=end)) <= MAX_READ:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
@@ -17,7 +17,7 @@ from bookings.serializers import BookingSerializer, HistoryEventSerializer
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Webhook
 
-# An export reads this many bookings at a time, so its memory does not grow with the bookings.
+# An export reads this many rows at a time, so its memory hardly grows with the number of rows.
 BATCH = 1000
 
 # Removes the reasons from the history of a user's bookings, because providers wrote these reasons
@@ -90,22 +90,23 @@ WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_i
 """
 
 
-def batches_of_bookings(user: User) -> Iterator[list[UUID]]:
-    """Yield the ids of the bookings of a user in lists of up to `BATCH`, the earliest first."""
-    own = Booking.objects.filter(user=user).order_by("start_time", "id")
-    rows = own
-    while batch := [*rows.values_list("start_time", "id")[:BATCH]]:
-        yield [pk for _, pk in batch]
-        if len(batch) < BATCH:
-            return
-        start, pk = batch[-1]
-        # The first condition tells PostgreSQL where to begin in the index.
-        rows = own.filter(Q(start_time__gt=start) | Q(id__gt=pk), start_time__gte=start)
+def batches(rows: QuerySet[Any]) -> Iterator[list[UUID]]:
+    """Yield the ids of rows in lists of up to `BATCH`.
+
+    All ids are read first, so a booking that is moved during an export is exported exactly once.
+    """
+    ids = [*rows.values_list("pk", flat=True)]
+    for first in range(0, len(ids), BATCH):
+        yield ids[first : first + BATCH]
+
+
+def _batches_of_bookings(user: User) -> Iterator[list[UUID]]:
+    return batches(Booking.objects.filter(user=user).order_by("start_time", "id"))
 
 
 @EXPORTERS.add("bookings")
 def _export_bookings(user: User) -> Iterator[list[Any]]:
-    for ids in batches_of_bookings(user):
+    for ids in _batches_of_bookings(user):
         bookings = Booking.objects.filter(pk__in=ids).order_by("start_time", "id")
         yield [BookingSerializer.represent(row) for row in BookingSerializer.rows(bookings)]
 
@@ -113,7 +114,7 @@ def _export_bookings(user: User) -> Iterator[list[Any]]:
 @EXPORTERS.add("history")
 def _export_history(user: User) -> Iterator[list[Any]]:
     columns = ("booking_id", *HistoryEventSerializer.Meta.fields, "booking__cancellation_reason")
-    for ids in batches_of_bookings(user):
+    for ids in _batches_of_bookings(user):
         events = BookingEvent.objects.filter(booking__in=ids).order_by("id")
         yield [HistoryEventSerializer.represent(row) for row in events.values(*columns)]
 
@@ -127,7 +128,7 @@ def _export_waitlist(user: User) -> list[Any]:
 @EXPORTERS.add("staff_notes")
 def _export_staff_notes(user: User) -> Iterator[list[Any]]:
     # The author is left out, because the export is about the user, and not about staff.
-    for ids in batches_of_bookings(user):
+    for ids in _batches_of_bookings(user):
         notes = StaffNote.objects.filter(booking__in=ids).order_by("id")
         yield [*notes.values("booking_id", "text", "at")]
 

@@ -77,7 +77,7 @@ def within(limit: float) -> Iterator[None]:
 
 
 def extend(seconds: float) -> None:
-    """Give the request `seconds` more, because a server that failed has used them up."""
+    """Give the request `seconds` more."""
     if _current.deadline is not None:
         _current.deadline += seconds
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from accounts.extensions import EXPORTERS
 from accounts.models import User
-from bookings.privacy import batches_of_bookings
+from bookings.privacy import batches
 from reviews.models import Review
 
 
 @EXPORTERS.add("reviews")
 def _export_reviews(user: User) -> Iterator[list[Any]]:
     columns = ("id", "booking_id", "service_id", "rating", "comment", "created_at", "updated_at")
-    for ids in batches_of_bookings(user):
-        yield [*Review.objects.filter(booking__in=ids).order_by("id").values(*columns)]
+    for ids in batches(Review.objects.filter(user=user).order_by("id")):
+        yield [*Review.objects.filter(pk__in=ids).order_by("id").values(*columns)]

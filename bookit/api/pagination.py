@@ -94,6 +94,9 @@ class Pagination(BasePagination):
             if rows and not self.count_is_exact:
                 # A low estimate must not make a full page look like the last one.
                 self.count = max(self.count, self.offset + len(rows) + 1)
+            elif not rows:
+                # An estimate can be older than the page, which is after the last row.
+                self.count = min(self.count, self.offset)
         self.next_cursor = None
         if has_cursors and rows and self.offset + self.limit > MAX_OFFSET:
             order = [*cast("Bound", queryset).query.order]

@@ -163,18 +163,14 @@ class Prepared(Generic[Instance]):
         return rows.values(*columns).query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
 
     @cached_property
-    def _bare(self) -> tuple[str, tuple[Any, ...]]:
+    def bare(self) -> tuple[str, tuple[Any, ...]]:
+        """The SQL that selects the ids of the rows, in any order, and the value of each `%s`."""
         return self.selecting("pk")
-
-    @property
-    def bare_text(self) -> str:
-        """The SQL that selects the ids of the rows, in any order."""
-        return self._bare[0]
 
     @cached_property
     def count_text(self) -> str:
         """The SQL that counts the rows, up to `MAX_COUNTED` + 1."""
-        rows = f"{self.bare_text} LIMIT {MAX_COUNTED + 1}"
+        rows = f"{self.bare[0]} LIMIT {MAX_COUNTED + 1}"
         return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM wrote the SQL
 
     def run(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -182,8 +178,8 @@ class Prepared(Generic[Instance]):
         return fetch(text, filled(self.parameters, values))
 
     def run_bare(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run SQL that contains `bare_text`, with the parameters of `bare_text`; return rows."""
-        return fetch(text, filled(self._bare[1], values))
+        """Run SQL that contains the text of `bare`, with its parameters, and return the rows."""
+        return fetch(text, filled(self.bare[1], values))
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
         """Return the rows with their values converted by the fields of the model."""
@@ -243,8 +239,10 @@ class Bound:
 
     def count(self) -> int:
         """Return the number of rows, and set `count_is_exact`."""
-        text = self.query.bare_text
-        recent = estimates.recent(text, self.values)
+        text, parameters = self.query.bare
+        # The text has only `%s` for a constant of a filter, so the constants are values, too.
+        values = filled(parameters, self.values)
+        recent = estimates.recent(text, values)
         if recent is not None:
             self.count_is_exact = False
             return recent
@@ -253,7 +251,7 @@ class Bound:
             lambda: self.query.run_bare(f"EXPLAIN (FORMAT JSON) {text}", self.values)[0][0],
         )
         if not self.count_is_exact:
-            estimates.keep(text, self.values, total)
+            estimates.keep(text, values, total)
         return total
 
 

@@ -80,5 +80,6 @@ def _names_this_machine(request: HttpRequest) -> bool:
     The owner of another site can let the name of that site resolve to 127.0.0.1. A browser on this
     machine then sends the requests of that site's pages here. Their `Host` header names that site.
     """
-    domain, _ = split_domain_port(request.META.get("HTTP_HOST", ""))
-    return domain in ("", "localhost") or is_loopback(domain)
+    host = request.META.get("HTTP_HOST", "")
+    domain, _ = split_domain_port(host)  # empty if the host is not valid
+    return not host or domain == "localhost" or is_loopback(domain)

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from accounts.tests.factories import AdminFactory, UserFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit.api.pagination import MAX_OFFSET
@@ -188,6 +188,29 @@ class TestCount:
         third = api.as_(user).get("/bookings?limit=1").json()
         assert third["count"] == 2
         assert "count_exact" not in third
+
+    def test_lists_with_different_values_of_a_filter_have_different_counts(self, api, monkeypatch):
+        """The SQL of both lists is the same, because the values are parameters."""
+        monkeypatch.setattr("bookit.database.counts.MAX_COUNTED", 2)
+        UserFactory.create_batch(4)
+        ProviderFactory()
+        admin = api.as_(AdminFactory())
+        assert admin.get("/users?role=user&limit=1").json()["count_exact"] is False
+        providers = admin.get("/users?role=provider&limit=1").json()
+        assert providers["count"] == 1
+        assert "count_exact" not in providers
+
+    def test_an_empty_page_has_no_next_page_although_the_estimate_is_higher(self, api, monkeypatch):
+        monkeypatch.setattr("bookit.database.counts.MAX_COUNTED", 2)
+        user = UserFactory()
+        bookings = BookingFactory.create_batch(5, user=user)
+        me = api.as_(user)
+        assert me.get("/bookings?limit=1").json()["count_exact"] is False
+        for booking in bookings[1:]:
+            booking.delete()
+        monkeypatch.setattr(counts.estimates, "recent", lambda *query: 20_000)
+        page = me.get("/bookings?limit=1&offset=3").json()
+        assert (page["results"], page["next"], page["count"]) == ([], None, 3)
 
     def test_a_process_keeps_a_limited_number_of_estimates(self, monkeypatch):
         monkeypatch.setattr("bookit.database.counts.MAX_ESTIMATES", 3)

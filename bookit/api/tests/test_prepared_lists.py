@@ -15,7 +15,8 @@ from bookit.tests import contract
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
 
-PAGES = {"limit": ("1", "1"), "offset": ("1", "2"), "page": ("2", "3")}
+# Both offsets and both pages are after the last row, so both requests count the rows.
+PAGES = {"limit": ("1", "1"), "offset": ("9", "10"), "page": ("2", "3")}
 IDS = ("{service}", "{booking}")
 FROM = ("2026-01-01", "2026-01-02T10:00:00Z")
 TO = ("2027-01-01", "2027-01-02T10:00:00Z")

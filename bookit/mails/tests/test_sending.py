@@ -4,15 +4,26 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from bookit.mails import sending
-from bookit.tests.crowd import behind_a_rival, deadlocks, starting_line, tally
+from bookit.tests.crowd import (
+    ask,
+    at_once,
+    behind_a_rival,
+    deadlocks,
+    starting_line,
+    tally,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TASK = "accounts.send_mail"
+# Counts the jobs that a worker could start now.
+FREE_JOBS = """
+SELECT count(*) FROM (SELECT id FROM procrastinate_jobs FOR UPDATE SKIP LOCKED) AS free
+"""
 
 
 def defer(*locks):
@@ -71,3 +82,22 @@ def test_transactions_that_enqueue_the_same_emails_do_not_wait_for_each_other():
     assert tally(outcomes) == {None: 4}
     assert deadlocks() == before
     assert waiting() == locks
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "free"),
+    [(None, 0), ("ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING", 1)],
+    ids=["locks the job", "control"],
+)
+def test_no_worker_starts_a_waiting_job_before_the_transaction_is_committed(
+    monkeypatch, on_conflict, free
+):
+    """Otherwise, it would compose the email without the changes of the transaction."""
+    defer("one")
+    if on_conflict:
+        plain, _, _ = sending.DEFER.partition("ON CONFLICT")
+        monkeypatch.setattr(sending, "DEFER", plain + on_conflict)
+    with transaction.atomic():
+        defer("one")
+        [outcome] = at_once([partial(ask, FREE_JOBS)])
+    assert outcome.value == free
