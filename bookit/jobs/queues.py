@@ -136,7 +136,17 @@ class WorkerConnector(PsycopgConnector):
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
         """Run a statement, for example the heartbeat, and touch the heartbeat file."""
         if query in _OUTCOMES:
-            await self._until_written(_OUTCOMES[query], arguments)
+            try:
+                await self._until_written(_OUTCOMES[query], arguments)
+            except UniqueViolation:
+                # The job has failed and would wait for its next attempt, but a job with the same
+                # queueing lock is already waiting.
+                aborted = {
+                    "job_id": arguments["job_id"],
+                    "status": Status.ABORTED.value,
+                    "delete_job": True,
+                }
+                await self._until_written(_OUTCOMES[queries["finish_job"]], aborted)
         else:
             await super().execute_query_async(query, **arguments)
         _touch_heartbeat_file()
@@ -154,11 +164,16 @@ class WorkerConnector(PsycopgConnector):
 
         procrastinate would ignore an error in this statement, and the job would stay `doing` for as
         long as its worker lives.
+
+        Raises:
+            UniqueViolation: the job would wait for its next attempt, but the same job is waiting.
         """
         was_tried = False
         while True:
             try:
                 return await super().execute_query_async(query, **arguments)
+            except UniqueViolation:
+                raise
             except ConnectorException as error:
                 if not isinstance(error.__cause__, OperationalError | InterfaceError):
                     if was_tried:  # An earlier attempt succeeded, but its reply was lost.

@@ -129,3 +129,26 @@ def test_the_outcome_of_a_job_is_written_when_postgresql_is_back(monkeypatch, qu
     with suppress(ConnectorException):
         asyncio.run(write())
     assert len(executed) == times
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_fails_is_not_retried_while_the_same_job_waits():
+    """It must not stay `doing` either, because its worker does not run it."""
+    failed = app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
+    ProcrastinateJob.objects.filter(pk=failed).update(status="doing")
+    waiting = app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
+
+    async def retry_later():
+        connector = app.connector.get_worker_connector()
+        await connector.open_async()
+        try:
+            unchanged = dict.fromkeys(["new_priority", "new_queue_name", "new_lock"])
+            await connector.execute_query_async(
+                queries["retry_job"], job_id=failed, retry_at=now(), **unchanged
+            )
+        finally:
+            await connector.close_async()
+
+    asyncio.run(retry_later())
+    [job] = ProcrastinateJob.objects.all()
+    assert (job.pk, job.status) == (waiting, "todo")
