@@ -51,7 +51,7 @@ class AdminSiteBackend(ModelBackend):
 @receiver(user_logged_in)
 def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal: Any) -> None:
     """Record a login to the admin site, with the IP address and the browser of the user."""
-    session = services.begin_session(
+    session = services.record_admin_login(
         user=user,
         client=services.Client(client_address(request), request.headers.get("User-Agent", "")),
         lifetime=timedelta(seconds=request.session.get_expiry_age()),
@@ -65,4 +65,4 @@ def end_session(sender: Any, *, request: HttpRequest, **signal: Any) -> None:
     """Record that a user signs out of the admin site."""
     session_id = request.session.get(services.SESSION_KEY)
     if session_id:
-        services.end_session(session_id=session_id, at=timezone.now())
+        services.record_admin_logout(session_id=session_id, at=timezone.now())

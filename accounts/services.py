@@ -251,7 +251,7 @@ def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
             row.delete()
 
 
-def begin_session(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
+def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
     """Record a login to the admin site. Such a session has no refresh tokens."""
     session = _new_session(user, client=client, at=at)
     session.last_used_at, session.expires_at = at, at + lifetime
@@ -259,8 +259,8 @@ def begin_session(*, user: User, client: Client, lifetime: timedelta, at: dateti
     return session
 
 
-def end_session(*, session_id: UUID, at: datetime) -> None:
-    """Record that a session has ended."""
+def record_admin_logout(*, session_id: UUID, at: datetime) -> None:
+    """Record a logout from the admin site."""
     Session.objects.filter(pk=session_id, revoked_at=None).update(revoked_at=at)
 
 
@@ -491,8 +491,8 @@ def lock_user(*, user_id: UUID) -> tuple[User, bool]:
     Raises:
         User.DoesNotExist: no account has this id.
     """
-    # The rows of all admins are locked, always in the same order. If two admins demote each other,
-    # the second request waits and then sees the first change.
+    # The rows of all active admins are locked, always in the same order. If two admins demote each
+    # other, the second request waits and then sees the first change.
     admins = list(User.objects.all().active_admins().order_by("id").select_for_update(no_key=True))
     user = User.objects.all().present().select_for_update(no_key=True).get(pk=user_id)
     return user, [admin.pk for admin in admins] == [user.pk]

@@ -1,9 +1,10 @@
 """Sends POST requests to URLs chosen by users, but never into our own network.
 
-A host name is resolved once, and all of its IP addresses must be public. The connection goes to an
-IP address that was checked, because resolving the name again could return a different address.
-Redirects are not followed. No call takes longer than `TIMEOUT`, whatever the other server does. At
-most `MAX_RESPONSE_BYTES` bytes of a response are kept.
+A host name is resolved once, and all of its IP addresses must be public, unless
+WEBHOOK_ALLOW_PRIVATE is set. The connection goes to an IP address that was checked, because
+resolving the name again could return a different address. Redirects are not followed. No call takes
+longer than `TIMEOUT`, whatever the other server does. At most `MAX_RESPONSE_BYTES` bytes of a
+response are kept.
 """
 
 import asyncio
@@ -34,21 +35,20 @@ MAX_RESPONSE_BYTES = 2048
 
 # Host names as in the DNS, plus the underscore that some names have. Python, the system or a proxy
 # may also accept other spellings of an IP address: non-ASCII digits, escapes, numbers with fewer
-# than four parts. Such a spelling either does not match here or is resolved, and the IP address to
-# which it resolves is checked.
+# than four parts. Such a spelling either does not match here, or it is resolved and its IP address
+# is checked.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
-# The registries call these addresses global, but they can lead into networks that are not public:
-# IPv4 in IPv6 (6to4, Teredo and the rest of its block), 6to4 relays, examples, protocol
-# assignments.
+# Some versions of Python call some of these addresses global, but they can lead into networks that
+# are not public: IPv4 in IPv6 (6to4, Teredo and the rest of its block), 6to4 relays, examples,
+# protocol assignments.
 _NOT_PUBLIC: list[IPv4Network | IPv6Network] = [
     *map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")),
     *map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")),
 ]
-# All IPv6 addresses that are assigned to the public. They do not include NAT64 (64:ff9b::/96,
-# 64:ff9b:1::/48), IPv4-mapped and IPv4-compatible addresses, and addresses that are private, local,
-# multicast or reserved.
+# The block of global unicast IPv6 addresses. NAT64 (64:ff9b::/96, 64:ff9b:1::/48), IPv4-mapped,
+# IPv4-compatible, private, local and multicast addresses are outside it.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
 # Names are resolved in threads that do not belong to the event loop. `asyncio.run` would wait for
@@ -87,7 +87,7 @@ def check(url: str) -> None:
     """
     try:
         asyncio.run(_check(_parse(url)))
-    except (OSError, TimeoutError):
+    except OSError:
         return
 
 
@@ -175,7 +175,7 @@ class Connection:
             response = await self._send(url, content, headers)
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
             # A server may close a kept connection at any time, even while a message is on its way.
-            # A message without a response may be sent again, because its id stays the same.
+            # A message without a response may be sent again: its webhook-id header stays the same.
             if not self._is_proven:
                 raise
             await self._close()
@@ -231,7 +231,7 @@ class Connection:
 def _cause(error: BaseException) -> str:
     """Return the system's message about a failed connection or, if there is none, httpx's message.
 
-    httpx says only that all attempts failed, whether the server refused them or was unreachable.
+    httpx's message is the same whether the server refused the connection or was unreachable.
     """
     inner: BaseException | None = error
     while inner is not None:
@@ -256,7 +256,8 @@ def _parse(text: str) -> httpx.URL:
     """Return the parsed URL.
 
     Raises:
-        Refused: the text is not a valid URL, or it contains a user name or a password.
+        Refused: the text is not a valid HTTP or HTTPS URL, or it contains a user name or a
+            password.
     """
     try:
         url = httpx.URL(text)
@@ -281,8 +282,7 @@ async def _check(url: httpx.URL) -> list[str]:
 
     Raises:
         Refused: an IP address may not be called, or the host name is not valid.
-        OSError: the host cannot be resolved.
-        TimeoutError: the host was not resolved in time.
+        OSError: the host cannot be resolved, or not in time (TimeoutError).
     """
     async with asyncio.timeout(TIMEOUT):
         addresses = await resolve(

@@ -63,16 +63,17 @@ def create_key(
 
     Args:
         permissions: what the key can be used for; by default, whatever its owner may do at the time
-            of use, except managing the account.
+            of use, except managing their own account or any feed URL, and changing other accounts
+            or roles.
         session_id: the session to which the access token of the request belongs, if any. The token
             works until it expires, even if its session has ended. A key would outlive the token, so
             the key is created only if the session has not ended.
 
     Raises:
         TokenInvalid: the session has ended.
-        Invalid: a permission is unknown, the expiry is not in the future, or the account has too
-            many keys.
-        Forbidden: the owner does not have one of the permissions.
+        Invalid: a permission cannot be in a key, the expiry is past or too late, or the account has
+            too many keys.
+        Forbidden: the owner lacks one of the permissions.
     """
     if expires_at is not None and expires_at <= at:
         raise Invalid.of("expires_at", _("The expiry must be in the future."))
@@ -126,8 +127,8 @@ def delete_keys(*, owner: User) -> None:
 def authenticate(*, key: str, at: datetime) -> tuple[User, UsedKey] | None:
     """Return the active owner of an API key and what the key permits; None if the key is invalid.
 
-    A key that BookIt did not make is refused without a query. Looking up the hash leaks nothing
-    through its timing, because nobody can choose how the hash of a guess begins.
+    A key that BookIt did not make is refused without a query. The timing of the lookup leaks
+    nothing, because a guess fails the seal and never reaches the table.
     """
     digest = secrets.digest(key)
     owner = None if digest is None else OWNER.get(digest=digest)

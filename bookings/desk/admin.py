@@ -131,7 +131,7 @@ class BookingAdmin(ServedAdmin):
     """
 
     menu = Menu.DIARY
-    list_display = ["when", "state", "customer", "what", "amount"]
+    list_display = ["when", "state", "attendee", "what", "amount"]
     list_display_links = ["when"]
     # An index has the bookings in the order of their start. To order the list by another column,
     # the database would sort all rows.
@@ -204,7 +204,7 @@ class BookingAdmin(ServedAdmin):
     def _title(self, request: HttpRequest) -> str:
         users = User.objects.all()
         if not request.user.has_perm("accounts.view_user"):
-            # Bookings name their customers. All other accounts stay hidden.
+            # The list shows who has a booking anyway. All other accounts stay hidden.
             users = users.filter(Exists(Booking.objects.filter(user=OuterRef("pk"))))
         by_link: dict[str, tuple[Any, Callable[[Any], str]]] = {
             "user__id__exact": (users, _of_customer),
@@ -220,7 +220,7 @@ class BookingAdmin(ServedAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Booking], search_term: str
     ) -> tuple[QuerySet[Booking], bool]:
-        """Return the bookings with this id, or the bookings that `found_by` finds."""
+        """Return the booking with this id, or the bookings that `found_by` finds."""
         if search_term.strip() and not is_id(search_term):
             found, request.finds_few = found_by(  # type: ignore[attr-defined]
                 search_term, among=queryset
@@ -248,7 +248,7 @@ class BookingAdmin(ServedAdmin):
         return format_html('<span class="state state-{}">{}</span>', booking.status, label)
 
     @admin.display(description=gettext_lazy("attendee"))
-    def customer(self, booking: Booking) -> SafeString:
+    def attendee(self, booking: Booking) -> SafeString:
         """Return the name, the phone number and the email address of the attendee."""
         found = booking.attendee()
         email = "" if booking.user.deleted_at else found["attendee_email"]
@@ -314,7 +314,7 @@ class BookingAdmin(ServedAdmin):
         mails.resend(booking=booking, at=timezone.now())
         # The history has no event for a copy of an email, so the admin site's log says who
         # asked for it. If a copy is waiting to be sent, no second copy is made.
-        self.log_change(request, booking, _("Asked to send the last email to the customer again."))
+        self.log_change(request, booking, _("Asked to send the last email to the attendee again."))
 
     # --- The page of a booking ------------------------------------------------------------------
 
@@ -414,7 +414,7 @@ class BookingAdmin(ServedAdmin):
         return HttpResponseRedirect(request.path)
 
     def _has_form(self, request: HttpRequest, booking: Booking, button: str) -> bool:
-        """Return whether the status has not changed and the page has the form of a button."""
+        """Return whether the page still has the form of a button and the status is unchanged."""
         unchanged = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
         page = _contents(request, booking)
         can = {"cancel": page.can_cancel, "move": page.can_move}

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.services import Client, begin_session
+from accounts.services import Client, record_admin_login
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
@@ -47,7 +47,9 @@ def grow(people, rows):
         )
         UserFactory()
         lifetime = timedelta(hours=1)
-        begin_session(user=people["user"], client=Client(), lifetime=lifetime, at=timezone.now())
+        record_admin_login(
+            user=people["user"], client=Client(), lifetime=lifetime, at=timezone.now()
+        )
 
 
 def queries(client, path, method="get", *body, status=200):

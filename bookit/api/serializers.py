@@ -155,7 +155,7 @@ def _refusal(names: list[str]) -> dict[str, list[serializers.ErrorDetail]]:
 
 
 class InputSerializer(StrictMixin):
-    """The body of a request that is not itself a resource."""
+    """A body, or a part of one, that is not a row of a model."""
 
 
 class FlagField(serializers.BooleanField):

@@ -8,6 +8,7 @@ import inspect
 import re
 from typing import Any, ClassVar
 
+from django.db import InterfaceError, InternalError, OperationalError
 from django.utils.translation import gettext, ngettext
 
 from bookit.extensions import Extensions
@@ -124,6 +125,17 @@ CONSTRAINT_ERRORS: Extensions[type[ServiceError]] = Extensions()
 # The name of a constraint in the message or the hint of an error, and the number of the shard whose
 # constraint it is.
 _NAMED_CONSTRAINT = re.compile(r'constraint "(\w+?)(?:_\d{6,})?"')
+
+
+def is_database_unavailable(error: BaseException) -> bool:
+    """Return whether the database, or a server of a distributed database, is unavailable.
+
+    If a server closes its connection during a change of a table of which every server has a copy,
+    Citus reports an internal error.
+    """
+    return isinstance(error, OperationalError | InterfaceError) or (
+        isinstance(error, InternalError) and "failure on connection" in str(error)
+    )
 
 
 def database_error_facts(error: BaseException) -> tuple[str | None, str | None]:

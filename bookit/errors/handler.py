@@ -10,13 +10,7 @@ from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
-from django.db import (
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-)
+from django.db import DataError, IntegrityError
 from django.http import Http404
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -30,6 +24,7 @@ from bookit.errors import (
     Invalid,
     ServiceError,
     database_error_facts,
+    is_database_unavailable,
     pending,
     problems,
 )
@@ -113,15 +108,6 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     return response
 
 
-def _is_lost_server(error: Exception) -> bool:
-    """Return whether a server of a distributed database has closed its connection.
-
-    Citus reports this as an internal error if the statement would change a table of which every
-    server has a copy.
-    """
-    return isinstance(error, InternalError) and "failure on connection" in str(error)
-
-
 def _translate(error: Exception) -> ProblemException | None:
     if isinstance(error, ServiceError):
         return _from_service(error)
@@ -129,7 +115,7 @@ def _translate(error: Exception) -> ProblemException | None:
         _state, constraint = database_error_facts(error)
         known = CONSTRAINT_ERRORS.get(constraint or "")
         return _from_service(known()) if known else None
-    if isinstance(error, OperationalError | InterfaceError) or _is_lost_server(error):
+    if is_database_unavailable(error):
         state, _constraint = database_error_facts(error)
         logger.error("database unavailable: %s %s", type(error.__cause__ or error).__name__, state)
         return ProblemException(

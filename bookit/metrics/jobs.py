@@ -26,7 +26,7 @@ MAX_COUNTED = 10_000
 # Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (how many
 # seconds the oldest waiting job has waited, or NULL).
 # Invariant: the query finds jobs through procrastinate's indexes, so it reads at most `most` jobs
-# of each status. Among jobs with the same priority, the oldest jobs have the lowest ids. BookIt
+# of each status. These include the oldest waiting jobs, because they have the lowest ids: BookIt
 # uses only one priority.
 _OPEN = """
 WITH todo AS MATERIALIZED (
@@ -62,7 +62,7 @@ SELECT task_name AS task, count(*) AS jobs FROM (
 ) AS failed GROUP BY task_name
 """
 
-# Counts the pools of workers that have recently sent a heartbeat.
+# Counts the procrastinate workers that have recently sent a heartbeat.
 #
 # Parameters: silence float8 (seconds).
 # Columns: workers bigint.
@@ -77,7 +77,8 @@ def collect() -> Iterator[Metric]:
     yield from _open()
     failed = GaugeMetricFamily(
         "bookit_jobs_failed",
-        "Jobs that have failed and are kept for an operator, by task, counted up to 10000.",
+        "Jobs that have failed and are kept for an operator, by task, "
+        f"counted up to {MAX_COUNTED}.",
         labels=["task"],
     )
     for row in fetch(_FAILED, {"most": MAX_COUNTED}, dict_row):
@@ -85,19 +86,29 @@ def collect() -> Iterator[Metric]:
     yield failed
     [[workers]] = fetch(_WORKERS, {"silence": float(SILENCE)})
     yield GaugeMetricFamily(
-        "bookit_workers", "Live pools of workers; a worker process has three.", value=workers
+        "bookit_workers",
+        "Live procrastinate workers; a worker process has up to three.",
+        value=workers,
     )
     yield from _ended()
 
 
 def _open() -> Iterator[Metric]:
     waiting = GaugeMetricFamily(
-        "bookit_jobs_waiting", "Jobs that could run now, counted up to 10000.", labels=["queue"]
+        "bookit_jobs_waiting",
+        f"Jobs that could run now, counted up to {MAX_COUNTED}.",
+        labels=["queue"],
     )
     scheduled = GaugeMetricFamily(
-        "bookit_jobs_scheduled", "Jobs that run later, counted up to 10000.", labels=["queue"]
+        "bookit_jobs_scheduled",
+        f"Jobs that run later, counted up to {MAX_COUNTED}.",
+        labels=["queue"],
     )
-    running = GaugeMetricFamily("bookit_jobs_running", "Jobs that run.", labels=["queue"])
+    running = GaugeMetricFamily(
+        "bookit_jobs_running",
+        f"Jobs that are running, counted up to {MAX_COUNTED}.",
+        labels=["queue"],
+    )
     oldest = GaugeMetricFamily(
         "bookit_jobs_oldest_waiting_seconds",
         "How long the oldest waiting job has waited.",

@@ -29,7 +29,7 @@ class _Database(Collector):
     """The metrics from PostgreSQL."""
 
     def collect(self) -> Iterator[Metric]:
-        # The limit starts here, because adding up the files also takes time.
+        # The limit starts after the files are added up, because it covers only SQL statements.
         deadlines.shorten(DATABASE_LIMIT)
         return database.collect()
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 from accounts.keys.services import create_key
 from accounts.links.kinds import PASSWORD_RESET, VERIFICATION
 from accounts.links.tests.tokens import emailed_token
-from accounts.services import Client, begin_session
+from accounts.services import Client, record_admin_login
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.feeds import services as feeds
 from bookings.models import Booking
@@ -432,4 +432,6 @@ def _own_rows(user, service, slot, at):
 
 def _session_of(user):
     client = Client("192.0.2.7", "A browser")
-    return begin_session(user=user, client=client, lifetime=timedelta(hours=1), at=timezone.now())
+    return record_admin_login(
+        user=user, client=client, lifetime=timedelta(hours=1), at=timezone.now()
+    )

@@ -8,11 +8,12 @@ BookIt translates. It also looks for a language in a cookie and in the path of t
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
+from bookit.errors import is_database_unavailable
 from bookit.errors.problems import CONTENT_TYPE
 from bookit.languages import SOURCE, accepted, closest
 from bookit.web.middleware import database_failure
@@ -72,7 +73,9 @@ class AdminLanguageMiddleware:
         if request.path_info.startswith(ADMIN):
             try:
                 user = request.user if request.user.is_authenticated else None
-            except (OperationalError, InterfaceError) as error:
+            except Error as error:
+                if not is_database_unavailable(error):
+                    raise
                 return database_failure(request, error)
             if user is not None:
                 translation.activate(closest(user.language))

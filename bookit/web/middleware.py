@@ -16,7 +16,7 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, Error
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import URLPattern, get_resolver, is_valid_path, reverse
 from django.utils.deprecation import MiddlewareMixin
@@ -29,7 +29,7 @@ from bookit.adminsite.csrf import csrf_page
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.api.addresses import client_address
 from bookit.api.throttles import SignInThrottle, count_request, origin
-from bookit.errors import LimitExceeded, pending, problems
+from bookit.errors import LimitExceeded, is_database_unavailable, pending, problems
 from bookit.metrics import process, views
 from bookit.ratelimits.counting import refused
 from bookit.request_id import request_id
@@ -98,7 +98,7 @@ class RequestMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Return a response if a view outside DRF raised an exception that is not a bug."""
-        if isinstance(exception, OperationalError | InterfaceError):
+        if is_database_unavailable(exception):
             return database_failure(request, exception)
         if isinstance(exception, LimitExceeded):
             return too_many(request, exception.wait, exception.headers)
@@ -241,7 +241,9 @@ class ThrottleMiddleware:
             count_request(request, *self.scope(request, view))
         except LimitExceeded as error:
             return too_many(request, error.wait)
-        except (OperationalError, InterfaceError) as error:
+        except Error as error:
+            if not is_database_unavailable(error):
+                raise
             return database_failure(request, error)
         return None
 

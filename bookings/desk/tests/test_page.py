@@ -444,7 +444,7 @@ def test_the_log_of_the_admin_site_says_who_sent_a_mail_again(desk, rui, book):
     booking = book()
     press(desk, booking, "resend")
     history = desk.get(f"/admin/bookings/booking/{booking.pk}/history/").content.decode()
-    assert "Asked to send the last email to the customer again." in history
+    assert "Asked to send the last email to the attendee again." in history
     assert rui.email in history
 
 

@@ -249,7 +249,7 @@ WHERE pronamespace = 'public'::regnamespace AND (proname = 'enqueue_beside' OR E
         AND tgrelid = ANY (%(tables)s::text[]::regclass[])
 ) AND EXISTS (
     SELECT FROM unnest(%(tables)s::text[] || 'enqueue_beside'::text) AS name
-    WHERE prosrc ~ ('\\m(FROM|INTO|UPDATE|JOIN|PERFORM) ' || name || '\\M')
+    WHERE prosrc ~ ('\\m(FROM|INTO|UPDATE|JOIN|PERFORM)\\s+' || name || '\\M')
 ))
 ORDER BY 1
 """
@@ -335,6 +335,9 @@ _FAILED_ON_WORKERS = """
 SELECT nodename || ':' || nodeport AS server, result AS problem
 FROM run_command_on_workers(%(command)s) WHERE NOT success
 """
+
+# The number of bytes to which PostgreSQL shortens longer names.
+MAX_NAME = 63
 
 # Settings of every session. SET LOCAL then also reaches the workers, and tables of calendars keep
 # their triggers: these write only rows of the same calendar. Citus uses only one connection to each
@@ -557,6 +560,18 @@ def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
         yield Step("enqueue_beside(): writes an outbox", (sql.SQL(_ENQUEUE_BESIDE),))
 
 
+def _of_shard(name: str, shard: int | str) -> str:
+    """Return the name of a shard's own function or trigger.
+
+    Raises:
+        CannotDistribute: PostgreSQL would shorten the name, and would then not find it.
+    """
+    own = f"{name}_{shard}"
+    if len(own.encode()) > MAX_NAME:
+        raise CannotDistribute([f"The name {own} has more than {MAX_NAME} bytes."])
+    return own
+
+
 class _Shards:
     """Gives each shard of calendars its own functions.
 
@@ -567,6 +582,9 @@ class _Shards:
 
     If Citus moves a shard, the triggers of the new copy run the functions that serve all shards.
     These do the same more slowly, until `manage.py distribute` runs again.
+
+    Raises:
+        CannotDistribute: the name of a function or a trigger is too long.
     """
 
     def __init__(self) -> None:
@@ -582,8 +600,14 @@ class _Shards:
             for name, function in CALENDAR_FUNCTIONS.items()
         }
         named = "|".join([*tables, *self.texts])
-        before = r"FUNCTION public\.|(?:FROM|INTO|UPDATE|JOIN|PERFORM) "
+        before = r"FUNCTION public\.|(?:FROM|INTO|UPDATE|JOIN|PERFORM)\s+"
         self.named = re.compile(rf"\b({before})({named})\b")
+        self.triggers = [
+            self._trigger(row, shard)
+            for row in fetch(_TRIGGERS, {"tables": self.spread}, dict_row)
+            if row["function"] in self.texts
+            for shard in self.names
+        ]
 
     def functions(self) -> Iterator[Step]:
         """Return the steps that create the functions."""
@@ -608,7 +632,7 @@ class _Shards:
         own = self.names[shard]
 
         def renamed(found: re.Match[str]) -> str:
-            return found[1] + own.get(found[2], f"{found[2]}_{shard}")
+            return found[1] + (own.get(found[2]) or _of_shard(found[2], shard))
 
         return self.named.sub(renamed, text)
 
@@ -620,14 +644,8 @@ class _Shards:
         Raises:
             CannotDistribute: a server cannot do this.
         """
-        wanted = [
-            self._trigger(row, shard)
-            for row in fetch(_TRIGGERS, {"tables": self.spread}, dict_row)
-            if row["function"] in self.texts
-            for shard in self.names
-        ]
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-            text = sql.SQL(_USE_OWN_FUNCTIONS).format(triggers=dumps(wanted))
+            text = sql.SQL(_USE_OWN_FUNCTIONS).format(triggers=dumps(self.triggers))
             command = text.as_string(cursor.connection)
         failed = fetch(_FAILED_ON_WORKERS, {"command": command}, dict_row)
         if failed:
@@ -635,8 +653,8 @@ class _Shards:
 
     def _trigger(self, row: dict[str, Any], shard: int) -> dict[str, str]:
         table = self.names[shard][row["table"]]
-        name = f"{row['name']}_{table.rpartition('_')[2]}"
-        function = f"{row['function']}_{shard}"
+        name = _of_shard(row["name"], table.rpartition("_")[2])
+        function = _of_shard(row["function"], shard)
         definition = (
             row["definition"]
             .replace(f"CREATE TRIGGER {row['name']} ", f"CREATE OR REPLACE TRIGGER {name} ", 1)

@@ -7,14 +7,14 @@ from datetime import timedelta
 import pytest
 from django.conf import settings as configured
 from django.core.management import call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, InternalError, connection, transaction
 from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.tests.factories import TUESDAY, BookingFactory
-from bookit.errors import problems
+from bookit.errors import is_database_unavailable, problems
 from bookit.tests.expect import page, problem
 from bookit.web import pages
 from catalog import services as catalog
@@ -517,6 +517,28 @@ def test_without_postgresql_the_admin_site_is_a_503(no_database, browser):
     assert "Try again in a few seconds" in page(browser.get("/admin/"), 503)
     form = {"username": "ada@example.com", "password": "correct horse battery"}
     page(browser.post("/admin/login/", form), 503)
+
+
+LOST = InternalError("failure on connection marked as essential: one:5432")
+
+
+def test_a_lost_server_of_a_distributed_database_counts_as_unavailable():
+    assert is_database_unavailable(LOST)
+    assert not is_database_unavailable(InternalError("unexpected chunk number"))
+    assert not is_database_unavailable(DataError("failure on connection"))
+
+
+def test_a_page_that_loses_a_server_of_a_distributed_database_is_a_503(browser, monkeypatch):
+    def lost(*arguments):
+        raise LOST
+
+    browser.force_login(AdminFactory())
+    monkeypatch.setattr("django.contrib.auth.middleware.get_user", lost)
+    for response in (browser.get("/admin/"), browser.post("/admin/login/")):
+        assert "Try again in a few seconds" in page(response, 503)
+    monkeypatch.undo()
+    monkeypatch.setattr("bookings.desk.admin.BookingAdmin.get_queryset", lost)
+    assert "Try again in a few seconds" in page(browser.get("/admin/bookings/booking/"), 503)
 
 
 @pytest.mark.django_db(databases=[])

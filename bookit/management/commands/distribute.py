@@ -33,7 +33,11 @@ class Command(BaseCommand):
         """Distribute the database, and show the steps."""
         if found := conversion.problems():
             raise CommandError("\n".join(found))
-        for step in conversion.steps() if check else conversion.distribute():
+        try:
+            steps = conversion.steps() if check else conversion.distribute()
+        except conversion.CannotDistribute as error:
+            raise CommandError(str(error)) from None
+        for step in steps:
             self.stdout.write(step.words)
         if check:
             self.stdout.write("Nothing was changed.")

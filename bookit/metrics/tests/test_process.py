@@ -23,7 +23,7 @@ DURATION = "bookit_http_request_duration_seconds_count"
 
 @pytest.fixture
 def counted(api):
-    """Return a function that returns how much each sample has grown since its last call."""
+    """Return a function that returns how much each sample has grown since the previous call."""
     last = scrape(api)
 
     def counted():
@@ -98,11 +98,11 @@ def test_the_name_of_every_route_is_a_plain_template():
     found = {*names(get_resolver().url_patterns)}
     assert {"/services/{pk}", "/bookings/{pk}.ics", "/admin/", "/errors/{code}"} <= found
     assert not [name for name in found if set(name) & set("<>()?:^$\\")]
-    # The space that `directory.SIZES` reserves is enough for about this number of views.
+    # `directory.SIZES` reserves space for about 100 combinations of view and method.
     assert len(found) < 100
 
 
-def test_scrapes_cannot_occupy_all_threads():
+def test_scrapes_count_as_costly():
     assert may_cost_much("GET", "/metrics", "")
     assert not may_cost_much("GET", "/health", "")
 

@@ -25,15 +25,15 @@ class StoredService:
     """A stored service, and the times at which it can be booked.
 
     Args:
-        calendar: the entry of the calendar that the service is on.
+        calendar_entry: the entry of the calendar that the service is on.
         slots: the scheduled slots by their start times, in order.
         seats_left: the number of seats that stay free in some slots, by the ids of the slots.
-        free: the start times that nobody has booked.
+        free: the start times that nobody has booked, except those of sessions with several seats.
         terms: set after the slots and all time off are stored.
     """
 
     entry: ServiceEntry
-    calendar: CalendarEntry
+    calendar_entry: CalendarEntry
     service: Service
     slots: dict[datetime, Slot] = field(default_factory=dict)
     seats_left: dict[UUID, int] = field(default_factory=dict)

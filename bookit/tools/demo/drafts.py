@@ -140,7 +140,7 @@ class Drafter:
         if booking.status == Status.CANCELLED:
             booking.cancellation_reason = steps[-1].reason
         draft = Draft(booking, customer, service, steps)
-        customer.visits[service.calendar].append(start.date())
+        customer.visits[service.calendar_entry].append(start.date())
         if not draft.frees_its_seat:
             customer.busy.append((start, end))
         return draft
@@ -171,7 +171,7 @@ class Drafter:
         days_apart: int | None,
     ) -> Customer | None:
         """Choose one of the customers who can come, according to their weights."""
-        calendar = service.calendar
+        calendar = service.calendar_entry
         apart = days_apart or calendar.days_between_visits
         candidates = [
             customer
@@ -187,7 +187,7 @@ class Drafter:
         self, service: StoredService, start: datetime, customer: Customer, made: datetime
     ) -> Booking:
         """Return a booking without a status."""
-        row, notes = service.service, service.calendar.notes
+        row, notes = service.service, service.calendar_entry.notes
         has_note = notes and self.random.random() < (0.12 if row.capacity == 1 else 0.03)
         return Booking(
             id=self.chance.uuid(made),

@@ -59,7 +59,7 @@ class _Writer:
 
     def review(self, draft: Draft) -> Review | None:
         """Return the review of a booking, or None if the customer writes no review."""
-        booking, calendar = draft.booking, draft.service.calendar
+        booking, calendar = draft.booking, draft.service.calendar_entry
         later = booking.end_time + self.random.random() * timedelta(days=4)
         written = self.chance.same_day(later)
         # Customers review each calendar once.
@@ -88,7 +88,7 @@ class _Writer:
     def _opinion(self, draft: Draft) -> tuple[int, str]:
         """Return a rating and a comment, which may be empty."""
         service = draft.service
-        unused = self.unused[service.entry] or self.unused[service.calendar]
+        unused = self.unused[service.entry] or self.unused[service.calendar_entry]
         if unused and self.random.random() < 0.75:
             review = unused.pop()
             return review.rating, review.comment

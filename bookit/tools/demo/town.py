@@ -23,7 +23,7 @@ class Town:
     """The demo town.
 
     Raises:
-        TownError: two files contradict each other.
+        TownError: entries contradict each other.
     """
 
     settings: SettingsEntry

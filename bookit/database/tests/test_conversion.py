@@ -1,0 +1,58 @@
+"""The functions of the shards of a distributed database; these tests do not need Citus."""
+
+import pytest
+from django.db import connection
+
+from bookit.database.citus import conversion
+from bookit.database.rows import fetch
+
+FUNCTION = """
+CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM
+        bookings_booking WHERE id = NEW.id;
+    RETURN NULL;
+END
+$$
+"""
+TRIGGER = """
+CREATE TRIGGER {name} AFTER INSERT ON bookings_booking FOR EACH ROW EXECUTE FUNCTION {name}()
+"""
+SHARD = {"shard": 102008, "table": "bookings_booking", "name": "bookings_booking_102008"}
+
+
+@pytest.fixture
+def shards(db, monkeypatch):
+    """Return a function that makes the shards of a database with one more trigger."""
+
+    def shards(name):
+        with connection.cursor() as cursor:
+            cursor.execute(FUNCTION.format(name=name))
+            cursor.execute(TRIGGER.format(name=name))
+        triggers = fetch(conversion._TRIGGERS, {"tables": ["bookings_booking"]})
+        assert name in {trigger[1] for trigger in triggers}
+
+        def answer(query, parameters, row_factory):
+            if query == conversion._SHARDS:
+                return [SHARD]
+            tables = {**parameters, "tables": ["bookings_booking"]}
+            return fetch(query, tables, row_factory)
+
+        monkeypatch.setattr(conversion, "fetch", answer)
+        return conversion._Shards()
+
+    return shards
+
+
+def test_a_table_on_the_line_after_its_keyword_is_the_table_of_the_shard(shards):
+    steps = {step.words: step for step in shards("count_again").functions()}
+    [copy] = steps["count_again(): a copy for each shard"].statements
+    text = copy.as_string(None)
+    assert "FUNCTION public.count_again_102008()" in text
+    assert "FROM\n        bookings_booking_102008 WHERE" in text
+
+
+def test_a_name_that_postgresql_would_shorten_is_refused(shards):
+    shards("f" * 56)
+    with pytest.raises(conversion.CannotDistribute, match="has more than 63 bytes"):
+        shards("g" * 57)
