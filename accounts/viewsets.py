@@ -56,8 +56,8 @@ from bookit.languages import accepted
 from bookit.responses import JSON, Response
 from bookit.runtime.costly import ALWAYS
 
-# A large export gets this many seconds in addition to the usual time limit of a request. Few users
-# have so many bookings, and everybody has a right to a copy of their data.
+# A large export gets this many seconds in addition to the usual time limit of a request, because
+# every user has a right to a copy of their data. Few exports are large.
 EXPORT_SECONDS = 50.0
 
 

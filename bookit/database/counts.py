@@ -43,7 +43,12 @@ estimates = Estimates()
 
 def expected(rows: QuerySet[Any]) -> int:
     """Return the number of rows that PostgreSQL's planner expects; it reads no rows."""
-    [explained] = json.loads(rows.order_by().explain(format="json"))
+    return _planned_rows(json.loads(rows.order_by().explain(format="json")))
+
+
+def _planned_rows(plan: list[dict[str, Any]]) -> int:
+    """Return the number of rows in the output of EXPLAIN (FORMAT JSON) of one statement."""
+    [explained] = plan
     return int(explained["Plan"]["Plan Rows"])
 
 
@@ -56,5 +61,4 @@ def bounded_count(count: Callable[[], int], explain: Callable[[], Any]) -> tuple
     counted = count()
     if counted <= MAX_COUNTED:
         return counted, True
-    [explained] = explain()
-    return max(counted, int(explained["Plan"]["Plan Rows"])), False
+    return max(counted, _planned_rows(explain())), False
