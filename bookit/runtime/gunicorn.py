@@ -22,6 +22,7 @@ directory.prepare()
 # in one line instead of a traceback.
 from django.conf import settings  # noqa: E402
 
+from bookit.runtime.listeners import drop_new_connections_at_the_end  # noqa: E402
 from bookit.runtime.worker import Worker, spread  # noqa: E402
 from bookit.tracing.start import export  # noqa: E402
 
@@ -77,7 +78,11 @@ M_ARENA_MAX = -8
 
 
 def when_ready(server: Any) -> None:
-    """If requests cannot use the database, log why. They get a 503 until the problem is fixed."""
+    """Prepare for the end of the server. If requests cannot use the database, log why.
+
+    They get a 503 until the problem is fixed.
+    """
+    drop_new_connections_at_the_end(server)
     reason = why_not_ready()
     if reason:
         logging.getLogger("bookit.runtime.startup").error(reason)
@@ -93,6 +98,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """Prepare a worker process. Only workers of BookIt's own class have a `place`."""
+    worker.early_signals = server.SIG_QUEUE
     directory.join(getattr(worker, "place", None))
     export("bookit")
     _return_memory()

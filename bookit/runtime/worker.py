@@ -18,11 +18,13 @@ relies on.
 
 import errno
 import selectors
+import signal
 import socket
 import threading
 from contextlib import suppress
 from functools import partial
-from time import monotonic
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
 from typing import Any
 
 from django.conf import settings
@@ -66,6 +68,9 @@ MAX_HELD = 64 * 1024 * 1024
 READ = 64 * 1024
 # Seconds for which a worker accepts no connections if another worker has fewer.
 PAUSE = 0.02
+# Seconds for which a worker that shuts down waits for connections whose handshakes have begun. A
+# handshake takes one round trip to the client, usually a proxy in the same network.
+HANDSHAKE = 0.02
 # Seconds between two checks of the deadlines.
 SWEEP = 0.5
 
@@ -147,6 +152,8 @@ class Worker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.place = spread.take()
+        # After the fork, this is the queue that the signal handlers of gunicorn's arbiter fill.
+        self.early_signals: SimpleQueue[Any] = SimpleQueue()
         self.clients: set[Client] = set()
         self.lock = threading.Lock()
         self.held = 0
@@ -171,6 +178,25 @@ class Worker(ThreadWorker):
                 "BookIt's worker speaks only plain HTTP. Terminate TLS at a proxy in front of it."
             )
 
+    def init_signals(self) -> None:
+        """Handle signals, including those that arrived just after the fork.
+
+        Until now, this process had the signal handlers of gunicorn's main process, which put
+        signals in a queue. No worker of gunicorn reads this queue. If a server is stopped while it
+        starts, such a worker misses SIGTERM, and serves clients until it is killed.
+        """
+        super().init_signals()
+        handlers = {
+            signal.SIGTERM: self.handle_exit,
+            signal.SIGQUIT: self.handle_quit,
+            signal.SIGINT: self.handle_quit,
+        }
+        with suppress(Empty):
+            while True:
+                number = self.early_signals.get_nowait()
+                if number in handlers:
+                    handlers[number](number, None)
+
     # --- Accepting --------------------------------------------------------------------------------
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -179,14 +205,19 @@ class Worker(ThreadWorker):
         A worker that shuts down accepts the connections that already wait, and then stops
         listening. If it listened until its last response is sent, the system would still complete
         the handshakes of new connections, which nobody would accept. Because they are refused, a
-        load balancer passes their requests to another server.
+        load balancer passes their requests to another server. `bookit.runtime.listeners` ensures
+        that no connection arrives just before the worker stops listening.
         """
         super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
         if not enabled and not self.alive:
             listeners, self.sockets = self.sockets, []
+            ends = monotonic() + HANDSHAKE
             for listener in listeners:
-                while self.nr_conns < self.worker_connections and self.accept_one(listener):
-                    pass
+                while self.nr_conns < self.worker_connections:
+                    if not self.accept_one(listener):
+                        if monotonic() > ends:
+                            break
+                        sleep(0.001)
                 listener.close()
 
     def accept(self, listener: Any) -> None:

@@ -1,18 +1,32 @@
-"""Migrations run without the time limits of requests."""
+"""Migrations: they have no time limit, but they do not make requests wait for their locks."""
+
+import re
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import StringIO
+from time import monotonic
 
 import pytest
+from django.core.management import CommandError, call_command
+from django.core.management.commands.migrate import Command as DjangoMigrate
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
-from django.db import connection
+from django.db import OperationalError, connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
 
+from bookit.database.postgresql import base
 from bookit.deadlines import STATEMENT_LIMIT
+from bookit.management.commands import migrate
+from bookit.restores import migrations
+from bookit.tests.crowd import PATIENCE, ask, deadlocks, run, until_waiting
 
 
 @pytest.mark.django_db
 def test_migrations_may_take_longer_than_a_request():
     def limit():
-        with connection.cursor() as cursor:
-            cursor.execute("SHOW statement_timeout")
-            return cursor.fetchone()[0]
+        return ask("SHOW statement_timeout")
 
     assert limit() == "5s"
     assert connection.connection.patience == STATEMENT_LIMIT == 6
@@ -24,3 +38,170 @@ def test_migrations_may_take_longer_than_a_request():
     emit_post_migrate_signal(verbosity=0, interactive=False, db="default")
     assert limit() == "5s"
     assert connection.connection.patience == STATEMENT_LIMIT
+
+
+LOCKS_TWO_TABLES = """
+from django.db import migrations
+
+class Migration(migrations.Migration):
+    atomic = {atomic}
+    dependencies = [("restores", "{last}")]
+    operations = [
+        migrations.RunSQL("CREATE TABLE half_done ()"),
+        migrations.RunSQL("ALTER TABLE catalog_service ALTER COLUMN title SET NOT NULL"),
+        migrations.RunSQL("ALTER TABLE bookings_booking ALTER COLUMN status SET NOT NULL"),
+    ]
+"""
+
+
+@pytest.fixture
+def write_migration(transactional_db, tmp_path, monkeypatch, settings):
+    """Add a migration to the app `restores` that locks the services, and then the bookings."""
+    package = tmp_path / "more_migrations"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"__path__ += {[*migrations.__path__]}")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.MIGRATION_MODULES = {"restores": "more_migrations"}
+    recorder = MigrationRecorder(connection)
+    last = max(name for app, name in recorder.applied_migrations() if app == "restores")
+
+    def write(*, atomic=True):
+        content = LOCKS_TWO_TABLES.format(last=last, atomic=atomic)
+        (package / "locks_two_tables.py").write_text(content)
+
+    yield write
+    for name in [name for name in sys.modules if name.startswith("more_migrations")]:
+        del sys.modules[name]
+    connection.close()  # A failed migration leaves the connection without time limits.
+    run("DROP TABLE IF EXISTS half_done")
+    recorder.record_unapplied("restores", "locks_two_tables")
+
+
+def is_applied():
+    done = ("restores", "locks_two_tables") in MigrationRecorder(connection).applied_migrations()
+    assert (ask("SELECT to_regclass('half_done')") is not None) == done
+    return done
+
+
+def run_migrate(command="migrate"):
+    output = StringIO()
+    call_command(command, "restores", stdout=output, stderr=output)
+    return output.getvalue()
+
+
+@contextmanager
+def reading(then):
+    """Read the bookings in another transaction, which ends with `then` when it may go on."""
+    has_read, may_go_on = threading.Event(), threading.Event()
+
+    def read():
+        try:
+            with transaction.atomic():
+                run("SET LOCAL application_name = 'a long report'")
+                ask("SELECT count(*) FROM bookings_booking")
+                has_read.set()
+                assert may_go_on.wait(PATIENCE)
+                then()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        reader = thread.submit(read)
+        assert has_read.wait(PATIENCE)
+        try:
+            yield may_go_on
+        finally:
+            may_go_on.set()
+            reader.result()
+
+
+def test_migrate_waits_briefly_and_tries_again(write_migration, monkeypatch):
+    write_migration()
+    monkeypatch.setattr(base, "LOCK_TIMEOUT", "100ms")
+    pauses = []
+    with reading(then=lambda: None) as may_go_on:
+        # Control: Django's own command fails at once.
+        with pytest.raises(OperationalError, match="lock timeout"):
+            call_command(DjangoMigrate(), "restores", verbosity=0)
+        assert not is_applied()
+
+        def sleep(seconds):
+            # Between two tries, nobody waits for the migration.
+            connection.close()
+            assert ask("SELECT count(*) FROM catalog_service, bookings_booking") == 0
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                may_go_on.set()
+                until_unlocked()
+
+        monkeypatch.setattr(migrate.time, "sleep", sleep)
+        output = run_migrate()
+    assert pauses == [migrate.PAUSE] * 3
+    assert is_applied()
+    assert "Migration restores.locks_two_tables needs a table that other transactions" in output
+    assert "(a long report), open for 0 s" in output
+    assert "Trying again in 5 seconds." in output
+
+
+def until_unlocked():
+    """Return when no other session has a lock on the bookings."""
+    held = """
+        SELECT count(*) FROM pg_locks
+        WHERE relation = 'bookings_booking'::regclass AND pid <> pg_backend_pid()
+    """
+    deadline = monotonic() + PATIENCE
+    while ask(held):
+        assert monotonic() < deadline
+
+
+def test_migrate_gives_up_and_names_the_transaction_in_its_way(write_migration, monkeypatch):
+    write_migration()
+    monkeypatch.setattr(base, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrate, "TRIES", 2)
+    monkeypatch.setattr(migrate, "PAUSE", 0)
+    with reading(then=lambda: None), pytest.raises(CommandError) as caught:
+        run_migrate()
+    message = str(caught.value)
+    assert re.search(r"The oldest transactions: process \d+ \(a long report\), open for", message)
+    assert message.endswith("Run migrate again when these transactions have ended.")
+    assert not is_applied()
+
+
+def test_migrate_tries_again_after_a_deadlock(write_migration, monkeypatch):
+    write_migration()
+    monkeypatch.setattr(migrate, "PAUSE", 0)
+    before = deadlocks()
+
+    def read_the_services():
+        assert ask("SELECT count(*) FROM catalog_service") == 0
+
+    with reading(then=read_the_services) as may_go_on, ThreadPoolExecutor(1) as thread:
+        migrating = thread.submit(in_thread, run_migrate)
+        until_waiting(1)
+        may_go_on.set()
+        output = migrating.result()
+    assert is_applied()
+    assert "Trying again" in output
+    run("SELECT pg_stat_force_next_flush()")
+    assert deadlocks() == before + 1
+
+
+def in_thread(function):
+    try:
+        return function()
+    finally:
+        connection.close()
+
+
+def test_a_migration_that_is_not_one_transaction_is_not_tried_again(write_migration, monkeypatch):
+    write_migration(atomic=False)
+    monkeypatch.setattr(base, "LOCK_TIMEOUT", "100ms")
+    with reading(then=lambda: None) as may_go_on, ThreadPoolExecutor(1) as thread:
+        migrating = thread.submit(in_thread, run_migrate)
+        until_waiting(1)
+        # It waits as long as it has to.
+        time.sleep(0.5)
+        until_waiting(1)
+        may_go_on.set()
+        assert "Trying again" not in migrating.result()
+    assert is_applied()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import psycopg
-from django.db.backends.postgresql import base, features
+from django.db.backends.postgresql import base, features, schema
 from psycopg.adapt import AdaptersMap
 from psycopg.errors import ConnectionTimeout, FeatureNotSupported
 from psycopg.pq import Format, TransactionStatus
@@ -18,6 +18,10 @@ from bookit.database.postgresql.connections import Connection
 # attempt takes `connect_timeout`. Without the pause, a request that waits for a free thread would
 # wait for all earlier attempts.
 PAUSE = 1.0
+
+# How long a migration waits for a lock. While it waits for the lock of a table, all later
+# statements on this table wait behind it.
+LOCK_TIMEOUT = "2s"
 
 
 def server_has_gone(connection: Any) -> bool:
@@ -78,10 +82,24 @@ class DatabaseFeatures(features.DatabaseFeatures):
     supports_virtual_generated_columns = False
 
 
+class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
+    """Limits how long a migration waits for a lock; `manage.py migrate` then tries again.
+
+    A migration that is not one transaction has no limit, because it could not be tried again.
+    """
+
+    def __enter__(self) -> "DatabaseSchemaEditor":
+        super().__enter__()
+        if self.atomic_migration and not self.collect_sql:
+            self.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        return self
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Replaces lost connections, and reads `timestamptz` values quickly."""
 
     features_class = DatabaseFeatures
+    SchemaEditorClass = DatabaseSchemaEditor
 
     #: The module psycopg, except that `connect` returns connections of our own class. `connect`
     #: looks up the method of our class at each call, because tracing replaces this method.

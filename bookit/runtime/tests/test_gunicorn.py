@@ -46,7 +46,11 @@ RELIED_ON = {
         (W.handle, W.handle_request, W._keepalive_after),
         "598a042516bc91cc",
     ),
-    "signals": ((W.handle_exit, W.handle_quit), "77c49ca81b3bd79c"),
+    "signals": (
+        (W.handle_exit, W.handle_quit, W.init_signals, Arbiter.signal, Arbiter.init_signals),
+        "5bcbcceb2bcffb79",
+    ),
+    "the fork": ((Arbiter.spawn_worker,), "6abc0d90b0b9f80b"),
     "the parser": ((message.Message, message.Request, http.RequestParser), "4e8fba2a66369667"),
     "bodies": (
         (body.ChunkedReader, body.LengthReader, body.Body, unreader.Unreader),
@@ -54,6 +58,10 @@ RELIED_ON = {
     ),
     "responses": ((wsgi.create, wsgi.Response, util.write, util.write_chunk), "02fbb2865028ba45"),
     "the closing of a broken response": ((util.close_graceful,), "0e5925bfc017bc4e"),
+    "the end of the server": (
+        (Arbiter.stop, Arbiter.halt, Arbiter.handle_term),
+        "5ec36206da23983a",
+    ),
     "the hook for workers that have ended": ((Arbiter.reap_workers,), "ebcf4187e9ebf378"),
 }
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
 
 from bookit.runtime import worker as module
 from bookit.runtime.servers import Server, production, serving
@@ -130,6 +132,10 @@ def largest_share(server: Server) -> int:
 
 def test_connections_are_spread_over_the_workers() -> None:
     with web(workers=3) as server:
+        # At first, not all workers may have started.
+        deadline = time.monotonic() + PATIENCE
+        while largest_share(server) == 12:
+            assert time.monotonic() < deadline
         # Ideally, each worker has four. A worker may leave a connection to another worker that does
         # not wake up in time.
         found = sorted(largest_share(server) for _ in range(5))
@@ -177,9 +183,73 @@ def test_a_server_that_stops_refuses_new_connections_at_once() -> None:
         # Each connection gets a response or is refused; none is accepted and then forgotten.
         with suppress(ConnectionRefusedError):
             while True:
-                time_request(server.port, patience=1)
+                time_request(server.port)
         # The server has not ended, because a request may be in transit on the idle connection.
         assert server.process.poll() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="The filter exists only on Linux.")
+def test_a_server_that_stops_completes_no_handshake_that_it_could_not_accept() -> None:
+    with web() as server:
+        workers = server.workers()
+        for worker in workers:
+            worker.send_signal(signal.SIGSTOP)
+        server.process.terminate()
+        # The workers are stuck, so they still hold the listening socket. Without the filter, all
+        # these connections would be made, and none would time out.
+        with ExitStack() as early, suppress(TimeoutError):
+            for _ in range(PATIENCE * 10):
+                early.enter_context(connect(server.port, patience=0.5))
+                time.sleep(0.1)
+            pytest.fail("the server still completes handshakes")
+        for worker in workers:
+            worker.send_signal(signal.SIGCONT)
+        with pytest.raises(ConnectionRefusedError):
+            connect(server.port)
+
+
+class SlowStart:
+    """Delays a worker between the fork and the moment from which it handles signals."""
+
+    def init_process(self) -> None:
+        time.sleep(2)
+        super().init_process()  # type: ignore[misc]
+
+
+class SlowWorker(SlowStart, Worker):
+    pass
+
+
+class SlowGunicornWorker(SlowStart, ThreadWorker):
+    pass
+
+
+GRACE = 6
+
+
+def time_end_of_starting_server(worker_class: type) -> float:
+    """Stop a server whose worker is still starting, and return the seconds until it has ended."""
+    name = f"{__name__}.{worker_class.__name__}"
+    arguments = f"--worker-class {name} --graceful-timeout {GRACE}"
+    environment = {**production(UNREACHABLE, workers=1), "GUNICORN_CMD_ARGS": arguments}
+    with serving("bookit.wsgi", environment) as server:
+        deadline = time.monotonic() + PATIENCE
+        while not server.workers():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        began = time.monotonic()
+        server.process.terminate()
+        server.process.wait(PATIENCE)
+        return time.monotonic() - began
+
+
+def test_a_server_can_be_stopped_while_its_workers_start() -> None:
+    assert time_end_of_starting_server(SlowWorker) < GRACE
+
+
+def test_gunicorns_own_worker_then_misses_the_signal_and_is_killed() -> None:
+    """Control for the test above."""
+    assert time_end_of_starting_server(SlowGunicornWorker) >= GRACE
 
 
 # --- one worker, in this process ----------------------------------------------------------------
