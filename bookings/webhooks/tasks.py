@@ -3,12 +3,13 @@
 import logging
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from bookings.webhooks import deliveries
 from bookings.webhooks import services as webhooks
+from bookit.errors import is_database_unavailable
 from bookit.jobs import queues as jobs
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,9 @@ async def deliver(webhook_id: str) -> None:
     """Send the messages of a webhook that are due."""
     try:
         await deliveries.deliver(webhook_id=UUID(webhook_id), now=timezone.now)
-    except (OperationalError, InterfaceError) as error:
+    except Error as error:
+        if not is_database_unavailable(error):
+            raise
         # PostgreSQL is unreachable. If the job failed, it would be kept for operators to look at.
         logger.warning("deliveries to a webhook were interrupted: %s", type(error).__name__)
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, Error, InterfaceError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.models import BigIntegerField, Func, QuerySet
 from psycopg.rows import class_row, scalar_row
 
@@ -35,7 +35,7 @@ from bookit.database.postgresql.connections import Connection
 from bookit.database.reading import reading_from
 from bookit.database.rows import fetch
 from bookit.database.usage import usage
-from bookit.errors import database_error_facts
+from bookit.errors import database_error_facts, is_database_unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ class Replica(threading.Thread):
             type(error.__cause__ or error).__name__,
             state or "",
         )
-        if isinstance(error, OperationalError | InterfaceError) and state not in CANCELLED:
+        if is_database_unavailable(error) and state not in CANCELLED:
             self.is_in_use = False
 
 

@@ -13,12 +13,13 @@ from json import loads
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import Error, connection, transaction
 from psycopg.rows import dict_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
+from bookit.errors import is_database_unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,9 @@ def _relay() -> bool:
         if not is_distributed():
             return False
         relay()
-    except (OperationalError, InterfaceError) as error:
+    except Error as error:
+        if not is_database_unavailable(error):
+            raise
         logger.warning("the outbox could not be read: %s", type(error).__name__)
     finally:
         connection.close()

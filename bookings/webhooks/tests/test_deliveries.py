@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
+from django.db import DataError, InterfaceError, InternalError, OperationalError
 from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -20,6 +22,7 @@ from bookings.models import BookingEvent
 from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFactory
 from bookings.tests.smtp import AnyPort, Server
 from bookings.tests.workers import PATIENCE, database_url, until
+from bookings.webhooks import deliveries, tasks
 from bookings.webhooks import services as webhooks
 from bookings.webhooks.deliveries import MAX_SLOW_AT_A_TIME
 from bookings.webhooks.models import Attempt, Delivery, Webhook
@@ -283,3 +286,27 @@ def test_a_worker_with_an_unknown_queue_fails_with_a_one_line_message():
     [line] = (done.stdout + done.stderr).strip().splitlines()
     assert "webhoks" in line
     assert "default, mails, webhooks" in line
+
+
+LOST = InternalError("failure on connection marked as essential: one:5432")
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("gone"), InterfaceError("closed"), LOST], ids=str
+)
+def test_a_job_does_not_fail_because_the_database_is_unavailable(error, monkeypatch, caplog):
+    async def fail(**options):
+        raise error
+
+    monkeypatch.setattr(deliveries, "deliver", fail)
+    asyncio.run(tasks.deliver(webhook_id=str(uuid4())))
+    assert "deliveries to a webhook were interrupted" in caplog.text
+
+
+def test_a_job_fails_because_of_a_bug(monkeypatch):
+    async def fail(**options):
+        raise DataError("no such type")
+
+    monkeypatch.setattr(deliveries, "deliver", fail)
+    with pytest.raises(DataError):
+        asyncio.run(tasks.deliver(webhook_id=str(uuid4())))
