@@ -73,6 +73,8 @@ class Command(migrate.Command):
                         f"{message} Nothing of this migration was applied."
                         " Run migrate again when these transactions have ended."
                     ) from error
+            if options["verbosity"]:
+                self.stdout.write(" waiting")  # Completes the line of the migration.
             self.stderr.write(f"{message} Trying again in {PAUSE:g} seconds.")
             time.sleep(PAUSE)
 
