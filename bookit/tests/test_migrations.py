@@ -1,4 +1,4 @@
-"""Migrations: they have no time limit, but they do not make requests wait for their locks."""
+"""Migrations: they have no time limit, do not block requests for long, and run one at a time."""
 
 import re
 import sys
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from io import StringIO
 from time import monotonic
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.core.management.commands.migrate import Command as DjangoMigrate
@@ -83,9 +84,9 @@ def is_applied():
     return done
 
 
-def run_migrate(command="migrate"):
+def run_migrate(*options):
     output = StringIO()
-    call_command(command, "restores", stdout=output, stderr=output)
+    call_command("migrate", "restores", *options, stdout=output, stderr=output)
     return output.getvalue()
 
 
@@ -205,3 +206,22 @@ def test_a_migration_that_is_not_one_transaction_is_not_tried_again(write_migrat
         may_go_on.set()
         assert "Trying again" not in migrating.result()
     assert is_applied()
+
+
+def test_a_second_migrate_waits_for_the_first(write_migration):
+    write_migration()
+    with psycopg.connect(**connection.get_connection_params()) as first:
+        first.execute(migrate._LOCK)
+        with ThreadPoolExecutor(1) as thread:
+            second = thread.submit(in_thread, run_migrate)
+            until_waiting(1)
+            assert not is_applied()
+            # Commands that change nothing do not wait.
+            assert "locks_two_tables" in run_migrate("--plan")
+            # Control: Django's own command does not wait either.
+            call_command(DjangoMigrate(), "restores", verbosity=0)
+            assert is_applied()
+            first.rollback()
+            output = second.result()
+    assert "Another process migrates this database. Waiting until it ends." in output
+    assert "No migrations to apply." in output

@@ -1,8 +1,11 @@
-"""`manage.py migrate`, which tries again if other transactions are in its way."""
+"""`manage.py migrate`, which waits for other migrations and for transactions in its way."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from django.core.management.base import CommandError
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
@@ -17,7 +20,7 @@ TRIES = 40
 # Seconds between two tries. In the meantime, requests use the tables.
 PAUSE = 5.0
 
-# The transactions that are most likely to hold the lock. The name of a backup is "pg_dump".
+# The oldest transactions that have locked a table. The name of a backup is "pg_dump".
 _OLDEST_TRANSACTIONS = """
 SELECT format(
     'process %s (%s), open for %s s',
@@ -26,14 +29,23 @@ SELECT format(
     round(extract(epoch FROM clock_timestamp() - xact_start))
 )
 FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+WHERE datname = current_database()
+  AND pid <> pg_backend_pid()
+  AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'relation' AND granted)
 ORDER BY xact_start
 LIMIT 3
 """
 
+# The number of the lock has no meaning; no other code uses it.
+_LOCK = "SELECT pg_advisory_xact_lock(7042026)"
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(7042026)"
+
 
 class Command(migrate.Command):
-    """Django's own command, which tries again if other transactions are in its way.
+    """Django's own command, which waits for other migrations and for transactions in its way.
+
+    If several hosts migrate the same database at the same time, each waits for the one before it,
+    and then finds little or nothing to do.
 
     A migration waits only briefly for a lock (`bookit.database.postgresql.base.LOCK_TIMEOUT`),
     because all later statements on the same table wait behind it. Transactions of requests may also
@@ -55,6 +67,34 @@ class Command(migrate.Command):
         Raises:
             CommandError: other transactions were in the way at each try.
         """
+        if options["check_unapplied"] or options["plan"]:
+            super().handle(*args, **options)
+        else:
+            with self._alone(options["database"]):
+                self._migrate(*args, **options)
+
+    @contextmanager
+    def _alone(self, database: str) -> Iterator[None]:
+        """Wait until no other process migrates this database.
+
+        The lock belongs to the transaction of a separate connection. So it also works behind
+        PgBouncer, and ends with this process.
+        """
+        wrapper = connections[database]
+        wrapper.ensure_connection()
+        with (
+            wrapper.wrap_database_errors,
+            psycopg.connect(**wrapper.get_connection_params()) as separate,
+        ):
+            separate.execute("SET LOCAL statement_timeout = 0")
+            separate.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            [is_alone] = separate.execute(_TRY_LOCK).fetchone() or [False]
+            if not is_alone:
+                self.stderr.write("Another process migrates this database. Waiting until it ends.")
+                separate.execute(_LOCK)
+            yield
+
+    def _migrate(self, *args: Any, **options: Any) -> None:
         for tries_left in reversed(range(TRIES)):
             try:
                 super().handle(*args, **options)
