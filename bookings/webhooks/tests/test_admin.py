@@ -169,6 +169,13 @@ def test_a_pause_is_shown_only_until_it_ends(site):
     assert "Other messages wait until" not in text(site.get(page(Webhook, "change", webhook.pk)))
 
 
+def test_a_response_of_deeply_nested_json_is_shown_as_it_is(site):
+    delivery = DeliveryFactory()
+    response = "[" * 1024 + "]" * 1024
+    AttemptFactory(delivery=delivery, response=response)
+    assert response in text(site.get(page(Delivery, "change", delivery.pk)))
+
+
 def test_a_response_that_repeats_itself_is_shown_once(site):
     delivery = DeliveryFactory()
     Attempt.objects.all().delete()
