@@ -113,8 +113,9 @@ END
     },
 )
 
-# The status of a waitlist entry follows the status of its user's booking in the slot. A booking that
-# moves to this slot is not linked to the entry, because another entry may be linked to it already.
+# The status of a waitlist entry follows the status of its user's booking in the slot. A booking
+# that moves to this slot is not linked to the entry, because another entry may be linked to it
+# already.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""

@@ -100,7 +100,7 @@ def _message(kind: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
             "responses": {
                 "2XX": {"description": "The message has arrived. The body is only logged."},
                 "default": {
-                    "description": "The attempt failed. It is repeated for a day, except after a 410."
+                    "description": "The attempt failed. It is repeated for a day, except after 410."
                 },
             },
         }
