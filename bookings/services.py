@@ -33,7 +33,6 @@ from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import lock_to_book, move_to_free_seat, take_seat
 from bookings.tally.metrics import CONFLICTS
 from bookings.transitions import TRANSITIONS
-from bookings.waitlist.models import WaitlistEntry
 from bookit.database.metadata import Changes, save_changes, stored
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
@@ -446,12 +445,6 @@ def book_hold_for(
         check_manages(booking, actor)
     terms = terms_at([booking.service_id], booking.start_time)[booking.service_id][0]
     overridden = _broken_limit(terms, booking.start_time, booking.created_at)
-    if booking.user_id != user.pk:
-        # `actor` may be waiting for a seat of this slot. The trigger `waitlist_follows` has taken
-        # this hold for the seat that they were waiting for.
-        WaitlistEntry.objects.filter(
-            calendar=booking.calendar_id, booking=booking.pk, status=WaitlistEntry.Status.OFFERED
-        ).update(status=WaitlistEntry.Status.WAITING, booking=None, updated_at=at)
     booking.user, booking.notes = user, notes
     for column, text in attendee.items():
         setattr(booking, column, text)

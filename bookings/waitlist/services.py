@@ -9,7 +9,8 @@ the hold expires or is cancelled, the seat goes to the next user.
 A database trigger (`bookings.triggers.WAITLIST_FOLLOWS`) changes the status of an entry in the
 transaction that changes the booking. If the user takes a seat of the slot, `waiting` becomes
 `offered` for a hold and `booked` for a booking. If the user books the hold, `offered` becomes
-`booked`. If the hold ends in any other way, `offered` becomes `passed`.
+`booked`. If staff book the hold for another user, `offered` becomes `waiting` again. If the hold
+ends in any other way, `offered` becomes `passed`.
 """
 
 from collections.abc import Collection, Iterable

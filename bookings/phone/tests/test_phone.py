@@ -220,11 +220,15 @@ class TestBooking:
         entry.refresh_from_db()
         assert (entry.status, entry.booking) == ("offered", held)
 
+        caller = WaitlistEntryFactory(slot=slot, user=UserFactory(email="ada@example.com"))
+
         desk.post(PAGE, call(service, hold=str(held.pk)))
 
         entry.refresh_from_db()
-        assert slot.bookings.get().user.email == "ada@example.com"
+        caller.refresh_from_db()
+        assert slot.bookings.get().user == caller.user
         assert (entry.status, entry.booking) == ("waiting", None)
+        assert (caller.status, caller.booking) == ("booked", held)
 
     def test_a_form_that_is_sent_twice_books_once(self, desk):
         service = ServiceFactory(mode="slots", capacity=2)
