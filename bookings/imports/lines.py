@@ -440,10 +440,10 @@ class BookingLine(Line):
 
     @classmethod
     def load(cls, lines: Sequence[Any], before: dict[Key, bool] | None) -> dict[Key, bool]:
-        """Find the rows that the lines name, and return which bookings exist.
+        """Find the rows that the lines name.
 
         Returns:
-            whether this import has cancelled the last booking, by customer, service and start.
+            the bookings that exist already, each with whether this import has cancelled it.
         """
         emails = {lookup_form(line.cleaned_data["customer_email"]) for line in lines}
         users = {user.email: user for user in User.objects.filter(email__in=emails, is_active=True)}

@@ -40,9 +40,9 @@ def add_webhooks(
                 ]
             },
         )
+        # All messages about bookings have the same schema. The booking in its example is confirmed.
         if message in schemas and kind is not BookingEvent.Type.CONFIRMED:
             continue
-        # The example of a booking is confirmed.
         schemas[message] = {
             **_without_id(schemas[event]),
             "examples": [
