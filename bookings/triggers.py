@@ -113,9 +113,9 @@ END
     },
 )
 
-# The status of a waitlist entry follows the status of its user's booking in the slot. The entry
-# stays linked to its first booking, because another booking that moves to this slot may belong to
-# another entry.
+# The status of a waitlist entry follows the status of its user's booking in the slot. A booking
+# that moves to this slot is not linked to the entry, because another entry may be linked to it
+# already. If staff book a hold of their own for another user, their own entry waits again.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""
@@ -126,9 +126,16 @@ BEGIN
         WHERE calendar_id = OLD.calendar_id AND slot_id = OLD.slot_id AND user_id = OLD.user_id
           AND status = 'offered' AND COALESCE(booking_id, OLD.id) = OLD.id;
     ELSIF NEW.active THEN
+        IF TG_OP = 'UPDATE' AND OLD.user_id <> NEW.user_id THEN
+            UPDATE bookings_waitlistentry
+            SET status = 'waiting', booking_id = NULL, updated_at = NEW.updated_at
+            WHERE calendar_id = OLD.calendar_id AND slot_id = OLD.slot_id
+              AND user_id = OLD.user_id AND status = 'offered' AND booking_id = OLD.id;
+        END IF;
         UPDATE bookings_waitlistentry
         SET status = CASE WHEN NEW.status = 'held' THEN 'offered' ELSE 'booked' END,
-            booking_id = CASE WHEN TG_OP = 'INSERT' THEN NEW.id ELSE booking_id END,
+            booking_id = CASE WHEN TG_OP = 'INSERT' OR OLD.user_id <> NEW.user_id THEN NEW.id
+                ELSE booking_id END,
             updated_at = NEW.updated_at
         WHERE calendar_id = NEW.calendar_id AND slot_id = NEW.slot_id AND user_id = NEW.user_id
           AND (status = 'waiting' OR status = 'offered' AND booking_id = NEW.id);
@@ -146,7 +153,8 @@ END
         "waitlist_follows_change": """
             AFTER UPDATE ON {table} FOR EACH ROW WHEN (
                 NEW.slot_id IS NOT NULL
-                AND (OLD.status, OLD.slot_id) IS DISTINCT FROM (NEW.status, NEW.slot_id)
+                AND (OLD.status, OLD.slot_id, OLD.user_id)
+                    IS DISTINCT FROM (NEW.status, NEW.slot_id, NEW.user_id)
             )
         """,
         "waitlist_follows_end": """

@@ -3,7 +3,8 @@
 A form checks the cells of a line. `add` calls the same function of `services.py` as the API and the
 admin site, and returns False if the line has been imported before. A line counts as imported before
 if there is already an account with its email address, a calendar with its name, a service with its
-title, or a booking of its service and customer at its start. An import never changes what is there.
+title, or a booking of its service and customer at its start. A booking that the same import has
+cancelled does not count. An import never changes what is there.
 """
 
 import re
@@ -28,6 +29,7 @@ from accounts.models import User
 from bookings import services as bookings
 from bookings.imports import opening
 from bookings.models import Booking
+from bookit import money
 from bookit.database.rows import fetch
 from bookit.times import parse_instant, validate_zone, wall_clock, zone
 from catalog import services as catalog
@@ -45,6 +47,9 @@ LOCAL_TIME = re.compile(
     r"[ T](?P<hour>\d\d?):(?P<minute>\d\d)(?::00)?",
     re.ASCII,
 )
+
+# The user, the service and the start of a booking.
+Key = tuple[UUID, UUID, datetime]
 
 # Finds which of the given bookings exist, whatever their status.
 #
@@ -67,8 +72,8 @@ class Line(forms.Form):
         words: what the lines are, in words.
         about: which lines are skipped, in words.
         example: the cells of a few lines, by column.
-        renamed: the columns of the arguments that have other names than their columns. For example,
-            the argument `provider_id` is in the column `provider_email`.
+        renamed: the column of each argument whose name differs from it. For example, the argument
+            `provider_id` comes from the column `provider_email`.
     """
 
     words: ClassVar[Any]
@@ -82,8 +87,12 @@ class Line(forms.Form):
         return False
 
     @classmethod
-    def load(cls, lines: Sequence[Any]) -> Any:
-        """Return what `add` needs to know about these lines, read for all of them at once."""
+    def load(cls, lines: Sequence[Any], before: Any) -> Any:
+        """Return what `add` needs to know about these lines, read for all of them at once.
+
+        Args:
+            before: what was known after the previous lines of the file; None for the first lines.
+        """
         return None
 
     def add(self, known: Any, *, actor: User, at: datetime) -> bool:
@@ -195,7 +204,7 @@ class CustomerLine(Line):
         return canonical(self.cleaned_data["email"])
 
     @classmethod
-    def load(cls, lines: Sequence[Any]) -> set[str]:
+    def load(cls, lines: Sequence[Any], before: Any) -> set[str]:
         """Return the addresses that have an account."""
         emails = [line.cleaned_data["email"] for line in lines]
         return {*User.objects.filter(email__in=emails).values_list("email", flat=True)}
@@ -329,6 +338,17 @@ class ServiceLine(Line):
     max_advance_days = forms.IntegerField(required=False, min_value=1)
     cancellation_notice_minutes = forms.IntegerField(required=False, min_value=0)
 
+    def clean(self) -> None:
+        """Refuse a price such as 1,250 EUR or 1.250 EUR, which can be 1.25 or 1250."""
+        currency = (self.cleaned_data.get("currency") or settings.DEFAULT_CURRENCY).upper()
+        price = self.cleaned_data.get("price")
+        if price is None or not 1 <= price < 1000 or price.as_tuple().exponent != -3:
+            return
+        if money.decimals(currency) < 3 and money.fits(price, currency):
+            text = _("This can mean %(small)s or %(large)s. Write one of them.")
+            meanings = {"small": money.in_currency(price, currency), "large": int(price * 1000)}
+            self.add_error("price", ValidationError(text % meanings, "invalid"))
+
     def add(self, known: Any, *, actor: User, at: datetime) -> bool:
         """Create the service, unless its calendar has one with its title."""
         fields = self.filled()
@@ -419,8 +439,12 @@ class BookingLine(Line):
         return cells.get("status", "").strip() == Status.CANCELLED
 
     @classmethod
-    def load(cls, lines: Sequence[Any]) -> set[tuple[UUID, UUID, datetime]]:
-        """Find the rows that the lines name, and return which bookings exist."""
+    def load(cls, lines: Sequence[Any], before: dict[Key, bool] | None) -> dict[Key, bool]:
+        """Find the rows that the lines name.
+
+        Returns:
+            the bookings that exist already, each with whether this import has cancelled it.
+        """
         emails = {lookup_form(line.cleaned_data["customer_email"]) for line in lines}
         users = {user.email: user for user in User.objects.filter(email__in=emails, is_active=True)}
         titles = {line.cleaned_data["service"] for line in lines}
@@ -439,7 +463,8 @@ class BookingLine(Line):
             "starts": [line.start for line in resolved],
         }
         present: list[Any] = fetch(_PRESENT, values, namedtuple_row)
-        return {(row.user_id, row.service_id, row.start_time) for row in present}
+        found = {(row.user_id, row.service_id, row.start_time): False for row in present}
+        return {**found, **(before or {})}
 
     def resolve(self, users: Mapping[str, User], services: Mapping[str, list[Service]]) -> None:
         """Find the customer, the service and the start.
@@ -461,8 +486,12 @@ class BookingLine(Line):
         self.found = _one(found, "service", cells["service"], hint=not cells["calendar"])
         self.start = _instant(cells["start_time"], zone(self.found.calendar.timezone), "start_time")
 
-    def add(self, known: set[tuple[UUID, UUID, datetime]], *, actor: User, at: datetime) -> bool:
-        """Book, unless the customer has this booking already."""
+    def add(self, known: dict[Key, bool], *, actor: User, at: datetime) -> bool:
+        """Book, unless the customer has this booking already.
+
+        A confirmed booking that has ended is completed now. Otherwise, a worker would complete it
+        after the import, and send webhook messages about it.
+        """
         if self.refusal:
             raise self.refusal
         status, start_time = self.cleaned_data["status"] or Status.CONFIRMED, self.start
@@ -473,8 +502,11 @@ class BookingLine(Line):
             raise ValidationError({"status": text % {"status": status}})
         booked_at = self._booked_at(at)
         key = (self.user.pk, self.found.pk, start_time)
-        if key in known:
+        if key in known and (status == Status.CANCELLED or not known[key]):
             return False
+        if status == Status.PENDING and not self.found.requires_confirmation:
+            text = _("This service confirms its bookings at once.")
+            raise ValidationError({"status": text})
         booking = bookings.create_booking(
             actor=actor,
             user_id=self.user.pk,
@@ -483,9 +515,11 @@ class BookingLine(Line):
             notes=self.cleaned_data["notes"],
             at=booked_at,
         )
+        if status == Status.CONFIRMED and booking.end_time <= at:
+            status = Status.COMPLETED
         if booking.status != status:
             bookings.change_status(booking_id=booking.pk, status=status, actor=actor, at=at)
-        known.add(key)
+        known[key] = status == Status.CANCELLED
         return True
 
     def _booked_at(self, at: datetime) -> datetime:

@@ -106,12 +106,13 @@ def import_in_steps(
     table = Table(text, form.base_fields)
     report = Report(lines=table.count())
     done = 0
+    known: Any = None
     yield Progress(done, report.lines)
     with transaction.atomic():
         suppress_follow_up()
         in_order = _in_order(table, form)
         while rows := [*islice(in_order, CHUNK)]:
-            _add_all(form, rows, report, actor=actor, at=at)
+            known = _add_all(form, rows, known, report, actor=actor, at=at)
             done += len(rows)
             yield Progress(done, report.lines)
             report.is_cut = len(report.problems) >= MAX_PROBLEMS and done < report.lines
@@ -131,14 +132,15 @@ def _in_order(table: Table, form: type[Line]) -> Iterator[Row]:
 
 
 def _add_all(
-    form: type[Line], rows: Sequence[Row], report: Report, *, actor: User, at: datetime
-) -> None:
+    form: type[Line], rows: Sequence[Row], before: Any, report: Report, *, actor: User, at: datetime
+) -> Any:
+    """Store the rows, and return what is known after them; see `Line.load`."""
     lines = [(row.line, form(row.cells)) for row in rows]
     valid = [(line, each) for line, each in lines if each.is_valid()]
     for line, each in lines:
         if each.errors:
             _refuse(report, line, each, dict(each.errors))
-    known = form.load([each for _line, each in valid])
+    known = form.load([each for _line, each in valid], before)
     for line, each in valid:
         try:
             with transaction.atomic():
@@ -152,6 +154,7 @@ def _add_all(
         else:
             report.new += is_new
             report.present += not is_new
+    return known
 
 
 def _refuse(report: Report, line: int, form: Line, errors: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from bookings.mails.occasions import (
     LAPSED,
     OFFERED,
     RESCHEDULED,
+    WITHDRAWN,
     News,
     Occasion,
     Status,
@@ -169,7 +170,7 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
     )
     is_over = occasion.status in (Status.CANCELLED, Status.EXPIRED)
     method = "CANCEL" if is_over else "REQUEST"
-    is_offer = kind in (OFFERED, LAPSED)
+    is_offer = kind in (OFFERED, LAPSED, WITHDRAWN)
     organizer = ical.platform(calendar_name)
     entry = ical.Entry(
         uid=occasion.booking_id,
@@ -191,7 +192,7 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
         text=letter.text(),
         html=letter.html(),
         # The email about an offer has no calendar file. If the offer expired, nothing would remove
-        # its entry from the reader's calendar.
+        # its entry from the reader's calendar. So the email about its end has none either.
         calendar="" if is_offer else ical.CalendarFile([entry], method=method).text(),
         method=method,
         message_id=(

@@ -16,6 +16,7 @@ NAMES = {
     "reminder": _("Reminder"),
     "seat-offered": _("Seat offered"),
     "seat-passed-on": _("Seat passed on"),
+    "seat-withdrawn": _("Seat withdrawn"),
     "queue-cancelled": _("Queue cancelled"),
     "queue-ended": _("Queue ended"),
 }

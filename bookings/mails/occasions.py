@@ -101,6 +101,14 @@ LAPSED = News(
         "line. You are no longer in the queue."
     ),
 )
+WITHDRAWN = News(
+    "seat-withdrawn",
+    pgettext_lazy("email", "Your seat is no longer kept"),
+    _(
+        "Sorry, the seat that was kept for you is no longer available. You are no longer in the "
+        "queue."
+    ),
+)
 QUEUE_CANCELLED = News(
     "queue-cancelled",
     pgettext_lazy("email", "Cancelled"),
@@ -127,6 +135,7 @@ NEWS = {
         REMINDED,
         OFFERED,
         LAPSED,
+        WITHDRAWN,
         QUEUE_CANCELLED,
         QUEUE_ENDED,
     )
@@ -211,8 +220,8 @@ class Occasion:
             return REMINDED if self.is_current else None
         if self.is_offer and self.type == Type.EXPIRED and not self.is_announced:
             return LAPSED
-        if not self.is_announced and not self.withdraws_offer:
-            return None
+        if not self.is_announced:
+            return WITHDRAWN if self.withdraws_offer else None
         if self.type == Type.RESCHEDULED and self.is_over:
             return None
         return NEWS_OF_TYPE.get(self.type)

@@ -92,6 +92,13 @@ OCCASIONS = {
 OCCASIONS["seat-passed-on"] = replace(
     OCCASIONS["seat-offered"], type=Type.EXPIRED, status=Status.EXPIRED, is_announced=False
 )
+OCCASIONS["seat-withdrawn"] = replace(
+    OCCASIONS["seat-offered"],
+    type=Type.CANCELLED,
+    status=Status.CANCELLED,
+    is_announced=False,
+    reason="Helena is ill. She is sorry, and back on Thursday.",
+)
 PLACE = Place(
     entry_id=UUID(int=3),
     user_name="Ana Silva",

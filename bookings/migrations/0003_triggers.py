@@ -89,9 +89,16 @@ class Migration(migrations.Migration):
                             WHERE calendar_id = OLD.calendar_id AND slot_id = OLD.slot_id AND user_id = OLD.user_id
                               AND status = 'offered' AND COALESCE(booking_id, OLD.id) = OLD.id;
                         ELSIF NEW.active THEN
+                            IF TG_OP = 'UPDATE' AND OLD.user_id <> NEW.user_id THEN
+                                UPDATE bookings_waitlistentry
+                                SET status = 'waiting', booking_id = NULL, updated_at = NEW.updated_at
+                                WHERE calendar_id = OLD.calendar_id AND slot_id = OLD.slot_id
+                                  AND user_id = OLD.user_id AND status = 'offered' AND booking_id = OLD.id;
+                            END IF;
                             UPDATE bookings_waitlistentry
                             SET status = CASE WHEN NEW.status = 'held' THEN 'offered' ELSE 'booked' END,
-                                booking_id = CASE WHEN TG_OP = 'INSERT' THEN NEW.id ELSE booking_id END,
+                                booking_id = CASE WHEN TG_OP = 'INSERT' OR OLD.user_id <> NEW.user_id THEN NEW.id
+                                    ELSE booking_id END,
                                 updated_at = NEW.updated_at
                             WHERE calendar_id = NEW.calendar_id AND slot_id = NEW.slot_id AND user_id = NEW.user_id
                               AND (status = 'waiting' OR status = 'offered' AND booking_id = NEW.id);
@@ -110,7 +117,8 @@ class Migration(migrations.Migration):
                     "waitlist_follows_change": """
                         AFTER UPDATE ON {table} FOR EACH ROW WHEN (
                             NEW.slot_id IS NOT NULL
-                            AND (OLD.status, OLD.slot_id) IS DISTINCT FROM (NEW.status, NEW.slot_id)
+                            AND (OLD.status, OLD.slot_id, OLD.user_id)
+                                IS DISTINCT FROM (NEW.status, NEW.slot_id, NEW.user_id)
                         )
                     """,
                     "waitlist_follows_end": "AFTER DELETE ON {table} FOR EACH ROW WHEN (OLD.slot_id IS NOT NULL)",

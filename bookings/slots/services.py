@@ -469,4 +469,4 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         raise InvalidTransition(_("A slot with completed or no-show bookings cannot be cancelled."))
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
-    waitlist.pass_over(slot=slot, at=at)
+    waitlist.end(slot=slot, at=at)

@@ -15,8 +15,9 @@ from bookit.restores.positions import LOWEST
 
 # One transaction counts about this many events.
 BATCH = 50_000
-# A reader counts at most this many events that are newer than the total. There are more only if no
-# worker has run for a long time. In this case, the results do not change until a worker runs.
+# A reader counts at most this many events that are newer than the total. There are more if no
+# worker has run for a long time, or right after a large import. In this case, the results do not
+# change until a worker has counted them.
 MAX_NEW_EVENTS = 50_000
 
 # The types of the events with which a booking reaches a status. Their `data` contains the status.
@@ -33,7 +34,7 @@ TYPES = [
     )
 ]
 
-# Counts the events from the transaction `low` up to the oldest open transaction, but stops after
+# Counts the events of the transactions from `low` to before the oldest open one, but stops after
 # about `batch` events.
 #
 # Parameters: low bigint (a transaction id), batch bigint, types text[].

@@ -9,7 +9,8 @@ the hold expires or is cancelled, the seat goes to the next user.
 A database trigger (`bookings.triggers.WAITLIST_FOLLOWS`) changes the status of an entry in the
 transaction that changes the booking. If the user takes a seat of the slot, `waiting` becomes
 `offered` for a hold and `booked` for a booking. If the user books the hold, `offered` becomes
-`booked`. If the hold ends in any other way, `offered` becomes `passed`.
+`booked`. If staff book the hold for another user, `offered` becomes `waiting` again. If the hold
+ends in any other way, `offered` becomes `passed`.
 """
 
 from collections.abc import Collection, Iterable
@@ -156,7 +157,7 @@ def check_access(entry: WaitlistEntry, actor: User, permission: str) -> None:
         raise Forbidden(_("This place in the queue belongs to another user."))
 
 
-def pass_over(*, slot: Slot, at: datetime) -> None:
+def end(*, slot: Slot, at: datetime) -> None:
     """End the waitlist of a locked slot that offers no more seats, and tell those who wait."""
     waiting = _waiting(slot)
     ended = [*waiting.order_by("pk").values_list("pk", flat=True)]
@@ -222,7 +223,7 @@ def _offer(slot_id: UUID, *, at: datetime) -> int:
     terms, slot_terms = _terms(slot_id)
     ahead = slot_terms.start_time - at
     if slot_terms.status != Slot.Status.SCHEDULED or ahead <= timedelta(0) or ahead < terms.notice:
-        pass_over(slot=slot, at=at)
+        end(slot=slot, at=at)
         return 0
     try:
         terms.check_start(slot_terms.start_time, at)

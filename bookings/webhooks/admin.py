@@ -353,7 +353,8 @@ def pretty(text: str) -> str:
     """Return a response, with line breaks and indentation if it is JSON."""
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Python reads and writes only a limited depth of JSON.
         return text
 
 

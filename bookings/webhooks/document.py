@@ -6,14 +6,15 @@ from drf_spectacular.drainage import get_override
 
 from bookings.events import REPORTED_TYPES
 from bookings.extensions import EVENT_DATA_SERIALIZERS
+from bookings.models import BookingEvent
 from bookings.payloads import BookingAtEventSerializer
 from bookings.webhooks.serializers import event_serializers
 from bookings.webhooks.services import TEST
 
 HEADERS = {
-    "webhook-id": "The id of the message. It is the same in every attempt to deliver the message.",
+    "webhook-id": "The id of the message. It is the same in every attempt to deliver it.",
     "webhook-timestamp": "When this attempt was made, in seconds since 1970.",
-    "webhook-signature": "The signatures of the message, as Standard Webhooks specifies.",
+    "webhook-signature": "The signatures, as Standard Webhooks specifies.",
 }
 
 AT = "2026-11-21T09:05:00Z"
@@ -39,6 +40,9 @@ def add_webhooks(
                 ]
             },
         )
+        # All messages about bookings have the same schema. The booking in its example is confirmed.
+        if message in schemas and kind is not BookingEvent.Type.CONFIRMED:
+            continue
         schemas[message] = {
             **_without_id(schemas[event]),
             "examples": [
@@ -94,8 +98,10 @@ def _message(kind: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
             ],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
             "responses": {
-                "2XX": {"description": "The message has arrived. The body is not read."},
-                "default": {"description": "The attempt failed, and is repeated for a day."},
+                "2XX": {"description": "The message has arrived. The body is only logged."},
+                "default": {
+                    "description": "The attempt failed. It is repeated for a day, except after 410."
+                },
             },
         }
     }

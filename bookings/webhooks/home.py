@@ -16,7 +16,7 @@ MAX_WEBHOOKS = 5
 MAX_COUNTED = 100
 # The columns that show whether the owner of a webhook is an admin.
 OWNER = ("owner__is_active", "owner__role")
-# The number of a webhook's messages that BookIt has given up.
+# The number of messages to a webhook that BookIt has given up on.
 FAILED = Coalesce(
     Subquery(
         Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.FAILED)
@@ -34,7 +34,8 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
     """Return the webhooks that do not get their messages, the longest failing first.
 
     Webhooks that an admin has merely switched off are left out. The same query also counts the
-    failed messages of all webhooks, because webhooks that work again may have some, too.
+    failed messages, because webhooks that work again may have some, too. It reads at most
+    `MAX_COUNTED` + 1 webhooks.
     """
     failing = Q(is_active=True, failing_since__isnull=False)
     switched_off = Q(is_active=False) & ~Q(disabled_reason="")

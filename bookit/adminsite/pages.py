@@ -46,6 +46,7 @@ from bookit.adminsite.refusals import (
     message_of,
     messages_of,
 )
+from bookit.adminsite.search import found_in
 from bookit.adminsite.stale import noticing
 from bookit.database.references import delete_unreferenced, is_referenced
 from bookit.languages import grouped
@@ -214,15 +215,18 @@ class StrictAdmin(admin.ModelAdmin):
         If the search term can be an id, rows are found by id, through an index. Otherwise, they are
         found by text, and ids are not searched: no index finds a part of an id.
         """
-        conditions, texts = Q(), []
+        ids: list[Q] = []
+        texts = []
         for path in self.get_search_fields(request):
             field: Any = get_fields_from_path(self.model, path)[-1]
             if not isinstance(field, UUIDField | IntegerField):
                 texts.append(path)
             elif _is_value_of(field, search_term):
-                conditions |= Q(**{path: search_term.strip()})
-        if conditions:
-            return queryset.filter(conditions), False
+                ids.append(Q(**{path: search_term.strip()}))
+        if len(ids) > 1:
+            return found_in(queryset, ids)[0], False
+        if ids:
+            return queryset.filter(*ids), False
         if search_term.strip() and not texts:
             return queryset.none(), False
         for word in smart_split(search_term):

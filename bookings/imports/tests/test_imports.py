@@ -11,12 +11,13 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory
-from bookings.clock import send_reminders
+from bookings.clock import complete_bookings, send_reminders
 from bookings.imports import opening
 from bookings.imports.files import decode
 from bookings.imports.lines import KINDS
 from bookings.imports.services import MAX_PROBLEMS, Problem, import_file, import_in_steps
 from bookings.models import Booking, BookingEvent
+from bookings.services import cancel_booking
 from bookit.errors import Forbidden, Invalid
 from catalog.models import Calendar, OpeningHours, Service
 
@@ -299,6 +300,52 @@ def test_a_cancelled_booking_leaves_its_time_free_wherever_its_line_is(load, cha
     assert (report.new, report.problems) == (2, [])
 
 
+def test_a_time_that_its_customer_cancelled_and_booked_again_is_imported(load, chair):
+    text = one_booking("2026-12-01 10:00", status="confirmed")
+    text += "ana@example.com,Haircut,cancelled,2026-12-01 10:00\n" * 2
+    report = load("bookings", text)
+    assert (report.new, report.present, report.problems) == (2, 1, [])
+    assert {*Booking.objects.values_list("status", flat=True)} == {"cancelled", "confirmed"}
+    assert (load("bookings", text).new, Booking.objects.count()) == (0, 2)
+
+
+def test_a_time_is_booked_again_even_if_many_lines_are_between(load, chair, monkeypatch):
+    monkeypatch.setattr("bookings.imports.services.CHUNK", 1)
+    text = one_booking("2026-12-01 10:00", status="cancelled")
+    text += "ben@example.com,Haircut,cancelled,2026-12-01 10:00\n"
+    text += "ana@example.com,Haircut,confirmed,2026-12-01 10:00\n" * 2
+    report = load("bookings", text)
+    assert (report.new, report.present, report.problems) == (3, 1, [])
+
+
+def test_a_booking_that_was_cancelled_after_the_import_is_not_booked_again(load, chair, boss):
+    text = one_booking("2026-12-01 10:00")
+    load("bookings", text)
+    cancel_booking(booking_id=Booking.objects.get().pk, actor=boss, at=NOW)
+    assert load("bookings", text).present == 1
+    assert Booking.objects.get().status == "cancelled"
+
+
+@pytest.mark.parametrize("status", ["", "confirmed"])
+def test_a_past_booking_is_completed_by_the_import_and_not_announced(load, chair, status):
+    load("bookings", one_booking("2026-11-03 10:00", status=status))
+    assert Booking.objects.get().status == "completed"
+    assert complete_bookings(at=NOW) == 0
+    assert not ProcrastinateJob.objects.exists()
+
+
+def test_a_pending_booking_needs_a_service_that_requires_confirmation(load, chair):
+    text = one_booking("2026-12-01 10:00", status="pending")
+    [problem] = load("bookings", text).problems
+    assert (problem.column, problem.message) == (
+        "status",
+        "This service confirms its bookings at once.",
+    )
+    Service.objects.update(requires_confirmation=True)
+    assert load("bookings", text).new == 1
+    assert Booking.objects.get().status == "pending"
+
+
 def test_a_line_that_occurs_twice_is_imported_once(load, chair):
     text = one_booking("2026-12-01 10:00")
     report = load("bookings", text + text.splitlines()[1])
@@ -368,6 +415,31 @@ def test_a_price_can_have_a_decimal_comma(load):
     assert Service.objects.get().price == Decimal("25.50")
 
 
+@pytest.mark.parametrize(
+    ("price", "currency", "message"),
+    [
+        ("1,250", "EUR", "This can mean 1.25 or 1250. Write one of them."),
+        ("1.250", "EUR", "This can mean 1.25 or 1250. Write one of them."),
+        ("25,000", "", "This can mean 25.00 or 25000. Write one of them."),
+        ("1,000", "JPY", "This can mean 1 or 1000. Write one of them."),
+    ],
+)
+def test_a_price_that_may_have_a_thousands_separator_is_refused(load, price, currency, message):
+    text = f"title;price;currency;duration_minutes\nCut;{price};{currency};30\n"
+    [problem] = load("services", text).problems
+    assert (problem.column, problem.message) == ("price", message)
+
+
+@pytest.mark.parametrize(
+    ("price", "currency", "amount"),
+    [("1,250", "KWD", "1.25"), ("0,500", "EUR", "0.5"), ("1250,000", "EUR", "1250")],
+)
+def test_a_price_with_three_decimals_is_read_if_it_is_unambiguous(load, price, currency, amount):
+    text = f"title;price;currency;duration_minutes\nCut;{price};{currency};30\n"
+    assert load("services", text).problems == []
+    assert Service.objects.get().price == Decimal(amount)
+
+
 def test_midnight_ends_a_day():
     assert opening.parse("sun 00:00-24:00") == [{"weekday": 6, "opens": 0, "closes": 1440}]
 
@@ -391,7 +463,7 @@ def test_the_command_checks_first_and_imports_if_told(boss, tmp_path):
         run()
     assert "1 new" in run("--encoding", "cp1252")
     file.write_text("email,name\nnot an address,Ana\n")
-    with pytest.raises(CommandError, match="1 problems"):
+    with pytest.raises(CommandError, match=r"1 problem\."):
         run("--apply")
     with pytest.raises(CommandError, match="is not an active admin"):
         run(admin="ana@example.com")

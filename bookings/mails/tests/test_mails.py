@@ -222,7 +222,11 @@ class TestRecipients:
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         sent()
         services.change_status(booking_id=offer.pk, status="cancelled", actor=admin, at=NOW)
-        assert sent() == [(TO_ANA, f"Cancelled: {ON}10:00")]
+        message = sent_one(TO_ANA)
+        assert message.subject == f"Your seat is no longer kept: {ON}10:00"
+        assert "the seat that was kept for you is no longer available" in message.body
+        # The email about the offer had no file, so there is nothing to remove from a calendar.
+        assert message.attachments == []
 
     def test_a_user_who_declines_an_offer_gets_no_email(self, ana, haircut):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
@@ -673,7 +677,9 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
     assert {"reminder-attendee.txt", "not-confirmed-attendee.ics", "seat-offered-attendee.html"} < (
         files
     )
-    assert {"seat-passed-on-attendee.html", "queue-ended-attendee.html"} < files
+    assert {"seat-passed-on-attendee.html", "seat-withdrawn-attendee.html"} < files
+    assert "seat-withdrawn-attendee.ics" not in files
+    assert "queue-ended-attendee.html" in files
     assert "queue-cancelled-attendee.eml" in files
     for path in (tmp_path / "mails").glob("*.ics"):
         assert icalendar.Calendar.from_ical(path.read_bytes()).walk("VEVENT")

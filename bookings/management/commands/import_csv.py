@@ -92,8 +92,9 @@ class Command(BaseCommand):
             self.stdout.write(f"... and {len(report.problems) - MOST:,} more.")
         counts = f"{report.new:,} new, {report.present:,} imported before"
         if report.problems:
-            cut = " Later lines were not checked." if report.is_cut else ""
+            cut = " The other lines were not checked." if report.is_cut else ""
             number = len(report.problems)
-            raise CommandError(f"{counts}, {number:,} problems. Nothing was imported.{cut}")
+            problems = "1 problem" if number == 1 else f"{number:,} problems"
+            raise CommandError(f"{counts}, {problems}. Nothing was imported.{cut}")
         done = "Imported." if apply else "Nothing was imported yet: add --apply."
         self.stdout.write(f"{counts}. {done}")

@@ -209,6 +209,27 @@ class TestBooking:
         entry.refresh_from_db()
         assert (slot.bookings.get().user, entry.status) == (customer, "booked")
 
+    def test_a_receptionist_who_waits_for_a_seat_keeps_their_place_in_the_queue(
+        self, desk, receptionist
+    ):
+        service = ServiceFactory(mode="slots", capacity=1, requires_confirmation=False)
+        slot = SlotFactory(service=service)
+        entry = WaitlistEntryFactory(slot=slot, user=receptionist)
+        services.create_booking(actor=receptionist, slot_id=slot.pk, hold=True, at=timezone.now())
+        held = slot.bookings.get()
+        entry.refresh_from_db()
+        assert (entry.status, entry.booking) == ("offered", held)
+
+        caller = WaitlistEntryFactory(slot=slot, user=UserFactory(email="ada@example.com"))
+
+        desk.post(PAGE, call(service, hold=str(held.pk)))
+
+        entry.refresh_from_db()
+        caller.refresh_from_db()
+        assert slot.bookings.get().user == caller.user
+        assert (entry.status, entry.booking) == ("waiting", None)
+        assert (caller.status, caller.booking) == ("booked", held)
+
     def test_a_form_that_is_sent_twice_books_once(self, desk):
         service = ServiceFactory(mode="slots", capacity=2)
         SlotFactory(service=service)

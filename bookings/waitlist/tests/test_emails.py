@@ -94,8 +94,8 @@ def test_people_who_left_and_deactivated_accounts_get_no_email(yoga, ben, eva):
 
 
 def test_the_emails_are_jobs_of_the_transaction_that_ends_the_wait(yoga):
-    waitlist.pass_over(slot=yoga, at=NOW)
-    waitlist.pass_over(slot=yoga, at=NOW)
+    waitlist.end(slot=yoga, at=NOW)
+    waitlist.end(slot=yoga, at=NOW)
     jobs = ProcrastinateJob.objects.filter(task_name="bookings.send_queue_mail")
     assert {job.args["entry_id"] for job in jobs} == {
         str(pk) for pk in yoga.waitlist.values_list("pk", flat=True)

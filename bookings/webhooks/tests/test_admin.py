@@ -169,6 +169,24 @@ def test_a_pause_is_shown_only_until_it_ends(site):
     assert "Other messages wait until" not in text(site.get(page(Webhook, "change", webhook.pk)))
 
 
+def test_a_search_for_an_id_reads_each_table_through_its_own_index(site):
+    delivery = delivery_of(BookingFactory())
+    delivery_of(BookingFactory())
+    for sought in (delivery.pk, delivery.event.booking_id):
+        with CaptureQueriesContext(connection) as queries:
+            response = site.get(page(Delivery, "changelist"), {"q": str(sought)})
+        assert [each.pk for each in response.context["cl"].result_list] == [delivery.pk]
+        searches = [each["sql"] for each in queries if "bookings_delivery" in each["sql"]]
+        assert not [each for each in searches if " OR " in each]
+
+
+def test_a_response_of_deeply_nested_json_is_shown_as_it_is(site):
+    delivery = DeliveryFactory()
+    response = "[" * 1024 + "]" * 1024
+    AttemptFactory(delivery=delivery, response=response)
+    assert response in text(site.get(page(Delivery, "change", delivery.pk)))
+
+
 def test_a_response_that_repeats_itself_is_shown_once(site):
     delivery = DeliveryFactory()
     Attempt.objects.all().delete()

@@ -355,6 +355,8 @@ def test_every_message_to_webhooks_is_described(document):
         assert message["data"].keys() > remaining["data"].keys()
     for name in ("BookingMessage", "ReviewMessage", "TestMessage"):
         [example] = document["components"]["schemas"][name]["examples"]
+        status = example["data"].get("status")
+        assert status is None or example["type"] == f"booking.{status}"
         content = described[example["type"]]["post"]["requestBody"]["content"]["application/json"]
         contract.validator(document, content["schema"]).validate(example)
     for message in json.loads(dumps([*messages, *remains])):
