@@ -330,6 +330,18 @@ def test_without_the_eraser_of_bookings_personal_data_stays(api, ana, activity, 
     } <= {table for table, _ in places(WORDS)}
 
 
+def test_the_reason_of_a_deleted_booking_is_not_stored_after_the_deletion_of_the_account(
+    api, ana, helena, service
+):
+    booking = BookingFactory(user=ana, service=service)
+    change = {"booking_id": booking.pk, "at": now()}
+    services.change_status(**change, status="cancelled", actor=helena, reason=REASON)
+    assert ("bookings_bookingevent", REASON) in places([REASON])
+    services.delete_booking(**change, actor=ana)
+    delete(api.as_(ana))
+    assert places([REASON]) == set()
+
+
 def test_a_deleted_account_cannot_be_used_again(api, ana, activity):
     session = api.post("/auth/login", {"email": EMAIL, "password": PASSWORD}).json()
     key = client_with_key(api, ana)
