@@ -257,7 +257,9 @@ def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
 
 def _without_responses_about_deleted_bookings(sent: Sequence[Sent]) -> list[Sent]:
     """Return the results without the responses that must not be stored; see `forget_responses`."""
-    named = {each.message.booking_id for each in sent if each.answer.text}
+    named = [
+        each.message.booking_id for each in sent if each.answer.text and each.message.booking_id
+    ]
     stored = {None, *Booking.objects.filter(pk__in=named).values_list("pk", flat=True)}
     return [
         each

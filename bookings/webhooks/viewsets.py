@@ -101,7 +101,7 @@ class WebhookViewSet(RowViewSet):
         responses=WebhookSecretSerializer,
     )
     def rotate_secret(self, request: Request, pk: Any) -> Response:
-        """Create a new secret, which only this response contains.
+        """Create a new secret, which only this response contains, and become the webhook's owner.
 
         For one day, messages are also signed with the previous secret.
         """
@@ -186,8 +186,8 @@ class EventViewSet(RowViewSet):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Return the events that webhooks receive, oldest first. None is missed or repeated.
 
-        Continue with `cursor`, which every page has, even an empty one. An event appears when all
-        changes that began before it are done.
+        To get the next events, send the `cursor` of the page; an empty page has one, too. An event
+        appears when all changes that began before it are done.
         """
         found: Any = self.filter_queryset(self.listed())  # type: ignore[arg-type]
         events = self.paginate_queryset(found.queryset()) or []

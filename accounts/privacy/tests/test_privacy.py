@@ -501,6 +501,18 @@ def test_an_admin_does_not_see_deleted_accounts_in_the_admin_site(api, ana, clie
     assert client.get(f"/admin/accounts/user/{ana.pk}/change/").status_code in (302, 404)
 
 
+def test_the_forms_of_the_admin_site_neither_offer_nor_accept_a_deleted_account(api, ana, client):
+    """Browsers without scripts show the users that the form of a calendar contains."""
+    delete(api.as_(ana))
+    client.force_login(AdminFactory(email="boss@example.com"))
+    path = "/admin/catalog/calendar/add/"
+    shown = client.get(path).content.decode()
+    assert "boss@example.com" in shown
+    assert "deleted.invalid" not in shown
+    form = {"name": "Chair", "timezone": "UTC", "provider": str(ana.pk)}
+    assert client.post(path, form).context["adminform"].form.errors.keys() == {"provider"}
+
+
 def test_the_last_admin_cannot_be_deleted(api):
     admin = AdminFactory()
     AdminFactory(is_active=False)
