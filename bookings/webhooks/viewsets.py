@@ -64,7 +64,8 @@ class WebhookViewSet(RowViewSet):
     def create(self, request: Request) -> Response:
         """Send events to a URL from now on. Only this response contains the secret: store it.
 
-        Events are sent as long as you are an admin. Then another admin must switch it on.
+        Events are sent as long as you are an admin. After that, another admin must switch
+        it on.
         """
         webhook = webhooks.create_webhook(
             actor=signed_in(request), at=timezone.now(), **self.checked()
@@ -118,7 +119,7 @@ class WebhookViewSet(RowViewSet):
     )
     @idempotent
     def test(self, request: Request, pk: Any) -> Response:
-        """Send a message of type `test`. It is delivered like any other message."""
+        """Send a message of type `test`. It is delivered like any other."""
         delivery = webhooks.send_test(webhook_id=pk, at=timezone.now(), **self.checked())
         return Response(DeliverySerializer.represent_instance(delivery), status=202)
 

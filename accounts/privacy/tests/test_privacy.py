@@ -338,6 +338,8 @@ def test_the_reason_of_a_deleted_booking_is_not_stored_after_the_deletion_of_the
     services.change_status(**change, status="cancelled", actor=helena, reason=REASON)
     assert ("bookings_bookingevent", REASON) in places([REASON])
     services.delete_booking(**change, actor=ana)
+    # The email about the cancellation has not been sent yet.
+    assert places([REASON]) == {("procrastinate_jobs", REASON)}
     delete(api.as_(ana))
     assert places([REASON]) == set()
 
