@@ -97,7 +97,7 @@ def bundled(site_packages: Path) -> Iterator[tuple[str, Component]]:
     """Yield each component inside an installed package, with the name of the package.
 
     Raises:
-        SystemExit: a file of `BUNDLED` does not contain the expected version pattern.
+        SystemExit: no version was found in a file of `BUNDLED`.
     """
     for each in BUNDLED:
         folder = site_packages if each.package else ROOT

@@ -33,6 +33,17 @@ REPORTED_TYPES = [
     BookingEvent.Type.REVIEWED,
 ]
 
+# Removes the reasons from the history of a booking. The trigger `booking_event_append_only` allows
+# no other change.
+#
+# Parameters: calendar_id uuid, booking_id uuid.
+# Columns: none.
+FORGET_REASONS = """
+UPDATE bookings_bookingevent SET data = data - 'reason'
+WHERE calendar_id = %(calendar_id)s::uuid AND booking_id = %(booking_id)s::uuid
+  AND data ? 'reason'
+"""
+
 
 def state_of(row: str) -> str:
     """Return the SQL arguments for `jsonb_build_object` that turn a booking into an event's data.
@@ -74,6 +85,17 @@ def record(
         at=at,
         data={**state(booking), **{name: value for name, value in more.items() if value}},
     )
+
+
+def forget_reasons(booking: Booking) -> None:
+    """Remove the reasons from the history of a booking that will be deleted.
+
+    Staff wrote these reasons about the user, who can ask for the erasure of their personal data.
+    Once the booking is deleted, nobody knows whose history it was.
+    """
+    named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
+    with connection.cursor() as cursor:
+        cursor.execute(FORGET_REASONS, named)
 
 
 def suppress_follow_up() -> None:

@@ -43,3 +43,4 @@ def follow_up(*, calendar_ids: Sequence[UUID], event_ids: Sequence[UUID], at: da
     mails.enqueue(events=events)
     waitlist.enqueue(events=events, at=at)
     webhooks.enqueue(event_ids=event_ids, at=at)
+    webhooks.forget_responses(events=events)

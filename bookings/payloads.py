@@ -42,8 +42,8 @@ def payloads(events: Iterable[BookingEvent]) -> list[dict[str, Any]]:
 def _bookings(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
     """Return the booking of each event as the API shows it, in its state after the event.
 
-    Columns that are not part of the state have their current values. If the booking has been
-    deleted since, only its id and its state are returned.
+    `updated_at` is the time of the event. Other columns that are not part of the state have their
+    current values. If the booking has been deleted since, only its id and its state are returned.
     """
     stored = Booking.objects.filter(pk__in={event.booking_id for event in events})
     rows = {row["id"]: row for row in BookingSerializer.rows(stored.order_by())}

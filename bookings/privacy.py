@@ -17,11 +17,13 @@ from bookings.serializers import BookingSerializer, HistoryEventSerializer
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Webhook
 
-# An export reads this many rows at a time, so its memory hardly grows with the number of rows.
+# An export reads the data of this many bookings or reviews at a time, and keeps only the ids of all
+# of them in memory.
 BATCH = 1000
 
-# Removes the reasons from the history of a user's bookings, because providers wrote these reasons
-# about the user. The trigger `booking_event_is_final` allows no other change.
+# Removes the reasons from the history of a user's bookings, because staff wrote these reasons about
+# the user. The trigger `booking_event_append_only` allows no other change. The reasons of a deleted
+# booking are removed when it is deleted; see `bookings.events.forget_reasons`.
 #
 # Parameters: calendar_id uuid, user_id uuid.
 # Columns: none.
@@ -144,7 +146,8 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     """Cancel the future bookings of a user, and erase the personal data in all of their bookings.
 
     A webhook message is composed from the booking when it is sent, and is not stored. The response
-    of its receiver is stored and can repeat personal data, so it is erased too.
+    of its receiver is stored and can repeat personal data, so it is erased too. Responses to
+    messages about deleted bookings are not kept; see `bookings.webhooks.services.forget_responses`.
     """
     services.cancel_all(user=user, actor=actor, at=at)
     waiting = WaitlistEntry.objects.filter(user=user, status=WaitlistEntry.Status.WAITING)

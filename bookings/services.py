@@ -26,7 +26,7 @@ from bookings.availability.terms import (
     terms_at,
     terms_in,
 )
-from bookings.events import record
+from bookings.events import forget_reasons, record
 from bookings.holds import unexpired_sql
 from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent, Slot
@@ -474,7 +474,7 @@ def change_status(
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking, but keep its history. An upcoming booking is cancelled first.
+    """Delete a booking, but keep its history without reasons. Cancel an upcoming booking first.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -496,6 +496,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
     # Pending emails are composed now, because the booking will be gone when they are sent.
     mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
+    forget_reasons(booking)
     booking.delete()
 
 

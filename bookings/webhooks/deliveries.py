@@ -12,7 +12,7 @@ on a schedule of its own.
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from threading import BoundedSemaphore
@@ -26,6 +26,7 @@ from django.db import transaction
 from django.db.models import F, Min, QuerySet
 from django.utils.translation import gettext_noop
 
+from bookings.models import Booking
 from bookings.payloads import payloads
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookings.webhooks.services import TEST, wake
@@ -75,9 +76,14 @@ SLOW_RETRY_PAUSE = timedelta(seconds=2)
 
 @dataclass(frozen=True)
 class Message:
-    """The content of a delivery, and the time for which this attempt was scheduled."""
+    """The content of a delivery, and the time for which this attempt was scheduled.
+
+    Args:
+        booking_id: the booking that the message is about; None for a test.
+    """
 
     delivery_id: UUID
+    booking_id: UUID | None
     scheduled_for: datetime
     content: bytes
 
@@ -193,7 +199,12 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
         secrets=secrets,
         is_failing=webhook.failing_since is not None,
         messages=[
-            Message(row.pk, row.next_attempt_at or at, dumps(content))
+            Message(
+                delivery_id=row.pk,
+                booking_id=row.event.booking_id if row.event else None,
+                scheduled_for=row.next_attempt_at or at,
+                content=dumps(content),
+            )
             for row, content in zip(rows, contents(rows), strict=True)
         ],
     )
@@ -234,6 +245,7 @@ def _schedule(webhook_id: UUID, *, at: datetime) -> None:
 
 def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
     """Record the results of messages. Only the last message can have failed."""
+    sent = _without_responses_about_deleted_bookings(sent)
     arrived = [each for each in sent if each.arrived]
     if arrived:
         with transaction.atomic():
@@ -241,6 +253,20 @@ def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
     for each in sent[len(arrived) :]:
         with transaction.atomic():
             _record_failed(each)
+
+
+def _without_responses_about_deleted_bookings(sent: Sequence[Sent]) -> list[Sent]:
+    """Return the results without the responses that must not be stored; see `forget_responses`."""
+    named = [
+        each.message.booking_id for each in sent if each.answer.text and each.message.booking_id
+    ]
+    stored = {None, *Booking.objects.filter(pk__in=named).values_list("pk", flat=True)}
+    return [
+        each
+        if each.message.booking_id in stored
+        else replace(each, answer=replace(each.answer, text=""))
+        for each in sent
+    ]
 
 
 def _record_arrived(webhook_id: UUID, sent: Sequence[Sent]) -> None:

@@ -1,8 +1,8 @@
 """Filters of events and deliveries."""
 
-from bookings.events import REPORTED_TYPES
 from bookings.models import BookingEvent
 from bookings.webhooks.models import Delivery
+from bookings.webhooks.serializers import EVENT_CHOICES
 from bookit.api.filters import CommaSeparatedChoices, FilterSet
 
 
@@ -10,8 +10,7 @@ class EventFilter(FilterSet):
     """Filters events by type."""
 
     type = CommaSeparatedChoices(
-        choices=[(kind.value, kind.label) for kind in REPORTED_TYPES],
-        help_text="One or more values, comma-separated.",
+        choices=EVENT_CHOICES, help_text="One or more values, comma-separated."
     )
 
     class Meta:

@@ -63,7 +63,7 @@ def _event_serializer(
 ) -> type[EventSerializer]:
     name = data.__name__.removesuffix("AtEventSerializer")
     members = {
-        "__doc__": f"{EventSerializer.__doc__}",
+        "__doc__": EventSerializer.__doc__,
         "type": serializers.ChoiceField([(kind.value, kind.label) for kind in kinds]),
         "data": data(help_text=EventSerializer().fields["data"].help_text),
     }

@@ -7,7 +7,7 @@ per webhook sends the deliveries that are due; see `bookings.webhooks.deliveries
 
 import secrets
 from base64 import b64encode
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,8 @@ from psycopg.rows import dict_row
 from accounts.models import User
 from bookings.events import REPORTED_TYPES
 from bookings.holds import announced_sql
-from bookings.webhooks.models import Delivery, Webhook
+from bookings.models import BookingEvent
+from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.database.batches import delete_in_batches
 from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid
@@ -100,15 +101,15 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET scheduled_at =
          WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at END
 """
 
-# Makes an id between the ids of all earlier and all later events, including the events of open
-# transactions.
+# Makes an id that is higher than the ids of all earlier events, even of those in open transactions,
+# and lower than the ids of all later events.
 #
 # Parameters: none.
 # Columns: id uuid.
 THIS_MOMENT = "SELECT uuid7() AS id"
 
 # The values of a webhook that is switched on or gets another URL.
-_NEVER_FAILED = {"failing_since": None, "paused_until": None}
+_NO_FAILURES = {"failing_since": None, "paused_until": None}
 
 
 class WebhookInactive(Conflict):
@@ -165,9 +166,9 @@ def update_webhook(
             changes = {**changes, "events": events, "since": _from_now(events) | known}
         if changes.get("is_active") and not is_delivering(webhook_id=webhook_id):
             restart = {"owner": actor, "since": _from_now(events), "disabled_reason": ""}
-            changes = {**changes, **restart, **_NEVER_FAILED}
+            changes = {**changes, **restart, **_NO_FAILURES}
         elif changes.get("url", webhook.url) != webhook.url:
-            changes = {**changes, **_NEVER_FAILED}
+            changes = {**changes, **_NO_FAILURES}
         if changes:
             _set(webhook, **changes, updated_at=at)
             wake(webhook_ids=[webhook_id])
@@ -192,15 +193,20 @@ def delete_webhook(*, webhook_id: UUID) -> None:
 def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
     """Give a webhook a new secret, and make `actor` its owner.
 
-    For a day, messages are also signed with the previous secret.
+    For a day, messages are also signed with the previous secret. If the previous owner is no longer
+    an admin, this switches the webhook on, as `update_webhook` does.
 
     Raises:
         Webhook.DoesNotExist: the webhook does not exist.
     """
     with transaction.atomic():
         webhook = _locked_webhook(webhook_id)
+        changes: dict[str, Any] = {}
+        if webhook.is_active and not is_delivering(webhook_id=webhook_id):
+            changes = {"since": _from_now(webhook.events), **_NO_FAILURES}
         _set(
             webhook,
+            **changes,
             owner=actor,
             secret=_new_secret(),
             previous_secret=webhook.secret,
@@ -239,10 +245,8 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
         WebhookInactive: the webhook is switched off, or its owner is no longer an admin.
     """
     with transaction.atomic():
-        delivery = (
-            Delivery.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("webhook")
-            .get(pk=delivery_id, webhook_id=webhook_id)
+        delivery = Delivery.objects.select_for_update(no_key=True).get(
+            pk=delivery_id, webhook_id=webhook_id
         )
         if not is_delivering(webhook_id=webhook_id):
             raise WebhookInactive
@@ -301,6 +305,21 @@ def wake_forgotten() -> None:
 def is_delivering(*, webhook_id: UUID) -> bool:
     """Return whether events are sent to a webhook; see `WebhookQuerySet.delivering`."""
     return Webhook.objects.delivering().filter(pk=webhook_id).exists()
+
+
+def forget_responses(*, events: Iterable[BookingEvent]) -> None:
+    """Erase the responses to messages about the bookings whose deletion is one of `events`.
+
+    A response can contain personal data. Once the booking is deleted, nobody knows whose data it
+    is. A response that arrives later is not stored; see `bookings.webhooks.deliveries`.
+    """
+    for event in events:
+        if event.type == BookingEvent.Type.DELETED:
+            Attempt.objects.filter(
+                delivery__calendar=event.calendar_id,
+                delivery__event__calendar=event.calendar_id,
+                delivery__event__booking_id=event.booking_id,
+            ).exclude(response="").update(response="")
 
 
 def prune_deliveries(*, at: datetime) -> int:

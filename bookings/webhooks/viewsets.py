@@ -64,8 +64,8 @@ class WebhookViewSet(RowViewSet):
     def create(self, request: Request) -> Response:
         """Send events to a URL from now on. Only this response contains the secret: store it.
 
-        Events are sent as long as you are an admin. After that, another admin must switch the
-        webhook on.
+        Events are sent as long as you are an admin. After that, another admin must switch
+        it on.
         """
         webhook = webhooks.create_webhook(
             actor=signed_in(request), at=timezone.now(), **self.checked()
@@ -101,9 +101,9 @@ class WebhookViewSet(RowViewSet):
         responses=WebhookSecretSerializer,
     )
     def rotate_secret(self, request: Request, pk: Any) -> Response:
-        """Create a new secret, which only this response contains.
+        """Create a new secret, which only this response contains. You become the webhook's owner.
 
-        For one day, messages are also signed with the previous secret.
+        For a day, messages are also signed with the old secret.
         """
         webhook = webhooks.rotate_secret(
             webhook_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
@@ -119,7 +119,7 @@ class WebhookViewSet(RowViewSet):
     )
     @idempotent
     def test(self, request: Request, pk: Any) -> Response:
-        """Send a message of the type `test`. It is delivered like any other message."""
+        """Send a message of type `test`. It is delivered like any other."""
         delivery = webhooks.send_test(webhook_id=pk, at=timezone.now(), **self.checked())
         return Response(DeliverySerializer.represent_instance(delivery), status=202)
 
@@ -186,8 +186,8 @@ class EventViewSet(RowViewSet):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Return the events that webhooks receive, oldest first. None is missed or repeated.
 
-        Continue with `cursor`, which every page has, even an empty one. An event appears when all
-        changes that began before it are done.
+        Send the `cursor` of a page, even of an empty one, to get the next. An event appears when
+        all changes that began before it are done.
         """
         found: Any = self.filter_queryset(self.listed())  # type: ignore[arg-type]
         events = self.paginate_queryset(found.queryset()) or []

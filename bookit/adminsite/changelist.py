@@ -31,7 +31,7 @@ class SenselessList(Exception):
 
 
 class StrictChangeList(ChangeList):
-    """A list that raises `SenselessList` for every URL with invalid parameters.
+    """A list that raises `SenselessList` for every URL whose parameters have invalid values.
 
     Django redirects some of these URLs to `?e=1`, which explains nothing. For some URLs, Django
     shows a page that blames the database. For the rest, Django raises exceptions, some of them
@@ -49,16 +49,12 @@ class StrictChangeList(ChangeList):
             DataError,
         ) as error:
             raise SenselessList from error
-        if not self.is_popup:
-            # Django's title is "Select booking to change", but most lists are only read.
-            page: Any = self.model_admin
-            self.title = str(page.list_name())
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         """Return the rows. Their years, months and days are found without reading all rows.
 
-        A search sets `request.finds_few`: whether it finds so few rows that reading all of them is
-        cheap. If it does not, there are too many to count.
+        A search can set `request.finds_few`. It is True if the search finds so few rows that
+        reading all of them is cheap, and False if it finds too many to count.
         """
         rows = super().get_queryset(request, exclude_parameters)
         finds_few = getattr(request, "finds_few", None)
@@ -86,15 +82,16 @@ class StrictChangeList(ChangeList):
     def _in_words(self, parameters: dict[str, Any]) -> Iterator[str]:
         """Yield the conditions that a link of another page has set, and that no filter shows."""
         for path in parameters:
-            name, _lookup, _rest = path.partition(LOOKUP_SEP)
+            name, _separator, lookup = path.partition(LOOKUP_SEP)
             if name == self.date_hierarchy:
                 continue
             field: Any = self.opts.get_field(name)
             label = capfirst(field.verbose_name)
-            if field.is_relation:
+            # Django has turned the values of `isnull` into booleans.
+            if field.is_relation or lookup == "isnull":
                 yield label
                 continue
-            # Each value is a list: Django has split the values of `in` at the commas.
+            # A value of `in` is a list, because Django has split it at the commas.
             values = chain.from_iterable(
                 [each] if isinstance(each, str) else each for each in parameters[path]
             )

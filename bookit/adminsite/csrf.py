@@ -1,4 +1,4 @@
-"""Pages that say why signing in to the admin site failed, and what an operator can do about it."""
+"""Pages that say why the admin site refused a form or a sign-in, and what can be done about it."""
 
 import ipaddress
 import re
@@ -47,7 +47,7 @@ def https_page(request: HttpRequest) -> HttpResponse:
 def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
     """Return the page that explains why a form was refused, as far as the reason is known."""
     if reason == REASON_NO_CSRF_COOKIE:
-        if settings.CSRF_COOKIE_SECURE and not request.is_secure():
+        if needs_https(request):
             return https_page(request)
         text = _("Your browser did not send the cookie that belongs to this form.")
         return errors.page(
@@ -57,9 +57,10 @@ def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
             steps=[_("Allow cookies for this site, then reload the page and try again.")],
         )
     origin = request.headers.get("Origin", "")
-    if "rigin checking failed" in reason and re.fullmatch(r"https?://[\w.:\[\]-]{1,255}", origin):
+    is_origin_refused = reason.startswith("Origin checking failed")
+    if is_origin_refused and re.fullmatch(r"https?://[\w.:\[\]-]{1,255}", origin):
         return _other_origin(request, origin)
-    text = _("The form is no longer valid. It was open for too long, or you signed in again.")
+    text = _("The form was refused. Perhaps it was open for too long, or you have signed in again.")
     return errors.page(request, 403, text, steps=[_("Reload the page and try again.")])
 
 

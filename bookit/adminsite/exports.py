@@ -17,8 +17,6 @@ from django.utils.translation import gettext_lazy as _
 from bookit import spreadsheets
 from bookit.times import zone
 
-# The name of the column of checkboxes, which no file contains.
-CHECKBOX = "action_checkbox"
 # Matches a relative time, such as "3 minutes ago", with its exact time.
 TIME = re.compile(r'<time datetime="([^"]+)"[^>]*>.*?</time>')
 # The number of rows that are in memory at a time.
@@ -49,7 +47,7 @@ def write_csv(page: Any, request: HttpRequest, rows: Iterable[Any]) -> Iterator[
     """
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     names = [page.opts.pk.name, *(page.csv_columns or page.get_list_display(request))]
-    columns = [name for name in dict.fromkeys(names) if name != CHECKBOX]
+    columns = [*dict.fromkeys(names)]
     header = [_label(page, name, tz) for name in columns]
     table = ([_value(page, name, row, tz) for name in columns] for row in rows)
     return spreadsheets.encoded(spreadsheets.written(header, table))

@@ -46,7 +46,8 @@ class HomeCard:
 
     Args:
         place: where the card is shown; the lowest number comes first.
-        template: shows the card. Its context is `card`, and what `read` returns as `shown`.
+        template: shows the card. Its context has `name`, the name of the card, and `shown`, which
+            is what `read` returns.
         read: returns what the template shows, with at most two queries whose cost does not grow
             with the history; None if there is nothing worth showing.
         permission: the Django permission that a user needs to see the card. Without one, only

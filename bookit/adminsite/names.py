@@ -29,7 +29,10 @@ def named_models() -> Iterator[type[Model]]:
 
 
 def translate_names() -> None:
-    """Make the names of all models and fields translatable."""
+    """Make the names of apps, models and fields translatable.
+
+    This includes the help texts of fields and, in `OTHER_APPS`, their choices.
+    """
     for model in named_models():
         for named, attribute in _named(model):
             name = str(getattr(named, attribute))

@@ -136,9 +136,10 @@ class StrictAutocomplete(AutocompleteSelect):
 class StrictAdmin(admin.ModelAdmin):
     """Admin pages that trust neither URLs nor forms, and explain what they refuse.
 
-    A list can be filtered only by the filters that it shows. Django lets a URL filter by any field
-    of the model, even by a hidden field. Without this restriction, a secret could be discovered
-    letter by letter from the number of rows that `?secret__startswith=a` finds.
+    A list can be filtered only by the filters that it shows and by its `link_filters`. Django lets
+    a URL filter by any field of the model, even by a hidden field. Without this restriction, a
+    secret could be discovered letter by letter from the number of rows that
+    `?secret__startswith=a` finds.
     """
 
     # The part of the menu that contains the list; None if the menu leaves it out.
@@ -161,7 +162,7 @@ class StrictAdmin(admin.ModelAdmin):
     delete_words: Any = gettext_lazy("Delete")
     # The warning on the page that asks whether to delete a row.
     delete_note: Any = ""
-    # What the page says instead of asking if other rows refer to the row.
+    # If other rows refer to the row, the page shows this text instead of the question.
     in_use: Any = REFERENCED
 
     def heading(self, row: Any) -> Any:
@@ -221,7 +222,7 @@ class StrictAdmin(admin.ModelAdmin):
             field: Any = get_fields_from_path(self.model, path)[-1]
             if not isinstance(field, UUIDField | IntegerField):
                 texts.append(path)
-            elif _is_value_of(field, search_term):
+            elif _is_value_of(field, search_term.strip()):
                 ids.append(Q(**{path: search_term.strip()}))
         if len(ids) > 1:
             return found_in(queryset, ids)[0], False
@@ -336,7 +337,7 @@ class StrictAdmin(admin.ModelAdmin):
     def response_action(  # type: ignore[override]
         self, request: Any, queryset: QuerySet[Any], **options: Any
     ) -> Any:
-        """Run an action on the selected rows that exist; a message says how many no longer exist.
+        """Run an action on the selected rows that are in the list; a message says how many are not.
 
         Args:
             options: in Django 6.1, the page on which the action was chosen.
@@ -344,12 +345,12 @@ class StrictAdmin(admin.ModelAdmin):
         selected = set(request.POST.getlist(ACTION_CHECKBOX_NAME))
         ids = [each for each in selected if _is_value_of(self.opts.pk, each)]
         if request.POST.get("select_across", "0") != "0":
-            missing, count = 0, queryset.count()
+            missing, count = 0, queryset[: MAX_ROWS + 1].count()
         else:
             count = queryset.filter(pk__in=ids).count()
             missing = len(selected) - count
         if missing:
-            text = gettext("%(missing)s of the %(count)s selected rows no longer exist.")
+            text = gettext("%(missing)s of the %(count)s selected rows are no longer in the list.")
             text %= {"missing": missing, "count": len(selected)}
             self.message_user(request, text, messages.WARNING)
         if count > MAX_ROWS:
@@ -498,12 +499,17 @@ class StrictAdmin(admin.ModelAdmin):
     def formfield_for_foreignkey(
         self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> forms.ModelChoiceField | None:
-        """Return the form field of a relation; its autocomplete ignores values that are not ids."""
+        """Return the form field of a relation.
+
+        Its autocomplete ignores values that are not ids. The field offers and accepts only rows
+        that the list of the related model shows.
+        """
         if db_field.name in self.get_autocomplete_fields(request):
             related = self.admin_site.get_model_admin(db_field.remote_field.model)
             first = FIRST if related.has_view_permission(request) else 0
             widget = StrictAutocomplete(db_field, self.admin_site, first=first)
             kwargs.setdefault("widget", widget)
+            kwargs.setdefault("queryset", related.get_queryset(request))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
@@ -550,7 +556,7 @@ class StampedAdmin(StrictAdmin):
     """A model admin for rows with an id and a creation time. The page of a new row has neither."""
 
     # The names of the fields that only a stored row has.
-    record: Collection[str] = frozenset({"id", "created_at", "created", "created_on", "rating"})
+    record: Collection[str] = frozenset({"id", "created", "created_on", "rating"})
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fieldsets; for a new row, leave out the fields that only a stored row has."""
@@ -674,22 +680,3 @@ def _refusal(reason: str, names: list[str]) -> str:
         len(names),
     )
     return text % words
-
-
-class HistoryInline(admin.TabularInline):
-    """Rows of history, shown on the page of the row to which they belong."""
-
-    extra = 0
-    can_delete = False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return True: users who may see the row may also see its history."""
-        return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: only BookIt's own code writes the history."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: history never changes."""
-        return False

@@ -12,7 +12,7 @@ MOST = 60
 
 
 def noticing(form: Any) -> Any:
-    """Return a subclass of a form that replaces a stored value only if the user has seen it.
+    """Return a subclass of `form` that replaces a stored value only if its page has shown it.
 
     A form contains all fields, including those that its user left alone. Two people who change the
     same row would therefore undo each other's changes without noticing it. To prevent this, the
@@ -43,7 +43,7 @@ def noticing(form: Any) -> Any:
             return cleaned
 
         def _show_stored(self, bound: BoundField) -> None:
-            """Let the page send the stored value as the shown one, so that it may be replaced."""
+            """Put the stored value into the hidden input, so that the next save may replace it."""
             self.data = self.data.copy()
             hidden, value = _hidden(bound)
             if isinstance(hidden, forms.MultipleHiddenInput):

@@ -194,7 +194,9 @@ TIMELESS = {
     "bookings/services.py": {"may_override"},
     "bookings/slots/services.py": {"delete_slot"},
     "bookings/tally/services.py": {"count_events", "totals"},
-    "bookings/webhooks/services.py": {"delete_webhook", "is_delivering", "wake_forgotten"},
+    "bookings/webhooks/services.py": {
+        *("delete_webhook", "forget_responses", "is_delivering", "wake_forgotten"),
+    },
     "catalog/providers/services.py": {"listed", "update_profile"},
     "catalog/services.py": {
         "delete_calendar",

@@ -330,6 +330,20 @@ def test_without_the_eraser_of_bookings_personal_data_stays(api, ana, activity, 
     } <= {table for table, _ in places(WORDS)}
 
 
+def test_the_reason_of_a_deleted_booking_is_not_stored_after_the_deletion_of_the_account(
+    api, ana, helena, service
+):
+    booking = BookingFactory(user=ana, service=service)
+    change = {"booking_id": booking.pk, "at": now()}
+    services.change_status(**change, status="cancelled", actor=helena, reason=REASON)
+    assert ("bookings_bookingevent", REASON) in places([REASON])
+    services.delete_booking(**change, actor=ana)
+    # The email about the cancellation has not been sent yet.
+    assert places([REASON]) == {("procrastinate_jobs", REASON)}
+    delete(api.as_(ana))
+    assert places([REASON]) == set()
+
+
 def test_a_deleted_account_cannot_be_used_again(api, ana, activity):
     session = api.post("/auth/login", {"email": EMAIL, "password": PASSWORD}).json()
     key = client_with_key(api, ana)
@@ -487,6 +501,18 @@ def test_an_admin_does_not_see_deleted_accounts_in_the_admin_site(api, ana, clie
     client.force_login(AdminFactory())
     assert "deleted.invalid" not in client.get("/admin/accounts/user/").content.decode()
     assert client.get(f"/admin/accounts/user/{ana.pk}/change/").status_code in (302, 404)
+
+
+def test_the_forms_of_the_admin_site_neither_offer_nor_accept_a_deleted_account(api, ana, client):
+    """Browsers without scripts show the users that the form of a calendar contains."""
+    delete(api.as_(ana))
+    client.force_login(AdminFactory(email="boss@example.com"))
+    path = "/admin/catalog/calendar/add/"
+    shown = client.get(path).content.decode()
+    assert "boss@example.com" in shown
+    assert "deleted.invalid" not in shown
+    form = {"name": "Chair", "timezone": "UTC", "provider": str(ana.pk)}
+    assert client.post(path, form).context["adminform"].form.errors.keys() == {"provider"}
 
 
 def test_the_last_admin_cannot_be_deleted(api):

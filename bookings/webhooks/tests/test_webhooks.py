@@ -96,6 +96,12 @@ def do(job):
     async_to_sync(tasks.deliver.func)(**job.args)
 
 
+def responses(webhook, booking_id):
+    """Return the stored responses of a webhook to messages about a booking."""
+    about = Attempt.objects.filter(delivery__webhook=webhook, delivery__event__booking=booking_id)
+    return {*about.values_list("response", flat=True)}
+
+
 def log(admin, webhook):
     return admin.get(f"/webhooks/{webhook.pk}/deliveries").json()["results"]
 
@@ -198,6 +204,27 @@ def test_a_message_about_a_deleted_booking_contains_its_id_and_its_state():
         "slot_id": None,
         "hold_expires_at": None,
     }
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_responses_to_messages_about_a_deleted_booking_are_not_kept(status):
+    """A message was sent before the deletion, and another one is sent after it."""
+    kept, deleted = BookingFactory.create_batch(2)
+    pk = deleted.pk
+    happened = [happen(booking=booking) for booking in (kept, deleted)]
+    with receiver(answer(status, b"Hi Ana!")) as other:
+        early, late = (WebhookFactory(url=other.url) for _ in range(2))
+        follow_up(*happened)
+        for minutes in (0, 10):
+            send(early, timezone.now() + timedelta(minutes=minutes))
+        assert responses(early, pk) == {"Hi Ana!"}
+        services.delete_booking(booking_id=pk, actor=AdminFactory(), at=timezone.now())
+        follow_up(*BookingEvent.objects.filter(type="booking.deleted"))
+        for minutes in (20, 30):
+            send(late, timezone.now() + timedelta(minutes=minutes))
+    for webhook in (early, late):
+        assert responses(webhook, kept.pk) == {"Hi Ana!"}
+        assert responses(webhook, pk) == {""}
 
 
 def test_only_webhooks_that_are_on_receive_the_types_that_they_subscribed_to():
@@ -374,6 +401,31 @@ def test_another_admin_resumes_a_webhook_by_switching_it_on(admin):
         assert order(other, [after]) == [0]
     webhook.refresh_from_db()
     assert back["owner_id"] == str(webhook.owner_id)
+
+
+def test_another_admin_resumes_a_webhook_by_renewing_its_secret(admin):
+    with receiver() as other:
+        webhook = WebhookFactory(url=other.url, owner=None, failing_since=timezone.now() - 2 * DAY)
+        before = happen()
+        secret = admin.post(f"/webhooks/{webhook.pk}/rotate-secret").json()["secret"]
+        after = happen()
+        follow_up(before, after)
+        try_all()
+    [message] = other.messages
+    assert verified(message, secret)["data"]["id"] == str(after.booking_id)
+    webhook.refresh_from_db()
+    assert webhook.failing_since is None
+
+
+def test_renewing_the_secret_of_a_webhook_that_is_on_misses_no_event(admin):
+    with receiver() as other:
+        webhook = WebhookFactory(url=other.url)
+        before = happen()
+        admin.post(f"/webhooks/{webhook.pk}/rotate-secret")
+        after = happen()
+        follow_up(before, after)
+        try_all()
+        assert order(other, [before, after]) == [0, 1]
 
 
 def test_the_admin_who_creates_a_webhook_or_renews_its_secret_owns_it():

@@ -84,6 +84,19 @@ def test_a_list_allows_only_the_lookups_of_its_own_filters(rf, model):
     assert found >= 100
 
 
+@every_page
+def test_a_list_can_be_filtered_by_whether_a_field_is_empty(site, world, rf, model):
+    """No link of the list does this, but its filters allow it."""
+    allowed = {
+        name
+        for path, _ in reachable(model, depth=2)
+        if PAGES[model].lookup_allowed(name := f"{path}__isnull", "1", rf.get("/"))
+    }
+    for name in allowed:
+        for value in ("1", "0"):
+            assert site.get(changelist(model), {name: value}).status_code == 200, name
+
+
 def test_the_reachable_paths_contain_the_secrets():
     """Control for the test above: it tries the paths that lead to secrets."""
     paths = {f"{model.__name__}.{path}" for model in PAGES for path, _ in reachable(model)}

@@ -56,6 +56,17 @@ def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, br
     assert "The admin site needs HTTPS" in text
 
 
+@pytest.mark.parametrize(
+    "headers", [{"sec-fetch-mode": "navigate"}, {"host": "localhost:8000"}], ids=["proxy", "local"]
+)
+def test_a_form_without_a_cookie_that_browsers_keep_asks_to_allow_cookies(
+    production, browser, headers
+):
+    text = page(browser.post("/admin/login/", {"username": "x"}, headers=headers), 403)
+    assert "Allow cookies" in text
+    assert "The admin site needs HTTPS" not in text
+
+
 def test_a_form_without_its_cookie_asks_to_allow_cookies(browser, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(browser.post("/admin/login/", {"username": "x", "password": "y"}), 403)

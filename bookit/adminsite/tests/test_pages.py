@@ -203,6 +203,13 @@ def test_a_past_slot_is_not_cancelled_and_a_message_says_why(site):
     assert Slot.objects.get().status == "scheduled"
 
 
+@pytest.mark.parametrize("factory", [BookingFactory, ServiceFactory, UserFactory])
+def test_a_search_for_an_id_ignores_spaces_around_it(site, factory):
+    row, _other = factory.create_batch(2)
+    response = site.get(page(type(row), "changelist"), {"q": f" {row.pk} "})
+    assert [*response.context["cl"].result_list] == [row]
+
+
 def test_the_list_of_slots_shows_how_many_seats_are_taken(site):
     booked(SlotFactory(capacity=7))
 

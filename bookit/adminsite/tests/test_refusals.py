@@ -4,6 +4,8 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from bookings.models import Booking, Slot
@@ -136,11 +138,31 @@ def test_an_action_applies_to_existing_rows_and_counts_missing_rows(site, gone):
     booking = BookingFactory()
     text = choose(site, Booking, "mark_confirmed", booking.pk, gone)
     assert "1 booking confirmed." in text
-    assert "1 of the 2 selected rows no longer exist." in text
+    assert "1 of the 2 selected rows are no longer in the list." in text
 
 
 def test_an_action_on_a_deleted_row_changes_nothing_and_says_so(site):
-    assert "1 of the 1 selected rows no longer exist." in choose(site, Slot, "cancel", UNKNOWN_ID)
+    text = choose(site, Slot, "cancel", UNKNOWN_ID)
+    assert "1 of the 1 selected rows are no longer in the list." in text
+
+
+def test_an_action_leaves_out_a_row_that_the_filter_of_the_list_no_longer_finds(site):
+    pending, confirmed = (BookingFactory(status=status) for status in ("pending", "confirmed"))
+    path = f"{url_of(Booking, 'changelist')}?status__exact=pending"
+    body = {"action": "mark_confirmed", "_selected_action": [pending.pk, confirmed.pk]}
+    text = site.post(path, body, follow=True).content.decode()
+    assert "1 of the 2 selected rows are no longer in the list." in text
+    assert "1 booking confirmed." in text
+
+
+def test_an_action_on_all_rows_counts_few_of_them(site):
+    BookingFactory.create_batch(2)
+    with CaptureQueriesContext(connection) as queries:
+        text = choose(site, Booking, "mark_confirmed", UNKNOWN_ID, select_across="1")
+    assert "2 bookings confirmed." in text
+    counts = [each["sql"] for each in queries if "COUNT(" in each["sql"].upper()]
+    assert counts
+    assert [sql for sql in counts if "LIMIT" not in sql] == []
 
 
 def test_an_action_takes_a_limited_number_of_rows(site, monkeypatch):

@@ -203,6 +203,7 @@ SAFE_PLACES = {
     "bookings/viewsets.py: pk__in=booking_ids": "a page",
     "bookings/webhooks/deliveries.py: pk__in=batch": "ten batches of messages",
     "bookings/webhooks/deliveries.py: pk__in=ids": "a batch of messages",
+    "bookings/webhooks/deliveries.py: pk__in=named": "the bookings of a batch of messages",
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
     "bookings/exports/daysheets.py: bookings__status__in=SHOWN": "four statuses",
     "bookings/exports/daysheets.py: status__in=SHOWN": "four statuses",
