@@ -1,7 +1,8 @@
 """Turns the database into a distributed one, as `manage.py distribute` does.
 
-Everything happens in one transaction. Each step can run again, so that after a migration, tables
-and functions that are new are distributed, too.
+Everything happens in one transaction, except for the last step, which lets the triggers of shards
+run functions of their own. Each step can run again, so that after a migration, tables and functions
+that are new are distributed, too.
 """
 
 import re
@@ -18,6 +19,7 @@ from psycopg.rows import dict_row
 from bookit.database.citus.extensions import CALENDAR_FUNCTIONS
 from bookit.database.citus.layout import Layout, models_with
 from bookit.database.citus.nodes import SETTING, forget, is_distributed
+from bookit.database.limits import no_time_limit
 from bookit.database.rows import fetch
 
 # Lists what the database lacks: one row for each condition that is not met.
@@ -398,18 +400,26 @@ def steps() -> list[Step]:
 def distribute() -> list[Step]:
     """Distribute the database, and return the steps that were done.
 
+    The functions of shards are created at each run, and are not among these steps.
+
     Raises:
         CannotDistribute: something must be done first.
     """
     if found := problems():
         raise CannotDistribute(found)
+    with no_time_limit():
+        done = _distribute()
+    forget()
+    return done
+
+
+def _distribute() -> list[Step]:
     done = []
     with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         # Foreign keys connect the tables, so Citus changes all shards over one connection.
         cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
         cursor.execute("SET LOCAL citus.enable_unsafe_triggers = on")
         cursor.execute("SET LOCAL client_min_messages = warning")
-        cursor.execute("SET LOCAL statement_timeout = 0")
         for step in steps():
             _run(step, cursor)
             done.append(step)
@@ -418,7 +428,6 @@ def distribute() -> list[Step]:
         for step in shards.functions():
             _run(step, cursor)
     shards.use_own_functions()
-    forget()
     return done
 
 
