@@ -109,7 +109,7 @@ def test_an_older_version_cannot_be_deleted(admin, name):
 
 def test_a_place_in_a_waitlist_is_left_only_in_the_version_that_was_read(api):
     slot = SlotFactory(capacity=1)
-    BookingFactory(slot=slot)
+    BookingFactory(service=slot.service, slot=slot, start_time=slot.start_time)
     user = api.as_(UserFactory())
     path = f"/slots/{slot.pk}/waitlist"
     path = f"{path}/{user.post(path).json()['id']}"

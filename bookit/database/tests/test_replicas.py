@@ -398,7 +398,7 @@ def test_concurrent_first_calls_start_the_replicas_once(monkeypatch):
     replicas._start.cache_clear()
     try:
         with ThreadPoolExecutor(4) as threads:
-            found = {*threads.map(lambda _: replicas.replicas(), range(4))}
+            found = {id(each) for each in threads.map(lambda _: replicas.replicas(), range(4))}
     finally:
         replicas._start.cache_clear()
     assert (len(found), started) == (1, ["replica1"])

@@ -170,7 +170,9 @@ def test_the_page_of_a_failed_job_shows_its_error_and_a_button(site):
 
 @pytest.mark.parametrize("meanwhile", ["doing", "todo", None])
 def test_a_job_that_another_request_has_retried_is_not_retried_again(site, meanwhile, monkeypatch):
-    first, second = (job("bookings.complete", status="failed", timestamp=n) for n in range(2))
+    # The latest job is retried first.
+    second = job("bookings.send_mail", status="failed", event_id=7, audience="attendee")
+    first = job("bookings.complete", status="failed", timestamp=0)
     changed = ProcrastinateJob.objects.filter(pk=second)
     log_change = JobAdmin.log_change
 
