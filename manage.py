@@ -15,6 +15,7 @@ WITHOUT_DATABASE = {
     "findstatic",
     "help",
     "makemessages",
+    "measure_overrides",  # starts its own database
     "preview_mails",
     "spectacular",
     "startapp",
@@ -23,24 +24,29 @@ WITHOUT_DATABASE = {
 
 
 def needs_database(arguments: Sequence[str]) -> bool:
-    """Return whether the command that `arguments` name uses the database."""
-    if {"-h", "--help", "--version"} & set(arguments):
+    """Return whether the command in `arguments` uses the database."""
+    # The arguments after `--` are passed to another program: `manage.py dbshell -- -h localhost`.
+    own = list(arguments)
+    own = own[: own.index("--")] if "--" in own else own
+    if {"-h", "--help", "--version"} & {*own}:
         return False
     return bool(arguments) and arguments[0] not in WITHOUT_DATABASE
 
 
 def main() -> None:
-    """Run the command that the arguments of the process name."""
+    """Run the command that is given on the command line."""
+    uses_database = needs_database(sys.argv[1:])
     try:
         from bookit.runtime.startup import fail, load_settings, why_not_ready, why_unreachable
 
-        load_settings(database=needs_database(sys.argv[1:]))
+        load_settings(database=uses_database)
 
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
         from django.db import OperationalError, ProgrammingError
 
-        if sys.argv[1:2] == ["procrastinate"] and (reason := why_not_ready()):
+        is_procrastinate = uses_database and sys.argv[1:2] == ["procrastinate"]
+        if is_procrastinate and (reason := why_not_ready()):
             # procrastinate would retry for half a minute, and log a warning at each attempt.
             fail(reason)
         try:

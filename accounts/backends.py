@@ -45,12 +45,24 @@ class AdminSiteBackend(ModelBackend):
         if not isinstance(user, User):
             return None
         guess.forgive()
+        if request is not None:
+            # If the browser was signed in as another user, `login` empties the browser's session
+            # before it sends the signal for `record_login`.
+            request.replaced_session = (  # type: ignore[attr-defined]
+                request.session.get(services.SESSION_KEY)
+            )
         return user
 
 
 @receiver(user_logged_in)
-def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal: Any) -> None:
-    """Record a login to the admin site, with the IP address and the browser of the user."""
+def record_login(sender: Any, *, request: HttpRequest, user: User, **signal: Any) -> None:
+    """Record a login to the admin site, with the IP address and the browser of the user.
+
+    If the browser was signed in already, the earlier session ends.
+    """
+    replaced_id = getattr(request, "replaced_session", None)
+    if replaced_id:
+        services.record_admin_logout(session_id=replaced_id, at=timezone.now())
     session = services.record_admin_login(
         user=user,
         client=services.Client(client_address(request), request.headers.get("User-Agent", "")),
@@ -61,8 +73,8 @@ def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal:
 
 
 @receiver(user_logged_out)
-def end_session(sender: Any, *, request: HttpRequest, **signal: Any) -> None:
-    """Record that a user signs out of the admin site."""
+def record_logout(sender: Any, *, request: HttpRequest, **signal: Any) -> None:
+    """Record a logout from the admin site."""
     session_id = request.session.get(services.SESSION_KEY)
     if session_id:
         services.record_admin_logout(session_id=session_id, at=timezone.now())

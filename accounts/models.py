@@ -327,7 +327,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @cached_property
     def roles(self) -> list[str]:
-        """The names of the user's staff roles, in order."""
+        """The names of the user's staff roles, in alphabetical order."""
         if not self.has_roles:
             return []
         return [*self.groups.order_by("name").values_list("name", flat=True)]

@@ -31,7 +31,7 @@ class TokenInvalid(Unauthenticated):
 
 
 class CachingTokenBackend(TokenBackend):
-    """Verifies the signature of a token once, and not again in each request.
+    """Caches verified tokens, so that most requests do not verify the signature again.
 
     Two checks are still made in each request: `AccessToken` checks the expiry, and
     `BearerAuthentication` queries whether the account is active.

@@ -1,6 +1,6 @@
 """Bookings that no longer fit their calendar after a change to it.
 
-The change keeps these bookings, and its response lists them.
+The bookings are not cancelled. The response to the change lists them.
 """
 
 from datetime import datetime
@@ -33,7 +33,7 @@ MAX_LISTED = 100
 
 @AFFECTED.add("bookings")
 def find_affected(*, calendar: Calendar, period: Period | None, at: datetime) -> Affected:
-    """Return the upcoming bookings that a change to a calendar affects.
+    """Return the bookings that a change to a calendar affects and that have not ended.
 
     New time off affects the bookings that overlap it. Any other change affects the bookings that
     are now outside the opening hours or in time off. Opening hours do not affect a booking in a
@@ -44,18 +44,18 @@ def find_affected(*, calendar: Calendar, period: Period | None, at: datetime) ->
     """
     if period:
         start, end = period
-        upcoming = _upcoming(calendar, start, end, at=at)
-        return _first_and_count(upcoming.filter(start_time__lt=end, end_time__gt=start))
-    upcoming = _upcoming(calendar, at, None, at=at).annotate(off=IN_TIME_OFF)
+        bookings = _not_ended(calendar, start, end, at=at)
+        return _first_and_count(bookings.filter(start_time__lt=end, end_time__gt=start))
+    bookings = _not_ended(calendar, at, None, at=at).annotate(off=IN_TIME_OFF)
     hours = calendar.hours.values_list("weekday", "opens", "closes")
     opening = Opening(zone(calendar.timezone), tuple(map(Span._make, hours)))
     if opening.is_endless:
-        return _first_and_count(upcoming.filter(off=True))
+        return _first_and_count(bookings.filter(off=True))
     # Bookings in different seats can have the same period. Each period is checked only once.
     is_open = cache(opening.contains)
     outside = [
         (pk, start)
-        for pk, start, end, slot_id, off in upcoming.values_list(
+        for pk, start, end, slot_id, off in bookings.values_list(
             "pk", "start_time", "end_time", "slot_id", "off"
         )
         if off or not (slot_id or is_open(start, end))
@@ -63,18 +63,22 @@ def find_affected(*, calendar: Calendar, period: Period | None, at: datetime) ->
     return Affected(len(outside), tuple(outside[:MAX_LISTED]))
 
 
-def _upcoming(
+def _not_ended(
     calendar: Calendar, start: datetime, end: datetime | None, *, at: datetime
 ) -> QuerySet[Booking]:
-    """Return the upcoming bookings that block time between `start` and `end`, earliest first."""
+    """Return the bookings that have not ended and block time between `start` and `end`.
+
+    The earliest comes first.
+    """
     booked = Q(status__in=[Status.PENDING, Status.CONFIRMED])
     held = Q(status=Status.HELD, hold_expires_at__gt=at)
     return Booking.objects.filter(
         booked | held,
         calendar=calendar,
         end_time__gt=at,
-        # The statuses imply the first condition, and the times that `find_affected` selects imply
-        # the second. PostgreSQL needs both to use the index of booking_calendar_free.
+        # Both conditions are redundant, but PostgreSQL needs them to use the index of
+        # booking_calendar_free. The statuses imply `active`, and the times that `find_affected`
+        # selects imply `blocked`.
         active=True,
         blocked__overlap=DateTimeTZRange(start, end),
     ).order_by("start_time", "id")

@@ -46,7 +46,7 @@ def _locked(due: str, *, order: str) -> str:
 
 
 def _end(becomes: str) -> str:
-    """Return the parts that end the locked bookings with a status, and write their events."""
+    """Return the parts that change the status of the locked bookings, and write their events."""
     return f"""ended AS (
     UPDATE bookings_booking AS booking
     SET status = '{becomes}', hold_expires_at = NULL, updated_at = %(at)s
@@ -86,7 +86,8 @@ _STARTS_SOON = """unfinished AND status = 'confirmed'
           AND event.at >= booking.start_time - %(ahead)s::interval
       )"""
 
-# The same for one calendar. Each part names it, so Citus knows which server has all of the rows.
+# The same condition for one calendar. Each subquery names the calendar, so Citus finds all rows on
+# one server.
 _STARTS_SOON_ON_CALENDAR = _STARTS_SOON.replace("booking.calendar_id", "%(calendar_id)s")
 
 # Finds confirmed bookings that have ended.
@@ -192,7 +193,7 @@ def send_reminders(*, at: datetime) -> int:
 
 
 def _in_batches(find: str, change: str, **values: Any) -> int:
-    """Find bookings and change them, until no more are found, or all others are locked.
+    """Change the due bookings in batches, until none are left except locked ones.
 
     Returns:
         the number of bookings that were changed.

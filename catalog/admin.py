@@ -226,7 +226,7 @@ class CalendarAdmin(StampedAdmin):
         services.delete_calendar(calendar_id=row.pk, actor=request.user)  # type: ignore[arg-type]
 
     def warn_of_affected(self, request: HttpRequest, calendar: Calendar) -> None:
-        """Warn of upcoming bookings that are outside the open times, if there are any."""
+        """Warn of bookings that have not ended and are outside the open times."""
         affected = services.affected_bookings(calendar=calendar, at=timezone.now())
         if not affected.count:
             return

@@ -11,7 +11,7 @@ from bookit.extensions import Extensions
 
 @dataclass(frozen=True)
 class Affected:
-    """The upcoming bookings that a change leaves outside a calendar's open times.
+    """The bookings that have not ended and that a change leaves outside a calendar's open times.
 
     Args:
         count: the number of bookings.

@@ -279,8 +279,8 @@ def _row(span: tuple[int, ...]) -> OpeningHours:
 class TimeOffForm(forms.ModelForm):
     """The form for a period in which a calendar is closed.
 
-    If a new or changed period overlaps upcoming bookings, the page lists them, and the form is
-    valid only if `keep` is ticked.
+    If a new or changed period overlaps bookings that have not ended, the page lists them, and the
+    form is valid only if `keep` is ticked.
     """
 
     start_time = LocalDateTimeField(label=gettext_lazy("from"))

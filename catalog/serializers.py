@@ -61,7 +61,7 @@ class PrivateFieldsSerializer(RowSerializer):
 
 
 class AffectedBookingsSerializer(serializers.Serializer[Any]):
-    """Upcoming bookings that are outside the open times after a change. They are not changed."""
+    """Bookings that have not ended, but are outside the open times. A change keeps them."""
 
     count = serializers.IntegerField(min_value=0)
     ids = ListField(

@@ -189,7 +189,7 @@ def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> Non
 def affected_bookings(
     *, calendar: Calendar, at: datetime, period: Period | None = None
 ) -> Affected:
-    """Return the upcoming bookings that are outside a calendar's open times.
+    """Return the bookings that have not ended and are outside a calendar's open times.
 
     Args:
         period: the period of time off. If given, only bookings that overlap it are returned.

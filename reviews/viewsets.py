@@ -91,7 +91,7 @@ class ReviewViewSet(RowViewSet):
     @extend_schema(tags=["Reviews"], summary="Delete a review")
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete your own review. Admins and staff can delete any review."""
+        """Delete your own review. Admins and permitted staff can delete any."""
         services.delete_review(review_id=pk, actor=signed_in(request))
         return Response(status=204)
 

@@ -27,7 +27,7 @@ MAX_KEYS = 20
 # `last_used_at` is updated at most once in this interval, so that few requests write to the table.
 LAST_USE_INTERVAL = timedelta(minutes=1)
 
-# Keys expire before this time, because later times could not be shown in every time zone.
+# Keys expire before this time, because the last times of the year 9999 overflow in some time zones.
 EXPIRY_BOUND = datetime(9999, 1, 1, tzinfo=UTC)
 
 # Finds the active owner of a key and the fields of the key in one query.
@@ -62,9 +62,9 @@ def create_key(
     The owner is notified by email, in case somebody else created the key from an open session.
 
     Args:
-        permissions: what the key can be used for; by default, whatever its owner may do at the time
-            of use, except managing their own account or any feed URL, and changing other accounts
-            or roles.
+        permissions: what the key can be used for; by default, whatever its owner may do when the
+            key is used. No key can manage its owner's account or any feed URL, or change other
+            accounts or roles.
         session_id: the session to which the access token of the request belongs, if any. The token
             works until it expires, even if its session has ended. A key would outlive the token, so
             the key is created only if the session has not ended.
@@ -128,7 +128,7 @@ def authenticate(*, key: str, at: datetime) -> tuple[User, UsedKey] | None:
     """Return the active owner of an API key and what the key permits; None if the key is invalid.
 
     A key that BookIt did not make is refused without a query. The timing of the lookup leaks
-    nothing, because a guess fails the seal and never reaches the table.
+    nothing, because a guessed key has no valid seal and is never looked up.
     """
     digest = secrets.digest(key)
     owner = None if digest is None else OWNER.get(digest=digest)

@@ -15,19 +15,19 @@ FULL_NAME = Concat("content_type__app_label", Value("."), "codename")
 
 
 def role_names(user: str) -> ArraySubquery:
-    """Return an expression for the names of a user's roles, in order.
+    """Return an expression for the names of a user's roles, in alphabetical order.
 
     Args:
-        user: the lookup path from a row to the id of the user.
+        user: the lookup path from the outer query to the id of the user.
     """
     return ArraySubquery(Group.objects.filter(user=OuterRef(user)).order_by("name").values("name"))
 
 
 def permission_names(group: str) -> ArraySubquery:
-    """Return an expression for the names of a group's permissions, in order.
+    """Return an expression for the names of a group's permissions, in alphabetical order.
 
     Args:
-        group: the lookup path from a row to the id of the group.
+        group: the lookup path from the outer query to the id of the group.
     """
     held = Permission.objects.filter(group=OuterRef(group)).annotate(full_name=FULL_NAME)
     return ArraySubquery(held.order_by("full_name").values("full_name"))
@@ -60,6 +60,6 @@ class Role(models.Model):
 
     @property
     def permissions(self) -> list[str]:
-        """The names of the permissions, in order, for example `bookings.view_booking`."""
+        """The names, for example `bookings.view_booking`, in alphabetical order."""
         held: Any = self.group.permissions.annotate(full_name=FULL_NAME).order_by("full_name")
         return [*held.values_list("full_name", flat=True)]

@@ -137,6 +137,23 @@ def test_a_session_of_the_admin_site_can_be_ended(api):
     assert other.get("/admin/").status_code == 200
 
 
+@pytest.mark.parametrize("is_same_user", [True, False])
+def test_a_second_login_in_a_browser_ends_the_first_session(is_same_user):
+    first = AdminFactory()
+    second = first if is_same_user else AdminFactory()
+    browser = sign_in_to_admin_site(first)
+    replaced = Session.objects.get()
+    # A login that fails changes nothing.
+    browser.post("/admin/login/", {"username": second.email, "password": "wrong"})
+    assert Session.objects.get().revoked_at is None
+    form = {"username": second.email, "password": PASSWORD}
+    assert browser.post("/admin/login/?next=/admin/", form).status_code == 302
+    replaced.refresh_from_db()
+    assert replaced.revoked_at == NOW
+    current = Session.objects.exclude(pk=replaced.pk).get()
+    assert (current.user, current.revoked_at) == (second, None)
+
+
 def test_sessions_can_be_ordered(api, clock):
     user = UserFactory()
     for minutes in (1, 3, 2):

@@ -27,7 +27,7 @@ from bookings.desk import (
 from bookings.desk import services as desk
 from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusListFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
-from bookings.desk.page import BUTTONS, LABELS, BookingPage
+from bookings.desk.page import AFTER_START, BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
 from bookings.exports.files import ICALENDAR
 from bookings.mails import services as mails
@@ -38,7 +38,7 @@ from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin, is_id
-from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.adminsite.refusals import REFUSALS, Refused, message_of
 from bookit.times import zone
 from catalog.extensions import DESCRIBED, Described
 
@@ -69,7 +69,7 @@ DONE_MANY = {
 }
 
 
-def _change_status(status: Status) -> Action:
+def _status_action(status: Status) -> Action:
     """Return the action that changes the status of the selected bookings to `status`."""
 
     @admin.action(description=BUTTONS[status], permissions=["change"])
@@ -87,11 +87,15 @@ def _change_status(status: Status) -> Action:
 
 
 def _set_status(request: HttpRequest, booking: Booking, status: str, *, reason: str = "") -> None:
+    at = timezone.now()
+    if status in AFTER_START and booking.start_time > at:
+        text = _("A booking that has not begun cannot be %(status)s.")
+        raise Refused(text % {"status": Status(status).label.lower()})
     services.change_status(
         booking_id=booking.pk,
         status=status,
         actor=request.user,  # type: ignore[arg-type]
-        at=timezone.now(),
+        at=at,
         reason=reason,
     )
 
@@ -112,11 +116,11 @@ def _contents(request: HttpRequest, booking: Booking) -> BookingPage:
     )
 
 
-def _of_customer(user: User) -> str:
+def _title_for_customer(user: User) -> str:
     return _("Bookings of %(name)s") % {"name": user.in_words()}
 
 
-def _of_slot(slot: Slot) -> str:
+def _title_for_slot(slot: Slot) -> str:
     when = words.moment(slot.start_time, zone(slot.calendar.timezone), beside=timezone.now())
     return _("%(service)s on %(when)s") % {"service": slot.service.title, "when": when}
 
@@ -163,9 +167,9 @@ class BookingAdmin(ServedAdmin):
     ordering = ["start_time", "id"]
     list_per_page = 50
     actions: Any = [
-        _change_status(Status.CONFIRMED),
-        _change_status(Status.COMPLETED),
-        _change_status(Status.NO_SHOW),
+        _status_action(Status.CONFIRMED),
+        _status_action(Status.COMPLETED),
+        _status_action(Status.NO_SHOW),
         "mark_cancelled",
         "resend_mail",
     ]
@@ -204,11 +208,14 @@ class BookingAdmin(ServedAdmin):
     def _title(self, request: HttpRequest) -> str:
         users = User.objects.all()
         if not request.user.has_perm("accounts.view_user"):
-            # The list shows who has a booking anyway. All other accounts stay hidden.
+            # The list already shows which users have bookings. All other accounts stay hidden.
             users = users.filter(Exists(Booking.objects.filter(user=OuterRef("pk"))))
         by_link: dict[str, tuple[Any, Callable[[Any], str]]] = {
-            "user__id__exact": (users, _of_customer),
-            "slot__id__exact": (Slot.objects.select_related("service", "calendar"), _of_slot),
+            "user__id__exact": (users, _title_for_customer),
+            "slot__id__exact": (
+                Slot.objects.select_related("service", "calendar"),
+                _title_for_slot,
+            ),
         }
         for parameter, (rows, title) in by_link.items():
             pk = request.GET.get(parameter, "").strip()
@@ -346,8 +353,8 @@ class BookingAdmin(ServedAdmin):
         """Return the page.
 
         Args:
-            refused: the refused form, by the name of its button, and the alternatives of the
-                refusal; empty if no form was refused.
+            refused: the refused form under the name of its button, and the free times to offer
+                under "alternatives"; empty if no form was refused.
         """
         page = _contents(request, booking)
         may_change = self.has_change_permission(request, booking)

@@ -57,6 +57,8 @@ BUTTONS = {
     Status.COMPLETED: gettext_lazy("Mark as completed"),
     Status.NO_SHOW: gettext_lazy("Mark as no-show"),
 }
+# The statuses that say whether the customer came. Nobody knows that before the start.
+AFTER_START = frozenset({Status.COMPLETED, Status.NO_SHOW})
 
 
 @dataclass(frozen=True)
@@ -174,17 +176,13 @@ class BookingPage:
 
     @property
     def buttons(self) -> list[Button]:
-        """The buttons for the changes that the status allows.
-
-        Nobody knows before the start whether the customer comes. The buttons that record it appear
-        when the booking has started.
-        """
+        """The buttons for the changes that the status and the start allow."""
         allowed = TRANSITIONS[self.booking.status]
         started = self.booking.start_time <= self.at
         shown = [
             status
             for status in BUTTONS
-            if status in allowed and (started or status == Status.CONFIRMED)
+            if status in allowed and (started or status not in AFTER_START)
         ]
         return [Button(each, str(BUTTONS[each]), each == shown[0]) for each in shown]
 

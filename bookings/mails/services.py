@@ -1,7 +1,7 @@
 """Enqueues and sends the emails about bookings.
 
-Each event defers one job per email. The worker composes the email and sends it, unless a limit has
-been reached (`bookit.mails.limits`). An email may arrive twice, because a worker may die after
+Each event enqueues one job per email. The worker composes the email and sends it, unless a limit
+has been reached (`bookit.mails.limits`). An email may arrive twice, because a worker may die after
 sending it and before finishing the job. Both copies have the same Message-ID, which depends only on
 the event and the reader, so that email clients can recognise the second copy.
 
@@ -71,9 +71,9 @@ ORDER BY event.id
 
 
 def enqueue(*, events: Iterable[BookingEvent]) -> None:
-    """Defer one job for each email that the events cause, unless the job is already waiting.
+    """Enqueue one job for each email that the events cause, unless the job is already waiting.
 
-    All moves of a booking share one job per reader, which the first move defers.
+    All moves of a booking share one job per reader, which the first move enqueues.
     """
     task = "bookings.send_mail"
     jobs: dict[str, Job] = {}
@@ -94,7 +94,7 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
 
 
 def enqueue_composed(*, booking: Booking) -> None:
-    """Compose the pending emails about a booking that will be deleted, and defer their jobs."""
+    """Compose the pending emails about a booking that will be deleted, and enqueue their jobs."""
     named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
     rows = fetch(PENDING, named, dict_row)
     if not rows:

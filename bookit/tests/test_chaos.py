@@ -13,7 +13,7 @@ from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import services
 from bookings.tests.factories import TUESDAY, SlotFactory, WebhookFactory
 from bookit.tests.chaos import checker
-from bookit.tests.chaos.day import play
+from bookit.tests.chaos.day import is_caused_by_a_fault, play
 from bookit.tests.chaos.ledger import Closure, Ledger
 from catalog.tests.factories import ServiceFactory, TimeOffFactory
 from reviews import services as reviews
@@ -29,6 +29,7 @@ GUARDS = {
         *("booking_seat_free", "booking_calendar_free", "booking_hold_expires", "booking_in_slot"),
     ],
     "bookings_slot": ["slot_capacity_positive", "slot_blocked_contains_period"],
+    "bookings_delivery": ["delivery_once"],
     "reviews_review": ["reviews_review_booking_id_key"],
 }
 
@@ -39,6 +40,19 @@ def test_acknowledged_changes_exist_once_after_a_day_of_faults(tmp_path):
     # Control: requests were acknowledged, and faults happened.
     assert day.ledger.acknowledged > 50
     assert sum(day.faults.values()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_fault"),
+    [
+        ("psycopg.OperationalError: consuming input failed: server closed the connection", True),
+        ("psycopg.errors.AdminShutdown: terminating connection", True),
+        ("psycopg.errors.DeadlockDetected: deadlock detected", False),
+    ],
+)
+def test_only_lost_connections_and_time_limits_are_caused_by_faults(cause, is_fault):
+    traceback = f"{cause}\n\nThe above exception ...\n\ndjango.db.utils.OperationalError: ..."
+    assert is_caused_by_a_fault(traceback) == is_fault
 
 
 @pytest.fixture
@@ -128,6 +142,11 @@ WHERE booking_id = '{plain}' AND type = 'booking.created'
 NO_DELIVERY = """
 DELETE FROM bookings_delivery WHERE id = (SELECT max(id::text)::uuid FROM bookings_delivery)
 """
+DELIVERY_AGAIN = """
+INSERT INTO bookings_delivery (id, webhook_id, calendar_id, event_id, type, status, created_at)
+SELECT gen_random_uuid(), webhook_id, calendar_id, event_id, type, status, created_at
+FROM bookings_delivery
+"""
 # SQL statements that corrupt the data. Each key is a part of the sentence that the checker reports.
 CORRUPTIONS = {
     "is taken by": BOOKING_AGAIN.format(service="service_id", seat="seat"),
@@ -140,7 +159,7 @@ CORRUPTIONS = {
     "has no history": NO_HISTORY,
     "went from expired to completed": OTHER_HISTORY,
     "has no deletion": "DELETE FROM bookings_booking WHERE id = '{in_slot}'",
-    "does not follow": "DELETE FROM bookings_occupancy WHERE id = '{plain}'",
+    "does not match its slot": "DELETE FROM bookings_occupancy WHERE id = '{plain}'",
     "the rating of": "UPDATE catalog_service SET rating_sum = 4 WHERE id = '{open_service}'",
     "has two reviews": REVIEW_AGAIN,
     "has 4 live holds": FOUR_HOLDS,
@@ -148,7 +167,8 @@ CORRUPTIONS = {
     "no active admin": "UPDATE accounts_user SET is_active = false",
     "are doing": "UPDATE procrastinate_jobs SET status = 'doing'",
     "has no delivery of event": NO_DELIVERY,
-    "before its webhook": "UPDATE bookings_webhook SET created_at = now() + interval '1 h'",
+    "has 2 deliveries of event": DELIVERY_AGAIN,
+    "from before its webhook": "UPDATE bookings_webhook SET created_at = now() + interval '1 h'",
 }
 
 

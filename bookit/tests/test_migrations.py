@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from time import monotonic
 
@@ -63,8 +63,8 @@ def write_migration(transactional_db, tmp_path, monkeypatch, settings):
     (package / "__init__.py").write_text(f"__path__ += {[*migrations.__path__]}")
     monkeypatch.syspath_prepend(tmp_path)
     settings.MIGRATION_MODULES = {"restores": "more_migrations"}
-    recorder = MigrationRecorder(connection)
-    last = max(name for app, name in recorder.applied_migrations() if app == "restores")
+    applied = MigrationRecorder(connection).applied_migrations()
+    last = max(name for app, name in applied if app == "restores")
 
     def write(*, atomic=True):
         content = LOCKS_TWO_TABLES.format(last=last, atomic=atomic)
@@ -74,8 +74,12 @@ def write_migration(transactional_db, tmp_path, monkeypatch, settings):
     for name in [name for name in sys.modules if name.startswith("more_migrations")]:
         del sys.modules[name]
     connection.close()  # A failed migration leaves the connection without time limits.
+    forget_migration()
+
+
+def forget_migration():
     run("DROP TABLE IF EXISTS half_done")
-    recorder.record_unapplied("restores", "locks_two_tables")
+    MigrationRecorder(connection).record_unapplied("restores", "locks_two_tables")
 
 
 def is_applied():
@@ -171,20 +175,28 @@ def test_migrate_gives_up_and_names_the_transaction_in_its_way(write_migration, 
 def test_migrate_tries_again_after_a_deadlock(write_migration, monkeypatch):
     write_migration()
     monkeypatch.setattr(migrate, "PAUSE", 0)
+    monkeypatch.setattr(base, "LOCK_TIMEOUT", "1min")
     before = deadlocks()
 
     def read_the_services():
-        assert ask("SELECT count(*) FROM catalog_service") == 0
+        with suppress(OperationalError):
+            ask("SELECT count(*) FROM catalog_service")
 
-    with reading(then=read_the_services) as may_go_on, ThreadPoolExecutor(1) as thread:
-        migrating = thread.submit(in_thread, run_migrate)
-        until_waiting(1)
-        may_go_on.set()
-        output = migrating.result()
-    assert is_applied()
-    assert "Trying again" in output
+    outputs = []
+    # PostgreSQL aborts the transaction that notices the deadlock first, usually the migration.
+    for _ in range(5):
+        with reading(then=read_the_services) as may_go_on, ThreadPoolExecutor(1) as thread:
+            migrating = thread.submit(in_thread, run_migrate)
+            until_waiting(1)
+            may_go_on.set()
+            outputs.append(migrating.result())
+        assert is_applied()
+        if "Trying again" in outputs[-1]:
+            break
+        forget_migration()
+    assert "Trying again" in outputs[-1]
     run("SELECT pg_stat_force_next_flush()")
-    assert deadlocks() == before + 1
+    assert deadlocks() == before + len(outputs)
 
 
 def in_thread(function):

@@ -199,7 +199,9 @@ class TestPlans:
         reads = []
         for _time in range(2):
             parts = plans_of(statements_of(api, f"/services?q=common{order}"))
-            reads.append(sum(part["Actual Rows"] for part in parts if "Recheck Cond" in part))
+            # The rows of the page may be read through a bitmap too, but not by the search itself.
+            found = [part for part in parts if "@@" in part.get("Recheck Cond", "")]
+            reads.append(sum(part["Actual Rows"] for part in found))
         assert reads == [501 + MAX_RANKED_HERE, MAX_RANKED_HERE]
 
 

@@ -1,4 +1,4 @@
-"""A receptionist, and a booking in Lisbon."""
+"""A receptionist, and a service in Lisbon that can be booked."""
 
 from datetime import UTC, datetime
 
@@ -19,8 +19,8 @@ LIST = "/admin/bookings/booking/"
 
 @pytest.fixture(autouse=True)
 def monday():
-    with time_machine.travel(NOW, tick=False):
-        yield
+    with time_machine.travel(NOW, tick=False) as clock:
+        yield clock
 
 
 @pytest.fixture

@@ -298,6 +298,14 @@ def test_an_action_says_how_many_succeeded_and_why_others_did_not(desk, rui):
     assert {each.events.get().actor for each in pending} == {rui}
 
 
+@pytest.mark.parametrize("status", ["completed", "no_show"])
+def test_an_action_records_only_after_the_start_whether_a_customer_came(desk, status):
+    begun, upcoming = booked(NOW), booked(START)
+    text = act(desk, f"mark_{status}", [begun, upcoming])
+    assert "1 not changed. A booking that has not begun cannot be" in text
+    assert (begun.status, upcoming.status) == (status, "pending")
+
+
 def test_cancelling_asks_for_a_reason_first(desk, rui):
     bookings = [booked(START, user=UserFactory(name="Eva Luz")), booked(START)]
     text = act(desk, "mark_cancelled", bookings)

@@ -313,6 +313,17 @@ def test_a_reason_that_is_too_long_is_refused_at_its_field(desk, book):
     assert booking.status == "pending"
 
 
+@pytest.mark.parametrize(("do", "words"), [("completed", "completed"), ("no_show", "no show")])
+def test_nobody_can_record_before_the_start_whether_a_customer_came(desk, book, monday, do, words):
+    booking = book()
+    text = press(desk, booking, do)
+    assert f"A booking that has not begun cannot be {words}." in text
+    assert booking.status == "pending"
+    monday.move_to(START)
+    press(desk, booking, do)
+    assert booking.status == do
+
+
 def test_an_unknown_button_is_a_bad_request(desk, book):
     booking = book()
     for do in ("", "expired", "held", "explode"):
@@ -456,8 +467,9 @@ def test_the_log_of_the_admin_site_says_who_sent_a_mail_again(desk, rui, book):
     assert rui.email in history
 
 
-def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book):
+def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book, monday):
     booking = book()
+    monday.move_to(START)
     press(desk, booking, "completed")
     text = press(desk, booking, "resend")
     assert "there is nothing to send again" in text

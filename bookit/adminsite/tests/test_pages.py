@@ -132,11 +132,11 @@ def test_an_action_that_the_state_forbids_says_why(site):
 
     response = site.post(
         page(Booking, "changelist"),
-        {"action": "mark_completed", "_selected_action": [str(booking.pk)]},
+        {"action": "mark_confirmed", "_selected_action": [str(booking.pk)]},
         follow=True,
     )
 
-    assert "cannot become completed" in response.content.decode()
+    assert "cannot become confirmed" in response.content.decode()
     booking.refresh_from_db()
     assert booking.status == "cancelled"
 

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ class Standby:
         if self.process is not None:
             postmaster = psutil.Process(self.process.pid)
             for each in [postmaster, *postmaster.children(recursive=True)]:
-                each.send_signal(number)
+                with suppress(psutil.NoSuchProcess):  # A backend may have ended meanwhile.
+                    each.send_signal(number)
 
     def kill(self) -> None:
         """Kill every process of the server, if it runs."""

@@ -20,14 +20,15 @@ TRIES = 40
 # Seconds between two tries. In the meantime, requests use the tables.
 PAUSE = 5.0
 
-# The oldest transactions that have locked a table. The name of a backup is "pg_dump".
+# Describes the oldest transactions that have locked a table. The name of a backup is "pg_dump".
+#
+# Parameters: none.
+# Columns: description text.
 _OLDEST_TRANSACTIONS = """
-SELECT format(
-    'process %s (%s), open for %s s',
-    pid,
-    coalesce(nullif(application_name, ''), usename),
-    round(extract(epoch FROM clock_timestamp() - xact_start))
-)
+SELECT concat(
+    'process ', pid, ' (', coalesce(nullif(application_name, ''), usename), '), open for ',
+    round(extract(epoch FROM clock_timestamp() - xact_start)), ' s'
+) AS description
 FROM pg_stat_activity
 WHERE datname = current_database()
   AND pid <> pg_backend_pid()
@@ -36,9 +37,17 @@ ORDER BY xact_start
 LIMIT 3
 """
 
-# The number of the lock has no meaning; no other code uses it.
+# Waits until no other process migrates this database. The number is arbitrary.
+#
+# Parameters: none.
+# Columns: one without a value.
 _LOCK = "SELECT pg_advisory_xact_lock(7042026)"
-_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(7042026)"
+
+# Takes the same lock, unless another process has it.
+#
+# Parameters: none.
+# Columns: is_locked boolean.
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(7042026) AS is_locked"
 
 
 class Command(migrate.Command):

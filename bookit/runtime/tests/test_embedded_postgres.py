@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -346,7 +347,10 @@ def refused(home: Path, **options: dict[str, str]) -> str:
     return message
 
 
-def test_data_of_another_major_version_is_refused_with_instructions(home: Path) -> None:
+def test_data_of_another_major_version_is_refused_with_instructions(
+    copy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    home = copy(tmp_path / "with a blank" / "pg")
     (home / "data" / "PG_VERSION").write_text("17\n")
     with pytest.raises(EmbeddedPostgresError) as caught:
         acquire(home)
@@ -356,7 +360,7 @@ def test_data_of_another_major_version_is_refused_with_instructions(home: Path) 
         f"the data in {home / 'data'} was written by PostgreSQL 17; this is PostgreSQL 18,"
         " which cannot read it."
     )
-    away = f"  mv {os.path.relpath(home)} {os.path.relpath(home)}-17"
+    away = f"  mv '{os.path.relpath(home)}' '{os.path.relpath(home)}-17'"
     tool = f"{sys.executable} -m bookit.runtime.embedded_postgres"
     assert steps == [
         "To start with an empty database:",
@@ -386,6 +390,28 @@ def test_the_programs_of_the_wheel_can_copy_the_data_to_another_server(tmp_path:
     stop_at_errors = ("--set", "ON_ERROR_STOP=1")
     program("after", "psql", *stop_at_errors, "--file", str(tmp_path / "dump.sql"))
     assert program("after", "psql", "--tuples-only", "--command", "TABLE kept").strip() == "42"
+
+
+def test_ctrl_c_cancels_a_query_of_psql_and_does_not_kill_psql(home: Path) -> None:
+    tool = [sys.executable, "-m", "bookit.runtime.embedded_postgres"]
+    with running(home, settings=TEMPORARY) as url:
+        psql = subprocess.Popen(
+            [*tool, "psql", "--command", "SELECT pg_sleep(60)"],
+            env={**os.environ, "EMBEDDED_POSTGRES_DIR": str(home)},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+        deadline = time.monotonic() + 30
+        while execute(url, sleeping) != [(1,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(psql.pid, signal.SIGINT)
+        _, errors = psql.communicate(timeout=30)
+    assert "canceling statement due to user request" in errors
+    assert "Traceback" not in errors
+    assert psql.returncode == 1  # the status with which psql reports a failed query
 
 
 def test_the_error_names_a_setting_that_does_not_exist(home: Path) -> None:

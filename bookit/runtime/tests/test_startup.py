@@ -4,7 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from bookit.runtime.startup import BASE_DIR, UNUSED, _hidden
+from manage import needs_database
+
+UNREACHABLE = {"DATABASE_URL": "postgresql://user:secret@127.0.0.1:1/none"}
 
 LOADED = """
 import sys
@@ -17,7 +22,7 @@ def test_a_web_process_imports_no_package_that_only_other_programs_use():
     result = subprocess.run(
         [sys.executable, "-c", LOADED],
         cwd=BASE_DIR,
-        env={**os.environ, "DATABASE_URL": "postgresql://user:secret@127.0.0.1:1/none"},
+        env={**os.environ, **UNREACHABLE},
         capture_output=True,
         text=True,
         check=True,
@@ -44,3 +49,30 @@ def test_a_package_that_is_in_use_stays(monkeypatch):
     with _hidden(["os"]):
         import os as again
     assert again is os
+
+
+@pytest.mark.parametrize(
+    ("command", "is_needed"),
+    [
+        ("", False),
+        ("check", False),
+        ("measure_overrides", False),
+        ("migrate", True),
+        ("migrate --help", False),
+        ("procrastinate worker -h", False),
+        ("dbshell -- -h localhost", True),
+    ],
+)
+def test_only_commands_that_use_the_database_get_one(command, is_needed):
+    assert needs_database(command.split()) == is_needed
+
+
+def test_procrastinate_explains_its_options_without_a_database():
+    result = subprocess.run(
+        [sys.executable, "manage.py", "procrastinate", "--help"],
+        cwd=BASE_DIR,
+        env={**os.environ, **UNREACHABLE},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.startswith("usage: manage.py procrastinate"), result.stderr

@@ -1,4 +1,4 @@
-"""Checks the invariants of the tables from their rows, without PostgreSQL's constraints.
+"""Checks the invariants of the rows, without relying on PostgreSQL's constraints.
 
 The checker compares periods in Python and follows states event by event, so that it also finds a
 missing or wrong constraint.
@@ -62,7 +62,10 @@ def seats_are_taken_once(fetch: Fetch) -> Iterator[str]:
 
 
 def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
-    """At any time, a calendar hosts one slot, or bookings of one service without a slot."""
+    """At any time, a calendar hosts at most one slot, or only bookings of one service.
+
+    These bookings are not in slots.
+    """
     calendars = defaultdict(list)
     for row in _active_bookings(fetch):
         calendars[row["calendar_id"]].append(
@@ -133,7 +136,7 @@ def history_agrees_with_state(fetch: Fetch) -> Iterator[str]:
         yield from _wrong_steps(booking, history)
 
 
-def occupancy_follows_from_slots_and_bookings(fetch: Fetch) -> Iterator[str]:
+def occupancy_matches_slots_and_bookings(fetch: Fetch) -> Iterator[str]:
     """The occupancy table holds exactly the slots and bookings that take a calendar's time."""
     expected = Counter(
         (row["id"], row["calendar_id"], row["occupant"], row["seat"], row["starts"], row["ends"])
@@ -155,7 +158,7 @@ def occupancy_follows_from_slots_and_bookings(fetch: Fetch) -> Iterator[str]:
         )
     )
     for row in (expected - stored) + (stored - expected):
-        yield f"occupancy of {row[0]} does not follow from a slot or a booking"
+        yield f"occupancy of {row[0]} does not match its slot or booking"
 
 
 def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
@@ -170,7 +173,7 @@ def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
     ):
         yield f"the rating of service {row['id']} does not match its reviews"
     for row in fetch(
-        # Reviews without a booking are skipped: their bookings were deleted by an admin.
+        # Reviews whose bookings were deleted are skipped.
         "SELECT booking_id FROM reviews_review WHERE booking_id IS NOT NULL"
         " GROUP BY booking_id HAVING count(*) > 1"
     ):
@@ -211,7 +214,7 @@ def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
 
 
 def events_are_delivered_once(fetch: Fetch) -> Iterator[str]:
-    """An active webhook has a delivery of each of its events, but not of earlier events."""
+    """An active webhook has one delivery of each of its events, and none of earlier events."""
     for row in fetch(
         "SELECT webhook.id AS webhook, event.id AS event FROM bookings_webhook AS webhook"
         " JOIN bookings_bookingevent AS event ON event.type = ANY (webhook.events)"
@@ -223,12 +226,19 @@ def events_are_delivered_once(fetch: Fetch) -> Iterator[str]:
     ):
         yield f"webhook {row['webhook']} has no delivery of event {row['event']}"
     for row in fetch(
+        "SELECT webhook_id, event_id, count(*) AS number FROM bookings_delivery"
+        " WHERE event_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1"
+    ):
+        yield (
+            f"webhook {row['webhook_id']} has {row['number']} deliveries of event {row['event_id']}"
+        )
+    for row in fetch(
         "SELECT delivery.id FROM bookings_delivery AS delivery"
         " JOIN bookings_webhook AS webhook ON webhook.id = delivery.webhook_id"
         " JOIN bookings_bookingevent AS event ON event.id = delivery.event_id"
         " WHERE event.at < webhook.created_at"
     ):
-        yield f"delivery {row['id']} is of an event before its webhook was created"
+        yield f"delivery {row['id']} has an event from before its webhook was created"
 
 
 CHECKS: list[Callable[[Fetch], Iterator[str]]] = [
@@ -237,7 +247,7 @@ CHECKS: list[Callable[[Fetch], Iterator[str]]] = [
     bookings_are_in_their_slots,
     cancelled_slots_have_no_open_bookings,
     history_agrees_with_state,
-    occupancy_follows_from_slots_and_bookings,
+    occupancy_matches_slots_and_bookings,
     ratings_are_sums_of_reviews,
     users_have_at_most_three_holds,
     an_admin_is_active,
@@ -258,7 +268,7 @@ def _active_bookings(fetch: Fetch) -> list[Row]:
 
 
 def _overlapping(rows: list[Row]) -> Iterator[tuple[Any, Any]]:
-    """Yield pairs of ids of rows whose half-open periods overlap."""
+    """Yield the ids of overlapping rows: at least one pair if any periods overlap."""
     ordered = sorted(rows, key=lambda row: row["starts"])
     latest: Row | None = None
     for row in ordered:
@@ -272,7 +282,7 @@ def _state(data: Row) -> Row:
     """Return the state that an event records, in the format of the booking's columns."""
     times = ("start_time", "end_time", "hold_expires_at")
     return {
-        name: _instant(data[name]) if name in times else _text(data[name])
+        name: _instant(data[name]) if name in times else _parse_id(data[name])
         for name in ("status", "start_time", "end_time", "seat", "slot_id", "hold_expires_at")
     }
 
@@ -281,7 +291,7 @@ def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _text(value: Any) -> Any:
+def _parse_id(value: Any) -> Any:
     """Return the text of an id as a UUID, and any other value unchanged."""
     return UUID(value) if isinstance(value, str) and len(value) == 36 else value
 

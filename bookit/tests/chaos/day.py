@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 import psycopg
@@ -19,7 +19,7 @@ import psycopg
 from bookings.tests.smtp import AnyPort, Server
 from bookit.runtime.embedded_postgres import running
 from bookit.runtime.startup import BASE_DIR
-from bookit.tests.chaos import checker, town
+from bookit.tests.chaos import checker
 from bookit.tests.chaos.actors import (
     Actor,
     Admin,
@@ -31,15 +31,22 @@ from bookit.tests.chaos.actors import (
 )
 from bookit.tests.chaos.faults import Faults
 from bookit.tests.chaos.ledger import Ledger
+from bookit.tests.chaos.town import PASSWORD, Town, build
 from bookit.tests.receiver import Receiver, receiver
 
 CHIEF = "chief@example.com"
-# The number of seconds to wait for the start, and for the remaining jobs at the end.
+# Seconds to wait for BookIt or PostgreSQL to start, and for the remaining jobs at the end.
 START_TIMEOUT, DRAIN_TIMEOUT = 60.0, 180.0
 EVENTS = [
     *("booking.created", "booking.confirmed", "booking.rescheduled", "booking.cancelled"),
     *("booking.completed", "booking.expired", "booking.no_show", "review.created"),
 ]
+# The errors that faults cause. When a frozen PostgreSQL runs again, it cancels the statements whose
+# time limit has passed (QueryCanceled).
+ERRORS_OF_FAULTS = re.compile(
+    r"psycopg\.OperationalError|InterfaceError|PoolTimeout"
+    r"|AdminShutdown|CrashShutdown|CannotConnectNow|ConnectionTimeout|QueryCanceled"
+)
 # Counts the jobs that are due or running. Reminders, retries and offers of seats do not count while
 # they are scheduled for later.
 JOBS_LEFT = """
@@ -85,10 +92,11 @@ class Day:
             ),
         ]
         if not self.violations:
-            return "\n".join([*lines, "Every acknowledged change is stored exactly once.", ""])
+            return "\n".join([*lines, "No check found a violation.", ""])
         shown = [f"  - {violation[:300]}" for violation in self.violations[:50]]
         more = len(self.violations) - len(shown)
-        return "\n".join([*lines, "Violations:", *shown, f"({more} more)", ""])
+        shown += [f"({more} more)"] if more else []
+        return "\n".join([*lines, "Violations:", *shown, ""])
 
 
 def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> Day:
@@ -107,32 +115,27 @@ def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> D
         smtp.start()
         stack.callback(smtp.stop)
         environment = _environment(url, smtp.port)
-        _make_admin(environment)
+        _prepare_database(environment)
         serve, base = stack.enter_context(_serving(directory / "output", environment))
-        people = town.build(base, CHIEF)
-        chief = people.people["admin"][-1]
-        admin = Admin(base, people, ledger, chief, seed)
+        town = build(base, CHIEF)
+        chief = town.people["admin"][-1]
+        admin = Admin(base, town, ledger, chief, seed)
         body = {"url": hook.url, "events": EVENTS}
         admin.send("POST", "/webhooks", body, allowed={201})
-        actors = _actors(base, people, ledger, seed)
+        actors = _actors(base, town, ledger, seed)
         faults = Faults(psutil.Process(serve.pid), directory / "postgres", seed)
-        threads: list[Actor | Faults] = [*actors] if calm else [*actors, faults]
-        for thread in threads:
-            thread.start()
-        time.sleep(seconds)
-        for thread in threads:
-            thread.stopping.set()
-        for thread in threads:
-            thread.join()
-        _drain(url, environment)
+        with _running([*actors] if calm else [*actors, faults]):
+            time.sleep(seconds)
+        undone = _drain(url, environment)
         with psycopg.connect(url, autocommit=True) as connection:
             poller = next(actor for actor in actors if isinstance(actor, Poller))
             found = [
+                *undone,
                 *checker.violations(connection),
                 *ledger.violations(connection),
                 *_missed_by_the_poller(connection, poller),
                 *_missed_by_the_webhook(connection, hook),
-                *_tracebacks(directory / "output"),
+                *_tracebacks(directory / "output", calm=calm),
             ]
             return Day(
                 seed=seed,
@@ -147,16 +150,31 @@ def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> D
             )
 
 
-def _actors(base: str, people: town.Town, ledger: Ledger, seed: int) -> list[Actor]:
+@contextmanager
+def _running(threads: list[Actor | Faults]) -> Iterator[None]:
+    """Run threads until the end of a `with` block, and wait until they have ended."""
+    try:
+        for thread in threads:
+            thread.start()
+        yield
+    finally:
+        for thread in threads:
+            thread.stopping.set()
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
+
+
+def _actors(base: str, town: Town, ledger: Ledger, seed: int) -> list[Actor]:
     cast: list[tuple[type[Actor], Any]] = [
-        *((User, person) for person in people.people["user"]),
-        *((Provider, person) for person in people.people["provider"]),
-        *((Admin, person) for person in people.people["admin"]),
+        *((User, person) for person in town.people["user"]),
+        *((Provider, person) for person in town.people["provider"]),
+        *((Admin, person) for person in town.people["admin"]),
         *((kind, None) for kind in (Visitor, Visitor, Troublemaker)),
-        (Poller, people.people["admin"][-1]),
+        (Poller, town.people["admin"][-1]),
     ]
     return [
-        kind(base, people, ledger, person, seed + number)
+        kind(base, town, ledger, person, seed + number)
         for number, (kind, person) in enumerate(cast, 1)
     ]
 
@@ -181,7 +199,7 @@ def _environment(url: str, smtp_port: int) -> dict[str, str]:
         "LOG_LEVEL": "INFO",
         "DJANGO_SUPERUSER_EMAIL": CHIEF,
         "DJANGO_SUPERUSER_NAME": "The chief",
-        "DJANGO_SUPERUSER_PASSWORD": town.PASSWORD,
+        "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
     }
 
 
@@ -190,7 +208,7 @@ def _manage(environment: dict[str, str], *arguments: str) -> None:
     subprocess.run(command, cwd=BASE_DIR, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def _make_admin(environment: dict[str, str]) -> None:
+def _prepare_database(environment: dict[str, str]) -> None:
     _manage(environment, "migrate", "--no-input", "--verbosity=0")
     _manage(environment, "createsuperuser", "--no-input")
 
@@ -209,13 +227,13 @@ def _serving(
             stderr=file,
         )
         try:
-            yield process, _api_url(output, file, process)
+            yield process, _api_url(output, process)
         finally:
             process.terminate()
             process.wait(60)
 
 
-def _api_url(output: Path, file: IO[bytes], process: subprocess.Popen[bytes]) -> str:
+def _api_url(output: Path, process: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         found = re.search(r"API +(http://127\.0\.0\.1:\d+)", output.read_text())
@@ -237,8 +255,11 @@ def _connect(url: str) -> psycopg.Connection[Any]:
             time.sleep(0.2)
 
 
-def _drain(url: str, environment: dict[str, str]) -> None:
-    """Retry the jobs of dead workers, and wait until the worker has run all jobs that are due."""
+def _drain(url: str, environment: dict[str, str]) -> list[str]:
+    """Retry the jobs of dead workers, and wait until the worker has run all jobs that are due.
+
+    If jobs are still due after `DRAIN_TIMEOUT`, say so.
+    """
     deadline = time.monotonic() + DRAIN_TIMEOUT
     quiet = 0
     with _connect(url) as connection:
@@ -251,6 +272,7 @@ def _drain(url: str, environment: dict[str, str]) -> None:
             row = connection.execute(JOBS_LEFT).fetchone()
             quiet = quiet + 1 if row == (0,) else 0
             time.sleep(0.5)
+    return [] if quiet == 5 else [f"the worker has not run all jobs within {DRAIN_TIMEOUT:.0f} s"]
 
 
 def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -> list[str]:
@@ -259,10 +281,10 @@ def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -
         base_url=poller.base, headers=poller.client.headers, timeout=30
     ) as poller.client:
         caught_up = 0
-        while caught_up < 3:
-            before = len(poller.seen)
+        deadline = time.monotonic() + DRAIN_TIMEOUT
+        while caught_up < 3 and time.monotonic() < deadline:
             poller.poll()
-            caught_up = caught_up + 1 if len(poller.seen) == before else 0
+            caught_up = caught_up + 1 if poller.has_all else 0
     rows = connection.execute(
         "SELECT id::text, booking_id::text FROM bookings_bookingevent WHERE type = ANY (%s)"
         " AND NOT (type IN ('booking.cancelled', 'booking.expired')"
@@ -270,6 +292,8 @@ def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -
         [EVENTS],
     ).fetchall()
     found = []
+    if caught_up < 3:
+        found.append(f"/events could not be read to its end within {DRAIN_TIMEOUT:.0f} s")
     missing = {event for event, _ in rows} - {*poller.seen}
     if missing:
         found.append(f"/events has not shown {len(missing)} events: {sorted(missing)[:3]} ...")
@@ -305,7 +329,7 @@ def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) 
 
 
 def _out_of_order(booking_of: dict[str, str], seen: list[str], where: str) -> list[str]:
-    """Return the bookings whose events were seen out of order."""
+    """Return a sentence for each event that was seen out of order."""
     # Each event of a booking has a higher id than the events before it.
     latest: dict[str, str] = {}
     found = []
@@ -317,8 +341,8 @@ def _out_of_order(booking_of: dict[str, str], seen: list[str], where: str) -> li
     return found
 
 
-def _tracebacks(output: Path) -> list[str]:
-    """Return the log lines with exceptions that no fault explains."""
+def _tracebacks(output: Path, *, calm: bool) -> list[str]:
+    """Return the log lines with exceptions that no fault explains. A calm day has no faults."""
     found = []
     for line in output.read_text(errors="replace").splitlines():
         if '"exc_info"' not in line and "Traceback" not in line:
@@ -328,14 +352,17 @@ def _tracebacks(output: Path) -> list[str]:
         except ValueError:
             entry = {"message": line}
         text = f"{entry.get('message')}: {str(entry.get('exc_info', '')).strip()[-300:]}"
-        if not _is_caused_by_a_fault(str(entry)):
+        if calm or not is_caused_by_a_fault(str(entry)):
             found.append(f"in the log: {text}")
     return found
 
 
-def _is_caused_by_a_fault(text: str) -> bool:
-    """Return whether a lost database connection explains an exception."""
-    return bool(re.search(r"OperationalError|InterfaceError|ConnectorException|PoolTimeout", text))
+def is_caused_by_a_fault(traceback: str) -> bool:
+    """Return whether a connection was lost, or a frozen PostgreSQL did not respond in time.
+
+    Other errors of PostgreSQL, for example deadlocks, have classes of their own.
+    """
+    return bool(ERRORS_OF_FAULTS.search(traceback))
 
 
 def _count(connection: psycopg.Connection[Any], table: str) -> int:

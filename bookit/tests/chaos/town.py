@@ -43,11 +43,16 @@ class Service:
 
 @dataclass
 class Booking:
-    """A booking, as the clients remember it."""
+    """A booking, as the clients remember it.
+
+    Args:
+        start_time: None after a request that may have moved the booking.
+    """
 
     id: str
     user: Person
     service: Service
+    start_time: datetime | None
 
 
 @dataclass

@@ -53,9 +53,9 @@ def seed(**options):
 
 
 def digest():
-    """Return a hash of the values in the town, without the ids of slots, hours and time off.
+    """Return a hash of the values in the town, without ids that are new each time.
 
-    These rows get new ids each time.
+    Slots, opening hours, time off and events get new ids.
     """
     rows = [
         *User.objects.order_by("id").values_list(
@@ -158,6 +158,7 @@ def test_the_town_has_services_of_every_kind_with_times_to_book(town):
             assert ahead[service.pk] >= 5
         if service.is_active:
             assert list(town.offered.free_times(town.terms[service.pk]))
+    # Some calendar is open past midnight.
     assert any(
         start.astimezone(LISBON).date() < end.astimezone(LISBON).date()
         for terms in town.terms.values()
@@ -165,7 +166,7 @@ def test_the_town_has_services_of_every_kind_with_times_to_book(town):
     )
 
 
-def test_the_first_class_after_a_day_is_full_and_a_seat_in_the_class_after_it_is_held(town):
+def test_one_upcoming_class_is_full_and_a_seat_of_the_next_one_is_held(town):
     taken = Counter(booking.slot_id for booking in town.bookings if booking.active)
     vinyasa = sorted(
         (slot for slot in town.slots if slot.service.title == "Vinyasa Yoga"),
