@@ -275,7 +275,7 @@ def read(handle: Callable[..., Result], user: Any, *arguments: Any, **options: A
 
     Args:
         handle: a function that only reads. It is called again if the replica fails.
-        user: the user of the request, whose query `with_position` has completed, or nobody.
+        user: the user of the request, read with `with_position`, or an anonymous user.
     """
     position = getattr(user, "log_position", None) if user.is_authenticated else 0
     usable = [each for each in replicas() if each.is_in_use]

@@ -44,8 +44,7 @@ SELECT 'max_prepared_transactions is 0. Set it to twice max_connections on every
 WHERE current_setting('max_prepared_transactions') = '0'
 """
 
-# Lists the keys, unique constraints, exclusion constraints and unique indexes of tables that do not
-# contain the calendar.
+# Lists the keys, constraints and unique indexes of tables whose definitions lack `calendar_id`.
 #
 # Parameters: tables text[].
 # Columns: table text, name text, kind text (of pg_constraint, or `i` for an index), definition
@@ -154,8 +153,8 @@ LEFT JOIN pg_db_role_setting ON setdatabase = pg_database.oid AND setrole = 0
 WHERE datname = current_database()
 """
 
-# Every server runs the triggers of a row of which it has a copy. What they write is already
-# written on every server if the coordinator writes it.
+# Every server that has a copy of a row runs its triggers. Only the coordinator's triggers may
+# write, because Citus sends their writes to every server.
 _GUARD = """
     IF (SELECT groupid FROM pg_dist_local_group) <> 0 THEN
         RETURN NULL;
@@ -213,7 +212,8 @@ CREATE OR REPLACE TRIGGER position_on_server BEFORE INSERT ON {table}
 FOR EACH ROW EXECUTE FUNCTION position_on_server()
 """
 
-# Lists the append-only tables whose rows have positions, but do not have them on their own server.
+# Lists the append-only tables whose rows have positions, but that lack the trigger
+# `position_on_server`.
 #
 # Parameters: tables text[].
 # Columns: table text.
@@ -380,7 +380,7 @@ def problems() -> list[str]:
 
 
 def steps() -> list[Step]:
-    """Return the steps that are left to do."""
+    """Return the steps that are left to do, apart from the functions of shards."""
     placed = {row["table"] for row in fetch(_DISTRIBUTED, {}, dict_row)}
     shared = [model._meta.db_table for model in models_with(Layout.EVERYWHERE)]
     spread = [model._meta.db_table for model in models_with(Layout.BY_CALENDAR)]
