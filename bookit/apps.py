@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate, pre_migrate
 
-from bookit.database.limits import lift_time_limit, restore_time_limit
+from bookit.deadlines import lift_time_limit, restore_time_limit
 
 
 class BookItConfig(AppConfig):

@@ -19,8 +19,8 @@ from psycopg.rows import dict_row
 from bookit.database.citus.extensions import CALENDAR_FUNCTIONS
 from bookit.database.citus.layout import Layout, models_with
 from bookit.database.citus.nodes import SETTING, forget, is_distributed
-from bookit.database.limits import no_time_limit
 from bookit.database.rows import fetch
+from bookit.deadlines import no_time_limit
 
 # Lists what the database lacks: one row for each condition that is not met.
 #
