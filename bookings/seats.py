@@ -25,8 +25,8 @@ from bookit.json import dumps
 from catalog import turns
 from catalog.models import Calendar
 
-# Fragments of the statements below. All except ATTEMPT are parts of a WITH clause. Conditions that
-# several tables need come from functions.
+# Fragments of the statements below. All except ATTEMPT and EXPIRED_HOLDS are parts of a WITH
+# clause. Conditions that several tables need come from functions.
 
 # The number of seats, and the number of users who are ahead of the booker on the waitlist. For a
 # booking without a slot, the capacity is that of the service, and there is no waitlist.
@@ -53,8 +53,8 @@ PLACE_IN_SLOT = """place AS MATERIALIZED (
 
 # The lowest free seat of the `place` in the period. No seat is free if the calendar hosts another
 # service or another slot in the period. The booking itself (`id`) and expired holds do not count.
-# If the capacity was reduced, each booking in a seat beyond the capacity uses up one of the free
-# seats. Each user who is ahead on the waitlist uses up one more free seat.
+# If the capacity was reduced, each seat beyond the capacity that is taken in the period uses up one
+# of the free seats. Each user who is ahead on the waitlist uses up one more free seat.
 #
 # The series of seats is put into an array, because PostgreSQL estimates 10 rows for an array and
 # 1,000 for a series. With an estimate of 1,000, it would plan the statement again for each run,
@@ -353,8 +353,8 @@ def take_seat(
 def lock_to_book(calendar_id: UUID) -> None:
     """Lock a calendar.
 
-    Until the end of the transaction, no other transaction can move bookings, publish slots or close
-    holds on this calendar.
+    Until the end of the transaction, no other transaction can move bookings or publish slots on
+    this calendar. The worker can still expire holds (`bookings.clock`).
     """
     if is_distributed():
         if not fetch(LOCK_TO_BOOK, {"calendar_id": calendar_id}, scalar_row)[0]:

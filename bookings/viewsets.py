@@ -129,7 +129,7 @@ class BookingViewSet(RowViewSet):
         """
         user = signed_in(self.request)
         if self.request.query_params.get("scope") == "provider":
-            # A former provider keeps no calendars. In SQL, no provider equals null.
+            # A former provider sees no calendars: in SQL, no `provider_id` is equal to null.
             return PROVIDED_BOOKINGS(provider_id=user.pk if user.is_keeper else None)
         if user.may("bookings.view_booking"):
             return super().listed()

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import Any
 
 from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
 
 # Seconds that PostgreSQL has, after its own limit, to report that it cancelled a statement.
 GRACE = 1.0
@@ -94,3 +96,35 @@ def remaining(limit: float | None) -> float | None:
         return limit
     left = max(0.0, deadline - monotonic())
     return left if limit is None else min(limit, left)
+
+
+# --- Commands, which may take longer than requests ----------------------------------------------
+
+
+def lift_time_limit(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
+    """Let statements of this connection take any time."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+        connections[using].connection.patience = None
+
+
+def restore_time_limit(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
+    """Limit statements of this connection as usual."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("RESET statement_timeout")
+        connections[using].connection.patience = STATEMENT_LIMIT
+
+
+@contextmanager
+def no_time_limit(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
+    """Let statements of this connection take any time until the end of a `with` block.
+
+    If the block fails, the connection is closed, because it may be in any state.
+    """
+    lift_time_limit(using)
+    try:
+        yield
+    except BaseException:
+        connections[using].close()
+        raise
+    restore_time_limit(using)

@@ -305,8 +305,8 @@ LEFT JOIN bookings_slot AS slot ON slot.service_id = service.id
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
 """  # noqa: S608 - only our own SQL columns are interpolated, no values
 
-# Reads the scheduled slots of services of one calendar that start at a time, if the database is
-# distributed: only a statement that names the calendar runs where its rows are.
+# Reads the scheduled slots of one calendar's services that start at the given time. Used if the
+# database is distributed, because only a statement that names the calendar runs where its rows are.
 #
 # Parameters: calendar_id uuid, service_ids uuid[], start_time timestamptz.
 # Columns: service_id uuid, `SLOT_COLUMNS`.
@@ -358,9 +358,10 @@ def terms_at(
 def _terms_by_calendar(
     service_ids: Sequence[UUID], start_time: datetime
 ) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
-    """Do the same with a query for the terms, and a query for each calendar.
+    """Return the same as `terms_at`, with a query for the terms, and one for each calendar.
 
-    The calendar's version in the terms says whether the terms have changed in between.
+    When a booking is inserted, the calendar's version shows whether the terms have changed in
+    between.
     """
     found = terms_of(service_ids, start_time)
     slots: dict[UUID, SlotTerms | None] = {}

@@ -16,7 +16,7 @@ from bookings.imports.lines import KINDS, Line
 from bookit.adminsite.refusals import REFUSALS, messages_of
 from bookit.errors import Forbidden
 
-# The number of lines that are in memory at a time.
+# The number of lines that are checked and stored at a time.
 CHUNK = 500
 # Values that cannot be imported are shown up to this length.
 MAX_VALUE = 100
@@ -86,12 +86,12 @@ def import_in_steps(
 ) -> Generator[Progress, None, Report]:
     """Import the lines of a CSV file, or find out what would happen.
 
-    The same functions store the lines as in the API and the admin site. All lines are stored in one
-    transaction, which is committed only if every line is valid and `is_applied` is set. Nobody gets
-    an email or a webhook message.
+    The lines are stored by the same functions that the API and the admin site call. All lines are
+    stored in one transaction, which is committed only if every line is valid and `is_applied` is
+    set. Nobody gets an email or a webhook message.
 
-    Yield the progress after every few lines, and return the report. If the caller stops earlier,
-    nothing is imported.
+    Yield the progress after every `CHUNK` lines, and return the report. If the caller stops before
+    the end, nothing is imported.
 
     Args:
         kind: a key of `bookings.imports.lines.KINDS`.

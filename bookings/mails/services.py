@@ -27,7 +27,7 @@ from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.mails.sending import Job, defer, send_within_limits
 
-# The number of latest events of a booking that are searched for its last email.
+# The last email of a booking is searched for among this many of its latest events.
 MAX_EVENTS = 100
 
 # Finds the last event that moved a booking, and all events of the booking after it.
@@ -139,8 +139,8 @@ class Announcement:
 def announcements(*, booking: Booking, event_ids: Sequence[UUID]) -> list[Announcement]:
     """Return the emails that events of a booking have caused, in three queries.
 
-    Emails that were not sent, because of a limit or because the booking changed before its reminder
-    was sent, are included. BookIt does not store which emails these are.
+    Emails that were not sent, because of a limit or because the booking changed first, are
+    included. BookIt does not store which emails these are.
     """
     named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
     rows = fetch(PENDING, named, dict_row)
@@ -248,10 +248,6 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     found = occasions([first.calendar_id], [row["event_id"] for row in rows])
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None
-    return next(
-        (
-            replace(last, was_start_time=first.was_start_time, was_end_time=first.was_end_time)
-            for last in found[:1]
-        ),
-        None,
-    )
+    if not found:
+        return None
+    return replace(found[0], was_start_time=first.was_start_time, was_end_time=first.was_end_time)

@@ -233,16 +233,18 @@ def hold(
     """Hold a seat during the call: for the customer, or for `actor` until the customer is known.
 
     Args:
-        instead_of: the previous hold of this call. It is kept if it is for the same service, time
-            and user. Otherwise, it is released first, so that a call never holds two seats.
+        instead_of: the previous hold of this call. It is kept if it is for the same service and
+            time, and belongs to `customer` or to `actor`. Otherwise, it is released first, so that
+            a call never holds two seats.
 
     Raises:
         Invalid, Forbidden, Conflict: as in `bookings.services.create_booking`.
     """
     if instead_of is not None:
-        user_id = customer.pk if customer else actor.pk
+        # A hold that was made before the customer was known belongs to `actor`.
+        users = {actor.pk, customer.pk if customer else actor.pk}
         same = Booking.objects.held_by(actor).filter(
-            pk=instead_of, service=service_id, start_time=start_time, user=user_id
+            pk=instead_of, service=service_id, start_time=start_time, user__in=users
         )
         for held in same.filter(status=Booking.Status.HELD, hold_expires_at__gt=at):
             return held

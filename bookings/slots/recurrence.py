@@ -14,8 +14,11 @@ MAX_STARTS = 366
 LONGEST_RULE = 500
 # The maximum number of positions in BYSETPOS. dateutil needs much time for each position.
 MAX_POSITIONS = 12
+# No month has more than five of a weekday.
+MAX_WEEKS_OF_MONTH = 5
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 _weekday = "|".join(WEEKDAYS)
+_day_of_year = r"0{0,2}[1-9]|0?[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6]"
 # The parts that a rule may have, and the format of their values. Parts whose names begin with BY
 # take lists of values. HOURLY, MINUTELY and SECONDLY are left out: a series keeps its wall-clock
 # times when the clocks change, and for starts less than a day apart, that has no clear meaning.
@@ -25,15 +28,15 @@ PARTS = {
     "COUNT": r"0*[1-9]\d*",
     "UNTIL": r"\d{8}(T\d{6}Z?)?",
     "WKST": _weekday,
-    "BYMONTH": r"[1-9]|1[0-2]",
-    "BYWEEKNO": r"[+-]?([1-9]|[1-4]\d|5[0-3])",
-    "BYYEARDAY": r"[+-]?([1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])",
-    "BYMONTHDAY": r"[+-]?([1-9]|[12]\d|3[01])",
-    "BYDAY": rf"([+-]?([1-9]|[1-4]\d|5[0-3]))?({_weekday})",
-    "BYHOUR": r"1?\d|2[0-3]",
-    "BYMINUTE": r"[1-5]?\d",
-    "BYSECOND": r"[1-5]?\d",
-    "BYSETPOS": r"[+-]?([1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])",
+    "BYMONTH": r"0?[1-9]|1[0-2]",
+    "BYWEEKNO": r"[+-]?(0?[1-9]|[1-4]\d|5[0-3])",
+    "BYYEARDAY": rf"[+-]?({_day_of_year})",
+    "BYMONTHDAY": r"[+-]?(0?[1-9]|[12]\d|3[01])",
+    "BYDAY": rf"([+-]?(0?[1-9]|[1-4]\d|5[0-3]))?({_weekday})",
+    "BYHOUR": r"[01]?\d|2[0-3]",
+    "BYMINUTE": r"[0-5]?\d",
+    "BYSECOND": r"[0-5]?\d",
+    "BYSETPOS": rf"[+-]?({_day_of_year})",
 }
 # dateutil searches for the next occurrence up to the year 9999. If there is none, the search takes
 # seconds. The calendar, including its weekdays, repeats every 400 years. So the search is moved
@@ -68,8 +71,8 @@ class Rule:
             limit: the latest start that is allowed.
 
         Raises:
-            ValueError: `first` does not match the rule, there are more than `MAX_STARTS` starts, a
-                start is after `limit`, or a number in BYDAY is too high.
+            ValueError: `first` does not match the rule, there are more than `MAX_STARTS` starts, or
+                a start is after `limit`.
         """
         starts: list[datetime] = []
         too_far = _("The series continues after %(limit)s, which is too far ahead.") % {
@@ -77,12 +80,13 @@ class Rule:
         }
         for local in self._by_wall_clock(first.astimezone(tz).replace(tzinfo=None)):
             start = local.replace(tzinfo=tz).astimezone(UTC)
-            if start.astimezone(tz).replace(tzinfo=None) != local:
-                continue
+            # These come first, because all times of a rule may be times that the clocks skip.
             if self._is_over(local, start):
                 break
             if start > limit:
                 raise ValueError(too_far)
+            if start.astimezone(tz).replace(tzinfo=None) != local:
+                continue
             if len(starts) == MAX_STARTS:
                 raise ValueError(
                     _("The series has more than %(max_starts)s slots.") % {"max_starts": MAX_STARTS}
@@ -101,13 +105,8 @@ class Rule:
     def _by_wall_clock(self, first: datetime) -> Iterator[datetime]:
         """Yield the starts in wall-clock time, including times that the clocks skip."""
         later = (LATEST - first.year) // CYCLE * CYCLE
-        try:
-            for found in rrulestr(self.parts, dtstart=first.replace(year=first.year + later)):
-                yield found.replace(year=found.year - later, microsecond=first.microsecond)
-        except IndexError:
-            raise ValueError(
-                _("A number in BYDAY is too high: no month has that many of this weekday.")
-            ) from None
+        for found in rrulestr(self.parts, dtstart=first.replace(year=first.year + later)):
+            yield found.replace(year=found.year - later, microsecond=first.microsecond)
 
     def _is_over(self, local: datetime, start: datetime) -> bool:
         """Return whether a start, given in wall-clock time and in UTC, is after `until`."""
@@ -157,6 +156,15 @@ def parse_rule(text: str) -> Rule:
         raise ValueError(_("FREQ is missing."))
     if parts["FREQ"] in ("DAILY", "WEEKLY") and re.search(r"\d", parts.get("BYDAY", "")):
         raise ValueError(_("BYDAY can contain numbers only if FREQ is MONTHLY or YEARLY."))
+    numbers = [int(number) for number in re.findall(r"\d+", parts.get("BYDAY", ""))]
+    is_by_month = parts["FREQ"] == "MONTHLY" or "BYMONTH" in parts
+    if is_by_month and max(numbers, default=0) > MAX_WEEKS_OF_MONTH:
+        raise ValueError(
+            _("A number in BYDAY is too high: no month has that many of this weekday.")
+        )
+    if parts["FREQ"] == "DAILY" and "BYSETPOS" in parts:
+        # RFC 5545 shows it only with longer periods. dateutil would need seconds for each position.
+        raise ValueError(_("BYSETPOS can be used only if FREQ is WEEKLY, MONTHLY or YEARLY."))
     count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
     if (count is None) == (until is None):
         raise ValueError(_("The rule must contain either COUNT or UNTIL, but not both."))

@@ -21,6 +21,7 @@ from bookit.api.serializers import InputSerializer, RowSerializer
         "position": 2,
         "booking_id": None,
         "created_at": "2026-11-21T09:00:00Z",
+        "updated_at": "2026-11-21T09:00:00Z",
     },
 )
 class WaitlistEntrySerializer(RowSerializer):
@@ -46,7 +47,16 @@ class WaitlistEntrySerializer(RowSerializer):
 
     class Meta:
         model = WaitlistEntry
-        fields = ["id", "slot_id", "user_id", "status", "position", "booking_id", "created_at"]
+        fields = [
+            "id",
+            "slot_id",
+            "user_id",
+            "status",
+            "position",
+            "booking_id",
+            "created_at",
+            "updated_at",
+        ]
         read_only_fields = fields
 
     @classmethod

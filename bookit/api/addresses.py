@@ -11,12 +11,12 @@ from django.http import HttpRequest
 WITH_PORT = re.compile(r"(?:\[([^]]+)\]|([\d.]+))(?::\d{1,5})?")
 # No IP address is longer than this. Longer texts are cut, so that the caches below stay small.
 MAX_LENGTH = 60
-# Stands for every client without an IP address, for example one that connects to a socket file.
+# Stands for every client without an IP address, for example one that connects to a Unix socket.
 UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this IP address
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's canonical IP address, or None if it connected to a socket file."""
+    """Return the client's canonical IP address; None if it has none (over a Unix socket)."""
     return address_of(
         request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
     )

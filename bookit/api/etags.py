@@ -41,8 +41,8 @@ CONSTRAINT_ERRORS.add(CONSTRAINT)(PreconditionFailed)
 def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
     """Let an action support the header `If-Match`. The action changes the row that the path names.
 
-    The version is compared twice. The first comparison refuses an outdated request before anything
-    else is checked. The second is part of the write, so only one of two concurrent requests
+    The version is compared twice. The first comparison refuses an outdated request before the
+    action checks anything. The second is part of the write, so only one of two concurrent requests
     succeeds.
     """
 

@@ -31,7 +31,7 @@ MAX_OFFSET = 10_000
 signer = signing.Signer(salt="bookit.cursor")
 
 
-# The type of a value of a cursor, as far as the ORM needs it.
+# The field of the values of cursors, which the ORM requires.
 VALUE = TextField()
 
 
@@ -145,7 +145,7 @@ class Pagination(BasePagination):
             "cursor": (
                 {"type": "string"},
                 (
-                    "Empty for the first page, then the value in `next`. Every page costs the "
+                    "Empty for the first page; then follow `next`. Every page costs the "
                     "same, however deep, and has no `count`."
                 ),
             ),
@@ -256,7 +256,8 @@ class EventPagination(Pagination):
     """
 
     # A cursor contains a list of steps, because every PostgreSQL server counts its transactions for
-    # itself. All rows are on one server, so the list has one step.
+    # itself. On one server, the list has one step. In a distributed database, it has one step for
+    # each server.
     STEPS = ["steps"]
 
     def paginate_queryset(

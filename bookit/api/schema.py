@@ -43,7 +43,7 @@ UNLIMITED = "x-unlimited"
 # Operations that drf-spectacular does not find, because they are not views of DRF, by path.
 PAGES: dict[str, dict[str, Any]] = {}
 
-# Headers of every response.
+# Headers of responses. Operations without a rate limit have only `X-Request-ID`.
 HEADERS = {
     "X-Request-ID": {
         "description": "The id of the request. It is on every log line of the request.",

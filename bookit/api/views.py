@@ -38,7 +38,8 @@ class AnyCaseUUIDConverter(UUIDConverter):
 # The verbs in the names of Django's permissions: `bookings.change_booking`.
 VERBS = {"GET": "view", "HEAD": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
 
-# Parameters that may be empty. An empty cursor means the first page; an empty token is invalid.
+# Parameters that may be empty. An empty cursor means the first page. An empty token gets the same
+# response as any other wrong token.
 MAY_BE_EMPTY = frozenset({"cursor", "token"})
 
 # Names the calendar of a row, so that only the server of the calendar is asked.
@@ -288,8 +289,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def check_object(self) -> None:
         """Store the object that the path names in `self.object`, and check the caller's permission.
 
-        A read without object permissions skips this method. A change never skips it, so that a path
-        that names no object is a 404, whatever the body contains.
+        For a read without object permissions, this does nothing. A change always reads the object,
+        so that a path that names no object is a 404, whatever the body contains.
 
         Raises:
             ObjectDoesNotExist: the path names no object.

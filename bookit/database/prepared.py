@@ -151,11 +151,11 @@ class Prepared(Generic[Instance]):
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """The names of the columns that order the rows, with `-` for descending."""
+        """The columns that order the rows, with `-` for descending. None may be null."""
         return tuple(map(str, self._unshaped.query.order_by))
 
     def selecting(self, *columns: str) -> tuple[str, tuple[Any, ...]]:
-        """Return the SQL that selects only some columns, in any order, and the value of each `%s`.
+        """Return the SQL of some columns, without ORDER BY, and the value of each `%s`.
 
         `parameters` also has the values for the columns of the shape, which this SQL lacks.
         """

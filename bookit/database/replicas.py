@@ -76,7 +76,7 @@ SELECT ({POSITION})::bigint AS position, system_identifier AS cluster FROM pg_co
 # Reads up to where a replica has replayed the primary's log.
 #
 # Parameters: none.
-# Columns: those of PRIMARY; no row if the server is no replica.
+# Columns: those of PRIMARY; no row if the server is not a replica.
 REPLICA = """
 SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint AS position, system_identifier AS cluster
 FROM pg_control_system() WHERE pg_is_in_recovery()
@@ -166,6 +166,7 @@ class Replica(threading.Thread):
         self._ahead: deque[tuple[float, int]] = deque()
         self._sampled_at = 0.0
         self._level_at = -inf
+        # Why the replica is left out; "" until the first look.
         self._reason: str | None = ""
 
     def run(self) -> None:
@@ -195,7 +196,8 @@ class Replica(threading.Thread):
     def _sample(self) -> None:
         """Remember the position of the primary.
 
-        While the primary does not answer, the replica is compared with its last known position.
+        While the primary does not answer, the replica is compared with the primary's last known
+        position.
         The catalog can be read during that time.
         """
         now = monotonic()
@@ -217,7 +219,7 @@ class Replica(threading.Thread):
     def _judge(self, reason: str | None) -> None:
         """Leave the replica out for a reason, or use it if there is none. Log a change."""
         self.is_in_use = reason is None
-        if (reason is None) != (self._reason is None):
+        if self._reason == "" or (reason is None) != (self._reason is None):
             if reason is None:
                 logger.info("%s (%s) answers catalog reads.", self.alias, self.place)
             else:
@@ -236,7 +238,7 @@ class Replica(threading.Thread):
         return self.replayed >= position
 
     def note(self, error: Error) -> None:
-        """Leave the replica out until its thread has seen it again, if it does not answer."""
+        """If the replica does not answer, leave it out until its thread has reached it again."""
         state, _constraint = database_error_facts(error)
         logger.warning(
             "%s failed to answer a request: %s %s",
@@ -248,9 +250,17 @@ class Replica(threading.Thread):
             self.is_in_use = False
 
 
-@cache
+_starting = threading.Lock()
+
+
 def replicas() -> tuple[Replica, ...]:
     """Return the replicas of this process. The first call starts the threads that watch them."""
+    with _starting:  # `cache` alone would let two threads make the first call.
+        return _start()
+
+
+@cache
+def _start() -> tuple[Replica, ...]:
     found = tuple(Replica(alias) for alias in ALIASES)
     for each in found:
         each.start()
@@ -261,11 +271,11 @@ _turns = count()
 
 
 def read(handle: Callable[..., Result], user: Any, *arguments: Any, **options: Any) -> Result:
-    """Return what `handle` returns for a reader, having read from a replica if that is right.
+    """Call `handle`, on a replica if one is recent enough for the user, and return its result.
 
     Args:
         handle: a function that only reads. It is called again if the replica fails.
-        user: the user of the request, whose query `with_position` has completed, or nobody.
+        user: the user of the request, read with `with_position`, or an anonymous user.
     """
     position = getattr(user, "log_position", None) if user.is_authenticated else 0
     usable = [each for each in replicas() if each.is_in_use]

@@ -122,16 +122,16 @@ class LimitExceeded(ServiceError):
 CONSTRAINT_ERRORS: Extensions[type[ServiceError]] = Extensions()
 
 
-# The name of a constraint in the message or the hint of an error, and the number of the shard whose
-# constraint it is.
+# Matches the name of a constraint in an error's message or hint. Citus appends the number of the
+# shard, which is not part of the name.
 _NAMED_CONSTRAINT = re.compile(r'constraint "(\w+?)(?:_\d{6,})?"')
 
 
 def is_database_unavailable(error: BaseException) -> bool:
     """Return whether the database, or a server of a distributed database, is unavailable.
 
-    If a server closes its connection during a change of a table of which every server has a copy,
-    Citus reports an internal error.
+    If a server closes its connection during a change to a reference table, Citus reports an
+    internal error.
     """
     return isinstance(error, OperationalError | InterfaceError) or (
         isinstance(error, InternalError) and "failure on connection" in str(error)
@@ -141,8 +141,8 @@ def is_database_unavailable(error: BaseException) -> bool:
 def database_error_facts(error: BaseException) -> tuple[str | None, str | None]:
     """Return the SQLSTATE of a Django database error, and the name of the violated constraint.
 
-    If the database is distributed and the error comes from another server, only its texts contain
-    the name.
+    If the database is distributed and the error comes from another server, only the error's texts
+    contain the name.
     """
     cause: Any = error.__cause__
     diagnosis = getattr(cause, "diag", None)

@@ -16,8 +16,8 @@ CONTENT_TYPE = "application/problem+json"
 UPDATING = _("BookIt is being updated. Try again shortly.")
 
 
-# The reason phrases of RFC 9110. Python's `HTTPStatus` cannot be used, because its phrases differ
-# between versions of Python, and are not translated.
+# The reason phrases of RFC 9110. `HTTPStatus` is used only for other statuses, because its phrases
+# differ between versions of Python, and are not translated.
 TITLES = {
     400: _("Bad Request"),
     401: _("Unauthorized"),

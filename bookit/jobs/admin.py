@@ -204,7 +204,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
 
     @admin.display(description="Args")
     def pretty_args(self, instance: ProcrastinateJob) -> str:
-        """Return the arguments of a job: ids and times, but not the body of an email."""
+        """Return the arguments of a job, but not the body of an email."""
         args = instance.args if isinstance(instance.args, dict) else {}
         shown = {name: "..." if isinstance(value, dict) else value for name, value in args.items()}
         return json.dumps(shown, indent=2)[:MAX_ARGUMENTS_LENGTH]
@@ -224,6 +224,11 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         for job in failed:
             try:
                 with transaction.atomic():
+                    # Another request may have retried it, and a worker may be running it again.
+                    if not ProcrastinateJob.objects.select_for_update().filter(
+                        pk=job.pk, status="failed"
+                    ):
+                        continue
                     app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
                     self.log_change(request, job, "Retried.")
                 retried += 1

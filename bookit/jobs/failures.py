@@ -66,7 +66,8 @@ def in_one_line(error: Exception) -> str:
     The other lines of a database error can contain a whole row.
     """
     name = type(error).__name__
-    first = next(iter(str(error).strip().splitlines()), "")
+    # The search for addresses takes quadratic time in long words, so the line is cut before it.
+    first = next(iter(str(error).strip().splitlines()), "")[: 4 * MAX_LENGTH]
     line = _ADDRESS.sub("…@…", f"{name}: {first}" if first else name)
     # PostgreSQL cannot store a null character.
     return line.replace("\0", "")[:MAX_LENGTH]

@@ -28,7 +28,7 @@ PAUSE = 0.5
 # The number of rows of a shard that are relayed at a time.
 BATCH = 200
 
-# Lets only one process relay at a time. The number is arbitrary.
+# Lets only one process enqueue jobs at a time. The number is arbitrary.
 #
 # Parameters: none.
 # Columns: is_locked boolean.
@@ -77,7 +77,8 @@ def relay() -> int:
             with connection.cursor() as cursor:
                 values: Any = {**row, "args": Jsonb(row["args"])}
                 cursor.execute(_ENQUEUE, values)
-    # The jobs are committed. A row whose server has stopped since then is relayed once more.
+    # The jobs are committed. A row that has not been deleted when the next worker reads the outbox,
+    # for example because its server has stopped, is relayed once more.
     for row in found:
         with connection.cursor() as cursor:
             cursor.execute(_DELETE, {"calendar_id": row["calendar_id"], "id": row["id"]})
@@ -98,9 +99,10 @@ def _relay() -> bool:
             return False
         relay()
     except Error as error:
-        if not is_database_unavailable(error):
-            raise
-        logger.warning("the outbox could not be read: %s", type(error).__name__)
+        if is_database_unavailable(error):
+            logger.warning("the outbox could not be read: %s", type(error).__name__)
+        else:
+            logger.exception("the outbox could not be relayed")
     finally:
         connection.close()
     return True

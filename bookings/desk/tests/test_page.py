@@ -73,6 +73,14 @@ def test_an_attendee_is_shown_with_the_user_who_booked(desk, book):
     assert "Booked by Ana Silva (ana@example.com)." in text
 
 
+def test_a_user_without_an_email_address_is_named_without_one(desk, book, ana):
+    ana.email = f"{ana.pk}@customer.invalid"
+    ana.save()
+    text = text_of(desk, book(attendee_name="ANA SILVA"))
+    assert "Booked by Ana Silva." in text
+    assert ".invalid" not in text
+
+
 def test_the_page_shows_the_other_bookings_of_the_customer(desk, book, ana):
     booking = book()
     assert "This is their only booking." in text_of(desk, booking)

@@ -423,6 +423,18 @@ class TestHold:
         assert again == {"hold": first["hold"], "seconds": first["seconds"] - 60}
         assert Booking.objects.get().status == "held"
 
+    def test_a_hold_from_before_the_customer_was_known_is_kept(self, desk, service):
+        first = desk.post(HOLD, call(service)).json()["hold"]
+        customer = BookingFactory().user
+
+        again = desk.post(HOLD, call(service, hold=first, customer=str(customer.pk))).json()
+
+        assert again["hold"] == first
+        assert Booking.objects.filter(service=service).count() == 1
+        desk.post(PAGE, call(service, hold=first, customer=str(customer.pk)))
+        booked = Booking.objects.get(service=service)
+        assert (str(booked.pk), booked.status, booked.user) == (first, "confirmed", customer)
+
     def test_the_hold_of_this_call_does_not_hide_its_own_time(self, desk, service):
         held = desk.post(HOLD, call(service)).json()["hold"]
         query = {"service": str(service.pk), "day": TUESDAY.date().isoformat()}

@@ -140,6 +140,7 @@ class TestJoining:
         entry = second.json()
         assert second["Location"] == f"http://testserver/slots/{slot.pk}/waitlist/{entry['id']}"
         assert api.as_(people[1]).get(second["Location"]).json() == entry
+        assert entry.pop("updated_at") == entry["created_at"]
         assert datetime.fromisoformat(entry.pop("created_at")) <= timezone.now()
         assert entry == {
             "id": str(people[1].waitlist_entries.get().pk),

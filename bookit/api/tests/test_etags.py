@@ -107,6 +107,17 @@ def test_an_older_version_cannot_be_deleted(admin, name):
     assert response.status_code in (204, 409), response.content
 
 
+def test_a_place_in_a_waitlist_is_left_only_in_the_version_that_was_read(api):
+    slot = SlotFactory(capacity=1)
+    BookingFactory(service=slot.service, slot=slot, start_time=slot.start_time)
+    user = api.as_(UserFactory())
+    path = f"/slots/{slot.pk}/waitlist"
+    path = f"{path}/{user.post(path).json()['id']}"
+    current = etag(user, path)
+    problem(user.delete(path, headers={"if-match": OLD}), 412, "precondition_failed")
+    assert user.delete(path, headers={"if-match": current}).status_code == 204
+
+
 def test_a_star_matches_any_version(admin):
     path, change = made("service")
     assert admin.patch(path, change, headers={"if-match": "*"}).status_code == 200

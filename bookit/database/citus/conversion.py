@@ -1,7 +1,8 @@
 """Turns the database into a distributed one, as `manage.py distribute` does.
 
-Everything happens in one transaction. Each step can run again, so that after a migration, tables
-and functions that are new are distributed, too.
+Everything happens in one transaction, except for the last step, which lets the triggers of shards
+run functions of their own. Each step can run again, so that after a migration, tables and functions
+that are new are distributed, too.
 """
 
 import re
@@ -19,6 +20,7 @@ from bookit.database.citus.extensions import CALENDAR_FUNCTIONS
 from bookit.database.citus.layout import Layout, models_with
 from bookit.database.citus.nodes import SETTING, forget, is_distributed
 from bookit.database.rows import fetch
+from bookit.deadlines import no_time_limit
 
 # Lists what the database lacks: one row for each condition that is not met.
 #
@@ -42,8 +44,7 @@ SELECT 'max_prepared_transactions is 0. Set it to twice max_connections on every
 WHERE current_setting('max_prepared_transactions') = '0'
 """
 
-# Lists the keys, unique constraints, exclusion constraints and unique indexes of tables that do not
-# contain the calendar.
+# Lists the keys, constraints and unique indexes of tables whose definitions lack `calendar_id`.
 #
 # Parameters: tables text[].
 # Columns: table text, name text, kind text (of pg_constraint, or `i` for an index), definition
@@ -152,8 +153,8 @@ LEFT JOIN pg_db_role_setting ON setdatabase = pg_database.oid AND setrole = 0
 WHERE datname = current_database()
 """
 
-# Every server runs the triggers of a row of which it has a copy. What they write is already
-# written on every server if the coordinator writes it.
+# Every server that has a copy of a row runs its triggers. Only the coordinator's triggers may
+# write, because Citus sends their writes to every server.
 _GUARD = """
     IF (SELECT groupid FROM pg_dist_local_group) <> 0 THEN
         RETURN NULL;
@@ -211,7 +212,8 @@ CREATE OR REPLACE TRIGGER position_on_server BEFORE INSERT ON {table}
 FOR EACH ROW EXECUTE FUNCTION position_on_server()
 """
 
-# Lists the append-only tables whose rows have positions, but do not have them on their own server.
+# Lists the append-only tables whose rows have positions, but that lack the trigger
+# `position_on_server`.
 #
 # Parameters: tables text[].
 # Columns: table text.
@@ -378,7 +380,7 @@ def problems() -> list[str]:
 
 
 def steps() -> list[Step]:
-    """Return the steps that are left to do."""
+    """Return the steps that are left to do, apart from the functions of shards."""
     placed = {row["table"] for row in fetch(_DISTRIBUTED, {}, dict_row)}
     shared = [model._meta.db_table for model in models_with(Layout.EVERYWHERE)]
     spread = [model._meta.db_table for model in models_with(Layout.BY_CALENDAR)]
@@ -398,18 +400,26 @@ def steps() -> list[Step]:
 def distribute() -> list[Step]:
     """Distribute the database, and return the steps that were done.
 
+    The functions of shards are created at each run, and are not among these steps.
+
     Raises:
         CannotDistribute: something must be done first.
     """
     if found := problems():
         raise CannotDistribute(found)
+    with no_time_limit():
+        done = _distribute()
+    forget()
+    return done
+
+
+def _distribute() -> list[Step]:
     done = []
     with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         # Foreign keys connect the tables, so Citus changes all shards over one connection.
         cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
         cursor.execute("SET LOCAL citus.enable_unsafe_triggers = on")
         cursor.execute("SET LOCAL client_min_messages = warning")
-        cursor.execute("SET LOCAL statement_timeout = 0")
         for step in steps():
             _run(step, cursor)
             done.append(step)
@@ -418,7 +428,6 @@ def distribute() -> list[Step]:
         for step in shards.functions():
             _run(step, cursor)
     shards.use_own_functions()
-    forget()
     return done
 
 

@@ -17,7 +17,9 @@ SETTING = "bookit.distributed"
 #
 # Parameters: none.
 # Columns: is_distributed boolean.
-_IS_DISTRIBUTED = f"SELECT coalesce(current_setting('{SETTING}', true), '') = 'on'"
+_IS_DISTRIBUTED = f"""
+SELECT coalesce(current_setting('{SETTING}', true), '') = 'on' AS is_distributed
+"""
 
 
 # Reads the oldest open transaction of every server.

@@ -8,13 +8,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 
 import psycopg
 import pytest
+from django.db import DEFAULT_DB_ALIAS
 
 from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
 from bookings.tests.factories import TUESDAY, SlotFactory
 from bookings.tests.workers import until
+from bookit.database import replicas
 from bookit.database.tests.standby import PRIMARY_SETTINGS, Standby
 from bookit.metrics.tests.scraping import samples
 from bookit.runtime.embedded_postgres import running
@@ -372,3 +375,30 @@ def test_a_server_that_is_no_replica_of_the_primary_is_never_used(town, replica,
         for _ in range(4):
             assert seats_left(server, town.slots[51]) == 1
         assert not in_use(server, "replica1")
+
+
+def test_the_log_says_why_a_replica_is_left_out_from_the_start(caplog):
+    replica = replicas.Replica(DEFAULT_DB_ALIAS)
+    for reason in ["it is not a replica", "it is not a replica", "it lags by 2.0 s"]:
+        replica._judge(reason)
+    [line] = caplog.messages
+    assert line.endswith("is left out, and the primary answers: it is not a replica.")
+
+
+def test_concurrent_first_calls_start_the_replicas_once(monkeypatch):
+    started = []
+
+    def start(alias):
+        started.append(alias)
+        time.sleep(0.1)
+        return SimpleNamespace(start=lambda: None)
+
+    monkeypatch.setattr(replicas, "ALIASES", ["replica1"])
+    monkeypatch.setattr(replicas, "Replica", start)
+    replicas._start.cache_clear()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = {id(each) for each in threads.map(lambda _: replicas.replicas(), range(4))}
+    finally:
+        replicas._start.cache_clear()
+    assert (len(found), started) == (1, ["replica1"])

@@ -17,9 +17,10 @@ from bookings.tests.factories import (
     WaitlistEntryFactory,
     WebhookFactory,
 )
-from bookit.jobs.admin import EVENTS, STATES
+from bookit.jobs.admin import EVENTS, STATES, JobAdmin
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS
 from bookit.jobs.models import JobFailure
+from bookit.tests.crowd import run
 
 pytestmark = pytest.mark.django_db
 
@@ -165,6 +166,28 @@ def test_the_page_of_a_failed_job_shows_its_error_and_a_button(site):
     assert "1 job will run again now." in text(response)
     assert ProcrastinateJob.objects.get(pk=job_id).status == "todo"
     assert "Retried." in text(site.get(f"{PAGE}{job_id}/history/"))
+
+
+@pytest.mark.parametrize("meanwhile", ["doing", "todo", None])
+def test_a_job_that_another_request_has_retried_is_not_retried_again(site, meanwhile, monkeypatch):
+    # The latest job is retried first.
+    second = job("bookings.send_mail", status="failed", event_id=7, audience="attendee")
+    first = job("bookings.complete", status="failed", timestamp=0)
+    changed = ProcrastinateJob.objects.filter(pk=second)
+    log_change = JobAdmin.log_change
+
+    def retry_the_second_job(*arguments):
+        log_change(*arguments)
+        if meanwhile:
+            run("UPDATE procrastinate_jobs SET status = %s WHERE id = %s", [meanwhile, second])
+        else:
+            run("DELETE FROM procrastinate_jobs WHERE id = %s", [second])
+
+    monkeypatch.setattr(JobAdmin, "log_change", retry_the_second_job)
+    form = {"action": "retry_failed", "_selected_action": [first, second]}
+    assert "1 job will run again now." in text(site.post(PAGE, form, follow=True))
+    assert ProcrastinateJob.objects.get(pk=first).status == "todo"
+    assert [*changed.values_list("status", flat=True)] == [meanwhile] * bool(meanwhile)
 
 
 def test_a_job_that_waits_has_no_button(site):

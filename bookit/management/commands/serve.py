@@ -254,7 +254,7 @@ class Command(BaseCommand):
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def stop(self, children: list[Child], signals: list[signal.Signals]) -> None:
-        """Stop the children; a second one of these signals kills them at once."""
+        """Stop the children. If one of `signals` arrives meanwhile, kill them at once."""
 
         def hurry(number: int, frame: FrameType | None) -> None:
             for child in children:
