@@ -16,7 +16,7 @@ from bookings.slots.recurrence import MAX_STARTS, Rule, parse_rule
 from bookit.adminsite.fields import UnitInput
 from bookit.adminsite.pages import FIRST, StrictAutocomplete
 from bookit.times import wall_clock, zone
-from catalog.models import Service
+from catalog.models import MAX_CAPACITY, Service
 
 DAY = timedelta(days=1)
 # The longest interval that the form accepts. A longer interval is probably a typing error.
@@ -57,7 +57,7 @@ class PublishForm(forms.Form):
         label=gettext_lazy("Seats"),
         required=False,
         min_value=1,
-        max_value=1000,
+        max_value=MAX_CAPACITY,
         help_text=gettext_lazy("If empty, as many as the service has."),
         widget=UnitInput(gettext_lazy("in each slot")),
     )
@@ -148,7 +148,7 @@ class SeatsForm(forms.Form):
     capacity = forms.IntegerField(
         label=gettext_lazy("Seats"),
         min_value=1,
-        max_value=1000,
+        max_value=MAX_CAPACITY,
     )
 
 
