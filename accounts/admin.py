@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
     AdminPasswordChangeForm,
@@ -16,8 +17,8 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
-from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet, prefetch_related_objects
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Q, QuerySet, prefetch_related_objects
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -55,18 +56,23 @@ class UserCreationForm(BaseUserCreationForm):
 
 
 class PasswordWidget(ReadOnlyPasswordHashWidget):
-    """Says whether a password is set.
+    """Says whether a password is set, and has a button for users who may set one.
 
     Django's own widget also shows the first characters of the hash.
     """
 
     template_name = "bookit/password_widget.html"
+    may_set = False
 
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
         """Return the context of the template, without the password hash."""
         usable = value and is_password_usable(value)
-        summary = gettext("A password is set.") if usable else gettext("No password is set.")
-        return {**super().get_context(name, None, attrs), "summary": summary}
+        return {
+            **super().get_context(name, None, attrs),
+            "summary": gettext("A password is set.") if usable else gettext("No password is set."),
+            "button_label": super().get_context(name, value, attrs)["button_label"],
+            "may_set": self.may_set,
+        }
 
 
 class UserChangeForm(DjangoUserChangeForm):
@@ -99,7 +105,7 @@ class UserChangeForm(DjangoUserChangeForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["roles"] = self.instance.roles
-        # Users who may only view the page get a form without fields.
+        # For users who may only view the page, the form has none of the model's fields.
         if "language" in self.fields:
             # A program may have stored another tag, such as `pt-BR`.
             tag = self.instance.language
@@ -174,6 +180,11 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             "email": user.new_email,
         }
 
+    @admin.display(description=_("Staff roles"))
+    def roles(self, user: User) -> str:
+        """Return the names of the staff roles, for users who may not change them."""
+        return ", ".join(user.roles) or self.get_empty_value_display()
+
     @admin.display(description=_("Registered"))
     def registered(self, user: User) -> Any:
         """Return when the account was created, in the zone of its user."""
@@ -224,8 +235,8 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     ) -> tuple[QuerySet[User], bool]:
         """Return the account with this id, or the accounts whose name or email address matches.
 
-        The accounts are found through an index before anything else is read, even for the dates
-        above the list.
+        The accounts are first found through an index. The list and the dates above it then read
+        only these accounts.
         """
         words = " ".join(search_term.split())
         if not words or is_id(words):
@@ -237,6 +248,21 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """Return the accounts that have not been deleted."""
         return super().get_queryset(request).filter(deleted_at=None)
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: User | None = None,
+    ) -> Any:
+        """Show the page of an account. Only admins see the button that sets a password."""
+        if not add:
+            fields = context["adminform"].form.fields
+            fields["password"].widget.may_set = request.user.is_superuser
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Save the account through the services, which enforce the rules."""
@@ -280,10 +306,12 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
 
 
 # The part of a User-Agent header that identifies a browser or a system. The order matters: Edge and
-# Opera also claim to be Chrome, Chrome also claims to be Safari, and Android also claims to be
-# Linux.
+# Opera also claim to be Chrome or Safari, Chrome also claims to be Safari, and Android also claims
+# to be Linux.
 BROWSERS = {
     "Edg/": "Edge",
+    "EdgA/": "Edge",
+    "EdgiOS/": "Edge",
     "OPR/": "Opera",
     "Firefox/": "Firefox",
     "FxiOS/": "Firefox",
@@ -311,8 +339,39 @@ def browser_of(client: str) -> Any:
     return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
 
 
+class OwnedAdmin(ReadOnlyAdmin):
+    """The read-only pages of a long table whose rows belong to users.
+
+    A search finds a row by a part of its user's email address (the first of the `search_fields`) or
+    by the whole value of a field of its own (the second).
+    """
+
+    def conditions(self, words: str) -> list[Q]:
+        """Return a condition for each of the `search_fields`. An index serves the first."""
+        email, own = self.search_fields
+        users = User.objects.filter(all_in(words, ["email"])).values("pk")
+        found = [Q((f"{email.removesuffix('__email')}__in", users))]
+        field: Any = get_fields_from_path(self.model, own)[-1]
+        try:
+            field.run_validators(words)
+        except ValidationError:
+            return found
+        return [*found, Q((own, words))]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Return the rows that meet one of the conditions."""
+        words = " ".join(search_term.split())
+        if not words:
+            return super().get_search_results(request, queryset, search_term)
+        conditions = self.conditions(words)
+        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
+        return found, False
+
+
 @admin.register(Session)
-class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
+class SessionAdmin(CardsAdmin, OwnedAdmin):
     """Where users have signed in. Admins can end sessions."""
 
     list_display = ["who", "state", "started", "used", "device"]
@@ -412,7 +471,7 @@ admin.site.unregister([BlacklistedToken, OutstandingToken])
 
 
 @admin.register(OutstandingToken)
-class OutstandingTokenAdmin(ReadOnlyAdmin):
+class OutstandingTokenAdmin(OwnedAdmin):
     """The read-only pages of issued refresh tokens. The tokens themselves are not stored."""
 
     menu = None
@@ -425,7 +484,7 @@ class OutstandingTokenAdmin(ReadOnlyAdmin):
 
 
 @admin.register(BlacklistedToken)
-class BlacklistedTokenAdmin(ReadOnlyAdmin):
+class BlacklistedTokenAdmin(OwnedAdmin):
     """The read-only pages of refresh tokens that were used or revoked."""
 
     menu = None

@@ -112,8 +112,8 @@ def _written(entry: Entry) -> str:
     """Return the text of an entry.
 
     A feed can have thousands of entries, none of which has an organizer or an attendee. The library
-    takes 0.4 ms for each entry, so this function writes such entries itself. The text equals
-    the library's.
+    takes 0.4 ms for each entry, so this function writes these entries itself, exactly as
+    the library would.
     """
     if entry.organizer or entry.attendee:
         return _event(entry).to_ical().decode()

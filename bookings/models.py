@@ -23,7 +23,7 @@ from bookit import money
 from bookit.database.constraints import CompositeForeignKey
 from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.database.prepared import AnyOf
-from catalog.models import Calendar, OnCalendar, SameCalendarKey, Service
+from catalog.models import MAX_CAPACITY, Calendar, OnCalendar, SameCalendarKey, Service
 
 
 def blocked_period(
@@ -95,7 +95,7 @@ class Slot(OnCalendar):
     end_time = models.DateTimeField()
     blocked = DateTimeRangeField(help_text=_("The period, widened by the service's buffers."))
     capacity = models.PositiveIntegerField(
-        validators=[MinValueValidator(1), MaxValueValidator(1000)]
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CAPACITY)]
     )
     status = models.CharField(max_length=9, choices=Status, default=Status.SCHEDULED)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -62,15 +62,12 @@ class BookingSerializer(RowSerializer):
     attendee_name = serializers.CharField(
         read_only=True, help_text="By default, the name of the user who booked."
     )
-    # A CharField, because the `email` of an erased account may not be a valid email address.
+    # A CharField, because the value is empty if the user has no email address.
     attendee_email = serializers.CharField(
-        read_only=True, help_text="By default, the email address of the user who booked."
+        read_only=True, help_text="By default, the email address of the user, if any."
     )
     attendee_phone = serializers.CharField(
-        read_only=True,
-        help_text=(
-            "By default, the phone number of the user who booked; empty if that is not known."
-        ),
+        read_only=True, help_text="By default, the phone number of the user, if any."
     )
     language = serializers.CharField(read_only=True)
     cancellation_reason = serializers.CharField(
@@ -146,7 +143,7 @@ class BookerSerializer(RowSerializer):
 
 
 class DetailsSerializer(InputSerializer):
-    """The part of a booking that its user can change until it starts."""
+    """The details of a booking, which its user can change until it starts."""
 
     attendee_name = serializers.CharField(
         required=False,
@@ -168,6 +165,7 @@ class DetailsSerializer(InputSerializer):
         help_text="For emails. Default: the user's.",
     )
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
+    metadata = MetadataField()
 
 
 @example(
@@ -206,7 +204,6 @@ class BookingCreateSerializer(DetailsSerializer):
     hold = serializers.BooleanField(
         default=False, help_text="Only hold the seat, until hold_expires_at."
     )
-    metadata = MetadataField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse a body that does not say what to book and when."""
@@ -240,7 +237,6 @@ class BookingChangeSerializer(DetailsSerializer):
         max_length=500,
         help_text="Why the booking is cancelled. Only together with the status `cancelled`.",
     )
-    metadata = MetadataField()
 
 
 @example("The booking took place", {"status": "completed"})
@@ -288,9 +284,9 @@ class HistoryEventSerializer(RowSerializer):
         read_only=True,
         help_text=(
             "The state of the booking after the event. `was` has the previous values of "
-            "what changed, `reason` is the reason that was given, `changed` names the "
-            "details that changed, `hours` is how long before the start a reminder was sent, and "
-            "`overridden` is the code of the limit that staff have overridden."
+            "what changed, `reason` is the given reason, `changed` names the changed details, "
+            "`hours` is how long before the start a reminder was sent, `overridden` is the code "
+            "of the limit that staff overrode, and `waitlist` is true for a seat from the waitlist."
         ),
     )
 
@@ -330,7 +326,8 @@ def _with_instants(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-CLASS = {
+# Here and not in `slots`, because the waitlist shows it, too.
+EXAMPLE_SLOT = {
     "id": "0199d3a5-11c8-7b3e-8d52-4a9e0c6f1b73",
     "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
     "calendar_id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",

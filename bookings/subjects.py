@@ -29,7 +29,7 @@ DELETED = Subject(_("a booking that was deleted"))
 
 
 def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
-    """Return what each booking is, in words, with its page. Deleted bookings are missing."""
+    """Return each booking in words, with its page. Deleted bookings are missing."""
     found = Booking.objects.filter(pk__in=ids).select_related("service", "calendar", "user")
     return {
         booking.pk: Subject(
@@ -51,7 +51,7 @@ def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
 
 
 def slot_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
-    """Return what each slot is, in words, with its page. Deleted slots are missing."""
+    """Return each slot in words, with its page. Deleted slots are missing."""
     found = Slot.objects.filter(pk__in=ids).select_related("service", "calendar")
     return {
         slot.pk: Subject(

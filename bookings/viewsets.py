@@ -70,7 +70,7 @@ TIME_REFUSALS = [
 ]
 
 # The fields of a booking that its user can change until it starts.
-DETAILS = (*DetailsSerializer().fields, "metadata")
+DETAILS = tuple(DetailsSerializer().fields)
 
 EXPANSIONS.add("service")(by_id("service_id", ServiceSerializer))
 EXPANSIONS.add("calendar")(by_id("calendar_id", CalendarSerializer))

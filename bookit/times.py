@@ -14,6 +14,7 @@ from rest_framework import serializers
 RFC_3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII
 )
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 @lru_cache(maxsize=1)
@@ -75,20 +76,38 @@ def parse_instant(text: str) -> datetime:
     return instant.astimezone(UTC)
 
 
+def parse_day(text: str) -> date:
+    """Parse a date, for example `2026-12-01`.
+
+    Raises:
+        ValueError: the text is not a date, or its year is not from 1900 to 2999.
+    """
+    if not DAY.fullmatch(text):
+        raise ValueError(_("Must be a date, for example 2026-12-01."))
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(_("This date does not exist.")) from None
+    _check_year(day)
+    return day
+
+
 def parse_day_or_instant(text: str) -> date | datetime:
-    """Parse a date (`2026-12-01`) or an instant (as `parse_instant` does).
+    """Parse a date (as `parse_day` does) or an instant (as `parse_instant` does).
 
     Raises:
         ValueError: the text is neither a date nor an instant.
     """
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
-        try:
-            day = date.fromisoformat(text)
-        except ValueError:
-            raise ValueError(_("This date does not exist.")) from None
-        _check_year(day)
-        return day
-    return parse_instant(text)
+    if ":" in text:
+        return parse_instant(text)
+    if not DAY.fullmatch(text):
+        raise ValueError(
+            _(
+                "Must be a date, for example 2026-12-01, or a date and time with an offset, for "
+                "example 2026-12-01T10:00:00Z."
+            )
+        )
+    return parse_day(text)
 
 
 def _check_year(day: date) -> None:

@@ -28,6 +28,10 @@ from catalog import triggers
 
 # A leap year. A longer duration, buffer or notice must be a typing error.
 MAX_MINUTES = 366 * 24 * 60
+# The most seats of a service and of a slot.
+MAX_CAPACITY = 1000
+# The longest booking horizon, ten years.
+MAX_ADVANCE_DAYS = 3660
 
 
 class Calendar(models.Model):
@@ -288,7 +292,7 @@ class Service(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(MAX_MINUTES)]
     )
     capacity = models.PositiveIntegerField(
-        default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)]
+        default=1, validators=[MinValueValidator(1), MaxValueValidator(MAX_CAPACITY)]
     )
     mode = models.CharField(max_length=5, choices=Mode, default=Mode.OPEN)
     requires_confirmation = models.BooleanField(default=True)
@@ -302,7 +306,9 @@ class Service(models.Model):
         default=0, validators=[MaxValueValidator(MAX_MINUTES)]
     )
     max_advance_days = models.PositiveIntegerField(
-        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3660)]
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_ADVANCE_DAYS)],
     )
     cancellation_notice_minutes = models.PositiveIntegerField(
         default=0, validators=[MaxValueValidator(MAX_MINUTES)]

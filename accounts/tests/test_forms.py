@@ -1,13 +1,15 @@
 """The forms of accounts and staff roles in the admin site: their words, and what they refuse."""
 
+import re
 from html import unescape
 
 import pytest
 from django.urls import reverse
+from django.utils.html import strip_tags
 
 from accounts.models import User
 from accounts.roles.models import Role
-from accounts.tests.factories import AdminFactory, UserFactory, staff
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -116,6 +118,38 @@ def test_an_account_is_described_in_words(site):
         "Providers also manage their own calendars.",
     ):
         assert words in text
+
+
+@pytest.mark.real_passwords
+@pytest.mark.parametrize(
+    ("password", "words"), [(PASSWORD, "Reset password"), (None, "Set password")]
+)
+def test_the_button_says_whether_it_sets_the_first_password(site, password, words):
+    user = UserFactory(password=PASSWORD)
+    if password is None:
+        user.set_unusable_password()
+        user.save()
+    text = site.get(reverse("admin:accounts_user_change", args=[user.pk])).content.decode()
+    assert re.findall(r'<a role="button"[^>]*>([^<]*)</a>', text) == [words]
+
+
+@pytest.mark.parametrize("permissions", [["view_user"], ["view_user", "change_user"]])
+def test_only_admins_see_the_button_that_sets_a_password(client, permissions):
+    client.force_login(staff([f"accounts.{each}" for each in permissions]))
+    user = UserFactory()
+    text = client.get(reverse("admin:accounts_user_change", args=[user.pk])).content.decode()
+    assert "password is set." in text
+    assert "../password/" not in text
+    assert client.get(reverse("admin:auth_user_password_change", args=[user.pk])).status_code == 403
+
+
+def test_staff_who_may_not_change_an_account_see_the_names_of_its_roles(client):
+    client.force_login(staff(["accounts.view_user"]))
+    holder = staff(["bookings.view_booking"])
+    for user, names in [(holder, holder.roles), (UserFactory(), ["-"])]:
+        text = client.get(reverse("admin:accounts_user_change", args=[user.pk])).content.decode()
+        [roles] = re.findall(r'field-roles">.*?<label>(.*?)</div>\s*</div>', text, re.DOTALL)
+        assert strip_tags(roles).split() == ["Staff", "roles:", *" ".join(names).split()]
 
 
 def test_the_permissions_of_a_role_are_grouped_and_in_words(site):

@@ -1,17 +1,21 @@
 """The admin pages of sessions, where an admin ends somebody's session."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
+from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from accounts import services
 from accounts.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 from accounts.tokens import TokenInvalid
 from bookit.errors import Forbidden
+from bookit.tests.plans import planning_without
 
 pytestmark = pytest.mark.django_db
 
@@ -82,6 +86,8 @@ def test_only_admins_end_the_sessions_of_others():
     ("agent", "shown"),
     [
         ("Mozilla/5.0 (Windows NT 10.0) Chrome/140.0 Safari/537.36 Edg/140.0", "Edge on Windows"),
+        ("Mozilla/5.0 (Linux; Android) Chrome/140.0 Safari/537.36 EdgA/140.0", "Edge on Android"),
+        ("Mozilla/5.0 (iPhone; like Mac OS X) EdgiOS/140.0 Safari/604.1", "Edge on iPhone"),
         ("Mozilla/5.0 (iPhone; like Mac OS X) Version/18.5 Safari/604.1", "Safari on iPhone"),
         ("Mozilla/5.0 (Android 15; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0", "Firefox on"),
         ("curl/8.5.0", "curl/8.5.0"),
@@ -92,3 +98,51 @@ def test_the_list_of_sessions_names_browsers(site, agent, shown):
     sign_in(user)
     Session.objects.filter(user=user).update(client=agent)
     assert shown in site.get(page("changelist")).content.decode()
+
+
+def issue(user):
+    """Return a refresh token of the user that has been used."""
+    token = OutstandingToken.objects.create(
+        user=user, jti=uuid4().hex, token="", expires_at=timezone.now()
+    )
+    return BlacklistedToken.objects.create(token=token)
+
+
+def found(site, model, words):
+    kind = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
+    return [*site.get(reverse(kind), {"q": words}).context["cl"].result_list]
+
+
+def test_a_search_finds_sessions_by_a_part_of_the_email_address_or_by_the_ip_address(site):
+    ada, grace = UserFactory(email="ada@example.com"), UserFactory(email="grace@example.org")
+    sign_in(ada)
+    sign_in(grace)
+    Session.objects.filter(user=grace).update(address="2001:db8::7")
+    for words in ("ADA@", "da@example", " ada@ ", "192.0.2.1"):
+        assert [each.user for each in found(site, Session, words)] == [ada], words
+    for words in ("grace@example.org", "2001:db8::7", "2001:0DB8:0::7"):
+        assert [each.user for each in found(site, Session, words)] == [grace], words
+    for words in ("nobody", "192.0.2.2", "2001:db8::8"):
+        assert found(site, Session, words) == []
+
+
+def test_a_search_finds_tokens_by_a_part_of_the_email_address_or_by_their_id(site):
+    ada, grace = UserFactory(email="ada@example.com"), UserFactory(email="grace@example.org")
+    used, other = issue(ada), issue(grace)
+    for words in ("ada@", used.token.jti):
+        assert found(site, OutstandingToken, words) == [used.token]
+        assert found(site, BlacklistedToken, words) == [used]
+    assert {*found(site, BlacklistedToken, "@example")} == {used, other}
+    assert found(site, OutstandingToken, used.token.jti[:9]) == []
+
+
+@pytest.mark.parametrize("model", [Session, OutstandingToken, BlacklistedToken])
+def test_a_search_for_a_user_does_not_read_all_rows(model):
+    for _ in range(3):
+        sign_in(UserFactory())
+        issue(UserFactory())
+    for condition in admin.site._registry[model].conditions("ada"):
+        with planning_without("seqscan", "indexscan", "indexonlyscan"):
+            plan = model.objects.filter(condition).explain()
+        assert "Seq Scan" not in plan
+        assert "Filter: (upper" not in plan

@@ -26,6 +26,7 @@ from bookings.transitions import TRANSITIONS
 from bookit import money
 from bookit.mails.models import MailCount
 from bookit.times import day_end, day_start, zone
+from catalog.models import MAX_ADVANCE_DAYS
 
 Status = Booking.Status
 
@@ -39,7 +40,7 @@ MAX_COUNTED = 200
 DAYS = 7
 MAX_TIMES = 300
 # A booking can be moved to a day that is at most this far away.
-FARTHEST = timedelta(days=3660)
+FARTHEST = timedelta(days=MAX_ADVANCE_DAYS)
 
 LABELS = {
     Status.HELD: gettext_lazy("Held"),

@@ -1,28 +1,19 @@
 """The parameters of the diary's requests."""
 
-from datetime import date, datetime
+import re
+from datetime import datetime, time
 from typing import Any
 from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS, wall
-from bookit.times import parse_day_or_instant, validate_zone, wall_clock, zone
+from bookit.times import parse_day, validate_zone, wall_clock, zone
 
-
-def read_day(text: str) -> date:
-    """Return the day that `text` names, for example `2026-12-01`.
-
-    Raises:
-        ValueError: the text does not name a day of the years 1900 to 2999.
-    """
-    day = parse_day_or_instant(text)
-    if isinstance(day, datetime):
-        raise ValueError(gettext("Must be a day without a time."))
-    return day
+# The time of day in the value of `<input type="datetime-local">`. The seconds are ignored.
+CLOCK = re.compile(r"T(\d\d:\d\d)(:\d\d(\.\d+)?)?", re.ASCII)
 
 
 class DayField(forms.CharField):
@@ -38,7 +29,7 @@ class DayField(forms.CharField):
         if not text:
             return None
         try:
-            return read_day(text)
+            return parse_day(text)
         except ValueError as error:
             raise ValidationError(str(error), code="invalid") from None
 
@@ -55,12 +46,13 @@ class WallClockField(forms.CharField):
         text = super().to_python(value) or ""
         if not text:
             return None
+        clock = CLOCK.fullmatch(text, 10)
         try:
-            day = read_day(text[:10])
-            clock = datetime.strptime(text[10:16], "T%H:%M").time()  # noqa: DTZ007 - has no zone
+            day = parse_day(text[:10])
+            moment = time.fromisoformat(clock[1] if clock else "")
         except ValueError:
             raise ValidationError(_("Enter a day and a time."), code="invalid") from None
-        return datetime.combine(day, clock)
+        return datetime.combine(day, moment)
 
 
 class CalendarsField(forms.Field):

@@ -32,7 +32,6 @@ from bookings.diary.forms import (
     ReopenForm,
     SheetForm,
     ZoneForm,
-    read_day,
 )
 from bookings.diary.reading import MAX_CALENDARS, STATES, Sheet, read, wall
 from bookings.models import Booking
@@ -43,7 +42,7 @@ from bookit.database.retries import retried
 from bookit.database.versions import CONSTRAINT, expect, version_of
 from bookit.errors import Conflict, Forbidden, Unavailable, database_error_facts
 from bookit.json import dumps
-from bookit.times import zone, zone_names
+from bookit.times import parse_day, zone, zone_names
 from catalog import services as catalog
 from catalog.extensions import DESCRIBED, Affected
 from catalog.models import Calendar, Service
@@ -330,7 +329,7 @@ def _zone(name: str, shown: list[Calendar], user: User) -> ZoneInfo:
 
 def _day(text: str, now: datetime) -> str:
     try:
-        return read_day(text).isoformat()
+        return parse_day(text).isoformat()
     except ValueError:
         return now.date().isoformat()
 

@@ -43,14 +43,16 @@ class Appointment:
     """A booking, or a slot with its bookings.
 
     Args:
-        seats: for a slot, how many seats are booked, and how many there are.
+        booked: the number of booked seats of a slot.
+        capacity: the number of seats of a slot; 0 for a booking without a slot.
     """
 
     start: datetime
     end: datetime
     title: str
     bookings: list[Booking] = field(default_factory=list)
-    seats: tuple[int, int] | None = None
+    booked: int = 0
+    capacity: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
     slots = Slot.objects.filter(on_day, calendar=calendar, status=Slot.Status.SCHEDULED)
     found = {
         slot.pk: Appointment(
-            slot.start_time, slot.end_time, slot.service.title, seats=(0, slot.capacity)
+            slot.start_time, slot.end_time, slot.service.title, capacity=slot.capacity
         )
         for slot in slots.select_related("service").order_by("start_time", "id")
     }
@@ -97,8 +99,7 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
             key, Appointment(booking.start_time, booking.end_time, booking.service.title)
         )
         appointment.bookings.append(booking)
-        if appointment.seats:
-            appointment.seats = (appointment.seats[0] + 1, appointment.seats[1])
+        appointment.booked += 1
     weekly = [*calendar.hours.order_by("opens")]
     hours = [span for span in weekly if span.weekday == day.weekday()]
     return DaySheet(

@@ -28,7 +28,7 @@ class Period:
 
     @cached_property
     def months(self) -> list[tuple[str, datetime]]:
-        """The months that overlap the period: each as text (`2026-12`), and where it begins.
+        """The months that overlap the period: each as text (`2026-12`), and when it begins.
 
         The first month begins with the period.
         """
@@ -60,8 +60,8 @@ def chosen(
 ) -> Period:
     """Return the period between two dates or instants; a date means the whole day.
 
-    Without `to`, the period ends with the current day. Without `from_`, it begins eleven months
-    before its last month begins, so that it has twelve months.
+    Without `to`, the period ends with the current day. Without `from_`, it has twelve months: its
+    last month and the eleven months before.
 
     Raises:
         Invalid: the end is not after the start, or the period is too long.

@@ -19,11 +19,11 @@ class PeriodSerializer(InputSerializer):
     # `from` is a Python keyword, so the class body cannot assign to it.
     vars()["from"] = DayOrInstantField(
         required=False,
-        help_text=f"The start; by default, the period has {MONTHS} months.",
+        help_text=f"The start. By default, the period has {MONTHS} months.",
     )
     to = DayOrInstantField(
         required=False,
-        help_text="The end of the period; by default the current day. A date means the end of that "
+        help_text="The end of the period, by default that of today. A date means the end of that "
         f"day. At most {LONGEST.days:,} days after `from`.",
     )
 
@@ -84,7 +84,7 @@ class ReportSerializer(InputSerializer):
 
 
 class InMonthSerializer(InputSerializer):
-    """The month of a row. Base classes come first, so the month is the first column."""
+    """The month of a row. If this base class comes first, so does the column of the month."""
 
     month = MonthField()
 

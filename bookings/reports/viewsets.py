@@ -47,7 +47,7 @@ class CSVRenderer(BaseRenderer):
 
 
 class ReportViewSet(RowViewSet):
-    """Numbers about the bookings of a period."""
+    """Numbers about the bookings and reviews of a period."""
 
     costly_with = ALWAYS
     permission_classes = [IsAdmin]

@@ -417,5 +417,5 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         self.log_change(request, slot, _("Cancelled."))
 
     def delete_row(self, request: HttpRequest, row: Slot) -> None:
-        """Delete a slot that was never booked."""
+        """Delete a slot without bookings."""
         slots.delete_slot(slot_id=row.pk, actor=request.user)  # type: ignore[arg-type]

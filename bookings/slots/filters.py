@@ -3,10 +3,8 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db.models import DurationField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Now
-from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
@@ -21,18 +19,13 @@ from bookit.api.filters import (
     FilterSet,
     UUIDFilter,
 )
-from bookit.times import day_end, day_start
+from bookit.times import day_end, day_start, parse_day
 
 
 class DayField(DayOrInstantField):
     """A form field for a date."""
 
-    def to_python(self, value: Any) -> Any:
-        """Return the date, or None if the parameter is empty."""
-        day = super().to_python(value)
-        if isinstance(day, datetime):
-            raise ValidationError(_("Must be a date, for example 2026-12-01."), "invalid")
-        return day
+    parse = staticmethod(parse_day)
 
 
 @extend_schema_field(

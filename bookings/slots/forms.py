@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib.admin.sites import AdminSite
+from django.db import models
 from django.utils.dates import WEEKDAYS_ABBR
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -15,12 +16,21 @@ from bookings.slots.recurrence import MAX_STARTS, Rule, parse_rule
 from bookit.adminsite.fields import UnitInput
 from bookit.adminsite.pages import FIRST, StrictAutocomplete
 from bookit.times import wall_clock, zone
-from catalog.models import Service
+from catalog.models import MAX_CAPACITY, Service
 
 DAY = timedelta(days=1)
-ONCE, DAILY, WEEKLY, MONTHLY, MONTHLY_BY_WEEKDAY = "once", "daily", "weekly", "monthly", "nth"
 # The longest interval that the form accepts. A longer interval is probably a typing error.
 MAX_INTERVAL = 52
+
+
+class Repeat(models.TextChoices):
+    """How a slot repeats."""
+
+    ONCE = "once", gettext_lazy("Does not repeat")
+    DAILY = "daily", gettext_lazy("Daily")
+    WEEKLY = "weekly", gettext_lazy("Weekly")
+    MONTHLY = "monthly", gettext_lazy("Monthly, on the same date")
+    MONTHLY_BY_WEEKDAY = "nth", gettext_lazy("Monthly, on the same weekday")
 
 
 class PublishForm(forms.Form):
@@ -47,20 +57,12 @@ class PublishForm(forms.Form):
         label=gettext_lazy("Seats"),
         required=False,
         min_value=1,
-        max_value=1000,
+        max_value=MAX_CAPACITY,
         help_text=gettext_lazy("If empty, as many as the service has."),
         widget=UnitInput(gettext_lazy("in each slot")),
     )
     repeat = forms.ChoiceField(
-        label=gettext_lazy("Repeats"),
-        initial=ONCE,
-        choices=[
-            (ONCE, gettext_lazy("Does not repeat")),
-            (DAILY, gettext_lazy("Daily")),
-            (WEEKLY, gettext_lazy("Weekly")),
-            (MONTHLY, gettext_lazy("Monthly, on the same date")),
-            (MONTHLY_BY_WEEKDAY, gettext_lazy("Monthly, on the same weekday")),
-        ],
+        label=gettext_lazy("Repeats"), initial=Repeat.ONCE, choices=Repeat.choices
     )
     interval = forms.IntegerField(
         label=gettext_lazy("Every"),
@@ -103,6 +105,10 @@ class PublishForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Turn the fields into the start and the rule that `publish_slots` takes."""
         cleaned: dict[str, Any] = self.cleaned_data
+        if cleaned.get("repeat") == Repeat.ONCE:
+            # The page hides these fields, and with them their errors.
+            for name in ("interval", "count", "until"):
+                self.errors.pop(name, None)
         if not {"service", "day", "clock", "repeat", "weekdays"} <= cleaned.keys():
             return cleaned
         if not 1900 <= cleaned["day"].year < 3000:
@@ -112,7 +118,7 @@ class PublishForm(forms.Form):
         cleaned["start_time"] = self._start(first, cleaned["clock"])
         cleaned["pattern"] = _pattern(cleaned, first)
         cleaned["rrule"] = None
-        if cleaned["repeat"] != ONCE and not self.errors:
+        if cleaned["repeat"] != Repeat.ONCE and not self.errors:
             cleaned["rrule"] = self._rule(first)
         return cleaned
 
@@ -142,7 +148,7 @@ class SeatsForm(forms.Form):
     capacity = forms.IntegerField(
         label=gettext_lazy("Seats"),
         min_value=1,
-        max_value=1000,
+        max_value=MAX_CAPACITY,
     )
 
 
@@ -152,7 +158,7 @@ def _first_day(cleaned: dict[str, Any]) -> date:
     This is the given day or, in a weekly series, the first ticked weekday from that day on.
     """
     day: date = cleaned["day"]
-    if cleaned["repeat"] == WEEKLY and cleaned["weekdays"]:
+    if cleaned["repeat"] == Repeat.WEEKLY and cleaned["weekdays"]:
         while day.weekday() not in cleaned["weekdays"]:
             day += DAY
     return day
@@ -171,13 +177,13 @@ def _parts(cleaned: dict[str, Any], first: date) -> str:
     """Return the recurrence rule without its end."""
     interval = f"INTERVAL={cleaned.get('interval') or 1}"
     match cleaned["repeat"]:
-        case "daily":
+        case Repeat.DAILY:
             return f"FREQ=DAILY;{interval}"
-        case "weekly":
+        case Repeat.WEEKLY:
             days = sorted(cleaned["weekdays"]) or [first.weekday()]
             names = ",".join(recurrence.WEEKDAYS[day] for day in days)
             return f"FREQ=WEEKLY;{interval};BYDAY={names}"
-        case "monthly":
+        case Repeat.MONTHLY:
             return f"FREQ=MONTHLY;{interval}"
         case _:
             weekday = recurrence.WEEKDAYS[first.weekday()]
@@ -188,14 +194,14 @@ def _pattern(cleaned: dict[str, Any], first: date) -> str:
     """Return the recurrence in words, without its end."""
     interval = cleaned.get("interval") or 1
     match cleaned["repeat"]:
-        case "daily":
+        case Repeat.DAILY:
             return wording.days_in_words(interval)
-        case "weekly":
+        case Repeat.WEEKLY:
             return wording.weeks_in_words(
                 interval, sorted(cleaned["weekdays"]) or [first.weekday()]
             )
         case _:
-            by_weekday = cleaned["repeat"] == MONTHLY_BY_WEEKDAY
+            by_weekday = cleaned["repeat"] == Repeat.MONTHLY_BY_WEEKDAY
             return wording.months_in_words(
                 interval,
                 day=first.day,

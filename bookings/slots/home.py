@@ -55,7 +55,7 @@ def _line(slot: Any, glance: Glance) -> dict[str, Any]:
         "capacity": slot.capacity,
         "taken": slot.taken,
         "waiting": slot.waiting,
-        # A free seat is promised to each waiting user.
+        # Free seats are promised to the waiting users first.
         "free": max(slot.capacity - slot.taken - slot.waiting, 0),
         "width": round(min(slot.taken / slot.capacity, 1) * 100, 1),
         "url": page_of(slot),

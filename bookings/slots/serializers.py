@@ -6,16 +6,17 @@ from rest_framework import serializers
 
 from bookings.extensions import EXPANSIONS
 from bookings.models import Slot
-from bookings.serializers import CLASS
-from bookings.slots.recurrence import LONGEST_RULE, Rule, parse_rule
+from bookings.serializers import EXAMPLE_SLOT
+from bookings.slots.recurrence import LONGEST_RULE, MAX_STARTS, Rule, parse_rule
 from bookings.slots.services import SEATS_LEFT
 from bookit.api.expand import by_id
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, RowSerializer
 from bookit.times import InstantField
+from catalog.models import MAX_CAPACITY
 
 
-@example("A class", CLASS)
+@example("A class", EXAMPLE_SLOT)
 class SlotSerializer(RowSerializer):
     """A slot: a published session of a service."""
 
@@ -69,9 +70,9 @@ EXPANDED = frozenset({"service", "calendar"})
 @example(
     "Every Tuesday at this time, ten times",
     {
-        "service_id": CLASS["service_id"],
-        "start_time": CLASS["start_time"],
-        "capacity": CLASS["capacity"],
+        "service_id": EXAMPLE_SLOT["service_id"],
+        "start_time": EXAMPLE_SLOT["start_time"],
+        "capacity": EXAMPLE_SLOT["capacity"],
         "rrule": "FREQ=WEEKLY;COUNT=10",
     },
 )
@@ -86,15 +87,15 @@ class SlotPublishSerializer(InputSerializer):
     capacity = serializers.IntegerField(
         required=False,
         min_value=1,
-        max_value=1000,
+        max_value=MAX_CAPACITY,
         help_text="By default, the capacity of the service.",
     )
     rrule = serializers.CharField(
         required=False,
         max_length=LONGEST_RULE,
-        help_text="A recurrence rule (RFC 5545) to publish a series at the same local time in "
-        "the calendar's zone: `DAILY`, `WEEKLY`, `MONTHLY` or `YEARLY`, with `COUNT` "
-        "or `UNTIL`, and at most 366 slots.",
+        help_text="A recurrence rule (RFC 5545), in local time of the calendar's zone. `FREQ` is "
+        "`DAILY`, `WEEKLY`, `MONTHLY` or `YEARLY`. `COUNT` or `UNTIL` ends it after at "
+        f"most {MAX_STARTS} slots.",
     )
 
     def validate_rrule(self, text: str) -> Rule:
@@ -115,7 +116,7 @@ class SlotChangeSerializer(InputSerializer):
     capacity = serializers.IntegerField(
         required=False,
         min_value=1,
-        max_value=1000,
+        max_value=MAX_CAPACITY,
         help_text="Cannot be lower than the number of seats taken.",
     )
     status = serializers.ChoiceField(

@@ -38,12 +38,11 @@ from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Invalid
 from bookit.times import zone
 from catalog import turns
-from catalog.models import Calendar, Service
+from catalog.models import MAX_ADVANCE_DAYS, Calendar, Service
 from catalog.services import check_owner
 
-# The maximum time from now to the start of a slot. It is also the longest booking horizon that a
-# service can have (`Service.max_advance_days`).
-FURTHEST = timedelta(days=3660)
+# The maximum time from now to the start of a slot, which is also the longest booking horizon.
+FURTHEST = timedelta(days=MAX_ADVANCE_DAYS)
 # The maximum number of tries to publish. A try fails if a booking is committed between the check
 # for clashes and the INSERT. The next check refuses the slots, unless the booking is gone by then.
 TRIES = 5
@@ -51,7 +50,7 @@ TRIES = 5
 SLOT_IN_USE = gettext_lazy("This slot has bookings. Cancel it instead of deleting it.")
 
 SEATS_TAKEN = seats_taken(Now())
-# The number of waiting users. One of the free seats is promised to each of them.
+# The number of waiting users, to whom free seats are promised first.
 WAITING = Coalesce(
     Subquery(
         WaitlistEntry.objects.filter(
@@ -314,7 +313,7 @@ def change_slot(
 @retried
 @transaction.atomic
 def delete_slot(*, slot_id: UUID, actor: User) -> None:
-    """Delete a slot that was never booked, together with its waitlist.
+    """Delete a slot without bookings, together with its waitlist.
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.
@@ -413,8 +412,8 @@ def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar
 def _locked_slot(slot_id: UUID, actor: User, permission: str) -> Slot:
     """Return a slot that `actor` may change, after locking its calendar and then the slot.
 
-    All code takes these locks in this order. A booking locks the slot as well, so this function
-    waits until earlier bookings are committed, and the caller sees them.
+    All code that changes slots takes these locks in this order. A booking locks the slot as well,
+    so this function waits until earlier bookings are committed, and the caller sees them.
     """
     calendar_id = Slot.calendar_of(slot_id)
     lock_to_book(calendar_id)

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from accounts.permissions import signed_in
 from bookings.models import Slot
-from bookings.serializers import CLASS
+from bookings.serializers import EXAMPLE_SLOT
 from bookings.slots import services as slots
 from bookings.slots.filters import SlotFilter
 from bookings.slots.serializers import SlotChangeSerializer, SlotPublishSerializer, SlotSerializer
@@ -27,7 +27,7 @@ from catalog.models import Service
 from catalog.serializers import CalendarSerializer, ServiceSerializer
 from catalog.viewsets import CatalogViewSet
 
-SERIES = {"count": 1, "next": None, "previous": None, "results": [CLASS]}
+SERIES = {"count": 1, "next": None, "previous": None, "results": [EXAMPLE_SLOT]}
 
 
 @extend_schema_view(
@@ -71,7 +71,7 @@ class SlotViewSet(CatalogViewSet):
                     ]
                 },
                 examples=[
-                    OpenApiExample("A slot", value=CLASS),
+                    OpenApiExample("A slot", value=EXAMPLE_SLOT),
                     OpenApiExample("A series", value=SERIES),
                 ],
             )
@@ -119,7 +119,7 @@ class SlotViewSet(CatalogViewSet):
     @extend_schema(tags=["Catalog"], summary="Delete a slot", extensions=errors("slot_conflict"))
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a slot that was never booked. Other slots can only be cancelled."""
+        """Delete a slot without bookings. Other slots can only be cancelled."""
         slots.delete_slot(slot_id=pk, actor=signed_in(request))
         return Response(status=204)
 

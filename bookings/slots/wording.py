@@ -9,13 +9,20 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-# The numbers up to twelve, which are easier to read as words.
-NUMBERS: list[str | Promise] = [
-    *(gettext_lazy("zero"), gettext_lazy("one"), gettext_lazy("two"), gettext_lazy("three")),
-    *(gettext_lazy("four"), gettext_lazy("five"), gettext_lazy("six"), gettext_lazy("seven")),
-    *(gettext_lazy("eight"), gettext_lazy("nine"), gettext_lazy("ten"), gettext_lazy("eleven")),
-    gettext_lazy("twelve"),
-]
+# The numbers from two to twelve, which are easier to read as words.
+NUMBERS: dict[int, str | Promise] = {
+    2: gettext_lazy("two"),
+    3: gettext_lazy("three"),
+    4: gettext_lazy("four"),
+    5: gettext_lazy("five"),
+    6: gettext_lazy("six"),
+    7: gettext_lazy("seven"),
+    8: gettext_lazy("eight"),
+    9: gettext_lazy("nine"),
+    10: gettext_lazy("ten"),
+    11: gettext_lazy("eleven"),
+    12: gettext_lazy("twelve"),
+}
 POSITIONS = {
     1: gettext_lazy("first"),
     2: gettext_lazy("second"),
@@ -79,7 +86,9 @@ def months_in_words(interval: int, *, day: int, weekday: int, position: int | No
             the series repeats on a day of the month instead.
     """
     if position is None:
-        on = _("on day %(day)d") % {"day": day}
+        # A month that is too short for the day is skipped.
+        words = _("on day %(day)d") if day <= 28 else _("on day %(day)d (if there is one)")
+        on = words % {"day": day}
     else:
         on = _("on the %(position)s %(weekday)s") % {
             "position": POSITIONS[position],
@@ -98,4 +107,4 @@ def join_words(words: Sequence[str]) -> str:
 
 
 def _number(number: int) -> str:
-    return str(NUMBERS[number]) if number < len(NUMBERS) else str(number)
+    return str(NUMBERS.get(number, number))

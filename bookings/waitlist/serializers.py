@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from bookings.serializers import CLASS
+from bookings.serializers import EXAMPLE_SLOT
 from bookings.waitlist.models import WaitlistEntry
 from bookings.waitlist.services import POSITION
 from bookit.api.schema import example
@@ -15,7 +15,7 @@ from bookit.api.serializers import InputSerializer, RowSerializer
     "The second in line",
     {
         "id": "0199d3a6-4e07-7c92-b1a8-2c5d9e7f3b60",
-        "slot_id": CLASS["id"],
+        "slot_id": EXAMPLE_SLOT["id"],
         "user_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
         "status": "waiting",
         "position": 2,

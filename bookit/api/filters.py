@@ -1,6 +1,6 @@
 """Filters and ordering of lists by query parameters, which are validated strictly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache, partial, reduce
 from operator import or_
@@ -160,13 +160,15 @@ def with_default(value: Any, each: filters.Filter) -> filters.Filter:
 class DayOrInstantField(forms.CharField):
     """A field for a date or an instant; see `parse_day_or_instant`."""
 
+    parse: Callable[[str], date] = staticmethod(parse_day_or_instant)
+
     def to_python(self, value: Any) -> Any:
         """Return the date or the instant; None if the value is empty."""
         text = super().to_python(value)
         if not text:
             return None
         try:
-            return parse_day_or_instant(text)
+            return self.parse(text)
         except ValueError as error:
             # Pass the text as a parameter: Django formats the message with %, and the text may
             # contain "%".

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookit.tests.clocks import DAY, MINUTE, ODD_DAYS, faces
-from bookit.times import day_end, day_start, wall_clock
+from bookit.times import day_end, day_start, parse_day_or_instant, wall_clock
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,18 @@ def test_a_day_ends_when_the_next_day_starts(odd):
         on = day + number * DAY
         assert day_start(on, tz) == wall_clock(on, 0, tz), on
         assert day_end(on, tz) == day_start(on + DAY, tz), on
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2026-1-5", "Must be a date, for example 2026-12-01, or a date and time with an offset"),
+        ("tomorrow", "Must be a date, for example 2026-12-01, or a date and time with an offset"),
+        ("2026-12-01T10:00:00", "Must be a date and time with an offset"),
+        ("2026-12-01T10:00:00 01:00", r"in a query, write \+ as %2B"),
+        ("2026-02-30", "This date does not exist."),
+    ],
+)
+def test_a_mistyped_date_or_time_is_told_what_to_type(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_day_or_instant(text)

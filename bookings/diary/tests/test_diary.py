@@ -442,7 +442,11 @@ def test_moving_a_completed_booking_is_refused_with_the_reason(site):
 
 
 @pytest.mark.parametrize(
-    "start", ["", "abc", "2999-01-01", "2999-13-01T10:00", "\0", "2999-01-01T25:00", "9" * 5000]
+    "start",
+    [
+        *("", "abc", "2999-01-01", "2999-13-01T10:00", "\0", "2999-01-01T25:00", "9" * 5000),
+        *("2999-01-01T10:00Z", "2999-01-01T10:00:00+05:00", "2999-01-01T10:00 am"),
+    ],
 )
 def test_an_invalid_time_is_refused_at_its_field(site, start):
     response = move(site, BookingFactory(), start)
@@ -598,6 +602,13 @@ def test_the_page_for_callers_returns_to_the_diary(site):
 
     assert Booking.objects.get().start_time == TUESDAY
     assert response["Location"] == f"{PAGE}?view=week&date=2999-01-01"
+
+
+@pytest.mark.parametrize("start", ["2999-01-01T20:00:00", "2999-01-01T20:00:00.000"])
+def test_the_seconds_of_a_time_to_book_are_ignored(site, start):
+    location = book(site, ServiceFactory(), start=start)["Location"]
+
+    assert dict(parse_qsl(urlsplit(location).query))["start"] == "2999-01-01T20:00:00Z"
 
 
 @pytest.mark.parametrize("start", ["", "abc", "9999-12-31T10:00", "\0"])

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.urls import reverse
 from icalendar import Calendar as ICalendar
 
+from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings.mails.models import MailText
 from bookings.models import Booking, Slot
@@ -206,6 +207,34 @@ def test_the_sheet_of_a_calendar_without_opening_hours_says_that_it_is_always_op
     page = site.get(f"/admin/day-sheets/{calendar.pk}/2998-12-31/").content.decode()
 
     assert "Always open, times in Europe/Lisbon" in page
+
+
+def test_a_sheet_names_and_links_a_customer_who_has_deleted_their_account(site):
+    user = UserFactory(name="Ana")
+    booking = BookingFactory(user=user, status="completed", attendee_name="")
+    erase_user(user_id=user.pk, actor=AdminFactory(), at=TUESDAY + timedelta(days=1))
+
+    page = site.get(f"/admin/day-sheets/{booking.calendar_id}/2999-01-01/").content.decode()
+
+    link = reverse("admin:bookings_booking_change", args=[booking.pk])
+    assert f'<a href="{link}">a former user</a>' in page
+
+
+def test_a_sheet_shows_the_dates_of_an_appointment_that_ends_on_the_next_day(site):
+    calendar = CalendarFactory(timezone="UTC")
+    party = ServiceFactory(calendar=calendar, title="Party", mode="slots", capacity=9)
+    SlotFactory(
+        service=party,
+        start_time=TUESDAY + timedelta(hours=12),
+        end_time=TUESDAY + timedelta(hours=16),
+    )
+
+    for day, times in [
+        ("2999-01-01", "22:00 - 2 Jan, 02:00"),
+        ("2999-01-02", "1 Jan, 22:00 - 02:00"),
+    ]:
+        page = site.get(f"/admin/day-sheets/{calendar.pk}/{day}/").content.decode()
+        assert times in page
 
 
 def test_the_calendars_of_a_day_lead_to_their_sheets(site, studio):

@@ -177,6 +177,12 @@ class TestBooking:
             "booking.created",
         ]
 
+    def test_the_checkbox_refers_to_its_help(self, desk):
+        page = desk.get(PAGE).content.decode()
+        [box] = re.findall(r'<input type="checkbox" name="confirm"[^>]*>', page)
+        [help_id] = re.findall(r'aria-describedby="([^"]*)"', box)
+        assert f'id="{help_id}">Otherwise, the booking is pending' in page
+
     def test_only_staff_who_may_change_bookings_confirm_them(self):
         desk = at_the_desk(staff(["bookings.add_booking"]))
 

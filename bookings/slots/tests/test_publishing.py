@@ -100,8 +100,15 @@ class TestPreview:
             (
                 {"repeat": "monthly", "count": "2"},
                 (
-                    "Every month on day 30 at 18:00, two times,"
+                    "Every month on day 30 (if there is one) at 18:00, two times,"
                     " from 30 November until 30 December 2026."
+                ),
+            ),
+            (
+                {"repeat": "monthly", "day": "2026-12-28", "count": "3"},
+                (
+                    "Every month on day 28 at 18:00, three times,"
+                    " from 28 December 2026 until 28 February 2027."
                 ),
             ),
             (
@@ -199,6 +206,13 @@ class TestPublish:
         slot = Slot.objects.get()
         assert slot.capacity == 5
         assert slot.start_time == datetime(2027, 7, 5, 17, tzinfo=UTC)
+
+    @pytest.mark.parametrize(
+        "hidden", [{"count": "400"}, {"interval": "99"}, {"until": "nonsense"}]
+    )
+    def test_a_slot_that_does_not_repeat_needs_no_valid_repetition(self, site, service, hidden):
+        site.post(ADD, form(service, repeat="once", day="2026-12-01", **hidden))
+        assert dates() == ["Tue 01 Dec 18:00"]
 
     def test_a_series_keeps_its_time_when_the_clocks_change(self, site, service):
         site.post(ADD, form(service, day="2027-03-26", weekdays=["4"], count="2"))

@@ -419,7 +419,11 @@ class TestFinding:
         "day", ["today", "2026-12-01T10:00:00Z", "2026-13-01", "2026-1-1", "\uff12026-01-01", "5"]
     )
     def test_the_date_must_be_a_date(self, api, day):
-        problem(api.get("/slots", {"date": day}), 400, "validation_error", "date")
+        response = api.get("/slots", {"date": day})
+        problem(response, 400, "validation_error", "date")
+        if day != "2026-13-01":
+            [error] = response.json()["errors"]
+            assert error["message"] == "Must be a date, for example 2026-12-01."
 
     def test_slots_are_found_by_a_period_that_they_overlap(self, api, slot):
         def meets(begin, end):
