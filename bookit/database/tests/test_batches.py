@@ -215,6 +215,7 @@ SAFE_PLACES = {
     "bookings/webhooks/home.py: pk__in=Webhook.objects.delivering()": "a subquery",
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "the slots of one request",
+    "bookings/phone/services.py: user__in=users": "two users",
     "bookings/privacy.py: booking__in=ids": "BATCH at a time",
     "bookings/privacy.py: pk__in=ids": "BATCH at a time",
     "bookings/services.py: status__in=TO_COME": "three statuses",
