@@ -283,7 +283,8 @@ def _share_bases(schemas: dict[str, Any]) -> None:
                 if key not in inherited["properties"]
             },
         }
-        if required := [key for key in schema.get("required", []) if key in own["properties"]]:
+        already = inherited.get("required", [])
+        if required := [key for key in schema.get("required", []) if key not in already]:
             own["required"] = required
         rest = {key: each for key, each in schema.items() if key not in ("properties", "required")}
         schemas[name] = {**rest, "allOf": [{"$ref": f"#/components/schemas/{base}"}, own]}
