@@ -33,8 +33,8 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
     """Return the environment of a production server without rate limits.
 
     Access tokens are valid for a day. The variables that are set here override a developer's
-    `.env`; an empty value means the default or, for a rate limit, no limit. WEB_THREADS keeps the value of the caller's
-    environment, so that a caller can try different values.
+    `.env`; an empty value means the default or, for a rate limit, no limit. WEB_THREADS keeps the
+    value of the caller's environment, so that a caller can try different values.
     """
     return {
         **os.environ,
