@@ -25,7 +25,7 @@ _OLDEST_TRANSACTIONS = """
 SELECT format(
     'process %s (%s), open for %s s',
     pid,
-    coalesce(nullif(application_name, ''), usename),
+    coalesce(nullif(application_name, ''), usename, backend_type),
     round(extract(epoch FROM clock_timestamp() - xact_start))
 )
 FROM pg_stat_activity
@@ -122,4 +122,4 @@ class Command(migrate.Command):
 def _oldest_transactions(database: str) -> str:
     with connections[database].cursor() as cursor:
         cursor.execute(_OLDEST_TRANSACTIONS)
-        return ", ".join(text for (text,) in cursor.fetchall()) or "none; they have just ended"
+        return ", ".join(text for (text,) in cursor.fetchall()) or "none that this role can see"

@@ -416,7 +416,7 @@ def test_the_programs_refuse_an_env_file_that_is_not_understood(
 ) -> None:
     (tmp_path / ".env").write_text("nonsense")
     monkeypatch.setattr(startup, "BASE_DIR", tmp_path)
-    with pytest.raises(SystemExit, match="bookit: .env, line 1"):
+    with pytest.raises(SystemExit, match=r"bookit: \.env, line 1"):
         embedded_postgres.main()
 
 
