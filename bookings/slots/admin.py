@@ -373,7 +373,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                 self.message_user(request, _("The number of seats was changed."), messages.SUCCESS)
                 return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot.pk]))
         if not self.offers(slot, ""):
-            self.message_user(request, " ".join(form.errors["capacity"]), messages.ERROR)
+            self.message_user(request, " ".join(map(str, form.errors["capacity"])), messages.ERROR)
             return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot.pk]))
         request.seats_form = form  # type: ignore[attr-defined]
         request.method = "GET"

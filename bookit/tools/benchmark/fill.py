@@ -445,7 +445,8 @@ SEED = "SELECT setseed(0.1)"
 # Adds bookings of the services of the town. A service with one seat has four sessions on every
 # second day. A service with more seats has fewer sessions, so that it has as many bookings. All
 # seats of a session are booked. A service has sessions only on every second day, so that two
-# services on the same calendar take turns. `turn` counts the bookings of a service, and `first_turn` is the first of its session.
+# services on the same calendar take turns. `turn` counts the bookings of a service, and
+# `first_turn` is the first of its session.
 #
 # Parameters: first bigint, last bigint, services bigint, users bigint, at timestamptz,
 #     begin timestamptz.
