@@ -47,8 +47,8 @@ END
     },
 )
 
-# Clears the new email address of an account: it has just taken effect, or it is cancelled for the
-# same reason.
+# Clears the new email address of an account: it has just taken effect, or it is cancelled, because
+# somebody who knew the old password may have requested it.
 NEW_EMAIL_ENDS = Trigger(
     name="user_new_email_ends",
     body="""
@@ -65,7 +65,7 @@ END
 )
 
 # Signing in normally changes none of these columns, so it leaves `updated_at` as it is. If the
-# parameters of the hasher have changed, it stores a new hash of the password.
+# parameters of the hasher have changed, signing in to the admin site stores a new hash.
 UPDATED_AT = updated_at_trigger(
     "user",
     columns=[

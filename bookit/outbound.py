@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from time import monotonic
 from typing import Self
@@ -53,8 +54,9 @@ _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
 # Names are resolved in threads that do not belong to the event loop. `asyncio.run` would wait for
 # the threads of the loop, and a lookup cannot be cancelled. A lookup that hangs blocks only its own
-# thread, until the lookup times out.
-_resolvers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolver")
+# thread, until the lookup times out. There are more threads than slow webhooks at a time, because
+# a lookup outlasts an attempt that has been given up. A thread is created when it is needed.
+_resolvers = ThreadPoolExecutor(max_workers=200, thread_name_prefix="resolver")
 
 
 class Refused(Exception):
@@ -102,7 +104,7 @@ class Connection:
         self.url = url
         self._addresses: list[str] = []
         self._client: httpx.AsyncClient | None = None
-        # Whether a response has arrived over the current connection.
+        # Whether a response has arrived since the client was created.
         self._is_proven = False
 
     async def __aenter__(self) -> Self:
@@ -152,6 +154,9 @@ class Connection:
                     "No response within %(late)s second while many other servers were also slow."
                 ) % {"late": f"{LATE:g}"}
             failed = answer(error=text)
+        except httpx.ConnectTimeout:
+            text = _("No connection within %(timeout)s seconds.")
+            failed = answer(error=text % {"timeout": f"{CONNECT_TIMEOUT:g}"})
         except httpx.TransportError as error:
             failed = answer(error=f"{type(error).__name__}: {_cause(error)}")
         except OSError as error:
@@ -195,6 +200,8 @@ class Connection:
                 verify=_certificates(),
                 trust_env=False,
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
+                # A message does not depend on the responses to earlier messages.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             )
         host = url.raw_host.decode("ascii")
         for address in [*self._addresses]:

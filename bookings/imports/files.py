@@ -15,11 +15,11 @@ from bookit.spreadsheets import BYTE_ORDER_MARK, FORMULA_STARTS
 
 # An import is one transaction, and it keeps the calendars of its bookings locked.
 MAX_LINES = 50_000
-# A line of a booking has about 70 characters, so this is far more than MAX_LINES need.
+# A line of a booking has about 70 characters, so MAX_LINES lines need far less.
 MAX_BYTES = 32 * 1024 * 1024
 SEPARATORS = ",;\t"
-# Excel writes this line to say which separator follows, if it is told to.
-SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+# Other programs write this line to tell Excel which separator follows.
+SEPARATOR_LINE = re.compile(r'sep=([^"\r\n])\r?\n', re.IGNORECASE)
 # The byte order marks of the encodings that are recognised by them.
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -58,7 +58,9 @@ def decode(content: bytes, encoding: str = "") -> str:
     try:
         return content.decode(encoding).removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError:
-        text = _("The file is not in this encoding. Save it as “CSV UTF-8”, or choose another one.")
+        text = _(
+            "The file is not in this encoding. Save it as “CSV UTF-8”, or choose another encoding."
+        )
         raise Invalid.of("file", text) from None
 
 
@@ -87,6 +89,7 @@ class Table:
         # In strict mode, a quotation mark that is never closed is an error, and does not swallow
         # the rest of the file.
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        line = before + 1
         try:
             names = [name.strip().lower().replace(" ", "_") for name in next(reader, [])]
             self._check_header(names)
@@ -98,8 +101,11 @@ class Table:
                     yield Row(line, dict(zip(names, map(_plain, cells), strict=False)))
                 # A cell in quotation marks can have several lines.
                 line = before + reader.line_num + 1
-        except csv.Error as error:
-            raise _unreadable(before + reader.line_num, str(error)) from None
+        except csv.Error:
+            # A missing quotation mark is noticed at the next mark, or at the end of the file. Name
+            # the line with which the row begins instead.
+            reason = _("a quotation mark is missing or in the wrong place, or a cell is too long")
+            raise _unreadable(line, reason) from None
 
     def count(self) -> int:
         """Return the number of rows.

@@ -178,7 +178,9 @@ def utilisation(period: Period) -> Figures:
             : MAX_ROWS + 1
         ]
     ]
-    _check_size(len(calendars))
+    if len(calendars) > MAX_ROWS:
+        text = _("The report would have more than %(most)s rows, because there are more calendars.")
+        raise Invalid.of("to", text % {"most": grouped(MAX_ROWS)})
     taken = {row["calendar_id"]: row for row in fetch(_TAKEN, period.parameters, dict_row)}
     crowded = [each for each, row in taken.items() if row["crowded"]]
     if crowded:

@@ -35,13 +35,13 @@ def open_times(calendars: Iterable[tuple[UUID, str]], period: Period) -> dict[UU
     # each combination of zone and hours.
     weekly: dict[tuple[str, Any], tuple[Sequence[OpenPeriod], timedelta]] = {}
     found = {}
-    for calendar_id, name in calendars:
+    for calendar_id, zone_name in calendars:
         spans = tuple(map(Span._make, hours.get(calendar_id, ())))
-        opening = Opening(zone(name), spans, tuple(time_off.get(calendar_id, ())))
-        if (name, spans) not in weekly:
+        opening = Opening(zone(zone_name), spans, tuple(time_off.get(calendar_id, ())))
+        if (zone_name, spans) not in weekly:
             usual = opening.periods(period.start, period.end)
-            weekly[name, spans] = usual, overlap(usual, period.start, period.end)
-        periods, total = weekly[name, spans]
+            weekly[zone_name, spans] = usual, overlap(usual, period.start, period.end)
+        periods, total = weekly[zone_name, spans]
         closed = (
             overlap(periods, max(start, period.start), min(end, period.end))
             for start, end in opening.closed

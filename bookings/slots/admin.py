@@ -11,7 +11,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
@@ -34,7 +33,7 @@ from bookit.adminsite.refusals import REFUSALS, message_of, messages_of
 from bookit.times import zone
 
 # The fields of the form, by the names that `publish_slots` uses in its errors.
-FIELDS = {"service_id": "service", "start_time": "day", "capacity": "capacity", "rrule": "repeat"}
+FIELDS = {"service_id": "service", "start_time": "day", "rrule": "repeat"}
 # The preview lists at most this many dates.
 MAX_DATES = 24
 # The page of a slot lists at most this many bookings. A link leads to all of them.
@@ -108,16 +107,9 @@ def _given(form: PublishForm) -> set[str]:
     return {name for name in form.fields if form[name].data}
 
 
-def _zone(slot: Slot) -> str:
-    return slot.calendar.timezone
-
-
 def _period(slot: Slot) -> str:
     """Return the period of a slot in the zone of its calendar."""
-    tz = zone(slot.calendar.timezone)
-    start, end = slot.start_time.astimezone(tz), slot.end_time.astimezone(tz)
-    until = "H:i" if start.date() == end.date() else "DAY_TIME_FORMAT"
-    return f"{date_format(start, 'DAY_TIME_FORMAT')}\N{EN DASH}{date_format(end, until)}"
+    return words.period(slot.start_time, slot.end_time, zone(slot.calendar.timezone))
 
 
 def _page(model: str, pk: UUID, may_see: bool) -> str:
@@ -269,9 +261,9 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     @admin.display(description=gettext_lazy("when"), ordering="start_time")
     def when(self, slot: Slot) -> Any:
         """Return the period in the zone of the calendar, and the zone."""
-        name = slot.calendar.timezone
-        when = words.period(slot.start_time, slot.end_time, zone(name))
-        return format_html('{} <span class="below">{}</span>', when, name)
+        return format_html(
+            '{} <span class="below">{}</span>', _period(slot), slot.calendar.timezone
+        )
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def state(self, slot: Slot) -> Any:
@@ -304,10 +296,10 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
         """Return the card of the slot and, for users who may see bookings, that of its bookings."""
-        may = request.user.has_perm
+        may, zone_name = request.user.has_perm, row.calendar.timezone
         facts = [
             (_("State"), self.state(row)),
-            (_("When"), _("%(when)s (%(zone)s)") % {"when": _period(row), "zone": _zone(row)}),
+            (_("When"), _("%(when)s (%(zone)s)") % {"when": _period(row), "zone": zone_name}),
             (
                 _("Service"),
                 link(_page("service", row.service_id, may("catalog.view_service")), row.service),
@@ -355,6 +347,8 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     def seats_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
         """Change the number of seats. A refusal is shown at the field, on the slot's page.
 
+        If the slot has ended or was cancelled, that page has no field, and shows a message instead.
+
         Raises:
             Http404: the slot does not exist.
             PermissionDenied: the user may not change slots.
@@ -378,6 +372,9 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                 self.log_change(request, slot, _("Changed the number of seats."))
                 self.message_user(request, _("The number of seats was changed."), messages.SUCCESS)
                 return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot.pk]))
+        if not self.offers(slot, ""):
+            self.message_user(request, " ".join(map(str, form.errors["capacity"])), messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot.pk]))
         request.seats_form = form  # type: ignore[attr-defined]
         request.method = "GET"
         return self.change_view(request, str(slot_id))

@@ -60,15 +60,16 @@ PATIENCE = timedelta(days=1)
 # messages are still sent.
 BATCH = 100
 BATCH_SECONDS = 1.0
+# The number of messages that are marked as failed at a time.
+GIVE_UP_BATCH = 1000
 # A job ends after this many seconds, so that the jobs of other webhooks can run. Even if a job has
 # just begun to send another message, it ends within the time that a stopping worker gives its jobs.
 TURN = 5.0
 # A worker has `WEBHOOKS_AT_A_TIME` places. Each webhook that it serves takes a place. A webhook is
 # slow if it is failing or if its response is late. Slow webhooks can take at most this many places.
-# The other places are left to webhooks that respond quickly, which never wait for a place longer
-# than it takes to notice that a response is late. If all places for slow webhooks are taken, a
-# failing webhook tries again after `SLOW_RETRY_PAUSE`, and an attempt whose response is late fails
-# immediately.
+# The other places are left to webhooks that respond quickly. A slow webhook delays them at most
+# until its response is late (`LATE`). If all places for slow webhooks are taken, a failing webhook
+# tries again after `SLOW_RETRY_PAUSE`, and an attempt whose response is late fails immediately.
 MAX_SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
 SLOW_PLACES = BoundedSemaphore(MAX_SLOW_AT_A_TIME)
 SLOW_RETRY_PAUSE = timedelta(seconds=2)
@@ -225,11 +226,11 @@ def contents(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
 def _give_up(waiting: QuerySet[Delivery]) -> None:
     """Mark the pending deliveries of a webhook as failed, in batches."""
     while True:
-        batch = [*waiting.order_by().values_list("pk", flat=True)[: 10 * BATCH]]
+        batch = [*waiting.order_by().values_list("pk", flat=True)[:GIVE_UP_BATCH]]
         Delivery.objects.filter(pk__in=batch).update(
             status=Delivery.Status.FAILED, next_attempt_at=None
         )
-        if len(batch) < 10 * BATCH:
+        if len(batch) < GIVE_UP_BATCH:
             return
 
 
@@ -293,8 +294,8 @@ def _record_failed(sent: Sent) -> None:
     webhook = Webhook.objects.select_for_update(no_key=True).get(pk=delivery.webhook_id)
     failures = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
-    # Once a message has no retries left, its failures say too little about the webhook: they may be
-    # redeliveries that somebody requested.
+    # If a message has no retries left, somebody has requested a redelivery. Its failure says too
+    # little about the webhook.
     if not was_failing and failures <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:

@@ -21,7 +21,7 @@ class Card:
 
     Args:
         facts: pairs of a label and a value. Pairs without a value are not shown.
-        columns: the titles of a table.
+        columns: the titles of the table's columns.
         lines: the rows of the table, each with a cell for every column.
         text: a preformatted text, for example JSON.
         note: a sentence that explains the card.

@@ -26,8 +26,15 @@ def moment(at: datetime, zone: ZoneInfo) -> str:
 
 
 def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
-    """Return a date and two times of day: `Tue 1 Dec 2026, 10:00-10:30` with an en dash."""
-    return f"{date_format(start.astimezone(zone), 'DAY_FORMAT')}, {hours(start, end, zone)}"
+    """Return a period in words: `Tue 1 Dec 2026, 10:00-10:30` with an en dash.
+
+    The date of the end is added if it is another day.
+    """
+    begin, until = start.astimezone(zone), end.astimezone(zone)
+    first = date_format(begin, "DAY_TIME_FORMAT")
+    if begin.date() == until.date():
+        return f"{first}\N{EN DASH}{date_format(until, 'H:i')}"
+    return f"{first} \N{EN DASH} {date_format(until, 'DAY_TIME_FORMAT')}"
 
 
 def stretch(first: datetime, last: datetime, zone: ZoneInfo) -> str:

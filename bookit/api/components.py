@@ -76,7 +76,7 @@ def _share_security(document: dict[str, Any]) -> None:
 
 
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
-    """Return the path. The parameters that all of its methods take are moved to the path itself."""
+    """Return the path item, to which the parameters that all of its methods take are moved."""
     [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
     common = [each for each in first if others and all(each in other for other in others)]
     if not common:
@@ -189,15 +189,10 @@ def _move_examples(schemas: dict[str, Any], operations: list[dict[str, Any]]) ->
                 name = content["schema"].get("$ref", "").rpartition("/")[2]
                 if not name:
                     continue
-                examples = content.pop("examples", {})
+                values = [each["value"] for each in content.pop("examples", {}).values()]
                 if name.startswith("Paginated"):
                     name = _schema_of_rows(schemas[name])
-                    examples = {
-                        key: {"value": row}
-                        for key, page in examples.items()
-                        for row in page["value"]["results"]
-                    }
-                values = [each["value"] for each in examples.values()]
+                    values = [row for page in values for row in page["results"]]
                 known = schemas[name].get("examples", [])
                 if new := [value for value in values if value not in known]:
                     schemas[name]["examples"] = [*known, *new]
@@ -283,7 +278,8 @@ def _share_bases(schemas: dict[str, Any]) -> None:
                 if key not in inherited["properties"]
             },
         }
-        if required := [key for key in schema.get("required", []) if key in own["properties"]]:
+        already = inherited.get("required", [])
+        if required := [key for key in schema.get("required", []) if key not in already]:
             own["required"] = required
         rest = {key: each for key, each in schema.items() if key not in ("properties", "required")}
         schemas[name] = {**rest, "allOf": [{"$ref": f"#/components/schemas/{base}"}, own]}

@@ -14,7 +14,10 @@ from django.db.models import BaseConstraint
 
 class _DatabaseConstraint(BaseConstraint):
     def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Add the constraint after all tables exist, because it may refer to other tables."""
+        """Add the constraint at the end of the migration.
+
+        It may refer to tables that are created later in the migration.
+        """
         schema_editor.deferred_sql.append(self.create_sql(model, schema_editor))
         return None
 

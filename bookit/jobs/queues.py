@@ -32,7 +32,7 @@ from bookit.jobs.tally import Tally
 # A worker that has sent no heartbeat for this many seconds counts as dead. Live workers send a
 # heartbeat every 10 seconds.
 SILENCE = 30
-# A stalled job is marked as failed after this many attempts that ended in an error or in the death
+# A stalled job is marked as failed if this many earlier attempts ended in an error or in the death
 # of their worker, because the job itself is probably the cause.
 MAX_ATTEMPTS = 10
 # Jobs that did not succeed are kept for this long, so that operators can look at them.
@@ -202,8 +202,8 @@ async def run_workers(
     """Run the jobs of all queues, or of the given `queues`, until a signal arrives.
 
     Email jobs, webhook jobs and all remaining jobs form three groups, each with its own limit on
-    concurrent jobs. Email and webhook jobs wait for external servers, and this way they do not keep
-    the jobs of another group waiting.
+    concurrent jobs. Email and webhook jobs wait for external servers. Separate limits ensure that
+    they do not delay the jobs of other groups.
 
     Args:
         middleware: additional procrastinate middleware, which runs around each job.
@@ -225,8 +225,8 @@ async def run_workers(
         if group & {*(queues or known)}
     }
     # Python's default thread pool has a size that depends on the number of cores. This thread pool
-    # has a thread for each concurrent job, not counting webhook jobs. Webhook jobs are coroutines,
-    # so they share a few threads.
+    # has enough threads for all concurrent jobs that are functions. Webhook jobs are coroutines.
+    # Their database calls share one other thread (asgiref's), so they run one at a time.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
@@ -277,8 +277,8 @@ def prepare(app: App) -> None:
 async def retry_stalled_jobs(*, at: datetime) -> int:
     """Put the jobs of dead workers back in their queues, and return how many were put back.
 
-    A job that has been attempted `MAX_ATTEMPTS` times is marked as failed instead. A job is deleted
-    if the same job is already waiting. The failed and the deleted jobs are not counted.
+    A job that had been attempted `MAX_ATTEMPTS` times before is marked as failed instead. A job is
+    deleted if the same job is already waiting. The failed and the deleted jobs are not counted.
     """
     retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):

@@ -114,6 +114,7 @@ class Tally:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), PAUSE)
             await self.write(app)
+        await self.write(app)  # the jobs that ended during the last write
 
 
 def totals() -> list[dict[str, Any]]:

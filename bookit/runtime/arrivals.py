@@ -25,10 +25,10 @@ FIRST_CHECK = 8200
 # The maximum length of the line that announces a chunk.
 MAX_CHUNK_LINE = 8190
 # The maximum size of a trailer, in bytes. An unfinished chunked body, with its framing, may have
-# this many bytes more than twice the maximum size of a body.
+# twice the maximum size of a body plus this many bytes.
 MAX_FRAMING = 64 * 1024
-# gunicorn reads a body in steps of at least this many bytes. `bookit.wsgi` reads one byte beyond
-# the limit to notice that a body is too large. For that byte, gunicorn needs this many bytes.
+# `bookit.wsgi` reads one byte beyond the limit to notice that a body is too large. gunicorn reads
+# at least this many bytes at a time, so that byte arrives with this many others.
 READ_AHEAD = 1024
 # gunicorn gets a chunked body in pieces of this many bytes. For each chunk, it copies the rest of
 # the piece, so large pieces would be slow.
@@ -136,7 +136,7 @@ class Arrivals:
         if (
             has_first_line
             or len(self.held) >= self._check_at
-            or BARE_LF.search(self.held, max(0, self._searched))
+            or BARE_LF.search(self.held, self._searched)
         ):
             self._is_first_line_checked = self._is_first_line_checked or has_first_line
             self._check_unfinished_head()

@@ -668,8 +668,16 @@ def _traversal_capability() -> str | None:
 
 def main() -> int:
     """Run a program of the wheel, for example `psql` or `pg_dump`, on the server of the project."""
+    # Imported here, because the settings of the project are read only for this command.
+    from django.core.exceptions import ImproperlyConfigured
+
+    from bookit.runtime import startup
+
     name, *arguments = sys.argv[1:] or ["psql"]
-    directory = Path(os.environ.get("EMBEDDED_POSTGRES_DIR") or ".postgres")
+    try:
+        directory = startup.directory_of_embedded_server()
+    except ImproperlyConfigured as error:
+        startup.fail(error)
     try:
         with running(directory) as url:
             program = binary(name)

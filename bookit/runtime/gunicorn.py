@@ -37,8 +37,9 @@ preload_app = True
 
 # By default, a client on loopback may send the header SCRIPT_NAME, which shortens the path.
 forwarder_headers = ""
-# The maximum that gunicorn allows. A URL may need 12 characters for each character of a search text
-# (up to 200 characters) and of a category (up to 100), and `category` can be repeated.
+# The maximum that gunicorn allows, except for 0, which means no limit. A URL may need 12 characters
+# for each character of a search text (up to 200 characters) and of a category (up to 100), and
+# `category` can be repeated.
 limit_request_line = 8190
 # Proxies usually keep idle connections for 60 seconds. BookIt keeps them longer, so that the proxy
 # closes them first, and never sends a request on a connection that BookIt is closing.

@@ -1,4 +1,4 @@
-"""Web servers and databases that run as long as a test or a measurement."""
+"""Web servers that run as long as a test or a measurement, and connections to their databases."""
 
 import os
 import secrets
@@ -33,8 +33,8 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
     """Return the environment of a production server without rate limits.
 
     Access tokens are valid for a day. The variables that are set here override a developer's
-    `.env`; an empty value means the default. WEB_THREADS keeps the value of the caller's
-    environment, so that a caller can try different values.
+    `.env`; an empty value means the default or, for a rate limit, no limit. WEB_THREADS keeps the
+    value of the caller's environment, so that a caller can try different values.
     """
     return {
         **os.environ,
@@ -44,8 +44,11 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
         "ALLOWED_HOSTS": "localhost",
         "EMAIL_URL": "dummymail://",
         # These limits are never reached, so every email is sent and can be counted.
+        "MAILS_PER_ACCOUNT": "10000000",
+        "MAILS_PER_BOOKING": "10000000",
         "MAILS_PER_ADDRESS": "10000000",
         "MAILS_PER_VERIFIED_ADDRESS": "10000000",
+        "MAIL_PAUSE_SECONDS": "",
         "WEB_CONCURRENCY": str(workers),
         "WEB_THREADS": os.environ.get("WEB_THREADS", ""),
         "RATE_LIMIT_AUTH": "",
@@ -54,16 +57,25 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
         "RATE_LIMIT_USER": "",
         "RATE_LIMIT_KEY": "",
         "REDIS_URL": "",
+        "REDIS_URL_FILE": "",
         "ACCESS_TOKEN_EXPIRE_MINUTES": "1440",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
         "DATABASE_POOL_SIZE": "",
         "DATABASE_PREPARED_STATEMENTS": "",
+        "DATABASE_DIRECT_URL": "",
         "DATABASE_REPLICA_URL": "",
+        "DATABASE_DIRECT_URL_FILE": "",
+        "DATABASE_REPLICA_URL_FILE": "",
         "STATEMENT_TIMEOUT_MS": "",
         "NUM_PROXIES": "",
+        "COMPOSE_PROXIES": "",
         "CORS_ALLOWED_ORIGINS": "",
         "CSRF_TRUSTED_ORIGINS": "",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+        "WEBHOOK_ALLOW_PRIVATE": "",
+        "WORKER_CONCURRENCY": "",
+        "WORKER_HEARTBEAT_FILE": "",
     }
 
 

@@ -4,7 +4,7 @@ gunicorn 27 gives a thread to each new connection for five seconds, and to each 
 until its client sends the rest. A few idle connections, which browsers and health checks often
 open, can block a server. In this worker, the main thread waits for all clients at once. A request
 gets a thread only when it has arrived completely. If a slow client has not read the whole response,
-the thread leaves the rest of the response to the main thread.
+the thread leaves the rest (up to 4 MiB, or a file) to the main thread.
 
 A proxy in front of gunicorn would also wait for slow clients. But the proxy would be another
 process to install, configure and monitor, even for `manage.py serve`. It also would not balance
@@ -64,6 +64,9 @@ MAX_AHEAD = 64 * 1024
 # Bytes that the half-sent requests and unread responses of all clients of a worker may occupy. If
 # they occupy more, the slowest clients are disconnected.
 MAX_HELD = 64 * 1024 * 1024
+# Files that a worker may be sending at a time. They occupy the disk until they are sent. If there
+# are more, the one that has been on its way the longest is cut off.
+MAX_FILES = 16
 # Bytes that are read from a connection at a time.
 READ = 64 * 1024
 # Seconds for which a worker accepts no connections if another worker has fewer.
@@ -262,7 +265,7 @@ class Worker(ThreadWorker):
         """
         waiting = [client for client in self.clients if client.state == RECEIVING]
         if waiting:
-            self.drop(min(waiting, key=lambda client: (len(client.arrivals) > 0, client.since)))
+            self.drop(min(waiting, key=lambda client: (client.phase != "anything", client.since)))
 
     # --- Waiting ----------------------------------------------------------------------------------
 
@@ -300,7 +303,7 @@ class Worker(ThreadWorker):
             step(client)
         except OSError:
             self.drop(client)
-        except (ValueError, LookupError, RuntimeError):
+        except Exception:
             self.log.exception("A connection was closed because of a bug.")
             self.drop(client)
 
@@ -437,11 +440,12 @@ class Worker(ThreadWorker):
         """Send the rest of the response; afterwards, wait for another request or hang up."""
         if client.state == CLOSED:
             return
-        unsent = len(client.sock.held)
+        sent = client.sock.bytes_sent
         if client.state != SENDING:
             client.state, client.since, client.moved = SENDING, monotonic(), 0
+            self.limit_files(client)
         if not client.sock.flush():
-            client.moved += unsent - len(client.sock.held)
+            client.moved += client.sock.bytes_sent - sent
             self.watch(client, selectors.EVENT_WRITE)
             self.count(client)
             if self.held > MAX_HELD:
@@ -456,6 +460,13 @@ class Worker(ThreadWorker):
         client.since, client.phase, client.moved = monotonic(), "anything", 0
         self.watch(client, 0 if client.ended else selectors.EVENT_READ)
         self.advance(client)
+
+    def limit_files(self, client: Client) -> None:
+        """Close the connection that has been sending a file the longest, if too many send one."""
+        if client.sock.has_file:
+            busy = [each for each in self.clients if each.state == SENDING and each.sock.has_file]
+            if len(busy) > MAX_FILES:
+                self.drop(min(busy, key=lambda each: each.since))
 
     def refuse(self, client: Client, code: str) -> None:
         """Respond with a problem document, and hang up."""
@@ -485,6 +496,7 @@ class Worker(ThreadWorker):
         client.state = CLOSED
         self.watch(client, 0)
         client.connection.close()
+        client.sock.abandon_file()
         self.clients.discard(client)
         self.count(client)
         self.nr_conns -= 1

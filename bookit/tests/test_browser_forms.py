@@ -75,6 +75,28 @@ def test_a_class_is_previewed_and_published(page):
     assert Slot.objects.count() == 3
 
 
+def test_a_class_that_is_chosen_last_is_previewed(page):
+    service = ServiceFactory(mode="slots")
+    page.goto("/admin/bookings/slot/add/")
+    page.get_by_label("First day").fill("2027-01-04")
+    page.get_by_label("Starts at").fill("18:00")
+    page.get_by_role("combobox", name="Service").click()
+    page.locator(".select2-results__option", has_text=service.title).click()
+    page.get_by_text("Mon 4 Jan 2027").wait_for()
+
+
+def test_a_preview_that_fails_leaves_the_previous_one(page):
+    service = ServiceFactory(calendar=CalendarFactory(), duration_minutes=60)
+    page.goto(f"/admin/catalog/service/{service.pk}/change/")
+    offers = page.get_by_role("region", name="What customers are offered")
+    offers.get_by_text("more").first.wait_for()
+    page.context.clear_cookies()  # as if the user signed out in another tab
+    page.get_by_label("Duration").press("ArrowUp")
+    page.locator("[data-preview][aria-busy]").wait_for()
+    page.locator("[data-preview]:not([aria-busy])").wait_for()
+    assert offers.get_by_text("more").first.is_visible()
+
+
 def test_a_service_shows_its_new_offer_before_it_is_saved(page):
     service = ServiceFactory(calendar=CalendarFactory(), duration_minutes=60)
     page.goto(f"/admin/catalog/service/{service.pk}/change/")

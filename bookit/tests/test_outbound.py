@@ -3,7 +3,10 @@
 import asyncio
 import gzip
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from ipaddress import ip_address
 
 import pytest
@@ -54,6 +57,10 @@ MALFORMED = [
     *("http://" + "a" * 64 + ".com", "http://" + "a." * 200, "http://\ud800", "http://*.com"),
     "http://0177.0.0.1",
 ]
+
+
+# More than the webhooks that may be slow at a time.
+HANGING = 100
 
 
 @pytest.fixture
@@ -235,6 +242,43 @@ def test_a_hanging_name_lookup_cannot_exceed_the_timeout(monkeypatch):
     assert time.monotonic() - began < 1
 
 
+def test_hanging_name_lookups_of_slow_webhooks_do_not_delay_others(monkeypatch):
+    """The control has as many threads as there are hanging lookups."""
+
+    def look_up(host, *args, **options):
+        if host == "slow":
+            released.wait(5)
+        return [(None, None, None, None, ("8.8.8.8", 443))]
+
+    async def begin_and_look_up():
+        slow = [asyncio.create_task(outbound.resolve("slow", 443)) for _ in range(HANGING)]
+        try:
+            return await asyncio.wait_for(outbound.resolve("good", 443), 2)
+        finally:
+            released.set()
+            await asyncio.gather(*slow)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    released = threading.Event()
+    assert asyncio.run(begin_and_look_up()) == ["8.8.8.8"]
+    released.clear()
+    monkeypatch.setattr(outbound, "_resolvers", ThreadPoolExecutor(HANGING))
+    with pytest.raises(TimeoutError):
+        asyncio.run(begin_and_look_up())
+
+
+def test_a_server_that_accepts_no_connection_is_named_as_the_reason(monkeypatch, allow_private):
+    monkeypatch.setattr(outbound, "CONNECT_TIMEOUT", 0.2)
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # A full queue drops packets, as a firewall does.
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        outcome = post(f"http://127.0.0.1:{full.getsockname()[1]}/")
+    assert outcome.error == "No connection within 0.2 seconds."
+
+
 def test_only_the_beginning_of_a_long_response_is_kept(allow_private):
     with receiver(answer(200, b"0123456789" * 1_000_000)) as other:
         outcome = post(other.url)
@@ -278,6 +322,12 @@ def test_one_connection_carries_all_messages(allow_private):
         assert (len(other.messages), other.connections) == (5, 1)
         post(other.url)
         assert other.connections == 2
+
+
+def test_cookies_are_not_sent_back(allow_private):
+    with receiver(answer(Set_Cookie="a=b")) as other:
+        post(other.url, other.url)
+        assert not any("Cookie" in message.headers for message in other.messages)
 
 
 def test_a_message_lost_on_a_kept_connection_is_repeated_once(allow_private):

@@ -174,6 +174,13 @@ def test_a_price_with_too_many_decimals_is_a_problem_of_its_column(load):
         ("email,name\n\n,\n", "has no lines"),
         ("email,name\na@example.com,A,B\n", "Line 2 cannot be read: it has more cells"),
         ('email,name\na@example.com,A\nb@example.com,"B\n', "Line 3 cannot be read"),
+        ('email,name\na@example.com,"A\n' + 20 * "b@example.com,B\n", "Line 2 cannot be read"),
+        ('email,name\na@example.com,"A\n' + 9000 * "b@example.com,B\n", "Line 2 cannot be read"),
+        ('email,name\na@example.com,"A\nb@example.com,"B"\n', "Line 2 cannot be read: a quotation"),
+        ('"email,name\na@example.com,A\n', "Line 1 cannot be read"),
+        ('sep=;\nemail;"name\n', "Line 2 cannot be read"),
+        ('sep="\nemail,name\n', "email is missing"),
+        ("sep=\r\nemail,name\r\n", "email is missing"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(load, text, part):

@@ -520,6 +520,13 @@ def test_a_report_without_any_booking_is_shown_too(site, name):
     assert site.get(f"/admin/reports/{name}/").status_code == 200
 
 
+def test_a_report_on_too_many_calendars_does_not_suggest_a_shorter_period(site, monkeypatch):
+    CalendarFactory.create_batch(2)
+    monkeypatch.setattr("bookings.reports.figures.MAX_ROWS", 1)
+    page = site.get("/admin/reports/utilisation/", SPRING_DAYS).content.decode()
+    assert "because there are more calendars" in page
+
+
 def test_a_long_table_says_how_many_rows_the_page_leaves_out(site, town, monkeypatch):
     monkeypatch.setattr("bookings.reports.pages.MAX_ROWS", 1)
     page = site.get("/admin/reports/revenue/", SPRING_DAYS).content.decode()

@@ -12,7 +12,7 @@ from bookings.models import Slot
 from bookings.slots import services as slots
 from bookings.slots.recurrence import parse_rule
 from bookings.slots.wording import series_in_words, weeks_in_words
-from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -399,6 +399,29 @@ class TestPage:
         assert response.context["seats_form"]["capacity"].value() == seats
         slot.refresh_from_db()
         assert slot.capacity == 3
+
+    def test_a_refused_number_is_explained_even_if_the_slot_was_cancelled(self, site, slot):
+        slots.change_slot(slot_id=slot.pk, status="cancelled", actor=AdminFactory(), at=NOW)
+        response = site.post(self.seats(slot), {"capacity": "0"}, follow=True)
+        assert "greater than or equal to 1" in response.content.decode()
+        slot.refresh_from_db()
+        assert slot.capacity == 3
+
+    @pytest.mark.parametrize("hours", [4, 24])
+    def test_a_slot_that_ends_on_a_later_day_shows_both_dates(self, site, service, hours):
+        start = datetime(2027, 5, 26, 21, tzinfo=UTC)  # 22:00 in Lisbon
+        slot = SlotFactory(
+            service=service, start_time=start, end_time=start + timedelta(hours=hours)
+        )
+        WaitlistEntryFactory(slot=slot)
+        end = f"Thu 27 May 2027, {(22 + hours) % 24:02}:00"
+        words = f"Wed 26 May 2027, 22:00 \N{EN DASH} {end}"
+        for path in (
+            self.page(slot),
+            reverse("admin:bookings_slot_changelist"),
+            reverse("admin:bookings_waitlistentry_changelist"),
+        ):
+            assert words in site.get(path).content.decode()
 
     def test_the_page_of_a_cancelled_slot_offers_no_changes(self, site, slot):
         slots.change_slot(slot_id=slot.pk, status="cancelled", actor=AdminFactory(), at=NOW)

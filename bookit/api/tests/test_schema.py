@@ -20,6 +20,7 @@ from bookings.events import REPORTED_TYPES, record
 from bookings.models import Booking
 from bookings.payloads import payloads
 from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.api import components
 from bookit.api.schema import ERRORS_OF_HEADERS
 from bookit.errors import problems
 from bookit.json import dumps
@@ -80,6 +81,27 @@ def test_every_reference_resolves_and_every_schema_is_used(document):
 def test_the_document_is_small(client):
     """It was 670 KB when each operation contained all of its errors."""
     assert len(client.get("/openapi.json").content) < 200_000
+
+
+def flattened(document, schema):
+    """Return the properties of a schema and of its bases, and the required ones, as sets."""
+    parts = [contract.resolve(document, part) for part in schema.get("allOf", [])]
+    inherited = [flattened(document, part) for part in parts]
+    return (
+        {*schema.get("properties", {})}.union(*(each for each, _ in inherited)),
+        {*schema.get("required", [])}.union(*(each for _, each in inherited)),
+    )
+
+
+def test_an_extension_of_a_base_has_and_requires_the_same_properties(document, monkeypatch):
+    monkeypatch.setattr(components, "_share_pages", lambda schemas: None)
+    monkeypatch.setattr(components, "_share_bases", lambda schemas: None)
+    complete = components.Generator().get_schema(request=None, public=True)
+    schemas = complete["components"]["schemas"]
+    assert any("allOf" in schema for schema in document["components"]["schemas"].values())
+    for name, schema in schemas.items():
+        shared = document["components"]["schemas"][name]
+        assert flattened(document, shared) == flattened(complete, schema), name
 
 
 PRINT = """

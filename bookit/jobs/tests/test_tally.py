@@ -73,3 +73,31 @@ def test_numbers_that_cannot_be_written_are_kept():
         asyncio.run(write(worker_app))
     rows = JobTally.objects.order_by("bucket").values_list("bucket", "jobs", "seconds")
     assert [*rows] == [(BUCKETS[0], 2, pytest.approx(0.003)), (math.inf, 1, 1e9)]
+
+
+class Slow:
+    """An app that notes the numbers of jobs, and in which a job ends during the first write."""
+
+    def __init__(self, tally, stopping):
+        self.connector = self
+        self.tally, self.stopping = tally, stopping
+        self.jobs = []
+
+    async def execute_query_async(self, statement, *, jobs, **values):
+        self.jobs += jobs
+        if len(self.jobs) == 1:
+            self.stopping.set()
+            self.tally.count("b", SUCCEEDED, 0.001)
+
+
+def test_jobs_that_end_during_the_last_regular_write_are_counted(monkeypatch):
+    monkeypatch.setattr("bookit.jobs.tally.PAUSE", 0.01)
+
+    async def write():
+        tally, stopping = Tally(), asyncio.Event()
+        tally.count("a", SUCCEEDED, 0.001)
+        app = Slow(tally, stopping)
+        await tally.write_regularly(app, stopping)
+        return app.jobs
+
+    assert asyncio.run(write()) == [1, 1]

@@ -26,7 +26,7 @@ PAUSE = 5.0
 # Columns: description text.
 _OLDEST_TRANSACTIONS = """
 SELECT concat(
-    'process ', pid, ' (', coalesce(nullif(application_name, ''), usename), '), open for ',
+    'process ', pid, ' (', coalesce(nullif(application_name, ''), usename, backend_type), '), open for ',
     round(extract(epoch FROM clock_timestamp() - xact_start)), ' s'
 ) AS description
 FROM pg_stat_activity
@@ -131,4 +131,4 @@ class Command(migrate.Command):
 def _oldest_transactions(database: str) -> str:
     with connections[database].cursor() as cursor:
         cursor.execute(_OLDEST_TRANSACTIONS)
-        return ", ".join(text for (text,) in cursor.fetchall()) or "none; they have just ended"
+        return ", ".join(text for (text,) in cursor.fetchall()) or "none that this role can see"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from bookit.runtime import embedded_postgres
+from bookit.runtime import embedded_postgres, startup
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, acquire, release, running
 from bookit.tests.processes import servers
 
@@ -412,6 +412,38 @@ def test_ctrl_c_cancels_a_query_of_psql_and_does_not_kill_psql(home: Path) -> No
     assert "canceling statement due to user request" in errors
     assert "Traceback" not in errors
     assert psql.returncode == 1  # the status with which psql reports a failed query
+
+
+@pytest.mark.parametrize(
+    ("line", "directory"), [("", ".postgres"), ("EMBEDDED_POSTGRES_DIR=elsewhere", "elsewhere")]
+)
+def test_the_programs_use_the_same_server_as_the_project(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, directory: str
+) -> None:
+    """With another directory, the instructions above would copy an empty database."""
+    used = []
+
+    def refuse(directory: Path) -> None:
+        used.append(directory)
+        raise EmbeddedPostgresError("enough")
+
+    (tmp_path / ".env").write_text(line)
+    others = {name: value for name, value in os.environ.items() if name != "EMBEDDED_POSTGRES_DIR"}
+    monkeypatch.setattr(os, "environ", others)
+    monkeypatch.setattr(startup, "BASE_DIR", tmp_path)
+    monkeypatch.setattr(embedded_postgres, "running", refuse)
+    with pytest.raises(SystemExit, match="bookit: enough"):
+        embedded_postgres.main()
+    assert used == [tmp_path / directory]
+
+
+def test_the_programs_refuse_an_env_file_that_is_not_understood(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("nonsense")
+    monkeypatch.setattr(startup, "BASE_DIR", tmp_path)
+    with pytest.raises(SystemExit, match=r"bookit: \.env, line 1"):
+        embedded_postgres.main()
 
 
 def test_the_error_names_a_setting_that_does_not_exist(home: Path) -> None:

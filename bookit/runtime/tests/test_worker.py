@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bookit.runtime import worker as module
 from bookit.runtime.servers import Server, production, serving
-from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, Worker
+from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, SENDING, Worker
 
 MEBIBYTE = 1024 * 1024
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -32,6 +33,8 @@ HALF_BODY = (
 # The URL of a database that does not exist. These tests need no database.
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 PATIENCE = 20
+# More than the buffers of a connection can hold.
+FILE = bytes(range(251)) * 60_000
 
 
 @contextmanager
@@ -296,6 +299,12 @@ class Running:
         path, body = environ["PATH_INFO"], environ["wsgi.input"].read()
         self.seen.append((path, body))
         self.gate.wait(PATIENCE)
+        if path == "/file":
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - gunicorn closes it
+            file.write(FILE)
+            file.seek(0)
+            start_response("200 OK", [("Content-Length", str(len(FILE)))])
+            return environ["wsgi.file_wrapper"](file)
         content = b"x" * int(path[1:]) if path[1:].isdigit() else path.encode() + b" " + body
         start_response("200 OK", [("Content-Length", str(len(content)))])
         return [content]
@@ -427,19 +436,23 @@ def test_pipelined_requests_get_responses_in_order(run: Callable[..., Running]) 
     assert running.seen == [(f"/{number}", b"x" * number) for number in range(1, 40)]
 
 
+def slow_client(port: int, request: bytes) -> socket.socket:
+    """Send a request, and return the connection, which accepts few bytes until it is read."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(PATIENCE)
+    client.connect(("127.0.0.1", port))
+    client.sendall(request)
+    return client
+
+
 @pytest.mark.parametrize("keep", [True, False], ids=["keep-alive", "close"])
 def test_an_unread_response_occupies_no_thread(run: Callable[..., Running], keep: bool) -> None:
     running = run(threads=1)
     close = b"" if keep else b"Connection: close\r\n"
     with ExitStack() as stack:
-        slow = []
-        for _ in range(5):
-            client = socket.socket()
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.settimeout(PATIENCE)
-            client.connect(("127.0.0.1", running.port))
-            client.sendall(b"GET /%d HTTP/1.1\r\n%s\r\n" % (20 * MEBIBYTE // 5, close))
-            slow.append(stack.enter_context(client))
+        request = b"GET /%d HTTP/1.1\r\n%s\r\n" % (20 * MEBIBYTE // 5, close)
+        slow = [stack.enter_context(slow_client(running.port, request)) for _ in range(5)]
         with running.connect() as other:
             other.sendall(b"GET /a HTTP/1.1\r\n\r\n")
             assert read(other)[0] == 200
@@ -455,6 +468,76 @@ def test_an_unread_response_occupies_no_thread(run: Callable[..., Running], keep
         running.until(lambda: sum(len(c.sock.held) > 0 for c in running.worker.clients) == 4)
         running.advance(1000)
         running.until(lambda: len(running.worker.clients) <= 1)
+
+
+def test_a_file_that_clients_read_slowly_occupies_no_thread(run: Callable[..., Running]) -> None:
+    running = run(threads=1)
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(slow_client(running.port, b"GET /file HTTP/1.1\r\n\r\n"))
+            for _ in range(5)
+        ]
+        with running.connect() as other:
+            other.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+            assert read(other)[0] == 200
+        running.until(lambda: sum(each.sock.has_file for each in running.worker.clients) == 5)
+        assert running.worker.held < 5 * MEBIBYTE
+        # A client that reads late still gets the whole file, and can send another request.
+        assert read(slow[0])[::2] == (200, FILE)
+        slow[0].sendall(b"GET /file HTTP/1.1\r\n\r\n")
+        assert read(slow[0])[::2] == (200, FILE)
+        # A client that keeps reading gets more time, and the others are disconnected.
+        running.advance(1000)
+        running.until(lambda: len(running.worker.clients) <= 1)
+    running.until(lambda: running.worker.held == 0)
+
+
+def test_the_oldest_of_too_many_files_is_cut_off(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_FILES", 2)
+    running = run(threads=1)
+    with ExitStack() as stack:
+        slow: list[socket.socket] = []
+        for _ in range(4):
+            slow.append(slow_client(running.port, b"GET /file HTTP/1.1\r\n\r\n"))
+            stack.enter_context(slow[-1])
+            running.until(lambda: len(running.seen) == len(slow))
+            running.until(lambda: {each.state for each in running.worker.clients} == {SENDING})
+        running.until(lambda: len(running.worker.clients) == 2)
+        with pytest.raises((AssertionError, ConnectionResetError)):
+            read(slow[0])
+        assert read(slow[-1])[::2] == (200, FILE)
+
+
+def test_a_new_connection_replaces_an_idle_one_before_a_half_sent_request(
+    run: Callable[..., Running],
+) -> None:
+    running = run(worker_connections=3)
+    with ExitStack() as stack:
+        request = post(b"/a", b"body", b"Expect: 100-continue")
+        half, idle = stack.enter_context(running.connect()), stack.enter_context(running.connect())
+        half.sendall(request[:-4])
+        assert half.recv(100).startswith(b"HTTP/1.1 100")
+        idle.sendall(b"GET /b HTTP/1.1\r\n\r\n")
+        assert read(idle)[0] == 200
+        stack.enter_context(running.connect())
+        assert is_closed(idle)
+        half.sendall(request[-4:])
+        assert read(half)[0] == 200
+
+
+def test_a_bug_closes_only_the_connection_of_one_client(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run()
+    with running.connect() as other, running.connect() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "may_cost_much", lambda *_: None + 1)  # type: ignore[operator]
+            client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+            assert is_closed(client)
+        other.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        assert read(other)[0] == 200
 
 
 def test_a_client_that_keeps_sending_can_still_read_an_error(

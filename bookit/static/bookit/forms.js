@@ -4,18 +4,31 @@
 
   const WAIT = 350; // Milliseconds without a keystroke before a preview is loaded.
 
-  /** Return a function that loads a fragment of the page, and ignores all but the latest response. */
-  const loader = (show) => {
+  /**
+   * Return a function that loads a fragment of the page, and ignores all but the latest response.
+   * If the server does not return the fragment, `fail` is called.
+   */
+  const loader = (show, fail = () => {}) => {
     let current = 0;
     let timer;
     return (url) => {
       clearTimeout(timer);
       timer = setTimeout(async () => {
         const mine = (current += 1);
-        const response = await fetch(url, { headers: { Accept: "text/html" } });
-        // If the preview fails, ignore it: saving the form reports every error.
-        if (mine === current && response.ok && !response.redirected) {
-          show(await response.text());
+        let html = null;
+        try {
+          const response = await fetch(url, { headers: { Accept: "text/html" } });
+          html = response.ok && !response.redirected ? await response.text() : null;
+        } catch {
+          // The server cannot be reached.
+        }
+        if (mine !== current) {
+          return;
+        }
+        if (html === null) {
+          fail(); // Show no error: saving the form reports every error.
+        } else {
+          show(html);
         }
       }, WAIT);
     };
@@ -191,15 +204,17 @@
   /** A fragment of the page that is loaded again whenever its form changes. */
   const preview = (card) => {
     const form = document.querySelector(card.dataset.form);
+    const ready = () => card.removeAttribute("aria-busy");
     const load = loader((html) => {
       card.innerHTML = html;
-      card.removeAttribute("aria-busy");
-    });
+      ready();
+    }, ready);
     const refresh = () => {
       const query = new URLSearchParams(new FormData(form));
       query.delete("csrfmiddlewaretoken");
       for (const name of [...query.keys()]) {
-        // The shown values are not needed, and a description could make the URL too long.
+        // The fields with the values that were shown first are not needed, and a description could
+        // make the URL too long.
         if (name.startsWith("initial-") || name === "description") {
           query.delete(name);
         }
@@ -208,7 +223,8 @@
       load(`${card.dataset.preview}?${query}`);
     };
     form.addEventListener("input", refresh);
-    form.addEventListener("change", refresh);
+    // Select2 announces a choice only through jQuery, which also passes on the events of the browser.
+    window.django.jQuery(form).on("change", refresh);
   };
 
   /** The form that publishes slots shows only the fields that the chosen repetition needs. */

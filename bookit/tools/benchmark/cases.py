@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from functools import partial
 from itertools import count, islice
 from math import ceil
@@ -45,7 +45,8 @@ class Case:
         most_spread: the target for p99 divided by p50: at most this number.
         most_ms: the target for p50 in milliseconds: at most this number. It is set only for cases
             in which requests do not wait for each other.
-        plain: the name of the case for the same list without parameters, if there are any.
+        plain: if the case is a list with parameters, the name of the case for the list without
+            parameters.
         without_events: whether the database writes neither events nor jobs during a run.
     """
 
@@ -94,7 +95,7 @@ RELATIONS = [
 
 
 def user_email(number: int) -> str:
-    """Return the email address of a customer."""
+    """Return the email address of a user."""
     return f"user{number}@example.com"
 
 
@@ -122,6 +123,7 @@ class Cases:
         password: str,
         admin: str,
         admin_cookie: str,
+        first_day: datetime,
     ) -> None:
         self.size = size
         self.bookers, self.readers, self.provider = bookers, readers, provider
@@ -129,10 +131,7 @@ class Cases:
         self.password = password
         self.admin, self.admin_cookie = admin, admin_cookie
         self.services = size.quiet_services(SERVICES_BOOKED)
-        # This day is later than every booking that `fill` has stored.
-        self.first_day = datetime.now(UTC).replace(
-            hour=0, minute=0, second=0, microsecond=0
-        ) + timedelta(days=400)
+        self.first_day = first_day
         self.number = count()
         self.series = count()
 

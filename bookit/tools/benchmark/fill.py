@@ -44,7 +44,7 @@ COURSES = 50
 ZONE = "Europe/Lisbon"
 # This number of bookings is added by one statement.
 AT_ONCE = 250_000
-# The timestamp in the first id, in milliseconds. It is in 2025.
+# The timestamp in the first id, in milliseconds. It is in December 2024.
 FIRST_ID = 0x0194_0000_0000
 
 TITLES = [
@@ -76,7 +76,10 @@ class Size:
 
     @property
     def providers(self) -> int:
-        """The number of providers, with ten calendars each. They are numbered after customers."""
+        """The number of providers, who are numbered after the customers.
+
+        Most have ten calendars; every fifth has none.
+        """
         return max(self.services // 10, 1)
 
     def quiet_services(self, most: int) -> list[int]:
@@ -162,7 +165,11 @@ class Town:
             )
 
     def calendars(self) -> Iterator[Calendar]:
-        """Yield the calendars. Every fifth service of the town shares the previous calendar."""
+        """Yield the calendars.
+
+        Every fifth service of the town, except the last service, shares the calendar of the service
+        before it.
+        """
         for n in range(1, self.size.courses[-1] + 1):
             in_lisbon = n > self.size.services
             if in_lisbon or self._calendar_of(n) == n:
@@ -333,12 +340,11 @@ def _numbers(size: Size, at: datetime, first: int, last: int) -> dict[str, Any]:
 
 @contextmanager
 def indexes_dropped(*models: type[Model]) -> Iterator[None]:
-    """Fill the tables of some models in a `with` block, in a tenth of the time.
+    """Drop the indexes of some models' tables for a `with` block, which fills them.
 
-    The block must be inside a transaction.
-
-    The indexes, the constraints that have an index, and the foreign keys from and to the tables are
-    created again at the end, and PostgreSQL then checks all rows.
+    This takes a tenth of the time. At the end, the indexes, the constraints that have an index, and
+    the foreign keys from and to the tables are created again, and PostgreSQL checks all rows. The
+    block must be inside a transaction.
     """
     quote = connection.ops.quote_name
     with connection.cursor() as cursor:
@@ -410,11 +416,11 @@ SET LOCAL maintenance_work_mem = '512MB';
 SET LOCAL work_mem = '256MB';
 """
 
-# Finds what can be dropped from tables and created again, in the order in which it is created. Only
-# unique constraints come before the foreign keys that need them.
+# Finds what can be dropped from tables, in the order in which it is created again: foreign keys
+# come last, because they need unique constraints.
 #
 # Parameters: tables text[].
-# Columns: table_name text, name text, definition text, is_constraint boolean.
+# Columns: table_name text, name text, definition text, is_constraint boolean, comes_last boolean.
 INDEXES = """
 SELECT conrelid::regclass::text AS table_name, conname AS name,
     pg_get_constraintdef(oid) AS definition, true AS is_constraint, contype = 'f' AS comes_last
@@ -436,9 +442,11 @@ ORDER BY comes_last, name
 # Columns: none.
 SEED = "SELECT setseed(0.1)"
 
-# Adds bookings of the services of the town. A service has four sessions a day, and all seats of a
-# session are booked. It has sessions on every second day, so that two services on the same calendar
-# take turns. `turn` counts the bookings of a service, and `first_turn` is the first of its session.
+# Adds bookings of the services of the town. A service with one seat has four sessions on every
+# second day. A service with more seats has fewer sessions, so that it has as many bookings. All
+# seats of a session are booked. A service has sessions only on every second day, so that two
+# services on the same calendar take turns. `turn` counts the bookings of a service, and
+# `first_turn` is the first of its session.
 #
 # Parameters: first bigint, last bigint, services bigint, users bigint, at timestamptz,
 #     begin timestamptz.

@@ -29,8 +29,8 @@ from bookit.runtime.startup import BASE_DIR
 from bookit.tools.benchmark.fill import Size, booked, key, store, vacuum
 from catalog.models import Service
 
-# The number of bookings that are confirmed at once. Each booking causes two emails: one to the
-# customer and one to the provider.
+# The number of bookings whose confirmations are added at once. Each booking causes two emails: one
+# to the customer and one to the provider.
 CONFIRMED = 2_000
 # The number of events that are sent to one endpoint.
 EVENTS = 2_000
@@ -107,7 +107,10 @@ class JobsDone:
 
 
 def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
-    """Confirm bookings, and let one worker on one core write the emails, which are discarded."""
+    """Add the events of confirmations, and let one worker on one core write the emails.
+
+    The emails are discarded.
+    """
     say(f"The mails of {CONFIRMED:,} bookings.")
     _delete_jobs()
     at = timezone.now()
@@ -193,7 +196,8 @@ def overdue(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
             time.sleep(0.02)
     seconds = time.monotonic() - begun
     completed = Booking.objects.filter(
-        status=Booking.Status.COMPLETED, start_time__lt=LONG_AGO + timedelta(days=365)
+        status=Booking.Status.COMPLETED,
+        start_time__lte=_start_of_overdue(OVERDUE - 1, len(_quiet_services(size))),
     ).count()
     if completed < OVERDUE:
         raise JobsError(f"Only {completed:,} of {OVERDUE:,} overdue bookings are completed.")
@@ -201,16 +205,25 @@ def overdue(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
 
 
 def _overdue(size: Size) -> Iterator[Booking]:
-    numbers = size.quiet_services(400)
+    numbers = _quiet_services(size)
     services = [Service.objects.get(pk=key("service", number)) for number in numbers]
     for n in range(OVERDUE):
-        hour, nth = divmod(n, len(services))
         yield booked(
-            services[nth],
-            LONG_AGO + timedelta(hours=2 * hour),
+            services[n % len(services)],
+            _start_of_overdue(n, len(services)),
             id=key("overdue", n),
             user_id=key("user", 1 + n % size.users),
         )
+
+
+def _quiet_services(size: Size) -> list[int]:
+    """Return the numbers of the services with overdue bookings."""
+    return size.quiet_services(400)
+
+
+def _start_of_overdue(n: int, services: int) -> datetime:
+    """Return the start of an overdue booking: every two hours, each service has another one."""
+    return LONG_AGO + timedelta(hours=2 * (n // services))
 
 
 #: The measurements by their names on the command line.

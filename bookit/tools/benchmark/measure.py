@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from http.client import HTTPConnection, HTTPResponse
 from http.cookies import SimpleCookie
 from importlib.metadata import version
@@ -16,7 +17,9 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import connection
+from django.utils import timezone
 
+from bookings.models import Booking
 from bookit.runtime import servers
 from bookit.runtime.servers import Server
 from bookit.tools.benchmark import fill, jobs, lists, load, pgbench, pgbouncer, usage
@@ -93,8 +96,8 @@ class Options:
         return any(self.wants(name) for name in CASE_NAMES)
 
 
-class Disagreement(Exception):
-    """BookIt and the reference give different responses, so a comparison would mean nothing."""
+class UnexpectedResponse(Exception):
+    """A response is not as expected, so a measurement would mean nothing."""
 
 
 def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Report:
@@ -106,7 +109,7 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
         say: a function that is called with lines about the progress.
 
     Raises:
-        ServerError, LoadError, JobsError, Disagreement: the benchmark cannot continue.
+        ServerError, LoadError, JobsError, UnexpectedResponse: the benchmark cannot continue.
     """
     # Read the load of other programs on this machine before the benchmark adds its own.
     idle_load = os.getloadavg()[0]
@@ -176,6 +179,9 @@ def _measure_requests(
 def signed_in_cases(size: Size, bookit: Server) -> Cases:
     """Sign in the users, and return the cases, which use their tokens and the admin's cookie."""
     half = min(BOOKERS, size.users // 2)
+    # A database may have been measured before, so book after the last booking.
+    latest = Booking.objects.order_by("-start_time").values_list("start_time", flat=True)[0]
+    first_day = max(latest + fill.A_DAY, timezone.now() + timedelta(days=400))
     return Cases(
         size,
         bookers=_sign_in(bookit, range(1, half + 1)),
@@ -185,6 +191,7 @@ def signed_in_cases(size: Size, bookit: Server) -> Cases:
         password=PASSWORD,
         admin=_sign_in(bookit, [size.admin])[0],
         admin_cookie=_sign_in_to_admin_site(bookit, user_email(size.admin)),
+        first_day=first_day.replace(hour=0, minute=0, second=0, microsecond=0),
     )
 
 
@@ -243,7 +250,7 @@ def _sign_in_to_admin_site(server: Server, email: str) -> str:
     """Sign in to the admin site, and return the cookie of the session.
 
     Raises:
-        Disagreement: the admin site refused to sign the user in.
+        UnexpectedResponse: the admin site refused to sign the user in.
     """
     client = HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
@@ -260,7 +267,7 @@ def _sign_in_to_admin_site(server: Server, email: str) -> str:
     finally:
         client.close()
     if session is None:
-        raise Disagreement("The admin site did not sign the admin in.")
+        raise UnexpectedResponse("The admin site did not sign the admin in.")
     return f"{settings.SESSION_COOKIE_NAME}={session}"
 
 
@@ -294,13 +301,15 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
     """Check that BookIt and the reference give the same response, so that a comparison is fair.
 
     Raises:
-        Disagreement: a response has an unexpected status, or the two responses differ.
+        UnexpectedResponse: a response has an unexpected status, or the two responses differ.
     """
     requests = case.requests(0)
     request = next(requests)
     status, ours = _ask(bookit, request)
     if status != case.expected:
-        raise Disagreement(f"{case.title}: BookIt returns {status}, not {case.expected}: {ours}")
+        raise UnexpectedResponse(
+            f"{case.title}: BookIt returns {status}, not {case.expected}: {ours}"
+        )
     if not case.has_reference:
         return
     # A time can be booked only once, so the reference books a different time. The two responses
@@ -308,7 +317,9 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
     is_created = case.expected == 201
     status, theirs = _ask(reference, next(requests) if is_created else request)
     if status != case.expected:
-        raise Disagreement(f"{case.title}: the reference returns {status}, not {case.expected}.")
+        raise UnexpectedResponse(
+            f"{case.title}: the reference returns {status}, not {case.expected}."
+        )
     if case.expected == 200:
         # The reference writes no links to other pages, and always has a count.
         links = dict.fromkeys(("count", "next", "previous") if case.plain else ("next",))
@@ -318,7 +329,9 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
     else:
         same = ours["alternatives"] == theirs["alternatives"]
     if not same:
-        raise Disagreement(f"{case.title}: BookIt and the reference give different responses.")
+        raise UnexpectedResponse(
+            f"{case.title}: BookIt and the reference give different responses."
+        )
 
 
 def _setting(options: Options, idle_load: float) -> dict[str, str]:

@@ -51,6 +51,7 @@ def cases(size=SMALL):
         password="secret",
         admin="admin",
         admin_cookie="session=admin",
+        first_day=datetime(2031, 1, 1, tzinfo=UTC),
     )
 
 

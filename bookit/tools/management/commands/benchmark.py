@@ -17,7 +17,7 @@ from bookit.tools.benchmark.fill import Size
 from bookit.tools.benchmark.growth import LONG_LISTS, SIZES, Growth, grow
 from bookit.tools.benchmark.jobs import MEASURES, JobsError
 from bookit.tools.benchmark.load import LoadError, find_wrk
-from bookit.tools.benchmark.measure import CASE_NAMES, Disagreement, Options, benchmark
+from bookit.tools.benchmark.measure import CASE_NAMES, Options, UnexpectedResponse, benchmark
 from bookit.tools.benchmark.report import Report
 
 
@@ -74,13 +74,19 @@ class Command(BaseCommand):
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
         directory = Path(tempfile.mkdtemp(prefix="bookit-benchmark-"))
         try:
-            if chosen.need_load:
+            if chosen.need_load or options["growth"] is not None:
                 find_wrk()
             if options["growth"] is not None:
                 self.grow(chosen, options["growth"], options["json"], directory)
             else:
                 self.write(self.measure(chosen, directory), options["json"])
-        except (EmbeddedPostgresError, ServerError, LoadError, JobsError, Disagreement) as error:
+        except (
+            EmbeddedPostgresError,
+            ServerError,
+            LoadError,
+            JobsError,
+            UnexpectedResponse,
+        ) as error:
             raise CommandError(str(error)) from None
         finally:
             shutil.rmtree(directory, ignore_errors=True)
