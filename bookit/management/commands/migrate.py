@@ -14,7 +14,7 @@ from django.db.migrations import Migration
 from bookit.errors import database_error_facts
 
 # deadlock_detected and lock_not_available
-_IN_THE_WAY = {"40P01", "55P03"}
+_LOCK_ERRORS = {"40P01", "55P03"}
 
 TRIES = 40
 # Seconds between two tries. In the meantime, requests use the tables.
@@ -26,8 +26,12 @@ PAUSE = 5.0
 # Columns: description text.
 _OLDEST_TRANSACTIONS = """
 SELECT concat(
-    'process ', pid, ' (', coalesce(nullif(application_name, ''), usename, backend_type), '), open for ',
-    round(extract(epoch FROM clock_timestamp() - xact_start)), ' s'
+    'process ', pid, ' (', coalesce(nullif(application_name, ''), usename, backend_type), '), ',
+    -- Only privileged roles see when the transactions of other roles began.
+    coalesce(
+        'open for ' || round(extract(epoch FROM clock_timestamp() - xact_start)) || ' s',
+        'open for an unknown time'
+    )
 ) AS description
 FROM pg_stat_activity
 WHERE datname = current_database()
@@ -110,8 +114,8 @@ class Command(migrate.Command):
                 break
             except OperationalError as error:
                 migration = self.migration
-                is_in_the_way = database_error_facts(error)[0] in _IN_THE_WAY
-                if migration is None or not (migration.atomic and is_in_the_way):
+                is_lock_error = database_error_facts(error)[0] in _LOCK_ERRORS
+                if migration is None or not (migration.atomic and is_lock_error):
                     raise
                 message = (
                     f"Migration {migration} needs a table that other transactions use."
