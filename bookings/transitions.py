@@ -12,3 +12,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "cancelled": frozenset(),
     "expired": frozenset(),
 }
+
+# These statuses say whether the customer came, which is known only after the start. The admin site
+# and imports insist on this; clients of the API may set them earlier.
+AFTER_START = frozenset({"completed", "no_show"})

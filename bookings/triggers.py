@@ -202,7 +202,7 @@ END
 )
 
 # Events are never changed or deleted. Only a reason can be removed, because it can be personal data
-# of a user who has deleted their account.
+# of a user who has deleted their account, or whose booking was deleted.
 EVENT_IS_FINAL = Trigger(
     name="booking_event_is_final",
     body="""

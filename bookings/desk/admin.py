@@ -27,12 +27,13 @@ from bookings.desk import (
 from bookings.desk import services as desk
 from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusListFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
-from bookings.desk.page import AFTER_START, BUTTONS, LABELS, BookingPage
+from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.desk.search import found_by
 from bookings.exports.files import ICALENDAR
 from bookings.mails import services as mails
 from bookings.models import Booking, Slot
 from bookings.phone import views as phone
+from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
@@ -88,9 +89,9 @@ def _status_action(status: Status) -> Action:
 
 def _set_status(request: HttpRequest, booking: Booking, status: str, *, reason: str = "") -> None:
     at = timezone.now()
-    if status in AFTER_START and booking.start_time > at:
-        text = _("A booking that has not begun cannot be %(status)s.")
-        raise Refused(text % {"status": Status(status).label.lower()})
+    is_allowed = status in TRANSITIONS[booking.status]
+    if is_allowed and status in AFTER_START and booking.start_time > at:
+        raise Refused(_("Whether the customer came can be recorded only after the start."))
     services.change_status(
         booking_id=booking.pk,
         status=status,

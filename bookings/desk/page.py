@@ -22,7 +22,7 @@ from bookings.desk import words
 from bookings.desk.models import StaffNote
 from bookings.mails import services as mails
 from bookings.models import Booking
-from bookings.transitions import TRANSITIONS
+from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
 from bookit.mails.models import MailCount
 from bookit.times import day_end, day_start, zone
@@ -58,8 +58,6 @@ BUTTONS = {
     Status.COMPLETED: gettext_lazy("Mark as completed"),
     Status.NO_SHOW: gettext_lazy("Mark as no-show"),
 }
-# The statuses that say whether the customer came. Nobody knows that before the start.
-AFTER_START = frozenset({Status.COMPLETED, Status.NO_SHOW})
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,6 @@ class Appointment:
     """A booking, or a slot with its bookings.
 
     Args:
-        booked: the number of booked seats of a slot.
         capacity: the number of seats of a slot; 0 for a booking without a slot.
     """
 
@@ -51,7 +50,6 @@ class Appointment:
     end: datetime
     title: str
     bookings: list[Booking] = field(default_factory=list)
-    booked: int = 0
     capacity: int = 0
 
 
@@ -99,7 +97,6 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
             key, Appointment(booking.start_time, booking.end_time, booking.service.title)
         )
         appointment.bookings.append(booking)
-        appointment.booked += 1
     weekly = [*calendar.hours.order_by("opens")]
     hours = [span for span in weekly if span.weekday == day.weekday()]
     return DaySheet(

@@ -29,6 +29,7 @@ from accounts.models import User
 from bookings import services as bookings
 from bookings.imports import opening
 from bookings.models import Booking
+from bookings.transitions import AFTER_START
 from bookit import money
 from bookit.database.rows import fetch
 from bookit.times import parse_instant, validate_zone, wall_clock, zone
@@ -36,8 +37,6 @@ from catalog import services as catalog
 from catalog.models import Calendar, Service
 
 Status = Booking.Status
-# Only bookings that have begun can have these statuses.
-OVER = (Status.COMPLETED, Status.NO_SHOW)
 
 # A date and a time in the time zone of a calendar. Excel writes dates with dots in many countries.
 # In such a date, the day always comes first.
@@ -497,7 +496,7 @@ class BookingLine(Line):
         status, start_time = self.cleaned_data["status"] or Status.CONFIRMED, self.start
         if status == Status.PENDING and start_time <= at:
             raise ValidationError({"status": _("A booking that has begun cannot be pending.")})
-        if status in OVER and start_time > at:
+        if status in AFTER_START and start_time > at:
             text = _("A booking that has not begun cannot be %(status)s.")
             raise ValidationError({"status": text % {"status": status}})
         booked_at = self._booked_at(at)

@@ -23,7 +23,7 @@ class PeriodSerializer(InputSerializer):
     )
     to = DayOrInstantField(
         required=False,
-        help_text="The end of the period, by default that of today. A date means the end of that "
+        help_text="The end. By default, the end of today. A date means the end of that "
         f"day. At most {LONGEST.days:,} days after `from`.",
     )
 

@@ -80,12 +80,16 @@ class Rule:
         }
         for local in self._by_wall_clock(first.astimezone(tz).replace(tzinfo=None)):
             start = local.replace(tzinfo=tz).astimezone(UTC)
+            is_skipped = start.astimezone(tz).replace(tzinfo=None) != local
+            if is_skipped:
+                # With `fold`, this instant is before all later starts.
+                start = local.replace(tzinfo=tz, fold=1).astimezone(UTC)
             # These come first, because all times of a rule may be times that the clocks skip.
             if self._is_over(local, start):
                 break
             if start > limit:
                 raise ValueError(too_far)
-            if start.astimezone(tz).replace(tzinfo=None) != local:
+            if is_skipped:
                 continue
             if len(starts) == MAX_STARTS:
                 raise ValueError(
@@ -163,7 +167,8 @@ def parse_rule(text: str) -> Rule:
             _("A number in BYDAY is too high: no month has that many of this weekday.")
         )
     if parts["FREQ"] == "DAILY" and "BYSETPOS" in parts:
-        # RFC 5545 shows it only with longer periods. dateutil would need seconds for each position.
+        # RFC 5545 shows it only with longer periods. If the positions never match, dateutil
+        # searches for seconds.
         raise ValueError(_("BYSETPOS can be used only if FREQ is WEEKLY, MONTHLY or YEARLY."))
     count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
     if (count is None) == (until is None):

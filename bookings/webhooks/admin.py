@@ -29,6 +29,8 @@ from bookit.json import dumps
 # The maximum number of deliveries on the page of a webhook, and of attempts on the page of a
 # delivery. A message is retried eight times, and more often only if somebody sends it again.
 SHOWN = 20
+# A response with more brackets is not formatted.
+MAX_BRACKETS = 200
 
 STATES = {
     Delivery.Status.PENDING: _("waiting"),
@@ -350,11 +352,16 @@ def find_subjects(deliveries: Sequence[Delivery]) -> None:
 
 
 def pretty(text: str) -> str:
-    """Return a response, with line breaks and indentation if it is JSON."""
+    """Return a response, with line breaks and indentation if it is JSON.
+
+    Deeply nested JSON is returned as it is: its indentation would take a thousand times its length,
+    and Python limits the depth.
+    """
+    if text.count("[") + text.count("{") > MAX_BRACKETS:
+        return text
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        # Python reads and writes only a limited depth of JSON.
+    except ValueError:
         return text
 
 

@@ -246,7 +246,6 @@ def _schedule(webhook_id: UUID, *, at: datetime) -> None:
 
 def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
     """Record the results of messages. Only the last message can have failed."""
-    sent = _without_responses_about_deleted_bookings(sent)
     arrived = [each for each in sent if each.arrived]
     if arrived:
         with transaction.atomic():
@@ -257,7 +256,10 @@ def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
 
 
 def _without_responses_about_deleted_bookings(sent: Sequence[Sent]) -> list[Sent]:
-    """Return the results without the responses that must not be stored; see `forget_responses`."""
+    """Return the results without the responses that must not be stored; see `forget_responses`.
+
+    The deliveries must be locked.
+    """
     named = [
         each.message.booking_id for each in sent if each.answer.text and each.message.booking_id
     ]
@@ -273,9 +275,8 @@ def _without_responses_about_deleted_bookings(sent: Sequence[Sent]) -> list[Sent
 def _record_arrived(webhook_id: UUID, sent: Sequence[Sent]) -> None:
     ids = [each.message.delivery_id for each in sent]
     there = {*_locked_deliveries(ids).values_list("pk", flat=True)}
-    Attempt.objects.bulk_create(
-        _attempt(each) for each in sent if each.message.delivery_id in there
-    )
+    kept = [each for each in sent if each.message.delivery_id in there]
+    Attempt.objects.bulk_create(map(_attempt, _without_responses_about_deleted_bookings(kept)))
     Delivery.objects.filter(pk__in=there).update(
         status=Delivery.Status.DELIVERED, next_attempt_at=None
     )
@@ -290,7 +291,8 @@ def _record_failed(sent: Sent) -> None:
     delivery = _locked_deliveries([sent.message.delivery_id]).first()
     if delivery is None:  # It was deleted during the attempt.
         return
-    _attempt(sent).save()
+    [kept] = _without_responses_about_deleted_bookings([sent])
+    _attempt(kept).save()
     webhook = Webhook.objects.select_for_update(no_key=True).get(pk=delivery.webhook_id)
     failures = delivery.attempts.count()
     was_failing = webhook.failing_since is not None

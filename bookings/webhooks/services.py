@@ -193,8 +193,8 @@ def delete_webhook(*, webhook_id: UUID) -> None:
 def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
     """Give a webhook a new secret, and make `actor` its owner.
 
-    For a day, messages are also signed with the previous secret. If the previous owner is no longer
-    an admin, this switches the webhook on, as `update_webhook` does.
+    For a day, messages are also signed with the previous secret. If the webhook is on, but its
+    owner is no longer an admin, it receives events again from now on.
 
     Raises:
         Webhook.DoesNotExist: the webhook does not exist.
@@ -315,11 +315,20 @@ def forget_responses(*, events: Iterable[BookingEvent]) -> None:
     """
     for event in events:
         if event.type == BookingEvent.Type.DELETED:
-            Attempt.objects.filter(
-                delivery__calendar=event.calendar_id,
-                delivery__event__calendar=event.calendar_id,
-                delivery__event__booking_id=event.booking_id,
-            ).exclude(response="").update(response="")
+            with transaction.atomic():
+                # Whoever records a response has locked its delivery: either the response is visible
+                # here, or the deletion of the booking is visible there.
+                deliveries = Delivery.objects.filter(
+                    calendar=event.calendar_id,
+                    event__calendar=event.calendar_id,
+                    event__booking_id=event.booking_id,
+                ).order_by("pk")
+                list(deliveries.select_for_update(of=("self",), no_key=True).values_list("pk"))
+                Attempt.objects.filter(
+                    delivery__calendar=event.calendar_id,
+                    delivery__event__calendar=event.calendar_id,
+                    delivery__event__booking_id=event.booking_id,
+                ).exclude(response="").update(response="")
 
 
 def prune_deliveries(*, at: datetime) -> int:

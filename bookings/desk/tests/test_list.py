@@ -302,7 +302,7 @@ def test_an_action_says_how_many_succeeded_and_why_others_did_not(desk, rui):
 def test_an_action_records_only_after_the_start_whether_a_customer_came(desk, status):
     begun, upcoming = booked(NOW), booked(START)
     text = act(desk, f"mark_{status}", [begun, upcoming])
-    assert "1 not changed. A booking that has not begun cannot be" in text
+    assert "1 not changed. Whether the customer came can be recorded only after the start." in text
     assert (begun.status, upcoming.status) == (status, "pending")
 
 

@@ -92,7 +92,7 @@ class Command(BaseCommand):
             self.stdout.write(f"... and {len(report.problems) - MOST:,} more.")
         counts = f"{report.new:,} new, {report.present:,} imported before"
         if report.problems:
-            cut = " The other lines were not checked." if report.is_cut else ""
+            cut = " The check stopped there, so there may be more." if report.is_cut else ""
             number = len(report.problems)
             problems = "1 problem" if number == 1 else f"{number:,} problems"
             raise CommandError(f"{counts}, {problems}. Nothing was imported.{cut}")

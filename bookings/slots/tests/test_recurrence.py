@@ -65,6 +65,10 @@ class TestWallClock:
             *("2011-12-28 09:00", "2011-12-29 09:00", "2011-12-31 09:00")
         ]
 
+    def test_a_start_at_the_end_is_kept_although_the_clocks_skip_a_later_time(self):
+        rule = "FREQ=DAILY;BYHOUR=1,2;BYMINUTE=0,30;UNTIL=20270328T010000Z"
+        assert series(rule, "2027-03-27T01:00")[-2:] == ["2027-03-27 02:30", "2027-03-28 02:00"]
+
     def test_a_time_that_the_clocks_show_twice_means_its_first_occurrence(self):
         assert offsets("FREQ=DAILY;COUNT=3", "2026-10-24T01:30", LISBON) == [1, 1, 0]
 
