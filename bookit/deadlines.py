@@ -119,7 +119,8 @@ def restore_time_limit(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
 def no_time_limit(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     """Let statements of this connection take any time until the end of a `with` block.
 
-    If the block fails, the connection is closed, because it may be in any state.
+    If the block fails, the connection is closed or returned to its pool, because it may be in any
+    state.
     """
     lift_time_limit(using)
     try:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import cache
 from itertools import count
-from math import inf
+from math import inf, isfinite
 from time import monotonic, sleep
 from typing import Any, NamedTuple, TypeVar
 
@@ -191,14 +191,16 @@ class Replica(threading.Thread):
         else:
             self._measure(state.position)
             is_late = self.lag * 1000 > settings.DATABASE_REPLICA_MAX_LAG_MS
-            self._judge(f"it lags by {self.lag:.1f} s" if is_late else None)
+            if isfinite(self.lag):
+                self._judge(f"it lags by {self.lag:.1f} s" if is_late else None)
+            else:
+                self.is_in_use = False  # It has not reached any known position of the primary yet.
 
     def _sample(self) -> None:
         """Remember the position of the primary.
 
         While the primary does not answer, the replica is compared with the primary's last known
-        position.
-        The catalog can be read during that time.
+        position. The catalog can be read during that time.
         """
         now = monotonic()
         try:

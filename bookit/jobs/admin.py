@@ -216,11 +216,8 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     @admin.action(description=_("Retry"), permissions=["retry"])
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]) -> None:
         """Retry the selected jobs that have failed."""
-        retried = 0
         failed = [*queryset.filter(status="failed")]
-        if not failed:
-            text = gettext("Only jobs that have failed can be retried.")
-            self.message_user(request, text, messages.WARNING)
+        retried, others = 0, int(not failed)
         for job in failed:
             try:
                 with transaction.atomic():
@@ -228,6 +225,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
                     if not ProcrastinateJob.objects.select_for_update().filter(
                         pk=job.pk, status="failed"
                     ):
+                        others += 1
                         continue
                     app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
                     self.log_change(request, job, "Retried.")
@@ -235,6 +233,9 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
             except UniqueViolation:
                 message = gettext("%(job)s: The same job is already waiting.") % {"job": job}
                 self.message_user(request, message, messages.WARNING)
+        if others:
+            text = gettext("Only jobs that have failed can be retried.")
+            self.message_user(request, text, messages.WARNING)
         if retried:
             words = ngettext(
                 "%(number)s job will run again now.", "%(number)s jobs will run again now.", retried

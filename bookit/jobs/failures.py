@@ -67,7 +67,10 @@ def in_one_line(error: Exception) -> str:
     """
     name = type(error).__name__
     # The search for addresses takes quadratic time in long words, so the line is cut before it.
-    first = next(iter(str(error).strip().splitlines()), "")[: 4 * MAX_LENGTH]
+    first = next(iter(str(error).strip().splitlines()), "")
+    if len(first) > 4 * MAX_LENGTH:
+        # The last word may be a part of an address.
+        first = first[: 4 * MAX_LENGTH].rpartition(" ")[0]
     line = _ADDRESS.sub("…@…", f"{name}: {first}" if first else name)
     # PostgreSQL cannot store a null character.
     return line.replace("\0", "")[:MAX_LENGTH]

@@ -18,8 +18,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-# From <asm-generic/socket.h>; Python's module `socket` lacks this constant.
-SO_ATTACH_FILTER = 26
+# From <asm-generic/socket.h>; Python's module `socket` lacks these constants.
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 
 # A socket filter of Linux (https://docs.kernel.org/networking/filter.html). Each instruction
 # consists of a code, the jumps if true and if false, and an operand. The data begins with the TCP
@@ -43,6 +43,13 @@ def drop_new_connections(listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
 
 
+def accept_new_connections(listener: socket.socket) -> None:
+    """Remove the filter of `drop_new_connections`, if the socket has one."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
 def drop_new_connections_at_the_end(arbiter: Any) -> None:
     """Let gunicorn's main process drop new connections before it tells its workers to stop.
 
@@ -50,6 +57,10 @@ def drop_new_connections_at_the_end(arbiter: Any) -> None:
     they are replaced (SIGHUP), and then their successors listen on the same socket.
     """
     stop = arbiter.stop
+    if not arbiter.master_pid:
+        # A supervisor may have kept the socket of an earlier server.
+        for listener in arbiter.LISTENERS:
+            accept_new_connections(listener.sock)
 
     def drop_and_stop(graceful: bool = True) -> None:
         # The socket may outlive this process: in its successor (SIGUSR2), or in systemd.

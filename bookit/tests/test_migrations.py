@@ -136,10 +136,11 @@ def test_migrate_waits_briefly_and_tries_again(write_migration, monkeypatch):
             assert ask("SELECT count(*) FROM catalog_service, bookings_booking") == 0
             pauses.append(seconds)
             if len(pauses) == 3:
+                monkeypatch.setattr(base, "LOCK_TIMEOUT", "1min")
                 may_go_on.set()
                 until_unlocked()
 
-        monkeypatch.setattr(migrate.time, "sleep", sleep)
+        monkeypatch.setattr(migrate, "sleep", sleep)
         output = run_migrate()
     assert pauses == [migrate.PAUSE] * 3
     assert is_applied()
@@ -220,13 +221,15 @@ def test_a_migration_that_is_not_one_transaction_is_not_tried_again(write_migrat
     assert is_applied()
 
 
-def test_a_second_migrate_waits_for_the_first(write_migration):
+def test_a_second_migrate_waits_for_the_first(write_migration, monkeypatch):
     write_migration()
+    polls = threading.Event()
+    monkeypatch.setattr(migrate, "sleep", lambda seconds: polls.set() or time.sleep(0.05))
     with psycopg.connect(**connection.get_connection_params()) as first:
-        first.execute(migrate._LOCK)
+        first.execute(migrate._TRY_LOCK)
         with ThreadPoolExecutor(1) as thread:
             second = thread.submit(in_thread, run_migrate)
-            until_waiting(1)
+            assert polls.wait(PATIENCE)
             assert not is_applied()
             # Commands that change nothing do not wait.
             assert "locks_two_tables" in run_migrate("--plan")
@@ -235,5 +238,5 @@ def test_a_second_migrate_waits_for_the_first(write_migration):
             assert is_applied()
             first.rollback()
             output = second.result()
-    assert "Another process migrates this database. Waiting until it ends." in output
+    assert output.count("Another process migrates this database. Waiting until it ends.") == 1
     assert "No migrations to apply." in output

@@ -38,8 +38,8 @@ pytestmark = [
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt install nginx)"),
 ]
 
-# The load balancer of docs/scaling.md. Without keep-alive to the servers, nginx passes a request to
-# another server only if it could not connect, so no request is carried out twice.
+# The load balancer of docs/operations.md. Without keep-alive to the servers, nginx passes a request
+# to another server only if it could not connect, so no request is carried out twice.
 BALANCER = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; {user}
 events {{}}
@@ -52,6 +52,7 @@ http {{
     location / {{
       proxy_pass http://bookit;
       proxy_set_header Host $http_host;
+      proxy_set_header Connection close;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     }}
   }}

@@ -420,6 +420,8 @@ def _distribute() -> list[Step]:
         cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
         cursor.execute("SET LOCAL citus.enable_unsafe_triggers = on")
         cursor.execute("SET LOCAL client_min_messages = warning")
+        # Behind PgBouncer, the limit may have been lifted on another connection of the server.
+        cursor.execute("SET LOCAL statement_timeout = 0")
         for step in steps():
             _run(step, cursor)
             done.append(step)

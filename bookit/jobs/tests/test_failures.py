@@ -70,7 +70,9 @@ def test_an_error_that_cannot_be_stored_does_not_stop_the_worker():
         (ValueError("duplicate key\nDETAIL: Key (name)=(Ada)"), "ValueError: duplicate key"),
         (ValueError("{'ada@example.com': (550, b'No <ada@b.pt>')}"), None),
         (ValueError("a\0b" * 1000), None),
-        (ValueError("a" * 1_000_000), None),
+        (ValueError("a" * 1_000_000), "ValueError"),
+        (ValueError(f"{'b ' * 998}ada@example.com"), None),
+        *((ValueError("Rejected: " + "ada.l@example.com " * n), None) for n in range(100, 140)),
     ],
 )
 def test_an_error_is_one_line_without_email_addresses(error, line):

@@ -185,7 +185,9 @@ def test_a_job_that_another_request_has_retried_is_not_retried_again(site, meanw
 
     monkeypatch.setattr(JobAdmin, "log_change", retry_the_second_job)
     form = {"action": "retry_failed", "_selected_action": [first, second]}
-    assert "1 job will run again now." in text(site.post(PAGE, form, follow=True))
+    page = text(site.post(PAGE, form, follow=True))
+    assert "1 job will run again now." in page
+    assert "Only jobs that have failed can be retried." in page
     assert ProcrastinateJob.objects.get(pk=first).status == "todo"
     assert [*changed.values_list("status", flat=True)] == [meanwhile] * bool(meanwhile)
 

@@ -1,8 +1,8 @@
 """`manage.py migrate`, which waits for other migrations and for transactions in its way."""
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from time import sleep
 from typing import Any
 
 import psycopg
@@ -19,6 +19,8 @@ _LOCK_ERRORS = {"40P01", "55P03"}
 TRIES = 40
 # Seconds between two tries. In the meantime, requests use the tables.
 PAUSE = 5.0
+# Seconds between two looks at whether another process still migrates the database.
+POLL = 0.5
 
 # Describes the oldest transactions that have locked a table. The name of a backup is "pg_dump".
 #
@@ -26,28 +28,20 @@ PAUSE = 5.0
 # Columns: description text.
 _OLDEST_TRANSACTIONS = """
 SELECT concat(
-    'process ', pid, ' (', coalesce(nullif(application_name, ''), usename, backend_type), '), ',
-    -- Only privileged roles see when the transactions of other roles began.
-    coalesce(
-        'open for ' || round(extract(epoch FROM clock_timestamp() - xact_start)) || ' s',
-        'open for an unknown time'
-    )
+    'process ', pid, ' (', coalesce(nullif(application_name, ''), usename, backend_type, '?'), ')',
+    -- Null if this role may not see when the transactions of other roles began.
+    ', open for ' || round(extract(epoch FROM clock_timestamp() - xact_start)) || ' s'
 ) AS description
 FROM pg_stat_activity
 WHERE datname = current_database()
   AND pid <> pg_backend_pid()
   AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'relation' AND granted)
-ORDER BY xact_start
+ORDER BY xact_start NULLS FIRST
 LIMIT 3
 """
 
-# Waits until no other process migrates this database. The number is arbitrary.
-#
-# Parameters: none.
-# Columns: one without a value.
-_LOCK = "SELECT pg_advisory_xact_lock(7042026)"
-
-# Takes the same lock, unless another process has it.
+# Tells whether no other process migrates this database, and lets no other one begin. The number is
+# arbitrary.
 #
 # Parameters: none.
 # Columns: is_locked boolean.
@@ -71,7 +65,7 @@ class Command(migrate.Command):
         self, action: str, migration: Migration | None = None, fake: bool = False
     ) -> None:
         """Report progress as Django does, and remember the current migration."""
-        self.migration = migration or self.migration
+        self.migration = migration if action in ("apply_start", "unapply_start") else None
         super().migration_progress_callback(action, migration, fake)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -91,20 +85,26 @@ class Command(migrate.Command):
         """Wait until no other process migrates this database.
 
         The lock belongs to the transaction of a separate connection. So it also works behind
-        PgBouncer, and ends with this process.
+        PgBouncer, and ends with this process. The process does not wait in PostgreSQL: a statement
+        that waits has a snapshot, and CREATE INDEX CONCURRENTLY of the other process would wait
+        for that.
         """
         wrapper = connections[database]
         wrapper.ensure_connection()
         with (
             wrapper.wrap_database_errors,
-            psycopg.connect(**wrapper.get_connection_params()) as separate,
+            closing(psycopg.connect(**wrapper.get_connection_params())) as separate,
         ):
-            separate.execute("SET LOCAL statement_timeout = 0")
+            separate.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             separate.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-            [is_alone] = separate.execute(_TRY_LOCK).fetchone() or [False]
-            if not is_alone:
-                self.stderr.write("Another process migrates this database. Waiting until it ends.")
-                separate.execute(_LOCK)
+            has_said = False
+            while not (separate.execute(_TRY_LOCK).fetchone() or [False])[0]:
+                if not has_said:
+                    self.stderr.write(
+                        "Another process migrates this database. Waiting until it ends."
+                    )
+                has_said = True
+                sleep(POLL)
             yield
 
     def _migrate(self, *args: Any, **options: Any) -> None:
@@ -129,7 +129,7 @@ class Command(migrate.Command):
             if options["verbosity"]:
                 self.stdout.write(" waiting")  # Completes the line of the migration.
             self.stderr.write(f"{message} Trying again in {PAUSE:g} seconds.")
-            time.sleep(PAUSE)
+            sleep(PAUSE)
 
 
 def _oldest_transactions(database: str) -> str:

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from bookit.runtime import listeners
-from bookit.runtime.listeners import drop_new_connections, drop_new_connections_at_the_end
+from bookit.runtime.listeners import (
+    accept_new_connections,
+    drop_new_connections,
+    drop_new_connections_at_the_end,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="The filter exists only on Linux.")
 
@@ -71,6 +75,14 @@ def test_a_connection_that_arrives_at_the_end_is_refused(listener: socket.socket
                 is_connected(late)
 
 
+def test_a_later_server_can_use_the_socket_again(listener: socket.socket) -> None:
+    drop_new_connections(listener)
+    for _ in range(2):
+        accept_new_connections(listener)
+    with begin_to_connect(listener) as client:
+        assert is_connected(client)
+
+
 def test_without_the_filter_it_is_lost(listener: socket.socket) -> None:
     """Control for the test above."""
     with begin_to_connect(listener) as late:
@@ -83,7 +95,7 @@ def test_without_the_filter_it_is_lost(listener: socket.socket) -> None:
 
 
 def arbiter(**attributes: Any) -> tuple[Any, list[Any]]:
-    """Return a stand-in for gunicorn's main process, and the list of what it does."""
+    """Return a stand-in for gunicorn's main process, and the list of what it does at the end."""
     done: list[Any] = []
     found = {"reexec_pid": 0, "master_pid": 0, "systemd": False, **attributes}
     sockets = [SimpleNamespace(sock="socket")]
@@ -95,6 +107,7 @@ def test_the_main_process_drops_connections_before_it_stops(
     graceful: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, done = arbiter()
+    monkeypatch.setattr(listeners, "accept_new_connections", lambda listener: None)
     monkeypatch.setattr(listeners, "drop_new_connections", done.append)
     drop_new_connections_at_the_end(server)
     assert done == []
@@ -109,6 +122,7 @@ def test_a_socket_that_outlives_the_process_keeps_accepting(
     attributes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, done = arbiter(**attributes)
+    monkeypatch.setattr(listeners, "accept_new_connections", lambda listener: None)
     monkeypatch.setattr(listeners, "drop_new_connections", done.append)
     drop_new_connections_at_the_end(server)
     server.stop()
