@@ -68,13 +68,16 @@ def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
     reached = [limit for limit in limits if limit.subject not in taken]
     if reached:
         give_back([limit for limit in limits if limit.subject in taken], at=at)
-        _counts(reached, at).update(withheld=F("withheld") + 1)
+        for limit in reached:
+            _count(limit, at).update(withheld=F("withheld") + 1)
     return reached
 
 
 def give_back(limits: Sequence[Limit], *, at: datetime) -> None:
     """Subtract an email that was counted towards the limits but could not be sent."""
-    _counts(limits, at).filter(sent__gt=0).update(sent=F("sent") - 1)
+    # One after the other, because TAKE locks the counts in this order, too.
+    for limit in limits:
+        _count(limit, at).filter(sent__gt=0).update(sent=F("sent") - 1)
 
 
 def prune_mail_counts(*, at: datetime) -> int:
@@ -82,9 +85,8 @@ def prune_mail_counts(*, at: datetime) -> int:
     return delete_in_batches(MailCount.objects.filter(day__lt=_day(at - KEPT)), by="day")
 
 
-def _counts(limits: Sequence[Limit], at: datetime) -> QuerySet[MailCount]:
-    """Return the counts of the limits on the day of `at`."""
-    return MailCount.objects.filter(subject__in=[limit.subject for limit in limits], day=_day(at))
+def _count(limit: Limit, at: datetime) -> QuerySet[MailCount]:
+    return MailCount.objects.filter(subject=limit.subject, day=_day(at))
 
 
 def _day(at: datetime) -> date:

@@ -25,13 +25,22 @@ MAX_COUNTED = 10_000
 # Parameters: most bigint.
 # Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (how many
 # seconds the oldest waiting job has waited, or NULL).
-# Invariant: the query finds jobs through procrastinate's indexes, so it reads at most `most` jobs
-# of each status. These include the oldest waiting jobs, because they have the lowest ids: BookIt
-# uses only one priority.
+# Invariant: the query finds jobs through procrastinate's indexes, and counts at most `most` jobs
+# that are due, that are scheduled and that run. The due jobs include the oldest ones, because they
+# have the lowest ids: BookIt uses only one priority. To find them, it may read all scheduled jobs,
+# as a worker does that looks for its next job.
 _OPEN = """
-WITH todo AS MATERIALIZED (
-    SELECT id, queue_name, scheduled_at, coalesce(scheduled_at <= now(), true) AS is_due
-    FROM procrastinate_jobs WHERE status = 'todo' ORDER BY priority DESC, id LIMIT %(most)s
+WITH due AS MATERIALIZED (
+    SELECT id, queue_name, scheduled_at, true AS is_due FROM procrastinate_jobs
+    WHERE status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= now())
+    ORDER BY priority DESC, id LIMIT %(most)s
+), later AS MATERIALIZED (
+    SELECT id, queue_name, scheduled_at, false AS is_due FROM (
+        SELECT id, queue_name, scheduled_at FROM procrastinate_jobs
+        WHERE status = 'todo' ORDER BY priority DESC, id LIMIT %(most)s
+    ) AS first WHERE scheduled_at > now()
+), todo AS (
+    SELECT * FROM due UNION ALL SELECT * FROM later
 ), doing AS MATERIALIZED (
     SELECT queue_name FROM procrastinate_jobs WHERE status = 'doing' LIMIT %(most)s
 ), queue AS (

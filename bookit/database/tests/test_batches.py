@@ -208,7 +208,6 @@ SAFE_PLACES = {
     "bookings/exports/daysheets.py: bookings__status__in=SHOWN": "four statuses",
     "bookings/exports/daysheets.py: status__in=SHOWN": "four statuses",
     "bookings/feeds/services.py: status__in=SHOWN": "the statuses that a feed shows",
-    "bookit/mails/limits.py: subject__in=[limit.subject for limit in limits]": "three limits",
     "bookings/followup.py: calendar__in=calendar_ids": "one for each event at most",
     "bookings/followup.py: pk__in=event_ids": "MAX_EVENTS at a time",
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",

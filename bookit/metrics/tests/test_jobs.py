@@ -46,6 +46,15 @@ def test_jobs_are_counted_by_queue_and_state(api):
     assert found["bookit_jobs_oldest_waiting_seconds", "mails"] == 0
 
 
+def test_jobs_that_wait_for_a_retry_do_not_hide_newer_jobs_that_are_due(api, monkeypatch):
+    monkeypatch.setattr(jobs, "MAX_COUNTED", 5)
+    add(10, queue="mails", scheduled_at=timezone.now() + timedelta(hours=1))
+    add(2)
+    found = scrape(api)
+    assert found["bookit_jobs_waiting", "default"] == 2
+    assert found["bookit_jobs_scheduled", "mails"] == 5
+
+
 def test_the_wait_of_a_job_without_a_scheduled_time_is_measured(api):
     app.configure_task(TASK).defer(timestamp=0)
     with connection.cursor() as cursor:

@@ -245,6 +245,7 @@ def test_only_a_provider_or_an_admin_can_write_a_profile(api):
         ("picture_url", "data:image/png;base64,AAAA"),
         ("picture_url", "//example.com/rui.jpg"),
         ("picture_url", "https://"),
+        ("picture_url", "HTTPS://example.com/rui.jpg"),
         ("picture_url", "https://example.com/a b"),
         ("picture_url", 'https://example.com/"onload="alert(1)'),
         ("picture_url", "https://user:password@example.com/rui.jpg"),
