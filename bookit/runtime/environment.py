@@ -268,14 +268,15 @@ def link(name: str) -> str:
 
 
 def rate(name: str, default: str) -> str:
-    """Return the variable as a rate in the syntax of `limits`; an empty text means no limit."""
+    """Return the variable as one rate such as `10/minute`; an empty text means no limit."""
     value = text(name) if is_set(name) else default
     try:
-        if value:
-            limits.parse(value)
+        # `limits.parse` would accept several rates, and ignore all but the first.
+        if value and len(limits.parse_many(value)) != 1:
+            raise ValueError
     except ValueError:
         raise ImproperlyConfigured(
-            f"{name} must be a rate such as {default}, or empty, not {_shown(value)}."
+            f"{name} must be one rate such as {default}, or empty, not {_shown(value)}."
         ) from None
     return value
 
