@@ -8,7 +8,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.postgres.search import SearchQuery
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -41,7 +41,7 @@ from catalog.forms import (
     TimeOffFormSet,
 )
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
-from catalog.offers import Day, offered_days
+from catalog.offers import offered_days
 from catalog.providers import admin as providers  # noqa: F401 - the import registers its pages
 
 
@@ -110,6 +110,20 @@ class CalendarForm(forms.ModelForm):
             "timezone": _("Opening hours are in this zone, even after its clocks change."),
             "provider": _("Who may see and manage the bookings of this calendar."),
         }
+
+    def clean_provider(self) -> User | None:
+        """Return the provider. A former provider may stay.
+
+        Raises:
+            ValidationError: the chosen account may not keep calendars.
+        """
+        provider: User | None = self.cleaned_data["provider"]
+        if provider is not None and "provider" in self.changed_data:
+            try:
+                services.check_provider(provider.pk)
+            except Invalid as error:
+                raise ValidationError((error.errors or {})["provider_id"]) from None
+        return provider
 
 
 @admin.register(Calendar)
@@ -352,15 +366,17 @@ class ServiceForm(forms.ModelForm):
                     self.add_error(field, problems)
 
 
-def _days(form: Any, service: Service) -> list[Day] | None:
-    """Return what customers would be offered, or None if the form has errors.
+def _preview(form: Any, service: Service) -> dict[str, Any]:
+    """Return the context of the preview. `days` is what customers would be offered.
 
-    An invalid form has still stored some of its values in the service, for example a duration of 0,
-    with which no search is possible.
+    There are no days if the form has errors: an invalid form has still stored some of its values in
+    the service, for example a duration of 0, with which no search is possible. There are none for
+    another calendar either, because the search knows only the stored calendar of a service.
     """
-    if form.is_bound and not form.is_valid():
-        return None
-    return offered_days(service, at=timezone.now())
+    is_valid = not form.is_bound or form.is_valid()
+    moves = form.is_bound and is_valid and "calendar" in form.changed_data
+    days = offered_days(service, at=timezone.now()) if is_valid and not moves else None
+    return {"service": service, "days": days, "moves": moves}
 
 
 @admin.register(Service)
@@ -425,8 +441,7 @@ class ServiceAdmin(StampedAdmin):
         if not self.has_change_permission(request, service):
             raise PermissionDenied
         form = self.get_form(request, service, change=True)(request.GET, instance=service)
-        context = {"service": service, "days": _days(form, service)}
-        return render(request, "admin/catalog/service/offers.html", context)
+        return render(request, "admin/catalog/service/offers.html", _preview(form, service))
 
     def render_change_form(
         self, request: Any, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -435,7 +450,7 @@ class ServiceAdmin(StampedAdmin):
         service: Service | None = context.get("original")
         if service and not context["is_popup"]:
             form = context["adminform"].form
-            context |= {"offers_shown": True, "service": service, "days": _days(form, service)}
+            context |= {"offers_shown": True, **_preview(form, service)}
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
