@@ -316,7 +316,7 @@ class ServiceForm(forms.ModelForm):
             ),
             "is_active": _("Bookings that exist stay as they are."),
             "capacity": _("How many people can book the same time."),
-            "step_minutes": _("If empty, one start follows the other without a break."),
+            "step_minutes": _("If empty, the same as the duration."),
             "requires_confirmation": _(
                 "A booking takes its time at once, and expires if nobody confirms it before it"
                 " starts."
@@ -344,13 +344,11 @@ class ServiceForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         stored = self.instance
-        # Users who may only view the page get a form without fields.
-        if "currency" in self.fields:
-            names = {code: money.NAMES[code] for code in money.CURRENCIES}
-            names.setdefault(stored.currency, gettext("no longer in use"))
-            field: Any = self.fields["currency"]
-            field.initial = stored.currency
-            field.choices = [(code, f"{code}: {name}") for code, name in names.items()]
+        names = {code: money.NAMES[code] for code in money.CURRENCIES}
+        names.setdefault(stored.currency, gettext("no longer in use"))
+        field: Any = self.fields["currency"]
+        field.initial = stored.currency
+        field.choices = [(code, f"{code}: {name}") for code, name in names.items()]
         if stored.price is not None:
             self.initial["price"] = money.in_currency(stored.price, stored.currency)
 
@@ -512,7 +510,7 @@ class ServiceAdmin(StampedAdmin):
         return money.written(service.price, service.currency)
 
     def delete_row(self, request: HttpRequest, row: Service) -> None:
-        """Delete a service that was never booked and has no slots."""
+        """Delete a service that has no bookings and no slots."""
         services.delete_service(service_id=row.pk, actor=request.user)  # type: ignore[arg-type]
 
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:

@@ -289,7 +289,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
 
 
 def delete_service(*, service_id: UUID, actor: User) -> None:
-    """Delete a service that was never booked and has no slots.
+    """Delete a service that has no bookings and no slots.
 
     Raises:
         Service.DoesNotExist: the service does not exist.

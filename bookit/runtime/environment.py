@@ -1,7 +1,8 @@
 """Reads settings from the environment and from `.env`, and refuses invalid values.
 
-Every error names the variable, and shows no value that may contain a secret. A variable in the
-environment takes precedence over `.env`, even if its value in the environment is empty.
+Every error names the variable or the place in `.env`, and shows no value that may contain a secret.
+A variable in the environment takes precedence over `.env`, even if its value in the environment is
+empty.
 """
 
 import difflib
