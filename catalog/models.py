@@ -361,7 +361,8 @@ class Service(models.Model):
                 fields=["duration_minutes", "id"], include=["is_active"], name="service_by_duration"
             ),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
-            # Lists show services without ratings last. Read backwards, the other index has them first.
+            # Lists show services without ratings last. Read backwards, the other index has them
+            # first.
             models.Index(
                 F("rating_average").desc(nulls_last=True),
                 F("id").desc(),
