@@ -117,13 +117,13 @@ class CalendarForm(forms.ModelForm):
         Raises:
             ValidationError: the chosen account may not keep calendars.
         """
-        provider: User | None = self.cleaned_data["provider"]
-        if provider is not None and "provider" in self.changed_data:
+        chosen: User | None = self.cleaned_data["provider"]
+        if chosen is not None and "provider" in self.changed_data:
             try:
-                services.check_provider(provider.pk)
+                services.check_provider(chosen.pk)
             except Invalid as error:
                 raise ValidationError((error.errors or {})["provider_id"]) from None
-        return provider
+        return chosen
 
 
 @admin.register(Calendar)
