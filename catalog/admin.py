@@ -154,7 +154,8 @@ class CalendarAdmin(StampedAdmin):
         if not words or is_id(words):
             return super().get_search_results(request, queryset, search_term)
         people = User.objects.filter(all_in(words, ["name", "email"]))
-        zones = [each for each in zone_names() if words.casefold() in each.casefold()]
+        zone_part = words.casefold().replace(" ", "_")
+        zones = [each for each in zone_names() if zone_part in each.casefold()]
         conditions = [
             all_in(words, ["name"]),
             Q(provider__in=people.values("pk")),

@@ -293,6 +293,14 @@ def test_browsers_without_scripts_choose_from_a_list(client):
     assert "ada@example.com" not in client.get(path).content.decode()
 
 
+@pytest.mark.parametrize("words", ["new york", "New_York", "america/new york"])
+def test_a_calendar_is_found_by_its_time_zone(site, words):
+    CalendarFactory(name="Chair", timezone="America/New_York")
+    CalendarFactory(name="Court", timezone="Europe/Lisbon")
+    page = site.get(reverse("admin:catalog_calendar_changelist"), {"q": words})
+    assert [each.name for each in page.context["cl"].result_list] == ["Chair"]
+
+
 def test_only_an_active_provider_or_admin_can_be_chosen_as_provider(save, calendar):
     former = ProviderFactory(is_active=False)
     for other in (UserFactory(), staff(["catalog.change_calendar"]), former):
