@@ -272,9 +272,9 @@ class Booking(OnCalendar):
     end_time = models.DateTimeField()
     blocked = DateTimeRangeField(help_text=_("The period, widened by the service's buffers."))
     status = models.CharField(max_length=9, choices=Status)
-    # Indexes and constraints use this column instead of the status. Therefore, a change of status
-    # that keeps the seat updates no index. PostgreSQL checks no constraint again, so the change
-    # does not wait for other transactions.
+    # Indexes and constraints use this column instead of the status. Therefore, the change from
+    # pending to confirmed updates no index. PostgreSQL then checks no constraint again, so the
+    # change does not wait for other transactions.
     active = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),
@@ -510,11 +510,12 @@ class Occupancy(OnCalendar):
 
 
 class BookingEvent(OnCalendar):
-    """An event in the history of a booking. It is written with the change, and never changed.
+    """An event in the history of a booking. It is written with the change.
 
-    An event outlives its booking, so the reference to the booking is not a foreign key in the
-    database. An event contains ids, times, states and the reason that a provider gave, but nothing
-    about the attendee, and nothing that the attendee wrote.
+    Later, only its reason may be removed. An event outlives its booking, so the reference to the
+    booking is not a foreign key in the database. An event contains ids, times, states, the rating
+    of a review, and the reason that somebody other than the user gave. It contains no contact data,
+    and nothing that the user wrote.
 
     The order of ids is the order in which things happened to a booking. See
     `bookings.triggers.EVENT_JOINS_HISTORY`.
@@ -586,7 +587,7 @@ class BookingEvent(OnCalendar):
             models.Index(fields=["transaction", "id"], name="event_by_transaction"),
             models.Index(fields=["booking", "id"], name="event_by_booking"),
             models.Index(fields=["type", "id"], name="event_by_type"),
-            # Finds everything that a leaked key has done. Most events have no key.
+            # Finds the events that a leaked key has caused. Most events have no key.
             models.Index(
                 fields=["api_key_id", "id"],
                 name="event_by_api_key",

@@ -8,7 +8,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.postgres.search import SearchQuery
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -41,7 +41,7 @@ from catalog.forms import (
     TimeOffFormSet,
 )
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
-from catalog.offers import Day, offered_days
+from catalog.offers import offered_days
 from catalog.providers import admin as providers  # noqa: F401 - the import registers its pages
 
 
@@ -111,6 +111,20 @@ class CalendarForm(forms.ModelForm):
             "provider": _("Who may see and manage the bookings of this calendar."),
         }
 
+    def clean_provider(self) -> User | None:
+        """Return the provider. A former provider may stay.
+
+        Raises:
+            ValidationError: the chosen account may not keep calendars.
+        """
+        chosen: User | None = self.cleaned_data["provider"]
+        if chosen is not None and "provider" in self.changed_data:
+            try:
+                services.check_provider(chosen.pk)
+            except Invalid as error:
+                raise ValidationError((error.errors or {})["provider_id"]) from None
+        return chosen
+
 
 @admin.register(Calendar)
 class CalendarAdmin(StampedAdmin):
@@ -140,7 +154,8 @@ class CalendarAdmin(StampedAdmin):
         if not words or is_id(words):
             return super().get_search_results(request, queryset, search_term)
         people = User.objects.filter(all_in(words, ["name", "email"]))
-        zones = [each for each in zone_names() if words.casefold() in each.casefold()]
+        zone_part = words.casefold().replace(" ", "_")
+        zones = [each for each in zone_names() if zone_part in each.casefold()]
         conditions = [
             all_in(words, ["name"]),
             Q(provider__in=people.values("pk")),
@@ -302,7 +317,7 @@ class ServiceForm(forms.ModelForm):
             ),
             "is_active": _("Bookings that exist stay as they are."),
             "capacity": _("How many people can book the same time."),
-            "step_minutes": _("If empty, one start follows the other without a break."),
+            "step_minutes": _("If empty, the same as the duration."),
             "requires_confirmation": _(
                 "A booking takes its time at once, and expires if nobody confirms it before it"
                 " starts."
@@ -330,13 +345,11 @@ class ServiceForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         stored = self.instance
-        # Users who may only view the page get a form without fields.
-        if "currency" in self.fields:
-            names = {code: money.NAMES[code] for code in money.CURRENCIES}
-            names.setdefault(stored.currency, gettext("no longer in use"))
-            field: Any = self.fields["currency"]
-            field.initial = stored.currency
-            field.choices = [(code, f"{code}: {name}") for code, name in names.items()]
+        names = {code: money.NAMES[code] for code in money.CURRENCIES}
+        names.setdefault(stored.currency, gettext("no longer in use"))
+        field: Any = self.fields["currency"]
+        field.initial = stored.currency
+        field.choices = [(code, f"{code}: {name}") for code, name in names.items()]
         if stored.price is not None:
             self.initial["price"] = money.in_currency(stored.price, stored.currency)
 
@@ -352,15 +365,17 @@ class ServiceForm(forms.ModelForm):
                     self.add_error(field, problems)
 
 
-def _days(form: Any, service: Service) -> list[Day] | None:
-    """Return what customers would be offered, or None if the form has errors.
+def _preview(form: Any, service: Service) -> dict[str, Any]:
+    """Return the context of the preview. `days` is what customers would be offered.
 
-    An invalid form has still stored some of its values in the service, for example a duration of 0,
-    with which no search is possible.
+    There are no days if the form has errors: an invalid form has still stored some of its values in
+    the service, for example a duration of 0, with which no search is possible. There are none for
+    another calendar either, because the search knows only the stored calendar of a service.
     """
-    if form.is_bound and not form.is_valid():
-        return None
-    return offered_days(service, at=timezone.now())
+    is_valid = not form.is_bound or form.is_valid()
+    moves = form.is_bound and is_valid and "calendar" in form.changed_data
+    days = offered_days(service, at=timezone.now()) if is_valid and not moves else None
+    return {"service": service, "days": days, "moves": moves}
 
 
 @admin.register(Service)
@@ -425,8 +440,7 @@ class ServiceAdmin(StampedAdmin):
         if not self.has_change_permission(request, service):
             raise PermissionDenied
         form = self.get_form(request, service, change=True)(request.GET, instance=service)
-        context = {"service": service, "days": _days(form, service)}
-        return render(request, "admin/catalog/service/offers.html", context)
+        return render(request, "admin/catalog/service/offers.html", _preview(form, service))
 
     def render_change_form(
         self, request: Any, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -435,7 +449,7 @@ class ServiceAdmin(StampedAdmin):
         service: Service | None = context.get("original")
         if service and not context["is_popup"]:
             form = context["adminform"].form
-            context |= {"offers_shown": True, "service": service, "days": _days(form, service)}
+            context |= {"offers_shown": True, **_preview(form, service)}
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
@@ -497,7 +511,7 @@ class ServiceAdmin(StampedAdmin):
         return money.written(service.price, service.currency)
 
     def delete_row(self, request: HttpRequest, row: Service) -> None:
-        """Delete a service that was never booked and has no slots."""
+        """Delete a service that has no bookings and no slots."""
         services.delete_service(service_id=row.pk, actor=request.user)  # type: ignore[arg-type]
 
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:

@@ -18,7 +18,7 @@ from bookit.api.filters import (
 from bookit.database.prepared import Bound
 from catalog.listing import MAX_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
-from catalog.search import MAX_WORDS, Words
+from catalog.search import MAX_WORDS, SHORTEST_WORD, Words
 
 PRICE: dict[str, Any] = {
     "max_digits": money.DIGITS,
@@ -56,10 +56,10 @@ class ServiceFilter(FilterSet):
         help_text=(
             "Words to find in titles and descriptions, in any form (`massages` finds `massage`). "
             f"A service must contain the {MAX_WORDS} longest of these words, and none of the words "
-            f"with a minus in front (the {MAX_WORDS} longest count). If no service matches, the "
-            "search also accepts words that start with a given word or differ from it in one "
-            "letter, and less similar words for the longest word. Services with the words in their "
-            f"titles come first, up to {MAX_RANKED:,} of them."
+            f"with a minus in front (the {MAX_WORDS} longest count). If no service matches, words "
+            f"of at least {SHORTEST_WORD} letters also find words that start with them or differ "
+            "in one letter, and the longest word also finds less similar words. Services with the "
+            f"words in their titles come first, up to {MAX_RANKED:,} of them."
         ),
     )
     price_min = DecimalFilter(field_name="price", lookup_expr="gte", **PRICE)

@@ -88,8 +88,8 @@ class OnCalendar(models.Model):
 
     layout = Layout.BY_CALENDAR
 
-    # Unless a model overrides it, this is not a foreign key in the database. The foreign key to the
-    # row's booking, slot or service contains the calendar.
+    # Unless a model overrides it, this is not a foreign key in the database. Most models have a
+    # foreign key to a booking, slot or service that contains the calendar.
     calendar = models.ForeignKey(
         Calendar, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
     )
@@ -361,7 +361,8 @@ class Service(models.Model):
                 fields=["duration_minutes", "id"], include=["is_active"], name="service_by_duration"
             ),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
-            # Lists show services without ratings last. No order of the other index does.
+            # Lists show services without ratings last. Read backwards, the other index has them
+            # first.
             models.Index(
                 F("rating_average").desc(nulls_last=True),
                 F("id").desc(),
@@ -390,7 +391,7 @@ class Service(models.Model):
             GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]
         constraints = [
-            # A booking's foreign key refers to both columns.
+            # The foreign keys of bookings, slots and reviews refer to both columns.
             models.UniqueConstraint(fields=["id", "calendar"], name="service_calendar_pair"),
             models.CheckConstraint(condition=Q(price__gte=0), name="service_price_not_negative"),
             models.CheckConstraint(

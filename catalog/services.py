@@ -289,7 +289,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
 
 
 def delete_service(*, service_id: UUID, actor: User) -> None:
-    """Delete a service that was never booked and has no slots.
+    """Delete a service that has no bookings and no slots.
 
     Raises:
         Service.DoesNotExist: the service does not exist.
@@ -351,6 +351,15 @@ def _check_provider(actor: User, permission: str, fields: dict[str, Any]) -> Non
         raise Forbidden(_("Providers can set provider_id only to their own id."))
     if provider_id is None or (provider_id == actor.pk and actor.is_keeper):
         return
+    check_provider(provider_id)
+
+
+def check_provider(provider_id: UUID) -> None:
+    """Check that this user may keep calendars.
+
+    Raises:
+        Invalid: there is no active provider or admin with this id.
+    """
     if not User.objects.all().keepers().filter(pk=provider_id).exists():
         raise Invalid(
             errors={"provider_id": [_("There is no active provider with this id.")]},

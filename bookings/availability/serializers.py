@@ -32,7 +32,7 @@ class ServiceSearchSerializer(SearchSerializer):
         default=False,
         help_text=(
             "Also list the times that cannot be booked, and why. Only for the service's "
-            "provider, admins and staff."
+            "provider, admins and permitted staff."
         ),
     )
 

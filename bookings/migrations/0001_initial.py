@@ -665,7 +665,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(
                         blank=True,
                         help_text=(
-                            "All later messages wait until this time, when the failed "
+                            "All other messages wait until this time, when the failed "
                             "message is retried."
                         ),
                         null=True,

@@ -15,10 +15,12 @@ from accounts.models import User, validate_phone
 from bookings.phone.services import Caller, customers
 from bookings.services import may_override
 from bookit import money
+from bookit.adminsite.pages import is_id
 from bookit.times import parse_instant
 from catalog.models import Service
 
-# The form offers at most this many services. Nobody would find a service in a longer list.
+# The form lists at most this many services. Nobody would find a service in a longer list. A service
+# to which another page links is listed, too.
 MOST_SERVICES = 500
 
 
@@ -58,15 +60,28 @@ class DayField(forms.DateField):
         return day
 
 
-def services() -> list[Any]:
-    """Return the active services as choices, grouped by calendar."""
+def services(*, chosen: str) -> tuple[list[Any], bool]:
+    """Return the first active services as choices, grouped by calendar, and whether there are more.
+
+    Args:
+        chosen: the id of a service that is a choice even if it is not among the first.
+    """
     rows = (
         Service.objects.filter(is_active=True)
         .order_by("calendar__name", "calendar", "title", "id")
-        .values_list("calendar__name", "id", "title", "duration_minutes", "price", "currency")
+        .values_list(
+            *("calendar__name", "calendar"),
+            *("id", "title", "duration_minutes", "price", "currency"),
+        )
     )
-    groups = groupby(rows[:MOST_SERVICES], key=lambda row: row[0])
-    return [
+    first = [*rows[: MOST_SERVICES + 1]]
+    is_cut = len(first) > MOST_SERVICES
+    if is_cut:
+        first = first[:MOST_SERVICES]
+        if is_id(chosen) and chosen not in {str(row[2]) for row in first}:
+            first = [*rows.filter(pk=chosen), *first]
+    groups = groupby(first, key=lambda row: row[:2])
+    choices = [
         (
             calendar,
             [
@@ -75,11 +90,12 @@ def services() -> list[Any]:
                     gettext("%(title)s, %(minutes)d min, %(price)s")
                     % {"title": title, "minutes": minutes, "price": money.written(price, currency)},
                 )
-                for _calendar, pk, title, minutes, price, currency in group
+                for _calendar, _id, pk, title, minutes, price, currency in group
             ],
         )
-        for calendar, group in groups
+        for (calendar, _id), group in groups
     ]
+    return choices, is_cut
 
 
 class StaffForm(forms.Form):
@@ -129,11 +145,16 @@ class WhenForm(StaffForm):
         super().__init__(*args, **options)
         if not may_override(actor=self.actor):
             del self.fields["overrides"]
-        found = services()
+        service = self["service"]
+        found, is_cut = services(chosen=str(service.value() or ""))
         # The only service is chosen already, so the form does not ask for a choice.
         if sum(len(group) for _calendar, group in found) != 1:
             found.insert(0, ("", _("Choose a service")))
-        self.fields["service"].choices = found  # type: ignore[attr-defined]
+        service.field.choices = found  # type: ignore[attr-defined]
+        if is_cut:
+            service.help_text = gettext(
+                "Only the first %(most)s services are listed. Book the others from the diary."
+            ) % {"most": MOST_SERVICES}
 
 
 class HoldForm(CustomerForm, WhenForm):

@@ -499,7 +499,7 @@ class TestNames:
         problem(response, 409, "service_in_use")
 
 
-def test_a_change_of_status_that_keeps_the_seat_updates_no_index(service):
+def test_the_change_from_pending_to_confirmed_updates_no_index(service):
     """PostgreSQL makes a HOT update: it stores a new version of the row and updates no index.
 
     Cancelling also changes `active`, on which indexes depend, so it is not a HOT update.

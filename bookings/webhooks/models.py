@@ -57,7 +57,7 @@ class Webhook(models.Model):
     paused_until = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="All later messages wait until this time, when the failed message is retried.",
+        help_text="All other messages wait until this time, when the failed message is retried.",
     )
     disabled_reason = models.CharField(max_length=200, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -32,7 +32,8 @@ from bookit.responses import Response
 
 logger = logging.getLogger(__name__)
 
-# A response lists at most this many field errors, so that it is not larger than the request.
+# A response lists at most this many field errors, so that a large request does not get an even
+# larger response.
 MAX_FIELD_ERRORS = 100
 MAX_MESSAGE_LENGTH = 500
 

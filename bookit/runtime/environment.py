@@ -1,7 +1,8 @@
 """Reads settings from the environment and from `.env`, and refuses invalid values.
 
-Every error names the variable, and shows no value that may contain a secret. A variable in the
-environment takes precedence over `.env`, even if its value in the environment is empty.
+Every error names the variable or the place in `.env`, and shows no value that may contain a secret.
+A variable in the environment takes precedence over `.env`, even if its value in the environment is
+empty.
 """
 
 import difflib
@@ -268,14 +269,15 @@ def link(name: str) -> str:
 
 
 def rate(name: str, default: str) -> str:
-    """Return the variable as a rate in the syntax of `limits`; an empty text means no limit."""
+    """Return the variable as one rate such as `10/minute`; an empty text means no limit."""
     value = text(name) if is_set(name) else default
     try:
-        if value:
-            limits.parse(value)
+        # `limits.parse` would accept several rates, and ignore all but the first.
+        if value and len(limits.parse_many(value)) != 1:
+            raise ValueError
     except ValueError:
         raise ImproperlyConfigured(
-            f"{name} must be a rate such as {default}, or empty, not {_shown(value)}."
+            f"{name} must be one rate such as {default}, or empty, not {_shown(value)}."
         ) from None
     return value
 

@@ -18,16 +18,13 @@ logging._srcfile = None
 # letter) or password hashes. Email addresses and tokens match only from the start of a word,
 # because a search from each letter of a long word would take quadratic time.
 LOCAL_PART = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
-BARE = (
-    rf"(?<!{LOCAL_PART}){LOCAL_PART}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
+# An email address may also have a quoted part before the @, as in `"Ada L."@example.com`.
+SECRETS = re.compile(
+    r'"(?:[^"\\\n]|\\.)*"@[\w.-]+'
+    rf"|(?<!{LOCAL_PART}){LOCAL_PART}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
     r"|(?<![\w-])(?=[\w-]*eyJ)[\w-]++\.[\w-]++\.[\w-]*"
     r"|argon2\$[^\s\"')]+"
 )
-SECRETS = re.compile(BARE)
-# Also finds email addresses with a quoted part before the @, as in `"Ada L."@example.com`. Complete
-# JSON is searched without the pattern for quoted parts. If a string in the JSON begins with an @,
-# that pattern would match from the closing quote of the string before it.
-SECRETS_OF_TEXT = re.compile(rf'"(?:[^"\\\n]|\\.)*"@[\w.-]+|{BARE}')
 
 # How procrastinate writes a job: `task[7](argument='value')`.
 CALL = re.compile(r"([\w.:-]+\[\w+\])\(.*\)", re.DOTALL)
@@ -36,12 +33,23 @@ CALL = re.compile(r"([\w.:-]+\[\w+\])\(.*\)", re.DOTALL)
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
-def redact(text: str, secrets: re.Pattern[str] = SECRETS_OF_TEXT) -> str:
+def redact(text: str) -> str:
     """Return `text` with email addresses, tokens and password hashes replaced."""
     if "@" in text or "%40" in text or "eyJ" in text or "argon2$" in text:
-        return secrets.sub("[redacted]", text)
+        return SECRETS.sub("[redacted]", text)
     # Most lines contain no secret. For these, the search would take longer than all other work.
     return text
+
+
+def _redacted(value: Any) -> Any:
+    """Return a value of a log line as JSON can contain it, with secrets replaced at any depth."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {redact(str(name)): _redacted(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(each) for each in value]
+    return redact(str(value))
 
 
 class RequestIdFilter(logging.Filter):
@@ -120,7 +128,7 @@ class JSONFormatter(OrjsonFormatter):
         # If the message is a dict, the base class would let its items replace members of the line.
         if not isinstance(record.msg, str):
             record.msg = str(record.msg)
-        return redact(super().format(record), SECRETS)
+        return super().format(record)
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """Return the line as JSON, even if orjson refuses a value (lone surrogate, huge number)."""
@@ -135,11 +143,12 @@ class JSONFormatter(OrjsonFormatter):
             )
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """Return the members of the line, with secrets in their values replaced."""
-        return {
-            name: redact(value) if isinstance(value, str) else value
-            for name, value in log_data.items()
-        }
+        """Return the members of the line, with secrets replaced.
+
+        The finished line is not searched: in JSON, the `n` of an escaped line break would look like
+        the beginning of an email address, and the line would no longer be JSON without it.
+        """
+        return {name: _redacted(value) for name, value in log_data.items()}
 
 
 class TextFormatter(logging.Formatter):

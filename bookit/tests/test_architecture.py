@@ -319,6 +319,8 @@ NOT_ABOUT_ACCESS = {
     ("catalog/services.py", "provider_id is None"),
     ("catalog/services.py", "provider_id == actor.pk"),
     ("catalog/services.py", "provider=provider"),
+    # Whether the form of a calendar changes the provider, who is then checked.
+    ("catalog/admin.py", "'provider' in self.changed_data"),
     # Whether a provider gets an email, and whether the provider caused the event.
     ("bookings/mails/occasions.py", "self.provider_id is not None"),
     ("bookings/mails/occasions.py", "self.provider_id != self.actor_id"),

@@ -9,7 +9,7 @@ OpenTelemetry.
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -118,9 +118,8 @@ def _without_query(span: Any, environ: dict[str, Any]) -> None:
     for name in URLS:
         value = (span.attributes or {}).get(name) if span.is_recording() else None
         if value:
-            short = (
-                "" if name == "url.query" else urlunsplit(urlsplit(str(value))._replace(query=""))
-            )
+            # `urlsplit` would refuse request lines that the server accepts, for example `GET //[x`.
+            short = "" if name == "url.query" else str(value).partition("?")[0]
             span.set_attribute(name, short)
 
 

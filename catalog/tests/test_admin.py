@@ -12,7 +12,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.tests.factories import AdminFactory, ProviderFactory, staff
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.tests.factories import TUESDAY, BookingFactory
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
@@ -291,6 +291,32 @@ def test_browsers_without_scripts_choose_from_a_list(client):
     )
     client.force_login(staff(["catalog.change_calendar", "catalog.view_calendar"]))
     assert "ada@example.com" not in client.get(path).content.decode()
+
+
+@pytest.mark.parametrize("words", ["new york", "New_York", "america/new york"])
+def test_a_calendar_is_found_by_its_time_zone(site, words):
+    CalendarFactory(name="Chair", timezone="America/New_York")
+    CalendarFactory(name="Court", timezone="Europe/Lisbon")
+    page = site.get(reverse("admin:catalog_calendar_changelist"), {"q": words})
+    assert [each.name for each in page.context["cl"].result_list] == ["Chair"]
+
+
+def test_only_an_active_provider_or_admin_can_be_chosen_as_provider(save, calendar):
+    former = ProviderFactory(is_active=False)
+    for other in (UserFactory(), staff(["catalog.change_calendar"]), former):
+        page = save(provider=other.pk)
+        assert page.context["adminform"].form.errors == {
+            "provider": ["There is no active provider with this id."]
+        }
+    for other in (ProviderFactory(), AdminFactory()):
+        save(provider=other.pk)
+        calendar.refresh_from_db()
+        assert calendar.provider == other
+    # A former provider may stay.
+    Calendar.objects.update(provider=former)
+    save(provider=former.pk, name="Chair 2")
+    calendar.refresh_from_db()
+    assert (calendar.name, calendar.provider) == ("Chair 2", former)
 
 
 def test_nothing_is_chosen_unless_somebody_chooses_it(site):

@@ -141,6 +141,19 @@ def test_an_invalid_form_has_no_preview(site, service, change):
     assert "Correct the form" in response.content.decode()
 
 
+def test_another_calendar_has_no_preview_until_the_form_is_saved(site, service):
+    other = CalendarFactory(timezone="America/New_York")
+    path = reverse("admin:catalog_service_offers", args=[service.pk])
+    with time_machine.travel(MONDAY, tick=False):
+        text = site.get(path, form_of(service, calendar=other.pk)).content.decode()
+        assert "Save to see what customers are offered in the new calendar." in text
+        assert "<time " not in text
+        assert "New_York" not in text
+        page = reverse("admin:catalog_service_change", args=[service.pk])
+        saved = site.post(page, form_of(service, calendar=other.pk, _continue="on"), follow=True)
+    assert "America/New York" in saved.content.decode() or "New_York" in saved.content.decode()
+
+
 def test_a_new_service_has_no_preview(site):
     page = site.get(reverse("admin:catalog_service_add")).content.decode()
     assert "What customers are offered" not in page

@@ -23,6 +23,7 @@ from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import services
 from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent
+from bookings.phone import forms
 from bookings.phone import services as phone
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.tests.jobs import work
@@ -729,6 +730,30 @@ class TestTimes:
         ServiceFactory()
         assert not offered(desk.get(PAGE))
         assert offered(desk.get(PAGE, {"service": str(service.pk)}))
+
+    def test_a_service_beyond_the_first_is_booked_if_a_page_links_to_it(self, desk, monkeypatch):
+        monkeypatch.setattr(forms, "MOST_SERVICES", 2)
+        listed = ServiceFactory.create_batch(2, calendar=CalendarFactory(name="A"))
+        last = ServiceFactory(calendar=CalendarFactory(name="B"), requires_confirmation=False)
+        page = desk.get(PAGE, {"service": str(last.pk)})
+        assert offered(page)
+        assert "Only the first 2 services are listed." in page.content.decode()
+        assert page.content.decode().count(f'value="{last.pk}"') == 1
+        assert str(last.pk) not in desk.get(PAGE, {"service": str(listed[0].pk)}).content.decode()
+        assert offered(desk.get(TIMES, {"service": str(last.pk)}))
+        assert desk.post(HOLD, call(last)).json()["hold"]
+        assert desk.post(PAGE, call(last, TUESDAY + HOUR)).status_code == 302
+        for wrong in (UNKNOWN, "x", "\0"):
+            assert not offered(desk.get(PAGE, {"service": wrong}))
+
+    def test_a_list_that_is_not_cut_says_nothing_about_it(self, desk, service, monkeypatch):
+        monkeypatch.setattr(forms, "MOST_SERVICES", 1)
+        assert "are listed" not in desk.get(PAGE).content.decode()
+
+    def test_calendars_of_the_same_name_are_separate_groups(self, desk):
+        for _ in range(2):
+            ServiceFactory(calendar=CalendarFactory(name="Yoga"))
+        assert desk.get(PAGE).content.decode().count('<optgroup label="Yoga">') == 2
 
     def test_the_number_of_queries_does_not_depend_on_services_and_times(self, desk, service):
         query = {"service": str(service.pk)}

@@ -362,8 +362,12 @@ def test_each_url_of_a_replica_is_a_database_that_is_only_read(load):
     ],
 )
 def test_a_bad_rate_is_refused(load, refuse, name):
-    for value in ("ten", "10", "10/fortnight", "/minute", "-1/minute", "ten/minute"):
-        assert refuse(**{name: value}).startswith(f"{name} must be a rate such as ")
+    several = [f"10/minute{between}100/day" for between in (";", ",", "|", " ; ")]
+    for value in (
+        *("ten", "10", "10/fortnight", "/minute", "-1/minute", "ten/minute"),
+        *several,
+    ):
+        assert refuse(**{name: value}).startswith(f"{name} must be one rate such as ")
     for value in ("", "  ", "5/second", "100/hour", "10 per minute"):
         policy = name.removeprefix("RATE_LIMIT_").lower()
         assert load(**{name: value})["RATE_LIMITS"][policy] == value.strip()

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import time
+from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
@@ -264,13 +265,13 @@ def test_email_addresses_are_redacted_in_messages_members_and_tracebacks(console
     logger = logging.getLogger("bookit.test")
     logger.warning(around.format("%s"), address)
     logger.warning("in another member", extra={"whose": around.format(address)})
-    logger.warning("nested", extra={"whose": {"list": [address]}} if '"' not in address else {})
+    logger.warning("nested", extra={"whose": {"list": [address], address: 1}})
     try:
         raise ValueError(around.format(address))
     except ValueError:
         logger.exception("in an exception")
     logged = console.getvalue()
-    assert logged.count("[redacted]") >= 3
+    assert logged.count("[redacted]") >= 5
     for line in logged.splitlines():
         content = json.dumps(json.loads(line), ensure_ascii=False)
         for secret in parts(address):
@@ -291,6 +292,33 @@ def test_a_text_line_is_redacted_and_stays_one_line():
         assert "\n" not in line
         assert "\x1b" not in line
         assert "[mine]" in line
+
+
+@pytest.mark.parametrize(
+    "text", ["/x\n@b", "/x\n@b.com ada@b.com", "a\n%40b", "\x01@b", "\t@b ada@b.com", "\ud800\n@b"]
+)
+def test_a_control_character_before_an_at_sign_leaves_the_line_json(text):
+    record = logging.makeLogRecord({"msg": text, "request_id": None, "path": text})
+    record.errors = [text, {"notes": text}]
+    line = logs.JSONFormatter().format(record)
+    assert json.loads(line).keys() == {"time", *LINE, "path", "errors"}
+    assert "\n" not in line
+    assert "ada" not in line
+
+
+def test_the_line_of_a_path_with_a_line_break_before_an_at_sign_is_json(browser, console):
+    browser.get("/x%0A@b")
+    [line] = console.getvalue().split("\n")[:-1]
+    assert json.loads(line)["path"] == "/x\n@b"
+
+
+def test_values_of_other_types_are_written_as_text():
+    record = logging.makeLogRecord(
+        {"msg": "", "error": ValueError("no ada@b.com"), "id": UUID(ANY_ID)}
+    )
+    record.numbers = (1, 0.5, None, True, 2**70)
+    line = json.loads(logs.JSONFormatter().format(record))
+    assert (line["error"], line["id"]) == ("no [redacted]", ANY_ID)
 
 
 def test_a_path_cannot_forge_a_line(browser, console):
@@ -397,7 +425,6 @@ def test_redacting_takes_linear_time():
         long = hostile * (100_000 // len(hostile)) + " @"
         began = time.process_time()
         logs.redact(long)
-        logs.redact(long, logs.SECRETS)
         assert time.process_time() - began < 1, hostile
 
 

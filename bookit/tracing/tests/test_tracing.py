@@ -95,6 +95,8 @@ def test_requests_are_traced(receiver):
         sent = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "X-Request-ID": "mine"}
         assert get(server.port, "/services?q=yoga", **sent) == 200
         assert get(server.port, "/nothing/at/all") == 404
+        # A strange request line, which is no valid URL.
+        assert get(server.port, "//[x?secret-of-the-query") == 404
     # The server has stopped, so it has sent all spans.
     [request] = receiver.named("GET /services")
     found = attributes(request)
@@ -104,10 +106,10 @@ def test_requests_are_traced(receiver):
     statements = [attributes(span)["db.statement"] for span in receiver.children(request)]
     assert any("catalog_service" in statement for statement in statements)
     assert {service for service, _ in receiver.spans} == {"bookit"}
-    assert len(receiver.named("GET unknown")) == 1
+    assert len(receiver.named("GET unknown")) == 2
     assert len(receiver.named("GET /me/calendar.ics")) == 1
     everything = "".join(str(span) for _, span in receiver.spans)
-    for secret in ("secret-of-the-feed", "yoga", "/health"):
+    for secret in ("secret-of-the-feed", "secret-of-the-query", "yoga", "/health"):
         assert secret not in everything
 
 
