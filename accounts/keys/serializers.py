@@ -32,8 +32,8 @@ class ApiKeySerializer(RowSerializer):
         allow_null=True,
         read_only=True,
         help_text=(
-            "What the key may do; null: all you may do, except manage your account, feed URLs, users"
-            " and roles."
+            "What the key may do; null: all you may do, except manage your account, feed URLs, "
+            "users and roles."
         ),
     )
 

@@ -12,8 +12,8 @@ from accounts.models import User
 from bookings.holds import is_ended_hold
 from bookit.adminsite.pages import is_id
 
-# A filter offers at most this many calendars, services or providers, and the one that is chosen. The
-# search of the list finds bookings by the names of other calendars and services.
+# A filter offers at most this many calendars, services or providers, and the one that is chosen.
+# The search of the list finds bookings by the names of other calendars and services.
 MAX_CHOICES = 30
 
 # The URL parameter of `EndedHoldsFilter`, and its only value.
@@ -74,7 +74,7 @@ class FewRelatedFilter(RelatedFieldListFilter):
         return [(row.pk, self.name_of(row)) for row in offered]
 
     def has_output(self) -> bool:
-        """Return whether there is a choice. Django ignores a filter without one, even if it is used."""
+        """Return whether the filter offers a choice or is in use. Others are ignored by Django."""
         return bool(self.lookup_val) or super().has_output()
 
     def name_of(self, row: Any) -> str:

@@ -237,7 +237,10 @@ def book(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def close(request: HttpRequest) -> HttpResponse:
-    """Close a calendar for a period. Return links to the first bookings in it; none is changed."""
+    """Close a calendar for a period. Return links to the first bookings in it.
+
+    No booking is changed.
+    """
 
     def act(user: User, form: CloseForm) -> dict[str, Any]:
         _time_off, affected = catalog.create_time_off(
