@@ -289,7 +289,7 @@ STORED_SERVICE = {
 class ServiceSerializer(PrivateFieldsSerializer):
     """A service: what can be booked on a calendar."""
 
-    ignored: ClassVar[frozenset[str]] = frozenset({"calendar"})
+    expanded: ClassVar[frozenset[str]] = frozenset({"calendar"})
 
     calendar_id = serializers.UUIDField(
         required=False, help_text="If omitted, the service gets a calendar of its own."

@@ -56,7 +56,9 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     def may(self, key: ApiKey) -> Any:
         """Return what the key can be used for."""
         if key.permissions is None:
-            return _("whatever its owner may do, except manage accounts")
+            return _(
+                "whatever its owner may do, except manage their account, feed URLs, users and roles"
+            )
         return ", ".join(key.permissions) or _("nothing")
 
     @admin.display(description=_("Last used"))

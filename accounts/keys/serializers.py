@@ -31,7 +31,10 @@ class ApiKeySerializer(RowSerializer):
         child=serializers.CharField(),
         allow_null=True,
         read_only=True,
-        help_text="What the key may do; null: all you may do, except manage accounts.",
+        help_text=(
+            "What the key may do; null: all you may do, except manage your account, feed URLs, "
+            "users and roles."
+        ),
     )
 
     class Meta:

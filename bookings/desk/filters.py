@@ -10,9 +10,10 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from bookings.holds import is_ended_hold
+from bookit.adminsite.pages import is_id
 
-# A filter offers at most this many calendars, services or providers. For other calendars and
-# services, staff can search the list by name.
+# A filter offers at most this many calendars, services or providers, and the one that is chosen.
+# The search of the list finds bookings by the names of other calendars and services.
 MAX_CHOICES = 30
 
 # The URL parameter of `EndedHoldsFilter`, and its only value.
@@ -50,7 +51,10 @@ class EndedHoldsFilter(SimpleListFilter):
 
 
 class FewRelatedFilter(RelatedFieldListFilter):
-    """Offers only the first rows by name, because a list of all rows could be very long."""
+    """Offers only the first rows by name, because a list of all rows could be very long.
+
+    A link from another page may choose a further row. The filter then offers it, too.
+    """
 
     # The choice "Empty" would use a URL parameter that `StrictAdmin` does not allow.
     include_empty_choice = False
@@ -58,11 +62,20 @@ class FewRelatedFilter(RelatedFieldListFilter):
     def field_choices(self, field: Any, request: Any, model_admin: Any) -> list[tuple[Any, Any]]:
         """Return the ids and the names of the rows that the filter offers."""
         model = field.remote_field.model
+        rows: Any
         if model is User:
             rows = User.objects.keepers().order_by("name", "id")
         else:
             rows = model._default_manager.order_by(*model._meta.ordering)
-        return [(row.pk, self.name_of(row)) for row in rows[:MAX_CHOICES]]
+        offered = [*rows[:MAX_CHOICES]]
+        chosen = {each for each in self.lookup_val or () if is_id(each)}
+        if missing := chosen - {str(row.pk) for row in offered}:
+            offered += rows.filter(pk__in=missing)
+        return [(row.pk, self.name_of(row)) for row in offered]
+
+    def has_output(self) -> bool:
+        """Return whether the filter offers a choice or is in use. Others are ignored by Django."""
+        return bool(self.lookup_val) or super().has_output()
 
     def name_of(self, row: Any) -> str:
         """Return the name under which a row is offered."""

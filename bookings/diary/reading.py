@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from psycopg.rows import dict_row
 
@@ -125,7 +126,7 @@ class Sheet:
         return day_start(self.first, self.tz), day_start(self.until, self.tz)
 
 
-def read(sheet: Sheet, *, at: datetime, with_reasons: bool) -> dict[str, Any]:
+def read(sheet: Sheet, *, at: datetime, with_reasons: set[UUID]) -> dict[str, Any]:
     """Return what a sheet shows, with four queries.
 
     The result has the lists `bookings`, `slots`, `off` (time off), `closed` (outside the opening
@@ -133,7 +134,7 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: bool) -> dict[str, Any]:
     `more`, whether there were too many rows to show.
 
     Args:
-        with_reasons: whether to show the reasons of time off, which are not public.
+        with_reasons: the calendars whose reasons of time off are shown. Reasons are not public.
     """
     from_, until = sheet.period
     ids = [calendar.pk for calendar in sheet.calendars]
@@ -157,7 +158,10 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: bool) -> dict[str, Any]:
         "bookings": [_booking(row, sheet.tz) for row in bookings[:MAX_ENTRIES]],
         "slots": [_slot(row, sheet.tz) for row in slots[:MAX_ENTRIES]],
         "off": [
-            {**_entry(row, sheet.tz), "reason": row["reason"] if with_reasons else ""}
+            {
+                **_entry(row, sheet.tz),
+                "reason": row["reason"] if row["calendar_id"] in with_reasons else "",
+            }
             for row in off[:MAX_ENTRIES]
         ],
         "closed": [
@@ -193,7 +197,7 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
         "version": str(version_of(row["updated_at"])),
         "status": status.value,
         "state": str(STATES[status]),
-        "attendee": row["attendee"],
+        "attendee": row["attendee"] or gettext("a former user"),
         "phone": row["phone"],
         "has_mailbox": bool(mailbox(row["email"])),
         "service": row["service"],

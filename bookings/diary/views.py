@@ -143,15 +143,13 @@ def sheet(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return _invalid(form)
     asked = form.cleaned_data
+    calendars = [*Calendar.objects.filter(pk__in=asked["calendar"]).order_by("name", "id")]
     found = read(
-        Sheet(
-            [*Calendar.objects.filter(pk__in=asked["calendar"]).order_by("name", "id")],
-            asked["first"],
-            asked["until"],
-            zone(asked["zone"]),
-        ),
+        Sheet(calendars, asked["first"], asked["until"], zone(asked["zone"])),
         at=timezone.now(),
-        with_reasons=user.may("catalog.view_calendar"),
+        with_reasons={
+            each.pk for each in calendars if user.may("catalog.view_calendar", each.provider_id)
+        },
     )
     response = _json(found)
     etag = f'"{sha256(response.content).hexdigest()[:32]}"'
@@ -215,7 +213,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def book(request: HttpRequest) -> HttpResponse:
-    """Redirect to the page for customers who call, with the service and the time chosen.
+    """Redirect to the page for booking during a call, with the service and the time chosen.
 
     The diary's script has only wall-clock times. This view turns them into instants.
     """
@@ -239,7 +237,10 @@ def book(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def close(request: HttpRequest) -> HttpResponse:
-    """Close a calendar for a period. Return links to the bookings in it, which are not changed."""
+    """Close a calendar for a period. Return links to the first bookings in it.
+
+    No booking is changed.
+    """
 
     def act(user: User, form: CloseForm) -> dict[str, Any]:
         _time_off, affected = catalog.create_time_off(
@@ -426,7 +427,7 @@ def _words() -> dict[str, str]:
         "over": _("This time is over."),
         "hidden": _("%(count)s more"),
         "dismiss": _("Dismiss"),
-        "failed": _("The diary could not be read. It tries again by itself."),
+        "failed": _("The diary could not be loaded. It is loaded again automatically."),
         "not_sent": _(
             "The server did not answer, so the change may not have been made. Reload the diary."
         ),

@@ -3,6 +3,7 @@
 The URL of a feed contains a signed token. The token names the owner of the feed, which is a user or
 a calendar, and the kind of URL. If the URL shows the names of attendees, the token also names the
 user who requested the URL. Such a URL works only while that user may see the names (`User.may`).
+It also becomes invalid when that user renews the URL of their own feed.
 Nothing is stored about a URL until it is renewed. Renewing a URL makes earlier URLs invalid.
 """
 
@@ -66,10 +67,12 @@ OWN_ENTRIES = Prepared(
 CALENDAR_ENTRIES = """
 SELECT * FROM (
     (
-        SELECT slot.id, slot.start_time, slot.end_time, greatest(slot.created_at, (
+        SELECT slot.id, slot.start_time, slot.end_time, greatest(slot.updated_at, (
                 SELECT max(updated_at) FROM bookings_booking WHERE slot_id = slot.id
             )) AS updated_at, 'confirmed' AS status, service.title, slot.capacity, ARRAY(
-                SELECT coalesce(nullif(booking.attendee_name, ''), attendee.name)
+                SELECT coalesce(
+                    nullif(booking.attendee_name, ''), nullif(attendee.name, ''), 'a former user'
+                )
                 FROM bookings_booking AS booking
                 JOIN accounts_user AS attendee ON attendee.id = booking.user_id
                 WHERE booking.slot_id = slot.id AND booking.status = ANY(%(shown)s)
@@ -83,7 +86,9 @@ SELECT * FROM (
     ) UNION ALL (
         SELECT booking.id, booking.start_time, booking.end_time, booking.updated_at,
             booking.status, service.title, NULL,
-            ARRAY[coalesce(nullif(booking.attendee_name, ''), attendee.name)]
+            ARRAY[coalesce(
+                nullif(booking.attendee_name, ''), nullif(attendee.name, ''), 'a former user'
+            )]
         FROM bookings_booking AS booking
         JOIN catalog_service AS service ON service.id = booking.service_id
         JOIN accounts_user AS attendee ON attendee.id = booking.user_id
@@ -156,7 +161,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
     """
     content = _content(token)
     calendar = Calendar.objects.get(pk=calendar_id)
-    reader = User.objects.get(pk=content[-1]) if content[0] == NAMES else None
+    reader = User.objects.get(pk=content[3]) if content[0] == NAMES else None
     may_read = reader is None or reader.may("bookings.view_feed", calendar.provider_id)
     if not may_read or content != _calendar_content(calendar, reader):
         raise Calendar.DoesNotExist
@@ -217,7 +222,7 @@ def _with_names(row: Any) -> ical.Entry:
 
 def _own_content(user: User) -> list[Any]:
     """Return the content of the token of a user's feed."""
-    return [OWN, str(user.pk), _version(user.pk)]
+    return [OWN, str(user.pk), *_versions(user.pk)]
 
 
 def _calendar_content(calendar: Calendar, reader: User | None) -> list[Any]:
@@ -225,12 +230,18 @@ def _calendar_content(calendar: Calendar, reader: User | None) -> list[Any]:
 
     With a reader, the feed shows names. Without a reader, it shows only busy times.
     """
-    pk, version = str(calendar.pk), _version(calendar.pk)
-    return [NAMES, pk, version, str(reader.pk)] if reader else [BUSY, pk, version]
+    if not reader:
+        return [BUSY, str(calendar.pk), *_versions(calendar.pk)]
+    version, readers_version = _versions(calendar.pk, reader.pk)
+    content = [NAMES, str(calendar.pk), version, str(reader.pk)]
+    # With the version of the reader's own feed, the URL ends when the account gets a new owner. A
+    # version of 0 is left out, because the tokens of earlier URLs do not contain it.
+    return [*content, readers_version] if readers_version else content
 
 
-def _version(owner_id: UUID) -> int:
-    return Feed.objects.filter(pk=owner_id).values_list("version", flat=True).first() or 0
+def _versions(*owner_ids: UUID) -> list[int]:
+    renewed = dict(Feed.objects.filter(pk__in=owner_ids).values_list("pk", "version"))
+    return [renewed.get(owner_id, 0) for owner_id in owner_ids]
 
 
 def _content(token: str) -> list[Any]:

@@ -1,10 +1,10 @@
 """The lines of a CSV file, one form for each kind of file.
 
 A form checks the cells of a line. `add` calls the same function of `services.py` as the API and the
-admin site, and returns False if the line has been imported before. A line counts as imported before
-if there is already an account with its email address, a calendar with its name, a service with its
-title, or a booking of its service and customer at its start. A booking that the same import has
-cancelled does not count. An import never changes what is there.
+admin site, and returns False if the line exists already: an account with its email address, a
+calendar with its name, a service with its title, or a booking of its service and customer at its
+start. A booking that the same import has cancelled does not count. An import never changes what is
+there.
 """
 
 import re

@@ -49,7 +49,7 @@ class Report:
     """The result of an import.
 
     Args:
-        present: the number of lines that were imported before.
+        present: the number of lines whose account, calendar, service or booking exists already.
         is_cut: whether the import stopped, because there were too many problems.
         is_applied: whether the new lines were stored.
     """

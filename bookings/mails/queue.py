@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.utils.translation import pgettext
+from django.utils.translation import gettext_lazy, pgettext
 
 from bookings import ical
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import (
-    UNVERIFIED,
     Mail,
     line,
     period,
@@ -24,6 +23,11 @@ from bookings.mails.occasions import ATTENDEE, QUEUE_CANCELLED, QUEUE_ENDED
 from bookit.languages import speaking
 from bookit.mails.layout import Letter
 from bookit.mails.sending import send_within_limits
+
+UNVERIFIED = gettext_lazy(
+    "You receive this email because somebody joined a waitlist with this address. If you do not "
+    "know about it, you can ignore this email."
+)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def whole(found: Figures) -> list[Table]:
 
 
 def by_month_and_by_service(found: Figures) -> list[Table]:
-    """Return a table by month, and a table by service with the largest revenue first."""
+    """Return a table by month, and one by service: by currency, the largest revenue first."""
     months: dict[Any, dict[str, Any]] = {}
     services: dict[Any, dict[str, Any]] = {}
     for row in found.rows:
@@ -178,7 +178,7 @@ REPORTS.add("lead_time")(
 REPORTS.add("cancellations")(
     Report(
         _("Cancellations"),
-        _("How many bookings were cancelled, and how many customers did not come."),
+        _("How many bookings were cancelled or missed."),
         figures.cancellations,
         charts.cancellations,
         serializers.CancellationsSerializer,

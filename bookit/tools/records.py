@@ -19,8 +19,8 @@ from reviews.models import Review
 
 # The models, in an order in which each record refers only to records before it.
 MODELS: list[type[Model]] = [
-    User,
     Role,
+    User,
     Profile,
     Calendar,
     OpeningHours,
@@ -34,9 +34,12 @@ MODELS: list[type[Model]] = [
     Review,
     MailText,
 ]
-# Columns that are left out: secrets, values that are computed from other columns, and values that
-# mean nothing in another system.
-LEFT_OUT = {"password", "version", "blocked", "transaction", "group_id", "last_login"}
+# Columns that are left out: secrets, values that are computed from other columns or records, and
+# values that mean nothing in another system.
+LEFT_OUT = {
+    *("password", "version", "blocked", "transaction", "server", "api_key_id"),
+    *("group_id", "last_login", "rating_sum", "rating_count"),
+}
 # The number of records that are in memory at a time.
 CHUNK = 2000
 

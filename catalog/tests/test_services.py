@@ -240,6 +240,20 @@ class TestCreate:
         result = response.json()
         assert result["id"] != shown["id"]
         assert (result["rating_average"], result["rating_count"]) == (None, 0)
+        assert isinstance(result["calendar"], dict)
+        assert as_provider.post("/services", result).status_code == 201
+        response = as_provider.patch(f"/services/{result['id']}", result)
+        assert response.status_code == 200
+
+    @pytest.mark.parametrize("value", ["", "x", "{id}", 5, True, []])
+    def test_a_misspelt_calendar_id_is_refused(self, as_provider, service, value):
+        if value == "{id}":
+            value = str(service.calendar_id)
+        response = as_provider.post("/services", {**MINIMAL, "calendar": value})
+        problem(response, 400, "validation_error", "calendar")
+        response = as_provider.patch(f"/services/{service.pk}", {"calendar": value})
+        problem(response, 400, "validation_error", "calendar")
+        assert Service.objects.count() == 1
 
 
 # Each value is invalid both in a POST and in a PATCH.

@@ -201,6 +201,43 @@ def test_filters_offer_a_limited_number_of_calendars(desk, monkeypatch):
     assert desk.get(LIST).content.decode().count("?calendar__id__exact=") == 2
 
 
+@pytest.mark.parametrize("name", ["calendar__id", "service__id", "calendar__provider__id"])
+def test_a_filter_shows_a_chosen_row_that_is_not_among_the_first(desk, monkeypatch, name):
+    monkeypatch.setattr("bookings.desk.filters.MAX_CHOICES", 2)
+    for number in range(4):
+        provider = ProviderFactory(name=f"Person {number}")
+        calendar = CalendarFactory(name=f"Chair {number}", provider=provider)
+        last = booked(START, service=ServiceFactory(title=f"Cut {number}", calendar=calendar))
+    value = {
+        "calendar__id": last.calendar_id,
+        "service__id": last.service_id,
+        "calendar__provider__id": last.calendar.provider_id,
+    }[name]
+    [spec] = [
+        each
+        for each in desk.get(LIST, {f"{name}__exact": value}).context["cl"].filter_specs
+        if getattr(each, "lookup_kwarg", "") == f"{name}__exact"
+    ]
+    assert [pk for pk, _ in spec.lookup_choices][2:] == [value]
+    response = desk.get(LIST, {f"{name}__exact": "x"})
+    assert response.status_code in (200, 302)
+
+
+def test_the_list_is_filtered_by_the_only_provider(desk):
+    provider = ProviderFactory()
+    mine = booked(START, service=ServiceFactory(calendar=CalendarFactory(provider=provider)))
+    booked(START, service=ServiceFactory(calendar=CalendarFactory()))
+    assert found(desk, calendar__provider__id__exact=provider.pk) == [mine]
+
+
+def test_the_filter_of_providers_names_no_other_users(desk):
+    booked(START)
+    customer = UserFactory(name="Ana Silva")
+    response = desk.get(LIST, {"calendar__provider__id__exact": customer.pk})
+    assert [*response.context["cl"].result_list] == []
+    assert customer.name not in response.content.decode()
+
+
 def test_a_row_says_when_who_and_what(desk, book):
     book()
     text = desk.get(LIST).content.decode()

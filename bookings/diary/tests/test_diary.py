@@ -113,6 +113,18 @@ def test_the_reason_of_time_off_is_shown_only_to_those_who_may_see_calendars(cli
         assert shown["reason"] == reason
 
 
+def test_providers_with_a_role_see_the_reasons_on_their_own_calendars(client):
+    provider = staff(["bookings.view_booking"], role="provider")
+    for calendar, reason in [
+        (CalendarFactory(provider=provider), "Dentist"),
+        (CalendarFactory(), ""),
+    ]:
+        TimeOffFactory(calendar=calendar, start_time=TUESDAY, reason="Dentist")
+        client.force_login(provider)
+        [shown] = sheet_of(client, calendar)["off"]
+        assert shown["reason"] == reason
+
+
 # --- the page ---------------------------------------------------------------------------------
 
 
@@ -196,6 +208,14 @@ def test_a_booking_without_an_attendee_shows_who_booked(site):
     [shown] = sheet_of(site, booking.calendar)["bookings"]
 
     assert (shown["attendee"], shown["phone"]) == ("Grace Hopper", "+351219999")
+
+
+def test_an_erased_customer_is_a_former_user(site):
+    booking = BookingFactory(user__name="")
+
+    [shown] = sheet_of(site, booking.calendar)["bookings"]
+
+    assert shown["attendee"] == "a former user"
 
 
 def test_the_diary_knows_who_gets_no_email(site):

@@ -8,17 +8,18 @@ import icalendar
 import pytest
 import time_machine
 import vobject  # type: ignore[import-untyped]
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from accounts.extensions import ON_NEW_OWNER
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import ical
 from bookings.feeds.models import Feed
-from bookings.feeds.services import MAX_ENTRIES
-from bookings.models import Booking
+from bookings.feeds.services import MAX_ENTRIES, signer
+from bookings.models import Booking, Slot
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookit.tests.expect import problem
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -355,6 +356,52 @@ class TestCalendar:
             problem(api.get(url), 404, "not_found")
         for url in after:
             assert api.get(url).status_code == 200
+
+    def test_a_url_with_names_ends_when_the_owner_of_the_email_address_takes_the_account(
+        self, api, helena, calendar, booked
+    ):
+        busy, names = urls(api, helena, calendar)
+        assert not Feed.objects.exists(), "reading the URLs wrote to the database"
+        with transaction.atomic():
+            for end_access in ON_NEW_OWNER.values():
+                end_access(owner=helena)
+        problem(api.get(names), 404, "not_found")
+        assert api.get(busy).status_code == 200
+        renewed = urls(api, helena, calendar)
+        assert (renewed[0], renewed[1] != names) == (busy, True)
+        assert summaries(api.get(renewed[1]))[0] == "Haircut: Ana Silva"
+
+    def test_renewing_their_own_url_ends_only_the_readers_url_with_names(
+        self, api, helena, calendar
+    ):
+        _, of_admin = urls(api, AdminFactory(), calendar)
+        _, names = urls(api, helena, calendar)
+        api.as_(helena).post("/me/calendar")
+        problem(api.get(names), 404, "not_found")
+        assert api.get(of_admin).status_code == 200
+
+    def test_a_url_with_names_that_was_never_renewed_stays_valid(self, api, helena, calendar):
+        content = ["names-for", str(calendar.pk), 0, str(helena.pk)]
+        token = signer.sign_object(content)
+        _, names = urls(api, helena, calendar)
+        assert names.endswith(f"?token={token}")
+        assert api.get(names).status_code == 200
+
+    def test_an_erased_customer_is_a_former_user(self, api, helena, calendar, booked):
+        Booking.objects.filter(attendee_name__in=["", "Eva"]).update(attendee_name="")
+        User.objects.exclude(pk=helena.pk).update(name="")
+        _, names = urls(api, helena, calendar)
+        events = read(api.get(names))
+        assert str(events[0]["SUMMARY"]) == "Haircut: a former user"
+        assert events[2]["DESCRIPTION"] == "a former user\nMax"
+
+    def test_changing_a_slot_changes_the_time_of_its_entry(self, api, helena, calendar, booked):
+        _, names = urls(api, helena, calendar)
+        rows = Slot.objects.filter(start_time=START + 2 * DAY)
+        rows.update(capacity=20, created_at=datetime(2020, 1, 1, tzinfo=UTC))
+        entry = read(api.get(names))[3]
+        assert str(entry["SUMMARY"]) == "Yoga (0 of 20)"
+        assert entry["DTSTAMP"].dt == rows.get().updated_at.replace(microsecond=0)
 
     def test_the_previous_provider_of_a_calendar_sees_no_names(self, api, helena, calendar):
         busy, names = urls(api, helena, calendar)

@@ -462,9 +462,9 @@ def test_the_command_checks_first_and_imports_if_told(boss, tmp_path):
         )
         return out.getvalue()
 
-    assert "2 new, 0 imported before. Nothing was imported yet" in run()
-    assert "2 new, 0 imported before. Imported." in run("--apply")
-    assert "0 new, 2 imported before. Imported." in run("--apply")
+    assert "2 new, 0 already there. Nothing was imported yet" in run()
+    assert "2 new, 0 already there. Imported." in run("--apply")
+    assert "0 new, 2 already there. Imported." in run("--apply")
     file.write_bytes("email,name\njo@example.com,João\n".encode("cp1252"))
     with pytest.raises(CommandError, match="not in this encoding"):
         run()

@@ -53,7 +53,9 @@ def test_a_file_is_checked_and_then_imported(site):
     assert "2 lines were imported" in page
     assert User.objects.get(email="ben@example.com").name == "<b>Ben\n& Co</b>"
     page = upload(site, CUSTOMERS).content.decode()
-    assert "All lines were imported before" in page
+    assert "There is nothing to import" in page
+    assert "Everything in this file exists already." in page
+    assert "ready to be imported" not in page
 
 
 def test_wrong_lines_are_named_and_cannot_be_imported(site):

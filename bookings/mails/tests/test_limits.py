@@ -3,6 +3,7 @@
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -18,7 +19,8 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, followup, services
-from bookings.mails import composition, tasks
+from bookings.mails import composition, samples, tasks
+from bookings.mails.queue import compose_end
 from bookings.models import BookingEvent
 from bookings.tests.jobs import attendee_mail, follow_events_up, work
 from bookit.mails import limits as mail_limits
@@ -434,6 +436,15 @@ class TestStrangers:
         assert ("Hello Mallory," in message.body) == is_verified
         assert ("Notes: By the window" in message.body) == is_verified
         assert ("somebody gave this address" in message.body) != is_verified
+
+    @pytest.mark.parametrize("is_verified", [False, True])
+    def test_an_email_about_a_queue_says_why_an_unverified_address_gets_it(self, is_verified):
+        place = replace(samples.PLACE, user_is_verified=is_verified)
+        text = compose_end(place, {}).text
+        assert ("somebody joined a waitlist with this address" in text.replace("\n", " ")) != (
+            is_verified
+        )
+        assert "when booking" not in text
 
     def test_a_verified_user_does_not_make_another_address_verified(self, book, mallory):
         mallory.verified_email = TO_MALLORY

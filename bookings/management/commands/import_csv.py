@@ -26,7 +26,7 @@ class Command(BaseCommand):
     help = (
         "Import a CSV file of customers, calendars, services or bookings. Import several files in "
         "this order. Without --apply, only check the file. Every wrong line is named with its "
-        "reason. All lines are imported or none, and a line that was imported before is skipped."
+        "reason. All lines are imported or none, and a line whose record exists already is skipped."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -90,7 +90,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Line {problem.line}{column}: {problem.message}")
         if len(report.problems) > MOST:
             self.stdout.write(f"... and {len(report.problems) - MOST:,} more.")
-        counts = f"{report.new:,} new, {report.present:,} imported before"
+        counts = f"{report.new:,} new, {report.present:,} already there"
         if report.problems:
             cut = " The check stopped there, so there may be more." if report.is_cut else ""
             number = len(report.problems)

@@ -196,6 +196,7 @@ SAFE_PLACES = {
         "the ORM loads no rows"
     ),
     "accounts/privacy/services.py: user.emailed_links.all().delete": "the ORM loads no rows",
+    "catalog/providers/admin.py: user__in=people.values('pk')": "a subquery",
     "catalog/privacy.py: calendar__in=own": "a queryset: it becomes a subquery",
     "bookit/adminsite/pages.py: pk__in=ids": "selected rows: a form has at most 1,000 fields",
     "bookit/database/prepared.py: pk__in=ids": "a page",
@@ -207,6 +208,8 @@ SAFE_PLACES = {
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
     "bookings/exports/daysheets.py: bookings__status__in=SHOWN": "four statuses",
     "bookings/exports/daysheets.py: status__in=SHOWN": "four statuses",
+    "bookings/desk/filters.py: pk__in=missing": "the ids in a URL",
+    "bookings/feeds/services.py: pk__in=owner_ids": "a calendar and a user",
     "bookings/feeds/services.py: status__in=SHOWN": "the statuses that a feed shows",
     "bookings/followup.py: calendar__in=calendar_ids": "one for each event at most",
     "bookings/followup.py: pk__in=event_ids": "MAX_EVENTS at a time",

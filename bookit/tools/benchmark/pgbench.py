@@ -103,7 +103,7 @@ def script(setup: list[str], statements: list[str], values: Mapping[str, str]) -
 
 
 def rate(text: str, url: str, *, seconds: int, directory: Path) -> float:
-    """Return how often PostgreSQL runs the script in a second, with sixteen clients.
+    """Return how often PostgreSQL runs the script in a second, with `CONNECTIONS` clients.
 
     Raises:
         LoadError: pgbench or one of its clients failed.

@@ -52,7 +52,7 @@ class Planner:
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
         """Yield the bookings of a day.
 
-        Each start that nobody books is added to the `free` of its service, except the starts of
+        Each start that nobody wants is added to the `free` of its service, except the starts of
         sessions with several seats.
         """
         taken: list[DateTimeTZRange] = []

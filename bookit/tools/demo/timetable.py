@@ -109,9 +109,9 @@ class Timetable:
         )
 
     def _fill_next_sessions(self, service: StoredService) -> None:
-        """Decide how many seats stay free in the next sessions from tomorrow on."""
-        tomorrow = self.at + timedelta(days=1)
-        ahead = [slot for start, slot in service.slots.items() if start > tomorrow]
+        """Decide how many seats stay free in the next sessions that begin in more than a day."""
+        in_a_day = self.at + timedelta(days=1)
+        ahead = [slot for start, slot in service.slots.items() if start > in_a_day]
         service.seats_left = {
             slot.pk: seats_left for slot, seats_left in zip(ahead, SEATS_LEFT, strict=False)
         }

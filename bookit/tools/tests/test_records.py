@@ -10,6 +10,7 @@ from accounts.models import User
 from accounts.tests.factories import staff
 from bookings.models import Booking
 from bookit.tools import records
+from catalog.models import Service
 from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
@@ -56,7 +57,22 @@ def test_every_row_is_a_line(town, tmp_path, capsys):
     assert role["permissions"] == ["bookings.view_booking"]
     assert path.stat().st_mode & 0o077 == 0
     # Each record refers only to records before it.
+    assert kinds.index("role") < kinds.index("user")
     assert kinds.index("user") < kinds.index("calendar") < kinds.index("booking")
+
+
+def test_no_record_refers_to_a_record_that_is_not_exported():
+    models = {model._meta.concrete_model for model in records.MODELS}
+    for model in records.MODELS:
+        exported = records.columns(model)
+        references = {
+            field.attname: field.related_model
+            for field in model._meta.concrete_fields
+            if field.is_relation and field.attname in exported
+        }
+        assert {*references.values()} <= models, model
+        assert not {"api_key_id", "server", "transaction"}.intersection(exported), model
+    assert not {"rating_sum", "rating_count"}.intersection(records.columns(Service))
 
 
 @pytest.mark.django_db(transaction=True)

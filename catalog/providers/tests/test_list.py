@@ -280,6 +280,27 @@ def test_a_former_provider_is_not_shown(api, rui):
     problem(api.as_(rui).patch("/me/provider", {}), 403, "permission_denied")
 
 
+def test_the_admin_site_searches_profiles_by_provider_and_biography(client, rui):
+    client.force_login(AdminFactory())
+    Profile.objects.create(user=rui, biography="A physio since 1998.")
+    eva = ProviderFactory(name="Eva Lima", email="eva@example.com")
+    Profile.objects.create(user=eva, biography="")
+    for words, people in [
+        ("", {rui, eva}),
+        ("costa", {rui}),
+        ("physio 1998", {rui}),
+        ("eva@example.com", {eva}),
+        ("a", {rui}),
+        ("nobody", set()),
+    ]:
+        with CaptureQueriesContext(connection) as queries:
+            response = client.get("/admin/catalog/profile/", {"q": words})
+        assert {row.user for row in response.context["cl"].result_list} == people, words
+        # Each table is searched by itself, so that each can use its own index.
+        searches = [each["sql"] for each in queries if "UNION ALL" in each["sql"]]
+        assert len(searches) == bool(words)
+
+
 def test_an_admin_corrects_a_profile_in_the_admin_site(client, api, rui):
     client.force_login(AdminFactory())
     Profile.objects.create(user=rui, biography="Rude.", picture_url=PICTURE)
