@@ -42,10 +42,12 @@ EVENTS = [
     *("booking.completed", "booking.expired", "booking.no_show", "review.created"),
 ]
 # The errors that faults cause. When a frozen PostgreSQL runs again, it cancels the statements whose
-# time limit has passed (QueryCanceled).
+# time limit has passed (QueryCanceled). A worker that was taken for dead meanwhile cannot write the
+# outcome of its job (RaiseException in a function of procrastinate).
 ERRORS_OF_FAULTS = re.compile(
     r"psycopg\.OperationalError|InterfaceError|PoolTimeout"
     r"|AdminShutdown|CrashShutdown|CannotConnectNow|ConnectionTimeout|QueryCanceled"
+    r"|RaiseException: Job was not found"
 )
 # Counts the jobs that are due or running. Reminders, retries and offers of seats do not count while
 # they are scheduled for later.
@@ -351,7 +353,8 @@ def _tracebacks(output: Path, *, calm: bool) -> list[str]:
             entry = json.loads(line)
         except ValueError:
             entry = {"message": line}
-        text = f"{entry.get('message')}: {str(entry.get('exc_info', '')).strip()[-300:]}"
+        causes = "; ".join(re.findall(r"^\S*psycopg\S*: .*", str(entry.get("exc_info")), re.M))
+        text = f"{entry.get('message')}: {str(entry.get('exc_info', '')).strip()[-300:]} ({causes})"
         if calm or not is_caused_by_a_fault(str(entry)):
             found.append(f"in the log: {text}")
     return found
