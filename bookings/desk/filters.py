@@ -68,7 +68,7 @@ class FewRelatedFilter(RelatedFieldListFilter):
         else:
             rows = model._default_manager.order_by(*model._meta.ordering)
         offered = [*rows[:MAX_CHOICES]]
-        chosen = {each for each in self.lookup_val or () if is_id(each)}
+        chosen = {each.strip() for each in self.lookup_val or () if is_id(each)}
         if missing := chosen - {str(row.pk) for row in offered}:
             offered += rows.filter(pk__in=missing)
         return [(row.pk, self.name_of(row)) for row in offered]

@@ -78,6 +78,7 @@ def services(*, chosen: str) -> tuple[list[Any], bool]:
     is_cut = len(first) > MOST_SERVICES
     if is_cut:
         first = first[:MOST_SERVICES]
+        chosen = chosen.strip()
         if is_id(chosen) and chosen not in {str(row[2]) for row in first}:
             first = [*rows.filter(pk=chosen), *first]
     groups = groupby(first, key=lambda row: row[:2])

@@ -91,8 +91,8 @@ def test_a_preview_that_fails_leaves_the_previous_one(page):
     offers = page.get_by_role("region", name="What customers are offered")
     offers.get_by_text("more").first.wait_for()
     page.context.clear_cookies()  # as if the user signed out in another tab
-    page.get_by_label("Duration").press("ArrowUp")
-    page.locator("[data-preview][aria-busy]").wait_for()
+    with page.expect_response("**/login/**"):
+        page.get_by_label("Duration").press("ArrowUp")
     page.locator("[data-preview]:not([aria-busy])").wait_for()
     assert offers.get_by_text("more").first.is_visible()
 

@@ -252,6 +252,7 @@ def test_hanging_name_lookups_of_slow_webhooks_do_not_delay_others(monkeypatch):
 
     async def begin_and_look_up():
         slow = [asyncio.create_task(outbound.resolve("slow", 443)) for _ in range(HANGING)]
+        await asyncio.sleep(0)  # Now all of them have begun.
         try:
             return await asyncio.wait_for(outbound.resolve("good", 443), 2)
         finally:

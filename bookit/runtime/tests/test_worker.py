@@ -202,6 +202,8 @@ def test_a_server_that_stops_accepts_no_new_connections() -> None:
                 with connect_soon(server.port) as connection:
                     connection.sendall(GET)
                     read(connection)
+        with pytest.raises((ConnectionRefusedError, NotMade)):
+            connect_soon(server.port)
         # The server has not ended, because a request may be in transit on the idle connection.
         assert server.process.poll() is None
 
@@ -378,7 +380,7 @@ def test_half_a_request_gets_a_408_after_its_time_limit(
     with running.connect() as late, running.connect() as idle:
         late.sendall(sent)
         running.until(
-            lambda: sum(len(c.arrivals) > 0 or c.phase == "body" for c in running.worker.clients)
+            lambda: sum(len(c.arrivals) > 0 or c.phase == "body" for c in [*running.worker.clients])
         )
         running.advance(limit - 2)
         late.settimeout(0.8)
@@ -397,7 +399,7 @@ def test_half_a_request_gets_a_408_after_its_time_limit(
         # A client that has not begun a request may wait longer.
         idle.sendall(b"GET /b HTTP/1.1\r\n\r\n")
         assert read(idle)[0] == 200
-        running.until(lambda: {client.state for client in running.worker.clients} == {RECEIVING})
+        running.until(lambda: {client.state for client in [*running.worker.clients]} == {RECEIVING})
         running.advance(60)
         idle.settimeout(0.8)
         with pytest.raises(TimeoutError):
@@ -409,7 +411,7 @@ def test_half_a_request_gets_a_408_after_its_time_limit(
 
 
 def has_moved(running: Running, size: int) -> bool:
-    return sum(client.moved for client in running.worker.clients) >= size
+    return sum(client.moved for client in [*running.worker.clients]) >= size
 
 
 def test_a_client_that_keeps_sending_a_body_gets_more_time(run: Callable[..., Running]) -> None:
@@ -480,7 +482,7 @@ def test_an_unread_response_occupies_no_thread(run: Callable[..., Running], keep
         else:
             assert is_closed(slow[0])
         # The other clients are disconnected after their time limit.
-        running.until(lambda: sum(len(c.sock.held) > 0 for c in running.worker.clients) == 4)
+        running.until(lambda: sum(len(c.sock.held) > 0 for c in [*running.worker.clients]) == 4)
         running.advance(1000)
         running.until(lambda: len(running.worker.clients) <= 1)
 
@@ -495,7 +497,7 @@ def test_a_file_that_clients_read_slowly_occupies_no_thread(run: Callable[..., R
         with running.connect() as other:
             other.sendall(b"GET /a HTTP/1.1\r\n\r\n")
             assert read(other)[0] == 200
-        running.until(lambda: sum(each.sock.has_file for each in running.worker.clients) == 5)
+        running.until(lambda: sum(each.sock.has_file for each in [*running.worker.clients]) == 5)
         assert running.worker.held < 5 * MEBIBYTE
         # A client that reads late still gets the whole file, and can send another request.
         assert read(slow[0])[::2] == (200, FILE)
@@ -518,7 +520,7 @@ def test_the_oldest_of_too_many_files_is_cut_off(
             slow.append(slow_client(running.port, b"GET /file HTTP/1.1\r\n\r\n"))
             stack.enter_context(slow[-1])
             running.until(lambda: len(running.seen) == len(slow))
-            running.until(lambda: {each.state for each in running.worker.clients} == {SENDING})
+            running.until(lambda: {each.state for each in [*running.worker.clients]} == {SENDING})
         running.until(lambda: len(running.worker.clients) == 2)
         with pytest.raises((AssertionError, ConnectionResetError)):
             read(slow[0])
@@ -620,7 +622,7 @@ def test_a_worker_that_stops_still_responds_to_received_requests(
     with running.connect() as first, running.connect() as second, running.connect() as idle:
         for client in (first, second):
             client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
-        running.until(lambda: running.seen and sum(c.state for c in running.worker.clients) == 2)
+        running.until(lambda: running.seen and sum(c.state for c in [*running.worker.clients]) == 2)
         running.worker.alive = False
         running.worker.method_queue.defer(lambda: None)
         running.gate.set()
