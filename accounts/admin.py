@@ -37,7 +37,7 @@ from bookit.adminsite.fields import GroupedCheckboxes
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, message_of
-from bookit.adminsite.search import all_in, found_in
+from bookit.adminsite.search import all_in
 
 ROLES = _(
     "Users book for themselves. Providers also manage their own calendars. Admins may do"
@@ -230,20 +230,13 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         """Return when the user last signed in."""
         return moment(user.last_login) or _("never")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
-    ) -> tuple[QuerySet[User], bool]:
-        """Return the account with this id, or the accounts whose name or email address matches.
+    def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
+        """Find the accounts whose name or email address matches, unless the words are an id.
 
         The accounts are first found through an index. The list and the dates above it then read
         only these accounts.
         """
-        words = " ".join(search_term.split())
-        if not words or is_id(words):
-            return super().get_search_results(request, queryset, search_term)
-        conditions = [all_in(words, ["name", "email"])]
-        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
-        return found, False
+        return [] if is_id(words) else [all_in(words, ["name", "email"])]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """Return the accounts that have not been deleted."""
@@ -346,8 +339,8 @@ class OwnedAdmin(ReadOnlyAdmin):
     by the whole value of a field of its own (the second).
     """
 
-    def conditions(self, words: str) -> list[Q]:
-        """Return a condition for each of the `search_fields`. An index serves the first."""
+    def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
+        """Return a condition for each of the `search_fields`."""
         email, own = self.search_fields
         users = User.objects.filter(all_in(words, ["email"])).values("pk")
         found = [Q((f"{email.removesuffix('__email')}__in", users))]
@@ -357,17 +350,6 @@ class OwnedAdmin(ReadOnlyAdmin):
         except ValidationError:
             return found
         return [*found, Q((own, words))]
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """Return the rows that meet one of the conditions."""
-        words = " ".join(search_term.split())
-        if not words:
-            return super().get_search_results(request, queryset, search_term)
-        conditions = self.conditions(words)
-        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
-        return found, False
 
 
 @admin.register(Session)

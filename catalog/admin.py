@@ -27,7 +27,7 @@ from bookit.adminsite.fields import SuggestingInput, UnitInput
 from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StampedAdmin, is_id
-from bookit.adminsite.search import all_in, found_in
+from bookit.adminsite.search import all_in
 from bookit.errors import Invalid
 from bookit.times import zone, zone_names
 from catalog import services
@@ -146,23 +146,18 @@ class CalendarAdmin(StampedAdmin):
     inlines = [OpeningHoursInline, TimeOffInline]
     in_use = services.CALENDAR_IN_USE
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Calendar], search_term: str
-    ) -> tuple[QuerySet[Calendar], bool]:
-        """Return the calendar with this id, or those whose name, zone or provider matches."""
-        words = " ".join(search_term.split())
-        if not words or is_id(words):
-            return super().get_search_results(request, queryset, search_term)
+    def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
+        """Find the calendars whose name, zone or provider matches, unless the words are an id."""
+        if is_id(words):
+            return []
         people = User.objects.filter(all_in(words, ["name", "email"]))
         zone_part = words.casefold().replace(" ", "_")
         zones = [each for each in zone_names() if zone_part in each.casefold()]
-        conditions = [
+        return [
             all_in(words, ["name"]),
             Q(provider__in=people.values("pk")),
             Q(timezone__in=zones),
         ]
-        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
-        return found, False
 
     @admin.display(description=_("provider"), ordering="provider__name")
     def keeper(self, calendar: Calendar) -> Any:
@@ -457,23 +452,19 @@ class ServiceAdmin(StampedAdmin):
         is_field = request.path == reverse("admin:autocomplete")
         return [each for each in self.search_fields if not is_field or each != "description"]
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Service], search_term: str
-    ) -> tuple[QuerySet[Service], bool]:
-        """Return the service with this id, or the services that are found by their words.
+    def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
+        """Find the services by their words, unless the words are an id.
 
         Descriptions are found by whole words, as in the API. Titles, and the names of calendars,
         are also found by parts of words.
         """
-        words = " ".join(search_term.split())
-        if not words or is_id(words):
-            return super().get_search_results(request, queryset, search_term)
+        if is_id(words):
+            return []
         named = Calendar.objects.filter(all_in(words, ["name"]))
         conditions = [all_in(words, ["title"]), Q(calendar__in=named.values("pk"))]
         if "description" in self.get_search_fields(request):
             conditions.append(Q(search=SearchQuery(words, config="english")))
-        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
-        return found, False
+        return conditions
 
     @admin.display(description=_("service"), ordering="title")
     def what(self, service: Service) -> Any:

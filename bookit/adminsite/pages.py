@@ -208,14 +208,29 @@ class StrictAdmin(admin.ModelAdmin):
         """Return the class of the change list."""
         return StrictChangeList
 
+    def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
+        """Return conditions that each have an index; a search finds the rows that meet one of them.
+
+        If there are none, the `search_fields` are searched.
+
+        Args:
+            words: what the user searches for, with one space between two words.
+        """
+        return []
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Return the rows that a search finds.
+        """Return the rows that a search finds; see `search_conditions`.
 
-        If the search term can be an id, rows are found by id, through an index. Otherwise, they are
-        found by text, and ids are not searched: no index finds a part of an id.
+        If there are no conditions and the search term can be an id, rows are found by id, through
+        an index. Otherwise, they are found by text, and ids are not searched: no index finds a part
+        of an id.
         """
+        words = " ".join(search_term.split())
+        if words and (conditions := self.search_conditions(request, words)):
+            found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
+            return found, False
         ids: list[Q] = []
         texts = []
         for path in self.get_search_fields(request):

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
@@ -13,7 +13,7 @@ from accounts.models import User
 from bookit.adminsite.cells import person
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StrictAdmin
-from bookit.adminsite.search import all_in, found_in
+from bookit.adminsite.search import all_in
 from catalog.providers.models import Profile
 
 
@@ -59,17 +59,10 @@ class ProfileAdmin(StrictAdmin):
     autocomplete_fields = ["user"]
     fields = ["user", "biography", "picture_url"]
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Profile], search_term: str
-    ) -> tuple[QuerySet[Profile], bool]:
-        """Return the profiles whose provider or biography matches."""
-        words = " ".join(search_term.split())
-        if not words:
-            return super().get_search_results(request, queryset, search_term)
+    def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
+        """Find the profiles whose provider or biography matches."""
         people = User.objects.filter(all_in(words, ["name", "email"]))
-        conditions = [Q(user__in=people.values("pk")), all_in(words, ["biography"])]
-        found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
-        return found, False
+        return [Q(user__in=people.values("pk")), all_in(words, ["biography"])]
 
     @admin.display(description=_("provider"), ordering="user__name")
     def who(self, profile: Profile) -> Any:

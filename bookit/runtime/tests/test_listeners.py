@@ -45,7 +45,7 @@ def begin_to_connect(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 def is_connected(client: socket.socket, *, within: float = PATIENCE) -> bool:
-    """Return whether a client is connected within so many seconds.
+    """Return whether a client is connected within `within` seconds.
 
     Raises:
         OSError: the connection was refused.
