@@ -8,13 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
-from django.db.models import F, QuerySet, UUIDField
+from django.db.models import BooleanField, F, QuerySet, TextField, UUIDField
+from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 
 from bookit.api.pagination import MAX_LIMIT
 from bookit.database.counts import estimates
-from bookit.database.prepared import MAX_KEPT, AnyOf, Bound, Prepared, filled
+from bookit.database.prepared import MAX_KEPT, AnyOf, Bound, Change, Prepared, filled
 from bookit.database.rows import fetch
 from bookit.errors.refusals import refuse
 from bookit.languages import grouped
@@ -25,6 +26,10 @@ from catalog.search import Words
 MAX_FOUND = 10_000
 # At most this many services with wanted words in their titles are ranked.
 MAX_RANKED = 1000
+# A page of a search with more than `MAX_FOUND` matches is read in the order of the list if there
+# are this many matches for each row up to the end of the page. To find these rows, PostgreSQL then
+# reads about one in 50 services.
+FREQUENT = 50
 # To fill a page with services that have a free time, up to this many services are searched.
 MAX_LOOKED_AT = 1000
 # To estimate the count, at least this many services are searched, or all if there are fewer.
@@ -135,17 +140,38 @@ class Listing:
         values = {**words.parameters, **search.filter_values(self.services.values)}
         # Counting is most of the cost of a search with many matches.
         estimate = estimates.recent(search.count, values)
+        if estimate is not None:
+            self.total, self.count_is_exact = estimate, False
+            if self._is_walked(stop):
+                return self._walked(words, start, stop)
         bounds = {"limit": stop - start, "offset": start, "stop": stop}
         rows: list[Any] = fetch(
             search.page(self.order),
             {**values, **bounds, "counts": estimate is None},
             namedtuple_row,
         )
-        if estimate is not None:
-            self.total, self.count_is_exact = estimate, False
-        elif rows:
+        if rows and estimate is None:
             self._set_count(search, values, rows[0])
+            if self._is_walked(stop):
+                return self._walked(words, start, stop)
         return [row.id for row in rows]
+
+    def _is_walked(self, stop: int) -> bool:
+        """Return whether a page that ends at `stop` is read in the order of the list.
+
+        The order by relevance is that of no index.
+        """
+        ranks = any(_column(term) == "relevance" for term in self.order)
+        return not (self.count_is_exact or ranks) and stop * FREQUENT <= (self.total or 0)
+
+    def _walked(self, words: Words, start: int, stop: int) -> list[UUID]:
+        """Return the ids of a page, found by reading services in the order of the list.
+
+        If many services match, this is faster than sorting up to `MAX_FOUND` matches, and the page
+        is that of all matches.
+        """
+        found = self.services.changed(_described_by(words.shape), **words.parameters)
+        return [row["id"] for row in found.shaped(_only_ids).ordered(self.order)[start:stop]]
 
     def _count(self) -> int:
         if self.words is None:
@@ -161,6 +187,20 @@ class Listing:
             estimates.keep(search.count, values, total)
         self.total, self.count_is_exact = total, not row.has_more
         return total
+
+
+def _described_by(words: Words) -> Change:
+    """Return the condition that a service is described by words of this shape."""
+    names: list[str] = re.findall(r"%\((\w+)\)s", words.query)
+    query = re.sub(r"%\(\w+\)s", "%s", words.query)
+    # An index of words cannot be used for IS TRUE.
+    condition = f'("catalog_service"."search" @@ {query}) IS TRUE'
+
+    def apply(services: QuerySet[Service], **values: Any) -> QuerySet[Service]:
+        given = [values[name] for name in names]
+        return services.filter(RawSQL(condition, given, BooleanField()))  # noqa: S611 - our SQL
+
+    return Change(("words", words), apply, {name: TextField() for name in dict.fromkeys(names)})
 
 
 @lru_cache(MAX_KEPT)

@@ -159,6 +159,45 @@ class TestCountLimit:
             assert "count_exact" not in api.get(f"/services?{other}&limit=2").json(), other
 
 
+class TestFrequentWords:
+    """Searches with more matches than they count, in an order other than by relevance."""
+
+    @pytest.fixture(autouse=True)
+    def thirty_matches(self, limit_search):
+        limit_search("MAX_FOUND", 10)
+        limit_search("FREQUENT", 2)
+        for number in range(30):
+            # The services that PostgreSQL finds first are the most expensive.
+            ServiceFactory(title=f"Yoga {number}", price=100 - number, rating_average=None)
+        ServiceFactory(title="Boxing", price=1)
+        run("ANALYZE catalog_service")
+
+    def test_a_page_is_that_of_all_matches(self, api):
+        for _time in range(2):  # before and after the number of matches is known
+            assert search(api, "yoga", "&ordering=price&limit=4") == [
+                f"Yoga {number}" for number in (29, 28, 27, 26)
+            ]
+        assert search(api, "yoga", "&ordering=price&limit=2&page=2") == ["Yoga 27", "Yoga 26"]
+        assert search(api, "yoga -26", "&ordering=price&limit=4")[-1] == "Yoga 25"
+        assert search(api, "yoga", "&ordering=-price&limit=2") == ["Yoga 0", "Yoga 1"]
+        assert search(api, "yoga", "&ordering=price&price_min=80&limit=1") == ["Yoga 20"]
+
+    def test_control_without_the_order_pages_contain_only_counted_matches(self, api, limit_search):
+        limit_search("FREQUENT", 100)
+        assert search(api, "yoga", "&ordering=price&limit=1") == ["Yoga 9"]
+
+    def test_pages_far_back_contain_only_counted_matches(self, api):
+        assert search(api, "yoga", "&ordering=price&limit=6") == [
+            f"Yoga {number}" for number in (9, 8, 7, 6, 5, 4)
+        ]
+
+    def test_the_number_of_matches_is_that_of_a_page_by_relevance(self, api):
+        for order in ("price", "-relevance"):
+            for _time in range(2):
+                shown = api.get(f"/services?q=yoga&limit=4&ordering={order}").json()
+                assert (shown["count"], shown["count_exact"]) == (10, False)
+
+
 def test_a_service_must_contain_only_the_four_longest_words(api, town):
     assert search(api, "a deep tissue massage for you or me") == ["Deep tissue massage"]
     assert search(api, "massage tissue runners minutes piano") == ["Deep tissue massage"]
