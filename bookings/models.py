@@ -197,10 +197,6 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         earliest = Least(at - Value(timedelta(days=1)), first_long)
         return self.filter(end_time__gt=at, start_time__gte=earliest)
 
-    def live_holds(self, at: datetime) -> "BookingQuerySet":
-        """Return the holds that have not expired."""
-        return self.filter(hold_expires_at__gt=at)
-
     def held_by(self, actor: User) -> "BookingQuerySet":
         """Return the bookings that began as a hold that `actor` has made, for any user."""
         made = BookingEvent.objects.filter(
@@ -619,3 +615,25 @@ class BookingEvent(OnCalendar):
 
     def __str__(self) -> str:
         return f"{self.type}, {self.at:%Y-%m-%d %H:%M} UTC"
+
+
+class BookedCalendar(models.Model):
+    """A calendar on which a user has booked.
+
+    Only a distributed database has such rows; see `bookings.booked`.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False, related_name="+"
+    )
+    # Not a foreign key, because the calendar may be deleted after its bookings.
+    calendar_id = models.UUIDField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "calendar_id"], name="booked_calendar_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} on {self.calendar_id}"

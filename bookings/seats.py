@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from accounts.models import User
 from bookings.availability.search import BookingConflict, SlotFull
 from bookings.availability.terms import TermsChanged
+from bookings.booked import remember_calendar
 from bookings.events import STATE_COLUMNS, state_of
 from bookings.holds import unexpired, unexpired_sql
 from bookings.models import Booking, BookingEvent
@@ -311,6 +312,7 @@ def take_seat(
             or a slot at that time.
     """
     held = booking.status == Booking.Status.HELD
+    remember_calendar(user_id=booking.user_id, calendar_id=booking.calendar_id)
     parameters = {
         **_placement(booking, booking.created_at),
         "capacity": capacity,

@@ -26,6 +26,7 @@ from bookings.availability.terms import (
     terms_at,
     terms_in,
 )
+from bookings.booked import live_holds_of, lock_holds_of
 from bookings.events import forget_reasons, record
 from bookings.holds import unexpired_sql
 from bookings.mails import services as mails
@@ -740,10 +741,8 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         )
         return booking
     with transaction.atomic():
-        # The lock makes concurrent holds of the same user wait for each other, so that all of them
-        # are counted.
-        User.objects.select_for_update(no_key=True).get(pk=wish.user.pk)
-        if Booking.objects.live_holds(wish.at).filter(user=wish.user).count() >= MAX_HOLDS:
+        lock_holds_of(wish.user.pk)
+        if live_holds_of(wish.user.pk, wish.at).count() >= MAX_HOLDS:
             raise TooManyHolds
         if slot:
             # `take_seat` may have to close an expired hold, which needs this lock on the calendar.

@@ -15,6 +15,7 @@ from rest_framework.request import Request
 
 from accounts.permissions import signed_in
 from bookings import services
+from bookings.booked import own_bookings
 from bookings.extensions import EXPANSIONS
 from bookings.filters import BookingFilter
 from bookings.models import Booking, BookingEvent
@@ -46,7 +47,6 @@ from bookit.responses import Response
 from catalog.models import Calendar
 from catalog.serializers import CalendarSerializer, ServiceSerializer
 
-OWN_BOOKINGS = Prepared(lambda user_id: Booking.objects.filter(user=user_id), user_id=UUIDField())
 PROVIDED_BOOKINGS = Prepared(
     lambda provider_id: Booking.objects.on_calendars(Calendar.objects.filter(provider=provider_id)),
     provider_id=UUIDField(),
@@ -133,7 +133,7 @@ class BookingViewSet(RowViewSet):
             return PROVIDED_BOOKINGS(provider_id=user.pk if user.is_keeper else None)
         if user.may("bookings.view_booking"):
             return super().listed()
-        return OWN_BOOKINGS(user_id=user.pk)
+        return own_bookings(user.pk)
 
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

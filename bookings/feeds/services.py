@@ -13,15 +13,16 @@ from uuid import UUID
 
 from django.core import signing
 from django.db import transaction
-from django.db.models import DateTimeField, F, UUIDField
+from django.db.models import DateTimeField, F, QuerySet
 from psycopg.rows import namedtuple_row
 
 from accounts.extensions import ON_NEW_OWNER
 from accounts.models import User
 from bookings import ical
+from bookings.booked import own_bookings
 from bookings.feeds.models import Feed
 from bookings.models import Booking
-from bookit.database.prepared import Prepared
+from bookit.database.prepared import Change
 from bookit.database.rows import fetch
 from catalog.models import Calendar
 
@@ -42,19 +43,23 @@ SHOWN = [
     *(Booking.Status.COMPLETED, Booking.Status.NO_SHOW),
 ]
 
-# The bookings in the feed of a user.
-OWN_ENTRIES = Prepared(
-    lambda user_id, since: Booking.objects.filter(
-        user=user_id, status__in=SHOWN, start_time__gte=since
-    ).order_by("start_time", "id"),
-    lambda bookings: bookings.values(
+# Leaves the bookings in the feed of a user.
+IN_OWN_FEED = Change(
+    "own feed",
+    lambda bookings, since: bookings.filter(status__in=SHOWN, start_time__gte=since).order_by(
+        "start_time", "id"
+    ),
+    {"since": DateTimeField()},
+)
+
+
+def _own_entries(bookings: QuerySet[Booking]) -> QuerySet[Booking, Any]:
+    return bookings.values(
         *("id", "start_time", "end_time", "updated_at", "status"),
         title=F("service__title"),
         calendar_name=F("calendar__name"),
-    ),
-    user_id=UUIDField(),
-    since=DateTimeField(),
-)
+    )
+
 
 # Reads the entries in the feed of a calendar. Each scheduled slot is one entry, even if nobody has
 # booked it. Each booking that is not in a slot is also one entry.
@@ -134,7 +139,8 @@ def own_feed(*, token: str, at: datetime) -> ical.CalendarFile:
     user = User.objects.get(pk=content[1], is_active=True)
     if content != _own_content(user):
         raise User.DoesNotExist
-    rows = OWN_ENTRIES(user_id=user.pk, since=at - PAST)[:MAX_ENTRIES]
+    found = own_bookings(user.pk).changed(IN_OWN_FEED, since=at - PAST)
+    rows = found.shaped(_own_entries)[:MAX_ENTRIES]
     return ical.CalendarFile(
         [
             ical.Entry(

@@ -16,7 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from bookit.database.citus.extensions import CALENDAR_FUNCTIONS
+from bookit.database.citus.extensions import CALENDAR_FUNCTIONS, FILLED_FROM_CALENDARS
 from bookit.database.citus.layout import Layout, models_with
 from bookit.database.citus.nodes import SETTING, forget, is_distributed
 from bookit.database.rows import fetch
@@ -386,6 +386,7 @@ def steps() -> list[Step]:
     spread = [model._meta.db_table for model in models_with(Layout.BY_CALENDAR)]
     new = [table for table in [*shared, *spread] if table not in placed]
     found = [
+        *(_filled() if {*spread} <= {*new} else ()),
         *_keys([table for table in spread if table in new]),
         *(_everywhere(table) for table in shared if table in new),
         *(_by_calendar(table, spread[0]) for table in spread if table in new),
@@ -442,6 +443,11 @@ def keep_distributed(using: str = DEFAULT_DB_ALIAS, **options: Any) -> None:
     """Distribute what a migration has added to a distributed database."""
     if using == DEFAULT_DB_ALIAS and is_distributed():
         distribute()
+
+
+def _filled() -> Iterator[Step]:
+    for table, statement in FILLED_FROM_CALENDARS.items():
+        yield Step(f"{table}: filled", (sql.SQL(statement),))
 
 
 def _keys(tables: list[str]) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""The extension point for functions that run on the server that has the rows of a calendar."""
+"""The extension points of a distributed database."""
 
 from dataclasses import dataclass
 
@@ -21,3 +21,7 @@ class CalendarFunction:
 
 #: The functions by their names.
 CALENDAR_FUNCTIONS: Extensions[CalendarFunction] = Extensions()
+
+#: Statements that fill tables from rows of calendars, by the names of the tables. Only a
+#: distributed database uses these tables. The statements run before the rows are spread.
+FILLED_FROM_CALENDARS: Extensions[str] = Extensions()

@@ -202,6 +202,26 @@ def test_what_an_id_names_on_a_living_worker_is_found_while_another_worker_is_de
     assert client.get(unknown).status_code == 404
 
 
+def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead():
+    alive, dead = service_on("two"), service_on("one")
+    client, other = client_of(UserFactory()), client_of(UserFactory())
+    made = [post(client, alive, hours).json()["id"] for hours in range(2)]
+    assert post(other, dead, 1).status_code == 201
+    feed = client.get("/me/calendar").json()["address"].removeprefix("http://testserver")
+    with running_again("one"):
+        cluster.kill("one")
+        for query in ("", "?cursor=", "?status=pending,confirmed", "?ordering=-created_at"):
+            shown = client.get(f"/bookings{query}")
+            assert shown.status_code == 200
+            assert {row["id"] for row in shown.json()["results"]} == {*made}
+        held = {"service_id": str(alive.pk), "start_time": at(5), "hold": True}
+        assert send(client.post, "/bookings", held) == 201
+        assert client.get(feed).content.count(b"BEGIN:VEVENT") == 2
+        assert other.get("/bookings").status_code == 503
+    assert len(other.get("/bookings").json()["results"]) == 1
+    assert len(client.get("/bookings").json()["results"]) == 3
+
+
 def test_a_shard_moves_while_bookings_are_made():
     service = service_on("one", duration_minutes=10)
     user = UserFactory()

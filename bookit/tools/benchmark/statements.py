@@ -8,8 +8,8 @@ from psycopg.sql import Literal
 from accounts.authentication import ACTIVE_USER
 from bookings import seats
 from bookings.availability import search, terms
+from bookings.booked import OWN_BOOKINGS
 from bookings.serializers import BookingSerializer
-from bookings.viewsets import OWN_BOOKINGS
 from bookit.api.pagination import DEFAULT_LIMIT
 from bookit.database.prepared import Parameter, Prepared
 from catalog.models import Service

@@ -1,0 +1,96 @@
+"""Finds the bookings of a user without asking every server, if the database is distributed.
+
+The rows of a booking are on the server of its calendar. A copy of each booking beside its user
+would lag behind the booking, or would need a two-phase commit for every change. Instead,
+`BookedCalendar` keeps the calendars of each user. Only the servers of these calendars are asked.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import F, QuerySet, UUIDField
+
+from accounts.models import User
+from bookings.models import BookedCalendar, Booking
+from bookit.database.citus.extensions import FILLED_FROM_CALENDARS
+from bookit.database.citus.nodes import is_distributed
+from bookit.database.prepared import AnyOf, Bound, Change, Prepared
+from bookit.database.rows import fetch
+
+# If a user has booked on more calendars, all servers are asked.
+MAX_CALENDARS = 100
+
+# Fills the calendars of users who booked before the database was distributed.
+#
+# Parameters: none.
+# Columns: none.
+FILL = """
+INSERT INTO bookings_bookedcalendar (user_id, calendar_id)
+SELECT DISTINCT user_id, calendar_id FROM bookings_booking
+ON CONFLICT DO NOTHING
+"""
+
+FILLED_FROM_CALENDARS.add("bookings_bookedcalendar")(FILL)
+
+# Locks the holds of a user until the end of the transaction. Used if the database is distributed,
+# because the row of the user is on every server: Citus would ask the first one for the lock, which
+# may be down.
+#
+# Parameters: user_id uuid.
+# Columns: one, without a value.
+LOCK_HOLDS = "SELECT pg_advisory_xact_lock(hashtextextended('holds ' || %(user_id)s::uuid, 0))"
+
+OWN_BOOKINGS = Prepared(lambda user_id: Booking.objects.filter(user=user_id), user_id=UUIDField())
+ON_BOOKED_CALENDARS = Change(
+    "booked calendars",
+    lambda bookings, calendars: bookings.filter(AnyOf(F("calendar"), calendars)),
+    {"calendars": ArrayField(UUIDField())},
+)
+
+
+def own_bookings(user_id: UUID) -> Bound:
+    """Return the bookings of a user."""
+    found = OWN_BOOKINGS(user_id=user_id)
+    calendars = _booked_calendars(user_id)
+    if calendars is None:
+        return found
+    return found.changed(ON_BOOKED_CALENDARS, calendars=calendars)
+
+
+def live_holds_of(user_id: UUID, at: datetime) -> QuerySet[Booking]:
+    """Return the holds of a user that have not expired."""
+    return own_bookings(user_id).queryset().filter(hold_expires_at__gt=at)
+
+
+def remember_calendar(*, user_id: UUID, calendar_id: UUID) -> None:
+    """Store that a user books on a calendar, if the database is distributed.
+
+    Without a transaction of the caller, the row is committed before the booking. So a booking is
+    never missing from the lists of its user.
+    """
+    if not is_distributed():
+        return
+    # Reading first is cheap. In a transaction of the caller, an INSERT for every booking would make
+    # each commit a two-phase commit.
+    if not BookedCalendar.objects.filter(user=user_id, calendar_id=calendar_id).exists():
+        row = BookedCalendar(user_id=user_id, calendar_id=calendar_id)
+        BookedCalendar.objects.bulk_create([row], ignore_conflicts=True)
+
+
+def _booked_calendars(user_id: UUID) -> Sequence[UUID] | None:
+    """Return the calendars on which a user has booked; None if all servers are to be asked."""
+    if not is_distributed():
+        return None
+    rows = BookedCalendar.objects.filter(user=user_id).values_list("calendar_id", flat=True)
+    found = [*rows[: MAX_CALENDARS + 1]]
+    return found if len(found) <= MAX_CALENDARS else None
+
+
+def lock_holds_of(user_id: UUID) -> None:
+    """Let concurrent holds of a user wait for each other, so that all of them are counted."""
+    if is_distributed():
+        fetch(LOCK_HOLDS, {"user_id": user_id})
+    else:
+        User.objects.select_for_update(no_key=True).get(pk=user_id)

@@ -1,0 +1,85 @@
+"""The calendars on which users have booked, which only a distributed database keeps."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from accounts.tests.factories import UserFactory
+from bookings import booked, services
+from bookings.booked import FILL, own_bookings, remember_calendar
+from bookings.models import BookedCalendar
+from bookings.tests.factories import TUESDAY, BookingFactory
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def distributed(monkeypatch):
+    """Let this module behave as if the rows were on several servers."""
+    monkeypatch.setattr(booked, "is_distributed", lambda: True)
+
+
+def known(user):
+    return {row.calendar_id for row in BookedCalendar.objects.filter(user=user)}
+
+
+def ids(bookings):
+    return {row["id"] for row in bookings.ordered(("id",))[:100]}
+
+
+def book(user, service, hours):
+    return services.create_booking(
+        actor=user,
+        service_id=service.pk,
+        start_time=TUESDAY + timedelta(hours=hours),
+        at=timezone.now(),
+    )
+
+
+def test_one_server_keeps_no_calendars():
+    user = UserFactory()
+    booking = book(user, ServiceFactory(), 1)
+    assert known(user) == set()
+    assert ids(own_bookings(user.pk)) == {booking.pk}
+
+
+def test_each_calendar_is_stored_once_before_its_first_booking(distributed):
+    user, service = UserFactory(), ServiceFactory()
+    made = {book(user, service, hours).pk for hours in range(3)}
+    assert known(user) == {service.calendar_id}
+    assert BookedCalendar.objects.count() == 1
+    assert ids(own_bookings(user.pk)) == made
+
+
+def test_only_known_calendars_are_searched(distributed):
+    user = UserFactory()
+    first, second = BookingFactory(user=user), BookingFactory(user=user)
+    BookingFactory(service=first.service, start_time=TUESDAY + timedelta(days=1))
+    assert ids(own_bookings(user.pk)) == set()
+    remember_calendar(user_id=user.pk, calendar_id=first.calendar_id)
+    assert ids(own_bookings(user.pk)) == {first.pk}
+    remember_calendar(user_id=user.pk, calendar_id=second.calendar_id)
+    assert ids(own_bookings(user.pk)) == {first.pk, second.pk}
+
+
+def test_all_calendars_are_searched_if_a_user_has_booked_on_many(distributed, monkeypatch):
+    monkeypatch.setattr(booked, "MAX_CALENDARS", 1)
+    user = UserFactory()
+    bookings = [BookingFactory(user=user) for _ in range(3)]
+    for booking in bookings[:2]:
+        remember_calendar(user_id=user.pk, calendar_id=booking.calendar_id)
+    assert ids(own_bookings(user.pk)) == {booking.pk for booking in bookings}
+
+
+def test_the_calendars_of_earlier_bookings_are_filled_in():
+    user = UserFactory()
+    bookings = [BookingFactory(user=user) for _ in range(2)]
+    BookingFactory()
+    for _time in range(2):
+        with connection.cursor() as cursor:
+            cursor.execute(FILL)
+    assert known(user) == {booking.calendar_id for booking in bookings}
+    assert BookedCalendar.objects.count() == 3
