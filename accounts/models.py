@@ -96,7 +96,8 @@ class UserQuerySet(models.QuerySet["User"]):
         """Return the users whose name or phone number contains `words`, ignoring case.
 
         Users whose email address begins with `words` are found, too. A domain would find almost
-        everybody, so only the beginning counts. Only the digits of phone numbers are compared.
+        everybody, so `words` must be the beginning of the address. Only the digits of phone numbers
+        are compared.
         """
         has_mailbox = ~models.Q(email__endswith=NOWHERE)
         found = models.Q(name__icontains=words) | models.Q(has_mailbox, email__istartswith=words)
@@ -158,8 +159,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         editable=False,
         help_text=_("Replaces the email address once it is verified."),
     )
-    # The verified email address is stored, and not a flag, so that a new email address never counts
-    # as verified by mistake.
+    # The verified email address is stored instead of a flag, so that a new email address never
+    # counts as verified by mistake.
     verified_email = models.EmailField(blank=True, default="", db_default="", editable=False)
     email_verified = models.GeneratedField(
         expression=models.ExpressionWrapper(
@@ -210,7 +211,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["created_at", "id"], name="user_by_age"),
-            # Most users are active customers. A list of the others must not read all users.
+            # Most users are active customers. With the next two indexes, lists of providers, of
+            # admins and of inactive users do not read all users.
             models.Index(fields=["role", "created_at", "id"], name="user_by_role"),
             models.Index(
                 fields=["created_at", "id"],
@@ -347,7 +349,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @property
     def is_below_admins(self) -> bool:
-        """Whether the user is not an admin, and would not be one if the account were active."""
+        """Whether the role is not `admin`, regardless of whether the account is active."""
         return self.role != self.Role.ADMIN
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:

@@ -252,7 +252,7 @@ def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
 
 
 def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
-    """Record a login to the admin site. Such a session has no refresh tokens."""
+    """Record a login to the admin site as a session, which has no refresh tokens."""
     session = _new_session(user, client=client, at=at)
     session.last_used_at, session.expires_at = at, at + lifetime
     session.save()

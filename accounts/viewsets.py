@@ -305,7 +305,7 @@ class ExportViewSet(MeViewSet):
             return Response(found, headers=headers)
         deadlines.extend(EXPORT_SECONDS)
         # The export is complete before it is sent, so the client's speed does not matter, and an
-        # error is an ordinary response. In memory, it could be larger than everything else.
+        # error is an ordinary response. It is in a file, because it could fill the memory.
         file = TemporaryFile()  # noqa: SIM115 - Django closes it with the response
         file.writelines(dumps_in_parts(found, getattr(request, "zone", UTC)))
         file.seek(0)

@@ -100,9 +100,9 @@ def microseconds(instant: str) -> str:
 # With OFFSET, PostgreSQL reads the slots of each service of the search separately. Without OFFSET,
 # the planner may read all slots that start in the window, also those of other services.
 #
-# Follows a FROM clause with a row `searched` for each service: id uuid, calendar_id uuid, is_open
-# bool (whether it is in open mode), several bool (whether it has several seats), before interval
-# (the buffer before), after interval (the duration and the buffer after).
+# This text follows a FROM clause with a row `searched` for each service: id uuid, calendar_id uuid,
+# is_open bool (whether it is in open mode), several bool (whether it has several seats), before
+# interval (the buffer before), after interval (the duration and the buffer after).
 #
 # Parameters: from timestamptz, until timestamptz (the window); ignored uuid (a booking, or null);
 #     at timestamptz (now).
@@ -180,8 +180,8 @@ CROSS JOIN LATERAL (
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
 """  # noqa: S608 - only our own SQL fragments are interpolated, no values
 
-# Searches services whose terms are given. They may differ from the terms that are stored, for
-# example because a booking is moved, which keeps its length.
+# Searches services on given terms. These may differ from the stored terms: for example, a booking
+# that is moved keeps its length and its buffers.
 #
 # Parameters: service_ids uuid[] and, for each service, calendar_ids uuid[], is_open bool[],
 #     several bool[], before interval[], after interval[]; from, until, ignored and at, as in
@@ -196,8 +196,8 @@ FROM unnest(
 {AROUND}
 """  # noqa: S608 - only our own SQL fragments are interpolated, no values
 
-# The same for services of one calendar, if the database is distributed: only a statement that names
-# the calendar runs where its rows are.
+# Does the same as SEARCH_ON_TERMS for services of one calendar. Used if the database is
+# distributed, because only a statement that names the calendar runs where its rows are.
 #
 # Parameters: as in SEARCH_ON_TERMS, and calendar_id uuid.
 # Columns: as in SEARCH_ON_TERMS.
@@ -213,13 +213,14 @@ Stretch = tuple[int, int, int, int]
 class Search:
     """A search for the free times of services, with starts in `[from_, until)`.
 
-    `search` returns a search of services on the terms that are stored. The constructor searches
-    on other terms.
+    The function `search` searches services on their stored terms. The constructor searches on the
+    given terms, which may be others.
 
     Args:
         at: the current time.
         ignored: the id of a booking that is being moved. Its current time counts as free.
-        rows: the rows of the services with the columns of `AROUND`, by id, if they were read.
+        rows: the rows of the services with the columns of `AROUND`, by id, if the caller has read
+            them.
     """
 
     def __init__(
@@ -512,10 +513,9 @@ def _grids(
 
 
 def _numbers(origin: int, step: int, begins: int, before: int) -> tuple[int, int]:
-    """Return `first` and `stop`. The starts in `[begins, before)` have the numbers between them.
+    """Return `(first, stop)`: the range of the numbers of the starts in `[begins, before)`.
 
-    These starts are `origin + number * step` for each number in `range(first, stop)`. All times are
-    microseconds.
+    The start with a number is `origin + number * step`. All times are microseconds.
     """
     # `-(a // b)` is the quotient of `-a` and `b`, rounded up.
     first = -((origin - begins) // step) if begins > origin else 0
