@@ -340,9 +340,9 @@ class OwnedAdmin(ReadOnlyAdmin):
     """
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Return the condition on the email address, and the one on the field of its own.
+        """Return a condition on the email address, and one on the other search field.
 
-        The second one is left out if the words cannot be a value of that field.
+        The second condition is left out if the words cannot be a value of that field.
         """
         email, own = self.search_fields
         users = User.objects.filter(all_in(words, ["email"])).values("pk")

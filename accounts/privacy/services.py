@@ -53,7 +53,7 @@ def export(*, user: User) -> dict[str, Any]:
 
 
 def _begun(found: Any) -> Any:
-    """Return the list of an iterator that has only one. Most exports then contain no iterator."""
+    """Replace an iterator of only one list by that list. Most exports then have no iterator."""
     if not isinstance(found, Iterator):
         return found
     first: list[Any] = next(found, [])

@@ -213,8 +213,8 @@ Stretch = tuple[int, int, int, int]
 class Search:
     """A search for the free times of services, with starts in `[from_, until)`.
 
-    The function `search` searches services on their stored terms. The constructor searches on the
-    given terms, which may be others.
+    The function `search` searches services on their stored terms. The constructor searches on any
+    terms that it is given.
 
     Args:
         at: the current time.
@@ -513,9 +513,10 @@ def _grids(
 
 
 def _numbers(origin: int, step: int, begins: int, before: int) -> tuple[int, int]:
-    """Return `(first, stop)`: the range of the numbers of the starts in `[begins, before)`.
+    """Return `(first, stop)`: `range(first, stop)` has the numbers of the starts in the period.
 
-    The start with a number is `origin + number * step`. All times are microseconds.
+    The period is `[begins, before)`. The start with a number is `origin + number * step`. All times
+    are microseconds.
     """
     # `-(a // b)` is the quotient of `-a` and `b`, rounded up.
     first = -((origin - begins) // step) if begins > origin else 0

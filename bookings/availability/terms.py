@@ -359,7 +359,7 @@ def terms_at(
 def _terms_by_calendar(
     service_ids: Sequence[UUID], start_time: datetime
 ) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
-    """Return the same as `terms_at`: query all terms, and then the slots of each calendar.
+    """Return the same as `terms_at`, with a query for all terms, and one for each calendar's slots.
 
     When a booking is inserted, the calendar's version shows whether the terms have changed in
     between.
