@@ -94,7 +94,7 @@ BUNDLED = [
 
 
 def bundled(site_packages: Path) -> Iterator[tuple[str, Component]]:
-    """Yield each component inside an installed package, with the name of the package.
+    """Yield each component inside an installed package or BookIt, with the name of the package.
 
     Raises:
         SystemExit: no version was found in a file of `BUNDLED`.

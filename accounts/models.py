@@ -63,7 +63,8 @@ FEWEST_DIGITS = 4
 def digits_of(column: str) -> models.Func:
     """Return the expression for the digits of a phone number.
 
-    The pattern is a part of the SQL for the same reason as in `in_roles`.
+    The pattern is a part of the SQL. If it were a parameter, PostgreSQL could not use an index on
+    this expression.
     """
     return models.Func(
         models.F(column),
@@ -294,10 +295,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     # One rule decides who may see and change the bookings of a calendar without a staff role:
     # admins, and the provider of the calendar as long as they are an active provider or admin (a
     # "keeper"). `keeps` is the whole rule, for one calendar. `may` adds the staff roles. Two more
-    # forms of the rule state only the part about the provider:
-    # `on_own_calendars` for a queryset, and `keeps_own` for an SQL statement that joins the
-    # provider. All code that shows bookings uses one of these forms, for example lists, emails and
-    # feeds.
+    # forms of the rule state only the part about the provider: `on_own_calendars` for a queryset,
+    # and `keeps_own` for an SQL statement that joins the provider. All code that shows bookings
+    # uses one of these forms, for example lists, emails and feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 
     @property
@@ -311,7 +311,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.is_active and self.role in self.KEEPERS
 
     def keeps(self, provider_id: UUID | None) -> bool:
-        """Return whether the user keeps a calendar of this provider.
+        """Return whether the user keeps (manages) the calendars of this provider.
 
         Admins keep all calendars, providers keep their own, and other users keep none. A user who
         was demoted or deactivated no longer keeps the calendars that they provide.

@@ -284,7 +284,7 @@ class Search:
         ]
 
     def stretches(self, terms: Terms) -> Iterator[Stretch]:
-        """Yield the starts at which the service can be booked without a slot, in order."""
+        """Yield stretches of starts at which the service can be booked without a slot, in order."""
         if not terms.is_active or terms.mode != Service.Mode.OPEN:
             return
         earliest, before = self._bounds(terms)
@@ -497,7 +497,7 @@ def _start(time: FreeTime | Refusal) -> datetime:
 def _grids(
     terms: Terms, from_: datetime, until: datetime, *, fitting: bool
 ) -> Iterator[tuple[int, int]]:
-    """Yield `(opens, before)` for each grid: the first start, and the time before which starts lie.
+    """Yield `(opens, before)` for each grid: its first start, and a time after all of its starts.
 
     Each opening period has its own grid. The steps are elapsed time, so they stay equally long when
     the clocks change. All times are microseconds since 1970, because Python adds, compares and
@@ -552,7 +552,7 @@ def _runs(opening: Opening, from_: datetime, until: datetime) -> Iterator[tuple[
         midnight = next_midnight
 
 
-# `Opening` caches the periods of a few weeks, which clients request again and again.
+# The cache serves clients that request the same weeks of a calendar again and again.
 @lru_cache(maxsize=64)
 def _in_microseconds(periods: tuple[Period, ...]) -> tuple[tuple[int, int], ...]:
     """Return the start and the end of each period, in microseconds since 1970."""
