@@ -94,7 +94,7 @@ BUNDLED = [
 
 
 def bundled(site_packages: Path) -> Iterator[tuple[str, Component]]:
-    """Yield each component inside an installed package, with the name of the package.
+    """Yield each component inside an installed package or BookIt, with the name of the package.
 
     Raises:
         SystemExit: no version was found in a file of `BUNDLED`.
@@ -137,7 +137,7 @@ def add_bundled(document: dict[str, Any], found: Iterable[tuple[str, Component]]
 def refused(document: dict[str, Any], allowed: set[str]) -> list[str]:
     """Return the nested components whose licence is not allowed.
 
-    A component whose author does not state a licence is not refused: these are the C libraries of
+    Components without a stated licence are not refused. They are the C libraries of
     psycopg-binary, whose licences `docs/security.md` names.
     """
     return [
@@ -178,7 +178,7 @@ def _plain(name: str) -> str:
 
 
 def allowed_licenses() -> set[str]:
-    """Return the names in `allow-only`."""
+    """Return the licences in the list `allow-only` in `pyproject.toml`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return {*re.split(r"\s*;\s*", project["tool"]["pip-licenses"]["allow-only"].strip(" ;\n"))}
 
@@ -219,7 +219,7 @@ def main() -> None:
     packages = document["components"]
     holders = [*packages, document["metadata"]["component"]]
     nested = sum(len(each.get("components", [])) for each in holders)
-    sys.stdout.write(f"{len(packages)} packages; they and BookIt contain {nested} others\n")
+    sys.stdout.write(f"{len(packages)} packages; they and BookIt contain {nested} components\n")
 
 
 if __name__ == "__main__":

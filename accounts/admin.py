@@ -231,7 +231,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         return moment(user.last_login) or _("never")
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Find the accounts whose name or email address matches, unless the words are an id.
+        """Return the condition on the name and the email address; none if the words are an id.
 
         The accounts are first found through an index. The list and the dates above it then read
         only these accounts.
@@ -340,7 +340,10 @@ class OwnedAdmin(ReadOnlyAdmin):
     """
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Return a condition for each of the `search_fields`."""
+        """Return a condition on the email address, and one on the other search field.
+
+        The second condition is left out if the words cannot be a value of that field.
+        """
         email, own = self.search_fields
         users = User.objects.filter(all_in(words, ["email"])).values("pk")
         found = [Q((f"{email.removesuffix('__email')}__in", users))]

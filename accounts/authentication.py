@@ -14,6 +14,8 @@ from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
 from bookit.database.replicas import with_position
 
+# Finds an active user by id, and reads the position of the primary's log, which decides whether a
+# replica may answer the request (see `bookit.database.replicas`).
 ACTIVE_USER = Prepared(
     lambda pk: with_position(
         User.objects.all().with_roles().order_by().filter(pk=pk, is_active=True)

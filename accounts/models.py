@@ -63,7 +63,8 @@ FEWEST_DIGITS = 4
 def digits_of(column: str) -> models.Func:
     """Return the expression for the digits of a phone number.
 
-    The pattern is a part of the SQL for the same reason as in `in_roles`.
+    The pattern is a part of the SQL. If it were a parameter, PostgreSQL could not use an index on
+    this expression.
     """
     return models.Func(
         models.F(column),
@@ -96,7 +97,8 @@ class UserQuerySet(models.QuerySet["User"]):
         """Return the users whose name or phone number contains `words`, ignoring case.
 
         Users whose email address begins with `words` are found, too. A domain would find almost
-        everybody, so only the beginning counts. Only the digits of phone numbers are compared.
+        everybody, so `words` must be the beginning of the address. Only the digits of phone numbers
+        are compared.
         """
         has_mailbox = ~models.Q(email__endswith=NOWHERE)
         found = models.Q(name__icontains=words) | models.Q(has_mailbox, email__istartswith=words)
@@ -158,8 +160,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         editable=False,
         help_text=_("Replaces the email address once it is verified."),
     )
-    # The verified email address is stored, and not a flag, so that a new email address never counts
-    # as verified by mistake.
+    # The verified email address is stored instead of a flag, so that a new email address never
+    # counts as verified by mistake.
     verified_email = models.EmailField(blank=True, default="", db_default="", editable=False)
     email_verified = models.GeneratedField(
         expression=models.ExpressionWrapper(
@@ -210,7 +212,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["created_at", "id"], name="user_by_age"),
-            # Most users are active customers. A list of the others must not read all users.
+            # Most users are active customers. With the next two indexes, lists of providers, of
+            # admins and of inactive users do not read all users.
             models.Index(fields=["role", "created_at", "id"], name="user_by_role"),
             models.Index(
                 fields=["created_at", "id"],
@@ -292,10 +295,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     # One rule decides who may see and change the bookings of a calendar without a staff role:
     # admins, and the provider of the calendar as long as they are an active provider or admin (a
     # "keeper"). `keeps` is the whole rule, for one calendar. `may` adds the staff roles. Two more
-    # forms of the rule state only the part about the provider:
-    # `on_own_calendars` for a queryset, and `keeps_own` for an SQL statement that joins the
-    # provider. All code that shows bookings uses one of these forms, for example lists, emails and
-    # feeds.
+    # forms of the rule state only the part about the provider: `on_own_calendars` for a queryset,
+    # and `keeps_own` for an SQL statement that joins the provider. All code that shows bookings
+    # uses one of these forms, for example lists, emails and feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 
     @property
@@ -309,7 +311,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.is_active and self.role in self.KEEPERS
 
     def keeps(self, provider_id: UUID | None) -> bool:
-        """Return whether the user keeps a calendar of this provider.
+        """Return whether the user keeps (manages) the calendars of this provider.
 
         Admins keep all calendars, providers keep their own, and other users keep none. A user who
         was demoted or deactivated no longer keeps the calendars that they provide.
@@ -347,7 +349,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @property
     def is_below_admins(self) -> bool:
-        """Whether the user is not an admin, and would not be one if the account were active."""
+        """Whether the role is not `admin`, regardless of whether the account is active."""
         return self.role != self.Role.ADMIN
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:

@@ -252,7 +252,7 @@ def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
 
 
 def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
-    """Record a login to the admin site. Such a session has no refresh tokens."""
+    """Record a login to the admin site as a session, which has no refresh tokens."""
     session = _new_session(user, client=client, at=at)
     session.last_used_at, session.expires_at = at, at + lifetime
     session.save()
@@ -438,7 +438,7 @@ def add_user(*, user: User, actor: User, at: datetime, sends_email: bool = True)
 def add_customer(
     *, name: str, email: str, phone: str, timezone: str, language: str, at: datetime
 ) -> User:
-    """Store an account for a customer. The caller has checked that staff may book for others.
+    """Store an account for a customer, for a caller that has checked who may book for others.
 
     The customer gets no email about the account, only about their bookings. A password reset gives
     them access to the account, and verifies its email address.

@@ -305,7 +305,7 @@ class ExportViewSet(MeViewSet):
             return Response(found, headers=headers)
         deadlines.extend(EXPORT_SECONDS)
         # The export is complete before it is sent, so the client's speed does not matter, and an
-        # error is an ordinary response. In memory, it could be larger than everything else.
+        # error is an ordinary response. The file keeps a large export out of memory.
         file = TemporaryFile()  # noqa: SIM115 - Django closes it with the response
         file.writelines(dumps_in_parts(found, getattr(request, "zone", UTC)))
         file.seek(0)
@@ -333,7 +333,7 @@ class SessionViewSet(RowViewSet):
     queryset = Session.objects.all()
 
     def listed(self) -> Bound:
-        """Return the user's sessions, annotated with whether the access token belongs to them."""
+        """Return the user's sessions. `current` is true for the session of the access token."""
         token = self.request.auth
         own = token.get("session") if isinstance(token, AccessToken) else None
         return SESSIONS(user_id=signed_in(self.request).pk, at=timezone.now(), own=own)

@@ -42,7 +42,7 @@ class ApiKeyViewSet(RowViewSet):
         """Return the user's own keys."""
         return OWN_KEYS(user_id=signed_in(self.request).pk)
 
-    # An idempotency key is refused, because the response would be stored with the API key in it.
+    # An `Idempotency-Key` is refused, because the stored response would contain the API key.
     @extend_schema(
         tags=["Accounts"], summary="Create an API key", responses={201: ApiKeySecretSerializer}
     )

@@ -19,8 +19,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        # The first is for exclusion constraints over ids and ranges, the second for a search that
-        # tolerates typos. Both are trusted extensions, which the owner of a database may create.
+        # `btree_gist` is for exclusion constraints over ids and ranges, and `pg_trgm` for searches
+        # that tolerate typos. The owner of a database may create both, because they are trusted.
         django.contrib.postgres.operations.BtreeGistExtension(),
         django.contrib.postgres.operations.TrigramExtension(),
         migrations.CreateModel(

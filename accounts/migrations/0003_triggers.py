@@ -29,7 +29,8 @@ class Migration(migrations.Migration):
                 },
             ),
         ),
-        # The daily pruning uses it to find expired tokens. simplejwt has no index on that column.
+        # With this index, the daily pruning finds expired tokens. simplejwt has no index on
+        # `expires_at`.
         migrations.RunSQL(
             "CREATE INDEX outstanding_token_by_expiry ON token_blacklist_outstandingtoken (expires_at)",
             "DROP INDEX outstanding_token_by_expiry",

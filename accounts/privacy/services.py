@@ -53,7 +53,7 @@ def export(*, user: User) -> dict[str, Any]:
 
 
 def _begun(found: Any) -> Any:
-    """Return the rows of an iterator if it has only one list, so most exports have no iterators."""
+    """Replace an iterator of only one list by that list. Most exports then have no iterator."""
     if not isinstance(found, Iterator):
         return found
     first: list[Any] = next(found, [])

@@ -20,7 +20,7 @@ from bookit.adminsite.pages import ServedAdmin
 
 
 def _permissions() -> list[Any]:
-    """Return the permissions that a role can contain as choices, grouped by their app."""
+    """Return choices for the permissions that a role can contain, grouped by app."""
     groups: dict[Any, list[tuple[str, Any]]] = {}
     for name, each in sorted(PERMISSIONS.items()):
         if each.in_roles:

@@ -60,6 +60,6 @@ class Role(models.Model):
 
     @property
     def permissions(self) -> list[str]:
-        """The names, for example `bookings.view_booking`, in alphabetical order."""
+        """The names of the permissions, such as `bookings.view_booking`, in alphabetical order."""
         held: Any = self.group.permissions.annotate(full_name=FULL_NAME).order_by("full_name")
         return [*held.values_list("full_name", flat=True)]

@@ -138,8 +138,8 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
     """Check that an actor with the permission to change accounts may make these changes.
 
     Raises:
-        Forbidden: the actor is not an admin, and the changes contain a field that is not in
-            `STAFF_CHANGES`, or the user is an admin or has a permission that the actor lacks.
+        Forbidden: the actor is not an admin. In addition, a changed field is not in
+            `STAFF_CHANGES`, the user is an admin, or the actor lacks a permission of the user.
     """
     if actor.is_admin:
         return
@@ -197,6 +197,6 @@ def _save_unique(group: Group) -> None:
         with transaction.atomic():
             group.save()
     except IntegrityError as error:
-        if database_error_facts(error)[0] == "23505":
+        if database_error_facts(error)[0] == "23505":  # unique_violation
             raise Invalid.of("name", _("There is already a role with this name.")) from None
         raise

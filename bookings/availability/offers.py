@@ -14,7 +14,8 @@ from catalog.models import Service
 def offered(*, service: Service, from_: datetime, until: datetime, at: datetime) -> Iterator[Offer]:
     """Yield the free times that the search would find if `service` were saved, in order.
 
-    A change of the calendar is ignored. A service that is not stored has no free times.
+    If the calendar of `service` was changed, the old calendar is searched. A service that is not
+    stored has no free times.
     """
     stored = terms_of([service.pk], from_).get(service.pk)
     if stored is None:

@@ -100,9 +100,9 @@ def microseconds(instant: str) -> str:
 # With OFFSET, PostgreSQL reads the slots of each service of the search separately. Without OFFSET,
 # the planner may read all slots that start in the window, also those of other services.
 #
-# Follows a FROM clause with a row `searched` for each service: id uuid, calendar_id uuid, is_open
-# bool (whether it is in open mode), several bool (whether it has several seats), before interval
-# (the buffer before), after interval (the duration and the buffer after).
+# This text follows a FROM clause with a row `searched` for each service: id uuid, calendar_id uuid,
+# is_open bool (whether it is in open mode), several bool (whether it has several seats), before
+# interval (the buffer before), after interval (the duration and the buffer after).
 #
 # Parameters: from timestamptz, until timestamptz (the window); ignored uuid (a booking, or null);
 #     at timestamptz (now).
@@ -180,8 +180,8 @@ CROSS JOIN LATERAL (
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
 """  # noqa: S608 - only our own SQL fragments are interpolated, no values
 
-# Searches services whose terms are given. They may differ from the terms that are stored, for
-# example because a booking is moved, which keeps its length.
+# Searches services on given terms. These may differ from the stored terms: for example, a booking
+# that is moved keeps its length and its buffers.
 #
 # Parameters: service_ids uuid[] and, for each service, calendar_ids uuid[], is_open bool[],
 #     several bool[], before interval[], after interval[]; from, until, ignored and at, as in
@@ -196,8 +196,8 @@ FROM unnest(
 {AROUND}
 """  # noqa: S608 - only our own SQL fragments are interpolated, no values
 
-# The same for services of one calendar, if the database is distributed: only a statement that names
-# the calendar runs where its rows are.
+# Does the same as SEARCH_ON_TERMS for services of one calendar. Used if the database is
+# distributed, because only a statement that names the calendar runs where its rows are.
 #
 # Parameters: as in SEARCH_ON_TERMS, and calendar_id uuid.
 # Columns: as in SEARCH_ON_TERMS.
@@ -213,13 +213,14 @@ Stretch = tuple[int, int, int, int]
 class Search:
     """A search for the free times of services, with starts in `[from_, until)`.
 
-    `search` returns a search of services on the terms that are stored. The constructor searches
-    on other terms.
+    The function `search` searches services on their stored terms. The constructor searches on any
+    terms that it is given.
 
     Args:
         at: the current time.
         ignored: the id of a booking that is being moved. Its current time counts as free.
-        rows: the rows of the services with the columns of `AROUND`, by id, if they were read.
+        rows: the rows of the services with the columns of `AROUND`, by id, if the caller has read
+            them.
     """
 
     def __init__(
@@ -283,7 +284,7 @@ class Search:
         ]
 
     def stretches(self, terms: Terms) -> Iterator[Stretch]:
-        """Yield the starts at which the service can be booked without a slot, in order."""
+        """Yield stretches of starts at which the service can be booked without a slot, in order."""
         if not terms.is_active or terms.mode != Service.Mode.OPEN:
             return
         earliest, before = self._bounds(terms)
@@ -496,7 +497,7 @@ def _start(time: FreeTime | Refusal) -> datetime:
 def _grids(
     terms: Terms, from_: datetime, until: datetime, *, fitting: bool
 ) -> Iterator[tuple[int, int]]:
-    """Yield `(opens, before)` for each grid: the first start, and the time before which starts lie.
+    """Yield `(opens, before)` for each grid: its first start, and a time after all of its starts.
 
     Each opening period has its own grid. The steps are elapsed time, so they stay equally long when
     the clocks change. All times are microseconds since 1970, because Python adds, compares and
@@ -512,10 +513,10 @@ def _grids(
 
 
 def _numbers(origin: int, step: int, begins: int, before: int) -> tuple[int, int]:
-    """Return `first` and `stop`. The starts in `[begins, before)` have the numbers between them.
+    """Return `(first, stop)`: `range(first, stop)` has the numbers of the starts in the period.
 
-    These starts are `origin + number * step` for each number in `range(first, stop)`. All times are
-    microseconds.
+    The period is `[begins, before)`. The start with a number is `origin + number * step`. All times
+    are microseconds.
     """
     # `-(a // b)` is the quotient of `-a` and `b`, rounded up.
     first = -((origin - begins) // step) if begins > origin else 0
@@ -551,7 +552,7 @@ def _runs(opening: Opening, from_: datetime, until: datetime) -> Iterator[tuple[
         midnight = next_midnight
 
 
-# `Opening` caches the periods of a few weeks, which clients request again and again.
+# The cache serves clients that request the same weeks of a calendar again and again.
 @lru_cache(maxsize=64)
 def _in_microseconds(periods: tuple[Period, ...]) -> tuple[tuple[int, int], ...]:
     """Return the start and the end of each period, in microseconds since 1970."""

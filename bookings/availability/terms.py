@@ -330,7 +330,8 @@ WHERE slot.id = %(slot_id)s
 """  # noqa: S608 - only our own SQL columns are interpolated, no values
 
 
-# Reads the same on the server of the slot's calendar, if the database is distributed.
+# Reads the same as TERMS_IN_SLOT. Used if the database is distributed, because only a statement
+# that names the calendar runs where its rows are.
 #
 # Parameters: slot_id uuid, calendar_id uuid.
 # Columns: as in TERMS_IN_SLOT.
@@ -358,7 +359,7 @@ def terms_at(
 def _terms_by_calendar(
     service_ids: Sequence[UUID], start_time: datetime
 ) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
-    """Return the same as `terms_at`, with a query for the terms, and one for each calendar.
+    """Return the same as `terms_at`, with a query for all terms, and one for each calendar's slots.
 
     When a booking is inserted, the calendar's version shows whether the terms have changed in
     between.

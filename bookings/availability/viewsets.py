@@ -53,7 +53,7 @@ class AvailabilityViewSet(RowViewSet):
     queryset = Service.objects.all()
 
     def get_permissions(self) -> list[BasePermission]:
-        """Return the permissions: the provider, admins and permitted staff see explanations."""
+        """Return the permissions. `explain` is for the provider, admins and permitted staff."""
         explained = self.request.query_params.get("explain") == "true"
         return [KeepsCalendar() if self.action == "retrieve" and explained else AllowAny()]
 

@@ -36,7 +36,7 @@ MAX_EVENTS = 100
 MAX_NOTES = 50
 MAX_OTHERS = 8
 MAX_COUNTED = 200
-# Free times are offered for a week at a time, and at most this many.
+# The page offers the free times of this many days at once, and at most this many free times.
 DAYS = 7
 MAX_TIMES = 300
 # A booking can be moved to a day that is at most this far away.
@@ -133,7 +133,7 @@ class BookingPage:
 
     @property
     def own_when(self) -> str:
-        """The period in the viewer's zone; empty if clocks there show the same."""
+        """The period in the viewer's zone; empty if clocks in both zones show the same time."""
         own = zone(self.viewer.timezone)
         if not words.differs(own, self.tz, self.booking.start_time):
             return ""
@@ -329,14 +329,14 @@ class BookingPage:
 
     @cached_property
     def mail_log(self) -> list[tuple[str, mails.Announcement]]:
-        """The mails about the booking, latest first."""
+        """The emails about the booking, latest first, each with its time in the calendar's zone."""
         ids = [each.pk for each in self._events[:MAX_EVENTS]]
         found = mails.announcements(booking=self.booking, event_ids=ids)
         return [(self.moment(each.at), each) for each in reversed(found)]
 
     @cached_property
     def withheld(self) -> int:
-        """How many mails the daily limits of this booking have withheld in the last 30 days."""
+        """How many emails the daily limits of this booking have withheld in the last 30 days."""
         subjects = [f"booking/{self.booking.pk}/{each}" for each in ("attendee", "provider")]
         counts = MailCount.objects.filter(subject__in=subjects)
         return sum(counts.values_list("withheld", flat=True))

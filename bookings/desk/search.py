@@ -1,4 +1,4 @@
-"""The search for bookings by what people say: names, email addresses and phone numbers."""
+"""The search for bookings by names, email addresses and phone numbers."""
 
 import re
 

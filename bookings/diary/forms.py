@@ -20,7 +20,7 @@ class DayField(forms.CharField):
     """A day, for example `2026-12-01`."""
 
     def to_python(self, value: Any) -> Any:
-        """Return the day as a date.
+        """Return the day as a date; None if the field is empty.
 
         Raises:
             ValidationError: the value is not a day.
@@ -38,7 +38,7 @@ class WallClockField(forms.CharField):
     """A day and a time without a zone, as `<input type="datetime-local">` sends it."""
 
     def to_python(self, value: Any) -> Any:
-        """Return the naive time.
+        """Return the day and the time as a naive datetime; None if the field is empty.
 
         Raises:
             ValidationError: the value is not a day with a time.
