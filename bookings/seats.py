@@ -26,7 +26,7 @@ from catalog import turns
 from catalog.models import Calendar
 
 # Fragments of the statements below. All except ATTEMPT and EXPIRED_HOLDS are parts of a WITH
-# clause. Conditions that several tables need come from functions.
+# clause. A condition that is needed for several tables comes from a function.
 
 # The number of seats, and the number of users who are ahead of the booker on the waitlist. For a
 # booking without a slot, the capacity is that of the service, and there is no waitlist.
@@ -241,23 +241,22 @@ SELECT calendar_id, id, 'booking.expired', %(at)s, jsonb_build_object(
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
 
-# The same as CREATE_IN_SERVICE and CREATE_IN_SLOT if the database is distributed. The functions are
-# in `bookings/shards.py`.
+# Does the same as CREATE_IN_SERVICE if the database is distributed. The function is defined in
+# `bookings/shards.py`.
 #
-# Parameters: calendar_id uuid, parameters jsonb (the parameters of the other statements). It needs
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of CREATE_IN_SERVICE). It needs
 #   Citus.
 # Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SERVICE = "SELECT * FROM book_in_service(%(calendar_id)s, %(parameters)s)"
 
-# The same for a slot.
+# Does the same as CREATE_IN_SLOT if the database is distributed.
 #
-# Parameters: calendar_id uuid, parameters jsonb (the parameters of the other statements). It needs
-#   Citus.
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of CREATE_IN_SLOT). It needs Citus.
 # Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SLOT = "SELECT * FROM book_in_slot(%(calendar_id)s, %(parameters)s)"
 
-# Locks a calendar on the server that has its rows. To lock the row itself, Citus would ask the
-# first server of the cluster, which may be down.
+# Locks a calendar on the server that has its bookings. If the statement locked the calendar's row
+# directly, Citus would ask the first server of the cluster, which may be down.
 #
 # Parameters: calendar_id uuid. It needs Citus.
 # Columns: is_locked boolean.
