@@ -31,7 +31,8 @@ from bookit.times import zone
 from catalog.models import Service
 
 Status = Booking.Status
-# The order of the statuses on the card. Those that still need somebody's attention come first.
+# The order of the statuses on the card of today. Statuses that still need somebody's attention come
+# first.
 ORDER = [
     *(Status.PENDING, Status.CONFIRMED, Status.HELD, Status.COMPLETED),
     *(Status.NO_SHOW, Status.CANCELLED, Status.EXPIRED),
@@ -205,7 +206,7 @@ def _day(of: date, glance: Glance) -> str:
 
 
 def _foreign_zone(booking: Booking, glance: Glance) -> str:
-    """Return the zone of a booking; empty if clocks in the user's zone show the same start."""
+    """Return the zone of a booking; empty if its start has the same local time for the user."""
     local = zone(booking.calendar.timezone)
     ours, theirs = (booking.start_time.astimezone(each) for each in (glance.zone, local))
     return "" if ours.utcoffset() == theirs.utcoffset() else booking.calendar.timezone

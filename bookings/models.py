@@ -163,9 +163,9 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         return self.all() if user.may("bookings.view_booking") else self.on_calendars_of(user)
 
     def on_calendars(self, calendars: "models.QuerySet[Calendar]") -> "BookingQuerySet":
-        """Return the bookings on some calendars, which are read through the index by calendar.
+        """Return the bookings on some calendars, so that PostgreSQL uses the index by calendar.
 
-        PostgreSQL could also read all bookings in the order of the list until a page is full. With
+        Otherwise, it could read all bookings in the order of the list until a page is full. With
         few calendars among many, that takes seconds. So the condition is written twice: PostgreSQL
         then expects even fewer bookings, and reads only the bookings of these calendars.
         """

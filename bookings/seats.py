@@ -99,10 +99,10 @@ BOOKING_VALUES = """
 
 # Inserts the booking into the free seat, if the terms have not changed since they were read.
 #
-# If a seat is free, the statement compares the terms, shares a turn of the calendar (see
-# `catalog.turns`) and locks the calendar's version (see `bookings.availability.terms`). If no seat
-# is free, the statement does not touch the calendar. In a slot, the turn is shared before the slot
-# is locked.
+# If a seat is free, the statement compares the calendar's version with the version at which the
+# terms were read, shares a turn of the calendar (see `catalog.turns`) and locks the version (see
+# `bookings.availability.terms`). If no seat is free, the statement does not touch the calendar. In
+# a slot, the turn is shared before the slot is locked.
 #
 # ON CONFLICT DO NOTHING makes a race cheap: the second booker waits only until the first booker
 # commits, and inserts no row. Two plain INSERTs into an exclusion constraint can wait for each

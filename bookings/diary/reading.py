@@ -1,4 +1,4 @@
-"""Reads what a diary shows: the bookings, slots, time off and closed hours of some days.
+"""Reads what a diary shows on some days: bookings, slots, time off and closed hours of calendars.
 
 All times are wall-clock times in one zone, without an offset, because a diary draws each day with
 24 hours of the same length.
@@ -256,7 +256,7 @@ def _gaps(periods: tuple[Period, ...], start: datetime, end: datetime) -> Iterat
 
 
 def _open_hours(sheet: Sheet, periods: dict[UUID, tuple[Period, ...]]) -> tuple[int, int]:
-    """Return two full hours, such as 9 and 18. Outside of them, all calendars are always closed."""
+    """Return two full hours, such as 9 and 18. All calendars are closed outside of these hours."""
     from_, until = sheet.period
     opens, closes = [], []
     for begins, ends in (period for each in periods.values() for period in each):

@@ -58,7 +58,7 @@ class DaySheet:
     """A day of a calendar, in the calendar's time zone.
 
     Args:
-        hours: the opening hours of the day; empty if the calendar is closed or always open.
+        hours: the opening hours of the day; empty if the calendar has none on this day.
         is_always_open: whether the calendar has no opening hours on any day.
         left_out: whether there are more bookings than the sheet shows.
     """

@@ -45,8 +45,8 @@ def _entry(row: Booking | Slot) -> ical.Entry:
     )
 
 
-#: The format for lists of bookings and slots. The querysets of these lists must select the service
-#: and the calendar.
+#: The format for lists of bookings and slots. The querysets of these lists must load the service,
+#: the calendar, and the user of each booking (`select_related`).
 ICALENDAR = Format(
     _("Download as iCalendar"), "text/calendar; charset=utf-8", MAX_ENTRIES, write_entries
 )

@@ -16,7 +16,7 @@ from bookit.spreadsheets import BYTE_ORDER_MARK, FORMULA_STARTS
 # The number of lines is limited, because an import is one transaction, which keeps the calendars of
 # its bookings locked.
 MAX_LINES = 50_000
-# A line of a booking has about 70 characters, so MAX_LINES lines are far smaller.
+# A line of a booking has about 70 characters, so MAX_LINES lines have far fewer bytes.
 MAX_BYTES = 32 * 1024 * 1024
 SEPARATORS = ",;\t"
 # Other programs write this line to tell Excel which separator follows.
@@ -104,7 +104,7 @@ class Table:
                 line = before + reader.line_num + 1
         except csv.Error:
             # The reader notices a missing quotation mark only at the next mark or at the end of the
-            # file. The message names the line at which the row begins instead.
+            # file. Therefore, the message names the line at which the row begins.
             reason = _("a quotation mark is missing or in the wrong place, or a cell is too long")
             raise _unreadable(line, reason) from None
 

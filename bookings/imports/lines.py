@@ -564,7 +564,7 @@ def _one(rows: QuerySet[Any] | Sequence[Any], field: str, value: str, *, hint: b
     """Return the only row.
 
     Args:
-        hint: whether the line can name a calendar to choose one of several rows.
+        hint: whether the error suggests naming a calendar, to choose one of several rows.
 
     Raises:
         ValidationError: there is no row, or there are several; the error names the column.

@@ -147,7 +147,7 @@ class MailTextAdmin(StrictAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: an empty field already stands for BookIt's own words."""
+        """Return False: operators empty the fields to go back to BookIt's own words."""
         return False
 
     def get_object(

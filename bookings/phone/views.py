@@ -195,7 +195,7 @@ def _words() -> dict[str, str]:
 
 
 def _diary(request: HttpRequest) -> str:
-    """Return the query of the diary in which the call began, if it began there."""
+    """Return the query string of the diary in which the call began; empty if it began elsewhere."""
     return (request.POST or request.GET).get("diary", "")[:MAX_QUERY]
 
 

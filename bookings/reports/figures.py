@@ -253,7 +253,7 @@ def _in_currency(row: dict[str, Any]) -> dict[str, Any]:
 
 def customers(period: Period) -> Figures:
     """Return how many customers had bookings in each month, and how many of them were new."""
-    # By the number of the month, from 1. The whole period has the number 0.
+    # The numbers of customers by the number of the month, from 1. The key 0 is the whole period.
     present: Counter[int] = Counter()
     new: Counter[int] = Counter()
     for row in fetch(_CUSTOMERS, period.parameters, dict_row):

@@ -84,7 +84,7 @@ class ReportSerializer(InputSerializer):
 
 
 class InMonthSerializer(InputSerializer):
-    """The month of a row. As the first base class, it makes the month the first column."""
+    """The month of a row. If this is the first base class, the month is the first column."""
 
     month = MonthField()
 
