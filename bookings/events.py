@@ -1,4 +1,4 @@
-"""The history of bookings: events that are written in the same transaction as the change.
+"""The history of bookings: events, each written in the same transaction as the change it records.
 
 Emails, webhooks and waitlist offers all follow from these events. The database enqueues a job for
 each statement that writes events; see `bookings/triggers.py`.
@@ -74,7 +74,7 @@ def record(
     """Write an event with the new state of the booking.
 
     Args:
-        more: additional data, for example the old values as `was`. Empty values are left out.
+        more: additional data, for example `was` with the old values. Empty values are left out.
     """
     return BookingEvent.objects.create(
         calendar_id=booking.calendar_id,
@@ -101,7 +101,7 @@ def forget_reasons(booking: Booking) -> None:
 def suppress_follow_up() -> None:
     """Send no emails, webhooks or waitlist offers for the events of this transaction.
 
-    This is for imports and for made-up data, about which nobody is notified.
+    Imports and tools that store made-up data call this function, so that nobody is notified.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")

@@ -25,7 +25,7 @@ class StatusFilter(CommaSeparatedChoices):
 
 
 class FromFilter(DayOrInstantFilter):
-    """A filter for the bookings that end after an instant, which are found by their start."""
+    """A filter for the bookings that end after an instant; see `BookingQuerySet.ending_after`."""
 
     def filter(self, queryset: QuerySet[Any], value: tuple[Any]) -> QuerySet[Any]:
         """Return the bookings that end after an instant."""

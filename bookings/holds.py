@@ -1,6 +1,6 @@
-"""Conditions that tell holds from bookings, and the ends of holds from other events.
+"""Conditions that distinguish holds from bookings, and the ends of holds from other events.
 
-A condition that SQL statements need too is written twice: for the ORM and in SQL.
+Conditions that are also needed in SQL statements are written twice: for the ORM and in SQL.
 """
 
 from typing import Any

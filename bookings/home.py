@@ -31,7 +31,8 @@ from bookit.times import zone
 from catalog.models import Service
 
 Status = Booking.Status
-# The statuses in the order of the card: first what still needs somebody's attention.
+# The order of the statuses on the card of today. Statuses that still need somebody's attention come
+# first.
 ORDER = [
     *(Status.PENDING, Status.CONFIRMED, Status.HELD, Status.COMPLETED),
     *(Status.NO_SHOW, Status.CANCELLED, Status.EXPIRED),
@@ -48,26 +49,27 @@ MAX_LINES, MAX_NEXT = 8, 80
 # The maximum number of unconfirmed bookings that are shown, and the number up to which they are
 # counted.
 MAX_WAITING, MAX_COUNTED = 6, 100
-# The number of days that are compared with as many days before them: the first of these numbers for
-# which PostgreSQL expects to read at most `MAX_READ` bookings, or the last.
+# The last days are compared with the same number of days before them. The number of days is the
+# first number here for which PostgreSQL expects to read at most `MAX_READ` bookings, or the last.
 DAYS = [30, 7, 1]
 # Reading this many bookings takes about 250 ms.
 MAX_READ = 250_000
 MAX_SERVICES, MAX_CURRENCIES = 5, 3
-# The statuses that the numbers of the comparison count. Holds and expired bookings do not count as
-# made. Neither do holds that were released, although their status is "cancelled".
+# The statuses that the numbers of the comparison count. `MADE` leaves out "held" and "expired".
+# Released holds are not counted either: their status is "cancelled", but `_RECENT` returns them as
+# "released".
 BOOKED = [Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
 MADE = [*BOOKED, Status.CANCELLED]
-MET = [Status.COMPLETED, Status.NO_SHOW]
+ENDED = [Status.COMPLETED, Status.NO_SHOW]
 EARNING = [Status.CONFIRMED, Status.COMPLETED]
 
 # Counts the bookings of a period by day, status and currency, and the bookings of its later part by
 # service. One scan of the period's bookings finds both. Holds that were released have the status
 # "released" here.
 #
-# Parameters: begin, middle and end timestamptz (the period, and where its later part begins), zone
-# text (decides when a day begins), booked text[] (the statuses that count for a service), most
-# bigint (the number of services).
+# Parameters: begin, middle and end timestamptz (the period from begin to end; its later part begins
+# at middle), zone text (decides when a day begins), booked text[] (the statuses that count for a
+# service), most bigint (the maximum number of services).
 # Columns: day date, status text, currency text (null in the rows of services), service_id uuid,
 # title text (null in the rows of days), bookings bigint, price numeric (the sum; null in the rows
 # of services).
@@ -174,7 +176,7 @@ def _line(bookings: list[Booking], glance: Glance) -> dict[str, Any]:
             "url": page_of(first),
         }
     who = ngettext("%(people)s person", "%(people)s people", people) % {"people": people}
-    # By default, the list begins with today. The class may have begun yesterday.
+    # Without a filter by start, the list begins with today, but the class may have begun yesterday.
     url = list_of(
         Booking,
         slot__id__exact=first.slot_id,
@@ -204,7 +206,7 @@ def _day(of: date, glance: Glance) -> str:
 
 
 def _foreign_zone(booking: Booking, glance: Glance) -> str:
-    """Return the zone of a booking; empty if the user's zone has the same time at its start."""
+    """Return the zone of a booking; empty if its start has the same local time for the user."""
     local = zone(booking.calendar.timezone)
     ours, theirs = (booking.start_time.astimezone(each) for each in (glance.zone, local))
     return "" if ours.utcoffset() == theirs.utcoffset() else booking.calendar.timezone
@@ -230,7 +232,7 @@ def read_waiting(glance: Glance) -> dict[str, Any]:
 
 
 def confirm(request: HttpRequest, at: datetime) -> None:
-    """Confirm the booking that the form names; a message says what was done, or why not."""
+    """Confirm the booking that the form names, and show a message with the result."""
     try:
         booking = services.change_status(
             booking_id=forms.UUIDField().clean(request.POST.get("booking", "")),
@@ -253,7 +255,7 @@ def confirm(request: HttpRequest, at: datetime) -> None:
 
 
 def read_recent(glance: Glance) -> dict[str, Any]:
-    """Return the numbers of the last days, with today, and of as many days before."""
+    """Return the numbers of the last days, including today, and of as many days before them."""
     last, span = glance.today, _days_to_compare(glance)
     first, earliest = (last - timedelta(days=times * span - 1) for times in (1, 2))
     now, before = glance.days(first, last), glance.days(earliest, first - timedelta(days=1))
@@ -297,7 +299,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
             *_earned(recent, older, now, before, span),
             compared(_("Bookings"), BOOKED),
             compared(_("Cancelled"), [Status.CANCELLED], among=MADE, **WITHOUT_ENDED_HOLDS),
-            compared(_("No-shows"), [Status.NO_SHOW], among=MET),
+            compared(_("No-shows"), [Status.NO_SHOW], among=ENDED),
         ],
         "chart": _chart(recent, first, span, glance),
         "services": _busiest([row for row in rows if row.service_id], now),
@@ -305,7 +307,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
 
 
 def _days_to_compare(glance: Glance) -> int:
-    """Return the number of days whose bookings can be read in a short time, or the fewest."""
+    """Return the number of days to compare; see `DAYS`."""
     for days in DAYS[:-1]:
         begin, end = glance.days(glance.today - timedelta(days=2 * days - 1), glance.today)
         if expected(Booking.objects.filter(start_time__gte=begin, start_time__lt=end)) <= MAX_READ:
@@ -354,7 +356,7 @@ def _earned(
 
 
 def _chart(rows: list[Any], first: date, days: int, glance: Glance) -> dict[str, Any]:
-    """Return the bars of a chart of the bookings of each of some days. Its height is 100."""
+    """Return the bars of a chart of the number of bookings per day. The chart's height is 100."""
     counts: Counter[date] = Counter()
     for row in rows:
         if row.status in BOOKED:

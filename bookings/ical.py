@@ -112,8 +112,8 @@ def _written(entry: Entry) -> str:
     """Return the text of an entry.
 
     A feed can have thousands of entries, none of which has an organizer or an attendee. The library
-    takes 0.4 ms for each entry, so this function writes these entries itself, exactly as
-    the library would.
+    takes 0.4 ms for each entry, so this function writes these entries itself, exactly as the
+    library would.
     """
     if entry.organizer or entry.attendee:
         return _event(entry).to_ical().decode()
@@ -183,7 +183,7 @@ def _clean(text: str) -> str:
 def _address(party: Party) -> icalendar.vCalAddress:
     """Return the email address, with the name as its parameter.
 
-    Neither can contain a line break, which would let it begin another property.
+    Neither the address nor the name can contain a line break, which would start another property.
     """
     address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe='@+')}")
     name = CONTROLS.sub(" ", " ".join(party.name.split()))

@@ -41,8 +41,8 @@ class TsTzRange(Func):
 
 
 # Whether a booking stores a name, email address or phone number of its own. Most bookings do not,
-# so the index for the search leaves them out. The empty texts are a part of the SQL for the same
-# reason as in `accounts.models.in_roles`.
+# so the index for the search leaves them out. The empty texts are a part of the SQL: if they were
+# parameters, PostgreSQL could not use the index.
 HAS_ATTENDEE = Func(
     F("attendee_name"),
     F("attendee_email"),
@@ -163,11 +163,11 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         return self.all() if user.may("bookings.view_booking") else self.on_calendars_of(user)
 
     def on_calendars(self, calendars: "models.QuerySet[Calendar]") -> "BookingQuerySet":
-        """Return the bookings on some calendars, which are read through the index by calendar.
+        """Return the bookings on some calendars, so that PostgreSQL uses the index by calendar.
 
-        PostgreSQL could also read all bookings in the order of the list until a page is full. With
+        Otherwise, it could read all bookings in the order of the list until a page is full. With
         few calendars among many, that takes seconds. So the condition is written twice: PostgreSQL
-        then expects even fewer bookings, and reads only those of the calendars.
+        then expects even fewer bookings, and reads only the bookings of these calendars.
         """
         ids = ArraySubquery(calendars.order_by().values("pk"))
         return self.filter(AnyOf(F("calendar"), ids)).filter(AnyOf(F("calendar"), ids.copy()))
@@ -175,7 +175,8 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def with_status(self, *statuses: str) -> "BookingQuerySet":
         """Return the bookings with one of the statuses.
 
-        What follows from the statuses is a condition too, because there are indexes for it.
+        If only holds or only unfinished bookings have these statuses, the query also contains the
+        condition of their index, so that PostgreSQL can use it.
         """
         found = self.filter(status__in=statuses)
         if {*statuses} == {Booking.Status.HELD}:
@@ -185,12 +186,13 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def ending_after(self, at: Any) -> "BookingQuerySet":
         """Return the bookings that end after an instant.
 
-        There is no index by the end. A booking starts at most a day before its end unless it is
-        long, so the bookings that start after the earliest such time contain all of them.
+        There is no index by the end, so the query searches by the start. All of these bookings
+        start at most a day before the instant, except long bookings (`IS_LONG`). The search begins
+        there, or at the first long booking if that starts earlier.
         """
         at = Cast(at, models.DateTimeField())
-        # PostgreSQL does not know that there are few long bookings. If `start_time` itself were the
-        # order, PostgreSQL would look for one in the index of all bookings by their start.
+        # PostgreSQL does not know that there are few long bookings. If the order were `start_time`
+        # itself, PostgreSQL would search the index of all bookings by start for a long booking.
         start = F("start_time") + Value(timedelta(0))
         long = Booking.objects.filter(IS_LONG, end_time__gt=at).order_by(start)
         first_long = models.Subquery(long.values("start_time")[:1])
@@ -198,7 +200,7 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         return self.filter(end_time__gt=at, start_time__gte=earliest)
 
     def held_by(self, actor: User) -> "BookingQuerySet":
-        """Return the bookings that began as a hold that `actor` has made, for any user."""
+        """Return the bookings that began as a hold by `actor`, whoever the booking is for."""
         made = BookingEvent.objects.filter(
             calendar=models.OuterRef("calendar"),
             booking=models.OuterRef("pk"),
@@ -506,7 +508,7 @@ class Occupancy(OnCalendar):
 
 
 class BookingEvent(OnCalendar):
-    """An event in the history of a booking. It is written with the change.
+    """An event in the history of a booking, written in the same transaction as the change.
 
     Later, only its reason may be removed. An event outlives its booking, so the reference to the
     booking is not a foreign key in the database. An event contains ids, times, states, the rating
@@ -533,7 +535,7 @@ class BookingEvent(OnCalendar):
         REMINDED = "booking.reminded", _("Reminded")
         REVIEWED = "review.created", _("Reviewed")
 
-    # The clock of PostgreSQL makes the id, because the clocks of web hosts differ.
+    # PostgreSQL makes the id from its own clock, because the clocks of web hosts differ.
     id = models.UUIDField(
         primary_key=True,
         db_default=Func(function="uuid7", output_field=models.UUIDField()),

@@ -1,6 +1,6 @@
 """Permissions for bookings.
 
-The rules are functions in `bookings.services`. Each function that changes a booking applies them
+The rules are functions in `bookings.services`. Each service that changes a booking applies them
 again after it has locked the booking.
 """
 
@@ -46,7 +46,7 @@ for name, permission in {
 
 
 class ListsBookings(IsAuthenticated):
-    """Every user may list bookings; only users who may see all bookings may filter by user."""
+    """Every user may list their bookings; only users who may see all may filter by `user_id`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user may list bookings with the filters of the request."""
@@ -108,7 +108,10 @@ class ManagesBooking(IsAuthenticated):
 
 
 class DeletesBooking(IsAuthenticated):
-    """The user of a booking may delete it until it starts; admins and staff at any time."""
+    """The user of a booking, admins and staff may delete it.
+
+    For the user, `services.delete_booking` also checks the start and the cancellation notice.
+    """
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.

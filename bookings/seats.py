@@ -27,7 +27,7 @@ from catalog import turns
 from catalog.models import Calendar
 
 # Fragments of the statements below. All except ATTEMPT and EXPIRED_HOLDS are parts of a WITH
-# clause. Conditions that several tables need come from functions.
+# clause. A condition that is needed for several tables comes from a function.
 
 # The number of seats, and the number of users who are ahead of the booker on the waitlist. For a
 # booking without a slot, the capacity is that of the service, and there is no waitlist.
@@ -100,10 +100,10 @@ BOOKING_VALUES = """
 
 # Inserts the booking into the free seat, if the terms have not changed since they were read.
 #
-# If a seat is free, the statement compares the terms, shares a turn of the calendar (see
-# `catalog.turns`) and locks the calendar's version (see `bookings.availability.terms`). If no seat
-# is free, the statement does not touch the calendar. In a slot, the turn is shared before the slot
-# is locked.
+# If a seat is free, the statement compares the calendar's version with the version at which the
+# terms were read, shares a turn of the calendar (see `catalog.turns`) and locks the version (see
+# `bookings.availability.terms`). If no seat is free, the statement does not touch the calendar. In
+# a slot, the turn is shared before the slot is locked.
 #
 # ON CONFLICT DO NOTHING makes a race cheap: the second booker waits only until the first booker
 # commits, and inserts no row. Two plain INSERTs into an exclusion constraint can wait for each
@@ -242,23 +242,22 @@ SELECT calendar_id, id, 'booking.expired', %(at)s, jsonb_build_object(
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
 
-# The same as CREATE_IN_SERVICE and CREATE_IN_SLOT if the database is distributed. The functions are
-# in `bookings/shards.py`.
+# Does the same as CREATE_IN_SERVICE if the database is distributed. The function is defined in
+# `bookings/shards.py`.
 #
-# Parameters: calendar_id uuid, parameters jsonb (the parameters of the other statements). It needs
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of CREATE_IN_SERVICE). It needs
 #   Citus.
 # Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SERVICE = "SELECT * FROM book_in_service(%(calendar_id)s, %(parameters)s)"
 
-# The same for a slot.
+# Does the same as CREATE_IN_SLOT if the database is distributed.
 #
-# Parameters: calendar_id uuid, parameters jsonb (the parameters of the other statements). It needs
-#   Citus.
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of CREATE_IN_SLOT). It needs Citus.
 # Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SLOT = "SELECT * FROM book_in_slot(%(calendar_id)s, %(parameters)s)"
 
-# Locks a calendar on the server that has its rows. To lock the row itself, Citus would ask the
-# first server of the cluster, which may be down.
+# Locks a calendar on the server that has its bookings. If the statement locked the calendar's row
+# directly, Citus would ask the first server of the cluster, which may be down.
 #
 # Parameters: calendar_id uuid. It needs Citus.
 # Columns: is_locked boolean.

@@ -1,4 +1,4 @@
-"""What a diary shows: the bookings, slots, time off and closed hours of calendars on some days.
+"""Reads what a diary shows on some days: bookings, slots, time off and closed hours of calendars.
 
 All times are wall-clock times in one zone, without an offset, because a diary draws each day with
 24 hours of the same length.
@@ -28,13 +28,13 @@ from catalog.opening import Opening, Period, Span
 MAX_CALENDARS = 20
 # The longest period: a month, together with the days that fill its first and its last week.
 MAX_DAYS = 45
-# A diary shows at most this many bookings, and as many slots and periods of time off. Twenty
-# calendars with ten bookings a day fill a week with 1,400.
+# A diary shows at most this many bookings, this many slots, and this many periods of time off.
+# Twenty calendars with ten bookings a day fill a week with 1,400.
 MAX_ENTRIES = 2000
 
 Status = Booking.Status
-# The statuses of bookings in words, in the order of the key below the diary. The last two occupy no
-# time, so they appear only in messages.
+# The statuses of bookings in words, in the order of the legend below the diary. Bookings with the
+# last two statuses occupy no time, so these two appear only in messages.
 STATES = {
     Status.PENDING: _("Pending"),
     Status.CONFIRMED: _("Confirmed"),
@@ -49,7 +49,7 @@ STATES = {
 # separately, because the index on calendar and period cannot search for a list of calendars.
 #
 # Parameters: calendar_ids uuid[]; from, until timestamptz (the period); at timestamptz (now);
-#     most int (the number of rows).
+#     most int (the maximum number of rows).
 # Columns: id, calendar_id uuid; start_time, end_time, blocked_from, blocked_until timestamptz;
 #     status, service, attendee, phone, email text; updated_at timestamptz. Ordered by start_time
 #     and id.
@@ -122,19 +122,20 @@ class Sheet:
 
     @property
     def period(self) -> Period:
-        """The instants at which the days begin and end."""
+        """The instants at which the first day begins and the last day ends."""
         return day_start(self.first, self.tz), day_start(self.until, self.tz)
 
 
 def read(sheet: Sheet, *, at: datetime, with_reasons: set[UUID]) -> dict[str, Any]:
-    """Return what a sheet shows, with four queries.
+    """Return the content of a sheet, with four queries.
 
     The result has the lists `bookings`, `slots`, `off` (time off), `closed` (outside the opening
     hours) and `buffers`; `opens` and `closes`, the earliest and the latest open hour of a day; and
     `more`, whether there were too many rows to show.
 
     Args:
-        with_reasons: the calendars whose reasons of time off are shown. Reasons are not public.
+        with_reasons: the ids of the calendars whose time off is shown with its reasons. Reasons are
+            not public.
     """
     from_, until = sheet.period
     ids = [calendar.pk for calendar in sheet.calendars]
@@ -255,7 +256,7 @@ def _gaps(periods: tuple[Period, ...], start: datetime, end: datetime) -> Iterat
 
 
 def _open_hours(sheet: Sheet, periods: dict[UUID, tuple[Period, ...]]) -> tuple[int, int]:
-    """Return the full hours of a day outside of which all calendars are closed: 9 and 18, say."""
+    """Return two full hours, such as 9 and 18. All calendars are closed outside of these hours."""
     from_, until = sheet.period
     opens, closes = [], []
     for begins, ends in (period for each in periods.values() for period in each):

@@ -47,14 +47,14 @@ from catalog import services as catalog
 from catalog.extensions import DESCRIBED, Affected
 from catalog.models import Calendar, Service
 
-# The page offers at most this many calendars. A link can show any other calendar.
+# The page offers at most this many calendars. The URL can name any other calendar.
 MAX_OFFERED = 200
 # If the URL names no calendars, the diary shows the user's own calendars. Users who have none see
 # the first calendars by name, at most this many.
 SHOWN_FIRST = 4
 # The page offers at most this many services of the shown calendars.
 MAX_SERVICES = 500
-# The message about a closed time links to at most this many of the bookings in it.
+# After a calendar was closed for a period, the message links to at most this many bookings in it.
 MAX_NAMED = 5
 VIEWS = ("day", "week", "month", "list")
 
@@ -162,8 +162,8 @@ def sheet(request: HttpRequest) -> HttpResponse:
 def move(request: HttpRequest) -> HttpResponse:
     """Move a booking. A refusal contains the free times that are nearest to the new time.
 
-    If somebody has changed the booking since the diary showed it, it is not moved. The response
-    then shows its current state, so that the user can decide again.
+    If somebody has changed the booking since the diary loaded it, the booking is not moved. The
+    response then contains its current state, so that the user can decide again.
     """
     user = _reader(request)
     form = MoveForm(request.POST)
@@ -237,7 +237,7 @@ def book(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def close(request: HttpRequest) -> HttpResponse:
-    """Close a calendar for a period. Return links to the first bookings in it.
+    """Close a calendar for a period, and return links to the first bookings in that period.
 
     No booking is changed.
     """
@@ -274,7 +274,7 @@ def reopen(request: HttpRequest) -> HttpResponse:
 def _answer(
     request: HttpRequest, form_class: type[ZoneForm], act: Callable[[User, Any], dict[str, Any]]
 ) -> HttpResponse:
-    """Return what `act` returns for a valid form, or why the form is invalid or `act` refused."""
+    """Return what `act` returns for a valid form, or else the errors of the form or the refusal."""
     user = _reader(request)
     form = form_class(request.POST)
     if not form.is_valid():
@@ -414,7 +414,7 @@ def _links(affected: Affected, viewer: User, form: ZoneForm) -> list[dict[str, s
 
 
 def _words() -> dict[str, str]:
-    """Return the words that the script writes."""
+    """Return the texts that the diary's script shows."""
     return {
         "off": _("Time off"),
         "free": _("Free time"),

@@ -1,1 +1,1 @@
-"""Exports: iCalendar files of lists, and day sheets for printing."""
+"""Exports: iCalendar files of the admin site's lists, and day sheets for printing."""

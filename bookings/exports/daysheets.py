@@ -23,18 +23,18 @@ from bookit.adminsite.menu import Menu
 from bookit.times import day_end, day_start, format_wall_clock, zone
 from catalog.models import Calendar
 
-# Holds are left out, because nobody has booked yet. Cancelled and expired bookings do not take
-# place.
+# The statuses of the bookings on a day sheet. Holds are left out, because nobody has booked yet.
+# Cancelled and expired bookings do not take place.
 SHOWN = [
     Booking.Status.PENDING,
     Booking.Status.CONFIRMED,
     Booking.Status.COMPLETED,
     Booking.Status.NO_SHOW,
 ]
-# A sheet has at most this number of bookings, and the list of sheets this number of calendars.
+# The maximum number of bookings on a sheet, and of calendars in the list of sheets.
 MAX_BOOKINGS, MAX_CALENDARS = 1000, 200
-# Days in these years have a sheet. The limits keep the days before and after such a day, and their
-# times in any zone, inside the range of `datetime`.
+# Days in these years have a sheet. With these limits, the day before and the day after are inside
+# the range of `datetime` in any time zone.
 YEARS = range(1900, 3000)
 
 
@@ -58,7 +58,7 @@ class DaySheet:
     """A day of a calendar, in the calendar's time zone.
 
     Args:
-        hours: the opening hours of the day; empty if the calendar is closed or always open.
+        hours: the opening hours of the day; empty if the calendar has none on this day.
         is_always_open: whether the calendar has no opening hours on any day.
         left_out: whether there are more bookings than the sheet shows.
     """
@@ -117,7 +117,7 @@ def index(request: HttpRequest) -> HttpResponse:
     _check(request)
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     day = _day(request.GET.get("day")) or timezone.now().astimezone(tz).date()
-    # The form for another day, on the sheet of a calendar, leads to this page.
+    # On the sheet of a calendar, the form for another day sends its request to this page.
     if chosen := _id(request.GET.get("calendar", "")):
         return HttpResponseRedirect(_address(chosen, day))
     start, end = day_start(day, tz), day_end(day, tz)
@@ -184,7 +184,7 @@ def _page(
 
 
 def _check(request: HttpRequest) -> None:
-    """Refuse users who may not see bookings.
+    """Check that the user may see all bookings.
 
     Raises:
         PermissionDenied: the user may not see all bookings.
@@ -194,7 +194,7 @@ def _check(request: HttpRequest) -> None:
 
 
 def _day(text: str | None) -> date | None:
-    """Return the date that a URL names; None if it names none."""
+    """Return the date that a URL names, or None if it names no date in `YEARS`."""
     try:
         day = parse_date(text or "")
     except ValueError:

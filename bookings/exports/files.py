@@ -1,4 +1,4 @@
-"""The bookings or slots of a list of the admin site as an iCalendar file."""
+"""Exports a list of bookings or slots in the admin site as an iCalendar file."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from bookings import ical
 from bookings.models import Booking, Slot
 from bookit.adminsite.exports import Format
 
-# Calendar applications become slow if a file has more entries.
+# Calendar applications become slow if a file has more entries than this.
 MAX_ENTRIES = 5_000
 
 
@@ -45,7 +45,8 @@ def _entry(row: Booking | Slot) -> ical.Entry:
     )
 
 
-#: The format of lists of bookings and slots. Their querysets select the service and the calendar.
+#: The format for lists of bookings and slots. The querysets of these lists must load the service,
+#: the calendar, and the user of each booking (`select_related`).
 ICALENDAR = Format(
     _("Download as iCalendar"), "text/calendar; charset=utf-8", MAX_ENTRIES, write_entries
 )

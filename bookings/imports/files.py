@@ -13,9 +13,10 @@ from django.utils.translation import gettext_lazy
 from bookit.errors import Invalid
 from bookit.spreadsheets import BYTE_ORDER_MARK, FORMULA_STARTS
 
-# An import is one transaction, and it keeps the calendars of its bookings locked.
+# The number of lines is limited, because an import is one transaction, which keeps the calendars of
+# its bookings locked.
 MAX_LINES = 50_000
-# A line of a booking has about 70 characters, so MAX_LINES lines need far less.
+# A line of a booking has about 70 characters, so MAX_LINES lines have far fewer bytes.
 MAX_BYTES = 32 * 1024 * 1024
 SEPARATORS = ",;\t"
 # Other programs write this line to tell Excel which separator follows.
@@ -34,7 +35,7 @@ ENCODINGS = {
 
 
 class Row(NamedTuple):
-    """A line of a file: its number, counted as an editor counts, and its cells by column."""
+    """A line of a file: its number, as text editors show it, and its cells by column."""
 
     line: int
     cells: dict[str, str]
@@ -76,7 +77,7 @@ class Table:
     columns: Mapping[str, Any]
 
     def rows(self) -> Iterator[Row]:
-        """Yield the lines below the first that are not empty.
+        """Yield the lines below the first line, except empty lines.
 
         Raises:
             Invalid: the columns are wrong, or a line cannot be read.
@@ -102,8 +103,8 @@ class Table:
                 # A cell in quotation marks can have several lines.
                 line = before + reader.line_num + 1
         except csv.Error:
-            # A missing quotation mark is noticed at the next mark, or at the end of the file. Name
-            # the line with which the row begins instead.
+            # The reader notices a missing quotation mark only at the next mark or at the end of the
+            # file. Therefore, the message names the line at which the row begins.
             reason = _("a quotation mark is missing or in the wrong place, or a cell is too long")
             raise _unreadable(line, reason) from None
 
@@ -123,7 +124,7 @@ class Table:
         return count
 
     def _check_header(self, names: list[str]) -> None:
-        """Check that the first line names all required columns, only known ones, each once."""
+        """Check that the first line names all required columns, only known ones, and none twice."""
         known = ", ".join(self.columns)
         for name, column in self.columns.items():
             if column.required and name not in names:

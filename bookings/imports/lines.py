@@ -1,10 +1,10 @@
 """The lines of a CSV file, one form for each kind of file.
 
-A form checks the cells of a line. `add` calls the same function of `services.py` as the API and the
-admin site, and returns False if the line exists already: an account with its email address, a
-calendar with its name, a service with its title, or a booking of its service and customer at its
-start. A booking that the same import has cancelled does not count. An import never changes what is
-there.
+A form checks the cells of a line. `add` stores the line with the same service function as the API
+and the admin site. It stores nothing and returns False if the line exists already: an account with
+its email address, a calendar with its name, a service with its title, or a booking of its service
+and customer at its start. A booking that the same import has cancelled does not count. An import
+changes nothing that exists already.
 """
 
 import re
@@ -68,8 +68,8 @@ class Line(forms.Form):
     """A line of a file. The fields are its columns.
 
     Args:
-        words: what the lines are, in words.
-        about: which lines are skipped, in words.
+        words: the kind of the lines, such as `Customers`.
+        about: the sentence that says which lines are skipped.
         example: the cells of a few lines, by column.
         renamed: the column of each argument whose name differs from it. For example, the argument
             `provider_id` comes from the column `provider_email`.
@@ -90,12 +90,12 @@ class Line(forms.Form):
         """Return what `add` needs to know about these lines, read for all of them at once.
 
         Args:
-            before: what was known after the previous lines of the file; None for the first lines.
+            before: the result for the previous lines of the file; None for the first lines.
         """
         return None
 
     def add(self, known: Any, *, actor: User, at: datetime) -> bool:
-        """Store what the line says, and return whether it is new."""
+        """Store the line unless it exists already, and return whether it was stored."""
         raise NotImplementedError
 
     def filled(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class TimeColumn(forms.CharField):
 
 
 class CustomerLine(Line):
-    """A customer. They get no email about the account; a password reset gives them a password."""
+    """A customer, who gets no email about the account, and sets a password by resetting it."""
 
     words = gettext_lazy("Customers")
     about = gettext_lazy("A line is skipped if its email address already has an account.")
@@ -266,7 +266,7 @@ class CalendarLine(Line):
 
 
 class ServiceLine(Line):
-    """A service. Without a calendar, it gets one of its own."""
+    """A service. If the line names no calendar, the service gets a calendar of its own."""
 
     words = gettext_lazy("Services")
     about = gettext_lazy(
@@ -469,7 +469,8 @@ class BookingLine(Line):
         """Find the customer, the service and the start.
 
         Raises:
-            ValidationError: there is none, or there are several; the error names the column.
+            ValidationError: one of them does not exist, or there are several; the error names the
+                column.
         """
         cells = self.cleaned_data
         email = lookup_form(cells["customer_email"])
@@ -563,7 +564,7 @@ def _one(rows: QuerySet[Any] | Sequence[Any], field: str, value: str, *, hint: b
     """Return the only row.
 
     Args:
-        hint: whether the line can name a calendar to choose one of several rows.
+        hint: whether the error suggests naming a calendar, to choose one of several rows.
 
     Raises:
         ValidationError: there is no row, or there are several; the error names the column.

@@ -17,7 +17,7 @@ def parse(text: str) -> list[dict[str, int]]:
     """Return opening hours as `catalog.services.set_opening_hours` takes them.
 
     Raises:
-        ValidationError: a part cannot be read, or two parts overlap; the message quotes it.
+        ValidationError: a part cannot be read, or two opening hours of a day overlap.
     """
     hours: list[tuple[int, int, int]] = []
     for part in filter(None, (each.strip() for each in text.split(";"))):

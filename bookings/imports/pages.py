@@ -34,13 +34,13 @@ from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.json import dumps
 from catalog.models import Calendar, Service
 
-# A request can have 1 MiB. The difference is left for the other fields, and for the carriage
-# returns that browsers add to the hidden field.
+# The maximum size of a file. A request can have 1 MiB. The rest is left for the other fields, and
+# for the carriage returns that browsers add to the hidden field.
 MAX_BYTES = 1_000_000
 # The page shows at most this many problems.
 MAX_SHOWN = 200
-# Without the script, the browser shows nothing until the import is done, and the server gives up
-# after ten seconds.
+# The maximum number of lines if the browser does not run the script. It then shows nothing until
+# the import is done, and the server gives up after ten seconds.
 MAX_UNSCRIPTED = 1000
 # The type of a response that reports the progress, one JSON document in each line.
 PROGRESS = "application/x-ndjson"
@@ -66,19 +66,19 @@ class UploadForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         """Add the text of the file as `text`, and its name as `name`."""
-        cells = super().clean() or self.cleaned_data
-        file = cells.get("file")
-        if file and "encoding" in cells:
+        cleaned = super().clean() or self.cleaned_data
+        file = cleaned.get("file")
+        if file and "encoding" in cleaned:
             try:
-                cells["text"] = decode(file.read(), cells["encoding"])
+                cleaned["text"] = decode(file.read(), cleaned["encoding"])
             except REFUSALS as error:
                 self.add_error("file", message_of(error))
             else:
-                cells["name"] = file.name
-                if len(cells["text"].encode()) > MAX_BYTES:
+                cleaned["name"] = file.name
+                if len(cleaned["text"].encode()) > MAX_BYTES:
                     text = _("The file is too large for this page. Use the command import_csv.")
                     self.add_error("file", text)
-        return cells
+        return cleaned
 
 
 class ConfirmForm(forms.Form):
@@ -150,7 +150,7 @@ def _document(request: HttpRequest, shown: dict[str, Any]) -> bytes:
 
 
 def _answer(request: HttpRequest, shown: dict[str, Any]) -> HttpResponse | StreamingHttpResponse:
-    """Return the page, or what the script puts into the page."""
+    """Return the page or, if its script asks, only the HTML that changes."""
     if PROGRESS in request.headers.get("Accept", ""):
         return HttpResponse(_document(request, shown), content_type=PROGRESS)
     return _page(request, shown)
@@ -210,7 +210,7 @@ def _kinds() -> list[dict[str, Any]]:
 
 @require_safe
 def example(request: HttpRequest, kind: str) -> StreamingHttpResponse:
-    """Return a file with the columns of a kind, and a few lines.
+    """Return an example of a CSV file: the columns of a kind, and a few lines.
 
     Raises:
         Http404: there is no such kind.
@@ -226,7 +226,7 @@ def example(request: HttpRequest, kind: str) -> StreamingHttpResponse:
 
 
 def example_of(form: type[Line]) -> Iterator[str]:
-    """Yield a CSV file with the columns of a kind, and a few lines."""
+    """Yield an example of a CSV file: the columns of a kind, and a few lines."""
     columns = [*form.base_fields]
     return spreadsheets.written(
         columns, ([line.get(name, "") for name in columns] for line in form.example)
@@ -234,7 +234,7 @@ def example_of(form: type[Line]) -> Iterator[str]:
 
 
 def _admin(request: HttpRequest) -> User:
-    """Return the user.
+    """Return the user of a request.
 
     Raises:
         PermissionDenied: the user is not an admin.

@@ -28,7 +28,7 @@ MAX_PROBLEMS = 1000
 class Problem(NamedTuple):
     """Why a line cannot be imported. `column` is empty if the reason is about the whole line.
 
-    `value` is what the line has in this column, unless the message contains it.
+    `value` is the line's cell in this column; it is empty if the message contains the cell.
     """
 
     line: int
@@ -71,7 +71,7 @@ def import_file(
     is_applied: bool,
     progress: Callable[[Progress], object] = lambda progress: None,
 ) -> Report:
-    """Import the lines of a CSV file, or find out what would happen; see `import_in_steps`."""
+    """Import the lines of a CSV file, or only check them; see `import_in_steps`."""
     steps = import_in_steps(kind=kind, text=text, actor=actor, at=at, is_applied=is_applied)
     while True:
         try:
@@ -84,7 +84,7 @@ def import_file(
 def import_in_steps(
     *, kind: str, text: str, actor: User, at: datetime, is_applied: bool
 ) -> Generator[Progress, None, Report]:
-    """Import the lines of a CSV file, or find out what would happen.
+    """Import the lines of a CSV file, or only check them.
 
     The lines are stored by the same functions that the API and the admin site call. All lines are
     stored in one transaction, which is committed only if every line is valid and `is_applied` is

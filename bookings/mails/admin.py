@@ -49,7 +49,7 @@ OCCASIONS = {
 
 @dataclass(frozen=True)
 class Page:
-    """The page of a text: for every language, or for one.
+    """The page of a text that is for one language or for every language.
 
     Args:
         language: empty if the text is for every language.
@@ -81,7 +81,7 @@ class Kind:
 
 
 class MailTextForm(forms.ModelForm):
-    """A form that shows the words in use, and stores a text only if it is not sent anyway."""
+    """A form that shows the texts in use, and stores the texts that differ from the standard."""
 
     class Meta:
         model = MailText
@@ -105,7 +105,7 @@ class MailTextForm(forms.ModelForm):
                 field.widget.attrs["rows"] = 5
 
     def clean(self) -> dict[str, Any]:
-        """Return the texts, with an empty text in place of each text that is sent anyway.
+        """Return the texts, each replaced by an empty text if it equals `texts.standard`.
 
         A field that the operator left alone keeps its stored value. What the field showed can come
         from another text, and somebody may have changed that text since the page was opened.
@@ -147,7 +147,7 @@ class MailTextAdmin(StrictAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: an empty field already stands for BookIt's own words."""
+        """Return False: operators empty the fields to go back to BookIt's own words."""
         return False
 
     def get_object(
@@ -157,7 +157,7 @@ class MailTextAdmin(StrictAdmin):
         return texts.text_of(object_id)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the fields of the readers who get this kind of email."""
+        """Return the fields of this kind of email: its label, and a text for each reader."""
         return texts.fields_of(NEWS[obj.kind]) if obj else [LABEL, ATTENDEE, PROVIDER]
 
     def get_urls(self) -> list[Any]:
@@ -201,10 +201,10 @@ class MailTextAdmin(StrictAdmin):
         texts.change(kind=obj.kind, language=obj.language, at=timezone.now(), **words)
 
     def preview_view(self, request: HttpRequest, object_id: str, audience: str) -> HttpResponse:
-        """Show an email about a made-up booking, with the words of the form or those in use.
+        """Show an email about a made-up booking, with the words of the form or the words in use.
 
         The email is in the language of the text. If the text is for every language, BookIt's own
-        words are in the chosen language, or else in that of the signed-in user.
+        words are in the chosen language, or else in the language of the signed-in user.
         """
         text = texts.text_of(object_id)
         if not self.has_view_permission(request, text):
@@ -217,7 +217,7 @@ class MailTextAdmin(StrictAdmin):
             errors = form.errors
         if errors:
             return render(request, "admin/bookings/mailtext/preview_error.html", {"errors": errors})
-        # The text for every language is shown as it is sent where no language has its own words.
+        # The text for every language is sent in place of the empty fields of this language's text.
         every = texts.text_of(text.kind) if text.language else None
         words = {each.key: each for each in (every, text) if each}
         language = text.language or _language(request)
@@ -253,7 +253,7 @@ class MailTextAdmin(StrictAdmin):
 
 
 def _language(request: HttpRequest) -> str:
-    """Return the language that was chosen for a preview, or else that of the signed-in user."""
+    """Return the language chosen for a preview, or else the language of the signed-in user."""
     chosen = request.POST.get("preview_language") or request.GET.get("preview_language", "")
     return known(chosen) or get_language() or SOURCE
 
@@ -337,7 +337,7 @@ def _shown(key: str) -> dict[str, Any]:
     }
     return {
         "title": texts.applied(news, changed).label,
-        # Only the title of the window shows it; the page has tabs.
+        # The subtitle appears only in the title of the window, because the page has tabs.
         "subtitle": current.name,
         "pages": pages,
         "current": current,

@@ -191,8 +191,8 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
         subject=letter.subject,
         text=letter.text(),
         html=letter.html(),
-        # The email about an offer has no calendar file. If the offer expired, nothing would remove
-        # its entry from the reader's calendar. So the email about its end has none either.
+        # Emails about an offer, and about its end, have no calendar file. Otherwise, the entry of
+        # an offer that has expired could stay in the reader's calendar.
         calendar="" if is_offer else ical.CalendarFile([entry], method=method).text(),
         method=method,
         message_id=(
@@ -282,6 +282,6 @@ def _day(local: datetime) -> str:
 
 
 def _clock(local: datetime) -> str:
-    """Return the time of day, with the zone's abbreviation if it occurs twice on that day."""
+    """Return the time of day, with the zone's abbreviation if this time occurs twice that day."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"

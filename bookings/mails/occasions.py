@@ -161,7 +161,7 @@ class Occasion:
         is_offer: whether the booking began as a seat that was offered to a user on the waitlist.
         is_current: whether the booking still has the status and start time of the event.
         language: the language of the booking or, if it has none, of the user.
-        is_over: whether the booking is now neither held, nor pending, nor confirmed.
+        is_over: whether the booking is no longer held, pending or confirmed.
         user_is_verified: whether the email address of the user's account is verified.
         reason: the reason in the event or, if the user cancelled the booking, in the booking.
         provider_id: None if the calendar has no provider, or if its provider is inactive or no
@@ -265,7 +265,7 @@ class Occasion:
         return [audience for audience, gets_it in gets_email.items() if gets_it]
 
     def is_verified(self, audience: str) -> bool:
-        """Return whether a reader's email address counts as verified. A provider's always does."""
+        """Return whether a reader's email address counts as verified, as every provider's does."""
         own = self.attendee_email.lower() in ("", self.user_email)
         return audience == PROVIDER or (own and self.user_is_verified)
 
@@ -325,8 +325,8 @@ ORDER BY event.id
 """  # noqa: S608 - only our own SQL conditions are interpolated, no values
 
 
-# The same for one calendar, if the database is distributed: only a statement that names the
-# calendar in each of its parts runs where the rows of the calendar are.
+# Reads the occasions of events on one calendar, if the database is distributed. Citus runs a
+# statement on the server with the rows of a calendar only if each part of it names the calendar.
 #
 # Parameters: calendar_id uuid, event_ids uuid[].
 # Columns: as in OCCASIONS.

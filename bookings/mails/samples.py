@@ -120,5 +120,5 @@ def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
     language = get_language() or SOURCE
     if kind in PLACES:
         return compose_end(replace(PLACES[kind], user_language=language), texts)
-    spoken = replace(OCCASIONS[kind], language=language, provider_language=language)
-    return compose(spoken, audience, texts)
+    occasion = replace(OCCASIONS[kind], language=language, provider_language=language)
+    return compose(occasion, audience, texts)

@@ -6,9 +6,9 @@ sending it and before finishing the job. Both copies have the same Message-ID, w
 the event and the reader, so that email clients can recognise the second copy.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
-covers all moves until then: it shows the time before the first move and the current time. All other
-events are announced immediately. Those that cause emails happen to a booking only once, except for
-reminders.
+covers all moves until then: it shows the time before the first move and the current time. Emails
+about all other events are sent immediately. Except for reminders, these events happen to a booking
+only once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -127,7 +127,7 @@ class Announcement:
     Args:
         audiences: its readers: the attendee, the provider, or both.
         label: the beginning of its subject.
-        is_waiting: whether the copy for one of its readers has not been sent yet.
+        is_waiting: whether one of its readers has not been sent the email yet.
     """
 
     at: datetime

@@ -3,8 +3,8 @@
 The operator's words can be for every language or for one. Each field is taken from the text in the
 reader's language, else from the text for every language, else from BookIt's own words.
 
-A text can contain placeholders such as `{service}`. They are replaced one by one and never
-formatted, because a format such as `{name.__class__}` would read attributes.
+A text can contain placeholders such as `{service}`. They are replaced one by one, and not by
+`str.format`, because a placeholder such as `{name.__class__}` would then read an attribute.
 """
 
 import re
@@ -34,7 +34,7 @@ def key_of(kind: str, language: str) -> str:
 
 
 def is_known(key: str) -> bool:
-    """Return whether a key names a known kind of email, and no language or a known one."""
+    """Return whether a key names a known kind of email and, if any, a known language."""
     languages = ["", *dict(settings.LANGUAGES)]
     kind = MailText(key=key).kind
     return kind in NEWS and key in [key_of(kind, language) for language in languages]

@@ -8,9 +8,10 @@ import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
 
-# Make UUIDs of version 7 (RFC 9562) from the clock of PostgreSQL: 48 bits with milliseconds, 12 bits
-# with a fraction of a millisecond, and 62 random bits. A tick is 1/4096 ms. PostgreSQL has such a
-# function only from version 18 on. The second function returns the ticks of a UUID.
+# The first function makes UUIDs of version 7 (RFC 9562) from the clock of PostgreSQL: 48 bits with
+# milliseconds, 12 bits with a fraction of a millisecond, and 62 random bits. A tick is 1/4096 ms.
+# PostgreSQL has such a function only from version 18 on. The second function returns the ticks of a
+# UUID.
 UUID7 = """
 CREATE FUNCTION uuid7(
     ticks bigint DEFAULT floor(extract(epoch FROM clock_timestamp()) * 4096000)::bigint
@@ -32,9 +33,10 @@ DROP FUNCTION uuid7_ticks;
 DROP FUNCTION uuid7;
 """
 
-# Most bookings are confirmed once. If the page of a booking has room for its new row, that change
-# writes no index. By default, PostgreSQL vacuums a table only after a fifth of its rows has changed.
-# Before that, dead rows take up space, and counts must visit the rows.
+# Most bookings are confirmed once. If the page of a booking has room for the new version of its row
+# (`fillfactor`), the confirmation writes no index. By default, PostgreSQL vacuums a table only after
+# a fifth of its rows has changed. Until then, dead rows take up space, and counts must read the
+# rows and not only an index.
 STORAGE = """
 ALTER TABLE bookings_booking SET (
     fillfactor = 80,

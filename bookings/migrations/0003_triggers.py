@@ -214,8 +214,8 @@ class Migration(migrations.Migration):
             ),
         ),
         # If nearly all waitlist entries are for one popular slot, PostgreSQL expects as many for
-        # every slot, and reads the whole table for each slot that it shows (0.9 ms a slot at 9,000
-        # entries). With this estimate, it uses the index.
+        # every slot. A list of slots then reads the whole table for each slot (0.9 ms a slot at
+        # 9,000 entries). With this estimate, PostgreSQL uses the index.
         migrations.RunSQL(
             "ALTER TABLE bookings_waitlistentry ALTER COLUMN slot_id SET (n_distinct = -0.2)",
             "ALTER TABLE bookings_waitlistentry ALTER COLUMN slot_id RESET (n_distinct)",

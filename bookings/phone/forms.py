@@ -1,4 +1,4 @@
-"""The form of a call."""
+"""The form that a receptionist fills in during a call, and forms for parts of it."""
 
 from datetime import date, datetime
 from itertools import groupby
@@ -31,7 +31,7 @@ class InstantField(forms.Field):
         """Return the time.
 
         Raises:
-            ValidationError: the text is not such a time.
+            ValidationError: the text is not a time with an offset.
         """
         if not value:
             return None
@@ -52,7 +52,7 @@ class DayField(forms.DateField):
         """Return the day, which must be in the years that the API accepts.
 
         Raises:
-            ValidationError: the text is not such a day.
+            ValidationError: the text is not a day in these years.
         """
         day: date | None = super().clean(value)
         if day is not None and not 1900 <= day.year < 3000:
@@ -148,7 +148,7 @@ class WhenForm(StaffForm):
             del self.fields["overrides"]
         service = self["service"]
         found, is_cut = services(chosen=str(service.value() or ""))
-        # The only service is chosen already, so the form does not ask for a choice.
+        # The browser chooses the only service by itself, so the form does not ask for a choice.
         if sum(len(group) for _calendar, group in found) != 1:
             found.insert(0, ("", _("Choose a service")))
         service.field.choices = found  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ LETTERS = r"(\w\W*){3}"
 MOST_CUSTOMERS = 8
 # A search reads at most this many matches, and chooses the customers from them.
 MOST_MATCHES = 200
-# At most this many coming bookings of a customer are shown.
+# At most this many upcoming bookings of a customer are shown.
 MOST_VISITS = 3
 # The free times of this many days are offered together.
 DAYS = 7
@@ -54,7 +54,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Visits:
-    """The coming bookings of a customer, and the service that the customer booked last."""
+    """The upcoming bookings of a customer, and the service that the customer booked last."""
 
     coming: list[Booking]
     service_id: UUID | None
@@ -108,9 +108,9 @@ class Offers:
 def customers(*, actor: User) -> QuerySet[User]:
     """Return the active accounts that `actor` may find, in order to book for them.
 
-    A search shows only what the lists of the admin site show as well: staff who may see accounts
-    find all accounts, staff who may see bookings find the users of bookings, and others find
-    nobody. Therefore, searches need no rate limit.
+    A search finds only accounts that the lists of the admin site also show: staff who may see
+    accounts find all accounts, staff who may see bookings find the users of bookings, and others
+    find nobody. Therefore, searches need no rate limit.
     """
     users = User.objects.all().present().filter(is_active=True)
     if actor.may("accounts.view_user"):
@@ -133,15 +133,15 @@ def find_customers(*, words: str, actor: User) -> list[User]:
 
 
 def _rank(user: User, words: str) -> tuple[bool, str, UUID]:
-    """Return a sort key: users come first if `words` begin their name or a later word of it."""
+    """Return a sort key: users with a name in which a word begins with `words` come first."""
     name = f" {user.name.casefold()}"
     return f" {words.casefold()}" not in name, name, user.pk
 
 
 def visits(*, customer: User, actor: User, at: datetime) -> Visits:
-    """Return the coming bookings of a customer, and the service that the customer booked last.
+    """Return the upcoming bookings of a customer, and the service that the customer booked last.
 
-    Both are empty if `actor` may not see bookings.
+    The result is empty if `actor` may not see bookings.
     """
     if not actor.may("bookings.view_booking"):
         return Visits([], None)
@@ -213,7 +213,7 @@ def _offer(time: FreeTime, terms: Terms, at: datetime) -> Offer:
 
 
 def _next_day(terms: Terms, after: datetime, at: datetime) -> date | None:
-    """Return the first day with a free time within `LONGEST` of `after`; None if there is none."""
+    """Return the first day with a free time after `after`; None if there is none in `LONGEST`."""
     times: Iterable[FreeTime] = Search([terms], after, after + LONGEST, at=at).free_times(terms)
     for time in times:
         return time["start_time"].astimezone(terms.opening.tz).date()
@@ -312,7 +312,8 @@ def book(
         user=user,
         actor=actor,
         at=at,
-        # Details that the account has too are not stored, so that the booking follows the account.
+        # Details that equal those of the account are not stored in the booking, so that a later
+        # change of the account also applies to the booking.
         attendee={
             f"attendee_{name}": "" if text == getattr(user, name) else text
             for name, text in written.items()

@@ -43,7 +43,7 @@ FIELD_OF_CODE = {
     "invalid_transition": "start",
     "email_taken": "email",
 }
-#: The form fields by the names that refusals use, which are those of the API.
+#: The form fields by the names that refusals use, which are the names in the API.
 FIELD_OF_API = {"start_time": "start", "service_id": "service", "user_id": "customer"}
 
 
@@ -62,7 +62,7 @@ def for_staff(view: View) -> View:
 @for_staff
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
-    """Show the form of a call, or book what it says."""
+    """Show the form of a call, or make the booking that was entered."""
     actor = _actor(request)
     if request.method != "POST":
         # The diary and other pages link to a service, a day and a time.
@@ -130,7 +130,7 @@ def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
 
 
 def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResponse:
-    """Go to the page of the booking or, if the user may not see it, to the form of the next call.
+    """Redirect to the booking, to the diary in which the call began, or to the next call's form.
 
     The message repeats what was booked, because the receptionist reads it to the customer.
     """
@@ -152,7 +152,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
     if not _actor(request).may("bookings.view_booking"):
         return HttpResponseRedirect(another)
     if query := _diary(request):
-        # The call began in the diary, which goes on with the days and calendars that it showed.
+        # The call began in the diary, which shows the same days and calendars again.
         return HttpResponseRedirect(f"{reverse('admin:bookings_diary')}?{query}")
     return HttpResponseRedirect(reverse("admin:bookings_booking_change", args=[booking.pk]))
 
@@ -175,7 +175,7 @@ def _form_page(
 
 
 def _words() -> dict[str, str]:
-    """Return the words that the script writes."""
+    """Return the texts that the page's script shows."""
     return {
         "start": _("Choose a service and a time. The time is held during the call."),
         "new": _("A new customer, who gets emails about the booking."),
@@ -195,7 +195,7 @@ def _words() -> dict[str, str]:
 
 
 def _diary(request: HttpRequest) -> str:
-    """Return the query of the diary in which the call began, if it began there."""
+    """Return the query string of the diary in which the call began; empty if it began elsewhere."""
     return (request.POST or request.GET).get("diary", "")[:MAX_QUERY]
 
 
@@ -213,7 +213,7 @@ def _when(form: CallForm) -> WhenForm:
 def _times(
     request: HttpRequest, when: WhenForm, *, chosen: str, refusal: Exception | None = None
 ) -> dict[str, Any]:
-    """Return the context of the free times; `offers` is None if no service is chosen."""
+    """Return the template context of the free times; `offers` is None if no service is chosen."""
     offers = None
     if when.is_valid():
         at = timezone.now()
@@ -234,7 +234,7 @@ def _times(
 
 
 def _zone_of_viewer(request: HttpRequest, offers: services.Offers | None) -> Any:
-    """Return the zone of the receptionist, if the times must be shown in it too.
+    """Return the zone of the receptionist, or None if the times are not shown in it too.
 
     An account in UTC has probably never chosen a zone, because UTC is the default.
     """
@@ -344,7 +344,7 @@ def _explain(form: CallForm | HoldForm, error: Exception) -> None:
     code = getattr(error, "code", "")
     cause = FIELD_OF_CODE.get(code)
     if code == "too_many_holds":
-        # The holds are the customer's or, before a customer is chosen, those of other calls.
+        # The holds belong to the customer or, before a customer is chosen, to other calls.
         cause = "customer" if form.cleaned_data.get("customer") else "start"
     for name, texts in messages_of(error).items():
         field = FIELD_OF_API.get(name or "", name) or cause

@@ -1,4 +1,6 @@
-"""Charts of reports: where each bar of an inline SVG is. The table below a chart has its numbers.
+"""Computes the bars and labels of charts, which the template draws as inline SVG.
+
+The table below a chart contains its numbers.
 
 The bars have classes instead of colours. The stylesheet chooses the colours, for light and for dark
 pages.
@@ -140,7 +142,7 @@ def lead_time(period: Period, found: Figures) -> list[Chart]:
 
 
 def cancellations(period: Period, found: Figures) -> list[Chart]:
-    """Return the chart of the rates by month, in per cent."""
+    """Return the chart of the rates of cancellations and no-shows by month, in per cent."""
     return [
         _columns(
             _("Cancelled and missed bookings, in per cent"),

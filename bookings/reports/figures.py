@@ -40,19 +40,19 @@ LEAD_CLASSES = [
 ]
 
 # Bookings that take place, may take place, or should have taken place. Holds are left out, because
-# nobody has booked yet; so are bookings that were cancelled or have expired.
+# nobody has booked yet. Cancelled and expired bookings are left out, too.
 BOOKED = "status IN ('pending', 'confirmed', 'completed', 'no_show')"
 # The bookings that begin in the period.
 BEGINS = "start_time >= %(start)s AND start_time < %(end)s"
 MONTH = "width_bucket(start_time, %(months)s::timestamptz[])"
 # The bookings that overlap the period. The third condition follows from the others, because no
-# booking is longer. It lets the index on start times leave out older bookings.
+# booking is longer than MAX_MINUTES. It lets the index on start times leave out older bookings.
 OVERLAPS = (
     "start_time < %(end)s AND end_time > %(start)s"
     f" AND start_time >= %(start)s::timestamptz - interval '{MAX_MINUTES} minutes'"
 )
 
-# Adds up the time that bookings take of each calendar, cut off at the ends of the period.
+# Adds up the durations of the bookings of each calendar, cut off at the ends of the period.
 #
 # Parameters: start timestamptz, end timestamptz.
 # Columns: calendar_id uuid, bookings bigint, crowded boolean (whether some bookings may overlap),
@@ -141,9 +141,9 @@ SELECT floor(seconds / {SECONDS_AN_HOUR})::integer AS hours, count(*) AS booking
 FROM leads GROUP BY 1 ORDER BY 1
 """  # noqa: S608 - the inserted texts are constants
 
-# Counts bookings by month and status, and the holds that were released before they became bookings.
-# Their status is `cancelled` too, but nobody had booked, so they are counted as `released`. Such a
-# hold has one event that matches, which the index `event_hold_released` finds.
+# Counts bookings by month and status. Holds that were released before they became bookings have the
+# status `cancelled`, too, but nobody had booked, so they are counted as `released`. A released hold
+# has exactly one matching event, which the index `event_hold_released` finds.
 #
 # Parameters: start timestamptz, end timestamptz, months timestamptz[] (where each month begins).
 # Columns: month integer (from 1), status text, bookings bigint.
@@ -187,10 +187,10 @@ def utilisation(period: Period) -> Figures:
         parameters = {**period.parameters, "calendars": crowded}
         for row in fetch(_TAKEN_AT_LEAST_ONCE, parameters, dict_row):
             taken[row["calendar_id"]]["seconds"] = row["seconds"]
-    is_open = open_times(((key, tz) for key, _name, tz in calendars), period)
+    open_time = open_times(((key, tz) for key, _name, tz in calendars), period)
     rows, bookings, open_seconds, booked_seconds = [], 0, 0.0, 0.0
     for key, name, _tz in calendars:
-        seconds = is_open[key].total_seconds()
+        seconds = open_time[key].total_seconds()
         booked = taken.get(key, {"bookings": 0, "seconds": 0.0})
         rows.append(
             {
@@ -215,7 +215,7 @@ def _used(bookings: int, open_seconds: float, booked_seconds: float) -> dict[str
 
 
 def revenue(period: Period) -> Figures:
-    """Return what completed bookings brought in, and what bookings to come are worth."""
+    """Return the prices of completed bookings and of bookings to come, by month and service."""
     parameters = {**period.parameters, "most": MAX_ROWS + 1}
     found = fetch(_REVENUE, parameters, dict_row)
     _check_size(len(found))
@@ -253,6 +253,7 @@ def _in_currency(row: dict[str, Any]) -> dict[str, Any]:
 
 def customers(period: Period) -> Figures:
     """Return how many customers had bookings in each month, and how many of them were new."""
+    # The numbers of customers by the number of the month, from 1. The key 0 is the whole period.
     present: Counter[int] = Counter()
     new: Counter[int] = Counter()
     for row in fetch(_CUSTOMERS, period.parameters, dict_row):
@@ -308,14 +309,14 @@ def cancellations(period: Period) -> Figures:
 
 
 def _lost(counts: Counter[str]) -> dict[str, Any]:
-    met = counts["completed"] + counts["no_show"]
-    bookings = met + counts["pending"] + counts["confirmed"] + counts["cancelled"]
+    ended = counts["completed"] + counts["no_show"]
+    bookings = ended + counts["pending"] + counts["confirmed"] + counts["cancelled"]
     return {
         "bookings": bookings,
         "cancelled": counts["cancelled"],
         "cancellation_rate": share(counts["cancelled"], bookings),
         "no_show": counts["no_show"],
-        "no_show_rate": share(counts["no_show"], met),
+        "no_show_rate": share(counts["no_show"], ended),
         "expired": counts["expired"],
     }
 

@@ -28,7 +28,7 @@ def whole(found: Figures) -> list[Table]:
 
 
 def by_month_and_by_service(found: Figures) -> list[Table]:
-    """Return a table by month, and one by service: by currency, the largest revenue first."""
+    """Return a table by month, and a table by service, ordered by currency and falling revenue."""
     months: dict[Any, dict[str, Any]] = {}
     services: dict[Any, dict[str, Any]] = {}
     for row in found.rows:

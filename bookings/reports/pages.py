@@ -137,7 +137,7 @@ def _found(request: HttpRequest, name: str) -> Report:
 
 
 def _period(request: HttpRequest) -> tuple[Period | None, PeriodForm]:
-    """Return the requested period, and the form that shows it; None if the form has errors."""
+    """Return the requested period, or None if it is not valid, and the form that shows it."""
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     form = PeriodForm(request.GET)
     if form.is_valid():

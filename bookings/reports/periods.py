@@ -28,7 +28,7 @@ class Period:
 
     @cached_property
     def months(self) -> list[tuple[str, datetime]]:
-        """The months that overlap the period: each as text (`2026-12`), and when it begins.
+        """The months that overlap the period: the name of each (`2026-12`), and when it begins.
 
         The first month begins with the period.
         """

@@ -84,7 +84,7 @@ class ReportSerializer(InputSerializer):
 
 
 class InMonthSerializer(InputSerializer):
-    """The month of a row. If this base class comes first, so does the column of the month."""
+    """The month of a row. If this is the first base class, the month is the first column."""
 
     month = MonthField()
 

@@ -72,7 +72,8 @@ class ReportViewSet(RowViewSet):
         tags=["Reports"],
         summary="Report",
         parameters=[
-            # Other apps add reports after this line runs. Therefore, `enum` is the dictionary.
+            # Other apps add reports after this line runs. Therefore, `enum` is the dictionary
+            # itself, and not a list of its current keys.
             OpenApiParameter("name", str, "path", enum=REPORTS),  # type: ignore[arg-type]
             PeriodSerializer,
         ],

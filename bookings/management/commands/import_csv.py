@@ -21,11 +21,11 @@ MOST = 200
 
 
 class Command(BaseCommand):
-    """Imports a CSV file: without `--apply`, only says what would happen."""
+    """Imports a CSV file. Without `--apply`, the command only checks the file."""
 
     help = (
         "Import a CSV file of customers, calendars, services or bookings. Import several files in "
-        "this order. Without --apply, only check the file. Every wrong line is named with its "
+        "this order. Without --apply, only check the file. Each wrong line is listed with the "
         "reason. All lines are imported or none, and a line whose record exists already is skipped."
     )
 
@@ -92,7 +92,7 @@ class Command(BaseCommand):
             self.stdout.write(f"... and {len(report.problems) - MOST:,} more.")
         counts = f"{report.new:,} new, {report.present:,} already there"
         if report.problems:
-            cut = " The check stopped there, so there may be more." if report.is_cut else ""
+            cut = " The check stopped early. There may be more problems." if report.is_cut else ""
             number = len(report.problems)
             problems = "1 problem" if number == 1 else f"{number:,} problems"
             raise CommandError(f"{counts}, {problems}. Nothing was imported.{cut}")

@@ -17,8 +17,8 @@ class Command(BaseCommand):
     """Writes every kind of email about a made-up booking, for every recipient."""
 
     help = (
-        "Write a sample of every kind of booking mail to files (.txt, .html, .ics, and .eml with "
-        "all of them), one set for each recipient. No database is needed."
+        "Write a sample of every kind of email about bookings to files (.txt, .html, .ics, and "
+        ".eml with all of them), one set for each recipient. No database is needed."
     )
     requires_system_checks = []
 

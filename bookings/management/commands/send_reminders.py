@@ -12,9 +12,9 @@ class Command(BaseCommand):
     """Enqueues reminders of bookings that start soon; the worker does so every minute."""
 
     help = (
-        "Enqueue the reminders of confirmed bookings that are due by REMINDER_HOURS, as the worker "
-        "does every minute. A booking gets no reminder whose time had passed when the booking was "
-        "made, moved or confirmed. The worker sends the mails."
+        "Enqueue the reminders of confirmed bookings that are due according to REMINDER_HOURS, as "
+        "the worker does every minute. A reminder is left out if its time had passed when the "
+        "booking was made, moved or confirmed. The worker sends the mails."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
