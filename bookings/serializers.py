@@ -62,7 +62,7 @@ class BookingSerializer(RowSerializer):
     attendee_name = serializers.CharField(
         read_only=True, help_text="By default, the name of the user who booked."
     )
-    # A CharField, because the value is empty if the user has no email address.
+    # A CharField instead of an EmailField, because the value is empty if the user has no address.
     attendee_email = serializers.CharField(
         read_only=True, help_text="By default, the email address of the user, if any."
     )
@@ -107,7 +107,7 @@ class BookingSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows together with the columns of users that complete them."""
+        """Return the rows, with the columns of the users that replace empty values."""
         return queryset.values(*cls.Meta.fields, *USER_COLUMNS)
 
     @classmethod
@@ -326,7 +326,8 @@ def _with_instants(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Here and not in `slots`, because the waitlist shows it, too.
+# An example of a slot. It is not in `bookings.slots`, because `bookings.waitlist`, which also uses
+# it, cannot import from there.
 EXAMPLE_SLOT = {
     "id": "0199d3a5-11c8-7b3e-8d52-4a9e0c6f1b73",
     "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",

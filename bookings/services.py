@@ -278,7 +278,7 @@ def reschedule_booking(
             staff.
         InvalidTransition: the booking is neither pending nor confirmed.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
-            is left before the present start.
+            is left before the current start.
         Invalid: the new start is missing or in the past, the slot belongs to another service, or
             `start_time` is not the start of the slot.
         ServiceInactive: the service or the slot cannot be booked.
@@ -474,7 +474,9 @@ def change_status(
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking, but keep its history without reasons. Cancel an upcoming booking first.
+    """Delete a booking, but keep its history without reasons.
+
+    If the booking is upcoming, the history records its cancellation before its deletion.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.

@@ -377,7 +377,7 @@ def _columns(slots: list[Slot]) -> dict[str, Any]:
 
 
 def _clashes(slots: list[Slot], series: dict[str, Any]) -> list[tuple[datetime, str]]:
-    """Return the start of each slot that overlaps something, with its error message, in order."""
+    """Return the start and the error message of each slot that cannot be published, in order."""
     among_themselves = [
         (
             later.start_time,

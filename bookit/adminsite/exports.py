@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from bookit import spreadsheets
 from bookit.times import zone
 
-# Matches a relative time, such as "3 minutes ago", with its exact time.
+# Matches the HTML of a relative time, such as "3 minutes ago". The group is the exact time.
 TIME = re.compile(r'<time datetime="([^"]+)"[^>]*>.*?</time>')
 # The number of rows that are in memory at a time.
 CHUNK = 1000
@@ -82,5 +82,5 @@ def _plain(cell: SafeString, tz: tzinfo) -> str:
     return " ".join(unescape(strip_tags(TIME.sub(exactly, cell).replace("<", " <"))).split())
 
 
-#: The format of every list.
+#: The format in which every list can be downloaded.
 CSV = Format(_("Download as CSV"), "text/csv; charset=utf-8", 100_000, write_csv)

@@ -28,7 +28,8 @@ class Site(AdminSite):
     site_header = "BookIt"
     site_title = "BookIt"
     index_title = _("Home")
-    # The root of the server is the documentation of the API, which is not a site to view.
+    # Without a URL, Django hides the link "View site". The root of the server shows the
+    # documentation of the API, which is not a site to view.
     site_url = None
 
     def get_urls(self) -> list[Any]:
