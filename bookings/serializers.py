@@ -21,7 +21,7 @@ from bookit.times import InstantField
 # The fields of an event's data that contain times.
 EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 
-# The columns of the user who booked. They replace the empty columns of the booking.
+# The columns of the user who booked. Their values are shown where the booking's own are empty.
 USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
 
 # The resources that `expand` can add to a booking.
@@ -112,7 +112,7 @@ class BookingSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Fill in the attendee, and write the price with the decimals of its currency."""
+        """Return the row with the attendee filled in, and the price with its currency's decimals."""
         name, email = row.pop("user__name"), row.pop("user__email")
         phone, language = row.pop("user__phone"), row.pop("user__language")
         row["attendee_name"] = row["attendee_name"] or name
@@ -306,9 +306,9 @@ class HistoryEventSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Add the reason for a cancellation, and parse the times inside `data`.
+        """Return the row with the reason for a cancellation, and with the times in `data` parsed.
 
-        Times are parsed so that they are shown in the response's time zone.
+        Times are parsed so that the response shows them in its time zone.
         """
         data = _with_instants(row["data"])
         if "was" in data:

@@ -639,7 +639,7 @@ def _broken_limit(terms: Terms, start_time: datetime, at: datetime) -> str:
     except (TooSoon, TooFarAhead) as refusal:
         return refusal.code
     except ServiceError:
-        # The service was deactivated, for example, after the hold was made.
+        # This is not a limit. For example, the service was deactivated after the hold was made.
         return ""
     return ""
 

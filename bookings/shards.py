@@ -28,6 +28,7 @@ _TYPES = {
     "at": "timestamptz",
 }
 _DOCUMENTS = ("metadata", "more")
+# For each parameter of the SQL fragments, the PL/pgSQL variable that replaces it.
 _VARIABLES = {name: f"the_{name}" for name in ["calendar_id", *_TYPES, *_DOCUMENTS]}
 _DECLARED = "\n".join(
     [

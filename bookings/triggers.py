@@ -30,9 +30,9 @@ BEFORE UPDATE ON {{table}} FOR EACH ROW WHEN (
     },
 )
 
-# The time that slots, and bookings without a slot, occupy on their calendar is stored in one table,
-# so that one exclusion constraint covers both. ON CONFLICT DO NOTHING is used because plain INSERTs
-# into a table with an exclusion constraint can deadlock.
+# `bookings_occupancy` contains the time that slots, and bookings without a slot, occupy on their
+# calendar, so that one exclusion constraint covers slots and bookings. ON CONFLICT DO NOTHING is
+# used because plain INSERTs into a table with an exclusion constraint can deadlock.
 BOOKING_OCCUPIES = Trigger(
     name="booking_occupies",
     body="""

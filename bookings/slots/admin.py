@@ -175,7 +175,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return request.user.has_perm("bookings.add_slot")
 
     def get_urls(self) -> list[Any]:
-        """Add the preview of a publication, and the forms that change or cancel a slot."""
+        """Add the URLs of the preview of a publication, and of the forms for a slot."""
         preview = path(
             "preview/", self.admin_site.admin_view(self.preview_view), name="bookings_slot_preview"
         )
@@ -295,7 +295,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return row.status == Slot.Status.SCHEDULED and row.end_time > timezone.now()
 
     def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
-        """Return the card of the slot, and a card of its bookings for users who may see bookings."""
+        """Return the card of the slot, and a card of its bookings if the user may see bookings."""
         may, zone_name = request.user.has_perm, row.calendar.timezone
         facts = [
             (_("State"), self.state(row)),

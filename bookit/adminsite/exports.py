@@ -28,8 +28,8 @@ class Format:
     """A kind of file.
 
     Args:
-        text: the words of its link.
-        content_type: its media type.
+        text: the words of the link that downloads the file.
+        content_type: the media type.
         most: the maximum number of rows.
         write: takes the model admin, the request and the rows, and returns the parts of the file.
     """
@@ -74,7 +74,7 @@ def _value(page: Any, name: Any, row: Any, tz: tzinfo) -> Any:
 
 
 def _plain(cell: SafeString, tz: tzinfo) -> str:
-    """Return the text of a cell, with spaces between elements and exact times."""
+    """Return the text of a cell, with exact times and with spaces between elements."""
 
     def exactly(time: re.Match[str]) -> str:
         return datetime.fromisoformat(time[1]).astimezone(tz).isoformat(" ", "seconds")

@@ -125,7 +125,10 @@ class Site(AdminSite):
         return super().login(request, extra_context)
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
-        """Add a missing slash. `APPEND_SLASH` is off, because paths of the API have no slash."""
+        """Redirect to the path with a slash at its end, if the slash is missing.
+
+        `APPEND_SLASH` is off, because paths of the API do not end in a slash.
+        """
         with_slash = request.get_full_path(force_append_slash=True)
         if not url.endswith("/"):
             return HttpResponsePermanentRedirect(with_slash)

@@ -60,7 +60,7 @@ def _hidden(bound: BoundField) -> tuple[forms.Widget, Any]:
 
 
 def _is_stale(bound: BoundField) -> bool:
-    """Return whether the stored value is neither the value on the page nor the value sent."""
+    """Return whether the stored value differs from both the shown value and the sent value."""
     hidden, _value = _hidden(bound)
     shown = hidden.value_from_datadict(bound.form.data, bound.form.files, bound.html_initial_name)
     return all(bound.field.has_changed(bound.initial, each) for each in (shown, bound.data))
