@@ -112,7 +112,7 @@ class BookingSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the row with the attendee filled in, and the price with its currency's decimals."""
+        """Return the row with its attendee, and its price with the decimals of the currency."""
         name, email = row.pop("user__name"), row.pop("user__email")
         phone, language = row.pop("user__phone"), row.pop("user__language")
         row["attendee_name"] = row["attendee_name"] or name

@@ -81,7 +81,7 @@ class StrictChangeList(ChangeList):
         return specs, has_filters, rest, may_have_duplicates, is_filtered
 
     def _in_words(self, parameters: dict[str, Any]) -> Iterator[str]:
-        """Yield, in words, the conditions of a link from another page that no filter shows."""
+        """Yield, in words, the conditions that a link of another page set and no filter shows."""
         for path in parameters:
             name, _separator, lookup = path.partition(LOOKUP_SEP)
             if name == self.date_hierarchy:
