@@ -624,8 +624,8 @@ def _change_status(
         columns.append("cancellation_reason")
         booking.cancellation_reason = reason
         if actor.pk == booking.user_id:
-            # An event outlives its booking, so what the user wrote is stored only in the booking.
-            # The history reads the reason from the booking.
+            # An event outlives its booking, so the reason that the user gave is stored only in the
+            # booking. The history reads it from there.
             reason = ""
     booking.save(update_fields=columns)
     record(booking, kind, actor=actor, at=at, was=was, reason=reason, **more)
