@@ -21,7 +21,7 @@ from bookit.times import InstantField
 # The fields of an event's data that contain times.
 EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 
-# The columns of the user who booked. They replace the empty columns of the booking.
+# The columns of the user who booked. Their values are shown where the booking's own are empty.
 USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
 
 # The resources that `expand` can add to a booking.
@@ -62,7 +62,7 @@ class BookingSerializer(RowSerializer):
     attendee_name = serializers.CharField(
         read_only=True, help_text="By default, the name of the user who booked."
     )
-    # A CharField, because the value is empty if the user has no email address.
+    # A CharField instead of an EmailField, because the value is empty if the user has no address.
     attendee_email = serializers.CharField(
         read_only=True, help_text="By default, the email address of the user, if any."
     )
@@ -107,12 +107,12 @@ class BookingSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows together with the columns of users that complete them."""
+        """Return the rows, with the columns of the users that replace empty values."""
         return queryset.values(*cls.Meta.fields, *USER_COLUMNS)
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Fill in the attendee, and write the price with the decimals of its currency."""
+        """Return the row with its attendee, and its price with the decimals of the currency."""
         name, email = row.pop("user__name"), row.pop("user__email")
         phone, language = row.pop("user__phone"), row.pop("user__language")
         row["attendee_name"] = row["attendee_name"] or name
@@ -306,9 +306,9 @@ class HistoryEventSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Add the reason for a cancellation, and parse the times inside `data`.
+        """Return the row with the reason for a cancellation, and with the times in `data` parsed.
 
-        Times are parsed so that they are shown in the response's time zone.
+        Times are parsed so that the response shows them in its time zone.
         """
         data = _with_instants(row["data"])
         if "was" in data:
@@ -326,7 +326,8 @@ def _with_instants(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Here and not in `slots`, because the waitlist shows it, too.
+# An example of a slot. It is not in `bookings.slots`, because `bookings.waitlist`, which also uses
+# it, cannot import from there.
 EXAMPLE_SLOT = {
     "id": "0199d3a5-11c8-7b3e-8d52-4a9e0c6f1b73",
     "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",

@@ -279,7 +279,7 @@ def reschedule_booking(
             staff.
         InvalidTransition: the booking is neither pending nor confirmed.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
-            is left before the present start.
+            is left before the current start.
         Invalid: the new start is missing or in the past, the slot belongs to another service, or
             `start_time` is not the start of the slot.
         ServiceInactive: the service or the slot cannot be booked.
@@ -475,7 +475,9 @@ def change_status(
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking, but keep its history without reasons. Cancel an upcoming booking first.
+    """Delete a booking, but keep its history without reasons.
+
+    If the booking is upcoming, the history records its cancellation before its deletion.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -623,8 +625,8 @@ def _change_status(
         columns.append("cancellation_reason")
         booking.cancellation_reason = reason
         if actor.pk == booking.user_id:
-            # An event outlives its booking, so what the user wrote is stored only in the booking.
-            # The history reads the reason from the booking.
+            # An event outlives its booking, so the reason that the user gave is stored only in the
+            # booking. The history reads it from there.
             reason = ""
     booking.save(update_fields=columns)
     record(booking, kind, actor=actor, at=at, was=was, reason=reason, **more)
@@ -638,7 +640,7 @@ def _broken_limit(terms: Terms, start_time: datetime, at: datetime) -> str:
     except (TooSoon, TooFarAhead) as refusal:
         return refusal.code
     except ServiceError:
-        # The service was deactivated, for example, after the hold was made.
+        # This is not a limit. For example, the service was deactivated after the hold was made.
         return ""
     return ""
 

@@ -1,15 +1,16 @@
-"""The functions that book next to the rows of a calendar, if the database is distributed.
+"""SQL functions that book on the server of a calendar, if Citus distributes the database.
 
-As one statement, a booking would be several statements over the network and a two-phase commit. A
-function runs on the server that has the rows of the calendar, in one transaction of that server.
-The functions consist of the same parts as the statements of `bookings/seats.py`.
+Citus would split the statement that books into several statements over the network, with a
+two-phase commit. A function runs on the server that has the rows of the calendar, in one
+transaction of that server. The functions contain the SQL fragments of `bookings/seats.py`.
 """
 
 from bookings import seats
 from bookings.events import STATE_COLUMNS, state_of
 from bookit.database.citus.extensions import CALENDAR_FUNCTIONS, CalendarFunction
 
-# The parameters of the statements, with their types. `calendar_id` is an argument of its own.
+# The parameters that `_BOOK` reads from its argument `p`, with their types. `calendar_id` is an
+# argument of its own.
 _TYPES = {
     **dict.fromkeys(["id", "user_id", "service_id", "slot_id", "occupant"], "uuid"),
     **dict.fromkeys(["start_time", "end_time", "blocked_from", "blocked_until"], "timestamptz"),
@@ -27,6 +28,7 @@ _TYPES = {
     "at": "timestamptz",
 }
 _DOCUMENTS = ("metadata", "more")
+# For each parameter of the SQL fragments, the PL/pgSQL variable that replaces it.
 _VARIABLES = {name: f"the_{name}" for name in ["calendar_id", *_TYPES, *_DOCUMENTS]}
 _DECLARED = "\n".join(
     [

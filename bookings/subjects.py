@@ -1,4 +1,4 @@
-"""What the jobs of bookings do and which bookings they are about, for the admin site."""
+"""Describes jobs in the admin site: what they do, and the bookings and slots they are about."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ DELETED = Subject(_("a booking that was deleted"))
 
 
 def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
-    """Return each booking in words, with its page. Deleted bookings are missing."""
+    """Return each booking (service, customer, time) and its page, by id. Leave out deleted ones."""
     found = Booking.objects.filter(pk__in=ids).select_related("service", "calendar", "user")
     return {
         booking.pk: Subject(
@@ -51,7 +51,7 @@ def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
 
 
 def slot_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
-    """Return each slot in words, with its page. Deleted slots are missing."""
+    """Return each slot (service, time) and its page, by id. Leave out deleted ones."""
     found = Slot.objects.filter(pk__in=ids).select_related("service", "calendar")
     return {
         slot.pk: Subject(

@@ -14,5 +14,5 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 }
 
 # These statuses say whether the customer came, which is known only after the start. The admin site
-# and imports insist on this; clients of the API may set them earlier.
+# and imports refuse these statuses before the start. Clients of the API may set them earlier.
 AFTER_START = frozenset({"completed", "no_show"})

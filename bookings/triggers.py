@@ -30,9 +30,9 @@ BEFORE UPDATE ON {{table}} FOR EACH ROW WHEN (
     },
 )
 
-# The time that slots, and bookings without a slot, occupy on their calendar is stored in one table,
-# so that one exclusion constraint covers both. ON CONFLICT DO NOTHING is used because plain INSERTs
-# into an exclusion constraint can deadlock.
+# `bookings_occupancy` contains the time that slots, and bookings without a slot, occupy on their
+# calendar, so that one exclusion constraint covers slots and bookings. ON CONFLICT DO NOTHING is
+# used because plain INSERTs into a table with an exclusion constraint can deadlock.
 BOOKING_OCCUPIES = Trigger(
     name="booking_occupies",
     body="""
@@ -166,11 +166,12 @@ END
 # An event is on the calendar of its booking, and its id is higher than the ids of all earlier
 # events of the booking. Events of one booking are written one after another: whenever an event is
 # written, its booking is locked or has just been created. The id comes from PostgreSQL's clock. If
-# the clock was ahead when an earlier event was written, for example because it has been corrected
-# since, or because it was another server's, the id becomes the next id after that event.
+# the clock was ahead when an earlier event was written, the id becomes the next id after that
+# event. For example, the clock may have been corrected since, or another server wrote that event.
 #
-# A session plans the query once. If the tables are nearly empty at that time, PostgreSQL would
-# choose to read them whole, and would still do so when one statement has written a million events.
+# `enable_seqscan` is off because a session plans the query once. If the tables are nearly empty at
+# that time, PostgreSQL would choose to read them whole, and would still do so when one statement
+# has written a million events.
 EVENT_JOINS_HISTORY = Trigger(
     name="booking_event_joins_history",
     options="SET enable_seqscan = off",

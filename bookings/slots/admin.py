@@ -40,7 +40,7 @@ MAX_DATES = 24
 MAX_PEOPLE = 100
 # The confirmation page before a cancellation names at most this many slots.
 MAX_NAMED = 20
-# That page sends each slot as a form field, and Django accepts at most 1,000 fields.
+# The confirmation page sends each slot as a form field, and Django accepts at most 1,000 fields.
 MAX_CANCELLED = 500
 STATES = {
     Slot.Status.SCHEDULED: gettext_lazy("takes place"),
@@ -175,7 +175,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return request.user.has_perm("bookings.add_slot")
 
     def get_urls(self) -> list[Any]:
-        """Add the preview of a publication, and the forms that change or cancel a slot."""
+        """Add the URLs of the preview of a publication, and of the forms for a slot."""
         preview = path(
             "preview/", self.admin_site.admin_view(self.preview_view), name="bookings_slot_preview"
         )
@@ -255,7 +255,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return super().get_queryset(request).annotate(taken=slots.SEATS_TAKEN)
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return the order: upcoming slots begin with the next, others with the latest."""
+        """Return the order: lists of upcoming slots begin with the next, others with the latest."""
         return upcoming_first(request)
 
     @admin.display(description=gettext_lazy("when"), ordering="start_time")
@@ -295,7 +295,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return row.status == Slot.Status.SCHEDULED and row.end_time > timezone.now()
 
     def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
-        """Return the card of the slot and, for users who may see bookings, that of its bookings."""
+        """Return the card of the slot, and a card of its bookings if the user may see bookings."""
         may, zone_name = request.user.has_perm, row.calendar.timezone
         facts = [
             (_("State"), self.state(row)),
@@ -383,7 +383,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         description=gettext_lazy("Cancel, together with all bookings"), permissions=["change"]
     )
     def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> HttpResponse | None:
-        """Ask first, naming the number of bookings in the selected slots; then cancel the slots."""
+        """Ask whether to cancel the selected slots and their bookings; once confirmed, do so."""
         if "sure" in request.POST:
             self._cancel(request, queryset)
             return None

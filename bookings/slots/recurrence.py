@@ -82,9 +82,10 @@ class Rule:
             start = local.replace(tzinfo=tz).astimezone(UTC)
             is_skipped = start.astimezone(tz).replace(tzinfo=None) != local
             if is_skipped:
-                # With `fold`, this instant is before all later starts.
+                # With `fold=1`, the instant is before the clocks change, and so before all later
+                # starts. Otherwise, the checks below could end the series too early.
                 start = local.replace(tzinfo=tz, fold=1).astimezone(UTC)
-            # These come first, because all times of a rule may be times that the clocks skip.
+            # These checks also end a series whose times are all skipped.
             if self._is_over(local, start):
                 break
             if start > limit:
@@ -167,7 +168,7 @@ def parse_rule(text: str) -> Rule:
             _("A number in BYDAY is too high: no month has that many of this weekday.")
         )
     if parts["FREQ"] == "DAILY" and "BYSETPOS" in parts:
-        # RFC 5545 shows it only with longer periods. If the positions never match, dateutil
+        # RFC 5545 shows BYSETPOS only with longer periods. If the positions never match, dateutil
         # searches for seconds.
         raise ValueError(_("BYSETPOS can be used only if FREQ is WEEKLY, MONTHLY or YEARLY."))
     count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
@@ -187,6 +188,5 @@ def _parse_until(value: str) -> date:
             return datetime.strptime(value, "%Y%m%d").date()  # noqa: DTZ007 - only the date is used
         until = datetime.strptime(value[:15], "%Y%m%dT%H%M%S")  # noqa: DTZ007 - naive without `Z`
     except ValueError:
-        # The date or the time of day does not exist.
         raise ValueError(_("The date or time in UNTIL does not exist.")) from None
     return until.replace(tzinfo=UTC) if value.endswith("Z") else until

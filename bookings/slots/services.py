@@ -377,7 +377,7 @@ def _columns(slots: list[Slot]) -> dict[str, Any]:
 
 
 def _clashes(slots: list[Slot], series: dict[str, Any]) -> list[tuple[datetime, str]]:
-    """Return the start of each slot that overlaps something, with its error message, in order."""
+    """Return the start and the error message of each slot that cannot be published, in order."""
     among_themselves = [
         (
             later.start_time,
@@ -412,8 +412,8 @@ def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar
 def _locked_slot(slot_id: UUID, actor: User, permission: str) -> Slot:
     """Return a slot that `actor` may change, after locking its calendar and then the slot.
 
-    All code that changes slots takes these locks in this order. A booking locks the slot as well,
-    so this function waits until earlier bookings are committed, and the caller sees them.
+    All code that changes slots takes these locks in this order. Code that books a seat also locks
+    the slot, so this function waits until earlier bookings are committed, and the caller sees them.
     """
     calendar_id = Slot.calendar_of(slot_id)
     lock_to_book(calendar_id)

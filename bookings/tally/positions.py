@@ -1,4 +1,4 @@
-"""Moves the positions of booking events and of their total; see `bookit.restores`."""
+"""Moves the transaction ids of booking events and of their total; see `bookit.restores`."""
 
 from django.db import connection
 from django.db.models import F, Max
@@ -22,7 +22,10 @@ def last() -> int | None:
 
 
 def move(boundary: int, shift: int) -> None:
-    """Subtract `shift` from the transaction ids of all events, and move their total with them."""
+    """Subtract `shift` from the transaction ids of all events and of their total.
+
+    If the id of the total is above `boundary`, it first becomes `boundary`.
+    """
     BookingTally.objects.update(transaction=Least(F("transaction"), boundary) - shift)
     if not shift:
         return

@@ -34,8 +34,8 @@ TYPES = [
     )
 ]
 
-# Counts the events of the transactions from `low` to before the oldest open one, but stops after
-# about `batch` events.
+# Counts the events of the transactions from `low` up to, but not including, the oldest open one.
+# Stops after about `batch` events.
 #
 # Parameters: low bigint (a transaction id), batch bigint, types text[].
 # Columns: high bigint (all events before this transaction are now counted), more boolean (whether

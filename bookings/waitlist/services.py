@@ -158,7 +158,7 @@ def check_access(entry: WaitlistEntry, actor: User, permission: str) -> None:
 
 
 def end(*, slot: Slot, at: datetime) -> None:
-    """End the waitlist of a locked slot that offers no more seats, and tell those who wait."""
+    """End the waitlist of a locked slot that offers no more seats, and email the waiting users."""
     waiting = _waiting(slot)
     ended = [*waiting.order_by("pk").values_list("pk", flat=True)]
     if ended:

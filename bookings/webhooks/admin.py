@@ -89,12 +89,12 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
     @admin.display(description=_("Failing since"), empty_value="")
     def failing(self, webhook: Webhook) -> Any:
-        """Return since when every attempt has failed."""
+        """Return the time since which every attempt has failed."""
         return moment(webhook.failing_since)
 
     @admin.display(description=_("Why nothing is sent"), empty_value="")
     def why_off(self, webhook: Webhook) -> str:
-        """Return the recorded reason or, without one, that the owner is no longer an admin.
+        """Return the recorded reason; if there is none, that the owner is no longer an admin.
 
         The text is empty if the webhook works, or if an admin has merely switched it off.
         """
@@ -366,7 +366,10 @@ def pretty(text: str) -> str:
 
 
 def _responses(attempts: Sequence[Attempt]) -> Iterable[Any]:
-    """Return each response as the page shows it. A receiver often sends the same response again."""
+    """Yield each response as the page shows it. A response equal to the one above is not repeated.
+
+    A receiver often sends the same response again.
+    """
     above = ""
     for each in attempts:
         if each.response and each.response == above:
@@ -404,7 +407,7 @@ def _result(attempt: Attempt) -> Any:
 
 
 def _reason(status: int | None) -> str:
-    """Return a status of HTTP with its name: `404 Not Found`."""
+    """Return an HTTP status code with its name: `404 Not Found`."""
     try:
         return f"{status} {HTTPStatus(status).phrase}" if status else ""
     except ValueError:

@@ -68,8 +68,9 @@ TURN = 5.0
 # A worker has `WEBHOOKS_AT_A_TIME` places. Each webhook that it serves takes a place. A webhook is
 # slow if it is failing or if its response is late. Slow webhooks can take at most this many places.
 # The other places are left to webhooks that respond quickly. A slow webhook delays them at most
-# until its response is late (`LATE`). If all places for slow webhooks are taken, a failing webhook
-# tries again after `SLOW_RETRY_PAUSE`, and an attempt whose response is late fails immediately.
+# until its response is late (`bookit.outbound.LATE`). If all places for slow webhooks are taken, a
+# failing webhook tries again after `SLOW_RETRY_PAUSE`, and an attempt whose response is late fails
+# immediately.
 MAX_SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
 SLOW_PLACES = BoundedSemaphore(MAX_SLOW_AT_A_TIME)
 SLOW_RETRY_PAUSE = timedelta(seconds=2)
@@ -294,11 +295,11 @@ def _record_failed(sent: Sent) -> None:
     [kept] = _without_responses_about_deleted_bookings([sent])
     _attempt(kept).save()
     webhook = Webhook.objects.select_for_update(no_key=True).get(pk=delivery.webhook_id)
-    failures = delivery.attempts.count()
+    attempts = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
     # If a message has no retries left, somebody has requested a redelivery. Its failure says too
     # little about the webhook.
-    if not was_failing and failures <= len(PAUSES):
+    if not was_failing and attempts <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:
         _switch_off(
@@ -310,7 +311,7 @@ def _record_failed(sent: Sent) -> None:
         _switch_off(webhook, gettext_noop("No attempt has succeeded for a day."), at)
     # If the times differ, another job or a redelivery has already rescheduled the message.
     if delivery.next_attempt_at == sent.message.scheduled_for:
-        _schedule_retry(delivery, webhook, failures, was_failing=was_failing, sent=sent)
+        _schedule_retry(delivery, webhook, attempts, was_failing=was_failing, sent=sent)
     webhook.save(
         update_fields=[
             "failing_since",
@@ -323,20 +324,20 @@ def _record_failed(sent: Sent) -> None:
 
 
 def _schedule_retry(
-    delivery: Delivery, webhook: Webhook, failures: int, *, was_failing: bool, sent: Sent
+    delivery: Delivery, webhook: Webhook, attempts: int, *, was_failing: bool, sent: Sent
 ) -> None:
     """Schedule the retry of a failed delivery, unless it has no retries left.
 
     Decide whether the other messages to the webhook wait for the retry.
     """
-    if not webhook.is_active or failures > len(PAUSES):
+    if not webhook.is_active or attempts > len(PAUSES):
         delivery.status, delivery.next_attempt_at = Delivery.Status.FAILED, None
     else:
-        pause = PAUSES[failures - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 - the pause is not a secret
+        pause = PAUSES[attempts - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 - the pause is not a secret
         requested = min(_requested_pause(sent.answer.retry_after, sent.at), MAX_PAUSE)
         delivery.next_attempt_at = sent.at + max(pause, requested)
         # Other messages wait for one quick retry, unless the webhook was already failing.
-        if failures == 1 and not was_failing and requested <= pause:
+        if attempts == 1 and not was_failing and requested <= pause:
             webhook.paused_until = delivery.next_attempt_at
     delivery.save(update_fields=["status", "next_attempt_at"])
 

@@ -40,7 +40,7 @@ def add_webhooks(
                 ]
             },
         )
-        # All messages about bookings have the same schema. The booking in its example is confirmed.
+        # All messages about bookings share one schema. Its example is a confirmed booking.
         if message in schemas and kind is not BookingEvent.Type.CONFIRMED:
             continue
         schemas[message] = {

@@ -40,7 +40,7 @@ class Webhook(models.Model):
         ),
     )
     events = ArrayField(models.CharField(max_length=30), help_text="The types of events to send.")
-    # Ids rather than times, because PostgreSQL makes the ids, but the clocks of hosts differ.
+    # Ids rather than times, because PostgreSQL makes all ids, but the clocks of hosts differ.
     since = models.JSONField(
         default=dict,
         help_text="For each type, an id from the moment when the webhook subscribed to it.",

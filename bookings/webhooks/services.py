@@ -108,7 +108,7 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET scheduled_at =
 # Columns: id uuid.
 THIS_MOMENT = "SELECT uuid7() AS id"
 
-# The values of a webhook that is switched on or gets another URL.
+# The values that reset the failures of a webhook.
 _NO_FAILURES = {"failing_since": None, "paused_until": None}
 
 
@@ -308,7 +308,7 @@ def is_delivering(*, webhook_id: UUID) -> bool:
 
 
 def forget_responses(*, events: Iterable[BookingEvent]) -> None:
-    """Erase the responses to messages about the bookings whose deletion is one of `events`.
+    """Erase the responses to messages about each booking that one of `events` records as deleted.
 
     A response can contain personal data. Once the booking is deleted, nobody knows whose data it
     is. A response that arrives later is not stored; see `bookings.webhooks.deliveries`.
@@ -316,8 +316,8 @@ def forget_responses(*, events: Iterable[BookingEvent]) -> None:
     for event in events:
         if event.type == BookingEvent.Type.DELETED:
             with transaction.atomic():
-                # Whoever records a response has locked its delivery: either the response is visible
-                # here, or the deletion of the booking is visible there.
+                # The code that records a response locks the delivery first. So either the response
+                # is visible here, or the deletion of the booking is visible to that code.
                 deliveries = Delivery.objects.filter(
                     calendar=event.calendar_id,
                     event__calendar=event.calendar_id,

@@ -92,7 +92,7 @@ class CardsAdmin(StrictAdmin):
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
         """Say that the row is gone, and return to the list.
 
-        Django returns to the home page if the user may not change rows.
+        Django would return to the home page if the user may not change rows.
         """
         super().response_delete(request, obj_display, obj_id)
         return redirect(reverse(f"admin:{self._name('changelist')}"))

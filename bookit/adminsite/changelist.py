@@ -22,7 +22,8 @@ from django.utils.text import capfirst
 
 from bookit.database.counts import MAX_COUNTED, bounded_count
 
-# At most this many years, months or days are looked up one at a time. For more, all rows are read.
+# At most this many years, months or days are looked up one at a time. If a list spans more, all of
+# its rows are read.
 MAX_PERIODS = 100
 
 
@@ -80,14 +81,14 @@ class StrictChangeList(ChangeList):
         return specs, has_filters, rest, may_have_duplicates, is_filtered
 
     def _in_words(self, parameters: dict[str, Any]) -> Iterator[str]:
-        """Yield the conditions that a link of another page has set, and that no filter shows."""
+        """Yield, in words, the conditions that a link of another page set and no filter shows."""
         for path in parameters:
             name, _separator, lookup = path.partition(LOOKUP_SEP)
             if name == self.date_hierarchy:
                 continue
             field: Any = self.opts.get_field(name)
             label = capfirst(field.verbose_name)
-            # Django has turned the values of `isnull` into booleans.
+            # Yield only the label: the value is an id or, for `isnull`, a boolean.
             if field.is_relation or lookup == "isnull":
                 yield label
                 continue

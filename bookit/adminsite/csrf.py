@@ -26,10 +26,10 @@ ON_PURPOSE = gettext_lazy(
 def needs_https(request: HttpRequest) -> bool:
     """Return whether a browser would drop the cookies of the admin site, which are for HTTPS only.
 
-    Browsers keep such cookies only from HTTPS servers and from servers on their own machine. They
-    send `Sec-Fetch-Mode` only to the same servers. If a request has this header but does not seem
-    to use HTTPS, it may come from a proxy that ends TLS and does not say so. The browser keeps the
-    cookies in this case.
+    Browsers keep such cookies only from HTTPS servers and from servers on their own machine, and
+    they send `Sec-Fetch-Mode` only to these two kinds of servers. If a request has this header but
+    does not seem to use HTTPS, it may come from a proxy that ends TLS and does not say so. The
+    browser keeps the cookies in this case.
     """
     if not settings.SESSION_COOKIE_SECURE or request.is_secure():
         return False

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from bookit import spreadsheets
 from bookit.times import zone
 
-# Matches a relative time, such as "3 minutes ago", with its exact time.
+# Matches the HTML of a relative time, such as "3 minutes ago". The group is the exact time.
 TIME = re.compile(r'<time datetime="([^"]+)"[^>]*>.*?</time>')
 # The number of rows that are in memory at a time.
 CHUNK = 1000
@@ -28,8 +28,8 @@ class Format:
     """A kind of file.
 
     Args:
-        text: the words of its link.
-        content_type: its media type.
+        text: the words of the link that downloads the file.
+        content_type: the media type.
         most: the maximum number of rows.
         write: takes the model admin, the request and the rows, and returns the parts of the file.
     """
@@ -74,7 +74,7 @@ def _value(page: Any, name: Any, row: Any, tz: tzinfo) -> Any:
 
 
 def _plain(cell: SafeString, tz: tzinfo) -> str:
-    """Return the text of a cell, with spaces between elements and exact times."""
+    """Return the text of a cell, with exact times and with spaces between elements."""
 
     def exactly(time: re.Match[str]) -> str:
         return datetime.fromisoformat(time[1]).astimezone(tz).isoformat(" ", "seconds")
@@ -82,5 +82,5 @@ def _plain(cell: SafeString, tz: tzinfo) -> str:
     return " ".join(unescape(strip_tags(TIME.sub(exactly, cell).replace("<", " <"))).split())
 
 
-#: The format of every list.
+#: The format in which every list can be downloaded.
 CSV = Format(_("Download as CSV"), "text/csv; charset=utf-8", 100_000, write_csv)

@@ -22,7 +22,7 @@ class Glance:
 
     Args:
         user: the signed-in user.
-        at: the present moment.
+        at: the current time.
         zone: the time zone of the user, which decides when a day begins.
     """
 
@@ -32,7 +32,7 @@ class Glance:
 
     @cached_property
     def today(self) -> date:
-        """The present date of the user."""
+        """The current date in the time zone of the user."""
         return self.at.astimezone(self.zone).date()
 
     def days(self, first: date, last: date) -> tuple[datetime, datetime]:
@@ -76,7 +76,7 @@ class Page:
     """A page in the menu that is not the list of a model.
 
     Args:
-        menu: the part of the menu. There, pages come before models.
+        menu: the part of the menu that contains the link, before the links to lists of models.
         title: the words of the link, as a lazy translation.
         to: the name of a URL pattern, or a path.
         permission: the Django permission that a user needs to see the link. Without one, only

@@ -1,4 +1,4 @@
-"""Form fields for time zones, and for times that are entered in the zone of a calendar."""
+"""Form fields for time zones and local times, and widgets for other inputs of the admin site."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo

@@ -254,7 +254,7 @@ class StrictAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list or run the chosen action; if either is refused, a message explains why."""
+        """Show the list or run the chosen action. After a refusal, a message explains why."""
         shown: dict[str, Any] = {"exports": self._export_links(request)}
         if IS_POPUP_VAR not in request.GET:
             # Django's title is "Select ... to change".

@@ -9,8 +9,8 @@ from bookit.database.counts import MAX_COUNTED
 
 # A trigram index finds fewer letters than this only at the beginning of a word.
 FEWEST_LETTERS = 3
-# If at most this many rows match, a search reads only these rows. If more match, it is known that
-# they need not be counted.
+# If at most this many rows match, a search reads only these rows. If more match, their number is
+# estimated, because lists count only up to this number.
 FEW = MAX_COUNTED
 
 

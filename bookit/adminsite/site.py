@@ -28,7 +28,8 @@ class Site(AdminSite):
     site_header = "BookIt"
     site_title = "BookIt"
     index_title = _("Home")
-    # The root of the server is the documentation of the API, which is not a site to view.
+    # Without a URL, Django hides the link "View site". The root of the server shows the
+    # documentation of the API, which is not a site to view.
     site_url = None
 
     def get_urls(self) -> list[Any]:
@@ -124,7 +125,10 @@ class Site(AdminSite):
         return super().login(request, extra_context)
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
-        """Add a missing slash. `APPEND_SLASH` is off, because paths of the API have no slash."""
+        """Redirect to the path with a slash at its end, if the slash is missing.
+
+        `APPEND_SLASH` is off, because paths of the API do not end in a slash.
+        """
         with_slash = request.get_full_path(force_append_slash=True)
         if not url.endswith("/"):
             return HttpResponsePermanentRedirect(with_slash)

@@ -26,7 +26,7 @@ def noticing(form: Any) -> Any:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            # Scripts that send the form do not send the values that the page showed.
+            # If a script sends the form without the values that the page showed, nothing is stale.
             known = not self.is_bound or any(
                 self.add_initial_prefix(name) in self.data for name in self.fields
             )
@@ -60,7 +60,7 @@ def _hidden(bound: BoundField) -> tuple[forms.Widget, Any]:
 
 
 def _is_stale(bound: BoundField) -> bool:
-    """Return whether the stored value is neither the shown one nor the one that was sent."""
+    """Return whether the stored value differs from both the shown value and the sent value."""
     hidden, _value = _hidden(bound)
     shown = hidden.value_from_datadict(bound.form.data, bound.form.files, bound.html_initial_name)
     return all(bound.field.has_changed(bound.initial, each) for each in (shown, bound.data))
