@@ -17,7 +17,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Letter:
-    """What an email says.
+    """The content of an email.
 
     Args:
         heading: the kind of news in a few words. Plain text leaves it out, because the subject also

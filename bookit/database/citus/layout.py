@@ -8,7 +8,7 @@ from django.db.models import Model
 
 
 class Layout(Enum):
-    """Where the rows of a table are. A model names its layout as `layout`.
+    """Where the rows of a table are. A model names it in its attribute `layout`.
 
     The rows of all other models stay on the coordinator.
     """
