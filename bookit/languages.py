@@ -45,6 +45,6 @@ def grouped(number: int) -> str:
 
 @contextmanager
 def speaking(tag: str) -> Iterator[None]:
-    """Translate into the language for a reader with this tag, inside a `with` block."""
+    """Translate into the language of a tag, or into English, inside a `with` block."""
     with translation.override(closest(tag)):
         yield

@@ -76,7 +76,7 @@ def _share_security(document: dict[str, Any]) -> None:
 
 
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
-    """Return the path item, to which the parameters that all of its methods take are moved."""
+    """Return the path item, after moving the parameters that all of its methods take to it."""
     [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
     common = [each for each in first if others and all(each in other for other in others)]
     if not common:
@@ -150,7 +150,7 @@ def _objects(schemas: dict[str, Any]) -> Iterator[Place]:
 
 
 def _name_of_object(place: Place, schemas: dict[str, Any]) -> str:
-    """Return the name of a component: `Metadata`, or `MetadataRequest` if it is in a request."""
+    """Return the component name of an object: `Metadata`; in a request, `MetadataRequest`."""
     properties, name = place
     is_closed = any(
         schema.get("properties") is properties and "additionalProperties" in schema

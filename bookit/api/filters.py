@@ -123,7 +123,7 @@ class FilterSet(filters.FilterSet):
 CHOICES = (filters.ChoiceFilter, filters.TypedChoiceFilter)
 
 
-# The ORM requires a field for each parameter. Any field will do: PostgreSQL infers the type.
+# The ORM requires a field for each parameter. PostgreSQL itself infers the type.
 PART = TextField()
 
 

@@ -31,7 +31,7 @@ MAX_OFFSET = 10_000
 signer = signing.Signer(salt="bookit.cursor")
 
 
-# The ORM requires a field for each value of a cursor. Any field will do; see `filters.PART`.
+# The ORM requires a field for each value of a cursor. PostgreSQL itself infers the type.
 VALUE = TextField()
 
 

@@ -100,9 +100,9 @@ def page(
     def document(
         view: Callable[[HttpRequest], HttpResponse],
     ) -> Callable[[HttpRequest], HttpResponse]:
-        names = {name: {"type": "string", "enum": [value]} for name, value in body.items()}
-        schema = {"type": "object", "properties": names, "required": [*names]}
-        example = {"value": body}
+        properties = {name: {"type": "string", "enum": [value]} for name, value in body.items()}
+        schema = {"type": "object", "properties": properties, "required": [*properties]}
+        examples = {"Yes": {"value": body}}
         PAGES[path] = {
             "operationId": f"{path.strip('/').replace('/', '_')}_show",
             "description": getdoc(view),
@@ -112,9 +112,7 @@ def page(
             "responses": {
                 "200": {
                     "description": "",
-                    "content": {
-                        "application/json": {"schema": schema, "examples": {"Yes": example}}
-                    },
+                    "content": {"application/json": {"schema": schema, "examples": examples}},
                 }
             },
             ERRORS: [*codes],

@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 
 # At most this many rows are counted. PostgreSQL takes as long to count rows as to read them.
 MAX_COUNTED = 10_000
-# Counting `MAX_COUNTED` rows of a long list takes longer than reading a page of it. So a process
-# uses an estimate again for this many seconds, instead of counting again.
+# Counting `MAX_COUNTED` rows of a long list takes longer than reading a page of the list. So a
+# process uses an estimate again for this many seconds, instead of counting again.
 ESTIMATE_SECONDS = 60
 # A process keeps up to this many estimates.
 MAX_ESTIMATES = 1000

@@ -240,7 +240,7 @@ class Bound:
     def count(self) -> int:
         """Return the number of rows, and set `count_is_exact`."""
         text, parameters = self.query.bare
-        # In the text, the constant of a filter is also only a `%s`. So `values` has the constants.
+        # `text` has only `%s` for the constants of filters, so `values` must contain them, too.
         values = filled(parameters, self.values)
         recent = estimates.recent(text, values)
         if recent is not None:
@@ -257,11 +257,10 @@ class Bound:
 
 def _ordered(rows: QuerySet[Any, Any], order: tuple[str, ...]) -> QuerySet[Any, Any]:
     # In PostgreSQL, nulls come first in a descending order. PostgreSQL cannot use an ordinary index
-    # for NULLS LAST, so only columns that can be null get it.
+    # for NULLS LAST, so only columns that can be null get it. A GeneratedField can be null if its
+    # `output_field` can.
     nullable = {
-        each.name
-        for each in rows.model._meta.fields
-        if getattr(each, "output_field", each).null  # only a GeneratedField has this
+        each.name for each in rows.model._meta.fields if getattr(each, "output_field", each).null
     }
     return rows.order_by(
         *(

@@ -42,7 +42,10 @@ class Router:
     """Tells the ORM where to read. It is installed only if replicas are configured."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        """Return the database of this thread's reads, or None: the database of the instance."""
+        """Return the database of this thread's reads.
+
+        For rows that are related to an instance, return None: Django uses the instance's database.
+        """
         if "instance" in hints:
             return None
         return DEFAULT_DB_ALIAS if model._meta.app_label in DECISIONS else _current.alias

@@ -7,8 +7,9 @@ A view with `reads_replicas` passes its GET handlers to `read`, which chooses th
   the request was authenticated. The query that reads the user, which runs on the primary anyway,
   also returns the position of the primary's log (`with_position`). So readers never miss their own
   writes, whichever host made them and however far the replica lags. Writes do no extra work.
-- If the replica fails, the primary answers the same request. All other requests use only the
-  primary.
+- If the replica fails, the primary answers the same request.
+
+Views without `reads_replicas` use only the primary.
 
 In each web process, a thread per replica compares the positions of both servers a few times a
 second, and decides whether the replica is in use.
@@ -213,7 +214,7 @@ class Replica(threading.Thread):
                 self._ahead.append((now, state.position))
 
     def _measure(self, replayed: int) -> None:
-        """Find the last time at which the primary was not ahead of the replica."""
+        """Compute the lag from the last time at which the primary was not ahead of the replica."""
         while self._ahead and self._ahead[0][1] <= replayed:
             self._level_at, _position = self._ahead.popleft()
         self.replayed, self.lag = replayed, self._sampled_at - self._level_at

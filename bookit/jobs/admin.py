@@ -158,7 +158,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
 
     @admin.display(description=_("Last error"))
     def error(self, job: ProcrastinateJob) -> str:
-        """Return the last error of the job, for files."""
+        """Return the last error of the job, for the CSV file."""
         return job.failure.error if hasattr(job, "failure") else ""
 
     @admin.display(description=_("Next attempt"), empty_value="")

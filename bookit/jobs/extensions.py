@@ -1,4 +1,4 @@
-"""The extension points for what the jobs of other apps do, and what each job is about."""
+"""The extension points through which other apps describe their tasks and jobs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -417,7 +417,7 @@ def distribute() -> list[Step]:
 def _distribute() -> list[Step]:
     done = []
     with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        # Foreign keys connect the tables, so Citus changes all shards over one connection.
+        # Foreign keys connect the tables, so Citus must change all shards over one connection.
         cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
         cursor.execute("SET LOCAL citus.enable_unsafe_triggers = on")
         cursor.execute("SET LOCAL client_min_messages = warning")

@@ -56,7 +56,7 @@ class Cursor(base.ServerBindingCursor):
     connection: Any
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        """Execute a statement as psycopg does.
+        """Execute a statement. If its prepared form is outdated, prepare it again.
 
         PostgreSQL refuses to run a prepared statement whose result has another type than before.
         Without this method, every request of a process that started before the migration would

@@ -22,7 +22,7 @@ PAUSE = 5.0
 # Seconds between two checks whether another process still migrates the database.
 POLL = 0.5
 
-# Describes the oldest transactions that have locked a table. The name of a backup is "pg_dump".
+# Describes the oldest transactions that have locked a table. A backup appears as "pg_dump".
 #
 # Parameters: none.
 # Columns: description text.

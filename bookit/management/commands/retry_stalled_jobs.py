@@ -17,4 +17,4 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Put the jobs back once, and print how many were put back."""
         count = async_to_sync(jobs.retry_stalled_jobs)(at=timezone.now())
-        self.stdout.write(f"{count} jobs given to other workers.")
+        self.stdout.write(f"Jobs put back in their queues: {count}.")
