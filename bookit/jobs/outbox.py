@@ -1,9 +1,9 @@
 """Relays jobs from the servers of calendars to the queue, if the database is distributed.
 
 The rows of a calendar and the queue are on different servers. The transaction that changes a
-calendar stores the job that the change causes in the outbox, on the server of the calendar. Every
-worker process relays the rows of the outbox: it enqueues the job and commits, and then deletes the
-row. If it dies in between, the job is enqueued twice. Therefore, tasks that are enqueued this way
+calendar stores each resulting job in the outbox, on the server of the calendar. Every worker
+process relays the rows of the outbox: it enqueues the job and commits, and then deletes the row. If
+the process dies in between, the job is enqueued twice. Therefore, tasks that are enqueued this way
 can safely run twice.
 """
 
@@ -24,7 +24,7 @@ from bookit.errors import is_database_unavailable
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at the outbox.
+# Seconds between two queries for the rows of the outbox.
 PAUSE = 0.5
 # The number of rows of a shard that are relayed at a time.
 BATCH = 200

@@ -526,6 +526,7 @@ def _triggers(tables: list[str]) -> tuple[Step, Step]:
 
 
 def _emptied(name: str, table: Any, column: str, target: Any) -> list[Any]:
+    """Return the statements that replace ON DELETE SET NULL; see `_EMPTY_REFERENCE`."""
     function = sql.Identifier(f"{name}_ends")
     trigger = (
         "CREATE TRIGGER {function} BEFORE DELETE ON {target}"
@@ -642,6 +643,7 @@ class _Shards:
             )
 
     def _for_shard(self, text: str, shard: int) -> str:
+        """Return a function's definition, with the names of a shard's tables and functions."""
         own = self.names[shard]
 
         def renamed(found: re.Match[str]) -> str:
