@@ -24,7 +24,7 @@ def known(tag: str) -> str | None:
 
 
 def closest(tag: str) -> str:
-    """Return the language for a reader with this tag: English if BookIt does not know theirs."""
+    """Return the language of a tag, or English if BookIt does not know the language."""
     return known(tag) or SOURCE
 
 
@@ -45,6 +45,6 @@ def grouped(number: int) -> str:
 
 @contextmanager
 def speaking(tag: str) -> Iterator[None]:
-    """Translate into the language for a reader with this tag, inside a `with` block."""
+    """Translate into the language of a tag, or into English, inside a `with` block."""
     with translation.override(closest(tag)):
         yield

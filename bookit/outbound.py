@@ -54,8 +54,9 @@ _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
 # Names are resolved in threads that do not belong to the event loop. `asyncio.run` would wait for
 # the threads of the loop, and a lookup cannot be cancelled. A lookup that hangs blocks only its own
-# thread, until the lookup times out. There are more threads than slow webhooks at a time, because
-# a lookup outlasts an attempt that has been given up. A thread is created when it is needed.
+# thread, until the lookup times out. There are more threads than webhooks that may be slow at the
+# same time, because a lookup goes on after its attempt has been given up. A thread is created when
+# it is needed.
 _resolvers = ThreadPoolExecutor(max_workers=200, thread_name_prefix="resolver")
 
 
@@ -200,7 +201,7 @@ class Connection:
                 verify=_certificates(),
                 trust_env=False,
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
-                # A message does not depend on the responses to earlier messages.
+                # Keep no cookies: a message must not depend on the responses to earlier messages.
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             )
         host = url.raw_host.decode("ascii")

@@ -11,7 +11,7 @@ JSON = "application/json"
 class Response(HttpResponse):
     """A response with data, which a renderer turns into the body when the view has returned it.
 
-    DRF's response is a template of Django, which is rendered later, outside the view.
+    DRF's response is a `SimpleTemplateResponse`, which Django renders later, outside the view.
     """
 
     is_written = False

@@ -91,7 +91,7 @@ class TestOneWorker:
         rival.rollback()
 
         call_command("retry_stalled_jobs")
-        assert capsys.readouterr().out == "0 jobs given to other workers.\n"
+        assert capsys.readouterr().out == "Jobs put back in their queues: 0.\n"
         assert killed.state(job) == "doing"
 
         # Make the heartbeats half a minute old.
@@ -101,7 +101,7 @@ class TestOneWorker:
             )
         call_command("retry_stalled_jobs")
         # There is at least one job. The killed worker may also have begun periodic jobs.
-        assert re.fullmatch(r"[1-9] jobs given to other workers.\n", capsys.readouterr().out)
+        assert re.fullmatch(r"Jobs put back in their queues: [1-9].\n", capsys.readouterr().out)
         assert killed.state(job) == "todo"
         following = worker()
         until(lambda: following.state(job) is None)
@@ -125,7 +125,7 @@ def test_a_stalled_job_is_dropped_if_a_job_with_its_lock_is_queued(capsys):
         session.execute("UPDATE procrastinate_jobs SET status = 'doing'")
         app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
         call_command("retry_stalled_jobs")
-        assert capsys.readouterr().out == "1 jobs given to other workers.\n"
+        assert capsys.readouterr().out == "Jobs put back in their queues: 1.\n"
         left = session.execute("SELECT queueing_lock, status FROM procrastinate_jobs ORDER BY id")
         assert left.fetchall() == [("other", "todo"), ("twin", "todo")]
 

@@ -16,7 +16,7 @@ UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this IP address
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's canonical IP address; None if it has none (over a Unix socket)."""
+    """Return the client's canonical IP address, or None, for example over a Unix socket."""
     return address_of(
         request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
     )
@@ -42,7 +42,7 @@ def address_of(peer: str, forwarded_for: str) -> str | None:
 def canonical(text: str) -> str | None:
     """Return the canonical form of an IP address, without port and zone, or None if it is invalid.
 
-    An IPv4 address that is mapped into IPv6 becomes IPv4.
+    An IPv4-mapped IPv6 address, for example ::ffff:192.0.2.7, becomes the IPv4 address.
     """
     with_port = WITH_PORT.fullmatch(text)
     bare = with_port[1] or with_port[2] if with_port else text
@@ -56,7 +56,7 @@ def canonical(text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def network(address: str | None) -> str:
-    """Return the network that is one client to the rate limits: an IPv4 address, or an IPv6 /64.
+    """Return the network that rate limits count as one client: an IPv4 address, or an IPv6 /64.
 
     Every IPv6 subscriber has at least a /64. If each IPv6 address were a separate client, a
     subscriber would count as 2^64 clients.

@@ -28,7 +28,7 @@ Place = tuple[Any, Any]
 
 
 def sorting_key(endpoint: tuple[str, str, str, Any]) -> tuple[list[str], int]:
-    """Return the sorting key of an endpoint of drf-spectacular.
+    """Return the key by which drf-spectacular sorts an endpoint.
 
     The segments of the path come first, so a collection comes before its items. The order of the
     methods must be fixed here, because DRF keeps the methods of a view in a set, whose order
@@ -76,7 +76,7 @@ def _share_security(document: dict[str, Any]) -> None:
 
 
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
-    """Return the path item, to which the parameters that all of its methods take are moved."""
+    """Return the path item, after moving the parameters that all of its methods take to it."""
     [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
     common = [each for each in first if others and all(each in other for other in others)]
     if not common:
@@ -142,7 +142,7 @@ def _unused(names: list[str], components: dict[str, Any]) -> str:
 
 
 def _objects(schemas: dict[str, Any]) -> Iterator[Place]:
-    """Yield the properties whose values are objects with arbitrary keys, for example metadata."""
+    """Yield the places of properties whose values are objects with any keys, such as metadata."""
     for schema in schemas.values():
         for name, each in schema.get("properties", {}).items():
             if isinstance(each.get("additionalProperties"), dict):
@@ -150,7 +150,7 @@ def _objects(schemas: dict[str, Any]) -> Iterator[Place]:
 
 
 def _name_of_object(place: Place, schemas: dict[str, Any]) -> str:
-    """Return the name for a property of `_objects`: `Metadata`, or `MetadataRequest` in a body."""
+    """Return the component name of an object: `Metadata`; in a request, `MetadataRequest`."""
     properties, name = place
     is_closed = any(
         schema.get("properties") is properties and "additionalProperties" in schema
@@ -249,7 +249,7 @@ def _share_pages(schemas: dict[str, Any]) -> None:
 
 
 def _share_bases(schemas: dict[str, Any]) -> None:
-    """Write each schema that has all properties of another schema as an extension of the latter.
+    """Let each schema that has all properties of another schema extend that schema, by `allOf`.
 
     Schemas of requests stay as they are, because their `additionalProperties` allows no extension.
     """

@@ -89,8 +89,8 @@ def tagged(response: Response, request: Request) -> HttpResponse:
         return response
     if "ETag" in response.headers:
         return response  # The view has already compared the tag.
-    # A digest need not resist forgery, only show changes, so it is a fast one. SHA-256 would take a
-    # tenth of the time of a response with thousands of free times.
+    # The digest only has to show changes. It need not resist forgery, so the hash is a fast one.
+    # SHA-256 would take a tenth of the time of a response with thousands of free times.
     digest = xxh3_64_hexdigest(response.content)
     version = f"{version_of(updated_at):x}-" if updated_at else ""
     response.headers["ETag"] = f'"{version}{digest}"'

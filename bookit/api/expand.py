@@ -1,4 +1,4 @@
-"""The parameter `expand`, which adds to a row the resources whose ids the row contains."""
+"""The parameter `expand`, which adds resources to the rows that contain their ids."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Expansion:
     Args:
         key: the field of the row by which the resource is found, for example `service_id`.
         serializer: the serializer of the resource, for the OpenAPI document.
-        find: a function that returns the resources by the values of `key`, with one query. It may
-            leave out resources that the client may not see. The rows with the ids of these
-            resources stay as they are.
+        find: a function that maps the values of `key` to resources, with one query. It may leave
+            out resources that the client may not see. The rows with the ids of these resources
+            stay as they are.
     """
 
     key: str

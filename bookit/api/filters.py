@@ -93,7 +93,7 @@ class FilterSet(filters.FilterSet):
 
     @classmethod
     def applied(cls, rows: Bound, values: dict[str, Any], request: Request) -> Any:
-        """Return the rows that pass the filters, by the validated values of the filters."""
+        """Return the rows that pass the filters. `values` are the validated values, by filter."""
         shared = _shared(cls)
         conditions: list[tuple[str, Any, tuple[str, ...]]] = []
         parameters: dict[str, Any] = {}
@@ -117,12 +117,13 @@ class FilterSet(filters.FilterSet):
         return rows.changed(change, **parameters)
 
 
-# Filters whose values are constants in the SQL. There are few choices, and PostgreSQL can then plan
-# for the choice: few bookings are held, but most are completed.
+# Filters whose values are constants in the SQL, not parameters. PostgreSQL can then plan for the
+# value: few bookings are held, but most are completed. There are only a few choices, so there are
+# only a few different statements.
 CHOICES = (filters.ChoiceFilter, filters.TypedChoiceFilter)
 
 
-# The ORM only needs some type for a parameter. PostgreSQL itself finds out which type it is.
+# The ORM requires a field for each parameter. PostgreSQL itself infers the type.
 PART = TextField()
 
 
@@ -139,7 +140,10 @@ def _filter(
     rows: QuerySet[Any],
     **places: Any,
 ) -> QuerySet[Any]:
-    """Return the rows that meet the conditions: the name, constant and parameters of each."""
+    """Return the rows that meet all conditions.
+
+    A condition has the name of a filter, and its constant or the names of its parameters.
+    """
     for name, constant, names in conditions:
         each = shared[name]
         parts = tuple(places[part] for part in names)

@@ -15,7 +15,7 @@ MAX_CHANGES = 2 * MAX_KEYS
 
 
 class MetadataField(serializers.Field[Any, Any, Any, Any]):
-    """An object of texts by key, for integrators.
+    """An object whose values are texts, for integrators.
 
     In a request, null removes a key. Keys that the request does not contain stay as they are.
     """

@@ -31,7 +31,7 @@ MAX_OFFSET = 10_000
 signer = signing.Signer(salt="bookit.cursor")
 
 
-# The field of the values of cursors, which the ORM requires.
+# The ORM requires a field for each value of a cursor. PostgreSQL itself infers the type.
 VALUE = TextField()
 
 
@@ -95,7 +95,7 @@ class Pagination(BasePagination):
                 # A low estimate must not make a full page look like the last one.
                 self.count = max(self.count, self.offset + len(rows) + 1)
             elif not rows:
-                # An estimate can be older than the page, which is after the last row.
+                # The page is empty, so the list ends before it. The estimate can be outdated.
                 self.count = min(self.count, self.offset)
         self.next_cursor = None
         if has_cursors and rows and self.offset + self.limit > MAX_OFFSET:
@@ -275,7 +275,7 @@ class EventPagination(Pagination):
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-        # Read the horizon before the rows. A later horizon could pass rows that are not found yet.
+        # Read the horizon before the rows. A later horizon could pass rows that this page lacks.
         horizon = positions.horizon(using=queryset.db)
         if is_distributed():
             return self._paginate_servers(queryset, horizon.server)
@@ -287,7 +287,7 @@ class EventPagination(Pagination):
             step = positions.Step(*steps[0])
         low, high, last, _server = horizon.translate(step)
         if max(low, high) > horizon.position:
-            # A copy of the server's files was restored, so transaction ids continue from the copy.
+            # The server was restored from a copy of its files, so its transaction ids went back.
             raise refuse(
                 "cursor",
                 _(
@@ -320,14 +320,14 @@ class EventPagination(Pagination):
         horizons = open_positions(using=queryset.db)
         cursor = self.request.query_params.get("cursor")
         given: Any = _decode(cursor, self.STEPS)[1][0] if cursor else []
-        # The step of a cursor from the time before the database was distributed has no server.
+        # A cursor that was issued before the database was distributed has a step without a server.
         known = {each[4] if len(each) > 4 else 0: positions.Step(*each[:4]) for each in given}
         last = next((step.last for step in known.values()), None)
         bounds = {}
         for server, horizon in horizons.items():
             step = known.get(server)
             low, high = (step.low, step.high) if step else (positions.LOWEST, 0)
-            # A server that the cursor does not know yet waits for the next step.
+            # If the cursor is within a step, servers that it does not know wait for the next step.
             bounds[server] = (low, high or (low if last and not step else horizon))
         written = Q()
         for server, (low, high) in bounds.items():
@@ -423,7 +423,10 @@ def _reverse(name: str) -> str:
 
 
 def _after(order: list[str], backwards: bool, rows: QuerySet[Any], **values: Any) -> QuerySet[Any]:
-    """Return the rows with (a, b) > (x, y), the values of a cursor. The query can use an index."""
+    """Return the rows after a cursor: (a, b) > (x, y) for the columns a and b of the order.
+
+    The query can use an index.
+    """
     condition = Q()
     for name, value in reversed(list(zip(order, values.values(), strict=True))):
         column = name.lstrip("-")

@@ -40,7 +40,7 @@ IGNORED = "x-ignored"
 # The extension of operations without a rate limit. Their responses have no rate limit headers.
 UNLIMITED = "x-unlimited"
 
-# Operations that drf-spectacular does not find, because they are not views of DRF, by path.
+# By path: the operations that drf-spectacular does not find, because their views are not DRF views.
 PAGES: dict[str, dict[str, Any]] = {}
 
 # Headers of responses. Operations without a rate limit have only `X-Request-ID`.
@@ -100,9 +100,9 @@ def page(
     def document(
         view: Callable[[HttpRequest], HttpResponse],
     ) -> Callable[[HttpRequest], HttpResponse]:
-        names = {name: {"type": "string", "enum": [value]} for name, value in body.items()}
-        schema = {"type": "object", "properties": names, "required": [*names]}
-        example = {"value": body}
+        properties = {name: {"type": "string", "enum": [value]} for name, value in body.items()}
+        schema = {"type": "object", "properties": properties, "required": [*properties]}
+        examples = {"Yes": {"value": body}}
         PAGES[path] = {
             "operationId": f"{path.strip('/').replace('/', '_')}_show",
             "description": getdoc(view),
@@ -112,9 +112,7 @@ def page(
             "responses": {
                 "200": {
                     "description": "",
-                    "content": {
-                        "application/json": {"schema": schema, "examples": {"Yes": example}}
-                    },
+                    "content": {"application/json": {"schema": schema, "examples": examples}},
                 }
             },
             ERRORS: [*codes],
@@ -142,7 +140,7 @@ class StrictExtension(OpenApiSerializerExtension):
         schema[IGNORED] = sorted({*self.target.fields, *self.target.ignored} - properties.keys())
         for name, described in properties.items():
             if self.target.partial:
-                # A generated client would send the defaults, and so change fields by mistake.
+                # A generated client would send the defaults in a PATCH, and so change fields.
                 described.pop("default", None)
             elif (default := _default(self.target, self.target.fields[name])) is not None:
                 described["default"] = default
@@ -150,7 +148,7 @@ class StrictExtension(OpenApiSerializerExtension):
 
 
 def _default(serializer: Serializer[Any], field: Field[Any, Any, Any, Any]) -> Any:
-    """Return the value that a column gets if a body leaves it out.
+    """Return the value that a column gets if a body leaves out the field.
 
     Return None if the column has no default. Also return None if the default is an empty object:
     without a default, all requests can share one schema of the metadata.
@@ -230,7 +228,7 @@ class Schema(AutoSchema):
             self.method = "DELETE"
 
     def get_override_parameters(self) -> list[Any]:
-        """Return the common parameters, and headers, `expand` and `ordering` where they apply."""
+        """Return the parameters of all operations, and those that only this operation takes."""
         parameters = [
             OpenApiParameter(
                 "tz", str, description="The IANA time zone of the times in the response."
@@ -353,7 +351,7 @@ class Schema(AutoSchema):
 def add_common_parts(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Add the errors that operations share, and the headers of every response."""
+    """Add the errors that operations share, and the headers of their responses."""
     catalogue = problems.catalogue()
     components = result["components"]
     for name, schema in components["schemas"].items():
@@ -480,7 +478,7 @@ def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]
     codes = {"validation_error", "not_acceptable", "throttled", "internal_error"}
     codes.add("service_unavailable")
     if path.endswith(".ics"):
-        codes.remove("not_acceptable")  # The path names the format, not `Accept`.
+        codes.remove("not_acceptable")  # The path, not `Accept`, names the format.
     security = operation.get("security", [])
     if any(security):
         codes.add("token_invalid")

@@ -42,7 +42,7 @@ VERBS = {"GET": "view", "HEAD": "view", "POST": "add", "PATCH": "change", "DELET
 # response as any other wrong token.
 MAY_BE_EMPTY = frozenset({"cursor", "token"})
 
-# Names the calendar of a row, so that only the server of the calendar is asked.
+# Adds the calendar of a row to a query, so that Citus asks only the server of the calendar.
 ON_CALENDAR = Change(
     "calendar",
     lambda rows, calendar: rows.filter(calendar=calendar),
@@ -82,9 +82,9 @@ class APIMixin(APIView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Handle a request, and drop the view's reference to the response.
 
-        The view and DRF's request refer to each other. With that reference, the response and its
-        body would stay in memory until the next garbage collection, which comes after hundreds of
-        responses.
+        The view and DRF's request refer to each other. If the view kept its reference, the response
+        and its body would stay in memory until the next garbage collection, which comes after
+        hundreds of responses.
         """
         response = super().dispatch(request, *args, **kwargs)
         del self.response
@@ -336,7 +336,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.object
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
-        """Return the serializer of this action's body, by default that of the resource."""
+        """Return the serializer of this action's body, by default the resource's serializer."""
         return self.input_classes.get(self.action, self.serializer_class)
 
     def known_parameters(self) -> frozenset[str]:

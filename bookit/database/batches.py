@@ -43,7 +43,10 @@ def delete_in_batches(rows: QuerySet[Any], *, by: str, skip_locked: bool = True)
 
 
 def _delete(model: type[Model], pks: list[Any]) -> None:
-    """Delete rows by one parameter, an array of keys. The ORM sends a parameter for each key."""
+    """Delete the rows with these keys, and the rows that refer to them with CASCADE.
+
+    Each statement has one parameter, an array. The ORM would send a parameter for each key.
+    """
     columns: list[tuple[str, Any]] = [
         (relation.related_model._meta.db_table, relation.field.column)
         for relation in model._meta.related_objects

@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 
 # At most this many rows are counted. PostgreSQL takes as long to count rows as to read them.
 MAX_COUNTED = 10_000
-# Counting the first rows of a long list, only to find that there are more, takes longer than
-# reading a page of it. So a process uses an estimate again for this many seconds.
+# Counting `MAX_COUNTED` rows of a long list takes longer than reading a page of the list. So a
+# process uses an estimate again for this many seconds, instead of counting again.
 ESTIMATE_SECONDS = 60
 # A process keeps up to this many estimates.
 MAX_ESTIMATES = 1000
@@ -23,7 +23,7 @@ class Estimates:
         self._known: dict[tuple[str, str], tuple[int, float]] = {}
 
     def recent(self, text: str, values: object) -> int | None:
-        """Return the estimated number of rows; None if there is none from the last minute."""
+        """Return the estimated number of rows, or None if there is no recent estimate."""
         total, until = self._known.get((text, str(values)), (0, 0.0))
         return total if monotonic() < until else None
 
@@ -42,7 +42,7 @@ estimates = Estimates()
 
 
 def expected(rows: QuerySet[Any]) -> int:
-    """Return the number of rows that PostgreSQL's planner expects; it reads no rows."""
+    """Return the number of rows that PostgreSQL's planner expects, without reading rows."""
     return _planned_rows(json.loads(rows.order_by().explain(format="json")))
 
 

@@ -114,7 +114,7 @@ def merged(changes: Changes) -> Func:
 
 
 def save_changes(instance: Model, changes: Mapping[str, Any]) -> None:
-    """Save new values of some fields of a row. New metadata is merged into what is there."""
+    """Save new values of some fields of a row. New metadata is merged into the old metadata."""
     if not changes:
         return
     for name, value in changes.items():

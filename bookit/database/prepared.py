@@ -151,7 +151,7 @@ class Prepared(Generic[Instance]):
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """The columns that order the rows, with `-` for descending. None may be null."""
+        """The columns that order the rows, with `-` for descending. No column may be nullable."""
         return tuple(map(str, self._unshaped.query.order_by))
 
     def selecting(self, *columns: str) -> tuple[str, tuple[Any, ...]]:
@@ -240,7 +240,7 @@ class Bound:
     def count(self) -> int:
         """Return the number of rows, and set `count_is_exact`."""
         text, parameters = self.query.bare
-        # The text has only `%s` for a constant of a filter, so the constants are values, too.
+        # `text` has only `%s` for the constants of filters, so `values` must contain them, too.
         values = filled(parameters, self.values)
         recent = estimates.recent(text, values)
         if recent is not None:
@@ -256,12 +256,11 @@ class Bound:
 
 
 def _ordered(rows: QuerySet[Any, Any], order: tuple[str, ...]) -> QuerySet[Any, Any]:
-    # In PostgreSQL, nulls come first in a descending order. An index without nulls cannot be used
-    # with NULLS LAST, so only columns that can be null get it.
+    # In PostgreSQL, nulls come first in a descending order. PostgreSQL cannot use an ordinary index
+    # for NULLS LAST, so only columns that can be null get it. A GeneratedField can be null if its
+    # `output_field` can.
     nullable = {
-        each.name
-        for each in rows.model._meta.fields
-        if getattr(each, "output_field", each).null  # of a generated column
+        each.name for each in rows.model._meta.fields if getattr(each, "output_field", each).null
     }
     return rows.order_by(
         *(

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 
-# The models of these apps say who may do what. Such decisions are always made on the primary.
+# The models of these apps decide who may do what, so they are always read from the primary.
 DECISIONS = frozenset({"auth", "contenttypes"})
 
 
@@ -42,7 +42,10 @@ class Router:
     """Tells the ORM where to read. It is installed only if replicas are configured."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        """Return the database of this thread's reads. Related rows come from where a row is."""
+        """Return the database of this thread's reads.
+
+        For rows that are related to an instance, return None: Django uses the instance's database.
+        """
         if "instance" in hints:
             return None
         return DEFAULT_DB_ALIAS if model._meta.app_label in DECISIONS else _current.alias

@@ -1,4 +1,4 @@
-"""Whether other rows refer to a row, without reading them."""
+"""Checks whether other rows refer to a row, without loading these rows."""
 
 from django.db.models import RESTRICT, Model, RestrictedError
 

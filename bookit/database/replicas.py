@@ -1,14 +1,15 @@
 """Reads the catalog from replicas of PostgreSQL, if DATABASE_REPLICA_URL names any.
 
-A view with `reads_replicas` passes its GET handlers to `read`. Which database answers:
+A view with `reads_replicas` passes its GET handlers to `read`, which chooses the database:
 
 - A reader without a token gets a replica that is in use, that is, up and not lagging.
 - A reader with a token gets a replica only if the replica has everything that was committed when
   the request was authenticated. The query that reads the user, which runs on the primary anyway,
   also returns the position of the primary's log (`with_position`). So readers never miss their own
   writes, whichever host made them and however far the replica lags. Writes do no extra work.
-- If the replica fails, the primary answers the same request. All other requests use only the
-  primary.
+- If the replica fails, the primary answers the same request.
+
+Views without `reads_replicas` use only the primary.
 
 In each web process, a thread per replica compares the positions of both servers a few times a
 second, and decides whether the replica is in use.
@@ -46,12 +47,12 @@ ALIASES: tuple[str, ...] = tuple(alias for alias in settings.DATABASES if alias 
 
 # Seconds between two comparisons of a replica with the primary.
 INTERVAL = 0.2
-# Seconds that either server has to tell its position.
+# Seconds that the primary or a replica has to report its position.
 PATIENCE = 0.5
 # Seconds that a replica has to answer a request. After that, the primary answers the request, if it
 # has any time left.
 LIMIT = 2.0
-# The maximum number of positions that are remembered until the replica has reached them.
+# At most this many positions of the primary are remembered until the replica has reached them.
 MAX_AHEAD = 1000
 
 # SQLSTATEs of a replica that works, but had to cancel a statement: a conflict with the log that it
@@ -68,12 +69,12 @@ WHEN 'off' THEN pg_current_wal_insert_lsn() ELSE pg_current_wal_flush_lsn() END 
 # Reads the position of the primary.
 #
 # Parameters: none.
-# Columns: position bigint (in bytes), cluster bigint (which replicas share).
+# Columns: position bigint (in bytes), cluster bigint (the same on all replicas).
 PRIMARY = f"""
 SELECT ({POSITION})::bigint AS position, system_identifier AS cluster FROM pg_control_system()
 """  # noqa: S608 - only our own SQL expression is interpolated, no values
 
-# Reads up to where a replica has replayed the primary's log.
+# Reads the position up to which a replica has replayed the primary's log.
 #
 # Parameters: none.
 # Columns: those of PRIMARY; no row if the server is not a replica.
@@ -105,14 +106,14 @@ def with_position(users: QuerySet[Any]) -> QuerySet[Any]:
 
 
 class _State(NamedTuple):
-    """What a server says about itself."""
+    """The state that a server reports."""
 
     position: int
     cluster: int
 
 
 class _Probe(Connection):
-    """A connection that waits only a moment."""
+    """A connection that waits only `PATIENCE` seconds."""
 
     patience = PATIENCE
 
@@ -126,7 +127,7 @@ class _Server:
         self._connection: _Probe | None = None
 
     def state(self) -> _State | None:
-        """Return what the server says, or None if its role is not the expected one.
+        """Return the server's state, or None if `query` returns no row; see `REPLICA`.
 
         Raises:
             psycopg.Error: the server does not answer.
@@ -155,7 +156,7 @@ class Replica(threading.Thread):
         self.is_in_use = False
         # The position up to which the replica is known to have replayed the log.
         self.replayed = 0
-        # Seconds by which the replica is behind. The thread measures to within INTERVAL.
+        # Seconds by which the replica lags, measured to within INTERVAL.
         self.lag = inf
         #: Set as soon as the thread has looked at the replica for the first time.
         self.was_seen = threading.Event()
@@ -213,7 +214,7 @@ class Replica(threading.Thread):
                 self._ahead.append((now, state.position))
 
     def _measure(self, replayed: int) -> None:
-        """Find the last time at which the primary was not ahead of the replica."""
+        """Compute the lag from the last time at which the primary was not ahead of the replica."""
         while self._ahead and self._ahead[0][1] <= replayed:
             self._level_at, _position = self._ahead.popleft()
         self.replayed, self.lag = replayed, self._sampled_at - self._level_at

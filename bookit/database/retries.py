@@ -11,9 +11,9 @@ from bookit.errors import database_error_facts
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# deadlock_detected, serialization_failure, and feature_not_supported, which a migration causes that
-# changes the type of a column: psycopg prepares its statements again after the rollback. The
-# transaction changed nothing, so it can run again.
+# deadlock_detected, serialization_failure and feature_not_supported. The last occurs after a
+# migration has changed the type of a column; psycopg prepares its statements again after the
+# rollback. The aborted transaction changed nothing, so it can run again.
 TRANSIENT = {"40P01", "40001", "0A000"}
 TRIES = 3
 

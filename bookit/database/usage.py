@@ -11,7 +11,7 @@ class _Usage(threading.local):
 
     waits = 0
     seconds = 0.0
-    # What answered a catalog read, if there are replicas: "replica" or "primary".
+    # The server that answered a catalog read, if there are replicas: "replica" or "primary".
     source = ""
 
 

@@ -110,6 +110,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 
 
 def _translate(error: Exception) -> ProblemException | None:
+    """Return the problem that an exception means to the client, or None for a bug."""
     if isinstance(error, ServiceError):
         return _from_service(error)
     if isinstance(error, IntegrityError):

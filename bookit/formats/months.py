@@ -1,6 +1,6 @@
 """The names of the months.
 
-In Django's Portuguese, they begin with a capital letter, as was usual before the spelling reform of
+Django's Portuguese names begin with a capital letter, as was usual before the spelling reform of
 1990. BookIt's catalogues take precedence over Django's, so these entries replace Django's names.
 """
 

@@ -39,7 +39,8 @@ class Kept(NamedTuple):
     Args:
         is_free: whether no other request with the key is in progress. If False, all fields below
             are None.
-        fingerprint: the hash of the first request with the key, or None if there was no request.
+        fingerprint: the hash of the first request with the key. If there was no request, this and
+            all fields below are None.
     """
 
     is_free: bool

@@ -100,7 +100,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     search_fields = ["id", "task_name"]
     fields = ["task_name"]
     inlines = []
-    # The other columns of the list need subjects, which are looked up only for the jobs of a page.
+    # These columns need no subjects, which are looked up only for the jobs on a page of the list.
     csv_columns = ["task_name", "status", "attempts", "queue_name", "scheduled_at", "error"]
     ordering = ["-id"]
     # procrastinate's own actions are not offered: one of them restarts jobs that are still running,
@@ -158,7 +158,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
 
     @admin.display(description=_("Last error"))
     def error(self, job: ProcrastinateJob) -> str:
-        """Return the last error of the job, for files."""
+        """Return the last error of the job, for the CSV file."""
         return job.failure.error if hasattr(job, "failure") else ""
 
     @admin.display(description=_("Next attempt"), empty_value="")

@@ -1,4 +1,4 @@
-"""The points at which other apps say what their jobs do and what each job is about."""
+"""The extension points through which other apps describe their tasks and jobs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ class Subject(NamedTuple):
     """What a job is about.
 
     Args:
-        words: for example, the service, the attendee and the time of a booking.
-        path: the path of its page in the admin site; empty if it has none.
+        words: a description, for example the service, the attendee and the time of a booking.
+        path: the path of the subject's page in the admin site; empty if there is no page.
     """
 
     words: Any

@@ -9,7 +9,8 @@ from bookit.database.citus.layout import Layout
 class JobTally(models.Model):
     """The number of jobs of a task that had the same outcome and a similar duration.
 
-    Jobs that succeed are deleted, so workers add the jobs they run to this table every few seconds.
+    procrastinate deletes jobs that succeed. So workers count the jobs that they run, and add the
+    counts to this table every few seconds.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -18,6 +19,7 @@ class JobTally(models.Model):
     # The jobs took at most this many seconds; see `bookit.jobs.tally.BUCKETS`.
     bucket = models.FloatField()
     jobs = models.BigIntegerField()
+    # The total duration of these jobs.
     seconds = models.FloatField()
 
     class Meta:
@@ -37,7 +39,7 @@ class JobFailure(models.Model):
     """The last error of a job that has failed, or that will run again.
 
     A foreign key in the database deletes the row with its job. procrastinate deletes jobs with SQL,
-    so Django cannot do it.
+    so Django cannot delete the row.
     """
 
     job = models.OneToOneField(
@@ -58,7 +60,7 @@ class JobFailure(models.Model):
 
 
 class Outbox(models.Model):
-    """A job that a change on a calendar causes, if the calendar is not on the coordinator.
+    """A job caused by a change on a calendar whose rows are not on the server of the job queue.
 
     The table is empty unless the database is distributed; see `bookit.jobs.outbox`.
     """

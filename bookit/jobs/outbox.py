@@ -1,9 +1,10 @@
 """Relays jobs from the servers of calendars to the queue, if the database is distributed.
 
-The rows of a calendar and the queue are on different servers. A job that a change causes is first a
-row of the outbox beside the change, in the same transaction. Every worker process relays such rows:
-it commits the job, and then deletes the row. If it dies in between, the job is enqueued twice.
-Therefore, tasks that are enqueued this way can safely run twice.
+The rows of a calendar and the queue are on different servers. The transaction that changes a
+calendar stores each resulting job in the outbox, on the server of the calendar. Every worker
+process relays the rows of the outbox: it enqueues the job and commits, and then deletes the row. If
+the process dies in between, the job is enqueued twice. Therefore, tasks that are enqueued this way
+can safely run twice.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ from bookit.errors import is_database_unavailable
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at the outbox.
+# Seconds between two queries for the rows of the outbox.
 PAUSE = 0.5
 # The number of rows of a shard that are relayed at a time.
 BATCH = 200
 
-# Lets only one process enqueue jobs at a time. The number is arbitrary.
+# Lets only one process at a time enqueue the jobs of the outbox. The number is arbitrary.
 #
 # Parameters: none.
 # Columns: is_locked boolean.
@@ -93,7 +94,7 @@ async def relay_regularly(stopping: asyncio.Event) -> None:
 
 
 def _relay() -> bool:
-    """Relay what there is, and return whether there is an outbox."""
+    """Relay the rows of the outbox. Return False if the database is not distributed."""
     try:
         if not is_distributed():
             return False

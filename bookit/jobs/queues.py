@@ -81,7 +81,7 @@ ASYNCHRONOUS_COMMIT = "-c synchronous_commit=off"
 
 
 def _durable(query: str) -> str:
-    """Change a statement of procrastinate so that its effect is on disk before it returns."""
+    """Return a statement of procrastinate, changed to return only when its effect is on disk."""
     return f"""
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
 {query.rstrip().removesuffix(";")} FROM durable

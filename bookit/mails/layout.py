@@ -17,11 +17,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Letter:
-    """What an email says.
+    """The content of an email.
 
     Args:
-        heading: the kind of news in a few words. Plain text leaves it out, because the subject also
-            begins with it.
+        heading: the topic in a few words. Plain text leaves it out, because the subject also begins
+            with it.
         name: the name of the reader, or empty.
         lead: the text, in which line breaks are kept.
         rows: facts, as pairs of a label and a value.

@@ -25,10 +25,10 @@ MAX_COUNTED = 10_000
 # Parameters: most bigint.
 # Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (how many
 # seconds the oldest waiting job has waited, or NULL).
-# Invariant: the query finds jobs through procrastinate's indexes, and counts at most `most` jobs
-# that are due, that are scheduled and that run. The due jobs include the oldest ones, because they
-# have the lowest ids: BookIt uses only one priority. To find them, it may read all scheduled jobs,
-# as a worker does that looks for its next job.
+# Invariant: the query finds jobs through procrastinate's indexes, and counts at most `most` due
+# jobs, `most` scheduled jobs and `most` running jobs. The due jobs include the oldest ones, because
+# these have the lowest ids: BookIt uses only one priority. To find the due jobs, the query may read
+# all scheduled jobs, like a worker that looks for its next job.
 _OPEN = """
 WITH due AS MATERIALIZED (
     SELECT id, queue_name, scheduled_at, true AS is_due FROM procrastinate_jobs

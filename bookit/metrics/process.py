@@ -104,7 +104,7 @@ def _series(route: str | None, method: str, status: int) -> _Series:
 
 @cache
 def _catalog_reads(source: str) -> Counter:
-    """Return the time series of the catalog reads that one kind of database has answered."""
+    """Return the time series of the catalog reads that `source` has answered."""
     return CATALOG_READS.labels(source)
 
 

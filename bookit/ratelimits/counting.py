@@ -13,7 +13,7 @@ from bookit.ratelimits.windows import Window
 
 
 class Counts(Protocol):
-    """Where requests are counted."""
+    """The interface of `HostCounts` and `RedisCounts`."""
 
     def hit(self, key: str, limit: int, length: int) -> tuple[bool, Window]:
         """Count a request if it is within the limit; return whether it is, and the counts."""
@@ -28,7 +28,8 @@ class Counts(Protocol):
 def shared_counts(redis_url: str) -> Counts:
     """Return counts that all hosts share in Redis or, without Redis, the counts of this host alone.
 
-    All web processes of a host are forked from the process that calls this function.
+    All web processes of a host are forked from the process that calls this function, so they share
+    these counts.
     """
     host = HostCounts()
     if not redis_url:
@@ -68,8 +69,8 @@ class Count(NamedTuple):
 def count(policy: str, who: str) -> Count:
     """Count a request of the client `who`, and return whether it is within the limit `policy`.
 
-    `seconds` is the time until the client can make one more request than now. The headers follow
-    draft-ietf-httpapi-ratelimit-headers-10.
+    `seconds` is the time after which the client has one more request left than now. The headers
+    follow draft-ietf-httpapi-ratelimit-headers-10.
     """
     item = parse_rate(settings.RATE_LIMITS[policy])
     if item is None:
@@ -104,7 +105,10 @@ def refused(policy: str, who: str) -> Count | None:
 
 
 def forget(policy: str, who: str) -> None:
-    """Forget the requests of the client `who` that were counted against the limit `policy`."""
+    """Forget the requests of the client `who` that were counted against the limit `policy`.
+
+    Other processes still remember their own refusals of the client.
+    """
     item = parse_rate(settings.RATE_LIMITS[policy])
     if item is not None:
         key = _key(policy, who, item)

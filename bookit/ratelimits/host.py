@@ -9,7 +9,8 @@ Therefore a flood of new clients does not remove the clients with many requests.
 have to be deleted.
 
 A process locks a bucket with a lock of the kernel, which ends with the process, even if the process
-is killed. An entry is written in one piece, so a killed process leaves the old or the new entry.
+is killed. The counts of an entry are written in one piece, and the name of a new entry is written
+last. So a killed process leaves no wrong counts.
 """
 
 import fcntl
@@ -115,6 +116,7 @@ class HostCounts:
         return None if at < 0 else at // NAME_SIZE
 
     def _read(self, bucket: int, index: int | None, length: int, now: float) -> Window:
+        """Return the counts of an entry, or counts of 0 if `index` is None."""
         begin = int(now // length) * length
         previous = current = 0
         if index is not None:
@@ -154,6 +156,8 @@ class HostCounts:
         )
 
     def _least_used(self, bucket: int, now: float) -> int:
+        """Return the index of the entry with the fewest requests that still count."""
+
         def used(index: int) -> int:
             began, length, previous, current = self._counts(bucket, index)
             if now >= began + 2 * length:

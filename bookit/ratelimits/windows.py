@@ -30,7 +30,7 @@ class Window(NamedTuple):
         return max(0, limit - self.used)
 
     def wait(self, limit: int) -> float:
-        """Return the seconds after which a client that waits can make one more request than now.
+        """Return the seconds after which a client that waits has one more request left than now.
 
         If no requests count now, the whole limit is already available, and the result is 0.
         """

@@ -10,7 +10,7 @@ class Server(models.Model):
     id = models.BigAutoField(primary_key=True)
     # PostgreSQL's system identifier, which `initdb` creates.
     identifier = models.BigIntegerField()
-    # When the database came to this server, all its positions were below `boundary`, and `shift`
+    # When the database came to this server, all positions were below `boundary`, and `shift`
     # was subtracted from each position. The first server has no boundary, because no position was
     # moved.
     boundary = models.BigIntegerField(null=True)

@@ -1,6 +1,6 @@
 """Detects that the database has moved to another PostgreSQL server, and adapts the positions to it.
 
-Positions are ids of transactions, which each server counts for itself.
+A position is the id of the transaction that wrote a row. Each server counts its own transactions.
 """
 
 from json import loads
@@ -46,7 +46,7 @@ class Step(NamedTuple):
 
     Args:
         low: the first position.
-        high: the position before which the step ends, or 0 if it has not been decided.
+        high: the position before which the step ends, or 0 if its end is not known yet.
         last: the id of the last row that was read, or None if no row was read.
         server: the id of the `Server` whose transaction ids are the positions.
     """

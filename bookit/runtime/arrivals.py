@@ -127,6 +127,7 @@ class Arrivals:
         return request
 
     def _take_head(self) -> bool:
+        """Parse the head of the next request, and return whether it has arrived."""
         end = self.held.find(b"\r\n\r\n", self._searched)
         if end >= 0:
             self.request = self._parse(bytes(self.held[: end + 4]))

@@ -216,7 +216,7 @@ def test_messages_that_a_killed_worker_had_not_recorded_are_sent_again_with_the_
         # Pretend that the worker sent its last heartbeat half a minute ago.
         run("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'")
         call_command("retry_stalled_jobs")
-        assert capsys.readouterr().out == "1 jobs given to other workers.\n"
+        assert capsys.readouterr().out == "Jobs put back in their queues: 1.\n"
         send("--queues", "webhooks")
         until(lambda: delivered() == 60)
     arrived = arrivals(other)

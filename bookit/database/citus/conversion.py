@@ -1,8 +1,8 @@
 """Turns the database into a distributed one, as `manage.py distribute` does.
 
 Everything happens in one transaction, except for the last step, which lets the triggers of shards
-run functions of their own. Each step can run again, so that after a migration, tables and functions
-that are new are distributed, too.
+run functions of their own. All steps can run again: after a migration, they distribute the
+new tables and functions.
 """
 
 import re
@@ -22,7 +22,7 @@ from bookit.database.citus.nodes import SETTING, forget, is_distributed
 from bookit.database.rows import fetch
 from bookit.deadlines import no_time_limit
 
-# Lists what the database lacks: one row for each condition that is not met.
+# Lists the requirements that the database does not meet, one in each row.
 #
 # Parameters: none. It needs Citus.
 # Columns: problem text.
@@ -64,7 +64,7 @@ WHERE indrelid = ANY (%(tables)s::text[]::regclass[]) AND indisunique
 ORDER BY 1, 2
 """
 
-# Lists the unique constraints of tables over the calendar and the id.
+# Lists the unique constraints on (calendar_id, id) of tables.
 #
 # Parameters: tables text[].
 # Columns: table text, name text.
@@ -74,7 +74,7 @@ WHERE conrelid = ANY (%(tables)s::text[]::regclass[]) AND contype = 'u'
     AND pg_get_constraintdef(oid) = 'UNIQUE (calendar_id, id)'
 """
 
-# Lists the foreign keys that begin or end in tables.
+# Lists the foreign keys from or to tables.
 #
 # Parameters: tables text[].
 # Columns: table text, name text, target text, definition text.
@@ -122,8 +122,8 @@ WHERE tgrelid = ANY (%(tables)s::text[]::regclass[]) AND NOT tgisinternal
 ORDER BY proname
 """
 
-# Lists our own functions that workers do not have yet. Workers do not need functions in SQL that
-# use tables, and could not create them.
+# Lists our own functions that workers do not have yet. Functions in SQL that use tables are left
+# out, because workers do not need them and could not create them.
 #
 # Parameters: none. It needs Citus.
 # Columns: signature text.
@@ -143,7 +143,7 @@ WHERE pronamespace = 'public'::regnamespace AND prokind = 'f'
 ORDER BY 1
 """
 
-# Returns the database and its settings.
+# Returns the name of the database and its settings.
 #
 # Parameters: none.
 # Columns: name text, settings text[].
@@ -160,15 +160,16 @@ _GUARD = """
         RETURN NULL;
     END IF;"""
 
-# Errors of other servers arrive without the name of their constraint, but with their hint.
+# Errors of other servers arrive without the name of their constraint, but with their hint. So the
+# hint repeats the name.
 _CONSTRAINT = re.compile(r"(CONSTRAINT = '(\w+)')(?!, HINT)")
 _NAMED = r"""\1, HINT = 'constraint "\2"'"""
 
-# The time of a transaction, which is the same on every server, in place of each server's own time.
+# The time of the transaction. Unlike now(), it is the same on every server.
 _MOMENT = "coalesce((SELECT transaction_stamp FROM get_current_transaction_id()), now())"
 
-# Empties the reference to a booking that is deleted. Citus does not support ON DELETE SET NULL if
-# the foreign key contains the calendar.
+# Sets the references to a deleted row to NULL. Citus does not support ON DELETE SET NULL if the
+# foreign key contains the calendar.
 _EMPTY_REFERENCE = """
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -195,9 +196,9 @@ END
 $$
 """
 
-# Says which server wrote a row of an append-only table, and in which of its transactions. Citus
-# would store the transaction of the coordinator. The trigger does not run if Citus moves a shard to
-# another server.
+# Stores in each new row of an append-only table which server wrote the row, and in which of its
+# transactions. Without the trigger, the row would have the transaction of the coordinator. The
+# trigger does not run if Citus moves a shard to another server.
 _POSITION = """
 CREATE OR REPLACE FUNCTION position_on_server() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -341,10 +342,10 @@ FROM run_command_on_workers(%(command)s) WHERE NOT success
 # The number of bytes to which PostgreSQL shortens longer names.
 MAX_NAME = 63
 
-# Settings of every session. SET LOCAL then also reaches the workers, and tables of calendars keep
-# their triggers: these write only rows of the same calendar. Citus uses only one connection to each
-# server, because a transaction that has used several of them could not change a table of which
-# every server has a copy.
+# Settings of every session. With "sequential", Citus uses only one connection to each server: a
+# transaction that has used several could not change a table of which every server has a copy.
+# "Unsafe" triggers are allowed, because the triggers of a calendar's rows write only rows of the
+# same calendar. With "local", SET LOCAL also reaches the workers.
 _SETTINGS = {
     "citus.multi_shard_modify_mode": "sequential",
     "citus.enable_unsafe_triggers": "on",
@@ -362,7 +363,7 @@ class CannotDistribute(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the conversion: what it does in words, and its statements."""
+    """A step of the conversion: a description in words, and the statements."""
 
     words: str
     statements: tuple[Any, ...]
@@ -404,7 +405,7 @@ def distribute() -> list[Step]:
     The functions of shards are created at each run, and are not among these steps.
 
     Raises:
-        CannotDistribute: something must be done first.
+        CannotDistribute: the database is not ready; see `problems`.
     """
     if found := problems():
         raise CannotDistribute(found)
@@ -417,11 +418,11 @@ def distribute() -> list[Step]:
 def _distribute() -> list[Step]:
     done = []
     with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        # Foreign keys connect the tables, so Citus changes all shards over one connection.
+        # Foreign keys connect the tables, so Citus must change all shards over one connection.
         cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
         cursor.execute("SET LOCAL citus.enable_unsafe_triggers = on")
         cursor.execute("SET LOCAL client_min_messages = warning")
-        # Behind PgBouncer, the limit may have been lifted on another connection of the server.
+        # Behind PgBouncer, `no_time_limit` may have changed another connection to the server.
         cursor.execute("SET LOCAL statement_timeout = 0")
         for step in steps():
             _run(step, cursor)
@@ -451,7 +452,7 @@ def _filled() -> Iterator[Step]:
 
 
 def _keys(tables: list[str]) -> Iterator[Step]:
-    """Let each key and each unique constraint begin with the calendar."""
+    """Yield the steps that let each key and each unique constraint begin with the calendar."""
     named = {"tables": tables}
     own = {row["table"]: row["name"] for row in fetch(_CALENDAR_KEYS, named, dict_row)}
     for row in fetch(_KEYS, named, dict_row):
@@ -469,7 +470,8 @@ def _keys(tables: list[str]) -> Iterator[Step]:
             index = sql.Identifier(f"{row['table']}_id")
             statements.append(sql.SQL("CREATE INDEX {} ON {} (id)").format(index, table))
             if key := own.get(row["table"]):
-                # This constraint is a key already. A second one would cost every insert.
+                # A unique constraint on (calendar_id, id) exists, and replaces the primary key. A
+                # second index on the same columns would cost every insert.
                 identity = sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}")
                 statements[1] = identity.format(table, sql.Identifier(key))
         words = f"{row['table']}: {row['name']} begins with the calendar"
@@ -530,6 +532,7 @@ def _triggers(tables: list[str]) -> tuple[Step, Step]:
 
 
 def _emptied(name: str, table: Any, column: str, target: Any) -> list[Any]:
+    """Return the statements that replace ON DELETE SET NULL; see `_EMPTY_REFERENCE`."""
     function = sql.Identifier(f"{name}_ends")
     trigger = (
         "CREATE TRIGGER {function} BEFORE DELETE ON {target}"
@@ -544,7 +547,7 @@ def _emptied(name: str, table: Any, column: str, target: Any) -> list[Any]:
 
 
 def _known_functions() -> Iterator[Step]:
-    """Create on workers the functions that triggers and statements call."""
+    """Yield the steps that create, on workers, the functions of triggers and statements."""
     statement = sql.SQL("SELECT create_distributed_function({})")
     for row in fetch(_FUNCTIONS, {}, dict_row):
         signature = row["signature"]
@@ -552,7 +555,7 @@ def _known_functions() -> Iterator[Step]:
 
 
 def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
-    """Adapt the functions of triggers, and the function that enqueues jobs."""
+    """Yield the steps that adapt the functions of triggers, and the one that enqueues jobs."""
     for row in fetch(_TRIGGER_FUNCTIONS, {"tables": shared}, dict_row):
         definition = row["definition"]
         if row["is_before"]:
@@ -592,10 +595,10 @@ def _of_shard(name: str, shard: int | str) -> str:
 class _Shards:
     """Gives each shard of calendars its own functions.
 
-    The functions of triggers, and those that run where the rows of a calendar are, exist once for
-    each shard, with the names of its tables. So their statements are ordinary statements, which
-    PostgreSQL plans once per session. Citus would plan them at each run, which takes three times as
-    long as the booking itself.
+    The functions of triggers and `CALENDAR_FUNCTIONS` exist once for each shard, with the names of
+    the shard's tables. So their statements are ordinary statements, which PostgreSQL plans once per
+    session. Citus would plan them at each run, which takes three times as long as the booking
+    itself.
 
     If Citus moves a shard, the triggers of the new copy run the functions that serve all shards.
     These do the same more slowly, until `manage.py distribute` runs again.
@@ -607,7 +610,7 @@ class _Shards:
     def __init__(self) -> None:
         self.spread = [model._meta.db_table for model in models_with(Layout.BY_CALENDAR)]
         tables = [*self.spread, *(each._meta.db_table for each in models_with(Layout.EVERYWHERE))]
-        #: The names on the servers, by the shards of bookings and the names of tables.
+        #: The names of tables on a shard's server, by the shard of bookings and the table.
         self.names: dict[int, dict[str, str]] = {}
         for row in fetch(_SHARDS, {"tables": tables}, dict_row):
             self.names.setdefault(row["shard"], {})[row["table"]] = row["name"]
@@ -646,6 +649,7 @@ class _Shards:
             )
 
     def _for_shard(self, text: str, shard: int) -> str:
+        """Return a function's definition, with the names of a shard's tables and functions."""
         own = self.names[shard]
 
         def renamed(found: re.Match[str]) -> str:
@@ -656,7 +660,8 @@ class _Shards:
     def use_own_functions(self) -> None:
         """Let the triggers of the shards run the functions of their shards.
 
-        Each server does this by itself, so the transaction that created the functions has ended.
+        Each server does this in a transaction of its own. Therefore, the transaction that creates
+        the functions must have ended.
 
         Raises:
             CannotDistribute: a server cannot do this.

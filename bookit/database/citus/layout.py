@@ -8,9 +8,9 @@ from django.db.models import Model
 
 
 class Layout(Enum):
-    """Where the rows of a table are. A model names its layout as `layout`.
+    """Where the rows of a model are, which the model names in its attribute `layout`.
 
-    The rows of all other models stay on the coordinator.
+    The rows of models without this attribute stay on the coordinator.
     """
 
     #: All rows of a calendar are in the same shard, on one worker.

@@ -18,7 +18,7 @@ from bookit.database.citus.layout import Layout
 from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 
-# Asks each server for the calendar of one of its own rows.
+# Asks each server for the calendar of a row, which only one of the servers has.
 #
 # Parameters: command text (calls `calendar_on_server`). It needs Citus.
 # Columns: calendar_id uuid; null if the server does not answer, or does not have the row.
@@ -62,7 +62,7 @@ def by_id(rows: QuerySet[Any], pk: Any) -> QuerySet[Any]:
     """Return the rows with an id: one row, or none.
 
     Raises:
-        DoesNotExist: the rows are rows of calendars on several servers, and none has this id.
+        DoesNotExist: the rows are spread (see `is_spread`), and none of them has this id.
         OperationalError: as in `calendar_of`.
     """
     found = rows.filter(pk=pk)

@@ -38,7 +38,7 @@ ORDER BY 1
 
 
 def open_positions(*, using: str) -> dict[int, int]:
-    """Return the id of the oldest open transaction of each server. The coordinator is 0.
+    """Return the id of the oldest open transaction, by server. The coordinator is server 0.
 
     Raises:
         OperationalError: a server does not answer.
@@ -66,5 +66,5 @@ def is_distributed() -> bool:
 
 
 def forget() -> None:
-    """Ask again at the next call of `is_distributed`."""
+    """Let the next call of `is_distributed` ask the database again."""
     is_distributed.cache_clear()

@@ -38,7 +38,7 @@ def server_has_gone(connection: Any) -> bool:
 
 @cache
 def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
-    """Return a copy that reads `timestamptz` with psycopg's loader in C instead of Django's.
+    """Return adapters that read `timestamptz` with psycopg's loader in C, not with Django's.
 
     Both loaders return values in the connection's time zone, which is UTC. Django's loader sets the
     time zone once more.
@@ -56,7 +56,7 @@ class Cursor(base.ServerBindingCursor):
     connection: Any
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        """Execute a statement as psycopg does.
+        """Execute a statement. If its prepared form is outdated, prepare it again.
 
         PostgreSQL refuses to run a prepared statement whose result has another type than before.
         Without this method, every request of a process that started before the migration would

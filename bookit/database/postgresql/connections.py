@@ -92,7 +92,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
-    """A connection of the workers of the job queue, which closes itself in the same way."""
+    """A connection of the job queue's workers. It also closes itself after too long a wait."""
 
     #: How many seconds to wait for one response; None means forever.
     patience: float | None = None

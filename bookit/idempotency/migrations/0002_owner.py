@@ -3,7 +3,7 @@ from django.db.models import F
 
 
 def owned_by_their_users(apps, schema_editor):
-    """Until now, each kept response belonged to its user."""
+    """Make the user of each kept response its owner."""
     kept = apps.get_model("idempotency", "KeptResponse")
     kept.objects.update(owner=F("user_id"))
 

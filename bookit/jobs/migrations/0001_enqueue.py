@@ -9,8 +9,8 @@ CREATE FUNCTION enqueue_job(queue text, task text, args jsonb) RETURNS void LANG
     )
 $$
 """
-# Writes a job in the transaction of a change of rows of a calendar, and beside these rows. If the
-# database is distributed, `distribute` replaces the function.
+# Writes a job in the transaction that changes rows of a calendar. If the database is distributed,
+# `distribute` replaces this function with one that writes to the server of these rows.
 ENQUEUE_BESIDE = """
 CREATE FUNCTION enqueue_beside(calendar uuid, queue text, task text, args jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
@@ -19,8 +19,8 @@ BEGIN
 END
 $$
 """
-# NOTIFY locks the whole database until the commit is on disk. With 16 clients that book at once, it
-# left only a sixth of the bookings per second. Instead, workers poll for jobs every second.
+# NOTIFY locks the whole database until the commit is on disk. With 16 clients that book at once,
+# NOTIFY reduced the bookings per second to a sixth. Instead, workers poll for jobs every second.
 NOTIFY = "TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1"
 
 

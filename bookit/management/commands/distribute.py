@@ -22,7 +22,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the option that changes nothing."""
+        """Add the option that only shows the steps."""
         parser.add_argument(
             "--check",
             action="store_true",

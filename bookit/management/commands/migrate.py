@@ -1,4 +1,4 @@
-"""`manage.py migrate`, which waits for other migrations and for transactions in its way."""
+"""`manage.py migrate`, which waits for other migrations and for transactions that block it."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,10 +19,10 @@ _LOCK_ERRORS = {"40P01", "55P03"}
 TRIES = 40
 # Seconds between two tries. In the meantime, requests use the tables.
 PAUSE = 5.0
-# Seconds between two looks at whether another process still migrates the database.
+# Seconds between two checks whether another process still migrates the database.
 POLL = 0.5
 
-# Describes the oldest transactions that have locked a table. The name of a backup is "pg_dump".
+# Describes the oldest transactions that have locked a table. A backup appears as "pg_dump".
 #
 # Parameters: none.
 # Columns: description text.
@@ -40,7 +40,7 @@ ORDER BY xact_start NULLS FIRST
 LIMIT 3
 """
 
-# Tells whether no other process migrates this database, and lets no other one begin. The number is
+# Takes the lock for migrating this database, unless another process holds it. The number is
 # arbitrary.
 #
 # Parameters: none.
@@ -49,14 +49,15 @@ _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(7042026) AS is_locked"
 
 
 class Command(migrate.Command):
-    """Django's own command, which waits for other migrations and for transactions in its way.
+    """Django's own command, which waits for other migrations and for transactions that block it.
 
     If several hosts migrate the same database at the same time, each waits for the one before it,
     and then finds little or nothing to do.
 
     A migration waits only briefly for a lock (`bookit.database.postgresql.base.LOCK_TIMEOUT`),
     because all later statements on the same table wait behind it. Transactions of requests may also
-    lock two tables in another order than the migration; PostgreSQL then aborts one of them.
+    lock two tables in another order than the migration; PostgreSQL then aborts one of them. In both
+    cases, the command tries the migration again.
     """
 
     migration: Migration | None = None
@@ -72,7 +73,7 @@ class Command(migrate.Command):
         """Migrate as Django does.
 
         Raises:
-            CommandError: other transactions were in the way at each try.
+            CommandError: other transactions blocked a migration at each try.
         """
         if options["check_unapplied"] or options["plan"]:
             super().handle(*args, **options)
@@ -85,9 +86,9 @@ class Command(migrate.Command):
         """Wait until no other process migrates this database.
 
         The lock belongs to the transaction of a separate connection. So it also works behind
-        PgBouncer, and ends with this process. The process does not wait in PostgreSQL: a statement
-        that waits has a snapshot, and CREATE INDEX CONCURRENTLY of the other process would wait
-        for that.
+        PgBouncer, and ends with this process. The process polls, because a statement that waits in
+        PostgreSQL has a snapshot: CREATE INDEX CONCURRENTLY of the other process would wait until
+        this snapshot is released.
         """
         wrapper = connections[database]
         wrapper.ensure_connection()

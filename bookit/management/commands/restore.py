@@ -43,4 +43,4 @@ class Command(BaseCommand):
         self.stdout.write("The backup is restored.")
         count = pending_migrations()
         if count:
-            self.stdout.write(f"It needs {count} migrations: run manage.py migrate.")
+            self.stdout.write(f"Migrations to apply: {count}. Run manage.py migrate.")

@@ -15,6 +15,6 @@ class Command(BaseCommand):
     help = "Put the jobs of dead workers back in their queues, as a worker does every minute."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do this once."""
+        """Put the jobs back once, and print how many were put back."""
         count = async_to_sync(jobs.retry_stalled_jobs)(at=timezone.now())
-        self.stdout.write(f"{count} jobs given to other workers.")
+        self.stdout.write(f"Jobs put back in their queues: {count}.")

@@ -185,7 +185,7 @@ class Command(BaseCommand):
         return [account for account in accounts if account[1] in existing]
 
     def start_worker(self) -> Child:
-        """Start the process that does the jobs."""
+        """Start the process that runs the jobs."""
         return Child(["manage.py", "procrastinate", "worker"])
 
     def wait_for(self, web: Child, host: str, port: int) -> None:
