@@ -98,7 +98,7 @@ _IS_DATABASE = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s)
 class EmbeddedPostgresError(Exception):
     """The embedded server cannot be used.
 
-    The message says why in one line. Each of the `steps` is a further line.
+    The message says why in one line. The `steps` are further lines, which say what to do.
     """
 
     def __init__(self, message: str, *steps: str) -> None:
@@ -178,9 +178,9 @@ def _release_all() -> None:
 def _leave(cluster: _Cluster, users: int) -> None:
     """End a use, and stop the server if this was the last use. The caller holds startup.lock."""
     try:
-        # flock releases the shared lock before it tries to get the exclusive lock, and may fail.
-        # This is harmless: the user leaves anyway, and no other user can join at this moment,
-        # because joining needs startup.lock.
+        # flock releases the shared lock before it tries to get the exclusive lock. If it does not
+        # get the exclusive lock, this user has no lock, which is harmless: this user leaves anyway,
+        # and no other user can join at this moment, because joining needs startup.lock.
         with suppress(BlockingIOError):
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             cluster.stop()
@@ -316,7 +316,7 @@ class _Cluster:
         return process if self._works_here(pid, unknown=True) else None
 
     def _works_here(self, pid: int, *, unknown: bool) -> bool:
-        """Return whether the process runs in `data`, or `unknown` if its directory cannot be read."""
+        """Return whether the process works in `data`; return `unknown` if access is denied."""
         try:
             return os.path.samefile(psutil.Process(pid).cwd(), self.data)
         except psutil.AccessDenied:

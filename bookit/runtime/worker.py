@@ -360,7 +360,7 @@ class Worker(ThreadWorker):
             self.wait_on(client)
 
     def wait_on(self, client: Client) -> None:
-        """Let a client wait for the rest of its request."""
+        """Begin or continue the wait for the rest of a request."""
         phase = client.arrivals.phase
         if phase != client.phase:
             client.phase, client.since, client.moved = phase, monotonic(), len(client.arrivals)
