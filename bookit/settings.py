@@ -327,7 +327,7 @@ RATE_LIMITS = {
     "user": rate("RATE_LIMIT_USER", "600/minute"),
     "key": rate("RATE_LIMIT_KEY", "600/minute"),
 }
-# With Redis, all hosts share their counts; otherwise, only the web processes of one host do.
+# With Redis, all hosts count requests together. Without it, the web processes of each host do.
 REDIS_URL = environment.redis_url("REDIS_URL")
 # The operator's own proxies, plus the proxy that compose.yaml adds.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
@@ -372,7 +372,8 @@ X_FRAME_OPTIONS = "DENY"
 # Whether admins may sign in over plain HTTP, with cookies that do not require HTTPS.
 ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
 HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
-# Off by default: both also affect hosts other than BookIt's, and are hard to undo.
+# Off by default, because these two settings also affect hosts other than BookIt's, and are hard to
+# undo.
 HSTS_SUBDOMAINS = boolean("HSTS_SUBDOMAINS")
 HSTS_PRELOAD = boolean("HSTS_PRELOAD")
 if HSTS_PRELOAD and (not HSTS_SUBDOMAINS or HSTS_SECONDS < 365 * 24 * 3600):

@@ -76,7 +76,7 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
 _LOOPBACK = "127.0.0.1"
 _SUPERUSER = "postgres"
 # The time limit for a start, in seconds. It is long because a start may include recovery after a
-# crash. A server that cannot start exits at once, so nobody waits this long for it.
+# crash. A server that cannot start exits at once, and its error is reported then.
 _START_TIMEOUT = 120.0
 # Seconds to retry while the port is taken, or while backends of a killed server are still alive.
 _RETRY_TIMEOUT = 15.0
@@ -350,7 +350,7 @@ class _Cluster:
             if os.path.samefile(directory, self.data):
                 return True
         # The server names another directory in two cases. Either this directory was renamed while
-        # its server was running, or it is a copy: the copied postmaster.pid then leads to the
+        # its server was running, or this directory is a copy: its postmaster.pid then leads to the
         # server of the original, which accepts the copied password. The working directory of the
         # server tells the two cases apart.
         return self._works_here(self._pid_and_port()[0], unknown=False)

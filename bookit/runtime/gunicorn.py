@@ -93,7 +93,8 @@ def when_ready(server: Any) -> None:
 def pre_fork(server: Any, worker: Any) -> None:
     """Exclude loaded objects from garbage collection.
 
-    A collection would write to these objects, and the workers would no longer share their memory.
+    A collection would write to these objects. Then the workers would no longer share the memory of
+    these objects.
     """
     gc.freeze()
 

@@ -73,7 +73,8 @@
     };
   }
 
-  // If the cells of a view are days, the background shows only what fills whole days.
+  // Return what the background shows of a closed time, a buffer or time off. If the cells of a view
+  // are days, the background shows only whole days.
   function shade(entry, kind, lines = []) {
     return hasDayCells() ? wholeDays(entry, kind) : [background(entry, kind, lines)];
   }
@@ -279,8 +280,8 @@
     },
   });
 
-  // EventCalendar marks its elements as a table, but their order is not that of a table. Remove the
-  // roles. Entries name their day and calendar themselves.
+  // EventCalendar gives its elements the roles of a table, but not the order of a table. Remove the
+  // roles. The hidden text of each entry names its day and its calendar.
   function correctRoles() {
     const parts = "[role=table], [role=rowgroup], [role=row], [role=cell], [role$=header]";
     for (const node of document.querySelectorAll(`#diary :is(${parts})`)) {

@@ -152,7 +152,8 @@
       item.append(customer.name, more);
       item.id = `phone-match-${index}`;
       item.setAttribute("role", "option");
-      // Keep the focus in the field: without it, the list would close before the click.
+      // Keep the focus in the field. If the field lost the focus, the list would close before the
+      // click.
       item.addEventListener("mousedown", (event) => event.preventDefault());
       item.addEventListener("click", () => choose(customer));
       return item;
