@@ -201,7 +201,7 @@
   }
 
   let shown = null; // the first day of the sheet, and the day after its last
-  let last = null; // the server's latest response about these days
+  let last = null; // the latest sheet that the server returned
   let hours = ""; // the hours between which days are drawn
   let etag = "";
   let asking = null;
