@@ -163,8 +163,8 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-# Files that `collectstatic` has copied to this folder are served compressed, under names that
-# browsers may cache forever. All other static files are served from their source, so no page
+# Files that `collectstatic` has copied to this folder are served compressed, under hashed names, so
+# browsers may cache them forever. All other static files are served from their source, so no page
 # depends on `collectstatic`.
 STATIC_ROOT = BASE_DIR / ".static" if PRODUCTION else None
 WHITENOISE_USE_FINDERS = True
@@ -227,7 +227,7 @@ def database(name: str, url: str, more: str = "") -> dict[str, Any]:
         "ENGINE": "bookit.database.postgresql",
         "OPTIONS": options,
         "CONN_MAX_AGE": 0 if pooled else None,
-        "CONN_HEALTH_CHECKS": not pooled,  # With a pool, each check would be a query.
+        "CONN_HEALTH_CHECKS": not pooled,  # With a pool, Django would send a query for each check.
         "DISABLE_SERVER_SIDE_CURSORS": not DATABASE_POOL_SIZE,
         "TEST": {"TEMPLATE": "template0"},
     }
@@ -286,8 +286,8 @@ SIMPLE_JWT = {
 # of the operator's front end, which call the API. If a link is unset, emails show the token itself.
 PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
 VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
-# How many emails of one kind about an account, such as password resets, an email address can get a
-# day.
+# The daily limit on emails of one kind about an account, such as password resets, to one email
+# address.
 MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
 # Whether only users with a verified email address can book.
 BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
@@ -327,7 +327,7 @@ RATE_LIMITS = {
     "user": rate("RATE_LIMIT_USER", "600/minute"),
     "key": rate("RATE_LIMIT_KEY", "600/minute"),
 }
-# With Redis, all hosts share their counts; otherwise, only the web processes of one host do.
+# With Redis, all hosts count requests together. Without it, the web processes of each host do.
 REDIS_URL = environment.redis_url("REDIS_URL")
 # The operator's own proxies, plus the proxy that compose.yaml adds.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
@@ -372,7 +372,8 @@ X_FRAME_OPTIONS = "DENY"
 # Whether admins may sign in over plain HTTP, with cookies that do not require HTTPS.
 ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
 HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
-# Off by default: both also affect hosts other than BookIt's, and are hard to undo.
+# Off by default, because these two settings also affect hosts other than BookIt's, and are hard to
+# undo.
 HSTS_SUBDOMAINS = boolean("HSTS_SUBDOMAINS")
 HSTS_PRELOAD = boolean("HSTS_PRELOAD")
 if HSTS_PRELOAD and (not HSTS_SUBDOMAINS or HSTS_SECONDS < 365 * 24 * 3600):
@@ -541,7 +542,8 @@ LOGGING: dict[str, Any] = {
     "root": {"level": LOG_LEVEL, "handlers": ["console"]},
     "loggers": {
         "django": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
-        # BookIt's line of a request has its status. Only a traceback needs another line.
+        # BookIt's own line about a request contains the status, so Django's logger adds only
+        # tracebacks.
         "django.request": {"level": "ERROR", "filters": ["traceback"]},
         "django.server": {"handlers": [], "propagate": True},
         # These loggers would write a line at every start, even of commands that run no jobs.

@@ -7,7 +7,7 @@ belongs to one directory, and runs as long as a process uses it:
     ...
     release(Path(".postgres"))          # stops the server if this was the last use; also at exit
 
-Each call of `acquire` adds a user of the server, until the matching `release`. The directory
+Each call of `acquire` counts as a user of the server until the matching `release`. The directory
 contains:
 
     data/            the cluster
@@ -24,7 +24,7 @@ joins the server, and stops it at the end.
 
 The server listens on 127.0.0.1, and requires a random password. Applications connect as the role
 `bookit`. This role owns its database and may create more databases, but is not a superuser.
-Therefore code that works here also works where a host provides only an ordinary role.
+Therefore code that works here also works with a hosted PostgreSQL without access as a superuser.
 
 This module works only on Linux and macOS, because it uses flock. On other systems, set
 DATABASE_URL.
@@ -76,7 +76,7 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
 _LOOPBACK = "127.0.0.1"
 _SUPERUSER = "postgres"
 # The time limit for a start, in seconds. It is long because a start may include recovery after a
-# crash. A server that cannot start exits at once, so nobody waits this long for it.
+# crash. A server that cannot start exits at once, and its error is reported then.
 _START_TIMEOUT = 120.0
 # Seconds to retry while the port is taken, or while backends of a killed server are still alive.
 _RETRY_TIMEOUT = 15.0
@@ -98,7 +98,7 @@ _IS_DATABASE = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s)
 class EmbeddedPostgresError(Exception):
     """The embedded server cannot be used.
 
-    The message says why in one line. Each of the `steps` is a further line.
+    The message says why in one line. The `steps` are further lines, which say what to do.
     """
 
     def __init__(self, message: str, *steps: str) -> None:
@@ -178,9 +178,9 @@ def _release_all() -> None:
 def _leave(cluster: _Cluster, users: int) -> None:
     """End a use, and stop the server if this was the last use. The caller holds startup.lock."""
     try:
-        # flock releases the shared lock before it tries to get the exclusive lock, and may fail.
-        # This is harmless: the user leaves anyway, and no other user can join at this moment,
-        # because joining needs startup.lock.
+        # flock releases the shared lock before it tries to get the exclusive lock. If it does not
+        # get the exclusive lock, this user has no lock, which is harmless: this user leaves anyway,
+        # and no other user can join at this moment, because joining needs startup.lock.
         with suppress(BlockingIOError):
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             cluster.stop()
@@ -245,8 +245,8 @@ class _Cluster:
                 return port
             process = self._postmaster()
             if process is None:
-                # PostgreSQL may refuse to start if a process has the pid in this file, even if that
-                # process is another program.
+                # PostgreSQL may refuse to start if a process has the pid in postmaster.pid, even if
+                # that process is another program.
                 (self.data / "postmaster.pid").unlink(missing_ok=True)
                 return self._start(settings)
             if time.monotonic() > deadline:
@@ -316,6 +316,7 @@ class _Cluster:
         return process if self._works_here(pid, unknown=True) else None
 
     def _works_here(self, pid: int, *, unknown: bool) -> bool:
+        """Return whether the process works in `data`; return `unknown` if access is denied."""
         try:
             return os.path.samefile(psutil.Process(pid).cwd(), self.data)
         except psutil.AccessDenied:
@@ -349,7 +350,7 @@ class _Cluster:
             if os.path.samefile(directory, self.data):
                 return True
         # The server names another directory in two cases. Either this directory was renamed while
-        # its server was running, or it is a copy: the copied postmaster.pid then leads to the
+        # its server was running, or this directory is a copy: its postmaster.pid then leads to the
         # server of the original, which accepts the copied password. The working directory of the
         # server tells the two cases apart.
         return self._works_here(self._pid_and_port()[0], unknown=False)
@@ -430,7 +431,8 @@ class _Cluster:
     def _start_on(self, port: int, settings: Mapping[str, str], account: _Account) -> bool:
         """Start the server, and wait until it responds; return False if it exits instead."""
         arguments = [binary("postgres"), "-D", str(self.data)]
-        # The server has no Unix socket, because the path of a socket may have at most 107 bytes.
+        # The server has no Unix socket: the path of a socket may have at most 107 bytes, and the
+        # path of `home` may be longer.
         listen = {
             "listen_addresses": _LOOPBACK,
             "port": str(port),
@@ -532,8 +534,8 @@ def _has_ended(process: psutil.Process) -> bool:
     if child is not None and child.poll() is not None:
         del _children[process.pid]
     try:
-        # Do not `wait` for the process. If another process started the server, the server stays a
-        # zombie until that process reaps it.
+        # Do not `wait` for the process: if another process started the server, `wait` returns only
+        # after that process has reaped the server. Until then, the server is a zombie.
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
@@ -627,7 +629,8 @@ class _Account:
 def _unprivileged(home: Path) -> pwd.struct_passwd:
     """Return the account that replaces root.
 
-    This is the owner of the cluster or of the project or, if root owns both, a system account.
+    This is the owner of `data` or of the folder around `home` or, if root owns both, a system
+    account.
     """
     for path in (home / "data", home.parent):
         with suppress(FileNotFoundError, KeyError):
@@ -674,7 +677,7 @@ def directory_of_project() -> Path:
     Raises:
         ImproperlyConfigured: `.env` cannot be read.
     """
-    # Imported here, because other programs name the directory themselves.
+    # Imported here, because programs that name the directory themselves do not need this module.
     from bookit.runtime import environment
 
     environment.load(PROJECT / ".env")  # as the settings do
@@ -694,7 +697,8 @@ def main() -> int:
         with running(directory) as url:
             program = binary(name)
             of = conninfo_to_dict(url)
-            # Every user of the machine can see arguments, so pass the password in the environment.
+            # Pass the password in the environment, because every user of the machine can see the
+            # arguments of a process.
             account = {
                 "PGHOST": str(of["host"]),
                 "PGPORT": str(of["port"]),
@@ -702,8 +706,8 @@ def main() -> int:
                 "PGPASSWORD": str(of["password"]),
                 "PGDATABASE": str(of["dbname"]),
             }
-            # Ctrl-C is for the program: psql cancels a query with it. The program would inherit
-            # SIG_IGN, but it does not inherit a handler.
+            # Ctrl-C is for the program: in psql, it cancels a query. Therefore, ignore SIGINT here,
+            # but with a handler, because the program would inherit SIG_IGN.
             usual = signal.signal(signal.SIGINT, lambda number, frame: None)
             try:
                 return subprocess.call([program, *arguments], env={**os.environ, **account})

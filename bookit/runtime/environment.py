@@ -87,7 +87,7 @@ def read_file(path: Path) -> dict[str, str]:
 def _assignment(line: str, place: str) -> tuple[str, str]:
     found = _ASSIGNMENT.fullmatch(line)
     if found is None:
-        # Do not quote the line: it may be the second half of a secret.
+        # Do not quote the line: it may be a part of a secret that contains a line break.
         raise ImproperlyConfigured(f"{place}: this is not NAME=value. Comments begin with #.")
     name = found["name"]
     value = _VALUE.fullmatch(found["value"])
@@ -106,7 +106,7 @@ def load(path: Path) -> None:
 
 
 def unknown() -> Iterator[str]:
-    """Yield a line about each variable that looks like a setting of BookIt but is none.
+    """Yield a line about each variable that looks like a setting of BookIt but is not one.
 
     Call this function after all settings have been read.
     """
@@ -517,7 +517,7 @@ def mailbox(name: str, default: str) -> str:
         validate_email(found and (found["named"] or found["bare"]))
     except ValidationError:
         raise ImproperlyConfigured(
-            f"{name} must be an email address, bookings@example.com or"
+            f"{name} must be an email address such as bookings@example.com or"
             " BookIt <bookings@example.com>."
         ) from None
     return value

@@ -46,7 +46,8 @@ limit_request_line = 8190
 keepalive = 75
 # When the server stops, a request has this many seconds to finish.
 graceful_timeout = 20
-# Workers report to gunicorn through a temporary file, which must not wait for a busy disk.
+# Each worker reports to gunicorn through a temporary file that it is alive. A busy disk must not
+# delay these reports.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 # gunicorn would create its control socket in the home folder.
 control_socket_disable = True
@@ -81,7 +82,7 @@ M_ARENA_MAX = -8
 def when_ready(server: Any) -> None:
     """Prepare for the end of the server. If requests cannot use the database, log why.
 
-    They get a 503 until the problem is fixed.
+    Requests that need the database get a 503 until the problem is fixed.
     """
     drop_new_connections_at_the_end(server)
     reason = why_not_ready()
@@ -92,7 +93,8 @@ def when_ready(server: Any) -> None:
 def pre_fork(server: Any, worker: Any) -> None:
     """Exclude loaded objects from garbage collection.
 
-    A collection would write to these objects, and the workers would no longer share their memory.
+    A collection would write to these objects. Then the workers would no longer share the memory of
+    these objects.
     """
     gc.freeze()
 

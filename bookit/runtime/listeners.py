@@ -3,8 +3,8 @@
 The system completes the handshakes of new connections by itself, and queues these connections until
 a worker accepts them. When the last process closes the listening socket, the system resets the
 connections in the queue. Even if the last worker has just emptied the queue, other connections can
-arrive before the worker closes the socket. If a client has already sent a POST by then, a proxy
-must not send this request to another server.
+arrive before the worker closes the socket. If a proxy has already sent a POST on a connection that
+is reset, the proxy must not repeat this request on another server, so the request fails.
 
 On Linux, a filter on the listening socket prevents this: it drops the packets with which clients
 begin new connections, while earlier handshakes are completed. A client repeats a dropped packet
@@ -58,7 +58,7 @@ def drop_new_connections_at_the_end(arbiter: Any) -> None:
     """
     stop = arbiter.stop
     if not arbiter.master_pid:
-        # A supervisor may have kept the socket of an earlier server.
+        # A supervisor may have kept the socket of an earlier server, with its filter.
         for listener in arbiter.LISTENERS:
             accept_new_connections(listener.sock)
 

@@ -13,7 +13,7 @@ from bookit.request_id import request_id
 logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 logging._srcfile = None
 
-# A log must never contain email addresses (a database error quotes the value that it refuses),
+# A log must never contain email addresses (errors of the database quote values that it refuses),
 # tokens (JWTs: three base64 parts, the first of which contains `eyJ`, the encoding of `{"` and a
 # letter) or password hashes. Email addresses and tokens match only from the start of a word,
 # because a search from each letter of a long word would take quadratic time.
@@ -76,7 +76,7 @@ class JobFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep only the id, the task and the attempts of each job; return False to drop the record.
 
-        Only routine records are dropped. At the level DEBUG, they are kept too.
+        Routine records are dropped, unless the level is DEBUG. All other records are kept.
         """
         if record.name.startswith("procrastinate"):
             if self._is_routine(record) and not logging.getLogger(record.name).isEnabledFor(
@@ -147,7 +147,7 @@ class JSONFormatter(OrjsonFormatter):
         """Return the members of the line, with secrets replaced.
 
         The finished line is not searched: in JSON, the `n` of an escaped line break would look like
-        the beginning of an email address, and the line would no longer be JSON without it.
+        the beginning of an email address. Without that `n`, the line would not be valid JSON.
         """
         return {name: _redacted(value) for name, value in log_data.items()}
 

@@ -22,7 +22,7 @@ class Spread:
         memory = memoryview(mmap(-1, places * 16 + 8))
         self._counts = memory[: places * 8].cast("q")
         self._beats = memory[places * 8 : places * 16].cast("d")
-        # A single number: every place that was ever taken is below it.
+        # A single number, which is greater than every place that was ever taken.
         self._used = memory[places * 16 :].cast("q")
         self._places = places
         self._taken: set[int] = set()
@@ -51,12 +51,12 @@ class Spread:
         """Return the smallest number of connections of any other live worker, if there is one."""
         if place is None:
             return None
-        alive = monotonic() - SILENCE
+        earliest = monotonic() - SILENCE
         return min(
             (
                 self._counts[each]
                 for each in range(self._used[0])
-                if each != place and self._beats[each] > alive
+                if each != place and self._beats[each] > earliest
             ),
             default=None,
         )

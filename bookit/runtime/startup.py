@@ -49,7 +49,7 @@ def load_settings(*, database: bool = True) -> None:
             provide_database()
         with _hidden(UNUSED):
             settings.INSTALLED_APPS  # noqa: B018 - the first access loads the settings
-            import rest_framework.compat  # noqa: F401 - the module that imports them
+            import rest_framework.compat  # noqa: F401 - it imports the unused packages
     except ImproperlyConfigured as error:
         fail(error)
     _warn_of_unknown_variables()

@@ -64,8 +64,8 @@ MAX_AHEAD = 64 * 1024
 # Bytes that the half-sent requests and unread responses of all clients of a worker may occupy. If
 # they occupy more, the slowest clients are disconnected.
 MAX_HELD = 64 * 1024 * 1024
-# Files that a worker may be sending at a time. They occupy the disk until they are sent. If there
-# are more, the one that has been on its way the longest is cut off.
+# The maximum number of files that a worker sends at a time, because a file occupies the disk until
+# it is sent. If there are more, the worker cuts off the file that it has been sending the longest.
 MAX_FILES = 16
 # Bytes that are read from a connection at a time.
 READ = 64 * 1024
@@ -80,7 +80,7 @@ SWEEP = 0.5
 # gunicorn derives these errors from ParseException, although the server causes them, not a request.
 SERVER_ERRORS = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
 
-# The system has no file descriptor or no memory for another connection.
+# These errors mean that the system has no file descriptor or no memory for another connection.
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # Created in the master process, before workers are forked.
@@ -117,7 +117,7 @@ class Client:
         self.moved = 0  # bytes received or sent during the current wait
         self.counted = 0  # the client's share of the worker's `held`
         self.request: Any = None
-        self.turns: Turns[Client] | None = None  # if this request has to take a turn
+        self.turns: Turns[Client] | None = None  # None if this request needs no turn
         self.arrived = 0.0
 
     @property
@@ -129,7 +129,7 @@ class Client:
         return self.request
 
     def finish_body(self, deadline: float | None = None) -> bool:
-        """Return whether the connection can be used for another request.
+        """Read the rest of the body, and return whether another request can use the connection.
 
         The whole body has arrived, so the next request begins directly after the body. If the body
         is malformed, its end is unknown, and the connection cannot be used again.
@@ -185,8 +185,8 @@ class Worker(ThreadWorker):
         """Handle signals, including those that arrived just after the fork.
 
         Until now, this process had the signal handlers of gunicorn's main process, which put
-        signals in a queue. No worker of gunicorn reads this queue. If a server is stopped while it
-        starts, such a worker misses SIGTERM, and serves clients until it is killed.
+        signals in a queue. gunicorn's own workers do not read this queue. If a server is stopped
+        while it starts, such a worker misses SIGTERM, and serves clients until it is killed.
         """
         super().init_signals()
         handlers = {
@@ -207,9 +207,10 @@ class Worker(ThreadWorker):
 
         A worker that shuts down accepts the connections that already wait, and then stops
         listening. If it listened until its last response is sent, the system would still complete
-        the handshakes of new connections, which nobody would accept. Because they are refused, a
-        load balancer passes their requests to another server. `bookit.runtime.listeners` ensures
-        that no connection arrives just before the worker stops listening.
+        the handshakes of new connections, which nobody would accept. Instead, new connections are
+        refused, so a load balancer passes their requests to another server.
+        `bookit.runtime.listeners` ensures that no connection arrives just before the worker stops
+        listening.
         """
         super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
         if not enabled and not self.alive:
@@ -239,7 +240,7 @@ class Worker(ThreadWorker):
         self.set_accept_enabled(False)
 
     def accept_one(self, listener: Any) -> bool:
-        """Accept a connection, if there is one, and wait for its first byte."""
+        """Accept a connection if one waits, watch it, and return whether one was accepted."""
         try:
             connection, address = listener.accept()
         except OSError as error:
@@ -359,7 +360,7 @@ class Worker(ThreadWorker):
             self.wait_on(client)
 
     def wait_on(self, client: Client) -> None:
-        """Let a client wait for the rest of its request."""
+        """Begin or continue the wait for the rest of a request."""
         phase = client.arrivals.phase
         if phase != client.phase:
             client.phase, client.since, client.moved = phase, monotonic(), len(client.arrivals)
@@ -546,7 +547,7 @@ class Worker(ThreadWorker):
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Respond with a problem document to a request that is invalid or that failed in gunicorn.
 
-        gunicorn would respond with an HTML page.
+        gunicorn would respond with an HTML page. `client` is the `Outgoing` of the connection.
         """
         name = request_id.set(str(uuid7()))
         try:

@@ -16,7 +16,8 @@
   };
 
   document.addEventListener("DOMContentLoaded", () => {
-    // jQuery calls functions in order, so this function runs after Django's, which starts Select2.
+    // jQuery calls these functions in the order in which they were passed. Django's function, which
+    // starts Select2, therefore runs before this function.
     window.django.jQuery(() => {
       document.querySelectorAll("select.admin-autocomplete").forEach(name);
     });

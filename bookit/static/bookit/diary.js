@@ -30,14 +30,14 @@
   const instant = (wall) => new Date(`${wall}Z`);
   const wallOf = (date) => date.toISOString().slice(0, 19);
   const plus = (wall, seconds) => wallOf(new Date(instant(wall).getTime() + seconds * 1000));
-  const asked = (options) => new Intl.DateTimeFormat(locale, { timeZone: "UTC", ...options });
-  const clock = asked({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-  const longDay = asked({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
-  const dated = asked({ weekday: "short", day: "numeric", month: "short", year: "numeric" });
-  // Without the comma, as the server writes it.
+  const formatter = (options) => new Intl.DateTimeFormat(locale, { timeZone: "UTC", ...options });
+  const clock = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const longDay = formatter({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
+  const dated = formatter({ weekday: "short", day: "numeric", month: "short", year: "numeric" });
+  // The server writes these dates without a comma.
   const shortDay = { format: (date) => dated.format(date).replace(",", "") };
-  const someDays = asked({ day: "numeric", month: "short", year: "numeric" });
-  const month = asked({ month: "long", year: "numeric" });
+  const someDays = formatter({ day: "numeric", month: "short", year: "numeric" });
+  const month = formatter({ month: "long", year: "numeric" });
 
   const minutesOf = (entry) => (instant(entry.end) - instant(entry.start)) / 60000;
   const isMidnight = (wall) => wall.slice(11, 16) === "00:00";
@@ -73,7 +73,8 @@
     };
   }
 
-  // If the cells of a view are days, the background shows only what fills whole days.
+  // Return what the background shows of a closed time, a buffer or time off. If the cells of a view
+  // are days, the background shows only whole days.
   function shade(entry, kind, lines = []) {
     return hasDayCells() ? wholeDays(entry, kind) : [background(entry, kind, lines)];
   }
@@ -153,7 +154,7 @@
       head.append(sign);
     }
     if (isEntry) {
-      // Screen readers read what others see from the place and the colour of the entry.
+      // The hidden text says what the place and the colour of the entry show.
       const place = [entry.state, several && calendar?.title, shortDay.format(asUtc(event.start))];
       head.append(element("span", "visually-hidden", place.filter(Boolean).join(", ")), " ");
       const time = element("time", "diary-time", start);
@@ -200,7 +201,7 @@
   }
 
   let shown = null; // the first day of the sheet, and the day after its last
-  let last = null; // what the server found there
+  let last = null; // the latest sheet that the server returned
   let hours = ""; // the hours between which days are drawn
   let etag = "";
   let asking = null;
@@ -279,15 +280,15 @@
     },
   });
 
-  // EventCalendar marks its elements as a table, but their order is not that of a table. Remove the
-  // roles. Entries name their day and calendar themselves.
+  // EventCalendar gives its elements the roles of a table, but not the order of a table. Remove the
+  // roles. The hidden text of each entry names its day and its calendar.
   function correctRoles() {
     const parts = "[role=table], [role=rowgroup], [role=row], [role=cell], [role$=header]";
     for (const node of document.querySelectorAll(`#diary :is(${parts})`)) {
       ["role", "aria-colindex", "aria-rowindex"].forEach((name) => node.removeAttribute(name));
     }
-    // A diary can be scrolled by keyboard only if it has the focus. Without entries, nothing inside
-    // could have it.
+    // The diary can be scrolled by keyboard only while it, or an entry in it, has the focus. Let it
+    // have the focus, because there may be no entry.
     document.querySelector("#diary .ec-main")?.setAttribute("tabindex", "0");
   }
 
@@ -358,7 +359,7 @@
         headers: etag ? { "If-None-Match": etag } : {},
         signal,
       });
-      if (response.status === 304) return sayWhat(last);
+      if (response.status === 304) return showNoteOn(last);
       const found = await read(response);
       if (!response.ok) return say(found.message);
       etag = response.headers.get("ETag") ?? "";
@@ -389,12 +390,13 @@
     ec.setOption("slotHeight", shortest < 20 ? 44 : shortest < 30 ? 36 : 28);
     ec.setOption("events", eventsOf(found));
     byId("diary").setAttribute("aria-busy", "false");
-    sayWhat(found);
+    showNoteOn(found);
     requestAnimationFrame(correctRoles);
     if (mark) requestAnimationFrame(() => document.querySelector(`#diary .${mark}`)?.focus());
   }
 
-  // The full hours to draw: the open hours, extended to bookings and slots outside of them.
+  // Return the full hours at which a drawn day begins and ends: the opening hours, extended to
+  // bookings and slots outside of them.
   function hoursOf(found) {
     let [opens, closes] = [found.opens, found.closes];
     for (const { start, end } of [...found.bookings, ...found.slots]) {
@@ -406,13 +408,14 @@
     return [opens, closes];
   }
 
-  function sayWhat(found) {
+  function showNoteOn(found) {
     // The list itself says that it is empty.
     const isEmpty = view !== "list" && !found.bookings.length && !found.slots.length;
     say(found.more ? words.more : isEmpty ? words.empty : "");
   }
 
-  // Show a note about what the server returned. Screen readers would repeat an unchanged note.
+  // Show a note about what the server returned. An unchanged note is not written again, because
+  // screen readers would repeat it.
   function say(text) {
     const note = byId("diary-note");
     if (note.textContent !== text) note.textContent = text;
@@ -605,7 +608,8 @@
   function refuse(dialog, form, found) {
     showRefusal(dialog, found);
     etag = "";
-    // Somebody else has changed the booking. The user has now seen that, and can still move it.
+    // A version means that somebody else has changed the booking. The user now sees this, and can
+    // send the form again.
     if (found.version) form.elements.version.value = found.version;
     if (found.was) part(dialog, ".diary-when").textContent = period(found.was);
   }
@@ -737,7 +741,7 @@
   }
 
   // The keys work only while the diary has the focus, because assistive technologies use keys too.
-  const pressed = new Map(
+  const shortcuts = new Map(
     [...document.querySelectorAll("[aria-keyshortcuts]")].map((button) => [
       button.getAttribute("aria-keyshortcuts").toLowerCase(),
       button,
@@ -746,7 +750,7 @@
   byId("content-main").addEventListener("keydown", (event) => {
     const isText = event.target.matches("input, select, textarea");
     if (isText || event.ctrlKey || event.metaKey || event.altKey) return;
-    pressed.get(event.key.toLowerCase())?.click();
+    shortcuts.get(event.key.toLowerCase())?.click();
   });
 
   // --- the choice of calendars ----------------------------------------------------------------

@@ -5,8 +5,8 @@
   const WAIT = 350; // Milliseconds without a keystroke before a preview is loaded.
 
   /**
-   * Return a function that loads a fragment of the page, and ignores all but the latest response.
-   * If the server does not return the fragment, `fail` is called.
+   * Return a function that loads a fragment of the page, and passes it to `show`. Only the response
+   * to the latest call counts. If the server does not return a fragment, `fail` is called.
    */
   const loader = (show, fail = () => {}) => {
     let current = 0;
@@ -38,7 +38,7 @@
   const inputs = (row) => [...row.querySelectorAll("input:not([type=hidden], [type=checkbox])")];
   const isBlank = (row) => inputs(row).every((input) => !input.value);
 
-  /** Return functions that add and remove rows of a formset; null if people may only read them. */
+  /** Return functions that add and remove rows of a formset; null if users may only read it. */
   const rowsOf = (group) => {
     const prefix = group.dataset.rows;
     const total = group.querySelector(`[name="${prefix}-TOTAL_FORMS"]`);
@@ -213,8 +213,8 @@
       const query = new URLSearchParams(new FormData(form));
       query.delete("csrfmiddlewaretoken");
       for (const name of [...query.keys()]) {
-        // The fields with the values that were shown first are not needed, and a description could
-        // make the URL too long.
+        // The preview does not need the values that were shown first (`initial-...`). A description
+        // could make the URL too long.
         if (name.startsWith("initial-") || name === "description") {
           query.delete(name);
         }

@@ -10,7 +10,8 @@
   const field = (name) => byId(`id_${name}`);
   const [times, status, left] = ["phone-times", "phone-hold", "phone-left"].map(byId);
   document.body.classList.add("phone-scripted");
-  // The script does the work of this button. As the first one of the form, Enter would press it.
+  // The script does the work of this button. If the button stayed, Enter would press it, because it
+  // is the first button of the form.
   form.querySelector(".phone-show").remove();
 
   /** Return a function that calls `act` once nobody has called it for `wait` milliseconds. */
@@ -57,7 +58,7 @@
     place.closest(".phone-field")?.classList.toggle("errors", texts.length > 0);
   };
 
-  /** Return whether a field has been refused. */
+  /** Return whether `refuse` has shown an error for a field. */
   const isRefused = (name) => byId(`phone-error-${name}`).children.length > 0;
 
   // --- customers -------------------------------------------------------------------------------
@@ -141,7 +142,7 @@
     if (text.length < 3 || field("customer").value) return close();
     const response = await ask(`${words.customers}?${new URLSearchParams({ q: text })}`);
     const found = response && (await response.json());
-    // The receptionist has typed another letter or left the field since this search began.
+    // Ignore the result if the receptionist has typed another letter or left the field meanwhile.
     if (!found || number !== asked || document.activeElement !== input) return;
     matches = found.customers;
     list.replaceChildren(...matches.map((customer, index) => {
@@ -151,7 +152,8 @@
       item.append(customer.name, more);
       item.id = `phone-match-${index}`;
       item.setAttribute("role", "option");
-      // Keep the focus in the field: without it, the list would close before the click.
+      // Keep the focus in the field. If the field lost the focus, the list would close before the
+      // click.
       item.addEventListener("mousedown", (event) => event.preventDefault());
       item.addEventListener("click", () => choose(customer));
       return item;
@@ -205,8 +207,8 @@
 
   const loadTimes = async () => {
     const number = ++shown;
-    // The release may reach the server after the request for free times. With the id of the hold,
-    // the server offers its time in any case.
+    // The release of the hold may reach the server after the request for free times. The request
+    // contains the id of the hold, so that the server offers the time of the hold in any case.
     const hold = field("hold").value;
     release();
     refuse("start", []);
@@ -227,7 +229,7 @@
   }
   field("service").addEventListener("change", showTimes);
   field("service").addEventListener("keydown", async (event) => {
-    // Browsers do nothing on Enter in a list of services. Here, it leads to the free times.
+    // In a <select>, browsers do nothing on Enter. Here, Enter leads to the free times.
     if (event.key !== "Enter" || !field("service").value) return;
     event.preventDefault();
     await showing;
@@ -278,7 +280,8 @@
     const answer = response && (await response.json());
     if (!answer) return;
     if (answer.hold && number !== holds) {
-      // Another time has been chosen since. It is held next, so this hold must not be in its way.
+      // The user has chosen another time since. Release this hold, because the next hold may need
+      // its seat.
       const stale = values();
       stale.set("hold", answer.hold);
       await ask(words.release, { method: "POST", body: stale });
@@ -343,13 +346,13 @@
     // A second click must not send the form again.
     if (sent || isMissing()) return;
     sent = true;
-    // A hold may be under way. Wait for it: the form sends its id, and books it. Otherwise, the hold
-    // would take the time from the booking.
+    // Wait for a hold that is under way, so that the form sends its id and books the held seat.
+    // Otherwise, the hold could take the seat from the booking.
     await queue;
     if (isRefused("start") || isRefused("customer")) sent = false;
     else form.submit();
   });
-  // The call has ended without a booking.
+  // If the call ends without a booking, release the hold.
   window.addEventListener("pagehide", () => {
     if (!sent && field("hold").value) navigator.sendBeacon(words.release, values());
   });
