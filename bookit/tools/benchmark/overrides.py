@@ -1,8 +1,8 @@
 """Measures how much CPU time each override of a framework's methods saves.
 
 Requests go through the WSGI application in this process, without a network, to a real PostgreSQL.
-Rounds with and without an override alternate, and the gain is computed from the median of their
-ratios. The CPU time is the sum of the CPU times of this process and of the database process.
+Rounds with and without an override alternate. The gain is computed from the median of the ratios of
+their CPU times, which are those of this process and of the database process together.
 """
 
 import json
