@@ -60,7 +60,7 @@ def lines() -> Iterator[bytes]:
 
 
 def columns(model: type[Model]) -> list[str]:
-    """Return the names of the columns of a model that its records have."""
+    """Return the names of the columns of a model that are exported."""
     return [
         field.attname
         for field in model._meta.concrete_fields

@@ -77,7 +77,10 @@ class Line:
         return Cost(median(each.p50_ms for each in rounds), median(each.cpu_us for each in rounds))
 
     def times(self, place: int = -1) -> Cost:
-        """Return the cost in a database, the largest by default, divided by the smallest one's."""
+        """Return the cost in a database divided by the cost in the smallest database.
+
+        Place -1 is the largest database.
+        """
         first, other = self.cost(0), self.cost(place)
         if NOT_ANSWERED in (first, other):
             return NOT_ANSWERED
