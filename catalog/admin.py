@@ -131,7 +131,7 @@ class CalendarAdmin(StampedAdmin):
     """The page of a calendar, with its opening hours and time off."""
 
     menu = Menu.CATALOG
-    list_display = ["name", "keeper", "timezone", "created"]
+    list_display = ["name", "provided_by", "timezone", "created"]
     csv_columns = ["name", "provider", "timezone", "created_at"]
     list_filter = ["created_at"]
     list_select_related = ["provider"]
@@ -160,7 +160,7 @@ class CalendarAdmin(StampedAdmin):
         ]
 
     @admin.display(description=_("provider"), ordering="provider__name")
-    def keeper(self, calendar: Calendar) -> Any:
+    def provided_by(self, calendar: Calendar) -> Any:
         """Return the name and the email address of the provider, if there is one."""
         return person(calendar.provider) if calendar.provider else ""
 
@@ -448,7 +448,7 @@ class ServiceAdmin(StampedAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
-        """Leave out descriptions if a field suggests services: the field shows only titles."""
+        """Leave out descriptions for autocomplete fields, which show only titles."""
         is_field = request.path == reverse("admin:autocomplete")
         return [each for each in self.search_fields if not is_field or each != "description"]
 

@@ -108,7 +108,7 @@ FINISH_JOBS = "DELETE FROM procrastinate_jobs"
 
 @dataclass(frozen=True)
 class Bloat:
-    """The sizes of a table with its indexes in bytes, before and after it was written anew."""
+    """The sizes of a table with its indexes in bytes, before and after the table was rewritten."""
 
     name: str
     used: int

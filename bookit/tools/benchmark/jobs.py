@@ -52,8 +52,7 @@ SELECT extract(epoch FROM max(clock_timestamp() - xact_start)) AS age FROM pg_st
 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
-
-# Deletes all jobs. procrastinate's model is read-only.
+# Deletes all jobs. The ORM cannot delete them, because procrastinate's model is read-only.
 #
 # Parameters: none.
 # Columns: none.

@@ -167,6 +167,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "api_key_id": None,
         "at": now,
     }
+    # An attempt that is not `taken` lost its seat to another transaction. Try the next free seat.
     while found := rows("create", **booking, **more):
         if found[0]["taken"]:
             own = {f"user__{name}": user[name] for name in ("name", "email", "phone", "language")}
