@@ -1,4 +1,4 @@
-"""The export of all records that can be moved to another system, as JSON Lines: one per line."""
+"""The export of all records that can be moved to another system, as JSON Lines."""
 
 from collections.abc import Iterator
 from typing import Any
