@@ -34,10 +34,10 @@ class TownError(Exception):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """A table in a file.
+    """A TOML table in one of the town's files.
 
     Args:
-        source: the file and the place of the table in it, for messages.
+        source: the file, and the place of the table in the file, for messages.
     """
 
     source: str
