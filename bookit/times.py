@@ -55,6 +55,7 @@ def parse_instant(text: str) -> datetime:
             2999.
     """
     if not RFC_3339.fullmatch(text):
+        # In a query, a + that is not encoded means a space.
         if re.search(r" \d\d:\d\d$", text):
             raise ValueError(
                 _(
@@ -138,7 +139,8 @@ def wall_clock(day: date, minutes: int, tz: tzinfo) -> datetime:
     instant = naive.replace(tzinfo=tz).astimezone(UTC)
     if instant.astimezone(tz).replace(tzinfo=None) == naive:
         return instant
-    # The clocks skip this time. They jump between the instants with fold=1 and fold=0 (PEP 495).
+    # The clocks skip this time. They jump somewhere between the instants with fold=1 and fold=0
+    # (PEP 495), so search this interval for the second at which the offset changes.
     before, after = naive.replace(tzinfo=tz, fold=1).astimezone(UTC), instant
     offset = before.astimezone(tz).utcoffset()
     while after - before > timedelta(seconds=1):

@@ -131,7 +131,7 @@ class CalendarAdmin(StampedAdmin):
     """The page of a calendar, with its opening hours and time off."""
 
     menu = Menu.CATALOG
-    list_display = ["name", "keeper", "timezone", "created"]
+    list_display = ["name", "provided_by", "timezone", "created"]
     csv_columns = ["name", "provider", "timezone", "created_at"]
     list_filter = ["created_at"]
     list_select_related = ["provider"]
@@ -160,7 +160,7 @@ class CalendarAdmin(StampedAdmin):
         ]
 
     @admin.display(description=_("provider"), ordering="provider__name")
-    def keeper(self, calendar: Calendar) -> Any:
+    def provided_by(self, calendar: Calendar) -> Any:
         """Return the name and the email address of the provider, if there is one."""
         return person(calendar.provider) if calendar.provider else ""
 
@@ -363,9 +363,9 @@ class ServiceForm(forms.ModelForm):
 def _preview(form: Any, service: Service) -> dict[str, Any]:
     """Return the context of the preview. `days` is what customers would be offered.
 
-    There are no days if the form has errors: an invalid form has still stored some of its values in
-    the service, for example a duration of 0, with which no search is possible. There are none for
-    another calendar either, because the search knows only the stored calendar of a service.
+    `days` is None if the form has errors: even an invalid form has set some of its values on the
+    service, for example a duration of 0, with which no search is possible. `days` is also None if
+    the form chooses another calendar, because a search uses the stored calendar of a service.
     """
     is_valid = not form.is_bound or form.is_valid()
     moves = form.is_bound and is_valid and "calendar" in form.changed_data
@@ -448,7 +448,7 @@ class ServiceAdmin(StampedAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
-        """Do not search descriptions for a field that suggests services: it does not show them."""
+        """Leave out descriptions for autocomplete fields, which show only titles."""
         is_field = request.path == reverse("admin:autocomplete")
         return [each for each in self.search_fields if not is_field or each != "description"]
 

@@ -1,4 +1,4 @@
-"""The points at which higher apps extend the catalog."""
+"""The points at which apps that import the catalog extend it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -55,11 +55,11 @@ class ServiceFilter(FilterSet):
         max_length=200,
         help_text=(
             "Words to find in titles and descriptions, in any form (`massages` finds `massage`). "
-            f"A service must contain the {MAX_WORDS} longest of these words, and none of the words "
-            f"with a minus in front (the {MAX_WORDS} longest count). If no service matches, words "
-            f"of at least {SHORTEST_WORD} letters also find words that start with them or differ "
-            "in one letter, and the longest word also finds less similar words. Services with the "
-            f"words in their titles come first, up to {MAX_RANKED:,} of them."
+            f"A service must contain the {MAX_WORDS} longest of these words, and none of the "
+            f"{MAX_WORDS} longest words with a minus in front. If no service matches, words of at "
+            f"least {SHORTEST_WORD} letters also find words that start with them or differ in one "
+            "letter, and the longest word also finds less similar words. Services with the words "
+            f"in their titles come first, up to {MAX_RANKED:,} of them."
         ),
     )
     price_min = DecimalFilter(field_name="price", lookup_expr="gte", **PRICE)
@@ -86,9 +86,9 @@ class ServiceFilter(FilterSet):
     @classmethod
     def applied(cls, rows: Bound, values: dict[str, Any], request: Request) -> Any:
         """Return the services that pass the filters, as a `Listing` if `q` contains words."""
-        words = values.pop("q", None)
+        text = values.pop("q", None)
         found = super().applied(rows, values, request)
-        return Listing(found, Words.of(words)) if words else found
+        return Listing(found, Words.of(text)) if text else found
 
     def by_activity(self, queryset: Any, name: str, value: str) -> QuerySet[Service]:
         """Return the active services, the inactive ones, or both."""

@@ -95,7 +95,7 @@ class OpeningHoursForm(forms.ModelForm):
         return any(self[name].data for name in ("opens", "closes"))
 
     def clean(self) -> None:
-        """Refuse a span that does not end after it begins, more clearly than the constraint."""
+        """Refuse a span that does not end after it begins, with a clearer message than Django's."""
         super().clean()
         if self.errors:
             return

@@ -57,7 +57,7 @@ class Listing:
 
     Args:
         services: the services that pass the other filters.
-        words: the words that a service must be described by.
+        words: the words to find in titles and descriptions.
         keep: takes the ids of some services and returns those that stay in the list, for example
             the ids of services with a free time.
         order: the names of the columns, with `-` for descending.
@@ -107,7 +107,8 @@ class Listing:
             seen += len(some)
         unseen = len(candidates) - seen
         if len(candidates) == MAX_LOOKED_AT:
-            self.total = None if self.words is None else self.total
+            if self.words is None:
+                self.total = None  # It may be the estimate of an earlier slice.
             unseen = self.count() - seen
             if unseen and len(kept) < stop:
                 raise refuse(
@@ -205,14 +206,14 @@ def _described_by(words: Words) -> Change:
 
 @lru_cache(MAX_KEPT)
 def searching(services: Prepared[Service], words: Words) -> "Search":
-    """Return the statements that find some services by words; searches of a shape share them."""
+    """Return the statements that find services by words. Searches of the same shape share them."""
     return Search(services, words)
 
 
 class Search:
     """The statements that find services by words.
 
-    The conditions of other filters are the ORM's. All parameters have names:
+    The ORM writes the conditions of the other filters. All parameters have names:
 
     - `word_1`, `word_2` and so on, text: the words.
     - `filter_1`, `filter_2` and so on: the values of the other filters.
@@ -263,7 +264,7 @@ FROM matches
 ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608 - names of columns, and the ORM's own text
 
-    # Does the same if the relevance is part of the order.
+    # Does the same as `_plain_page` if the relevance is part of the order.
     #
     # Only services that have a wanted word in the title are ranked. All others have the relevance
     # 0, so only the first `stop` of them, by the other terms of the order, can be on the page. If
@@ -346,7 +347,7 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
         return f"""    SELECT {self._used(columns)} FROM catalog_service
     WHERE search @@ (SELECT wanted FROM query) LIMIT {MAX_FOUND + 1}"""  # noqa: S608 - our names
 
-    # The inner query has the name of the table, and the ORM's text reads it instead of the table.
+    # The CTE has the name of the table, so the ORM's text reads the CTE instead of the table.
     def _matches(self, columns: Sequence[str]) -> str:
         """Return the query that applies the other filters to the services that `found` has."""
         return f"""    WITH catalog_service AS NOT MATERIALIZED (

@@ -1,4 +1,4 @@
-"""The export of all records that can be moved to another system, as JSON Lines: one per line."""
+"""The export of all records that can be moved to another system, as JSON Lines."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -60,7 +60,7 @@ def lines() -> Iterator[bytes]:
 
 
 def columns(model: type[Model]) -> list[str]:
-    """Return the names of the columns of a model that its records have."""
+    """Return the names of the columns of a model that are exported."""
     return [
         field.attname
         for field in model._meta.concrete_fields

@@ -81,7 +81,8 @@ def _vary(response: HttpResponse) -> None:
 def _compress(response: HttpResponse) -> None:
     response.content = gzip.compress(response.content, LEVEL, mtime=0)
     response.headers["Content-Encoding"] = "gzip"
-    # A strong tag promises equal bytes, and the uncompressed response has the same tag.
+    # A strong tag promises equal bytes. The uncompressed response has this strong tag already, so
+    # the compressed response gets a weak tag.
     etag = response.headers.get("ETag", "")
     if etag.startswith('"'):
         response.headers["ETag"] = f"W/{etag}"

@@ -90,12 +90,12 @@ def _is_translated(request: HttpRequest, response: HttpResponse) -> bool:
 
 
 def _stream(response: Any, language: str) -> None:
-    """Translate the chunks of a streaming response, which are computed while it is sent."""
+    """Translate a streaming response, whose chunks are computed while the response is sent."""
     chunks = iter(response.streaming_content)
 
     def translated() -> Iterator[bytes]:
         while True:
-            # Between two chunks, the thread must not keep the language: it may do something else.
+            # Between two chunks, the thread must not keep the language: it may run other code.
             with translation.override(language):
                 chunk = next(chunks, None)
             if chunk is None:

@@ -98,16 +98,16 @@ def example(request: HttpRequest) -> HttpResponse:
     page's own script and styles, by their hashes.
     """
     response = render(request, "bookit/example.html")
-    page = response.content.decode()
+    html = response.content.decode()
     response.headers["Content-Security-Policy"] = content_security_policy(
-        script_src=_hash_of("script", page), style_src=_hash_of("style", page)
+        script_src=_hash_of("script", html), style_src=_hash_of("style", html)
     )
     return response
 
 
-def _hash_of(element: str, page: str) -> str:
+def _hash_of(element: str, html: str) -> str:
     """Return a CSP source expression that allows only the content of this element of the page."""
-    [content] = re.findall(f"<{element}[^>]*>(.*?)</{element}>", page, re.DOTALL)
+    [content] = re.findall(f"<{element}[^>]*>(.*?)</{element}>", html, re.DOTALL)
     return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
 
 

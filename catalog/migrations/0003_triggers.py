@@ -2,8 +2,8 @@ from django.db import migrations
 
 from bookit.database.constraints import Trigger
 
-# Take a turn of a calendar until the transaction ends: bookings share it, and a change of the
-# calendar takes it alone (`catalog.turns`).
+# These functions take a turn of a calendar, an advisory lock that ends with the transaction. Bookings
+# share a turn, and a change of the calendar takes a turn alone (`catalog.turns`).
 TURNS = """
 CREATE FUNCTION calendar_share_turn(calendar_id uuid) RETURNS boolean LANGUAGE sql AS $$
     SELECT pg_advisory_xact_lock_shared(uuid_hash_extended(calendar_id, 0)) IS NOT NULL
@@ -16,9 +16,9 @@ NO_TURNS = """
 DROP FUNCTION calendar_take_turn;
 DROP FUNCTION calendar_share_turn;
 """
-# The first function returns the spellings of a word: the word itself, and the word without each one
-# of its letters. The second one adds the words of a text to the dictionary. It adds them in order, so
-# that two transactions with the same words cannot deadlock.
+# The first function returns the spellings of a word: the word itself, and the word with any one of
+# its letters left out. The second function adds the words of a text to the dictionary. It adds them
+# in order, so that two transactions with the same words cannot deadlock.
 WORDS = """
 CREATE FUNCTION catalog_spellings(word text) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
     SELECT ARRAY(

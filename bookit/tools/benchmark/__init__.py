@@ -7,12 +7,16 @@ The benchmark is run by hand. Its modules, in the order in which they are used:
     statements  the SQL of the measured requests, taken from the apps
     reference   the WSGI function that BookIt is compared with
     cases       the requests that are measured
+    lists       requests for lists, with filters, orders, later pages and cursors
     load        sends requests with wrk, which runs drive.lua
     usage       the CPU time and memory of the web workers
+    pgbouncer   runs PgBouncer in front of PostgreSQL (`--pgbouncer`)
     pgbench     measures PostgreSQL alone, with the same SQL
     jobs        measures emails, webhooks and overdue bookings
     report      the table and the JSON file
     growth      measures how costs grow with the database (`--growth`)
     storage     the sizes of the tables
     churn       simulates a year of bookings, and measures the space that is left empty
+
+`overrides` belongs to another command, `manage.py measure_overrides`.
 """

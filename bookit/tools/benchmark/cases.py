@@ -78,7 +78,7 @@ class Relation:
     name: str
     other: str
     most: float
-    # Whether the CPU time of the web workers counts instead, without the time of PostgreSQL.
+    # Whether the CPU times of the web workers are compared instead of the times of the requests.
     by_cpu: bool = False
 
 
@@ -110,6 +110,7 @@ class Cases:
         password: the password of every customer.
         admin: the access token of the admin.
         admin_cookie: the cookie of the admin's session in the admin site.
+        first_day: the first day on which `create` books.
     """
 
     def __init__(
@@ -254,7 +255,7 @@ class Cases:
             yield raw_request("GET", f"/services/{key('service', number)}")
 
     def list_rows(self, request: ListRequest, seconds: float) -> Iterator[bytes]:
-        """Yield requests for a list with parameters."""
+        """Yield the requests for one of the lists in `lists`."""
         for token in self.readers if request.is_own else [""]:
             yield raw_request("GET", request.path, token=token)
 
@@ -268,7 +269,7 @@ class Cases:
             yield raw_request("GET", "/bookings", token=token)
 
     def create(self, seconds: float) -> Iterator[bytes]:
-        """Yield more bookings than can be sent. Each is for a different service or time."""
+        """Yield more booking requests than can be sent, each for a different service or time."""
         wanted = ceil(max(seconds, 1) * MAX_REQUESTS_PER_SECOND)
         for number in islice(self.number, wanted):
             turn, nth = divmod(number, len(self.services))
@@ -277,12 +278,12 @@ class Cases:
             yield self._booking_request(number, service_id=service_id, start_time=start_time)
 
     def book_taken_times(self, seconds: float) -> Iterator[bytes]:
-        """Yield bookings of times that are already taken."""
+        """Yield booking requests for times that are already taken."""
         for number, (service_id, start_time) in enumerate(self.taken):
             yield self._booking_request(number, service_id=service_id, start_time=start_time)
 
     def find_times(self, days: int, services: list[int], seconds: float) -> Iterator[bytes]:
-        """Yield the request for the free times of some services from tomorrow on."""
+        """Yield the request for the free times of services on the next `days` days."""
         ids = [key("service", number) for number in services]
         last = tomorrow() + timedelta(days=days - 1)
         window = f"from={tomorrow()}&to={last}"
@@ -293,12 +294,12 @@ class Cases:
             yield raw_request("GET", f"/availability?{chosen}&{window}")
 
     def take_seat(self, seconds: float) -> Iterator[bytes]:
-        """Yield bookings of seats, one in each slot of the classes."""
+        """Yield booking requests for seats, one in each slot of the classes."""
         for number in range(CLASS_SLOTS):
             yield self._booking_request(number, slot_id=key("published slot", number))
 
     def publish(self, seconds: float) -> Iterator[bytes]:
-        """Yield more series of slots than can be sent. Their slots do not overlap."""
+        """Yield more requests than can be sent, each for a series of slots. No slots overlap."""
         wanted = ceil(max(seconds, 1) * MAX_SERIES_PER_SECOND)
         courses = self.size.courses
         first = datetime.combine(tomorrow(), time(2), ZoneInfo(ZONE))

@@ -1,8 +1,8 @@
 """Simulates a year of bookings, and measures how much of the database is empty space afterwards.
 
 On each day, customers book, providers confirm, some bookings are moved, cancelled or deleted, the
-bookings of earlier days are completed, and the jobs that followed are deleted. PostgreSQL's own
-autovacuum cleans up; it looks for work every second, because a day takes less than a second.
+bookings of 30 days before are completed, and all jobs are deleted. PostgreSQL's own autovacuum
+cleans up; it looks for work every second, because a simulated day takes less than a second.
 """
 
 import time
@@ -34,8 +34,8 @@ CHURNED = ["bookings_booking", "bookings_occupancy", "bookings_bookingevent"]
 # The target: at most this part of a table and its indexes is empty.
 MOST_BLOAT = 0.3
 
-# Books each of some services once, two hours after its last simulated booking, and writes the
-# events. The bookings are pending.
+# Makes one pending booking of each given service, and writes the events. The caller moves `begin`
+# on by two hours a day, so that the bookings do not overlap.
 #
 # Parameters: services uuid[], begin timestamptz (when the bookings start), at timestamptz.
 # Columns: none.
@@ -108,13 +108,13 @@ FINISH_JOBS = "DELETE FROM procrastinate_jobs"
 
 @dataclass(frozen=True)
 class Bloat:
-    """The sizes of a table with its indexes in bytes, before and after it was written anew."""
+    """The sizes of a table with its indexes in bytes, before and after the table was rewritten."""
 
     name: str
     used: int
     compact: int
     updates: int
-    # Updates that wrote no index, because the new row is on the page of the old one.
+    # Updates that wrote to no index (HOT updates).
     hot_updates: int
 
     @property
@@ -124,7 +124,7 @@ class Bloat:
 
     @staticmethod
     def markdown(found: "Sequence[Bloat]") -> Iterator[str]:
-        """Yield the lines of a table in Markdown."""
+        """Yield the lines of a Markdown table, with a row for each database table."""
         yield "| Table | MB after a year | MB written anew | Empty | Updates | Without indexes |"
         yield "|---|---|---|---|---|---|"
         for each in found:
@@ -136,7 +136,7 @@ class Bloat:
 
 
 def churn(size: Size, *, days: int, directory: Path, say: Say) -> list[Bloat]:
-    """Fill a database, simulate `days` days, and return the bloat of the tables that churn.
+    """Fill a database, simulate `days` days, and return the bloat of the tables in `CHURNED`.
 
     Raises:
         EmbeddedPostgresError, ServerError: the simulation cannot continue.
@@ -150,14 +150,14 @@ def churn(size: Size, *, days: int, directory: Path, say: Say) -> list[Bloat]:
             for day in range(days):
                 if day % 73 == 0:
                     say(f"Simulating day {day} of {days}.")
-                _live(services, begin, day)
+                _simulate_day(services, begin, day)
             # Autovacuum may still be at work on the last days.
             time.sleep(5)
             return measured()
 
 
-def _live(services: list[str], begin: datetime, day: int) -> None:
-    """Simulate a day."""
+def _simulate_day(services: list[str], begin: datetime, day: int) -> None:
+    """Simulate a day. Its bookings start two hours after those of the day before."""
     today, earlier = (begin + timedelta(hours=2 * n) for n in (day, max(day - 30, 0)))
     at = timezone.now()
     kind = BookingEvent.Type
@@ -173,7 +173,7 @@ def _live(services: list[str], begin: datetime, day: int) -> None:
     change(today, "confirmed", "cancelled", 0.1, kind.CANCELLED)
     _run(DELETE, {"begin": today, "part": 0.2})
     if day >= 30:
-        # MOVE has moved some of them by an hour.
+        # MOVE has moved some of these bookings by an hour.
         for start in (earlier, earlier + timedelta(hours=1)):
             change(start, "confirmed", "completed", 1, kind.COMPLETED)
     _run(FINISH_JOBS, {})
@@ -184,7 +184,7 @@ def _run(statement: str, values: dict[str, Any]) -> None:
         cursor.execute(statement, values)
 
 
-# Returns how many rows of the tables were updated.
+# Returns how many updates each table has had, and how many of them wrote to no index (HOT updates).
 #
 # Parameters: tables text[].
 # Columns: name text, updates bigint, hot_updates bigint.
@@ -195,9 +195,9 @@ FROM pg_stat_user_tables WHERE relname = ANY(%(tables)s::text[])
 
 
 def measured() -> list[Bloat]:
-    """Write the tables anew, and return their sizes before and after."""
+    """Rewrite the tables without empty space, and return their sizes before and after."""
     with connection.cursor() as cursor:
-        # Otherwise, a session passes on its statistics only after some seconds without work.
+        # Without this call, a session reports its latest updates to the statistics with a delay.
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute(UPDATES, {"tables": CHURNED})
         updates = {name: (every, hot) for name, every, hot in cursor.fetchall()}

@@ -83,7 +83,7 @@ class Size:
         return max(self.services // 10, 1)
 
     def quiet_services(self, most: int) -> list[int]:
-        """Return up to `most` numbers of services that have one seat and their own calendar."""
+        """Return the numbers of up to `most` services with one seat and a calendar of their own."""
         return [n for n in range(1, self.services + 1) if n % 5 in (1, 2)][:most]
 
     def diaries(self, appointments: int) -> list[int]:
@@ -242,7 +242,7 @@ class Town:
         )
 
     def appointments(self) -> Iterator[Booking]:
-        """Yield the appointments in the diaries, in random order, as people book them."""
+        """Yield the appointments in the diaries, in random rather than chronological order."""
         zone = ZoneInfo(ZONE)
         quarters = [
             (self.size.services + diary, nth * DIARY_DAYS * QUARTERS_A_DAY // appointments)
@@ -340,11 +340,11 @@ def _numbers(size: Size, at: datetime, first: int, last: int) -> dict[str, Any]:
 
 @contextmanager
 def indexes_dropped(*models: type[Model]) -> Iterator[None]:
-    """Drop the indexes of some models' tables for a `with` block, which fills them.
+    """Drop the indexes of some models' tables while a `with` block fills the tables.
 
-    This takes a tenth of the time. At the end, the indexes, the constraints that have an index, and
-    the foreign keys from and to the tables are created again, and PostgreSQL checks all rows. The
-    block must be inside a transaction.
+    Filling the tables then takes a tenth of the time. At the end, the indexes, the constraints that
+    have an index, and the foreign keys from and to the tables are created again, and PostgreSQL
+    checks all rows. The block must be inside a transaction.
     """
     quote = connection.ops.quote_name
     with connection.cursor() as cursor:
@@ -360,7 +360,7 @@ def indexes_dropped(*models: type[Model]) -> Iterator[None]:
             else:
                 cursor.execute(f"DROP INDEX {quote(each['name'])}")
         yield
-        # A deferred foreign key is checked before its table is changed.
+        # PostgreSQL refuses to alter a table while deferred checks of its foreign keys are pending.
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         for each in found:
             if each["is_constraint"]:
@@ -416,8 +416,8 @@ SET LOCAL maintenance_work_mem = '512MB';
 SET LOCAL work_mem = '256MB';
 """
 
-# Finds what can be dropped from tables, in the order in which it is created again: foreign keys
-# come last, because they need unique constraints.
+# Finds the indexes and constraints that can be dropped from tables, in the order in which they are
+# created again: foreign keys come last, because they need unique constraints.
 #
 # Parameters: tables text[].
 # Columns: table_name text, name text, definition text, is_constraint boolean, comes_last boolean.
@@ -436,17 +436,17 @@ WHERE indrelid = ANY(%(tables)s::text[]::regclass[])
 ORDER BY comes_last, name
 """
 
-# Chooses the random numbers of ADD_BOOKINGS, so that each run stores the same bookings.
+# Seeds the random numbers of ADD_BOOKINGS, so that each run stores the same bookings.
 #
 # Parameters: none.
 # Columns: none.
 SEED = "SELECT setseed(0.1)"
 
 # Adds bookings of the services of the town. A service with one seat has four sessions on every
-# second day. A service with more seats has fewer sessions, so that it has as many bookings. All
-# seats of a session are booked. A service has sessions only on every second day, so that two
-# services on the same calendar take turns. `turn` counts the bookings of a service, and
-# `first_turn` is the first of its session.
+# second day; another service on the same calendar has its sessions on the days between. A service
+# with more seats has fewer sessions, but as many bookings as a service with one seat. All seats of
+# a session are booked. `turn` counts the bookings of a service, and `first_turn` is the turn of the
+# first booking of the session.
 #
 # Parameters: first bigint, last bigint, services bigint, users bigint, at timestamptz,
 #     begin timestamptz.

@@ -30,7 +30,7 @@ from bookit.tools.benchmark.measure import PASSWORD, Say, signed_in_cases
 from bookit.tools.benchmark.storage import Table, tables
 
 SIZES = [Size(1_000, 100_000), Size(10_000, 1_000_000), Size(100_000, 10_000_000)]
-# The database in which a year of bookings is simulated.
+# The size of the database in which a year of bookings is simulated.
 CHURNED = Size(300, 30_000)
 # The target: in the largest database, the time and the CPU time of a request are at most this many
 # times those in the smallest.
@@ -72,12 +72,15 @@ class Line:
     unexpected: int = 0
 
     def cost(self, place: int) -> Cost:
-        """Return the median of the rounds in one of the databases, the smallest first."""
+        """Return the median cost of the rounds in a database. Place 0 is the smallest database."""
         rounds = self.costs[place]
         return Cost(median(each.p50_ms for each in rounds), median(each.cpu_us for each in rounds))
 
     def times(self, place: int = -1) -> Cost:
-        """Return the cost in another database divided by the cost in the smallest."""
+        """Return the cost in a database divided by the cost in the smallest database.
+
+        Place -1 is the largest database.
+        """
         first, other = self.cost(0), self.cost(place)
         if NOT_ANSWERED in (first, other):
             return NOT_ANSWERED
@@ -180,11 +183,12 @@ def grow(
     """Fill a database of each size, measure the requests in all of them, and simulate a year.
 
     Args:
-        growth: gets the results as soon as they are known, so an interrupted run has some.
+        growth: gets each result as soon as it is known, so an interrupted run has some results.
         directory: a folder for the databases and temporary files, which are not deleted.
         only: the names of the lines to measure; if empty, all are measured.
         say: a function that is called with lines about the progress.
-        churned, days: the size of the database in which days are simulated, and their number.
+        churned: the size of the database in which days are simulated.
+        days: the number of simulated days.
 
     Raises:
         EmbeddedPostgresError, ServerError, LoadError: the benchmark cannot continue.
@@ -220,7 +224,7 @@ def measure(
     only: Sequence[str],
     say: Say,
 ) -> None:
-    """Measure the requests in databases that have been filled, the smallest first.
+    """Measure the requests in filled databases, which are given from the smallest to the largest.
 
     Raises:
         ServerError, LoadError: the benchmark cannot continue.
@@ -242,11 +246,11 @@ def measure(
             line = Line(case.name, case.title.strip(), [[] for _ in places])
             say(f"Measuring {line.title}.")
             for place in places:
-                # The first requests open connections and warm up code. A request that takes longer
-                # than a round is measured only once.
+                # The first requests, which open connections and warm up code, are not counted.
                 place.run(place.cases[number], seconds=seconds, directory=directory)
             for _round in range(rounds):
                 for place, costs in zip(places, line.costs, strict=True):
+                    # A request that takes longer than a round is measured only once.
                     if any(each.p50_ms > seconds * 1000 for each in costs):
                         continue
                     cost, unexpected = place.run(
@@ -266,10 +270,10 @@ class Place:
     cases: list[Case]
 
     def run(self, case: Case, *, seconds: int, directory: Path) -> tuple[Cost, int]:
-        """Send requests of a case.
+        """Send the requests of a case.
 
-        Return the cost of one, and the number of requests without the expected status.
-        If no request gets the expected status, the cost is `NOT_ANSWERED`.
+        Return the cost of one request, and the number of requests without the expected status. If
+        no request gets the expected status, the cost is `NOT_ANSWERED`.
         """
         send = partial(load.send, port=self.server.port, connections=1, directory=directory)
         for length in (seconds, SLOW):
@@ -296,19 +300,20 @@ def _postmaster() -> psutil.Process:
 
 
 def _known(size: Size, server: Server) -> list[Case]:
-    """Return the cases of the benchmark, and long lists, which only growth makes expensive."""
+    """Return the cases of the benchmark except `UNMEASURED`, and a case for each of `_lists`."""
     known = signed_in_cases(size, server)
     measured = [case for case in known.all() if case.name not in UNMEASURED]
     return [replace(case, title=_title(case, size)) for case in measured] + _long_lists(known)
 
 
-# Series of slots overlap if they are published a second time. The cost of a password's hash, and
-# of a booking without events, does not depend on the size of the database.
+# The cases that are left out. Series of slots would overlap if they were published a second time.
+# The cost of a password's hash, and of a booking without events, does not depend on the size of the
+# database.
 UNMEASURED = {"create-silent", "publish", "login"}
 
 
 def _title(case: Case, size: Size) -> str:
-    # The titles of a case must be the same for all sizes.
+    # The title of a case must be the same for all sizes.
     return case.title.replace(f" of {size.services:,}", "").replace(", one client", "").strip()
 
 
@@ -418,9 +423,9 @@ STYLE = """
 
 
 def picture(sizes: Sequence[Size], lines: Sequence[Line]) -> str:
-    """Return a picture with a row for each line: how many times the CPU time of a request grows.
+    """Return an SVG picture. Each row shows how many times the CPU time of one line grows.
 
-    The small dot is the second database, and the large dot is the last.
+    The small dot stands for the second database, and the large dot for the largest.
     """
     growths = [line.times(place).cpu_us for line in lines for place in (1, -1)]
     most = max(filter(isfinite, growths), default=1)

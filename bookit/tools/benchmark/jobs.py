@@ -29,8 +29,8 @@ from bookit.runtime.startup import BASE_DIR
 from bookit.tools.benchmark.fill import Size, booked, key, store, vacuum
 from catalog.models import Service
 
-# The number of bookings whose confirmations are added at once. Each booking causes two emails: one
-# to the customer and one to the provider.
+# The number of bookings whose confirmation events are added at once. Each event causes two emails:
+# one to the customer and one to the provider.
 CONFIRMED = 2_000
 # The number of events that are sent to one endpoint.
 EVENTS = 2_000
@@ -52,8 +52,7 @@ SELECT extract(epoch FROM max(clock_timestamp() - xact_start)) AS age FROM pg_st
 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
-
-# Deletes all jobs. procrastinate's model is read-only.
+# Deletes all jobs. The ORM cannot delete them, because procrastinate's model is read-only.
 #
 # Parameters: none.
 # Columns: none.
@@ -76,7 +75,7 @@ class JobsDone:
 
     @property
     def rate(self) -> float:
-        """The number per second."""
+        """The number of jobs or bookings per second."""
         return self.count / self.seconds
 
     def missed(self) -> list[str]:
@@ -97,7 +96,7 @@ class JobsDone:
         return missed
 
     def text(self) -> str:
-        """Return the outcome for people."""
+        """Return the outcome as a line for people."""
         line = f"{self.name}: {self.count:,} in {self.seconds:.1f} s, {self.rate:,.0f} a second"
         if self.memory_mib is not None:
             line += f", {self.memory_mib:.0f} MiB resident"
@@ -222,7 +221,7 @@ def _quiet_services(size: Size) -> list[int]:
 
 
 def _start_of_overdue(n: int, services: int) -> datetime:
-    """Return the start of an overdue booking: every two hours, each service has another one."""
+    """Return the start of overdue booking `n`. Each service has such a booking every two hours."""
     return LONG_AGO + timedelta(hours=2 * (n // services))
 
 

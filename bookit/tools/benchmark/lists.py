@@ -1,7 +1,7 @@
 """Lists as clients request them: with filters, orders, later pages and cursors.
 
-The reference has no filters of its own. It runs the statements that BookIt was seen to run for the
-same request, with the same values.
+The reference has no filters of its own. For each request, it runs the statements that `recorded`
+has seen BookIt run for this request, with the same values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from bookit.tools.benchmark.fill import Size, key, tomorrow
 
-# Stands for the id of the user who sends a request.
+# Stands for the id of the user who sends the request, in a recorded statement.
 USER = "the user"
 
 
@@ -38,7 +38,7 @@ class ListRequest:
 
 def requests(size: Size) -> list[ListRequest]:
     """Return the requests, each of which is a case of the benchmark."""
-    services, calendars = "/services?", key("calendar", 1)
+    services, calendar = "/services?", key("calendar", 1)
     lisbon = key("user", size.lisbon_provider)
     course = key("service", size.courses[0])
     bookings, day = "/bookings?", tomorrow()
@@ -47,7 +47,7 @@ def requests(size: Size) -> list[ListRequest]:
         "services-q": f"{services}q=yoga",
         "services-price": f"{services}price_max=50&ordering=price",
         "services-provider": f"{services}provider_id={lisbon}&mode=open",
-        "services-calendar": f"{services}calendar_id={calendars}&active=any",
+        "services-calendar": f"{services}calendar_id={calendar}&active=any",
         "services-order": f"{services}ordering=-created_at",
         "services-page": f"{services}page=3&limit=20",
         "slots": "/slots",
@@ -69,7 +69,7 @@ NAMES = [each.name for each in requests(Size())]
 
 
 def recorded(size: Size) -> dict[str, list[tuple[str, Any]]]:
-    """Return the statements of each request, by its path, as JSON can store them.
+    """Return the statements that BookIt runs for each request, by path, in a form fit for JSON.
 
     The requests run through Django in this process, on its database.
     """
@@ -90,7 +90,7 @@ def recorded(size: Size) -> dict[str, list[tuple[str, Any]]]:
         with connection.execute_wrapper(note):
             response = Client().get(request.path, headers=headers)
         assert response.status_code == 200, response.content  # noqa: S101 - a mistake in this file
-        # The reference reads the user itself.
+        # The first statement reads the user, for which the reference has a statement already.
         found[request.path] = statements[1:] if request.is_own else statements
     return found
 

@@ -16,8 +16,8 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("drive.lua")
 # The number of connections, unless a case sets its own number.
 CONNECTIONS = 16
-# No server has reached this rate so far. In a case that may send no request twice, a run has this
-# number of requests for each second, so that wrk does not run out of them.
+# No server has reached this rate so far. In a case that must not send a request twice, a run has
+# this number of requests for each second, so that wrk does not run out of requests.
 MAX_REQUESTS_PER_SECOND = 8_000
 
 

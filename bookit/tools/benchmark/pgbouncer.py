@@ -16,9 +16,9 @@ from psycopg.conninfo import conninfo_to_dict
 from bookit.runtime.servers import START_TIMEOUT, ServerError
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-# The first version that keeps prepared statements, and forgets them on DEALLOCATE ALL.
+# The first version that keeps prepared statements of clients, and forgets them on DEALLOCATE ALL.
 PREPARES_SINCE = (1, 22)
-# Each web process and each thread prepares at most 100 statements.
+# On each connection, psycopg prepares at most 100 statements at a time.
 MAX_PREPARED_STATEMENTS = 200
 #: The settings of BookIt behind PgBouncer with prepared statements.
 SETTINGS = {"DATABASE_POOL_SIZE": "0", "DATABASE_PREPARED_STATEMENTS": "true"}
@@ -52,8 +52,8 @@ def pooling(url: str, directory: Path, *, pool_size: int) -> Iterator[str]:
     """Run PgBouncer in front of the database at `url`; the `with` block gets the URL of PgBouncer.
 
     Args:
-        directory: a folder for its configuration.
-        pool_size: the number of its connections to PostgreSQL.
+        directory: a folder for the configuration of PgBouncer.
+        pool_size: the number of connections from PgBouncer to PostgreSQL.
 
     Raises:
         ServerError: PgBouncer is not installed, or does not start.

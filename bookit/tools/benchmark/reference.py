@@ -34,7 +34,7 @@ DATABASE_URL = os.environ["DATABASE_URL"]
 # The SQL by name, as `statements.statements` returns it.
 STATEMENTS: dict[str, str] = json.loads(os.environ["BENCHMARK_STATEMENTS"])
 
-# The statements of other lists by path, as `lists.recorded` returns them.
+# The statements of the requests in `lists`, by path, as `lists.recorded` returns them.
 LISTS: dict[str, list[Any]] = json.loads(os.environ["BENCHMARK_LISTS"])
 
 thread = threading.local()
@@ -85,7 +85,7 @@ def list_bookings(environ: Row, user: Row) -> Row:
 
 
 def list_as_recorded(environ: Row, statements: list[Any]) -> Row:
-    """Return a page of a list, with the statements that BookIt was seen to run."""
+    """Return a page of a list. It is read with the statements that BookIt runs for the request."""
     user = signed_in(environ)["id"] if "HTTP_AUTHORIZATION" in environ else None
     shown: list[Row] = []
     order: list[UUID] = []
@@ -105,12 +105,12 @@ def list_as_recorded(environ: Row, statements: list[Any]) -> Row:
         shown = [represent_booking(row) for row in shown]
     elif shown and "rating_average" in shown[0]:
         shown = [represent_service(row) for row in shown]
-    # A page of a cursor reads one more row, which shows whether another page follows.
+    # For a cursor, BookIt reads one row more than the page, to know whether another page follows.
     return page(environ, len(shown) if total is None else total, shown[:20])
 
 
 def decoded(value: Any, user: UUID | None) -> Any:
-    """Return a value that `lists.recorded` has made fit for JSON."""
+    """Return the original of a value that `lists.recorded` has encoded for JSON."""
     if isinstance(value, list):
         return [decoded(each, user) for each in value]
     if not isinstance(value, dict):
@@ -167,6 +167,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "api_key_id": None,
         "at": now,
     }
+    # An attempt that is not `taken` lost its seat to another transaction. Try the next free seat.
     while found := rows("create", **booking, **more):
         if found[0]["taken"]:
             own = {f"user__{name}": user[name] for name in ("name", "email", "phone", "language")}

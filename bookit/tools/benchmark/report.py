@@ -52,7 +52,7 @@ class Result:
 
     @classmethod
     def of(cls, case: Case) -> "Result":
-        """Return the result of a case, before its first round."""
+        """Return a result for a case, still without rounds."""
         return cls(
             case.name,
             case.title,
@@ -137,9 +137,9 @@ class Comparison:
 
     @property
     def factor(self) -> float:
-        """How many times as long `one` takes as `other`: the median of the rounds.
+        """The time of a request of `one` divided by that of `other`: the median of the rounds.
 
-        With `by_cpu`, how many times as much CPU time it takes.
+        With `by_cpu`, the CPU time of a request is compared.
         """
         if self.by_cpu:
             return median(

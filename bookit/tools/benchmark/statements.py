@@ -26,7 +26,7 @@ SERVICE = Prepared(
 def statements() -> dict[str, str]:
     """Return the statements by name.
 
-    Django may query the version of the database before it writes a statement.
+    This may query the database, because Django writes SQL for the database's version.
     """
     services = ACTIVE_SERVICES().shaped(ServiceSerializer.rows).ordered(("title", "id")).query
     bookings = (

@@ -1,4 +1,4 @@
-"""The tables of a filled database: their sizes, and how much of them is empty."""
+"""The sizes of the tables of a filled database."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from psycopg.rows import namedtuple_row
 
 from bookit.database.rows import fetch
 
-# Returns the largest tables. The size of a table contains what is stored outside its rows, and maps
-# of free space.
+# Returns the largest tables. The size of a table includes its TOAST table (long values) and its
+# maps of free space.
 #
 # Parameters: least bigint (smaller tables are left out).
 # Columns: name text, rows bigint (estimated), table_bytes bigint, index_bytes bigint,
@@ -36,7 +36,11 @@ class Table:
 
     @staticmethod
     def markdown(tables: "Sequence[Table]", bookings: int) -> Iterator[str]:
-        """Yield the lines of a table in Markdown, with the bytes for each of the bookings."""
+        """Yield the lines of a Markdown table, with a row for each database table.
+
+        Args:
+            bookings: the number of bookings in the database, for the bytes per booking.
+        """
         yield "| Table | Rows | Table MB | Indexes MB | Indexes | Bytes per booking |"
         yield "|---|---|---|---|---|---|"
         for each in tables:

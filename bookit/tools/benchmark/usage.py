@@ -16,7 +16,7 @@ class Memory:
     """The memory of a worker in MiB."""
 
     resident: float
-    # Memory that several processes share is divided among them. Only Linux reports it.
+    # In this number, memory that several processes share is divided among them. Only Linux has it.
     proportional: float | None
 
 
@@ -29,7 +29,7 @@ def cpu_seconds(server: Server) -> list[float]:
 def database_cpu_seconds(postmaster: psutil.Process) -> float:
     """Return the CPU time that a PostgreSQL server has used so far.
 
-    The time of a process that has ended is added to the time of the server's first process.
+    The `children_*` times of the postmaster are those of its processes that have ended.
     """
     own = postmaster.cpu_times()
     total = own.user + own.system + own.children_user + own.children_system

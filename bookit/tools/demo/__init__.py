@@ -8,7 +8,7 @@ the ids of slots, opening hours and time off.
 The modules, each of which imports only modules above it:
 
     dates      weekdays and times of day, as the files write them
-    entries    what the files contain: a dataclass for each kind of table
+    entries    what the files contain: a dataclass for each kind of TOML table
     town       all files together, and the rules that concern more than one of them
     reader     reads the files; a mistake becomes an error that names the file and the entry
     chance     random moments and ids

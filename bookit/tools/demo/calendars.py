@@ -28,8 +28,8 @@ class StoredService:
         calendar_entry: the entry of the calendar that the service is on.
         slots: the scheduled slots by their start times, in order.
         seats_left: the number of seats that stay free in some slots, by the ids of the slots.
-        free: the start times that nobody has booked, except those of sessions with several seats.
-        terms: set after the slots and all time off are stored.
+        free: start times that nobody has booked, but none of sessions with several seats.
+        terms: the terms of the service, which are set after the slots and all time off are stored.
     """
 
     entry: ServiceEntry
@@ -52,7 +52,7 @@ class StoredCalendar:
 
 
 def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCalendar]:
-    """Store all calendars and services, created in the hours after their providers joined."""
+    """Store all calendars and services, as if providers created them soon after they joined."""
     stored: list[StoredCalendar] = []
     for business in town.businesses:
         provider = people.providers[business.email]

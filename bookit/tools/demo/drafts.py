@@ -18,7 +18,8 @@ from bookit.tools.demo.people import Customer
 
 Status = Booking.Status
 
-# A booking that was made less than this time ago is still pending, unless it has started.
+# A booking that requires confirmation and was made less than this time ago is still pending, unless
+# it has started.
 UNANSWERED = timedelta(hours=8)
 
 # In the demo, nobody books or cancels less than this number of minutes before the start, even if
@@ -218,7 +219,7 @@ class Drafter:
             steps.append(Step(kind, status, at, actor_id, reason))
 
         add(Status.PENDING if pending else Status.CONFIRMED, booking.created_at, owner)
-        # The clock runs once a minute; see `bookings.clock`.
+        # `bookings.clock` ends bookings once a minute, so it can be up to a minute late.
         delay = timedelta(seconds=self.random.randint(1, 59))
         over = end + delay <= self.at
         # Below 0.07, a pending booking expires. From 0.07 to 0.15, the booking is cancelled. From
@@ -254,7 +255,7 @@ class Drafter:
         return steps
 
     def move(self, draft: Draft) -> None:
-        """Pretend that a booking was moved from a start time nearby that nobody has booked."""
+        """Pretend that a booking was moved from a free start time less than six days away."""
         booking, steps = draft.booking, draft.steps
         ended = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
         number = len(steps) - 1 if ended else len(steps)

@@ -1,7 +1,7 @@
-"""The contents of the town's files: a dataclass for each kind of table, a field for each key.
+"""The contents of the town's files: a dataclass for each kind of TOML table, a field for each key.
 
-The fields are the format: `reader` accepts exactly these keys and types. `porto_claro/README.md`
-explains each key.
+The fields define the format: `reader` accepts exactly these keys and types.
+`porto_claro/README.md` explains each key.
 """
 
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ class TownError(Exception):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """A table in a file.
+    """A TOML table in one of the town's files.
 
     Args:
-        source: the file and the place of the table in it, for messages.
+        source: the file, and the place of the table in the file, for messages.
     """
 
     source: str
@@ -65,7 +65,7 @@ class SettingsEntry(Entry):
     passwords: PasswordsEntry
 
     def __post_init__(self) -> None:
-        """Refuse an unknown currency, and an empty list of reasons to choose from."""
+        """Refuse an unknown currency, and an empty list of cancellation reasons."""
         _check(Service, currency=self.currency)
         if not self.cancellation_reasons:
             raise ValueError("cancellation_reasons needs at least one reason.")
@@ -135,7 +135,7 @@ class TimeOffEntry(Entry):
     reason: str
 
     def __post_init__(self) -> None:
-        """Refuse values that the columns of time off refuse, and an end before the start."""
+        """Refuse values that the columns of time off refuse, and an end that is not later."""
         _check(TimeOff, reason=self.reason)
         if self.ends <= self.starts:
             raise ValueError("It must end after it starts, in the same week.")

@@ -67,7 +67,7 @@ class People:
 
     @property
     def main_customer(self) -> Customer:
-        """The customer whose account the command prints."""
+        """The customer who books more than any other customer."""
         return self.customers[0]
 
 

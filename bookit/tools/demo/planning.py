@@ -50,10 +50,9 @@ class Planner:
                 self._add_request(service)
 
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
-        """Yield the bookings of a day.
+        """Yield the bookings of a day, and add free start times to the `free` of their services.
 
-        Each start that nobody wants is added to the `free` of its service, except the starts of
-        sessions with several seats.
+        The starts of sessions with several seats are never added.
         """
         taken: list[DateTimeTZRange] = []
         for service in calendar.services:
@@ -236,7 +235,7 @@ def store_bookings(
 
 
 def _lowest_free_seat(draft: Draft, earlier: Sequence[Draft]) -> int:
-    """Return the lowest seat that the `earlier` bookings left free when a booking was made."""
+    """Return the lowest seat that `earlier` bookings left free when `draft` was booked."""
     taken = {
         other.booking.seat
         for other in earlier

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 DAYS_BEHIND, DAYS_AHEAD = 12, 10
 
 # For how many days ahead slots are published, and how many days ago providers published them. The
-# slots exist before the first booking is made, because `Drafter` makes every booking within about
-# three weeks of the last moment at which it can be made.
+# slots exist before the first booking is made, because `Drafter` makes every booking at most about
+# three weeks before the last moment at which it can be made.
 DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED = 42, 40
 
 

@@ -20,7 +20,7 @@ _PLURALS = {
         "n%10>=2 && n%10<=4 && (n%100<12 || n%100>14) ? 1 : 2);"
     )
 }
-# Matches the placeholders of `%`, of `str.format`, and of the operator's texts of emails.
+# Matches the placeholders of `%`, of `str.format`, and of the email texts that operators write.
 _PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd%]|\{\w+\}")
 
 
@@ -99,10 +99,10 @@ def untranslated(catalogue: polib.POFile) -> list[str]:
 
 
 def wrong_placeholders(catalogue: polib.POFile) -> list[str]:
-    """Return the texts whose translation has other placeholders.
+    """Return the texts whose translation does not have the same placeholders.
 
-    A placeholder that only one of the English forms has may be left out: the singular often has no
-    number ("One seat").
+    A placeholder that only one of the two English forms has may be left out of the translation: the
+    singular often has no number ("One seat").
     """
     return [
         entry.msgid

@@ -38,7 +38,8 @@ class Message(NamedTuple):
     Args:
         file: the path of its file inside the repository.
         plural: its plural form, or empty.
-        context: a word that distinguishes it from the same text with another meaning, or empty.
+        context: a word that distinguishes the text from the same text with another meaning, or
+            empty.
     """
 
     file: str
@@ -63,7 +64,7 @@ def _files(pattern: str) -> Iterator[Path]:
 def _in_code() -> Iterator[Message]:
     for path in _files("*.py"):
         tree = ast.parse(path.read_text())
-        # Modules import the functions under names of their own, usually `_`.
+        # Modules import the functions under other names, usually `_`.
         functions = {
             alias.asname or alias.name: FUNCTIONS[alias.name]
             for node in ast.walk(tree)

@@ -102,7 +102,7 @@ class Command(BaseCommand):
     def grow(self, chosen: Options, picture: Path, file: Path | None, directory: Path) -> None:
         """Fill databases of several sizes, measure them, and write the results and the picture.
 
-        If an error or a signal ends the run, what has been measured is written.
+        If an error or a signal ends the run, the results so far are written.
         """
         growth = Growth(SIZES)
         try:
