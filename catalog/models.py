@@ -108,7 +108,7 @@ class OnCalendar(models.Model):
 
     @classmethod
     def with_id(cls, pk: Any, calendar_id: UUID | None = None) -> Any:
-        """Return the query for a row by its calendar and its id.
+        """Return a queryset that finds a row by its calendar and its id.
 
         Args:
             calendar_id: the calendar. If it is not known, another query looks it up first.
@@ -338,8 +338,8 @@ class Service(models.Model):
         output_field=SearchVectorField(),
         db_persist=True,
     )
-    # Services are ranked by their titles alone. `search` can be so large that PostgreSQL stores it
-    # outside the row, where reading it is slow, so the title's words also have their own column.
+    # A search ranks services by their titles alone. `search` can be so large that PostgreSQL stores
+    # it outside the row, where reading it is slow, so the title's words also have their own column.
     title_words = models.GeneratedField(
         expression=SearchVector("title", config="english"),
         output_field=SearchVectorField(),

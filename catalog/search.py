@@ -5,8 +5,8 @@ A search avoids three things that would be expensive:
 - Reading the words of many services. The index can answer a query by itself only if the query
   combines single words, so the words of a quoted phrase are searched for one by one. Matches are
   ranked by their titles alone.
-- Reading all services. The index cannot search by the absence of a word, so `-word` only
-  narrows a search for other words. A search for stop words alone finds nothing.
+- Reading all services. The index cannot search by the absence of a word, so `-word` only narrows
+  a search for other words. A search for stop words alone finds nothing.
 - Comparing a misspelt word with all texts. Instead, it is looked up in a dictionary of the words
   that services have. The dictionary stores the spellings of each word: the word itself, and the
   word without any one of its letters. Two words that are one edit apart (a letter added, removed or
@@ -108,7 +108,7 @@ class Words:
 
     @cached_property
     def parameters(self) -> dict[str, str]:
-        """The parameters of `query` and `any_wanted`: the words by the names of the parameters."""
+        """The words that `query` and `any_wanted` take as parameters, by the parameters' names."""
         return {name: word for word, name in self._names.items()}
 
     @cached_property
@@ -124,7 +124,7 @@ class Words:
             joined=tuple(names[word] for word in self.joined),
         )
 
-    # Use the next two properties only of a `shape`: they put its words, the names of parameters,
+    # Read the next two properties only from a `shape`: they put its words, the names of parameters,
     # into SQL.
 
     @property
