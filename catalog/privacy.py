@@ -43,7 +43,7 @@ def _export_profile(user: User) -> list[Any]:
 
 @ERASERS.add("catalog")
 def erase(*, user: User, actor: User, at: datetime) -> None:
-    """Deactivate a provider's services, delete the profile, and clear the provider of calendars.
+    """Deactivate a provider's services, delete the profile, and remove the provider from calendars.
 
     Calendars whose names contain the provider's name are renamed, and reasons of time off are
     removed. Customers keep their bookings. An admin can cancel the bookings, or give the calendars
