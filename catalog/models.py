@@ -81,15 +81,15 @@ class Calendar(models.Model):
 class OnCalendar(models.Model):
     """A row that belongs to a calendar, and stays on it.
 
-    Every statement that locks or changes such a row names its calendar as well as its id. One
-    server needs only the id. If the rows are spread over several servers by calendar, the calendar
-    says on which server the row is.
+    Every statement that locks or changes such a row names its calendar as well as its id. A single
+    server needs only the id. In a distributed database (Citus), the calendar determines the server
+    that has the row.
     """
 
     layout = Layout.BY_CALENDAR
 
     # Unless a model overrides it, this is not a foreign key in the database. Most models have a
-    # foreign key to a booking, slot or service that contains the calendar.
+    # foreign key to a booking, slot or service instead, and the calendar is one of its columns.
     calendar = models.ForeignKey(
         Calendar, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
     )
@@ -108,7 +108,7 @@ class OnCalendar(models.Model):
 
     @classmethod
     def with_id(cls, pk: Any, calendar_id: UUID | None = None) -> Any:
-        """Return the query for a row by its calendar and its id.
+        """Return a queryset that finds a row by its calendar and its id.
 
         Args:
             calendar_id: the calendar. If it is not known, another query looks it up first.
@@ -129,7 +129,7 @@ class OnCalendar(models.Model):
         rows = from_queryset
         if rows is None:
             rows = type(self)._base_manager.db_manager(using, {"instance": self}).all()
-        if "calendar_id" in vars(self):  # Django calls this method to read deferred columns.
+        if "calendar_id" in vars(self):  # It is missing while Django reads it as a deferred column.
             rows = rows.filter(calendar=self.calendar_id)
         super().refresh_from_db(using, fields, rows)
 
@@ -144,12 +144,12 @@ class OnCalendar(models.Model):
 class _SameCalendar:
     """A reference between rows of one calendar. A join compares their calendars, too.
 
-    One server needs only the ids. If the database is distributed, the calendars say that both rows
-    are on the same server.
+    A single server needs only the ids. In a distributed database (Citus), equal calendars show that
+    both rows are on the same server.
     """
 
     def get_extra_restriction(self, alias: Any, related_alias: Any) -> Exact:
-        """Return the additional condition of a join. Django's generic relations do the same."""
+        """Return an additional condition for joins, as Django's generic relations do."""
         field: Any = self
         columns = (
             Col(name, model._meta.get_field("calendar"))
@@ -161,7 +161,7 @@ class _SameCalendar:
         return Exact(*columns)
 
     def deconstruct(self) -> Any:
-        """Return Django's own class, because the column is the same."""
+        """Let migrations name Django's own field class, because the column is the same."""
         name, _path, args, options = super().deconstruct()  # type: ignore[misc]
         base = next(each for each in type(self).__mro__ if each.__module__.startswith("django."))
         return name, f"django.db.models.{base.__name__}", args, options
@@ -338,8 +338,8 @@ class Service(models.Model):
         output_field=SearchVectorField(),
         db_persist=True,
     )
-    # Services are ranked by their titles alone. `search` can be so large that PostgreSQL stores it
-    # outside the row, where reading it is slow, so the title's words also have their own column.
+    # A search ranks services by their titles alone. `search` can be so large that PostgreSQL stores
+    # it outside the row, where reading it is slow, so the title's words also have their own column.
     title_words = models.GeneratedField(
         expression=SearchVector("title", config="english"),
         output_field=SearchVectorField(),
@@ -361,7 +361,7 @@ class Service(models.Model):
                 fields=["duration_minutes", "id"], include=["is_active"], name="service_by_duration"
             ),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
-            # Lists show services without ratings last. Read backwards, the other index has them
+            # Lists show services without ratings last. Read backwards, `service_by_rating` has them
             # first.
             models.Index(
                 F("rating_average").desc(nulls_last=True),
@@ -378,8 +378,8 @@ class Service(models.Model):
             models.Index(fields=["id"], name="service_active", condition=Q(is_active=True)),
             # For the search of the admin site.
             GinIndex(OpClass(Upper("title"), name="gin_trgm_ops"), name="service_by_letters"),
-            # A filter by category ignores case. Only if the index has the column itself, too, does
-            # PostgreSQL know that it need not read the table.
+            # A filter by category ignores case. The index also contains the column itself: without
+            # it, PostgreSQL would read the table as well.
             models.Index(
                 Upper("category"),
                 "title",

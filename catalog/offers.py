@@ -13,14 +13,14 @@ MAX_TIMES = 16
 
 
 class Time(NamedTuple):
-    """A time that customers are offered, on the clocks of the calendar."""
+    """A time that is offered to customers, in the calendar's wall-clock time."""
 
     start: datetime
     seats_left: int
 
 
 class Day(NamedTuple):
-    """What customers are offered on a day."""
+    """The times offered to customers on a day. `more` is the number of times not in `times`."""
 
     day: date
     times: list[Time]
@@ -28,7 +28,7 @@ class Day(NamedTuple):
 
 
 def offered_days(service: Service, *, at: datetime) -> list[Day]:
-    """Return what customers would be offered today and on the following six days.
+    """Return the times that customers would be offered today and on the following six days.
 
     Args:
         service: a stored service, which may have unsaved changes.

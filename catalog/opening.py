@@ -45,8 +45,8 @@ class Opening:
         """Return whether the calendar is open from `start` to `end` without a break."""
         if self.is_off(start, end):
             return False
-        # `_joined` cuts periods off a day or more before `start` and after `end`. Such a cut does
-        # not change the result.
+        # `_joined` cuts periods off, but at least a day before `start` and a day after `end`, which
+        # does not change the result.
         around = self._joined(start, end, more=DAY)
         return any(opens <= start and end <= closes for opens, closes in around)
 
@@ -54,7 +54,7 @@ class Opening:
         """Return whether time off overlaps the period from `start` to `end`."""
         if not self.time_off:
             return False
-        # The first time off that ends after `start`. All time off that follows begins even later.
+        # The first closed period that ends after `start`. All periods after it begin even later.
         index = bisect_right(self.closed, start, key=itemgetter(1))
         return index < len(self.closed) and self.closed[index][0] < end
 

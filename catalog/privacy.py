@@ -43,10 +43,10 @@ def _export_profile(user: User) -> list[Any]:
 
 @ERASERS.add("catalog")
 def erase(*, user: User, actor: User, at: datetime) -> None:
-    """Deactivate a provider's services, delete the profile, and free the calendars of the provider.
+    """Deactivate a provider's services, delete the profile, and remove the provider from calendars.
 
-    The names of calendars that contain the provider's name, and the reasons of time off, are
-    replaced. Customers keep their bookings. An admin can cancel the bookings, or give the calendar
+    Calendars whose names contain the provider's name are renamed, and reasons of time off are
+    removed. Customers keep their bookings. An admin can cancel the bookings, or give the calendars
     another provider.
     """
     services = Service.objects.filter(calendar__provider=user, is_active=True).order_by("id")

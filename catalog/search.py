@@ -5,13 +5,13 @@ A search avoids three things that would be expensive:
 - Reading the words of many services. The index can answer a query by itself only if the query
   combines single words, so the words of a quoted phrase are searched for one by one. Matches are
   ranked by their titles alone.
-- Reading all services. The index cannot search by the absence of a word, so `-word` counts only
-  together with a wanted word. Stop words find nothing.
+- Reading all services. The index cannot search by the absence of a word, so `-word` only narrows
+  a search for other words. A search for stop words alone finds nothing.
 - Comparing a misspelt word with all texts. Instead, it is looked up in a dictionary of the words
-  that services have. The dictionary lists each word as it is and without each one of its letters.
-  Two words that are one edit apart (a letter added, removed or replaced, or two neighbours swapped)
-  have such a spelling in common. If the longest word has no similar words, it is looked up in an
-  index of groups of three letters.
+  that services have. The dictionary stores the spellings of each word: the word itself, and the
+  word without any one of its letters. Two words that are one edit apart (a letter added, removed or
+  replaced, or two neighbours swapped) share a spelling. If no similar word is found for the longest
+  word, it is looked up in an index of groups of three letters.
 """
 
 import re
@@ -31,15 +31,17 @@ MAX_WORDS = 4
 CANDIDATES = 3
 # Shorter words are not corrected: too many of them are alike.
 SHORTEST_WORD = 4
-# The query in SQL that finds nothing.
+# The SQL of a text search query that finds nothing.
 NOTHING = "''::tsquery"
 
-# Finds the words of the dictionary that are similar to the words of a search without a result.
+# Finds words of the dictionary that are similar to the words of a search that found nothing.
 #
-# If a word has no candidates, the words that share many of its groups of three letters are used.
-# Finding them takes 1 to 8 ms in a dictionary of 100,000 words, so only the longest word gets this.
+# Candidates share a spelling with a word, or begin with it. If the longest word has no candidates,
+# words that share many of its groups of three letters are used instead. Finding these takes 1 to
+# 8 ms in a dictionary of 100,000 words, so it is done only for the longest word.
 #
-# Parameters: words text[], longest text (the longest of them), last text (the last character).
+# Parameters: words text[], longest text (the longest of `words`), last text (the character that
+#     sorts last).
 # Columns: word text, similar text[] (null if there are none); one row for each of `words`.
 # Invariant: the trigger `service_words_are_known` keeps the dictionary complete.
 SIMILAR = f"""
@@ -70,7 +72,7 @@ class Words:
     Args:
         wanted: the words that a service must have, each with its alternatives.
         unwanted: the words that a service must not have.
-        joined: a word that a service may have instead of all wanted words.
+        joined: the two wanted words written as one, which a service may have instead of both.
     """
 
     wanted: tuple[tuple[str, ...], ...]
@@ -106,12 +108,12 @@ class Words:
 
     @cached_property
     def parameters(self) -> dict[str, str]:
-        """The words by the names that they have in `query` and `any_wanted`."""
+        """The words that `query` and `any_wanted` take as parameters, by the parameters' names."""
         return {name: word for word, name in self._names.items()}
 
     @cached_property
     def shape(self) -> "Words":
-        """The same words with the names of their parameters in place of the words.
+        """A copy that contains the names of parameters in place of the words.
 
         Searches with words of equal shapes have the same SQL.
         """
@@ -122,11 +124,12 @@ class Words:
             joined=tuple(names[word] for word in self.joined),
         )
 
-    # The following two properties are those of a shape.
+    # Read the next two properties only from a `shape`: they put its words, the names of parameters,
+    # into SQL.
 
     @property
     def query(self) -> str:
-        """The query in SQL that finds the services; without a wanted word, it finds none."""
+        """The SQL of the query that finds the services. Without a wanted word, it finds none."""
         query = " && ".join(f"({self._any(words)})" for words in self.wanted) or NOTHING
         if self.joined:
             query = f"({query}) || {self._any(self.joined)}"
@@ -139,7 +142,7 @@ class Words:
 
     @property
     def any_wanted(self) -> str:
-        """The query in SQL that ranks titles: the more of its words a title has, the better."""
+        """The SQL of the query that ranks titles: the more of its words a title has, the better."""
         words = [*(word for words in self.wanted for word in words), *self.joined]
         return f"(SELECT {self._any(words) or NOTHING})"
 

@@ -61,7 +61,7 @@ class PrivateFieldsSerializer(RowSerializer):
 
 
 class AffectedBookingsSerializer(serializers.Serializer[Any]):
-    """Bookings that have not ended, but are outside the open times. A change keeps them."""
+    """Bookings that have not ended and are outside the open times. They are kept."""
 
     count = serializers.IntegerField(min_value=0)
     ids = ListField(
@@ -377,7 +377,7 @@ class ServiceSerializer(PrivateFieldsSerializer):
     },
 )
 class CreatedServiceSerializer(ServiceSerializer):
-    """The new service and its calendar, which may be open at all times."""
+    """The new service and its calendar. A new calendar is always open."""
 
     calendar = CalendarSerializer(read_only=True)
 

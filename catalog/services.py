@@ -51,7 +51,7 @@ def create_calendar(
     provider or for none.
 
     Raises:
-        Invalid: the provider does not exist.
+        Invalid: the provider is not an active provider or admin.
         Forbidden: the actor may not create calendars for this provider.
     """
     if not actor.may("catalog.add_calendar"):
@@ -75,7 +75,7 @@ def update_calendar(
 
     Raises:
         Calendar.DoesNotExist: the calendar does not exist.
-        Invalid: the provider does not exist.
+        Invalid: the provider is not an active provider or admin.
         Forbidden: the actor does not manage the calendar, or would not after the change.
     """
     changes = dict(changes)
@@ -107,7 +107,7 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
 
 
 def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    """Replace all opening hours of a calendar. Changes one by one could make spans overlap."""
+    """Replace all opening hours of a calendar. Changing one by one could make two spans overlap."""
     calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
 
@@ -355,7 +355,7 @@ def _check_provider(actor: User, permission: str, fields: dict[str, Any]) -> Non
 
 
 def check_provider(provider_id: UUID) -> None:
-    """Check that this user may keep calendars.
+    """Check that a user can be the provider of a calendar.
 
     Raises:
         Invalid: there is no active provider or admin with this id.

@@ -36,8 +36,8 @@ def _opening_changes(prefix: str, *, changed: str = "") -> Trigger:
     Args:
         prefix: the prefix of the names of the function and of its triggers.
         changed: SQL that assigns values to further columns of the calendar. `last` is the time of
-            the last change of any of the calendars. The SQL may not name a column: Citus refuses an
-            UPDATE that passes a column to a function that is not immutable.
+            the last change of any of the calendars. The values may not be computed from columns:
+            Citus refuses an UPDATE that passes a column to a function that is not immutable.
     """
     return Trigger(
         name=f"{prefix}_change_version",
@@ -76,8 +76,8 @@ END
     )
 
 
-# The API shows opening hours as a part of their calendar, so a change of them is a change of the
-# calendar.
+# The API shows opening hours as a part of their calendar, so changing them also changes the
+# calendar's `updated_at`.
 HOURS_CHANGE_VERSION = _opening_changes(
     "opening_hours",
     changed=", updated_at = greatest(now(), last + interval '1 microsecond')",

@@ -32,7 +32,7 @@ def _turn(function: str, calendar: "UUID | QuerySet") -> Func:
 
 
 def shared(calendar: "UUID | QuerySet") -> Func:
-    """Return the query condition that shares a turn of a calendar before rows are locked.
+    """Return a condition with which a query shares a turn of a calendar before it locks rows.
 
     Args:
         calendar: the id of the calendar, or a query that returns it.
@@ -41,5 +41,5 @@ def shared(calendar: "UUID | QuerySet") -> Func:
 
 
 def alone(calendar: UUID) -> Func:
-    """Return the query condition that takes a turn of a calendar alone before rows are locked."""
+    """Return a condition with which a query takes a calendar's turn alone before it locks rows."""
     return _turn("calendar_take_turn", calendar)

@@ -1,4 +1,4 @@
-"""URLs of calendars, time off and services, and of the rooms of this app."""
+"""URLs of calendars, time off, services, categories and providers."""
 
 from typing import Any
 

@@ -59,7 +59,7 @@ class PrivateFieldsViewSet(CatalogViewSet):
     """
 
     serializer_class: type[PrivateFieldsSerializer]
-    # The permission to change a row, which also shows its private fields.
+    # The permission that lets a user change a row, and see its private fields.
     private_to: str
 
     @property
@@ -75,7 +75,7 @@ class PrivateFieldsViewSet(CatalogViewSet):
         """The function that selects the columns to read.
 
         Private columns are read if the caller may see them in some rows. `represent` removes them
-        from the others.
+        from the other rows.
         """
         resource = self.serializer_class
         return resource.private_rows if self.may_see_private else resource.rows
@@ -225,7 +225,7 @@ class ServiceViewSet(PrivateFieldsViewSet):
     @property
     def default_ordering(self) -> list[str]:
         """By relevance if `q` contains words, otherwise by title."""
-        return ["-relevance"] if self._words() else ["title"]
+        return ["-relevance"] if self._q() else ["title"]
 
     def listed(self) -> Bound:
         """Return the active services, or all services if the request filters by `active`."""
@@ -233,11 +233,11 @@ class ServiceViewSet(PrivateFieldsViewSet):
 
     def filter_queryset(self, queryset: Any) -> Any:
         """Filter and order the services. Ordering by relevance requires words in `q`."""
-        if not self._words() and "relevance" in self.request.query_params.get("ordering", ""):
+        if not self._q() and "relevance" in self.request.query_params.get("ordering", ""):
             raise refuse("ordering", _("Ordering by relevance requires q."))
         return super().filter_queryset(queryset)
 
-    def _words(self) -> str:
+    def _q(self) -> str:
         return self.request.query_params.get("q", "").strip()
 
     @extend_schema(

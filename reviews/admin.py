@@ -54,7 +54,7 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
 
     @admin.display(description=gettext_lazy("service"), ordering="service__title")
     def about(self, review: Review) -> str:
-        """Return the service."""
+        """Return the title of the service."""
         return review.service.title
 
     @admin.display(description=gettext_lazy("customer"), ordering="user__name")
@@ -68,7 +68,7 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
         return moment(review.created_at)
 
     def heading(self, row: Review) -> Any:
-        """Return the rating and the service."""
+        """Return the heading of the page: the rating and the service."""
         return _("%(stars)s of 5 for %(service)s") % {
             "stars": row.rating,
             "service": row.service.title,

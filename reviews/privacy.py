@@ -1,4 +1,4 @@
-"""The export of a user's reviews. If the account is deleted, they stay, without a name."""
+"""The export of a user's reviews. After an account is deleted, its reviews stay, without a name."""
 
 from collections.abc import Iterator
 from typing import Any

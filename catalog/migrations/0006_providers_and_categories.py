@@ -9,7 +9,7 @@ from django.db import migrations, models
 import bookit.database.constraints
 import catalog.providers.models
 
-# The trigger counts only services that are written from now on.
+# Counts the existing services. The trigger below counts only later changes.
 COUNT_CATEGORIES = """
 INSERT INTO catalog_category (name, active_services)
 SELECT category, count(*) FROM catalog_service WHERE is_active AND category <> '' GROUP BY category

@@ -41,7 +41,7 @@ class ProfileForm(forms.ModelForm):
 
 @admin.register(Profile)
 class ProfileAdmin(StrictAdmin):
-    """The page of a profile, on which admins can correct or empty it."""
+    """The list and the pages of profiles. Admins can correct or clear a profile there."""
 
     menu = Menu.PEOPLE
     form = ProfileForm

@@ -19,7 +19,7 @@ class WordsFilter(filters.CharFilter):
     """A filter by a text in names and, if the text is long enough for the index, biographies."""
 
     def parts(self, value: str, request: Request) -> tuple[str, ...]:
-        """Return the text to find in names, and the text to find in biographies, if any."""
+        """Return the text once if only names are searched, and twice if biographies are, too."""
         return (value,) if len(value) < SHORTEST_INDEXED else (value, value)
 
 

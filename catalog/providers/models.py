@@ -23,8 +23,8 @@ def validate_picture_url(url: str) -> None:
     """Check that browsers can safely load a picture from a URL.
 
     Raises:
-        ValidationError: the text is not an HTTPS URL, or it contains a user name, a password or a
-            character that would have to be escaped in HTML or in CSS.
+        ValidationError: the text is not an HTTPS URL, or it contains a user name, a password or one
+            of the characters `UNSAFE`.
     """
     URLValidator(schemes=["https"], message=NOT_A_PICTURE)(url)
     is_plain = "@" not in urlsplit(url).netloc and UNSAFE.isdisjoint(url)
@@ -34,7 +34,7 @@ def validate_picture_url(url: str) -> None:
 
 
 class Profile(models.Model):
-    """What a provider tells the public. Providers who have never told anything have no row."""
+    """The public profile of a provider. Providers who have never filled it in have no row."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,

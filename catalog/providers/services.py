@@ -19,7 +19,7 @@ def listed() -> QuerySet[User]:
     active admins who provide an active service.
     """
     bookable = Service.objects.filter(calendar__provider=OuterRef("pk"), is_active=True)
-    # Not `Exists`: for the sake of a few admins, PostgreSQL would read the services of everybody.
+    # With `Exists`, PostgreSQL would read the services of everybody to find those of a few admins.
     offers = Subquery(bookable.order_by().values("calendar__provider")[:1])
     return User.objects.all().keepers().filter(Q(role=User.Role.PROVIDER) | Q(pk=offers))
 

@@ -19,7 +19,7 @@ from catalog.providers.serializers import ProviderChangeSerializer, ProviderSeri
     retrieve=extend_schema(tags=["Catalog"], summary="Show a provider"),
 )
 class ProviderViewSet(RowViewSet):
-    """The people who provide services, for anyone."""
+    """Providers, as anyone can see them."""
 
     reads_replicas = True
     permission_classes = [AllowAny]
