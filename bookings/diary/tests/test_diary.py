@@ -55,7 +55,7 @@ def sheet_of(site, *calendars, **changes):
     return response.json()
 
 
-# --- who --------------------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------
 
 
 def test_a_receptionist_sees_the_diary_but_cannot_change_it(receptionist):
@@ -218,7 +218,7 @@ def test_an_erased_customer_is_a_former_user(site):
     assert shown["attendee"] == "a former user"
 
 
-def test_the_diary_knows_who_gets_no_email(site):
+def test_the_diary_marks_bookings_of_users_who_get_no_email(site):
     booking = BookingFactory(user__email="01a00000@no-mail.invalid")
     [shown] = sheet_of(site, booking.calendar)["bookings"]
     assert shown["has_mailbox"] is False
