@@ -277,7 +277,7 @@ def test_a_key_of_another_installation_is_refused(api, settings):
     assert queries(bearer(api, key), status=401) == []
 
 
-# --- use --------------------------------------------------------------------------------------
+# --- requests with a key ----------------------------------------------------------------------
 
 
 def test_a_request_with_a_key_runs_as_many_queries_as_with_a_token(api, with_key):

@@ -322,7 +322,7 @@ def test_an_address_gets_at_most_ten_emails_of_each_kind_a_day(api, ana, frozen,
     }
     assert ana.email not in str([vars(record) for record in caplog.records])
     assert "ana" not in MailCount.objects.get().subject
-    # Each kind has its own limit, so that nobody can suppress the emails of another kind.
+    # Each kind has its own limit: requests for one kind cannot prevent emails of another kind.
     api.as_(ana).post("/auth/verify-email/resend")
     assert len(sent()) == 1
     frozen.move_to(NOW + timedelta(days=1))

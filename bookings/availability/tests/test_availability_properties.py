@@ -215,7 +215,7 @@ class Model:
         return Verdict(code, slot.end_time, slot.pk, 0 if code else left)
 
     def refusal(self, service, start):
-        """Return the code with which the rules of a service refuse a start, or None."""
+        """Return the code if a start is refused regardless of opening hours and taken time."""
         if not service.is_active:
             return "service_inactive"
         if start < self.now:

@@ -199,7 +199,7 @@ def test_the_separator_can_be_named_as_excel_does(load):
     assert (problem.line, problem.column) == (3, "name")
 
 
-def test_a_line_that_follows_a_cell_with_several_lines_has_its_number_in_the_file(load):
+def test_a_problem_after_a_cell_with_several_lines_has_the_line_number_of_the_file(load):
     text = 'title,price,duration_minutes,description\nA,1,30,"One\ntwo"\n\nB,x,30,\n'
     [problem] = load("services", text).problems
     assert (problem.line, problem.column) == (5, "price")

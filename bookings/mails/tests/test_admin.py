@@ -323,7 +323,7 @@ class TestPreview:
         assert "{x} is not a placeholder" in html
         assert "<b>" not in html
 
-    def test_html_in_the_words_is_text(self, site):
+    def test_html_in_the_words_is_escaped(self, site):
         html = site.post(preview(), {**NEW_WORDS, "attendee": "<script>alert(1)</script>"})
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html.content.decode()
 
