@@ -238,7 +238,7 @@ def test_no_session_survives_if_a_change_and_a_refresh_wait_for_the_same_row(tra
 
 
 def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
-    """Control: if sessions end before the hash changes, the session of a later login survives."""
+    """Control: if sessions end before the hash changes, a login between the two steps survives."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
     user = UserFactory()
     log_in(api, user)

@@ -153,7 +153,7 @@ def delete(client, password=PASSWORD):
 # --- export -----------------------------------------------------------------------------------
 
 
-def test_the_export_contains_everything_that_is_stored_about_a_user(api, ana, activity):
+def test_the_export_contains_the_personal_data_and_the_activity_of_a_user(api, ana, activity):
     response = api.as_(ana).get("/me/export")
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
