@@ -7,6 +7,7 @@ from bookings.tests.workers import Worker
 
 @pytest.fixture
 def worker(tmp_path):
+    """Return a function that starts a worker. The workers are killed after the test."""
     started = []
 
     def start(**variables):

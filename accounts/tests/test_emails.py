@@ -172,11 +172,11 @@ def test_the_email_address_of_an_attendee_is_stored_in_its_canonical_spelling(ap
     )
 )
 @example("Sue@B\u00fccher.example")
-# Their upper case has another lower case.
+# Conversion to upper case and back to lower case changes these letters.
 @example("0@\u00df.example")
 @example("0@\u03c2.example")
 @example("0@\u0131.example")
-# The upper case of a dotted i is a single letter.
+# In NFKC, the upper case of an i with a combining dot is a single letter.
 @example("0@i\u0307.example")
 def test_a_canonical_spelling_is_not_changed_again(text):
     """Every accepted email address becomes ASCII, and `canonical` does not change the result."""

@@ -37,7 +37,7 @@ def sign_in_to_admin_site(user):
     return browser
 
 
-# --- ways to change a hash --------------------------------------------------------------------
+# --- ways to change a hash or a role ----------------------------------------------------------
 
 
 def through_the_api(user, api, monkeypatch):
@@ -187,7 +187,7 @@ def change(user):
     User.objects.filter(pk=user.pk).update(password=make_password(BETTER))
 
 
-def clients_of(api, user):
+def refreshes_and_logins(api, user):
     """Return four calls that refresh a token and four calls that log in, to run in threads."""
     sessions = [log_in(api, user).json()["refresh_token"] for _ in range(4)]
 
@@ -212,7 +212,7 @@ def test_no_session_survives_a_concurrent_change_of_the_password(transactional_d
         if number >= 18 and statuses == {200, 401}:
             break
         user = UserFactory()
-        calls = clients_of(api, user)
+        calls = refreshes_and_logins(api, user)
         # In each round, the change has a different place among the requests, which varies the order
         # in which they run.
         at = number % len(calls)
@@ -225,10 +225,10 @@ def test_no_session_survives_a_concurrent_change_of_the_password(transactional_d
 
 
 def test_no_session_survives_if_a_change_and_a_refresh_wait_for_the_same_row(transactional_db, api):
-    """Both wait for a row that a third transaction has locked, and continue at the same time."""
+    """The change and the refresh wait for a row that `rival` has locked, then continue together."""
     for _ in range(5):
         user = UserFactory()
-        refresh_call = clients_of(api, user)[0]
+        refresh_call = refreshes_and_logins(api, user)[0]
         outcomes = behind_a_rival(
             [lambda user=user: change(user), refresh_call],
             rival=lambda user=user: list(Session.objects.select_for_update().filter(user=user)),
@@ -238,7 +238,7 @@ def test_no_session_survives_if_a_change_and_a_refresh_wait_for_the_same_row(tra
 
 
 def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
-    """Control: if the sessions end before the hash changes, a login between the two survives."""
+    """Control: if sessions end before the hash changes, a login between the two steps survives."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
     user = UserFactory()
     log_in(api, user)

@@ -54,7 +54,7 @@ def test_a_new_account_is_in_the_time_zone_of_the_admin_who_adds_it(client):
         ({"password2": "something else"}, "password2", "match"),
     ],
 )
-def test_what_is_wrong_with_a_new_account_is_shown_at_its_field(site, changes, field, words):
+def test_an_error_in_a_new_account_is_shown_at_its_field(site, changes, field, words):
     UserFactory(email="taken@example.com")
     response = site.post(ADD_USER, new_user(**changes))
     assert response.status_code == 200
@@ -74,7 +74,7 @@ def test_what_is_wrong_with_a_new_account_is_shown_at_its_field(site, changes, f
         *(({"language": value}, "language") for value in ("xx", "\0", "")),
     ],
 )
-def test_what_is_wrong_with_an_account_is_shown_at_its_field(site, changes, field):
+def test_an_error_in_an_account_is_shown_at_its_field(site, changes, field):
     user = UserFactory(name="Ada")
     sent = {
         "email": user.email,
@@ -172,7 +172,7 @@ def test_the_permissions_of_a_role_are_grouped_and_in_words(site):
         ({"permissions": ["\0"]}, "permissions"),
     ],
 )
-def test_what_is_wrong_with_a_role_is_shown_at_its_field(site, changes, field):
+def test_an_error_in_a_role_is_shown_at_its_field(site, changes, field):
     staff(["bookings.view_booking"])
     role = Role.objects.get()
     role.group.name = "Reception"

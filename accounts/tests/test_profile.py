@@ -171,7 +171,7 @@ def test_the_email_address_of_another_account_is_a_409(me, user):
     assert (user.email, user.new_email, user.name) == ("ada@example.com", "", "Ada")
 
 
-def test_the_present_email_address_needs_no_password_and_cancels_the_change(api, me):
+def test_sending_the_current_email_address_needs_no_password_and_cancels_a_change(api, me):
     assert me.patch("/me", {"email": "ADA@example.com"}).status_code == 200
     me.patch("/me", NEW)
     found = send_emails_and_read_tokens()
@@ -269,7 +269,7 @@ def test_users_cannot_make_themselves_admins(me, user):
     assert (user.role, user.is_active) == ("user", True)
 
 
-def test_the_number_of_queries_of_the_profile(me, django_assert_num_queries):
+def test_the_profile_takes_one_query_to_read_and_five_to_change(me, django_assert_num_queries):
     me.get("/me")
     with django_assert_num_queries(1):
         me.get("/me")

@@ -100,8 +100,8 @@ def test_the_list_of_sessions_names_browsers(site, agent, shown):
     assert shown in site.get(page("changelist")).content.decode()
 
 
-def issue(user):
-    """Return a refresh token of the user that has been used."""
+def store_used_token(user):
+    """Store a refresh token of the user as used, and return the row that marks it as used."""
     token = OutstandingToken.objects.create(
         user=user, jti=uuid4().hex, token="", expires_at=timezone.now()
     )
@@ -128,7 +128,7 @@ def test_a_search_finds_sessions_by_a_part_of_the_email_address_or_by_the_ip_add
 
 def test_a_search_finds_tokens_by_a_part_of_the_email_address_or_by_their_id(site):
     ada, grace = UserFactory(email="ada@example.com"), UserFactory(email="grace@example.org")
-    used, other = issue(ada), issue(grace)
+    used, other = store_used_token(ada), store_used_token(grace)
     for words in ("ada@", used.token.jti):
         assert found(site, OutstandingToken, words) == [used.token]
         assert found(site, BlacklistedToken, words) == [used]
@@ -140,7 +140,7 @@ def test_a_search_finds_tokens_by_a_part_of_the_email_address_or_by_their_id(sit
 def test_a_search_for_a_user_does_not_read_all_rows(model):
     for _ in range(3):
         sign_in(UserFactory())
-        issue(UserFactory())
+        store_used_token(UserFactory())
     for condition in admin.site._registry[model].search_conditions(None, "ada"):
         with planning_without("seqscan", "indexscan", "indexonlyscan"):
             plan = model.objects.filter(condition).explain()

@@ -114,7 +114,7 @@ def refresh_concurrently(token, clients):
 
 
 def test_one_of_ten_concurrent_refreshes_of_a_token_succeeds(transactional_db, api):
-    """The second one counts as reuse and ends the session: the new refresh token is revoked too."""
+    """The second request reuses the token. This ends the session and revokes the new token too."""
     for _ in range(5):
         responses = refresh_concurrently(log_in(api, UserFactory())["refresh_token"], 10)
         assert Counter(response.status_code for response in responses) == {200: 1, 401: 9}
@@ -451,7 +451,7 @@ def test_a_request_reads_its_user_in_one_query(api, signed_in, django_assert_num
 
 
 def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(signed_in):
-    """Control for the odd claims: this is why `TOKEN_ERRORS` contains more than `TokenError`."""
+    """Control for the odd claims: `TOKEN_ERRORS` must contain more than `TokenError`."""
     content = altered(signed_in["refresh_token"], {"exp": 10**18})
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))

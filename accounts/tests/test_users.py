@@ -299,7 +299,7 @@ def test_the_first_admin_is_created_from_the_environment(api, environment):
     assert Client().login(username="Root@Example.com", password=PASSWORD)
 
 
-def test_creating_the_first_admin_twice_is_an_error_that_says_why(environment):
+def test_creating_the_first_admin_twice_fails_with_the_reason(environment):
     call_command("createsuperuser", interactive=False, stdout=StringIO())
     with pytest.raises(CommandError, match="already taken"):
         call_command("createsuperuser", interactive=False)

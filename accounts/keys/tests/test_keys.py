@@ -133,7 +133,8 @@ def test_concurrent_requests_do_not_exceed_the_maximum_number_of_keys(api, monke
     assert sorted(outcome.value for outcome in outcomes) == [201, 201, 400, 400, 400, 400]
 
 
-def test_an_idempotency_key_is_refused_because_the_response_is_not_stored(api):
+def test_creating_a_key_with_an_idempotency_key_is_refused(api):
+    """The response would be stored with the API key in it."""
     client = api.as_(UserFactory())
     response = client.post("/me/api-keys", {"name": "Till"}, headers={"Idempotency-Key": "1"})
     problem(response, 400, "validation_error", "Idempotency-Key")
@@ -192,7 +193,7 @@ def test_a_key_loses_the_permissions_that_its_owner_loses(with_key):
 
 
 def test_a_key_never_manages_accounts_and_reads_no_secret_urls(api, with_key):
-    """With a stolen key, nobody gets more rights, or a key or secret URL that outlives it."""
+    """A thief of a key must not get more rights, or a key or URL that outlives the stolen key."""
     owner = AdminFactory()
     client, other = with_key(owner), UserFactory()
     calendar = CalendarFactory()
@@ -276,7 +277,7 @@ def test_a_key_of_another_installation_is_refused(api, settings):
     assert queries(bearer(api, key), status=401) == []
 
 
-# --- use --------------------------------------------------------------------------------------
+# --- requests with a key ----------------------------------------------------------------------
 
 
 def test_a_request_with_a_key_runs_as_many_queries_as_with_a_token(api, with_key):
@@ -369,7 +370,7 @@ def test_admins_see_and_delete_keys_in_the_admin_site(client, with_key):
     problem(program.get("/bookings"), 401, "token_invalid")
 
 
-def test_an_admin_revokes_a_key_on_its_page_after_a_question(client, with_key):
+def test_an_admin_revokes_a_key_on_its_page_after_a_confirmation(client, with_key):
     program = with_key(UserFactory())
     client.force_login(AdminFactory())
     path = f"/admin/accounts/apikey/{program.key.pk}/"

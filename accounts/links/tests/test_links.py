@@ -1,4 +1,4 @@
-"""Emails about accounts, and what their tokens can do."""
+"""Emails about accounts: when they are sent, what they say, and what the tokens in them can do."""
 
 import logging
 import re
@@ -268,7 +268,7 @@ def test_a_request_does_the_same_work_whether_or_not_there_is_an_account(api, an
 
 
 def test_a_request_takes_the_same_time_whether_or_not_there_is_an_account(api, ana):
-    """CPU time is measured, because it does not depend on the load of the machine."""
+    """CPU time is measured: it depends less on the load of the machine than elapsed time."""
 
     def seconds(email):
         began = time.process_time()
@@ -322,7 +322,7 @@ def test_an_address_gets_at_most_ten_emails_of_each_kind_a_day(api, ana, frozen,
     }
     assert ana.email not in str([vars(record) for record in caplog.records])
     assert "ana" not in MailCount.objects.get().subject
-    # Each kind has its own limit, so that nobody can suppress the emails of another kind.
+    # Each kind has its own limit: requests for one kind cannot prevent emails of another kind.
     api.as_(ana).post("/auth/verify-email/resend")
     assert len(sent()) == 1
     frozen.move_to(NOW + timedelta(days=1))

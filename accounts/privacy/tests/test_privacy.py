@@ -58,7 +58,7 @@ def stored():
 
 
 def places(words):
-    """Return which tables contain which of the words, as pairs of table and word."""
+    """Return all pairs of a table and a word that the table contains."""
     return {(table, word) for table, text in stored().items() for word in words if word in text}
 
 
@@ -79,7 +79,7 @@ def service(helena):
 
 @pytest.fixture
 def activity(api, ana, helena, service):
-    """Store personal data about Ana in every way; return her bookings and her review by name."""
+    """Store Ana's personal data in every way. Return a dictionary of her bookings and review."""
     api.post(
         "/auth/login",
         {"email": EMAIL, "password": PASSWORD},
@@ -153,7 +153,7 @@ def delete(client, password=PASSWORD):
 # --- export -----------------------------------------------------------------------------------
 
 
-def test_the_export_contains_the_words_of_a_user_and_what_they_did(api, ana, activity):
+def test_the_export_contains_the_personal_data_and_the_activity_of_a_user(api, ana, activity):
     response = api.as_(ana).get("/me/export")
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
@@ -229,7 +229,7 @@ def test_the_number_of_queries_of_an_export_does_not_depend_on_the_number_of_boo
 def test_a_large_export_is_sent_in_parts_and_has_the_same_content(
     api, ana, activity, service, monkeypatch
 ):
-    # Two bookings of one start are in different batches.
+    # These two bookings start at the same time, but are in different batches.
     for seat in (1, 2):
         BookingFactory(user=ana, service=service, seat=seat, start_time=TUESDAY + timedelta(days=9))
     me = api.as_(ana)
@@ -244,7 +244,7 @@ def test_a_large_export_is_sent_in_parts_and_has_the_same_content(
     assert exported.keys() == whole.keys()
     for name, part in whole.items():
         if name == "history":
-            # Events are in order within each batch.
+            # Only the events within a batch are in order.
             assert sorted(part, key=str) == sorted(exported[name], key=str)
         else:
             assert exported[name] == part, name
@@ -330,7 +330,7 @@ def test_without_the_eraser_of_bookings_personal_data_stays(api, ana, activity, 
     } <= {table for table, _ in places(WORDS)}
 
 
-def test_the_reason_of_a_deleted_booking_is_not_stored_after_the_deletion_of_the_account(
+def test_the_cancellation_reason_of_a_deleted_booking_is_erased_with_the_account(
     api, ana, helena, service
 ):
     booking = BookingFactory(user=ana, service=service)
@@ -504,7 +504,7 @@ def test_an_admin_does_not_see_deleted_accounts_in_the_admin_site(api, ana, clie
 
 
 def test_the_forms_of_the_admin_site_neither_offer_nor_accept_a_deleted_account(api, ana, client):
-    """Browsers without scripts show the users that the form of a calendar contains."""
+    """The form of a calendar contains users as options, for browsers without scripts."""
     delete(api.as_(ana))
     client.force_login(AdminFactory(email="boss@example.com"))
     path = "/admin/catalog/calendar/add/"

@@ -1,4 +1,4 @@
-"""Staff roles: what they permit in the API, who may give them, and what users see of them."""
+"""Staff roles: what they permit in the API, who may give them, and where they are shown."""
 
 import pytest
 from django.db import connection

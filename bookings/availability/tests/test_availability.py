@@ -649,8 +649,8 @@ class TestQueries:
         self.fill(ServiceFactory.create_batch(2), 2)
         few = self.count(api, path)
         self.fill(ServiceFactory.create_batch(20), 3)
-        # Find the candidates, search them, and read the page. Services that are not free on the
-        # first day are searched again, over more days.
+        # The queries find the candidates, search them, and read the page. Services that are not
+        # free on the first day are searched again, over more days.
         assert self.count(api, path) == few == 3
 
 
@@ -684,7 +684,7 @@ class TestCost:
     def test_a_filter_over_three_hundred_closed_services_uses_little_memory(self, api):
         self.closed(300)
         path = "/services?available_from=2999-01-01&available_to=2999-03-03"
-        # A list of the starts of one service takes 5 MiB.
+        # A list of the starts of one service takes 5 MiB, so few lists may be in memory at a time.
         assert self.peak(api, path) < 30
         began = time.process_time()
         assert api.get(path).json()["count"] == 0

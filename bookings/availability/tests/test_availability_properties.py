@@ -1,7 +1,7 @@
 """BookIt offers, accepts and refuses the same times as a plain model, in random cases.
 
-The model reads rows with the Django models, and loops over them. It uses no multiranges, no SQL and
-none of BookIt's rules.
+The model reads rows through Django's ORM, and loops over them. It contains no SQL and no
+multiranges, and uses none of BookIt's rules.
 """
 
 import random
@@ -33,8 +33,8 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-# The number of random examples of the first property; the others take a third of it. After a change
-# of the search or of booking, run a thousand.
+# The number of random examples for the first property. Each other property gets a third as many.
+# After a change to the search or to bookings, run the tests with a thousand.
 EXAMPLES = 20
 
 MINUTE = timedelta(minutes=1)
@@ -57,18 +57,18 @@ PROPERTY = settings(
 # --- The model ----------------------------------------------------------------------------------
 
 
-# Since 1900, no zone has had a larger offset from UTC, or changed its clocks twice in 30 hours.
+# Since 1900, no zone has been farther from UTC than this, or changed its clocks twice in 30 hours.
 REACH = timedelta(hours=15)
 
 
 @lru_cache(maxsize=100_000)
-def first(zone, day, minutes):
-    """Return the first instant at which the clocks in `zone` show a time, or a later one.
+def first_instant(zone, day, minutes):
+    """Return the first instant at which the clocks in `zone` show the wanted time, or a later time.
 
-    The time is `minutes` after midnight on `day`, as the clocks show it.
+    The wanted time is `minutes` after midnight on `day`.
     """
     wanted = datetime.combine(day, time.min, UTC) + minutes * MINUTE
-    # Begin with the larger offset: before that instant, the clocks cannot show `wanted` yet.
+    # Begin with the larger offset: the clocks cannot show the wanted time any earlier.
     around = [(wanted + side).astimezone(zone).utcoffset() for side in (-REACH, REACH)]
     at = wanted - max(around)
     while at.astimezone(zone).replace(tzinfo=UTC) < wanted:
@@ -118,12 +118,15 @@ class Model:
         week = {(row.weekday, minute) for row in hours for minute in range(row.opens, row.closes)}
         self.always_open = not hours or len(week) == 7 * MINUTES_A_DAY
         self.periods = []
-        # Look 16 days beyond `around`, because an opening period can be two weeks long. This is so
-        # if the calendar is closed for only one hour a week, and the clocks skip that hour.
+        # Look 16 days beyond `around`: if the calendar is closed for only one hour a week, and the
+        # clocks skip that hour, an opening period is two weeks long.
         for day in days(self.zone, around[0] - 16 * DAY, around[1] + 16 * DAY):
             for row in sorted(hours, key=lambda row: row.opens):
                 if row.weekday == day.weekday():
-                    self._add(first(self.zone, day, row.opens), first(self.zone, day, row.closes))
+                    self._add(
+                        first_instant(self.zone, day, row.opens),
+                        first_instant(self.zone, day, row.closes),
+                    )
 
     def _add(self, opens, closes):
         if opens == closes:
@@ -146,7 +149,7 @@ class Model:
             grids = self.periods
             if self.always_open:
                 grids = [
-                    (first(self.zone, day, 0), first(self.zone, day + DAY, 0))
+                    (first_instant(self.zone, day, 0), first_instant(self.zone, day + DAY, 0))
                     for day in days(self.zone, start, end)
                 ]
             step = (service.step_minutes or service.duration_minutes) * MINUTE
@@ -212,7 +215,7 @@ class Model:
         return Verdict(code, slot.end_time, slot.pk, 0 if code else left)
 
     def refusal(self, service, start):
-        """Return the code of a refusal that does not depend on opening hours and taken time."""
+        """Return the code if a start is refused regardless of opening hours and taken time."""
         if not service.is_active:
             return "service_inactive"
         if start < self.now:
@@ -370,7 +373,7 @@ class TestModel:
             shown = api.get(path, {"from": window[0], "to": window[1]}).json()
         assert [datetime.fromisoformat(free["start_time"]) for free in shown["times"]] == expected
 
-    def test_the_first_broken_rule_is_the_reason(self):
+    def test_the_first_broken_rule_is_the_reason_for_the_refusal(self):
         service = ServiceFactory(
             capacity=2, buffer_after_minutes=15, min_notice_minutes=60, max_advance_days=1
         )
@@ -438,8 +441,8 @@ ZONES = sorted({zone for zone, _ in CHANGES})
 class Plan:
     """A planned calendar.
 
-    `hours` are minutes after midnight on the clocks of `zone`, by weekday. All other starts are
-    minutes after `Window.origin` at midnight UTC.
+    Each item of `hours` is a weekday, and an opening and a closing time in minutes after midnight
+    on the clocks of `zone`. All other starts are in minutes after midnight UTC on `Window.origin`.
     """
 
     zone: str
@@ -613,7 +616,7 @@ def windows(draw, change):
     if kind == "days":
         last = begin + (length - 1) * DAY
         params |= {"from": str(begin), "to": str(last)}
-        start, end = first(zone, begin, 0), first(zone, last + DAY, 0)
+        start, end = first_instant(zone, begin, 0), first_instant(zone, last + DAY, 0)
     if kind == "instants":
         start = midnight(begin) + draw(st.integers(-12, 96)) * 5 * MINUTE
         end = start + draw(st.integers(1, length * 96)) * 15 * MINUTE
@@ -755,7 +758,7 @@ def arranged(api, people, case):
 
 
 def outcome(response):
-    """Return the code of a refusal, after checking its format; None if accepted."""
+    """Check the format of a refusal, and return its code. Return None if there is no refusal."""
     if response.status_code in (200, 201, 204):
         return None
     code = response.json()["code"]
@@ -847,7 +850,7 @@ def test_the_search_and_bookings_agree_with_the_model(api, people, case, seed):
 
 
 def check_search(world, service, offered, refused):
-    """Compare the search of one service with the model, and return the free times."""
+    """Compare the search of one service with the model. Return the response without refusals."""
     response = world.ask(world.as_("admin"), f"/services/{service.pk}/availability", explain="true")
     assert response.status_code == 200, response.content
     shown = response.json()
@@ -879,7 +882,7 @@ def text(uuid):
 
 
 def check_bookings(world, service, model, starts, chance):
-    """Book starts on and off the grid, move bookings there, and compare with the model."""
+    """Book starts on and off the grid, move bookings to them, and compare with the model."""
     slots = list(Slot.objects.filter(service=service)[:2])
     span = (world.window.end - world.window.start) // MINUTE
     starts = [
@@ -900,7 +903,7 @@ def check_bookings(world, service, model, starts, chance):
             body["end_time"] = iso(verdict.end)
         check_booking(book(world.as_("user"), **body), start, verdict)
     for slot in slots:
-        # A request can also name the slot by its id. If the slot is cancelled, it is refused.
+        # A request can also name the slot by its id. A request for a cancelled slot is refused.
         if slot.status == "scheduled":
             verdict = model.in_slot(slot)
         else:

@@ -60,7 +60,7 @@ def form_of(service, **changes):
     }
 
 
-def test_the_preview_is_what_the_search_finds(service):
+def test_the_preview_shows_the_times_that_the_search_finds(service):
     BookingFactory(service=service, start_time=MONDAY + timedelta(hours=2))
     at = MONDAY
     found = search([service.pk], at, at + timedelta(days=7), at=at)

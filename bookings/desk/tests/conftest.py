@@ -1,4 +1,4 @@
-"""A receptionist, and a service in Lisbon that can be booked."""
+"""Fixtures for the tests of the desk: a receptionist, a customer, and a service in Lisbon."""
 
 from datetime import UTC, datetime
 

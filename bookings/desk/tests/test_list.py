@@ -65,8 +65,8 @@ def test_today_begins_at_midnight_of_the_signed_in_user(desk):
     assert found(desk) == [monday]
 
 
-def test_months_are_those_of_the_signed_in_user(desk):
-    """In Paris, a month begins while it is still the month before in UTC."""
+def test_months_are_in_the_zone_of_the_signed_in_user(desk):
+    """The first hour of a month in Paris is still in the month before in UTC."""
     for start_time in (NOW, START):
         booked(start_time)
     text = desk.get(LIST).content.decode()
@@ -89,7 +89,7 @@ def test_a_search_also_finds_past_bookings_by_each_detail(desk, haircut):
         ("silva ana", True),  # in any order
         ("ana maria", True),
         ("ANA SIL", True),
-        ("ana li", True),  # a short word is the beginning of a word
+        ("ana li", True),  # a short word matches only the beginning of a word
         ("li", True),
         ("lv", False),
         ("ana santos", False),
@@ -113,7 +113,7 @@ def test_a_search_finds_bookings_that_match_all_words(desk, words, is_found, is_
         booking = booked(START, user=UserFactory(name="Zed"), service=haircut, **details)
     else:
         booking = booked(START, user=UserFactory(**details), service=haircut)
-    # The words must not match another booking. The default name of a user has a number.
+    # The words must not match this booking, so its user does not have the default name.
     booked(START + DAY, user=UserFactory(name="Rosa"), service=haircut, attendee_name="Carla")
     assert found(desk, q=words) == ([booking] if is_found else [])
 
@@ -202,7 +202,7 @@ def test_filters_offer_a_limited_number_of_calendars(desk, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["calendar__id", "service__id", "calendar__provider__id"])
-def test_a_filter_shows_a_chosen_row_that_is_not_among_the_first(desk, monkeypatch, name):
+def test_a_filter_shows_a_chosen_row_that_is_not_among_its_first_choices(desk, monkeypatch, name):
     monkeypatch.setattr("bookings.desk.filters.MAX_CHOICES", 2)
     for number in range(4):
         provider = ProviderFactory(name=f"Person {number}")

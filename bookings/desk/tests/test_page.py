@@ -61,7 +61,7 @@ def test_the_page_says_who_what_and_when_in_both_zones(desk, book):
         assert words in text, words
 
 
-def test_a_zone_with_the_same_time_is_not_repeated(desk, rui, book):
+def test_a_time_that_is_the_same_in_both_zones_is_shown_once(desk, rui, book):
     rui.timezone = "Europe/London"
     rui.save()
     assert "For you" not in text_of(desk, book())
@@ -252,7 +252,7 @@ QUERIES = 11
         ("expired", True, []),
     ],
 )
-def test_the_buttons_are_what_the_state_allows(desk, haircut, status, started, shown):
+def test_the_page_has_the_buttons_that_the_status_allows(desk, haircut, status, started, shown):
     booking = BookingFactory(service=haircut, status=status)
     if started:
         Booking.objects.filter(pk=booking.pk).update(
@@ -291,7 +291,7 @@ def test_a_button_that_is_pressed_too_late_explains_the_refusal(desk, book):
         ),
     ],
 )
-def test_a_form_that_the_page_no_longer_has_explains_the_refusal(desk, book, do, values, reason):
+def test_a_form_that_is_sent_too_late_explains_the_refusal(desk, book, do, values, reason):
     booking = book()
     Booking.objects.filter(pk=booking.pk).update(status="no_show")
     assert reason in press(desk, booking, do, **values)
@@ -357,7 +357,7 @@ def test_an_offered_time_can_be_taken(desk, rui, book):
     assert booking.events.latest("id").actor == rui
 
 
-def test_a_conflict_is_reported_at_the_times_with_alternatives(desk, book):
+def test_a_conflict_is_reported_with_the_nearest_free_times(desk, book):
     booking, other = book(), book(START + HOUR, actor=UserFactory())
     text = press(desk, booking, "move", to=other.start_time.isoformat())
     assert "This time is already booked." in text
@@ -365,7 +365,7 @@ def test_a_conflict_is_reported_at_the_times_with_alternatives(desk, book):
     assert booking.start_time == START
 
 
-def test_a_class_is_moved_to_another_slot(desk, haircut, ana):
+def test_a_booking_of_a_class_is_moved_to_another_slot(desk, haircut, ana):
     haircut.mode = "slots"
     haircut.save()
     one, other = (
@@ -386,7 +386,7 @@ def test_a_move_without_a_valid_time_is_refused_at_its_field(desk, book, to):
 
 
 @pytest.mark.parametrize("day", ["x", "0001-01-01", "9999-12-31", "2020-01-01", "%00"])
-def test_a_day_that_cannot_be_shown_becomes_another(desk, book, day):
+def test_the_page_opens_for_a_day_that_cannot_be_shown(desk, book, day):
     assert text_of(desk, book(), f"?move={day}")
 
 
@@ -476,7 +476,7 @@ def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book, monday):
 
 
 def mails_of(desk, booking):
-    """Return the labels and the readers of the emails about a booking, latest first."""
+    """Return the label and the audiences of each email about a booking, latest first."""
     return [
         (each.label, each.audiences) for _, each in desk.get(page(booking)).context["page"].mail_log
     ]
@@ -498,7 +498,7 @@ def test_mails_stay_listed_when_they_are_no_longer_true(desk, rui, book, setting
     ]
 
 
-def test_moves_that_one_mail_covers_are_one_mail(desk, rui, book, settings):
+def test_moves_that_one_mail_covers_are_listed_as_one_mail(desk, rui, book, settings):
     booking = book()
     pause = settings.MAIL_PAUSE
     for number, at in enumerate((NOW, NOW + pause / 2, NOW + 2 * pause), 1):
@@ -508,7 +508,7 @@ def test_moves_that_one_mail_covers_are_one_mail(desk, rui, book, settings):
     assert [label for label, _ in mails_of(desk, booking)] == ["Moved", "Moved", "Requested"]
 
 
-def test_a_seat_that_passed_on_is_listed_with_its_offer(desk, ana, haircut):
+def test_the_mails_about_an_offered_seat_are_the_offer_and_its_end(desk, ana, haircut):
     slot = SlotFactory(service=haircut, start_time=START + 3 * DAY, capacity=1)
     taken = services.create_booking(actor=UserFactory(), slot_id=slot.pk, at=NOW)
     waitlist.join(slot_id=slot.pk, actor=ana, at=NOW)
@@ -527,7 +527,7 @@ def test_mails_have_the_subject_that_the_operator_chose(desk, book):
     assert [label for label, _ in mails_of(desk, book())] == ["We got it"]
 
 
-# --- who may ------------------------------------------------------------------------------------
+# --- permissions --------------------------------------------------------------------------------
 
 
 def test_staff_who_may_only_see_bookings_get_no_buttons(book):

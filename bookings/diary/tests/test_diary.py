@@ -55,7 +55,7 @@ def sheet_of(site, *calendars, **changes):
     return response.json()
 
 
-# --- who --------------------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------
 
 
 def test_a_receptionist_sees_the_diary_but_cannot_change_it(receptionist):
@@ -218,7 +218,7 @@ def test_an_erased_customer_is_a_former_user(site):
     assert shown["attendee"] == "a former user"
 
 
-def test_the_diary_knows_who_gets_no_email(site):
+def test_the_diary_marks_bookings_of_users_who_get_no_email(site):
     booking = BookingFactory(user__email="01a00000@no-mail.invalid")
     [shown] = sheet_of(site, booking.calendar)["bookings"]
     assert shown["has_mailbox"] is False
@@ -376,7 +376,7 @@ def test_a_sheet_takes_the_same_number_of_queries_for_many_calendars(
         TimeOffFactory(calendar=booking.calendar, start_time=TUESDAY)
     SlotFactory.create_batch(3)
     for chosen in (bookings[:1], bookings):
-        # Session, user, calendars, bookings, slots, time off and hours.
+        # The queries read session, user, calendars, bookings, slots, time off and opening hours.
         with django_assert_num_queries(7):
             found = sheet_of(site, *(each.calendar for each in chosen))
         assert len(found["bookings"]) == len(chosen)
@@ -387,7 +387,7 @@ def test_the_page_takes_the_same_number_of_queries_for_many_calendars(
 ):
     shown = [booking.calendar_id for booking in BookingFactory.create_batch(20)]
     for chosen in (shown[:1], shown):
-        # Session, user, the menu, the calendars to choose from, the chosen ones, their services.
+        # The queries read session, user, menu, offered calendars, chosen calendars and services.
         with django_assert_max_num_queries(7):
             response = site.get(PAGE, {"calendar": chosen})
         assert len(response.context["diary"]["services"]) == len(chosen)

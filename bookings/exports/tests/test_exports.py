@@ -43,7 +43,7 @@ def sheet(response):
 def test_every_list_can_be_downloaded(site, world, model):  # noqa: F811
     address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
 
-    # The page of the words of emails shows how emails look, in place of a list.
+    # The page of `MailText` shows how emails look, instead of a list of rows.
     if model is not MailText:
         assert f'href="{address}export.csv?"' in site.get(address).content.decode()
     text = site.get(f"{address}export.csv").getvalue()
@@ -64,7 +64,7 @@ def test_a_csv_file_has_the_rows_and_the_order_of_the_list(site):
     assert f'"{BOOKINGS}export.csv?status__exact=confirmed&amp;o=1"' in shown
 
 
-def test_times_in_a_csv_file_are_in_the_zone_of_the_user_which_is_named(site):
+def test_times_in_a_csv_file_are_in_the_zone_of_the_user_and_the_header_names_it(site):
     BookingFactory(start_time=datetime(2999, 7, 1, 10, tzinfo=UTC))
 
     [row] = sheet(site.get(f"{BOOKINGS}export.csv"))
@@ -72,7 +72,7 @@ def test_times_in_a_csv_file_are_in_the_zone_of_the_user_which_is_named(site):
     assert row["start time (Europe/Lisbon)"] == "2999-07-01 11:00:00"
 
 
-def test_what_a_customer_wrote_is_never_a_formula(site):
+def test_text_from_a_customer_is_never_a_formula(site):
     BookingFactory(attendee_name="=HYPERLINK(1)", notes="@SUM(A1)", attendee_phone="+351 912 345")
 
     [row] = sheet(site.get(f"{BOOKINGS}export.csv"))
@@ -209,7 +209,7 @@ def test_the_sheet_of_a_calendar_without_opening_hours_says_that_it_is_always_op
     assert "Always open, times in Europe/Lisbon" in page
 
 
-def test_a_sheet_names_and_links_a_customer_who_has_deleted_their_account(site):
+def test_a_sheet_calls_a_deleted_customer_a_former_user_and_links_to_the_booking(site):
     user = UserFactory(name="Ana")
     booking = BookingFactory(user=user, status="completed", attendee_name="")
     erase_user(user_id=user.pk, actor=AdminFactory(), at=TUESDAY + timedelta(days=1))
@@ -237,14 +237,14 @@ def test_a_sheet_shows_the_dates_of_an_appointment_that_ends_on_the_next_day(sit
         assert times in page
 
 
-def test_the_calendars_of_a_day_lead_to_their_sheets(site, studio):
+def test_the_page_of_a_day_links_to_the_sheets_of_calendars_with_bookings(site, studio):
     CalendarFactory(name="Idle")
 
     page = site.get("/admin/day-sheets/?day=2999-01-01").content.decode()
 
     assert f'href="/admin/day-sheets/{studio.pk}/2999-01-01/"' in page
     assert "Idle" not in page
-    # Without a day that exists, the list is about today.
+    # If the day does not exist, the page shows today.
     assert "Nothing is booked on" in site.get("/admin/day-sheets/?day=nonsense").content.decode()
 
 

@@ -357,7 +357,7 @@ class TestCalendar:
         for url in after:
             assert api.get(url).status_code == 200
 
-    def test_a_url_with_names_ends_when_the_owner_of_the_email_address_takes_the_account(
+    def test_a_url_with_names_becomes_invalid_when_the_account_gets_a_new_owner(
         self, api, helena, calendar, booked
     ):
         busy, names = urls(api, helena, calendar)
@@ -371,7 +371,7 @@ class TestCalendar:
         assert (renewed[0], renewed[1] != names) == (busy, True)
         assert summaries(api.get(renewed[1]))[0] == "Haircut: Ana Silva"
 
-    def test_renewing_their_own_url_ends_only_the_readers_url_with_names(
+    def test_renewing_the_feed_of_a_user_ends_only_that_users_url_with_names(
         self, api, helena, calendar
     ):
         _, of_admin = urls(api, AdminFactory(), calendar)
@@ -381,6 +381,7 @@ class TestCalendar:
         assert api.get(of_admin).status_code == 200
 
     def test_a_url_with_names_that_was_never_renewed_stays_valid(self, api, helena, calendar):
+        """The token omits a version of 0 for the reader's own feed, as earlier tokens do."""
         content = ["names-for", str(calendar.pk), 0, str(helena.pk)]
         token = signer.sign_object(content)
         _, names = urls(api, helena, calendar)

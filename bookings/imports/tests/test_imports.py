@@ -1,4 +1,4 @@
-"""Imports of CSV files: checks, all or nothing, repeated imports, reasons for wrong lines."""
+"""Imports of CSV files: dry runs, repeated imports, and what happens if a line is wrong."""
 
 import csv
 from datetime import UTC, datetime, timedelta
@@ -66,7 +66,7 @@ def counts():
     return [model.objects.count() for model in models]
 
 
-def test_a_business_moves_in_with_four_files(load):
+def test_four_files_import_a_business(load):
     for kind in FILES:
         report = load(kind)
         assert (report.problems, report.is_applied) == ([], True)
@@ -95,7 +95,7 @@ def test_an_import_that_is_interrupted_stores_nothing(boss):
     steps = import_in_steps(kind="customers", text=text, actor=boss, at=NOW, is_applied=True)
     assert [next(steps), next(steps)] == [(0, 600), (500, 600)]
     assert User.objects.filter(name="C").count() == 500
-    # This is what the server does if the browser hangs up.
+    # The server does this if the browser closes the connection.
     steps.close()
     assert not User.objects.filter(name="C").exists()
 
@@ -199,13 +199,13 @@ def test_the_separator_can_be_named_as_excel_does(load):
     assert (problem.line, problem.column) == (3, "name")
 
 
-def test_a_line_that_follows_a_cell_with_several_lines_has_its_number_in_the_file(load):
+def test_a_problem_after_a_cell_with_several_lines_has_the_line_number_of_the_file(load):
     text = 'title,price,duration_minutes,description\nA,1,30,"One\ntwo"\n\nB,x,30,\n'
     [problem] = load("services", text).problems
     assert (problem.line, problem.column) == (5, "price")
 
 
-def test_what_was_exported_can_be_imported(load):
+def test_an_exported_file_can_be_imported(load):
     text = "Email,NAME,phone\nana@example.com,'=Ana,'+351 912 345 678\n"
     assert load("customers", text).new == 1
     user = User.objects.get(email="ana@example.com")
@@ -233,7 +233,7 @@ def test_encodings_are_recognised_or_chosen(content, encoding):
         (b"x" * (32 * 1024**2 + 1), "larger than 32 MiB"),
     ],
 )
-def test_what_is_not_text_is_refused_and_not_guessed(content, part):
+def test_a_file_that_cannot_be_decoded_or_is_too_large_is_refused(content, part):
     with pytest.raises(Invalid) as refusal:
         decode(content)
     assert part in refusal.value.errors["file"][0]
@@ -316,7 +316,7 @@ def test_a_time_that_its_customer_cancelled_and_booked_again_is_imported(load, c
     assert (load("bookings", text).new, Booking.objects.count()) == (0, 2)
 
 
-def test_a_time_is_booked_again_even_if_many_lines_are_between(load, chair, monkeypatch):
+def test_a_cancelled_time_can_be_booked_again_in_another_chunk_of_lines(load, chair, monkeypatch):
     monkeypatch.setattr("bookings.imports.services.CHUNK", 1)
     text = one_booking("2026-12-01 10:00", status="cancelled")
     text += "ben@example.com,Haircut,cancelled,2026-12-01 10:00\n"
@@ -451,7 +451,7 @@ def test_midnight_ends_a_day():
     assert opening.parse("sun 00:00-24:00") == [{"weekday": 6, "opens": 0, "closes": 1440}]
 
 
-def test_the_command_checks_first_and_imports_if_told(boss, tmp_path):
+def test_the_command_only_checks_the_file_unless_apply_is_given(boss, tmp_path):
     file = tmp_path / "customers.csv"
     file.write_text(CUSTOMERS)
 

@@ -1,4 +1,4 @@
-"""The words of emails in the admin site."""
+"""The pages of the admin site that show the words of emails and change them."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -25,7 +25,11 @@ pytestmark = pytest.mark.django_db
 
 LIST = "/admin/bookings/mailtext/"
 BOOKED = f"{LIST}booked/change/"
-OURS = {"label": "See you soon", "attendee": "Park behind {calendar}.", "provider": "{name} comes."}
+NEW_WORDS = {
+    "label": "See you soon",
+    "attendee": "Park behind {calendar}.",
+    "provider": "{name} comes.",
+}
 
 
 @pytest.fixture
@@ -72,7 +76,7 @@ def test_every_kind_of_email_has_an_occasion_and_a_sample_for_each_reader():
 def test_the_list_shows_every_email_and_which_ones_have_words_of_the_operator(
     site, django_assert_max_num_queries
 ):
-    texts.change(kind="booked", at=timezone.now(), **OURS)
+    texts.change(kind="booked", at=timezone.now(), **NEW_WORDS)
     with django_assert_max_num_queries(8):
         response = site.get(LIST)
     shown = {kind.kind: kind for kind in response.context["kinds"]}
@@ -100,7 +104,7 @@ def test_the_words_that_an_operator_saves_are_in_the_emails(site, boss):
     ana = UserFactory(email="ana@example.com")
     chair = CalendarFactory(name="Chair 1", provider=ProviderFactory(email="rui@example.com"))
     haircut = ServiceFactory(title="Haircut", calendar=chair, requires_confirmation=False)
-    assert site.post(BOOKED, OURS).status_code == 302
+    assert site.post(BOOKED, NEW_WORDS).status_code == 302
     services.create_booking(actor=ana, service_id=haircut.pk, start_time=TUESDAY, at=timezone.now())
     work()
     to_ana, to_rui = sorted(mail.outbox, key=lambda message: message.to)
@@ -148,18 +152,18 @@ def test_an_email_that_the_provider_does_not_get_has_no_text_for_the_provider(si
     ],
 )
 def test_unknown_placeholders_are_refused_at_their_field(site, kind, field, text, part):
-    response = site.post(f"{LIST}{kind}/change/", {**OURS, field: text})
+    response = site.post(f"{LIST}{kind}/change/", {**NEW_WORDS, field: text})
     assert response.status_code == 200
     assert part in response.context["adminform"].form.errors[field][0]
     assert not MailText.objects.exists()
     with pytest.raises(ValidationError):
-        texts.change(kind=kind, at=timezone.now(), **{**OURS, field: text})
+        texts.change(kind=kind, at=timezone.now(), **{**NEW_WORDS, field: text})
 
 
 class TestLanguages:
     """The words of a kind of email can differ between languages."""
 
-    def test_each_field_is_in_the_readers_language_or_for_every_language_or_ours(self):
+    def test_a_field_falls_back_to_every_language_and_then_to_bookits_words(self):
         change("booked", attendee="Park behind {calendar}.")
         change("booked.de", label="Bis bald")
         used = texts.in_use()
@@ -175,7 +179,7 @@ class TestLanguages:
             "pt": ["Confirmada", "Park behind {calendar}.", "{name} fez uma reserva."],
         }
 
-    def test_the_language_of_the_reader_decides(self, site):
+    def test_an_email_has_the_words_of_its_readers_language(self, site):
         haircut = ServiceFactory(requires_confirmation=False)
         Calendar.objects.update(provider=ProviderFactory(email="rui@example.com", language="de"))
         change("booked", attendee="Hello!", provider="Look!")
@@ -190,14 +194,14 @@ class TestLanguages:
         assert "\nOlá!\n" in bodies["ana@example.com"]
         assert "\nSchau!\n" in bodies["rui@example.com"]
 
-    def test_the_end_of_a_queue_is_told_in_the_words_of_the_readers_language(self):
+    def test_the_email_about_the_end_of_a_queue_has_the_words_of_its_language(self):
         change("queue-ended.de", attendee="Leider nein.")
         with speaking("de-AT"):
             assert "Leider nein." in samples.mail("queue-ended", "attendee", texts.in_use()).text
         with speaking("es"):
             assert "Leider" not in samples.mail("queue-ended", "attendee", texts.in_use()).text
 
-    def test_both_pages_begin_with_the_words_that_are_sent_and_say_what_an_empty_field_means(
+    def test_each_page_begins_with_the_words_that_are_sent_and_says_what_an_empty_field_means(
         self, site
     ):
         change("reminder", attendee="Bring a towel.")
@@ -231,13 +235,13 @@ class TestLanguages:
         same = {"label": "Erinnerung", "attendee": "Bring a towel.\r\nAnd soap.\r\n"}
         site.post(page("reminder.de"), same)
         assert stored("reminder.de") == {"label": "", "attendee": "", "provider": ""}
-        # In English, the same label is the operator's own.
+        # In English, this label differs from BookIt's own, so it is stored.
         site.post(page("reminder.en"), {"label": "Erinnerung", "attendee": ""})
         assert stored("reminder.en") == {"label": "Erinnerung", "attendee": "", "provider": ""}
         assert stored("reminder")["attendee"] == "Bring a towel.\nAnd soap."
 
-    def test_words_for_every_language_do_not_become_the_words_of_one_when_they_change(self, site):
-        """The page of a language shows them, and sends them with the form."""
+    def test_the_page_of_a_language_does_not_store_old_words_for_every_language(self, site):
+        """The page of a language shows the words for every language, and its form sends them."""
         change("reminder", attendee="Bring a towel.")
         shown = {"attendee": "Bring a towel.", "initial-attendee": "Bring a towel."}
         change("reminder", attendee="Bring soap.")
@@ -260,26 +264,28 @@ class TestLanguages:
     @pytest.mark.parametrize("key", ["booked.fr", "booked.", "booked.DE", "booked.de.de", ".de"])
     def test_a_language_that_bookit_does_not_speak_has_no_page(self, site, key):
         assert site.get(page(key)).status_code == 302
-        assert site.post(page(key), OURS).status_code == 302
+        assert site.post(page(key), NEW_WORDS).status_code == 302
         assert site.get(preview(key)).status_code == 404
         assert not MailText.objects.exists()
 
     @pytest.mark.parametrize(("kind", "language"), [("booked", "fr"), ("", "de"), ("x", "de")])
     def test_words_in_a_language_that_bookit_does_not_speak_are_refused(self, kind, language):
         with pytest.raises(texts.UnknownKind):
-            texts.change(kind=kind, language=language, at=timezone.now(), **OURS)
+            texts.change(kind=kind, language=language, at=timezone.now(), **NEW_WORDS)
 
     def test_the_preview_is_in_the_language_of_the_text(self, site):
         change("booked", label="See you", attendee="Hello!")
-        shown = site.post(preview("booked.de"), {**OURS, "label": "", "attendee": "Hallo {when}"})
+        shown = site.post(
+            preview("booked.de"), {**NEW_WORDS, "label": "", "attendee": "Hallo {when}"}
+        )
         assert "Dienstag, 1. Dezember 2026, 10:00" in shown.context["text"]
         assert shown.context["subject"].startswith("See you: Haircut, Di")
         assert '<pre tabindex="0" lang="de">' in shown.text
-        assert "Plain text" in shown.text  # what is around the email is in the user's language
+        assert "Plain text" in shown.text  # the page around the email is in the user's language
         assert "Hello!" in site.get(preview("booked.pt")).context["text"]
         assert "Olá, Ana Silva," in site.get(preview("booked.pt")).context["text"]
 
-    def test_the_preview_of_the_words_for_every_language_ignores_those_of_one(self, site):
+    def test_the_preview_of_every_language_ignores_the_words_for_one_language(self, site):
         change("booked", attendee="Hello!")
         change("booked.en", attendee="Good morning!")
         assert "Hello!" in site.get(preview("booked")).context["text"]
@@ -298,7 +304,7 @@ def test_a_value_that_looks_like_a_placeholder_is_not_replaced():
 
 class TestPreview:
     def test_it_shows_the_unsaved_words_and_stores_nothing(self, site):
-        response = site.post(preview(), OURS)
+        response = site.post(preview(), NEW_WORDS)
         assert response.status_code == 200
         assert "Park behind Helena&#x27;s chair." in response.content.decode()
         assert response["X-Frame-Options"] == "SAMEORIGIN"
@@ -309,26 +315,26 @@ class TestPreview:
 
     def test_it_shows_the_words_in_use(self, site):
         assert "Your booking is confirmed." in site.get(preview()).content.decode()
-        texts.change(kind="booked", at=timezone.now(), **OURS)
+        texts.change(kind="booked", at=timezone.now(), **NEW_WORDS)
         assert "Ana Silva comes." in site.get(preview(audience="provider")).content.decode()
 
     def test_it_says_why_there_is_no_preview(self, site):
-        html = site.post(preview(), {**OURS, "attendee": "<b>{x}"}).content.decode()
+        html = site.post(preview(), {**NEW_WORDS, "attendee": "<b>{x}"}).content.decode()
         assert "{x} is not a placeholder" in html
         assert "<b>" not in html
 
-    def test_html_in_the_words_is_text(self, site):
-        html = site.post(preview(), {**OURS, "attendee": "<script>alert(1)</script>"})
+    def test_html_in_the_words_is_escaped(self, site):
+        html = site.post(preview(), {**NEW_WORDS, "attendee": "<script>alert(1)</script>"})
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html.content.decode()
 
-    def test_it_speaks_the_language_of_the_operator(self, site, boss):
+    def test_it_is_in_the_language_of_the_operator(self, site, boss):
         boss.language = "de"
         boss.save(update_fields=["language"])
         for kind in ("booked", "queue-ended"):
             assert "Hallo Ana Silva," in site.get(preview(kind)).context["text"]
 
     def test_it_is_shown_in_the_chosen_language(self, site):
-        standard = {name: str(getattr(NEWS["booked"], name)) for name in OURS}
+        standard = {name: str(getattr(NEWS["booked"], name)) for name in NEW_WORDS}
         for words in (standard, {**standard, "attendee": "Park behind the house."}):
             text = site.post(preview(), {**words, "preview_language": "de"}).context["text"]
             assert "Hallo Ana Silva," in text
@@ -338,7 +344,7 @@ class TestPreview:
         assert 'name="preview_language"' in site.get(BOOKED).content.decode()
 
     def test_it_shows_the_subject_and_the_plain_text(self, site):
-        html = site.post(preview(), OURS).content.decode()
+        html = site.post(preview(), NEW_WORDS).content.decode()
         assert "See you soon: Haircut, " in html
         assert "\nPark behind Helena&#x27;s chair.\n" in html
 
@@ -359,7 +365,7 @@ class TestPreview:
 def test_an_unknown_kind_has_no_page(site):
     assert site.get(f"{LIST}nothing/change/").status_code == 302
     with pytest.raises(texts.UnknownKind):
-        texts.change(kind="nothing", at=timezone.now(), **OURS)
+        texts.change(kind="nothing", at=timezone.now(), **NEW_WORDS)
 
 
 def test_only_admins_see_and_change_the_words(client):
@@ -367,7 +373,7 @@ def test_only_admins_see_and_change_the_words(client):
     for path in (LIST, BOOKED, preview(), page("booked.de"), preview("booked.de")):
         assert client.get(path).status_code == 403
     for path in (BOOKED, page("booked.de")):
-        assert client.post(path, OURS).status_code == 403
+        assert client.post(path, NEW_WORDS).status_code == 403
     assert not MailText.objects.exists()
 
 
@@ -399,7 +405,7 @@ class TestAccounts:
             page = reverse(f"admin:bookings_mailtext_{name}", args=["nothing"])
             assert site.get(page).status_code == 404
 
-    def test_only_admins_see_them(self, client):
+    def test_only_admins_see_these_pages(self, client):
         client.force_login(staff(["bookings.view_booking"]))
         for name in ("account", "account_preview"):
             page = reverse(f"admin:bookings_mailtext_{name}", args=["password_reset"])
