@@ -65,7 +65,7 @@ class TestWallClock:
             *("2011-12-28 09:00", "2011-12-29 09:00", "2011-12-31 09:00")
         ]
 
-    def test_a_start_at_the_end_is_kept_although_the_clocks_skip_a_later_time(self):
+    def test_a_start_exactly_at_until_is_kept_although_the_clocks_skip_the_hour_before_it(self):
         rule = "FREQ=DAILY;BYHOUR=1,2;BYMINUTE=0,30;UNTIL=20270328T010000Z"
         assert series(rule, "2027-03-27T01:00")[-2:] == ["2027-03-27 02:30", "2027-03-28 02:00"]
 
@@ -328,7 +328,7 @@ def numbers(*bounds):
     return ",".join(map(str, range(*bounds)))
 
 
-# All of its times are in the hour that the clocks of Lisbon skip.
+# All starts of this rule are in the hour that the clocks of Lisbon skip.
 SKIPPED = f"FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU;BYHOUR=1;BYMINUTE={numbers(60)};BYSECOND={numbers(60)}"
 
 
