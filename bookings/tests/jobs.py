@@ -40,7 +40,7 @@ def relay_jobs():
 
 
 def follow_events_up(event_ids, *, at):
-    """Follow up events, as the job of the statement that wrote them does."""
+    """Follow up events, as the job does that is enqueued together with them."""
     calendars = BookingEvent.objects.filter(pk__in=event_ids[:500]).order_by("calendar")
     followup.follow_up(
         calendar_ids=[*calendars.values_list("calendar_id", flat=True).distinct()],

@@ -115,7 +115,7 @@ class TestRecipients:
             (TO_HELENA, f"Requested: {ON}11:00"),
         ]
 
-    def test_a_booking_without_confirmation_is_announced_as_confirmed(self, book, haircut):
+    def test_a_booking_that_needs_no_confirmation_is_announced_as_confirmed(self, book, haircut):
         haircut.requires_confirmation = False
         haircut.save()
         book()

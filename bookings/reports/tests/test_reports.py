@@ -360,7 +360,7 @@ def test_the_town_has_something_to_count(town):
     assert TimeOff.objects.count() == 8
 
 
-def test_the_months_of_a_period_begin_at_midnight_in_its_zone():
+def test_months_begin_at_midnight_in_the_zone_and_the_first_month_when_the_period_begins():
     assert SPRING.months == [
         ("2026-02", SPRING.start),
         ("2026-03", datetime(2026, 3, 1, tzinfo=UTC)),
