@@ -32,7 +32,7 @@ def _next_job():
 
 
 def relay_jobs():
-    """Enqueue the jobs in the outbox, in the transaction of the test."""
+    """Enqueue the jobs in the outbox of a distributed database, in the transaction of the test."""
     for row in Outbox.objects.order_by("id") if is_distributed() else ():
         with connection.cursor() as cursor:
             cursor.execute("SELECT enqueue_job(%s, %s, %s)", [row.queue, row.task, Jsonb(row.args)])

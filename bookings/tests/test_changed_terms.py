@@ -184,7 +184,7 @@ def count_missed(pairs):
     """Run the change and the booking of each pair at once; return the number of missed bookings."""
     deadlocks_before, missed = deadlocks(), 0
     for number, pair in enumerate(pairs):
-        # The change starts first in every other pair, the booking in the other pairs.
+        # The change starts first in every second pair; otherwise, the booking starts first.
         turn = 1 if number % 2 else -1
         closed, booked = at_once(list(pair)[::turn])[::turn]
         missed += was_missed(closed, booked)
@@ -295,7 +295,7 @@ class TestTwoHundredRaces:
             seen, booked = at_once([deactivate, book(user, service, hour(number))])
             assert seen.error is None
             assert booked.error is None or isinstance(booked.error, ServiceInactive)
-            # No booking was made after the deactivation, so its count is still correct.
+            # No booking was made after the deactivation, so the number that it returned is correct.
             assert seen.value == Booking.objects.count()
             Service.objects.update(is_active=True)
         assert deadlocks() == deadlocks_before
@@ -466,8 +466,8 @@ class TestBookingFirst:
         def change_before_insert():
             until_waiting(1)
             seen = move_to_tokyo()
-            # The booking is inserted once two sessions wait. The change has not waited, so this
-            # session waits now.
+            # `set_off` inserts the booking once two sessions wait. The change does not wait, so
+            # its session waits here to be the second one.
             ask("SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)")
             return seen
 
@@ -705,7 +705,7 @@ class TestVersion:
         run(statement)
         assert dict(Calendar.objects.values_list("pk", "version")) == before
 
-    def test_moving_time_off_raises_the_version_of_both_calendars(self, calendar):
+    def test_moving_time_off_raises_the_version_of_the_old_and_the_new_calendar(self, calendar):
         before = dict(Calendar.objects.values_list("pk", "version"))
         other = Calendar.objects.exclude(pk=calendar.pk).get()
         TimeOff.objects.update(calendar=other)

@@ -119,7 +119,7 @@ class TestExpiring:
 
 class TestReminding:
     def book(self, **more):
-        """Make a confirmed booking, a month before it starts."""
+        """Store a confirmed booking that was made a month before its start."""
         long_ago = TUESDAY - 30 * DAY
         return BookingFactory(
             **{"status": "confirmed", "created_at": long_ago, "updated_at": long_ago, **more}

@@ -59,7 +59,7 @@ def haircut(helena):
 
 @pytest.fixture
 def book(haircut, mallory):
-    """Return a function with which Mallory books for a stranger, unless arguments override this."""
+    """Return a function that makes Mallory book for a stranger; arguments override the defaults."""
 
     def make(**wish):
         usual = {"actor": mallory, "service_id": haircut.pk, "start_time": START, "at": NOW}

@@ -78,6 +78,7 @@ def written(moment):
 
 
 def call(service, start=TUESDAY, **more):
+    """Return the fields of the form with which a new customer books during a call."""
     form = {"service": str(service.pk), "start": written(start)}
     return {**form, "name": "Ada Lovelace", "email": "ada@example.com", "phone": "", **more}
 
@@ -186,7 +187,7 @@ class TestBooking:
         [help_id] = re.findall(r'aria-describedby="([^"]*)"', box)
         assert f'id="{help_id}">Otherwise, the booking is pending' in page
 
-    def test_only_staff_who_may_change_bookings_confirm_them(self):
+    def test_only_staff_who_may_change_bookings_can_confirm_them(self):
         desk = at_the_desk(staff(["bookings.add_booking"]))
 
         assert b"Confirm at once" not in desk.get(PAGE).content

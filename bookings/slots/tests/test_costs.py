@@ -71,7 +71,7 @@ def test_seats_of_slots_before_the_page_are_not_counted(api, slots):
 
 def test_a_search_for_available_slots_does_not_count_seats_of_past_slots(api, slots):
     assert counted(page_of(api, "/slots?available=true")) == 3
-    # Control: a search for the other slots counts the seats of past slots.
+    # Control: a search for slots that are not available counts the seats of past slots.
     assert counted(page_of(api, "/slots?available=false")) > 3
 
 

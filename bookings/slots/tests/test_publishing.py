@@ -412,7 +412,9 @@ class TestPage:
         assert slot.capacity == 3
 
     @pytest.mark.parametrize("hours", [4, 24])
-    def test_a_slot_that_ends_on_a_later_day_shows_both_dates(self, site, service, hours):
+    def test_a_slot_that_ends_on_a_later_day_shows_the_dates_of_its_start_and_end(
+        self, site, service, hours
+    ):
         start = datetime(2027, 5, 26, 21, tzinfo=UTC)  # 22:00 in Lisbon
         slot = SlotFactory(
             service=service, start_time=start, end_time=start + timedelta(hours=hours)
@@ -451,7 +453,7 @@ class TestPage:
         assert booking.status == "cancelled"
         assert LogEntry.objects.get().get_change_message() == "Cancelled."
 
-    def test_the_list_asks_before_it_cancels_slots(self, site, slot):
+    def test_the_list_asks_for_confirmation_before_slots_are_cancelled(self, site, slot):
         later = SlotFactory(service=slot.service, start_time=NOW + timedelta(days=181), capacity=3)
         people = [booked(slot), booked(slot, seat=2), booked(later)]
         booked(later, seat=2, status="cancelled")

@@ -296,7 +296,7 @@ def test_a_service_gets_slots_or_is_deleted_but_never_both(admin):
             assert isinstance(deleted.error, ServiceInUse)
             assert Slot.objects.filter(service_id=service.pk).count() == 5
         else:
-            # The service was deleted before it was read, or before the slots were stored.
+            # The service was deleted before the publisher read it or stored the slots.
             assert is_a(Invalid, published.error) or is_a(ServiceInactive, published.error)
             assert not Slot.objects.filter(service_id=service.pk).exists()
 

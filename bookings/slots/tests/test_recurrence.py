@@ -370,7 +370,7 @@ ZONES = ["UTC", "Europe/Lisbon", "America/New_York", "Australia/Lord_Howe", "Asi
 
 
 def instants(moment, tz):
-    """Return all instants at which the clocks show `moment`, by trying the offsets around it."""
+    """Return all instants at which the clocks show `moment`, by trying the offsets around then."""
     around = [moment.replace(tzinfo=UTC) + timedelta(hours=hours) for hours in range(-30, 31)]
     found = {moment.replace(tzinfo=UTC) - each.astimezone(tz).utcoffset() for each in around}
     return sorted(each for each in found if each.astimezone(tz).replace(tzinfo=None) == moment)
@@ -424,7 +424,7 @@ def test_daily_and_weekly_rules_give_the_same_starts_as_a_check_of_each_day(
     data=st.data(),
 )
 def test_rules_give_the_same_starts_as_dateutil(first, frequency, interval, count, data):
-    """All parts match the first start, so that dateutil finds starts quickly."""
+    """All parts of the rule match the first start, so that dateutil finds starts quickly."""
     parts = {"FREQ": frequency, "INTERVAL": interval, "COUNT": count}
     if data.draw(st.booleans(), "months"):
         parts["BYMONTH"] = data.draw(st.sets(st.integers(1, 12))) | {first.month}

@@ -35,7 +35,7 @@ def count_events():
 
 
 def write_events(count, *, status="completed", transaction=None):
-    """Write `count` events of one booking, with the id of this or of the given transaction."""
+    """Write `count` events of one booking, by default with the id of the current transaction."""
     booking = BookingFactory()
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")
