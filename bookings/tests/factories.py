@@ -103,7 +103,7 @@ class AttemptFactory(DjangoModelFactory):
 
 
 class DeliveryFactory(DjangoModelFactory):
-    """A message to a webhook, by default a test, with one failed attempt."""
+    """A message to a webhook, by default a test message, with one failed attempt."""
 
     class Meta:
         model = Delivery

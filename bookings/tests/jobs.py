@@ -32,7 +32,7 @@ def _next_job():
 
 
 def relay_jobs():
-    """Enqueue the jobs in the outbox, in the transaction of the test."""
+    """Enqueue the jobs in the outbox of a distributed database, in the transaction of the test."""
     for row in Outbox.objects.order_by("id") if is_distributed() else ():
         with connection.cursor() as cursor:
             cursor.execute("SELECT enqueue_job(%s, %s, %s)", [row.queue, row.task, Jsonb(row.args)])
@@ -40,7 +40,7 @@ def relay_jobs():
 
 
 def follow_events_up(event_ids, *, at):
-    """Follow up events, as the job of the statement that wrote them does."""
+    """Follow up events, as the job does that is enqueued together with them."""
     calendars = BookingEvent.objects.filter(pk__in=event_ids[:500]).order_by("calendar")
     followup.follow_up(
         calendar_ids=[*calendars.values_list("calendar_id", flat=True).distinct()],

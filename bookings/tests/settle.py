@@ -12,7 +12,8 @@ from bookit.tests.crowd import PATIENCE, ask
 def settle():
     """Wait until all transactions that are older than the last event have ended.
 
-    The feed and the tally wait for them, too, and for those of tests that run at the same time.
+    The feed and the stored total of the tally leave out events that are newer than an open
+    transaction. Tests that run at the same time keep transactions open, too.
     """
     if is_distributed():
         _settle_servers()
@@ -25,7 +26,7 @@ def settle():
 
 
 def _settle_servers():
-    """Do the same for the transactions of each server."""
+    """Wait as `settle` does, for the transactions of each server."""
     events = BookingEvent.objects.order_by("server").values("server")
     lasts = {each["server"]: each["last"] for each in events.annotate(last=Max("transaction"))}
     deadline = monotonic() + 4 * PATIENCE

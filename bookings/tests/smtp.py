@@ -21,6 +21,7 @@ class Server:
 class AnyPort(Controller):
     """Listens on a free port, which the system chooses."""
 
+    # This method connects to `port`, so it needs the port that the system has chosen.
     def _trigger_server(self):
         self.port = self.server.sockets[0].getsockname()[1]
         super()._trigger_server()

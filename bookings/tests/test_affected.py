@@ -1,4 +1,4 @@
-"""A change to a calendar keeps the bookings outside its open times, and the response lists them."""
+"""Bookings that a change leaves outside the open times are kept, and the response lists them."""
 
 import re
 from datetime import timedelta
@@ -52,7 +52,7 @@ def change(api, provider, calendar):
 
 @pytest.fixture
 def close(api, provider, calendar):
-    """Return a function that takes time off and returns the affected bookings."""
+    """Return a function that adds time off and returns the affected bookings."""
 
     def send(start, end):
         body = {"start_time": start.isoformat(), "end_time": end.isoformat()}
@@ -129,7 +129,9 @@ class TestOpeningHours:
         for _ in range(2):
             assert change({"opening_hours": MORNINGS}) == affected(booking)
 
-    def test_a_change_of_neither_hours_nor_time_zone_affects_nothing(self, change, book, close):
+    def test_a_request_with_neither_hours_nor_time_zone_lists_no_bookings(
+        self, change, book, close
+    ):
         booking = book(3)
         change({"opening_hours": MORNINGS})
         close(TUESDAY + 3 * HOUR, TUESDAY + 4 * HOUR)
@@ -300,10 +302,10 @@ class TestQueries:
     def test_past_bookings_are_not_read(self, change, close, service, kind):
         """An index finds the upcoming bookings, because a calendar may have a long history."""
         now, user = timezone.now(), UserFactory()
-        for at in (service, ServiceFactory()):
+        for each in (service, ServiceFactory()):
             Booking.objects.bulk_create(
                 BookingFactory.build(
-                    service=at, user=user, start_time=now - number * HOUR, status="completed"
+                    service=each, user=user, start_time=now - number * HOUR, status="completed"
                 )
                 for number in range(1, 1000)
             )

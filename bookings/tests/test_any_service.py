@@ -1,4 +1,4 @@
-"""A request with `service_ids` books the first free service, least busy calendars first."""
+"""A request with `service_ids` books a free service; the least busy calendars are tried first."""
 
 from datetime import timedelta
 from functools import partial

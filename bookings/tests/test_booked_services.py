@@ -56,7 +56,7 @@ def test_a_service_can_be_deleted_once_its_bookings_are_deleted(client, service)
     assert client.delete(f"/calendars/{service.calendar_id}").status_code == 204
 
 
-def test_a_service_with_any_booking_cannot_change_calendars(client, provider, service):
+def test_a_service_with_any_booking_cannot_move_to_another_calendar(client, provider, service):
     BookingFactory(service=service, status=Booking.Status.CANCELLED)
     other = CalendarFactory(provider=provider)
     response = client.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk), "price": "1"})

@@ -61,7 +61,7 @@ def as_admin(api, admin):
 
 @pytest.fixture
 def booking(user, service):
-    """Return a pending booking of `user` with `provider`, created as clients create it."""
+    """Return a pending booking of `user` with `provider`; its history contains its creation."""
     return services.create_booking(
         actor=user, service_id=service.pk, start_time=TUESDAY, at=timezone.now()
     )
@@ -465,7 +465,7 @@ class TestReschedule:
         assert stored(booking) == before
         assert history(booking) == ["booking.created"]
 
-    def test_moving_onto_another_service_of_the_calendar_is_a_conflict(
+    def test_moving_onto_a_booking_of_another_service_of_the_calendar_is_a_conflict(
         self, as_user, booking, service
     ):
         other = ServiceFactory(calendar=service.calendar)
@@ -480,7 +480,7 @@ class TestReschedule:
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
         assert response.json()["seat"] == 2
 
-    def test_a_moved_booking_stays_confirmed(self, as_user, user, service):
+    def test_a_confirmed_booking_stays_confirmed_when_it_is_moved(self, as_user, user, service):
         booking = BookingFactory(user=user, service=service, status=Status.CONFIRMED)
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
         assert response.json()["status"] == "confirmed"
@@ -720,7 +720,9 @@ class TestHistory:
         assert [event.data["seat"] for event in events] == [1] * 5
         assert [event.at for event in events] == sorted(event.at for event in events)
 
-    def test_every_event_stores_the_same_times(self, user, service):
+    def test_all_events_of_a_booking_store_the_same_times_with_fractions_of_seconds(
+        self, user, service
+    ):
         start = TUESDAY.replace(microsecond=500000)
         booking = services.create_booking(
             actor=user, service_id=service.pk, start_time=start, at=timezone.now()
@@ -863,7 +865,7 @@ class TestListScope:
 
 
 class TestListFilters:
-    def test_filter_by_one_or_more_states(self, as_admin):
+    def test_bookings_are_found_by_one_or_more_states(self, as_admin):
         kept = {
             status: BookingFactory(status=status, start_time=TUESDAY + number * HOUR)
             for number, status in enumerate(Status)
@@ -874,7 +876,7 @@ class TestListFilters:
             kept[Status.PENDING], kept[Status.CANCELLED]
         )
 
-    def test_filter_by_service_and_calendar(self, as_admin, service):
+    def test_bookings_are_found_by_service_and_calendar(self, as_admin, service):
         sibling = ServiceFactory(calendar=service.calendar)
         first = BookingFactory(service=service)
         second = BookingFactory(service=sibling, start_time=TUESDAY + HOUR)
@@ -904,7 +906,7 @@ class TestListFilters:
             ("?from=2999-01-02&to=2998-12-31", False),
         ],
     )
-    def test_filter_by_a_period(self, as_admin, query, overlaps):
+    def test_bookings_are_found_by_a_period_that_they_overlap(self, as_admin, query, overlaps):
         booking = BookingFactory()
         assert found(as_admin, query) == (ids(booking) if overlaps else [])
 

@@ -1,5 +1,8 @@
 """If terms change while somebody books, the booking is refused or the change sees the booking.
 
+Terms are a calendar's opening hours, time off and time zone, and the columns of its services that
+bookings depend on.
+
 As in `test_races`, each protection has a control: a test that disables the protection and shows
 that it is needed.
 """
@@ -72,7 +75,7 @@ def course():
 
 @pytest.fixture
 def close(admin):
-    """Return a function that builds a call, which takes an hour off.
+    """Return a function that builds a call that adds an hour of time off.
 
     The call returns the ids of the affected bookings.
     """
@@ -87,7 +90,7 @@ def close(admin):
 
 @pytest.fixture
 def change(admin):
-    """Return a function that builds a call, which changes a calendar.
+    """Return a function that builds a call that changes a calendar.
 
     The call returns the ids of the affected bookings.
     """
@@ -100,7 +103,7 @@ def change(admin):
 
 
 def close_in_sql(calendar, start):
-    """Take time off in plain SQL, without BookIt's code.
+    """Add an hour of time off with plain SQL, without BookIt's code.
 
     Return the ids of the bookings that the transaction sees.
     """
@@ -181,7 +184,7 @@ def count_missed(pairs):
     """Run the change and the booking of each pair at once; return the number of missed bookings."""
     deadlocks_before, missed = deadlocks(), 0
     for number, pair in enumerate(pairs):
-        # The change starts first in every other pair, the booking in the other pairs.
+        # The change starts first in every second pair; otherwise, the booking starts first.
         turn = 1 if number % 2 else -1
         closed, booked = at_once(list(pair)[::turn])[::turn]
         missed += was_missed(closed, booked)
@@ -292,7 +295,7 @@ class TestTwoHundredRaces:
             seen, booked = at_once([deactivate, book(user, service, hour(number))])
             assert seen.error is None
             assert booked.error is None or isinstance(booked.error, ServiceInactive)
-            # No booking was made after the deactivation, so its count is still correct.
+            # No booking was made after the deactivation, so the number that it returned is correct.
             assert seen.value == Booking.objects.count()
             Service.objects.update(is_active=True)
         assert deadlocks() == deadlocks_before
@@ -463,8 +466,8 @@ class TestBookingFirst:
         def change_before_insert():
             until_waiting(1)
             seen = move_to_tokyo()
-            # The booking is inserted once two sessions wait. The change has not waited, so this
-            # session waits now.
+            # `set_off` inserts the booking once two sessions wait. The change does not wait, so
+            # its session waits here to be the second one.
             ask("SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)")
             return seen
 
@@ -543,7 +546,7 @@ class TestChangeFirst:
 def between_check_and_insert(*calls):
     """Run each call once, just before a statement that stores a booking or locks the calendar.
 
-    At this point, the terms have been checked. Slots are published under the lock on the calendar.
+    At this point, the terms have been read. Slots are published after the calendar is locked.
     """
     waiting = list(calls)
 
@@ -587,7 +590,7 @@ class TestBetweenCheckAndInsert:
         with deactivated, pytest.raises(ServiceInactive):
             call()
 
-    def test_the_new_price_and_duration_apply(self, change_service, user, service):
+    def test_a_booking_has_the_new_price_and_duration(self, change_service, user, service):
         more = {"price": 99, "currency": "EUR", "duration_minutes": 90, "buffer_after_minutes": 5}
         with between_check_and_insert(change_service(service, **more)):
             booking = book(user, service, TUESDAY)()
@@ -596,7 +599,9 @@ class TestBetweenCheckAndInsert:
         assert booking.end_time == TUESDAY + timedelta(minutes=90)
         assert booking.blocked.upper == TUESDAY + timedelta(minutes=95)
 
-    def test_a_choice_of_services_is_booked_on_the_new_terms(self, change_service, user, service):
+    def test_a_request_for_any_of_several_services_is_booked_on_the_new_terms(
+        self, change_service, user, service
+    ):
         other = ServiceFactory()
         with between_check_and_insert(change_service(service, is_active=False)):
             booking = services.create_booking(
@@ -700,7 +705,7 @@ class TestVersion:
         run(statement)
         assert dict(Calendar.objects.values_list("pk", "version")) == before
 
-    def test_moving_time_off_raises_the_version_of_both_calendars(self, calendar):
+    def test_moving_time_off_raises_the_version_of_the_old_and_the_new_calendar(self, calendar):
         before = dict(Calendar.objects.values_list("pk", "version"))
         other = Calendar.objects.exclude(pk=calendar.pk).get()
         TimeOff.objects.update(calendar=other)

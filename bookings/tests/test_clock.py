@@ -119,7 +119,7 @@ class TestExpiring:
 
 class TestReminding:
     def book(self, **more):
-        """Make a confirmed booking, a month before it starts."""
+        """Store a confirmed booking that was made a month before its start."""
         long_ago = TUESDAY - 30 * DAY
         return BookingFactory(
             **{"status": "confirmed", "created_at": long_ago, "updated_at": long_ago, **more}
@@ -160,7 +160,7 @@ class TestReminding:
         assert clock.send_reminders(at=TUESDAY - 20 * HOUR) == 0
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
 
-    def test_a_reminder_event_without_hours_counts(self):
+    def test_a_reminder_event_without_hours_prevents_another_reminder(self):
         booking = self.book()
         record(booking, BookingEvent.Type.REMINDED, actor=None, at=TUESDAY - DAY)
         assert clock.send_reminders(at=TUESDAY - DAY + SECOND) == 0
@@ -187,7 +187,7 @@ class TestReminding:
         record(self.book(updated_at=at), BookingEvent.Type.CONFIRMED, actor=None, at=at)
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
-    def test_a_change_of_details_within_a_day_of_the_start_keeps_the_reminder(self):
+    def test_a_change_of_details_within_a_day_of_the_start_does_not_prevent_the_reminder(self):
         booking = self.book()
         record(booking, BookingEvent.Type.CONFIRMED, actor=None, at=booking.updated_at)
         services.change_details(

@@ -67,16 +67,16 @@ def update(booking_id, **columns):
 
 @contextmanager
 def refused_by(constraint):
-    """Check that PostgreSQL refuses the block and names this constraint."""
+    """Check that the block raises a database error that names `constraint`."""
     with pytest.raises(DatabaseError) as refused, transaction.atomic():
         yield
     assert database_error_facts(refused.value)[1] == constraint
 
 
 def names_of_checks_and_exclusions():
-    """Return the names of these constraints of our tables, without those that Django makes itself.
+    """Return the names of the check and exclusion constraints of BookIt's tables.
 
-    Django gives columns that cannot be negative a constraint with a name of its own.
+    The checks that Django adds to columns that cannot be negative are left out.
     """
     ours = [model for model in apps.get_models() if model.__module__.startswith(OUR_PACKAGES)]
     of_django = {
@@ -241,12 +241,12 @@ class TestCalendars:
         with refused_by("booking_service_on_calendar"):
             insert(neighbour, calendar_id=CalendarFactory().pk)
 
-    def test_a_booking_cannot_change_calendars(self, service):
+    def test_a_booking_cannot_move_to_another_calendar(self, service):
         booking = insert(service)
         with refused_by("booking_service_on_calendar"):
             update(booking, calendar_id=CalendarFactory().pk)
 
-    def test_a_service_with_bookings_cannot_change_calendars(self, service):
+    def test_a_service_with_bookings_cannot_move_to_another_calendar(self, service):
         insert(service, status="cancelled")
         with refused_by("booking_service_on_calendar"):
             run(
@@ -384,7 +384,7 @@ class TestHistory:
 
 
 class TestNames:
-    """Constraints have explicit names, and violations by concurrent changes map to errors."""
+    """Constraints have explicit names, and violations by concurrent changes are conflicts."""
 
     def test_every_check_and_exclusion_has_an_explicit_name(self):
         assert names_of_checks_and_exclusions() == {
@@ -429,7 +429,7 @@ class TestNames:
         }
 
     def test_a_constraint_without_a_name_is_found(self):
-        """Control: PostgreSQL names it as Django names its own constraint, and adds a number."""
+        """Control: PostgreSQL names a check as Django does, and adds a number to a taken name."""
         before = names_of_checks_and_exclusions()
         run("ALTER TABLE bookings_booking ADD CHECK (seat < 1000), ADD CHECK (notes <> 'x')")
         assert names_of_checks_and_exclusions() - before == {
@@ -513,7 +513,7 @@ def test_the_change_from_pending_to_confirmed_updates_no_index(service):
     assert ask("SELECT pg_stat_get_xact_tuples_hot_updated('bookings_booking'::regclass)") == 1
 
 
-def test_a_service_without_bookings_can_change_calendars():
+def test_a_service_without_bookings_can_move_to_another_calendar():
     service, calendar = ServiceFactory(), CalendarFactory()
     update_service(
         service_id=service.pk, actor=AdminFactory(), changes={"calendar_id": calendar.pk}

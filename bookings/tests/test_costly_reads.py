@@ -92,6 +92,7 @@ def test_eight_expensive_reads_do_not_delay_a_service_detail(url, path, are_expe
         # From now on, every read of slots waits until its timeout.
         lock.execute("LOCK TABLE bookings_slot")
         reads = [clients.submit(get, server.port, path) for _ in range(CLIENTS)]
+        # Expensive reads get at most half of the four threads.
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         with psycopg.connect(url, autocommit=True) as watching:
             while watching.execute(waiting).fetchone()[0] < (2 if are_expensive else 4):

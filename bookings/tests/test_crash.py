@@ -75,7 +75,7 @@ class Client(threading.Thread):
 
 
 def processes(serve, what):
-    """Return the web workers or queue workers that `serve` has started."""
+    """Return the processes of one kind that `serve` has started: queue workers or web workers."""
     name = "procrastinate" if what == "worker" else "gunicorn"
     found = []
     for each in psutil.Process(serve.process.pid).children():
@@ -133,6 +133,7 @@ def test_acknowledged_bookings_keep_their_row_event_and_emails(tmp_path, django_
 
 
 def check(serve, url, mailbox, customers):
+    """Kill workers at random while customers book, and check that nothing acknowledged is lost."""
     until(lambda: "Press Ctrl-C to stop it" in serve.output.read_text())
     found = re.search(r"API +http://127\.0\.0\.1:(\d+)", serve.output.read_text())
     stop = threading.Event()

@@ -59,7 +59,7 @@ def haircut(helena):
 
 @pytest.fixture
 def book(haircut, mallory):
-    """Return a function with which Mallory books for a stranger, unless arguments override this."""
+    """Return a function that makes Mallory book for a stranger; arguments override the defaults."""
 
     def make(**wish):
         usual = {"actor": mallory, "service_id": haircut.pk, "start_time": START, "at": NOW}
@@ -220,7 +220,7 @@ class TestLimits:
             book(actor=UserFactory(), start_time=START + number * DAY)
         recipients = [to for to, _ in sent()]
         assert recipients.count(STRANGER) == 20
-        # The provider gets an email about every booking.
+        # A provider's address counts as verified, and has a higher limit.
         assert recipients.count(TO_HELENA) == 25
         with time_machine.travel(NOW + DAY, tick=False):
             book(start_time=START + 30 * DAY)
@@ -438,7 +438,7 @@ class TestStrangers:
         assert ("somebody gave this address" in message.body) != is_verified
 
     @pytest.mark.parametrize("is_verified", [False, True])
-    def test_an_email_about_a_queue_says_why_an_unverified_address_gets_it(self, is_verified):
+    def test_an_email_about_a_waitlist_says_why_an_unverified_address_gets_it(self, is_verified):
         place = replace(samples.PLACE, user_is_verified=is_verified)
         text = compose_end(place, {}).text
         assert ("somebody joined a waitlist with this address" in text.replace("\n", " ")) != (

@@ -87,7 +87,7 @@ def sent_one(to):
 
 
 def file_of(message):
-    """Return the method and the event of an email's calendar file, which two libraries read."""
+    """Parse an email's calendar file with two libraries, and return its method and its event."""
     [(name, content, form)] = message.attachments
     assert name == "booking.ics"
     read = icalendar.Calendar.from_ical(content)
@@ -115,7 +115,7 @@ class TestRecipients:
             (TO_HELENA, f"Requested: {ON}11:00"),
         ]
 
-    def test_a_booking_without_confirmation_is_announced_as_confirmed(self, book, haircut):
+    def test_a_booking_that_needs_no_confirmation_is_announced_as_confirmed(self, book, haircut):
         haircut.requires_confirmation = False
         haircut.save()
         book()
@@ -214,7 +214,7 @@ class TestRecipients:
         message = sent_one(TO_ANA)
         assert message.subject == f"A seat for you: {ON}10:00"
         assert "until Saturday, 21 November 2026, 10:00 (Europe/Lisbon)" in message.body
-        # If the offer expires, nothing would remove it from the user's calendar.
+        # If the offer expired, nothing would remove it from the user's calendar.
         assert message.attachments == []
 
     def test_a_user_gets_an_email_if_somebody_else_cancels_their_offer(self, ana, haircut, admin):
@@ -426,7 +426,7 @@ FRONT_END = "https://app.example.com"
 
 
 def links_of(message):
-    """Return the paths in the front end to which both forms of an email link."""
+    """Return the paths of the front end to which both the text and the HTML of an email link."""
     html = message.alternatives[0].content
     paths = re.findall(rf'href="{FRONT_END}([^"]+)"', html)
     assert paths == re.findall(rf"^{FRONT_END}(\S+)$", message.body, re.MULTILINE)
@@ -439,7 +439,7 @@ class TestLayout:
     def front_end(self, settings):
         settings.PUBLIC_URL = FRONT_END
 
-    def test_an_attendee_can_see_move_and_cancel_and_a_provider_can_see(self, book):
+    def test_attendees_get_links_to_see_move_and_cancel_and_providers_only_to_see(self, book):
         booking = book()
         work()
         links = {message.to[0]: links_of(message) for message in mail.outbox}
@@ -452,7 +452,9 @@ class TestLayout:
         message = sent_one(TO_ANA)
         assert "http" not in message.body + message.alternatives[0].content
 
-    def test_a_booking_that_cannot_be_moved_any_more_has_no_such_links(self, book, haircut):
+    def test_an_email_about_a_booking_that_can_no_longer_be_moved_links_only_to_its_page(
+        self, book, haircut
+    ):
         haircut.cancellation_notice_minutes = 10 * 24 * 60
         haircut.save()
         booking = book(at=START - 10 * DAY)
@@ -535,6 +537,7 @@ class TestJobs:
                 for n in range(count)
             ]
             ids = [event.pk for event in made]
+            # Free the times for the next call.
             Booking.objects.update(status="cancelled")
             with CaptureQueriesContext(
                 connection,
@@ -687,7 +690,7 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
     assert text.startswith("Moved: Haircut, Tue 1 Dec 2026, 10:00\n")
 
 
-# --- copies -----------------------------------------------------------------------------------
+# --- copies that staff send again -------------------------------------------------------------
 
 
 @database
@@ -706,7 +709,7 @@ def test_a_copy_of_a_reminder_has_the_operators_words_and_an_id_of_its_own(book,
 
 
 @database
-def test_a_copy_of_an_offer_and_of_its_end_says_what_is_true(haircut, ana, admin):
+def test_a_copy_says_whether_the_offered_seat_is_still_kept(haircut, ana, admin):
     class_ = ServiceFactory(title="Yoga", mode="slots", calendar=haircut.calendar)
     slot = SlotFactory(service=class_, capacity=1, start_time=START + DAY)
     taken = services.create_booking(actor=UserFactory(), slot_id=slot.pk, at=NOW)

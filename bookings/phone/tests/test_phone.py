@@ -78,6 +78,7 @@ def written(moment):
 
 
 def call(service, start=TUESDAY, **more):
+    """Return the fields of the form with which a new customer books during a call."""
     form = {"service": str(service.pk), "start": written(start)}
     return {**form, "name": "Ada Lovelace", "email": "ada@example.com", "phone": "", **more}
 
@@ -158,7 +159,9 @@ class TestBooking:
     @pytest.mark.parametrize(
         "other", [{"name": "Ada King"}, {"phone": "912 345 679"}], ids=["name", "phone"]
     )
-    def test_customers_without_an_address_are_told_apart(self, desk, service, other):
+    def test_customers_without_an_address_are_told_apart_by_name_and_phone(
+        self, desk, service, other
+    ):
         desk.post(PAGE, call(service, email="", phone="912 345 678"))
         desk.post(
             PAGE, call(service, TUESDAY + HOUR, **{"email": "", "phone": "912345678", **other})
@@ -167,7 +170,7 @@ class TestBooking:
         assert len({*Booking.objects.values_list("user", flat=True)}) == 2
 
     @pytest.mark.parametrize(("confirm", "status"), [("on", "confirmed"), ("", "pending")])
-    def test_a_service_that_requires_confirmation_is_confirmed_on_request(
+    def test_staff_choose_whether_a_booking_that_requires_confirmation_is_confirmed(
         self, desk, confirm, status
     ):
         desk.post(PAGE, call(ServiceFactory(), **({"confirm": confirm} if confirm else {})))
@@ -178,13 +181,13 @@ class TestBooking:
             "booking.created",
         ]
 
-    def test_the_checkbox_refers_to_its_help(self, desk):
+    def test_the_checkbox_for_confirmation_refers_to_its_help_text(self, desk):
         page = desk.get(PAGE).content.decode()
         [box] = re.findall(r'<input type="checkbox" name="confirm"[^>]*>', page)
         [help_id] = re.findall(r'aria-describedby="([^"]*)"', box)
         assert f'id="{help_id}">Otherwise, the booking is pending' in page
 
-    def test_only_staff_who_may_change_bookings_confirm_them(self):
+    def test_only_staff_who_may_change_bookings_can_confirm_them(self):
         desk = at_the_desk(staff(["bookings.add_booking"]))
 
         assert b"Confirm at once" not in desk.get(PAGE).content
@@ -204,7 +207,7 @@ class TestBooking:
         assert sorted(slot.bookings.values_list("seat", flat=True)) == [1, 2]
         assert not User.objects.filter(email="late@example.org").exists()
 
-    def test_a_customer_who_waits_for_a_seat_is_no_longer_on_the_waitlist(self, desk):
+    def test_a_customer_who_gets_a_seat_is_no_longer_on_its_waitlist(self, desk):
         service = ServiceFactory(mode="slots", capacity=1, requires_confirmation=False)
         slot = SlotFactory(service=service)
         customer = UserFactory()
@@ -216,7 +219,7 @@ class TestBooking:
         entry.refresh_from_db()
         assert (slot.bookings.get().user, entry.status) == (customer, "booked")
 
-    def test_a_receptionist_who_waits_for_a_seat_keeps_their_place_in_the_queue(
+    def test_a_receptionist_who_books_a_hold_for_a_caller_keeps_their_own_place_on_the_waitlist(
         self, desk, receptionist
     ):
         service = ServiceFactory(mode="slots", capacity=1, requires_confirmation=False)
@@ -279,7 +282,9 @@ class TestRefusals:
         assert not Booking.objects.exists()
         assert not User.objects.filter(email="ada@example.com").exists()
 
-    def test_a_conflict_is_reported_at_the_time_with_the_nearest_free_times(self, desk, service):
+    def test_a_conflict_is_reported_beside_the_time_with_the_nearest_free_times(
+        self, desk, service
+    ):
         BookingFactory(service=service, start_time=TUESDAY)
 
         response = desk.post(PAGE, call(service, overrides="on"))
@@ -296,7 +301,7 @@ class TestRefusals:
 
         assert "start" in errors(response)
 
-    def test_an_inactive_service_is_reported_at_the_service(self, desk, service):
+    def test_an_inactive_service_is_reported_beside_the_service(self, desk, service):
         held = desk.post(HOLD, call(service)).json()["hold"]
         Service.objects.filter(pk=service.pk).update(is_active=False)
 
@@ -317,7 +322,7 @@ class TestRefusals:
         held.refresh_from_db()
         assert (held.status, held.user.email) == ("confirmed", "other@example.com")
 
-    def test_too_many_holds_of_a_customer_are_reported_at_the_customer(self, desk, service):
+    def test_too_many_holds_of_a_customer_are_reported_beside_the_customer(self, desk, service):
         customer = BookingFactory().user
         for number in range(1, services.MAX_HOLDS + 1):
             services.create_booking(
@@ -333,7 +338,7 @@ class TestRefusals:
             found = response.json()["errors"] if path == HOLD else errors(response)
             assert [*found] == ["customer"]
 
-    def test_too_many_calls_at_once_are_reported_at_the_time(self, desk, service):
+    def test_too_many_calls_at_once_are_reported_beside_the_time(self, desk, service):
         for number in range(1, services.MAX_HOLDS + 1):
             assert "hold" in desk.post(HOLD, call(service, TUESDAY + number * HOUR)).json()
 
@@ -347,7 +352,7 @@ class TestLimits:
             min_notice_minutes=24 * 60, max_advance_days=2, requires_confirmation=False
         )
 
-    def test_the_notice_is_reported_unless_staff_override_it(self, desk, service):
+    def test_short_notice_is_refused_unless_staff_override_the_limit(self, desk, service):
         assert [*errors(desk.post(PAGE, call(service)))] == ["start"]
         assert not Booking.objects.exists()
 
@@ -356,7 +361,9 @@ class TestLimits:
         made = BookingEvent.objects.get(booking=Booking.objects.get(), type="booking.created")
         assert made.data["overridden"] == "too_soon"
 
-    def test_the_horizon_is_reported_unless_staff_override_it(self, desk, service):
+    def test_a_time_beyond_the_horizon_is_refused_unless_staff_override_the_limit(
+        self, desk, service
+    ):
         later = TUESDAY + timedelta(days=5)
         assert [*errors(desk.post(PAGE, call(service, later)))] == ["start"]
 
@@ -366,7 +373,7 @@ class TestLimits:
             BookingEvent.objects.get(type="booking.created").data["overridden"] == "too_far_ahead"
         )
 
-    def test_history_records_no_override_that_was_not_needed(self, desk, service):
+    def test_history_records_an_override_only_if_it_was_needed(self, desk, service):
         desk.post(PAGE, call(service, TUESDAY + 5 * HOUR, overrides="on"))
 
         assert "overridden" not in BookingEvent.objects.get(type="booking.created").data
@@ -422,7 +429,7 @@ class TestHold:
         assert rival["errors"] == {"start": ["This time is already booked."]}
         assert "The nearest free times" in rival["times"]
 
-    def test_the_same_time_keeps_the_hold(self, desk, service):
+    def test_holding_the_same_time_again_keeps_the_hold(self, desk, service):
         first = desk.post(HOLD, call(service)).json()
         with time_machine.travel(NOW + timedelta(minutes=1), tick=False):
             again = desk.post(HOLD, call(service, hold=first["hold"])).json()
@@ -442,7 +449,7 @@ class TestHold:
         booked = Booking.objects.get(service=service)
         assert (str(booked.pk), booked.status, booked.user) == (first, "confirmed", customer)
 
-    def test_the_hold_of_this_call_does_not_hide_its_own_time(self, desk, service):
+    def test_a_held_time_is_offered_only_to_the_call_that_holds_it(self, desk, service):
         held = desk.post(HOLD, call(service)).json()["hold"]
         query = {"service": str(service.pk), "day": TUESDAY.date().isoformat()}
 
@@ -454,7 +461,7 @@ class TestHold:
         refused = desk.post(PAGE, call(service, hold=held, name="", day=query["day"]))
         assert f'value="{written(TUESDAY)}" checked' in refused.content.decode()
 
-    def test_another_time_releases_the_previous_hold(self, desk, service):
+    def test_holding_another_time_releases_the_previous_hold(self, desk, service):
         first = desk.post(HOLD, call(service)).json()["hold"]
 
         second = desk.post(HOLD, call(service, TUESDAY + HOUR, hold=first)).json()["hold"]
@@ -632,7 +639,9 @@ class TestCustomers:
         assert [each.to for each in mail.outbox] == [["a@example.com"]]
 
     @pytest.mark.parametrize("email", ["", "zita.lace@example.com"])
-    def test_what_a_call_stores_is_exported_and_erased(self, desk, service, email):
+    def test_all_personal_data_that_a_call_stores_is_exported_and_erased(
+        self, desk, service, email
+    ):
         words = ["Zita Lace", "+351 912 000 777", "Left-handed scissors", *filter(None, [email])]
         name, number, notes = words[:3]
         desk.post(PAGE, call(service, name=name, email=email, phone=number, notes=notes))
@@ -645,7 +654,7 @@ class TestCustomers:
         assert places(words) == set()
         assert Booking.objects.get().status == "cancelled"
 
-    def test_no_email_is_sent_about_the_account_of_a_customer(self):
+    def test_adding_a_customer_enqueues_no_email(self):
         accounts.add_customer(
             name="A", email="a@example.com", phone="", timezone="UTC", language="en", at=NOW
         )
@@ -666,7 +675,7 @@ class TestTimes:
         ]
         assert offers.last_day == day + timedelta(6)
         assert offers.later == day + timedelta(7)
-        # There are no free times before today.
+        # The earlier days begin today at the earliest.
         assert offers.earlier == NOW.date() < day
         first = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
         assert first.earlier is None
@@ -696,7 +705,7 @@ class TestTimes:
         assert response.context["offers"].next_day == date(2999, 1, 21)
         assert 'data-day="2999-01-21"' in response.content.decode()
 
-    def test_the_times_of_the_receptionist_are_shown_too_if_they_differ(self, service):
+    def test_times_in_the_receptionists_zone_are_shown_too_if_it_differs(self, service):
         desk = at_the_desk(staff(RECEPTION, timezone="Asia/Tokyo"))
         query = {"service": str(service.pk), "day": TUESDAY.date().isoformat()}
 
@@ -731,7 +740,7 @@ class TestTimes:
         assert not offered(desk.get(PAGE))
         assert offered(desk.get(PAGE, {"service": str(service.pk)}))
 
-    def test_a_service_beyond_the_first_is_booked_if_a_page_links_to_it(self, desk, monkeypatch):
+    def test_a_service_that_is_not_listed_can_be_booked_through_a_link(self, desk, monkeypatch):
         monkeypatch.setattr(forms, "MOST_SERVICES", 2)
         listed = ServiceFactory.create_batch(2, calendar=CalendarFactory(name="A"))
         last = ServiceFactory(calendar=CalendarFactory(name="B"), requires_confirmation=False)
@@ -746,7 +755,9 @@ class TestTimes:
         for wrong in (UNKNOWN, "x", "\0"):
             assert not offered(desk.get(PAGE, {"service": wrong}))
 
-    def test_a_list_that_is_not_cut_says_nothing_about_it(self, desk, service, monkeypatch):
+    def test_a_complete_list_of_services_does_not_say_that_services_are_left_out(
+        self, desk, service, monkeypatch
+    ):
         monkeypatch.setattr(forms, "MOST_SERVICES", 1)
         assert "are listed" not in desk.get(PAGE).content.decode()
 
@@ -808,7 +819,7 @@ class TestPermissions:
         assert desk.get(path).status_code == 405
 
 
-def test_the_list_of_bookings_links_to_the_page(desk):
+def test_the_list_of_bookings_links_to_the_page_for_callers(desk):
     BookingFactory(start_time=timezone.now() + HOUR)
 
     add = "/admin/bookings/booking/add/"

@@ -77,7 +77,7 @@ def town():
     for service in services:
         for number in range(60):
             start = SPRING.start - timedelta(days=20) + number * timedelta(hours=38, minutes=5)
-            # The seats of the class overlap, and some seats are free.
+            # Bookings of different seats of the class overlap, and some seats stay free.
             for seat in range(1, service.capacity + 1):
                 if seat > 1 and random.random() < 0.5:
                     continue
@@ -116,7 +116,7 @@ def month_of(moment, period):
 
 
 def months(period):
-    """Return the months of a period, found day by day."""
+    """Return the months of a period, found by looking at every half hour."""
     days = (period.end - period.start) // timedelta(minutes=30)
     moments = (period.start + timedelta(minutes=30) * n for n in range(days + 1))
     return sorted({month_of(each, period) for each in moments if each < period.end})
@@ -133,7 +133,10 @@ def is_open(moment, zone, hours, off):
 
 
 def plain_utilisation(period):
-    """Look at every fifth minute. All times of this town are multiples of five minutes."""
+    """Return the rows and totals of the report, by looking at every fifth minute.
+
+    All times in `town` are multiples of five minutes.
+    """
     step = timedelta(minutes=5)
     rows = []
     for calendar in sorted({each.calendar for each in Booking.objects.all()}, key=str):
@@ -357,7 +360,7 @@ def test_the_town_has_something_to_count(town):
     assert TimeOff.objects.count() == 8
 
 
-def test_the_months_of_a_period_begin_at_midnight_in_its_zone():
+def test_months_begin_at_midnight_in_the_zone_and_the_first_month_when_the_period_begins():
     assert SPRING.months == [
         ("2026-02", SPRING.start),
         ("2026-03", datetime(2026, 3, 1, tzinfo=UTC)),
@@ -425,7 +428,7 @@ def test_a_cell_that_would_be_a_formula_begins_with_an_apostrophe(text):
 
 
 @pytest.mark.parametrize("value", ["a=1", "", -1, Decimal(-1), None, 0.5])
-def test_other_cells_stay_as_they_are(value):
+def test_a_cell_that_would_not_be_a_formula_is_unchanged(value):
     assert spreadsheets.cell(value) == value
 
 
@@ -463,7 +466,7 @@ def test_the_documentation_names_each_report_and_its_numbers(client, name):
     assert all(f"`{column}`" in page for column in numbers)
 
 
-def test_an_api_key_needs_the_permission_for_what_a_report_counts(api):
+def test_an_api_key_needs_the_permission_to_view_the_rows_that_a_report_counts(api):
     for permission, allowed in [
         ("bookings.view_booking", "revenue"),
         ("reviews.view_review", "reviews"),
@@ -530,7 +533,7 @@ def test_a_report_on_too_many_calendars_does_not_suggest_a_shorter_period(site, 
 def test_a_long_table_says_how_many_rows_the_page_leaves_out(site, town, monkeypatch):
     monkeypatch.setattr("bookings.reports.pages.MAX_ROWS", 1)
     page = site.get("/admin/reports/revenue/", SPRING_DAYS).content.decode()
-    # Three months and two services; the table of services has a row for each currency.
+    # Both tables are cut: the table by month, and the table by service.
     assert page.count("not shown. The CSV file leaves out nothing.") == 2
 
 

@@ -141,7 +141,7 @@ class TestSlotsAndBookings:
         insert(ServiceFactory())
 
     @pytest.mark.parametrize("status", FREE)
-    def test_inactive_bookings_and_slots_can_overlap(self, service, status):
+    def test_an_inactive_booking_and_a_slot_can_overlap(self, service, status):
         insert(service, status=status)
         publish(service)
         insert(service, status=status)

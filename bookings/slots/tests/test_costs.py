@@ -60,18 +60,18 @@ def slots():
         SlotFactory(service=service, start_time=now + number * 2 * HOUR)
 
 
-def test_seats_of_skipped_slots_are_not_counted(api, slots):
+def test_seats_of_slots_before_the_page_are_not_counted(api, slots):
     assert counted(page_of(api, "/slots?limit=3&offset=20")) == 3
     plain = SlotSerializer.rows(Slot.objects.order_by("start_time", "id"))[20:23]
     with CaptureQueriesContext(connection) as captured:
         assert len(plain) == 3
-    # Control: a plain queryset also counts the seats of the skipped slots.
+    # Control: a plain queryset also counts the seats of the slots before the page.
     assert counted(captured[0]["sql"]) == 23
 
 
 def test_a_search_for_available_slots_does_not_count_seats_of_past_slots(api, slots):
     assert counted(page_of(api, "/slots?available=true")) == 3
-    # Control: a search for the other slots counts the seats of past slots.
+    # Control: a search for slots that are not available counts the seats of past slots.
     assert counted(page_of(api, "/slots?available=false")) > 3
 
 

@@ -1,4 +1,4 @@
-"""The pages of the admin site for slots: the form that publishes them, its preview, and a slot."""
+"""The admin site's pages for slots: the form for publishing, its preview, and a slot's page."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -41,7 +41,7 @@ def service():
 
 
 def form(service, /, **changes):
-    """Return the form for 18:00 on the first Tuesday and Friday, ten times in all."""
+    """Return the fields of a form for ten slots: every Tuesday and Friday at 18:00."""
     return {
         "service": service.pk,
         "day": "2026-11-30",
@@ -189,7 +189,7 @@ class TestPreview:
 
 
 class TestPublish:
-    def test_browsers_without_scripts_choose_from_a_list(self, site, service):
+    def test_browsers_without_scripts_show_the_services_as_a_list(self, site, service):
         text = site.get(ADD).content.decode()
         assert f'<option value="{service.pk}">Yoga</option>' in text
 
@@ -201,7 +201,7 @@ class TestPublish:
         log = LogEntry.objects.get()
         assert log.get_change_message() == "3 slots were published."
 
-    def test_one_slot_can_have_a_different_number_of_seats(self, site, service):
+    def test_a_slot_can_have_another_number_of_seats_than_its_service(self, site, service):
         site.post(ADD, form(service, repeat="once", capacity="5", day="2027-07-05"))
         slot = Slot.objects.get()
         assert slot.capacity == 5
@@ -231,7 +231,7 @@ class TestPublish:
             ({"service": ""}, "service", "This field is required."),
         ],
     )
-    def test_a_refusal_is_shown_at_its_field(self, site, service, changes, field, words):
+    def test_a_refusal_is_shown_beside_its_field(self, site, service, changes, field, words):
         response = site.post(ADD, form(service, **changes))
         assert response.status_code == 200
         assert words in str(response.context["form"].errors[field])
@@ -261,7 +261,7 @@ class TestPermissions:
         assert client.post(ADD, form(service)).status_code == 302
         assert Slot.objects.count() == 10
 
-    def test_others_may_neither_publish_nor_preview(self, client, service):
+    def test_users_who_may_not_add_slots_may_neither_publish_nor_preview(self, client, service):
         client.force_login(staff(["bookings.view_slot"]))
         assert client.get(ADD).status_code == 403
         assert client.post(ADD, form(service)).status_code == 403
@@ -270,8 +270,8 @@ class TestPermissions:
         assert client.get(PREVIEW, form(service)).status_code == 302
 
 
-def test_what_is_planned_is_what_is_published(service):
-    """With a clash, nothing is published, and the plan names the slot that clashes."""
+def test_a_series_is_published_as_planned_unless_a_slot_clashes(service):
+    """If a slot clashes, nothing is published, and the plan names the start of that slot."""
     start = NOW + timedelta(days=1)
     wish = {
         "actor": AdminFactory(),
@@ -390,7 +390,9 @@ class TestPage:
             ("9" * 400, "less than or equal to 1000"),
         ],
     )
-    def test_a_refused_number_is_explained_at_its_field(self, site, slot, seats, words):
+    def test_a_refused_number_of_seats_is_explained_beside_its_field(
+        self, site, slot, seats, words
+    ):
         for seat in (1, 2):
             booked(slot, seat=seat)
         response = site.post(self.seats(slot), {"capacity": seats})
@@ -400,7 +402,9 @@ class TestPage:
         slot.refresh_from_db()
         assert slot.capacity == 3
 
-    def test_a_refused_number_is_explained_even_if_the_slot_was_cancelled(self, site, slot):
+    def test_a_refused_number_of_seats_is_explained_even_if_the_slot_was_cancelled(
+        self, site, slot
+    ):
         slots.change_slot(slot_id=slot.pk, status="cancelled", actor=AdminFactory(), at=NOW)
         response = site.post(self.seats(slot), {"capacity": "0"}, follow=True)
         assert "greater than or equal to 1" in response.content.decode()
@@ -408,7 +412,9 @@ class TestPage:
         assert slot.capacity == 3
 
     @pytest.mark.parametrize("hours", [4, 24])
-    def test_a_slot_that_ends_on_a_later_day_shows_both_dates(self, site, service, hours):
+    def test_a_slot_that_ends_on_a_later_day_shows_the_dates_of_its_start_and_end(
+        self, site, service, hours
+    ):
         start = datetime(2027, 5, 26, 21, tzinfo=UTC)  # 22:00 in Lisbon
         slot = SlotFactory(
             service=service, start_time=start, end_time=start + timedelta(hours=hours)
@@ -447,7 +453,7 @@ class TestPage:
         assert booking.status == "cancelled"
         assert LogEntry.objects.get().get_change_message() == "Cancelled."
 
-    def test_the_list_asks_before_it_cancels_slots(self, site, slot):
+    def test_the_list_asks_for_confirmation_before_slots_are_cancelled(self, site, slot):
         later = SlotFactory(service=slot.service, start_time=NOW + timedelta(days=181), capacity=3)
         people = [booked(slot), booked(slot, seat=2), booked(later)]
         booked(later, seat=2, status="cancelled")

@@ -79,7 +79,7 @@ def publish(admin, service, start_time, rrule=None):
 
 
 def is_a(refusal, error):
-    """Return whether `error` is a `refusal`, or violates a constraint with that error class."""
+    """Return whether `error` is a `refusal`, or a constraint violation reported as a `refusal`."""
     if isinstance(error, IntegrityError):
         return CONSTRAINT_ERRORS.get(database_error_facts(error)[1]) is refusal
     return isinstance(error, refusal)
@@ -96,7 +96,10 @@ def is_taken(error):
 
 @contextmanager
 def without_the_exclusion():
-    """Drop the constraint that keeps slots and bookings apart. Delete both at the end."""
+    """Drop the constraint that keeps slots and bookings apart.
+
+    At the end, delete all slots and bookings, and restore the constraint.
+    """
     name = "occupancy_one_at_a_time"
     definition = ask(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [name]
@@ -293,7 +296,7 @@ def test_a_service_gets_slots_or_is_deleted_but_never_both(admin):
             assert isinstance(deleted.error, ServiceInUse)
             assert Slot.objects.filter(service_id=service.pk).count() == 5
         else:
-            # The service was deleted before it was read, or before the slots were stored.
+            # The service was deleted before the publisher read it or stored the slots.
             assert is_a(Invalid, published.error) or is_a(ServiceInactive, published.error)
             assert not Slot.objects.filter(service_id=service.pk).exists()
 

@@ -65,7 +65,7 @@ class TestWallClock:
             *("2011-12-28 09:00", "2011-12-29 09:00", "2011-12-31 09:00")
         ]
 
-    def test_a_start_at_the_end_is_kept_although_the_clocks_skip_a_later_time(self):
+    def test_a_start_exactly_at_until_is_kept_although_the_clocks_skip_the_hour_before_it(self):
         rule = "FREQ=DAILY;BYHOUR=1,2;BYMINUTE=0,30;UNTIL=20270328T010000Z"
         assert series(rule, "2027-03-27T01:00")[-2:] == ["2027-03-27 02:30", "2027-03-28 02:00"]
 
@@ -328,7 +328,7 @@ def numbers(*bounds):
     return ",".join(map(str, range(*bounds)))
 
 
-# All of its times are in the hour that the clocks of Lisbon skip.
+# All starts of this rule are in the hour that the clocks of Lisbon skip.
 SKIPPED = f"FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU;BYHOUR=1;BYMINUTE={numbers(60)};BYSECOND={numbers(60)}"
 
 
@@ -370,7 +370,7 @@ ZONES = ["UTC", "Europe/Lisbon", "America/New_York", "Australia/Lord_Howe", "Asi
 
 
 def instants(moment, tz):
-    """Return all instants at which the clocks show `moment`, by trying the offsets around it."""
+    """Return all instants at which the clocks show `moment`, by trying the offsets around then."""
     around = [moment.replace(tzinfo=UTC) + timedelta(hours=hours) for hours in range(-30, 31)]
     found = {moment.replace(tzinfo=UTC) - each.astimezone(tz).utcoffset() for each in around}
     return sorted(each for each in found if each.astimezone(tz).replace(tzinfo=None) == moment)
@@ -424,7 +424,7 @@ def test_daily_and_weekly_rules_give_the_same_starts_as_a_check_of_each_day(
     data=st.data(),
 )
 def test_rules_give_the_same_starts_as_dateutil(first, frequency, interval, count, data):
-    """All parts match the first start, so that dateutil finds starts quickly."""
+    """All parts of the rule match the first start, so that dateutil finds starts quickly."""
     parts = {"FREQ": frequency, "INTERVAL": interval, "COUNT": count}
     if data.draw(st.booleans(), "months"):
         parts["BYMONTH"] = data.draw(st.sets(st.integers(1, 12))) | {first.month}

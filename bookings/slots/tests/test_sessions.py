@@ -42,7 +42,7 @@ def slot():
     )
 
 
-def at(slot, **more):
+def by_start(slot, **more):
     return {
         "service_id": str(slot.service_id),
         "start_time": slot.start_time.isoformat(),
@@ -68,20 +68,20 @@ class TestBooking:
         assert client.get("/bookings").json()["results"] == [shown]
 
     def test_a_seat_is_booked_by_the_service_and_the_start(self, client, slot):
-        shown = client.post("/bookings", at(slot)).json()
+        shown = client.post("/bookings", by_start(slot)).json()
         assert shown["slot_id"] == str(slot.pk)
 
     def test_an_open_service_also_books_a_slot_by_its_start(self, client):
         slot = SlotFactory(service=ServiceFactory(capacity=3), capacity=1)
-        assert client.post("/bookings", at(slot)).json()["slot_id"] == str(slot.pk)
-        problem(client.post("/bookings", at(slot)), 409, "slot_full")
+        assert client.post("/bookings", by_start(slot)).json()["slot_id"] == str(slot.pk)
+        problem(client.post("/bookings", by_start(slot)), 409, "slot_full")
         # A booking without a slot cannot overlap the slot.
         later = (slot.start_time + HOUR / 2).isoformat()
-        problem(client.post("/bookings", at(slot, start_time=later)), 409, "booking_conflict")
+        problem(client.post("/bookings", by_start(slot, start_time=later)), 409, "booking_conflict")
 
     def test_slot_service_and_times_can_be_sent_together_if_they_agree(self, client, slot):
         end_time = slot.end_time.isoformat()
-        body = at(slot, slot_id=str(slot.pk), end_time=end_time)
+        body = by_start(slot, slot_id=str(slot.pk), end_time=end_time)
         assert client.post("/bookings", body).status_code == 201
         body = {"service_ids": [str(slot.service_id)], "slot_id": str(slot.pk)}
         assert client.post("/bookings", body).status_code == 201
@@ -121,7 +121,7 @@ class TestBooking:
         assert shown["end_time"] == "2999-01-01T11:00:00Z"
 
     def test_a_service_in_slots_mode_is_closed_outside_its_slots(self, client, slot):
-        response = client.post("/bookings", at(slot, start_time="2999-01-01T12:00:00Z"))
+        response = client.post("/bookings", by_start(slot, start_time="2999-01-01T12:00:00Z"))
         content = problem(response, 409, "outside_opening_hours")
         assert content["detail"] == "No slot of this service starts at this time."
         assert content["alternatives"][0]["slot_id"] == str(slot.pk)
@@ -131,7 +131,7 @@ class TestBooking:
         response = client.post("/bookings", {"slot_id": str(slot.pk)})
         content = problem(response, 409, "service_inactive")
         assert content["detail"] == "This slot has been cancelled."
-        problem(client.post("/bookings", at(slot)), 409, "outside_opening_hours")
+        problem(client.post("/bookings", by_start(slot)), 409, "outside_opening_hours")
 
     def test_a_slot_that_overlaps_time_off_cannot_be_booked(self, client, slot):
         TimeOff.objects.create(
@@ -158,7 +158,7 @@ class TestBooking:
     # Inside the transaction of an ordinary test, a booking would also need queries for a savepoint.
     @pytest.mark.django_db(transaction=True)
     def test_a_booking_in_a_slot_takes_three_queries(self, client, slot):
-        for body in ({"slot_id": str(slot.pk)}, at(slot)):
+        for body in ({"slot_id": str(slot.pk)}, by_start(slot)):
             with CaptureQueriesContext(connection) as captured:
                 assert client.post("/bookings", body).status_code == 201
             assert len(captured) == 3

@@ -327,7 +327,9 @@ class TestConflicts:
         )
         assert not Slot.objects.exists()
 
-    def test_a_refusal_names_the_first_clash_of_either_kind(self, client, service):
+    def test_a_refusal_names_the_first_clash_with_another_slot_or_within_the_series(
+        self, client, service
+    ):
         Service.objects.update(duration_minutes=25 * 60)
         start = SOON.replace(hour=12)
         publish(client, service, start)
@@ -418,7 +420,7 @@ class TestFinding:
     @pytest.mark.parametrize(
         "day", ["today", "2026-12-01T10:00:00Z", "2026-13-01", "2026-1-1", "\uff12026-01-01", "5"]
     )
-    def test_the_date_must_be_a_date(self, api, day):
+    def test_the_date_parameter_must_be_a_date(self, api, day):
         response = api.get("/slots", {"date": day})
         problem(response, 400, "validation_error", "date")
         if day != "2026-13-01":
@@ -809,7 +811,7 @@ def test_a_list_takes_one_query_and_a_second_query_if_it_must_count(api, service
         assert len(captured) == expected, captured.captured_queries
 
 
-def test_one_slot_takes_one_query(api, service):
+def test_reading_one_slot_takes_one_query(api, service):
     slot = SlotFactory(service=service, start_time=SOON)
     with CaptureQueriesContext(connection) as captured:
         api.get(f"/slots/{slot.pk}")

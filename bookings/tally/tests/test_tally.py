@@ -1,4 +1,7 @@
-"""The totals are exact at any moment, and reading them takes no longer as history grows."""
+"""The totals are exact at any moment, and reading them takes no longer as history grows.
+
+A total is the number of times that bookings have reached a status.
+"""
 
 from datetime import timedelta
 
@@ -26,13 +29,13 @@ def totals():
 
 
 def count_events():
-    """Count all events, after waiting until they can be counted."""
+    """Wait until all events can be added to the stored total, and add them."""
     settle()
     return tally.count_events()
 
 
 def write_events(count, *, status="completed", transaction=None):
-    """Write `count` events of one booking, with the id of this or of the given transaction."""
+    """Write `count` events of one booking, by default with the id of the current transaction."""
     booking = BookingFactory()
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")
@@ -73,7 +76,7 @@ def test_events_without_a_new_status_are_not_counted():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_adding_events_to_the_total_does_not_change_the_totals():
+def test_adding_events_to_the_stored_total_does_not_change_the_totals():
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
         write_events(5)
@@ -128,8 +131,8 @@ def test_the_totals_stay_exact_after_an_operator_resets_transaction_ids():
 
 
 @pytest.mark.django_db
-def test_a_reader_reads_a_limited_number_of_events_after_the_total(monkeypatch):
-    """The number does not depend on the length of the history, or on whether a worker runs."""
+def test_the_totals_read_a_limited_number_of_events_after_the_stored_total(monkeypatch):
+    """The limit applies however long the history is, and whether or not a worker runs."""
     write_events(20_000, transaction=3)
     BookingTally.objects.create(transaction=4, counts={"completed": 20_000})
     write_events(30)
