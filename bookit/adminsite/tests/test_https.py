@@ -59,7 +59,7 @@ def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, br
 @pytest.mark.parametrize(
     "headers", [{"sec-fetch-mode": "navigate"}, {"host": "localhost:8000"}], ids=["proxy", "local"]
 )
-def test_a_form_without_a_cookie_that_browsers_keep_asks_to_allow_cookies(
+def test_a_form_without_its_cookie_asks_to_allow_cookies_if_browsers_would_keep_it(
     production, browser, headers
 ):
     text = page(browser.post("/admin/login/", {"username": "x"}, headers=headers), 403)
@@ -67,7 +67,7 @@ def test_a_form_without_a_cookie_that_browsers_keep_asks_to_allow_cookies(
     assert "The admin site needs HTTPS" not in text
 
 
-def test_a_form_without_its_cookie_asks_to_allow_cookies(browser, settings):
+def test_outside_production_a_form_without_its_cookie_asks_to_allow_cookies(browser, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(browser.post("/admin/login/", {"username": "x", "password": "y"}), 403)
     assert "Allow cookies" in text
