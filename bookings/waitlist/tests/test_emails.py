@@ -1,4 +1,4 @@
-"""Users on a waitlist get an email when their wait has ended."""
+"""Users on a waitlist get an email if their wait ends without a seat."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The home page and the menu of the admin site, and how lists name their cells."""
+"""The home page and the menu of the admin site, and the labels and texts of its lists."""
 
 import re
 from datetime import UTC, datetime, timedelta
