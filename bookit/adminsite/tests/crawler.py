@@ -88,7 +88,8 @@ PARAMETERS = [
     "x" * 4000,
 ]
 
-# Parameters that all pages, or all lists, accept even if no link names them.
+# Parameters that all pages accept, and parameters that all lists accept, even if no link names
+# them.
 KNOWN = ["_popup", "_to_field", "_changelist_filters"]
 KNOWN_BY_LISTS = ["p", "o", "q", "all", "e", "_facets"]
 
@@ -351,11 +352,11 @@ class Crawler:
     # --- crawling -----------------------------------------------------------------------------
 
     def crawl(self, *starts: str, inside: tuple[str, ...] = ()) -> dict[str, Page]:
-        """Follow the links whose paths begin with one of `inside`, and return the pages by URL.
+        """Open `starts`, follow the links to paths that begin with one of `inside`.
 
         The crawler opens two pages of each kind, because they may show rows in different states. It
         follows a link with parameters only if one of the parameters is new, because filters can be
-        combined endlessly.
+        combined endlessly. Returns the pages by URL.
         """
         found: dict[str, Page] = {}
         seen: dict[str, int] = {}

@@ -47,6 +47,7 @@ def test_the_sign_in_form_is_shown_over_plain_http_on_the_local_machine(producti
 
 
 def test_the_sign_in_form_is_shown_behind_a_proxy_that_hides_https(production, browser):
+    # Browsers send this header only to HTTPS servers and to servers on their own machine.
     response = browser.get("/admin/login/", headers={"sec-fetch-mode": "navigate"})
     assert response.status_code == 200
 

@@ -180,6 +180,7 @@ def test_emails_about_accounts_are_translated(boss, brackets, kind):
     assert leftovers_of_mail(sent.subject, sent.body, html, {boss.name, "token"}) == set()
 
 
+# The texts in the sample emails that are not translated: words of users, and time zones.
 SAMPLE = {
     *("Ana Silva", "Helena Costa", "Haircut", "Helena's chair", "Morning yoga", "Studio 2"),
     *("Short at the sides, please.", "I may be five minutes late.", "I have to work that day."),
