@@ -91,7 +91,7 @@ class TestAttendee:
         assert expected.items() <= made.items()
         assert client.get(f"/bookings/{made['id']}").json() == made
 
-    def test_the_attendee_follows_the_account(self, api, people, booking):
+    def test_a_change_of_the_account_changes_the_shown_attendee(self, api, people, booking):
         people["owner"].name = "Ana Silva"
         people["owner"].save()
         shown = api.as_(people["provider"]).get(f"/bookings/{booking.pk}").json()
@@ -116,7 +116,9 @@ class TestAttendee:
 
 class TestDetails:
     @pytest.mark.parametrize("who", ["owner", "provider", "admin"])
-    def test_the_details_of_a_booking_are_changed(self, api, people, booking, who):
+    def test_the_owner_the_provider_and_admins_can_change_the_details(
+        self, api, people, booking, who
+    ):
         client = api.as_(people[who])
         response = client.patch(f"/bookings/{booking.pk}", {**RUI, "notes": " By the window. "})
         assert response.status_code == 200
@@ -156,7 +158,7 @@ class TestDetails:
         [occasion] = occasions([changed.calendar_id], [changed.pk])
         assert occasion.audiences == []
 
-    def test_values_that_are_shown_already_are_not_changes(self, api, people, booking):
+    def test_sending_back_the_shown_values_changes_nothing(self, api, people, booking):
         client = api.as_(people["owner"])
         before = Booking.objects.values().get(pk=booking.pk)
         shown = client.get(f"/bookings/{booking.pk}").json()
@@ -175,7 +177,7 @@ class TestDetails:
         shown = client.get(f"/bookings/{booking.pk}").json()
         client.patch(f"/bookings/{booking.pk}", {**shown, "notes": "By the window."})
         stored = Booking.objects.get(pk=booking.pk)
-        # The other columns still follow the account.
+        # The stored name is still empty, so the booking keeps showing the name of the account.
         assert (stored.attendee_name, stored.notes) == ("", "By the window.")
         assert events(booking)[1].data["changed"] == ["notes"]
 
@@ -194,7 +196,7 @@ class TestDetails:
             client = api.as_(people["owner"])
             response = client.patch(f"/bookings/{booking.pk}", {"notes": "Late."})
             problem(response, 403, "booking_started")
-            # Sending the values that are shown already is not a change.
+            # The owner may still send back the values that are shown, because they change nothing.
             shown = client.get(f"/bookings/{booking.pk}").json()
             assert client.patch(f"/bookings/{booking.pk}", shown).status_code == 200
             assert events(booking) == events(booking)[:1]
@@ -326,7 +328,7 @@ class TestReason:
             history = client.get(f"/bookings/{booking.pk}/history").json()["results"]
             assert [event["data"].get("reason") for event in history] == [None, SECRET]
 
-    def test_the_reason_of_the_user_is_not_in_the_event_and_can_be_erased(
+    def test_the_reason_of_the_user_is_stored_only_in_the_booking_and_can_be_erased(
         self, api, people, booking
     ):
         services.cancel_booking(
@@ -339,7 +341,7 @@ class TestReason:
         history = api.as_(people["admin"]).get(f"/bookings/{booking.pk}/history").json()["results"]
         assert "reason" not in history[1]["data"]
 
-    def test_the_status_endpoint_keeps_the_reason_too(self, api, people, booking):
+    def test_the_status_endpoint_also_stores_the_reason(self, api, people, booking):
         body = {"status": "cancelled", "reason": "Ill."}
         shown = api.as_(people["provider"]).patch(f"/bookings/{booking.pk}/status", body).json()
         assert shown["cancellation_reason"] == "Ill."

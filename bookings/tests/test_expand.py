@@ -28,7 +28,7 @@ def people():
 
 
 def grow(people, rows):
-    """Add `rows` bookings in slots and `rows` bookings without slots, each of its own service."""
+    """Add `rows` bookings in slots and `rows` without slots, each for a service of its own."""
     for number in range(rows):
         calendar = CalendarFactory(provider=people["provider"])
         slot = SlotFactory(
@@ -46,7 +46,7 @@ def grow(people, rows):
 
 
 def lists(people):
-    """Return the client, the path and all names that can be expanded, for each list."""
+    """Return the kind of user, the path and all names that can be expanded, for each list."""
     return [
         ("owner", "/bookings", EVERYTHING),
         ("provider", "/bookings?scope=provider", EVERYTHING),
@@ -109,23 +109,23 @@ def test_expanding_takes_one_query_for_each_name_whatever_the_number_of_rows(api
         grow(people, 10)
     few, many = counts[: len(counts) // 2], counts[len(counts) // 2 :]
     assert few == many
-    # The first list is a customer's, who may not see users, so Django sends no query for them.
+    # The owner reads the first list, but may not see users, so no query fetches users.
     assert [added for _, added, _ in few] == [3, 4, 4, 2]
 
 
 def test_only_the_provider_and_admins_see_the_user(api, people):
     grow(people, 1)
-    others = BookingFactory(user=people["provider"], start_time=TUESDAY + 9 * HOUR)
+    elsewhere = BookingFactory(user=people["provider"], start_time=TUESDAY + 9 * HOUR)
     [first, *_] = api.as_(people["owner"]).get("/bookings").json()["results"]
     for who, shown in (("owner", False), ("provider", True), ("admin", True)):
         content = api.as_(people[who]).get(f"/bookings/{first['id']}?expand=user").json()
         assert ("user" in content) == shown
-    # The provider is only the customer of this booking.
+    # The provider is the customer of this booking, and the calendar is not theirs.
     client = api.as_(people["provider"])
-    assert "user" not in client.get(f"/bookings/{others.pk}?expand=user").json()
+    assert "user" not in client.get(f"/bookings/{elsewhere.pk}?expand=user").json()
     [row] = client.get("/bookings?expand=user,service").json()["results"]
     assert "user" not in row
-    assert row["service"]["id"] == str(others.service_id)
+    assert row["service"]["id"] == str(elsewhere.service_id)
 
 
 def test_staff_who_may_see_all_bookings_see_the_users(api, people):

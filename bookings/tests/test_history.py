@@ -152,7 +152,7 @@ class World:
         return found[number % len(found)]
 
     def change(self, number, who):
-        """Return the arguments of a service call that changes a booking."""
+        """Return the arguments of a service call in which `people[who]` changes a booking."""
         booking = self.one_of(Booking.objects, number)
         return {"booking_id": booking.pk, "actor": self.people[who], "at": self.now}
 
@@ -248,7 +248,7 @@ STATES_AFTER = {
 
 
 def replayed(recorded):
-    """Replay a booking's events and check every step; return the state, or None if deleted."""
+    """Check a booking's events in order; return its last state, or None if it was deleted."""
     known = None
     for number, event in enumerate(recorded):
         more = ("was", "reason", "changed", "hours", "overridden")
@@ -264,8 +264,8 @@ def replayed(recorded):
         elif event.type in STATES_AFTER:
             assert was == {"status": known["status"]}
             assert after["status"] in TABLE[known["status"]].split()
-            stays = {"status": "", "hold_expires_at": ""}
-            assert comparable({**after, **stays}) == comparable({**known, **stays})
+            may_differ = {"status": "", "hold_expires_at": ""}
+            assert comparable({**after, **may_differ}) == comparable({**known, **may_differ})
         else:
             assert event.type in ("booking.changed", "booking.reminded", "booking.deleted")
             assert comparable(after) == comparable(known)

@@ -273,7 +273,7 @@ class TestRaces:
         for hours in range(0, 60, 2):
             at = NOW + hours * HOUR / 2
             held = book(service, owner, at=at, hours=hours, hold=True)
-            # The owner's request is handled by a server whose clock is one second behind.
+            # The clock of the owner's server is a second behind, so the hold has not expired there.
             booked, taken = at_once(
                 [
                     partial(

@@ -1,4 +1,4 @@
-"""Long lists of bookings are read through an index, and contain the rows that they should."""
+"""Long lists of bookings are read through an index, and contain exactly the right bookings."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def finished():
-    """Store finished bookings, and let PostgreSQL count them."""
+    """Store finished bookings, and let PostgreSQL collect statistics about them."""
     service, user = ServiceFactory(), UserFactory()
     Booking.objects.bulk_create(
         BookingFactory.build(
@@ -31,7 +31,7 @@ def finished():
         cursor.execute("ANALYZE bookings_booking")
 
 
-def test_bookings_that_end_after_a_time_contain_long_bookings_that_began_long_before():
+def test_ending_after_returns_long_bookings_that_began_days_before():
     days = ServiceFactory(duration_minutes=5 * 24 * 60)
     ended, long = (BookingFactory(service=days, start_time=TUESDAY - n * DAY) for n in (9, 4))
     short = BookingFactory(start_time=TUESDAY)
@@ -41,7 +41,7 @@ def test_bookings_that_end_after_a_time_contain_long_bookings_that_began_long_be
     assert [*Booking.objects.ending_after(TUESDAY - 5 * DAY)][:2] == [ended, long]
 
 
-def test_a_booking_of_exactly_a_day_is_found_by_its_end():
+def test_ending_after_returns_a_booking_of_exactly_a_day_until_its_end():
     service = ServiceFactory(duration_minutes=24 * 60)
     booking = BookingFactory(service=service, start_time=TUESDAY)
     almost_over = TUESDAY + DAY - timedelta(seconds=1)
@@ -73,7 +73,7 @@ def test_bookings_of_a_status_are_found_through_a_partial_index(statuses, index)
 
 
 @pytest.mark.parametrize("status", Booking.Status.values)
-def test_every_status_finds_its_bookings(status):
+def test_with_status_returns_exactly_the_bookings_of_each_status(status):
     holds = {"hold_expires_at": TUESDAY} if status == "held" else {}
     booking = BookingFactory(status=status, **holds)
     other = "pending" if status != "pending" else "confirmed"
@@ -82,7 +82,7 @@ def test_every_status_finds_its_bookings(status):
     assert Booking.objects.with_status(status, other).count() == 2
 
 
-def test_the_bookings_of_a_provider_are_not_searched_among_all_bookings():
+def test_the_bookings_of_a_provider_are_read_through_the_index_by_calendar():
     provider = ProviderFactory()
     ours = BookingFactory(service=ServiceFactory(calendar=CalendarFactory(provider=provider)))
     BookingFactory()

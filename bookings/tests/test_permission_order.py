@@ -63,7 +63,7 @@ ALWAYS_REFUSED = {
     ("POST", "reviews"): ["anonymous"],
 }
 
-# Other bodies, headers and object states that must not change the response.
+# Bodies, headers and states of objects that must not change the response to strangers.
 OTHER_BODIES = [
     *(b"", b"{", b"null", b"[]", b"7", b"\xff", b'{"x": NaN}', b"[" * 2000),
     json.dumps({"unknown_field": 1}).encode(),
@@ -156,7 +156,7 @@ def test_the_response_to_strangers_does_not_depend_on_the_object(api, people, wo
             if model is Booking:
                 changes = {"hold_expires_at": None, **changes}
             objects = model.objects.filter(pk__in=[each for path in paths for each in ids_in(path)])
-            # An endpoint without objects of this model has no other states.
+            # A path that names no object of this model has no such states.
             if objects.exists():
                 with disabled_trigger("bookings_booking", "booking_transition"):
                     objects.update(**changes)
@@ -167,7 +167,8 @@ def test_the_response_to_strangers_does_not_depend_on_the_object(api, people, wo
             transaction.set_rollback(True)
 
 
-def test_some_endpoints_have_objects_in_each_of_these_states(world):
+def test_the_paths_name_an_object_of_each_model_in_states(world):
+    """Control for the test above: it changes the state of at least one object of each model."""
     paths = [row[1].format(**world) for key in GUARDED for row in ENDPOINTS[key]]
     named = [each for path in paths for each in ids_in(path)]
     for model, _ in STATES:
@@ -231,9 +232,9 @@ def test_a_missing_object_is_not_found_whatever_the_body(api, people, key):
 def test_demoted_providers_and_admins_have_the_rights_of_a_user(api, people, world, row):
     expected = row[3]["user"]
     if "{names_token}" in row[1]:
-        expected = 404  # The token belongs to the provider.
+        expected = 404  # The token names the provider as its reader.
     if "/providers/{provider}" in row[1]:
-        expected = 404  # The list of providers no longer shows the user.
+        expected = 404  # The user is no longer in the list of providers.
     for who in ("provider", "admin"):
         client = api.as_(people[who])
         with transaction.atomic():

@@ -181,6 +181,7 @@ GET    /health/ready                                   200  200   200      200  
 GET    /metrics                                        200  200   200      200   200   200   200
 """
 
+# The body of each request, by the path and, if a path has several rows, the variant.
 BODIES = {
     "/auth/register": {"name": "New", "email": "new@example.com", "password": "correct horse 9"},
     "/auth/login": {"email": "{owner_email}", "password": PASSWORD},
@@ -253,6 +254,7 @@ BODIES = {
     "/webhooks/{webhook}/deliveries/{delivery}/redeliver": {},
 }
 
+# The method, the path, the variant, and the expected status for each kind of user.
 ROWS = [
     (method, path, " ".join(rest[:-7]), dict(zip(PEOPLE, map(int, rest[-7:]), strict=True)))
     for method, path, *rest in (line.split() for line in TABLE.splitlines() if line)

@@ -30,7 +30,7 @@ def pgbouncer(transactional_db, tmp_path):
 
 @pytest.fixture(params=["unprepared", "prepared"])
 def pooled(request):
-    """Return the settings of BookIt behind PgBouncer."""
+    """Return BookIt's settings behind PgBouncer, without and with prepared statements."""
     if request.param == "unprepared":
         return {**SETTINGS, "DATABASE_PREPARED_STATEMENTS": ""}
     if version() < PREPARES_SINCE:
@@ -133,8 +133,8 @@ def test_requests_behind_pgbouncer_succeed_and_statements_have_a_time_limit(
         assert running_worker.end() == 0
         assert "Error" not in running_worker.output.read_text()
 
-        # PgBouncer drops the option that sets PostgreSQL's own time limit, so BookIt cancels the
-        # statements that exceed the limit.
+        # PgBouncer drops the option that sets PostgreSQL's own time limit, so BookIt itself cancels
+        # the statements that exceed the limit.
         send = sign_in(server.port, customers[0])
         body = {"slot_id": str(slot.pk)}
         with psycopg.connect(database_url()) as rival:
@@ -147,7 +147,7 @@ def test_requests_behind_pgbouncer_succeed_and_statements_have_a_time_limit(
 
 
 def waiting(session):
-    """Return how many statements of other sessions wait for a lock in this test's database."""
+    """Return how many statements on the bookings table wait for a lock in this test's database."""
     [(number,)] = session.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND wait_event_type = 'Lock' AND query LIKE '%bookings_booking%'"

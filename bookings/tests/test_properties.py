@@ -92,7 +92,7 @@ class Model:
             elif self.offers[entry.service].calendar == offer.calendar:
                 raise Refused("booking_conflict")
         free = [seat for seat in range(1, offer.capacity + 1) if seat not in taken]
-        # If the capacity was reduced, bookings in seats beyond the capacity count too.
+        # If the capacity was reduced, each booking in a seat beyond it uses up a free seat.
         beyond = [seat for seat in taken if seat > offer.capacity]
         if len(free) <= len(beyond):
             raise Refused("booking_conflict")

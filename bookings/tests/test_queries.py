@@ -31,9 +31,10 @@ def people():
 
 
 def grow(people, rows):
-    """Add calendars up to `rows`, each with opening hours, a service and a booking by `user`.
+    """Add calendars until there are `rows`, each with opening hours, a service and a booking.
 
-    Also add a user and a session of `user` for each calendar, so that all lists grow.
+    The bookings are by `user`. Also add a user and a session of `user` for each calendar, so that
+    all lists grow.
     """
     for number in range(Booking.objects.count(), rows):
         calendar = CalendarFactory(provider=people["provider"])
@@ -231,7 +232,7 @@ ANALYZE;
 def test_frequent_statements_are_not_planned_again_on_each_execution(api, people, name, has_crowd):
     # PostgreSQL plans a prepared statement again on each execution as long as it estimates that a
     # generic plan costs more. Planning these statements takes longer than running them. The
-    # estimate depends on the table statistics.
+    # estimate depends on the table statistics. The first five executions are always planned.
     grow(people, FEW)
     if has_crowd:
         connection.cursor().execute(CROWD)

@@ -83,7 +83,7 @@ def is_service_inactive(error):
 
 @contextmanager
 def without_constraints():
-    """Create a copy of the table without constraints, for sessions that call `use_bare_table`."""
+    """Create a bookings table without constraints, for sessions that call `use_bare_table`."""
     run("CREATE SCHEMA bare")
     run(
         "CREATE TABLE bare.bookings_booking"
@@ -102,7 +102,7 @@ def use_bare_table():
 
 
 def on_bare_table(call):
-    """Return a call that resets the search path, because later calls reuse its connection."""
+    """Return a call that also resets the search path, because later calls reuse its connection."""
 
     def call_and_reset():
         try:

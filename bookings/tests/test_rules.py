@@ -59,12 +59,14 @@ def move(booking, actor, *, to, at):
 
 
 class TestNotice:
-    def test_a_booking_closer_than_the_notice_is_refused(self, service, user):
+    def test_a_booking_within_the_minimum_notice_is_refused(self, service, user):
         with pytest.raises(terms.TooSoon, match="at least 120 minutes in advance"):
             book(service, user, at=TUESDAY - 2 * HOUR + SECOND)
         assert book(service, user, at=TUESDAY - 2 * HOUR) == TUESDAY
 
-    def test_nobody_can_move_a_booking_closer_than_the_notice(self, service, booking, user):
+    def test_nobody_can_move_a_booking_to_a_start_within_the_minimum_notice(
+        self, service, booking, user
+    ):
         for actor in (user, service.calendar.provider, AdminFactory()):
             at = TUESDAY - 3 * DAY
             with pytest.raises(terms.TooSoon):
@@ -120,7 +122,9 @@ class TestCancellationNotice:
         assert Booking.objects.values().first() != before
 
     @pytest.mark.parametrize("change", [cancel, postpone])
-    def test_providers_and_admins_ignore_the_cancellation_notice(self, service, user, change):
+    def test_the_cancellation_notice_does_not_limit_providers_and_admins(
+        self, service, user, change
+    ):
         for seat, actor in enumerate((service.calendar.provider, AdminFactory()), 1):
             booking = BookingFactory(service=service, user=user, seat=seat)
             change(booking, actor, TUESDAY - 3 * HOUR)

@@ -43,11 +43,11 @@ def provider():
 
 @pytest.fixture
 def booking_in(owner, provider):
-    """Return a function that makes a booking with a status."""
+    """Return a function that makes a booking with a status, which the test changes to `after`."""
     calendar = CalendarFactory(provider=provider)
 
     def make(status, after):
-        # Booking a hold makes it pending, or confirmed if the service needs no confirmation.
+        # A hold that is booked becomes confirmed only if its service needs no confirmation.
         service = ServiceFactory(calendar=calendar, requires_confirmation=after != "confirmed")
         Booking.objects.all().delete()
         return BookingFactory(user=owner, service=service, status=status)
@@ -120,7 +120,7 @@ def test_an_owner_can_only_cancel_a_booking_or_book_a_hold(api, owner, booking_i
         assert response.json()["status"] == booking.status == "pending"
         assert BookingEvent.objects.get().type == "booking.created"
     else:
-        # An owner who books an expired hold gets an error that says that the hold has expired.
+        # An owner who tries to book an expired hold is told that it has expired.
         if after == "cancelled" or (before, after) == ("expired", "pending"):
             problem(response, 409, "invalid_transition")
         else:
@@ -130,7 +130,9 @@ def test_an_owner_can_only_cancel_a_booking_or_book_a_hold(api, owner, booking_i
 
 
 @pytest.mark.parametrize("before", STATES)
-def test_other_people_cannot_change_the_status(api, owner, booking_in, before):
+def test_owners_at_the_status_endpoint_and_other_people_cannot_change_the_status(
+    api, owner, booking_in, before
+):
     booking = booking_in(before, "pending")
     elsewhere = CalendarFactory(provider=ProviderFactory())
     for after in STATES:

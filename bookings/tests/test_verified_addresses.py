@@ -1,4 +1,4 @@
-"""If the operator requires it, only users with a verified email address can book."""
+"""If the operator requires a verified email address, only users who have one can book."""
 
 from datetime import timedelta
 

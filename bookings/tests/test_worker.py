@@ -30,7 +30,7 @@ COMPLETE = "bookings.complete"
 
 @pytest.fixture
 def table_lock(transactional_db):
-    """Lock the table of bookings until the test rolls this connection back."""
+    """Lock the bookings table; yield the connection, whose rollback releases the lock."""
     with psycopg.connect(database_url()) as rival:
         rival.execute("LOCK TABLE bookings_booking")
         yield rival
@@ -81,8 +81,8 @@ class TestOneWorker:
     def test_a_job_of_a_killed_worker_is_done_by_another_worker(self, worker, request, capsys):
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
         rival = request.getfixturevalue("table_lock")
-        # With the task's own lock, this job would be dropped if the periodic job of the next minute
-        # held the lock.
+        # This job has a queueing lock of its own. With the lock of the task, the job would be
+        # dropped if the periodic job of the next minute held that lock.
         job = app.configure_task(COMPLETE, queueing_lock="of this test").defer(timestamp=0)
         killed = worker()
         until(lambda: killed.state(job) == "doing")
@@ -94,7 +94,7 @@ class TestOneWorker:
         assert capsys.readouterr().out == "Jobs put back in their queues: 0.\n"
         assert killed.state(job) == "doing"
 
-        # Make the heartbeats half a minute old.
+        # Make the heartbeats so old that the worker counts as stalled.
         with psycopg.connect(database_url(), autocommit=True) as session:
             session.execute(
                 "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'"
@@ -118,7 +118,7 @@ class TestOneWorker:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_stalled_job_is_dropped_if_a_job_with_its_lock_is_queued(capsys):
+def test_a_stalled_job_is_dropped_if_a_job_with_the_same_queueing_lock_waits(capsys):
     with psycopg.connect(database_url(), autocommit=True) as session:
         app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
         app.configure_task(COMPLETE, queueing_lock="other").defer(timestamp=0)
@@ -130,7 +130,7 @@ def test_a_stalled_job_is_dropped_if_a_job_with_its_lock_is_queued(capsys):
         assert left.fetchall() == [("other", "todo"), ("twin", "todo")]
 
 
-def overdue(url):
+def store_overdue_booking(url):
     """Store a confirmed booking that has ended, so that a worker has to complete it."""
     with psycopg.connect(url, autocommit=True) as filling:
         filling.execute(
@@ -189,7 +189,7 @@ def test_jobs_are_done_after_postgresql_restarts(serve, tmp_path):
     directory = tmp_path / "postgres"
     with running(directory) as url:
         migrate(url)
-        overdue(url)
+        store_overdue_booking(url)
         server = serve(url)
         until(lambda: server.ask("SELECT id FROM procrastinate_workers"))
     with running(directory) as url:
@@ -236,11 +236,11 @@ async def retry_later(url, job):
 
 
 def test_a_finished_job_stays_finished_when_postgresql_crashes(serve, tmp_path):
-    """If the job became unfinished, no worker would retry it, because its own worker is alive."""
+    """If a job became unfinished again, no worker would retry it, as its own worker is alive."""
     # Commits that do not wait for the disk reach the disk only after ten seconds.
     with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:
         migrate(url)
-        overdue(url)
+        store_overdue_booking(url)
         server = serve(url)
         until(lambda: server.ask("SELECT id FROM procrastinate_workers"))
         defer(url, COMPLETE)

@@ -35,6 +35,7 @@ class Worker:
 
     Args:
         command: another `manage.py` command that starts workers.
+        variables: environment variables of the process.
     """
 
     def __init__(

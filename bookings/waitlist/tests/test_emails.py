@@ -1,4 +1,4 @@
-"""Users on a waitlist get an email when their wait has ended."""
+"""Users on a waitlist get an email if their wait ends without a seat."""
 
 from datetime import timedelta
 
@@ -72,7 +72,7 @@ def test_everybody_in_the_queue_learns_that_no_seat_became_free(yoga):
     assert found[TO_BEN].subject.startswith("No seat became free: Yoga, ")
 
 
-def test_a_person_who_does_not_confirm_learns_that_the_seat_has_passed_on(yoga, ben):
+def test_a_person_who_does_not_confirm_learns_that_the_seat_is_no_longer_kept(yoga, ben):
     ana = Booking.objects.get(slot=yoga)
     services.cancel_booking(booking_id=ana.pk, actor=ana.user, at=NOW)
     waitlist.offer_seats(at=NOW)
@@ -93,7 +93,7 @@ def test_people_who_left_and_deactivated_accounts_get_no_email(yoga, ben, eva):
     assert not {TO_BEN, TO_EVA} & sent().keys()
 
 
-def test_the_emails_are_jobs_of_the_transaction_that_ends_the_wait(yoga):
+def test_ending_the_wait_twice_enqueues_one_email_for_each_entry(yoga):
     waitlist.end(slot=yoga, at=NOW)
     waitlist.end(slot=yoga, at=NOW)
     jobs = ProcrastinateJob.objects.filter(task_name="bookings.send_queue_mail")
@@ -103,7 +103,7 @@ def test_the_emails_are_jobs_of_the_transaction_that_ends_the_wait(yoga):
     assert len(jobs) == 2
 
 
-def test_an_email_that_is_sent_twice_has_the_same_id_and_the_operators_words(yoga, ben):
+def test_an_email_that_is_sent_twice_keeps_its_id_and_has_the_words_of_the_operator(yoga, ben):
     """A worker can die after it has sent an email, so the job runs again."""
     slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
     sent()

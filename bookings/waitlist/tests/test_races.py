@@ -117,7 +117,7 @@ def without_the_lock(monkeypatch):
 def without_the_constraint():
     """Drop the constraint that stops a seat from being taken twice.
 
-    At the end, delete all bookings, so that the constraint can be added again.
+    At the end, delete all slots and bookings, so that the constraint can be added again.
     """
     definition = ask(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'booking_seat_free'"
@@ -146,7 +146,7 @@ def test_a_freed_seat_is_offered_to_the_first_of_ten_users(full, people):
         assert tally(outcomes[:7]) == {None: 7}
         assert tally(outcomes[7:]) == {SlotFull: 7}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
-        # Workers that looked before the cancellation was committed saw no free seat; offer again.
+        # All workers may have looked before the cancellation was committed, so offer once more.
         offered = sum(outcome.value for outcome in outcomes[1:7]) + offer()
         assert offered == 1
         [hold] = held(slot)
@@ -186,7 +186,7 @@ def test_a_seat_is_offered_eight_times_without_lock_and_constraint(freed, withou
 
 
 def test_one_of_six_concurrent_bookings_wins_without_a_waitlist(freed):
-    """Control for the first test: without a waitlist, another user can book the free seat."""
+    """Control for the first test: without a waitlist, one of the other users gets the free seat."""
     freed.waitlist.all().delete()
     outcomes = at_once([book(user, freed) for user in UserFactory.create_batch(6)])
     assert tally(outcomes) == {None: 1, SlotFull: 5}

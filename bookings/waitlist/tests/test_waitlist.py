@@ -101,7 +101,7 @@ def queue(join, people, slot):
     return [join(user, slot).json() for user in people]
 
 
-def entries(slot):
+def statuses(slot):
     return list(slot.waitlist.order_by("created_at", "id").values_list("status", flat=True))
 
 
@@ -190,7 +190,7 @@ class TestJoining:
         service.save()
         problem(join(people[0], slot), 409, "service_inactive")
 
-    def test_joining_a_slot_that_starts_too_soon_to_book_is_refused(
+    def test_joining_a_slot_within_the_minimum_notice_or_after_its_start_is_refused(
         self, join, people, slot, service
     ):
         service.min_notice_minutes = 60
@@ -200,7 +200,7 @@ class TestJoining:
         with time_machine.travel(SOON + MINUTE):
             problem(join(people[0], slot), 400, "validation_error", "start_time")
 
-    def test_joining_a_slot_that_starts_too_late_to_book_is_refused(
+    def test_joining_a_slot_beyond_the_booking_horizon_is_refused(
         self, join, people, slot, service
     ):
         service.max_advance_days = 7
@@ -284,7 +284,7 @@ class TestLeaving:
     def test_leaving_twice_changes_nothing(self, api, people, slot, queue):
         for _ in range(2):
             assert self.leave(api, people[0], slot, queue[0]).status_code == 204
-        assert entries(slot) == ["left", "waiting", "waiting"]
+        assert statuses(slot) == ["left", "waiting", "waiting"]
 
     def test_other_users_cannot_remove_an_entry(self, api, people, slot, queue):
         problem(self.leave(api, people[1], slot, queue[0]), 403, "permission_denied")
@@ -305,7 +305,7 @@ class TestLeaving:
         work()
         offer.refresh_from_db()
         assert offer.status == "cancelled"
-        assert entries(slot) == ["left", "offered", "waiting"]
+        assert statuses(slot) == ["left", "offered", "waiting"]
         assert offer_to(people[1], slot)
 
     def test_leaving_does_not_cancel_a_booking(self, api, cancel, people, slot, queue):
@@ -315,7 +315,7 @@ class TestLeaving:
         assert self.leave(api, people[0], slot, queue[0]).status_code == 204
         offer.refresh_from_db()
         assert offer.status == "pending"
-        assert entries(slot) == ["booked", "waiting", "waiting"]
+        assert statuses(slot) == ["booked", "waiting", "waiting"]
 
 
 class TestAFreedSeat:
@@ -347,7 +347,7 @@ class TestAFreedSeat:
         entry = seen(people[0], slot)[0]
         assert (entry["status"], entry["booking_id"]) == ("booked", str(offer.pk))
         work()
-        assert entries(slot) == ["booked", "waiting", "waiting"]
+        assert statuses(slot) == ["booked", "waiting", "waiting"]
 
     def test_other_users_cannot_book_an_offered_seat(self, api, cancel, people, slot, queue):
         cancel(slot.bookings.first())
@@ -361,16 +361,16 @@ class TestAFreedSeat:
         offered_until = offer_to(people[0], slot).hold_expires_at
         with time_machine.travel(offered_until, tick=False):
             expire_bookings(at=timezone.now())
-            assert entries(slot) == ["passed", "waiting", "waiting"]
+            assert statuses(slot) == ["passed", "waiting", "waiting"]
             work()
             assert offer_to(people[1], slot).hold_expires_at == offered_until + HOUR
-        assert entries(slot) == ["passed", "offered", "waiting"]
+        assert statuses(slot) == ["passed", "offered", "waiting"]
         assert not Booking.objects.filter(user=people[0], active=True).exists()
 
     def test_an_offer_that_is_cancelled_goes_to_the_next_user(self, cancel, people, slot, queue):
         cancel(slot.bookings.first())
         cancel(offer_to(people[0], slot))
-        assert entries(slot) == ["passed", "offered", "waiting"]
+        assert statuses(slot) == ["passed", "offered", "waiting"]
         assert offer_to(people[1], slot).seat == 1
 
     def test_an_offer_that_is_deleted_goes_to_the_next_user(
@@ -380,16 +380,16 @@ class TestAFreedSeat:
         offer = offer_to(people[0], slot)
         assert api.as_(people[0]).delete(f"/bookings/{offer.pk}").status_code == 204
         work()
-        assert entries(slot) == ["passed", "offered", "waiting"]
+        assert statuses(slot) == ["passed", "offered", "waiting"]
 
     def test_an_offer_that_is_deleted_in_sql_goes_to_the_next_user(
         self, cancel, people, slot, queue
     ):
         cancel(slot.bookings.first())
         run("DELETE FROM bookings_booking WHERE id = %s", [offer_to(people[0], slot).pk])
-        assert entries(slot) == ["passed", "waiting", "waiting"]
+        assert statuses(slot) == ["passed", "waiting", "waiting"]
         waitlist.offer_seats(at=timezone.now())
-        assert entries(slot) == ["passed", "offered", "waiting"]
+        assert statuses(slot) == ["passed", "offered", "waiting"]
 
     def test_anyone_can_book_a_seat_that_the_last_waiting_user_declined(
         self, api, cancel, people, slot, queue
@@ -408,7 +408,7 @@ class TestAFreedSeat:
         cancel(offer_to(people[0], slot))
         assert join(people[0], slot).json()["position"] == 2
 
-    def test_a_user_with_an_expired_offer_can_join_again_before_the_offer_is_closed(
+    def test_a_user_whose_offer_has_expired_can_join_again_before_a_job_ends_the_offer(
         self, cancel, join, people, slot, queue
     ):
         cancel(slot.bookings.first())
@@ -421,7 +421,7 @@ class TestAFreedSeat:
         for booking in slot.bookings.all():
             api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
         work()
-        assert entries(slot) == ["offered", "offered", "waiting"]
+        assert statuses(slot) == ["offered", "offered", "waiting"]
         assert {offer_to(user, slot).seat for user in people[:2]} == {1, 2}
 
     def test_moving_a_booking_away_frees_a_seat(self, api, people, service, slot, queue, work):
@@ -432,13 +432,13 @@ class TestAFreedSeat:
         )
         assert response.status_code == 200
         work()
-        assert entries(slot) == ["offered", "waiting", "waiting"]
+        assert statuses(slot) == ["offered", "waiting", "waiting"]
 
     def test_deleting_a_booking_frees_a_seat(self, api, people, slot, queue, work):
         booking = slot.bookings.first()
         api.as_(booking.user).delete(f"/bookings/{booking.pk}")
         work()
-        assert entries(slot) == ["offered", "waiting", "waiting"]
+        assert statuses(slot) == ["offered", "waiting", "waiting"]
 
     def test_a_hold_that_expires_frees_a_seat(self, people, slot, queue, work):
         with disabled_trigger("bookings_booking", "booking_transition"):
@@ -447,7 +447,7 @@ class TestAFreedSeat:
             )
         expire_bookings(at=timezone.now())
         work()
-        assert entries(slot) == ["offered", "waiting", "waiting"]
+        assert statuses(slot) == ["offered", "waiting", "waiting"]
         assert offer_to(people[0], slot).seat == 2
 
     def test_raising_the_capacity_offers_the_new_seats(
@@ -456,13 +456,13 @@ class TestAFreedSeat:
         response = api.as_(provider).patch(f"/slots/{slot.pk}", {"capacity": 4})
         assert (response.status_code, response.json()["seats_left"]) == (200, 0)
         work()
-        assert entries(slot) == ["offered", "offered", "waiting"]
+        assert statuses(slot) == ["offered", "offered", "waiting"]
 
     def test_lowering_the_capacity_offers_no_seat(self, api, provider, cancel, people, slot, queue):
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         assert api.as_(provider).patch(f"/slots/{slot.pk}", {"capacity": 1}).status_code == 200
         assert waitlist.offer_seats(at=timezone.now()) == 0
-        assert entries(slot) == ["waiting", "waiting", "waiting"]
+        assert statuses(slot) == ["waiting", "waiting", "waiting"]
 
     def test_an_offer_expires_no_later_than_the_start_of_the_slot(
         self, cancel, people, slot, queue
@@ -480,7 +480,7 @@ class TestAFreedSeat:
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         with time_machine.travel(SOON - minutes * MINUTE + MINUTE):
             assert waitlist.offer_seats(at=timezone.now()) == 0
-        assert entries(slot) == ["passed", "passed", "passed"]
+        assert statuses(slot) == ["passed", "passed", "passed"]
         assert not slot.bookings.filter(status="held").exists()
 
     def test_users_keep_waiting_while_the_service_is_inactive(self, slot, service, queue):
@@ -488,14 +488,14 @@ class TestAFreedSeat:
         service.save()
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         assert waitlist.offer_seats(at=timezone.now()) == 0
-        assert entries(slot) == ["waiting", "waiting", "waiting"]
+        assert statuses(slot) == ["waiting", "waiting", "waiting"]
 
     def test_a_deactivated_user_is_passed_over(self, people, slot, queue):
         people[0].is_active = False
         people[0].save()
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         assert waitlist.offer_seats(at=timezone.now()) == 1
-        assert entries(slot) == ["passed", "offered", "waiting"]
+        assert statuses(slot) == ["passed", "offered", "waiting"]
 
     def test_a_user_with_three_holds_is_still_offered_a_seat(self, people, slot, queue):
         for number in range(3):
@@ -508,13 +508,13 @@ class TestAFreedSeat:
     def test_the_periodic_job_offers_a_seat_that_no_event_announced(self, people, slot, queue):
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         app.tasks["bookings.offer"](timestamp=0)
-        assert entries(slot) == ["offered", "waiting", "waiting"]
+        assert statuses(slot) == ["offered", "waiting", "waiting"]
 
     def test_the_command_offer_seats_offers_seats(self, capsys, slot, queue):
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         call_command("offer_seats")
         assert capsys.readouterr().out == "1 seats offered.\n"
-        assert entries(slot) == ["offered", "waiting", "waiting"]
+        assert statuses(slot) == ["offered", "waiting", "waiting"]
 
     def test_offering_the_seats_twice_makes_one_hold(self, cancel, slot, queue, work):
         cancel(slot.bookings.first())
@@ -571,14 +571,14 @@ class TestNoJumpingTheQueue:
     def test_the_first_user_can_hold_the_seat(self, api, people, freed):
         response = self.book(api, people[0], freed, hold=True)
         assert response.json()["status"] == "held"
-        assert entries(freed) == ["offered", "waiting", "waiting"]
+        assert statuses(freed) == ["offered", "waiting", "waiting"]
 
     def test_the_first_user_can_move_a_booking_to_the_seat(self, api, service, people, freed):
         elsewhere = SlotFactory(service=service, start_time=SOON + DAY)
         booking = seated(elsewhere, 1, user=people[0])
         response = api.as_(people[0]).patch(f"/bookings/{booking.pk}", {"slot_id": str(freed.pk)})
         assert (response.status_code, response.json()["seat"]) == (200, 2)
-        assert entries(freed) == ["booked", "waiting", "waiting"]
+        assert statuses(freed) == ["booked", "waiting", "waiting"]
 
     def test_anyone_can_book_a_free_seat_that_no_waiting_user_needs(self, api, freed):
         Slot.objects.filter(pk=freed.pk).update(capacity=5)
@@ -595,7 +595,7 @@ class TestTheSlot:
         cancel(slot.bookings.first())
         response = api.as_(provider).patch(f"/slots/{slot.pk}", {"status": "cancelled"})
         assert response.status_code == 200
-        assert entries(slot) == ["passed", "passed", "passed"]
+        assert statuses(slot) == ["passed", "passed", "passed"]
         work()
         assert not slot.bookings.filter(active=True).exists()
 

@@ -46,7 +46,7 @@ def delivery_of(booking, **fields):
 
 
 def card(response, title):
-    """Return a card of a page as the template got it."""
+    """Return the card with a title, as the view passed it to the template."""
     return next(each for each in response.context["cards"] if str(each.title) == title)
 
 
@@ -89,7 +89,7 @@ def test_a_message_is_sent_again_from_its_page(site):
     assert "Sent again." in text(site.get(page(Delivery, "history", delivery.pk)))
 
 
-def test_the_page_of_a_webhook_shows_its_last_deliveries_and_leads_to_all(site):
+def test_the_page_of_a_webhook_shows_its_last_deliveries_and_links_to_all_of_them(site):
     webhook = WebhookFactory(failing_since=timezone.now())
     mine = DeliveryFactory.create_batch(3, webhook=webhook)
     other = DeliveryFactory()
@@ -105,7 +105,7 @@ def test_the_page_of_a_webhook_shows_its_last_deliveries_and_leads_to_all(site):
     assert page(Delivery, "change", other.pk) not in listed
 
 
-def test_a_webhook_offers_only_what_its_state_allows(site):
+def test_the_page_of_a_webhook_has_only_the_buttons_that_its_state_allows(site):
     def buttons(webhook):
         response = site.get(page(Webhook, "change", webhook.pk))
         return [each["words"] for each in response.context["row_buttons"]]
@@ -135,7 +135,7 @@ def test_pages_take_the_same_number_of_queries_for_many_rows(site):
     assert max(few) <= 12
 
 
-def test_the_number_of_failing_webhooks_leads_to_exactly_these(site):
+def test_the_home_page_lists_failing_and_stopped_webhooks_and_links_to_the_failing_ones(site):
     failing = WebhookFactory(failing_since=timezone.now())
     switched_off = WebhookFactory(
         failing_since=timezone.now(), is_active=False, disabled_reason="No attempt has succeeded."
@@ -156,9 +156,9 @@ def test_the_number_of_failing_webhooks_leads_to_exactly_these(site):
     assert page(Webhook, "change", failing.pk) in listed
     assert page(Webhook, "change", switched_off.pk) not in listed
     assert page(Webhook, "change", fine.pk) not in listed
-    arriving = text(site.get(f"{page(Webhook, 'changelist')}?failing_since__isnull=True"))
-    assert page(Webhook, "change", fine.pk) in arriving
-    assert page(Webhook, "change", failing.pk) not in arriving
+    succeeding = text(site.get(f"{page(Webhook, 'changelist')}?failing_since__isnull=True"))
+    assert page(Webhook, "change", fine.pk) in succeeding
+    assert page(Webhook, "change", failing.pk) not in succeeding
 
 
 def test_a_pause_is_shown_only_until_it_ends(site):
@@ -187,7 +187,7 @@ def test_a_response_of_deeply_nested_json_is_shown_as_it_is(site):
     assert response in text(site.get(page(Delivery, "change", delivery.pk)))
 
 
-def test_a_response_that_repeats_itself_is_shown_once(site):
+def test_a_response_equal_to_the_previous_response_is_shown_once(site):
     delivery = DeliveryFactory()
     Attempt.objects.all().delete()
     for response in ('{"error":"no \\"email\\""}', "<h1>Bad</h1>", "<h1>Bad</h1>", ""):
@@ -216,7 +216,7 @@ def test_the_list_of_deliveries_says_what_each_is_about(site):
     assert "a test" in shown
 
 
-def test_a_webhook_is_deleted_after_a_question(site):
+def test_a_webhook_is_deleted_after_a_confirmation(site):
     webhook = WebhookFactory()
     path = page(Webhook, "delete", webhook.pk)
     assert "The log of its deliveries is deleted" in text(site.get(path))

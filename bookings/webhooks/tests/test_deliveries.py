@@ -48,7 +48,7 @@ def hang():
 
 @pytest.fixture
 def send(worker):
-    """Return a function that starts a worker that may call the receivers."""
+    """Return a function that starts a worker that may send to receivers on this host."""
 
     def start(*options, **variables):
         command = ("procrastinate", "worker", *options)
@@ -86,7 +86,7 @@ def enqueue(happened):
 
 
 def arrivals(other):
-    """Return the numbers of the events that have arrived; `happen` stores them as the seat."""
+    """Return the numbers of the events that have arrived; `happen` stores each as the seat."""
     return [json.loads(message.body)["data"]["seat"] for message in other.messages]
 
 
@@ -98,7 +98,7 @@ def delivered():
 
 
 def test_hundreds_of_events_arrive_in_order_before_requests_to_hanging_servers_time_out(send, hang):
-    """Sending one message a second would take minutes."""
+    """At one message a second, 300 messages would take minutes."""
     with receiver(hang) as first, receiver(hang) as second, receiver() as other:
         for each in (first, second, other):
             WebhookFactory(url=each.url)
@@ -288,6 +288,7 @@ def test_a_worker_with_an_unknown_queue_fails_with_a_one_line_message():
     assert "default, mails, webhooks" in line
 
 
+# Citus raises this error when it loses its connection to a server.
 LOST = InternalError("failure on connection marked as essential: one:5432")
 
 

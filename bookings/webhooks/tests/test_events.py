@@ -20,7 +20,7 @@ from bookit.restores.positions import LOWEST
 from bookit.tests.crowd import ask, disabled_trigger
 from bookit.tests.expect import problem
 
-# The feed hides the events of open transactions, so a test must not run in one.
+# The feed hides the events of open transactions, so the tests must not run in a transaction.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WRITE = """
@@ -68,12 +68,12 @@ def in_an_hour():
 
 
 def cursor_of(*steps):
-    """Return a cursor with one position for each step."""
+    """Return a cursor with these steps; each step has a position on one server."""
     return _encode(EventPagination.STEPS, {"steps": steps}, backwards=False)
 
 
 def read(admin, query=""):
-    """Return a page of the feed, after waiting until it can show all events."""
+    """Wait until the feed can show all events, and return a page of it."""
     settle()
     return admin.get(query if query.startswith("http") else f"/events{query}").json()
 
@@ -85,7 +85,7 @@ def poll(admin, cursor="", **query):
 
 
 def poll_at_once(admin, cursor="", **query):
-    """Poll without waiting for open transactions."""
+    """Do the same as `poll`, without waiting for open transactions."""
     page = admin.get("/events", {"cursor": cursor, **query}).json()
     assert list(page) == ["next", "previous", "cursor", "results"]
     assert page["previous"] is None
@@ -170,7 +170,7 @@ def test_events_of_one_booking_stay_in_order_if_the_clock_of_postgresql_was_ahea
 
 
 def test_concurrent_changes_of_one_booking_are_in_the_order_of_its_lock(admin, booking):
-    """The second transaction waits for the lock, although its clock was read first."""
+    """The second transaction makes its id before the first, but gets the lock after the first."""
     read_early = ask("SELECT uuid7()")
     with another_transaction() as first:
         first.execute("SELECT FROM bookings_booking WHERE id = %s FOR UPDATE", [booking.pk])
@@ -243,7 +243,8 @@ def test_the_last_page_has_a_cursor_from_which_polling_continues(admin, booking)
     assert [UUID(each["id"]) for each in first["results"]] == happened[:2]
     last = read(admin, first["next"])
     assert [UUID(each["id"]) for each in last["results"]] == happened[2:]
-    while last["next"]:  # Another test has written to another database of the server.
+    # The transactions of other tests move the horizon, so empty pages may follow.
+    while last["next"]:
         last = read(admin, last["next"])
         assert last["results"] == []
     for _ in range(2):

@@ -36,7 +36,7 @@ def site(client, boss):
 
 @pytest.fixture
 def world(boss):
-    """Create at least one row of every model. Events also enqueue jobs."""
+    """Create at least one row of every model. The jobs are those that the events enqueue."""
     signed_in = accounts_services.log_in(
         email=boss.email,
         password=PASSWORD,

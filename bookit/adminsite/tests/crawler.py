@@ -88,7 +88,8 @@ PARAMETERS = [
     "x" * 4000,
 ]
 
-# Parameters that all pages, or all lists, accept even if no link names them.
+# Parameters that all pages accept, and parameters that all lists accept, even if no link names
+# them.
 KNOWN = ["_popup", "_to_field", "_changelist_filters"]
 KNOWN_BY_LISTS = ["p", "o", "q", "all", "e", "_facets"]
 
@@ -130,7 +131,7 @@ COUNTS = ["", "abc", "-1", "0", "20", str(10**9), "9" * 5000, "\0"]
 BODIES = ["x=" + "y" * MEBIBYTE, "%ff=%ff&&&=&;", "&".join(["f="] * 1100)]
 # For each page and each form, the crawler sends this many requests with several mistakes at once.
 COMBINATIONS = 100
-# Redirects to a page are followed at most this many times.
+# Redirects to each kind of page are followed at most this many times.
 ARRIVALS = 3
 
 
@@ -171,35 +172,37 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        of = {name: value or "" for name, value in attrs}
-        if tag == "a" and of.get("href"):
-            self.links.append(urljoin(self.path, of["href"]))
-        if "data-ajax--url" in of:
+        attributes = {name: value or "" for name, value in attrs}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(urljoin(self.path, attributes["href"]))
+        if "data-ajax--url" in attributes:
             names = ("app-label", "model-name", "field-name")
-            query = {name.replace("-", "_"): of[f"data-{name}"] for name in names}
-            self.links.append(f"{of['data-ajax--url']}?{urlencode({**query, 'term': 'a'})}")
+            query = {name.replace("-", "_"): attributes[f"data-{name}"] for name in names}
+            self.links.append(f"{attributes['data-ajax--url']}?{urlencode({**query, 'term': 'a'})}")
         if tag == "form":
-            action = urljoin(self.path, of.get("action") or self.path)
-            self.forms.append(Form(action, of.get("method", "get").lower()))
+            action = urljoin(self.path, attributes.get("action") or self.path)
+            self.forms.append(Form(action, attributes.get("method", "get").lower()))
         if not self.forms:
             return
-        form, name = self.forms[-1], of.get("name", "")
+        form, name = self.forms[-1], attributes.get("name", "")
         if tag == "input" and name and name != "csrfmiddlewaretoken":
-            kind = of.get("type", "text")
+            kind = attributes.get("type", "text")
             if kind == "submit":
-                form.buttons.append((name, of.get("value", "")))
-            elif kind not in ("checkbox", "radio") or "checked" in of:
-                form.fields.append((name, of.get("value", "on" if kind == "checkbox" else "")))
+                form.buttons.append((name, attributes.get("value", "")))
+            elif kind not in ("checkbox", "radio") or "checked" in attributes:
+                form.fields.append(
+                    (name, attributes.get("value", "on" if kind == "checkbox" else ""))
+                )
             elif name == "_selected_action":
-                form.choices.setdefault(name, []).append(of.get("value", ""))
+                form.choices.setdefault(name, []).append(attributes.get("value", ""))
         elif tag == "button" and name:
-            form.buttons.append((name, of.get("value", "")))
+            form.buttons.append((name, attributes.get("value", "")))
         elif tag == "select" and name:
             self._select = (name, [], [])
         elif tag == "option" and self._select:
-            self._select[1].append(of.get("value", ""))
-            if "selected" in of:
-                self._select[2].append(of.get("value", ""))
+            self._select[1].append(attributes.get("value", ""))
+            if "selected" in attributes:
+                self._select[2].append(attributes.get("value", ""))
         elif tag == "textarea" and name:
             self._area = (name, [])
 
@@ -311,6 +314,7 @@ class Crawler:
         if self.arrivals[kind] <= ARRIVALS or not self.each:
             self.look("GET", location, when=", after a redirect")
         else:
+            # The page that is not opened would have shown and removed the messages.
             self.client.cookies.pop("messages", None)
 
     def complaint_about(self, url: str, response: Any) -> str:
@@ -348,11 +352,11 @@ class Crawler:
     # --- crawling -----------------------------------------------------------------------------
 
     def crawl(self, *starts: str, inside: tuple[str, ...] = ()) -> dict[str, Page]:
-        """Follow the links whose paths begin with one of `inside`, and return the pages by URL.
+        """Open `starts`, follow the links to paths that begin with one of `inside`.
 
         The crawler opens two pages of each kind, because they may show rows in different states. It
         follows a link with parameters only if one of the parameters is new, because filters can be
-        combined endlessly.
+        combined endlessly. Returns the pages by URL.
         """
         found: dict[str, Page] = {}
         seen: dict[str, int] = {}
@@ -404,7 +408,7 @@ class Crawler:
     def wrong_parameters(self, pages: dict[str, Page]) -> Iterator[Case]:
         """Yield requests with senseless parameters, one at a time and several at once.
 
-        The other parameters of a link stay as they are.
+        A request with one senseless parameter keeps the other parameters of its link.
         """
         links: dict[str, dict[str, list[tuple[str, str]]]] = {}
         paths: dict[str, str] = {}
@@ -418,7 +422,7 @@ class Crawler:
                 known.setdefault(name, [pair for pair in pairs if pair[0] != name])
             if any("_selected_action" in form.choices for form in page.forms):
                 known |= {name: [] for name in KNOWN_BY_LISTS if name not in known}
-            if parts.path.endswith("/add/"):  # Parameters set fields, but not inlines.
+            if parts.path.endswith("/add/"):  # Parameters fill in fields, but not inlines.
                 fields = {name for form in page.forms for name, _ in form.fields}
                 known |= {name: [] for name in fields if "-" not in name and name not in known}
         for shape, path in sorted(paths.items()):
@@ -504,9 +508,9 @@ class Crawler:
 
 
 def shape_of(url: str) -> str:
-    """Return a URL without its ids, which differ from run to run, and without languages.
+    """Return a URL with `ID` in place of its ids and languages. Ids differ from run to run.
 
-    The words of each kind of email have a page for each language: `/booked.de/`.
+    The words of each kind of email have a page for each language, for example `/booked.de/`.
     """
     return re.sub(r"/([0-9]+|[a-z-]+\.[a-z]{2})/", "/ID/", UUID.sub("ID", url))
 

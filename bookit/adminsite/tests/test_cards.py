@@ -18,7 +18,7 @@ def page(model, kind, *args):
 
 
 @pytest.mark.parametrize("model", [Webhook, Delivery, Session])
-def test_the_page_of_a_row_has_cards_and_no_form_that_saves_nothing(site, world, model):
+def test_the_page_of_a_row_has_cards_and_no_save_button(site, world, model):
     row = model.objects.first()
     shown = site.get(page(model, "change", row.pk)).content.decode()
     assert 'class="card"' in shown
@@ -26,7 +26,7 @@ def test_the_page_of_a_row_has_cards_and_no_form_that_saves_nothing(site, world,
     assert "style=" not in shown.split('id="content"')[1]
 
 
-def test_a_button_acts_only_on_its_row_and_leads_back_to_it(site):
+def test_a_button_acts_only_on_its_row_and_redirects_to_the_page_of_the_row(site):
     webhook, other = WebhookFactory.create_batch(2)
     response = site.post(page(Webhook, "act", webhook.pk, "send_test"))
     assert response["Location"] == page(Webhook, "change", webhook.pk)
@@ -34,7 +34,7 @@ def test_a_button_acts_only_on_its_row_and_leads_back_to_it(site):
     assert other.deliveries.count() == 0
 
 
-def test_a_get_changes_nothing(site):
+def test_a_get_request_to_the_url_of_a_button_is_refused(site):
     webhook = WebhookFactory()
     assert site.get(page(Webhook, "act", webhook.pk, "send_test")).status_code == 405
     assert not Delivery.objects.exists()
@@ -48,11 +48,11 @@ def test_only_the_buttons_of_a_page_can_be_pressed(site, action):
 
 
 @pytest.mark.parametrize("row", ["abc", "01a00000-0000-7000-8000-000000000000", "9" * 400])
-def test_a_button_of_a_row_that_is_gone_leads_to_a_404(site, row):
+def test_a_button_of_a_missing_row_gets_a_404(site, row):
     assert site.post(page(Webhook, "act", row, "send_test")).status_code == 404
 
 
-def test_a_button_that_the_service_refuses_says_why(site):
+def test_a_message_says_why_the_service_refused_an_action(site):
     delivery = DeliveryFactory(webhook=WebhookFactory(is_active=False))
     response = site.post(page(Delivery, "act", delivery.pk, "redeliver"), follow=True)
     assert "This webhook is switched off." in response.content.decode()

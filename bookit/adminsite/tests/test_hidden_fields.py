@@ -1,4 +1,4 @@
-"""The admin site reveals no hidden field, either on a page or by the number of rows."""
+"""No page of the admin site shows a hidden field, and no list filters or orders by one."""
 
 import re
 from urllib.parse import parse_qsl
@@ -68,7 +68,7 @@ def test_the_links_of_a_lists_filters_work(site, world, model):
 
 @every_page
 def test_a_list_allows_only_the_lookups_of_its_own_filters(rf, model):
-    """This tries each of the `LOOKUPS` on each path of up to three fields."""
+    """Try each of the `LOOKUPS` on each path of up to three fields."""
     page = PAGES[model]
     names = [each[0] if isinstance(each, tuple) else each for each in page.list_filter]
     linked = {each.rpartition("__")[0] for each in page.link_filters}
@@ -86,7 +86,7 @@ def test_a_list_allows_only_the_lookups_of_its_own_filters(rf, model):
 
 @every_page
 def test_a_list_can_be_filtered_by_whether_a_field_is_empty(site, world, rf, model):
-    """No link of the list does this, but its filters allow it."""
+    """No link of the list has such a parameter, but the list allows it."""
     allowed = {
         name
         for path, _ in reachable(model, depth=2)
@@ -98,7 +98,7 @@ def test_a_list_can_be_filtered_by_whether_a_field_is_empty(site, world, rf, mod
 
 
 def test_the_reachable_paths_contain_the_secrets():
-    """Control for the test above: it tries the paths that lead to secrets."""
+    """Control for the tests of filters: `reachable` yields the paths that lead to secrets."""
     paths = {f"{model.__name__}.{path}" for model in PAGES for path, _ in reachable(model)}
     assert paths >= {
         "Webhook.secret",
@@ -125,7 +125,7 @@ def test_a_list_cannot_be_filtered_by_a_secret(site, world, model):
 
 
 def test_no_filter_can_tell_two_secrets_apart(site):
-    """The attack finds a secret letter by letter from the number of matching rows."""
+    """If filters on secrets worked, row counts would reveal a secret letter by letter."""
     for secret in ("whsec_A", "whsec_B"):
         DeliveryFactory(webhook=WebhookFactory(secret=secret))
     for model, path in [(Webhook, "secret"), (Delivery, "webhook__secret")]:
@@ -188,7 +188,7 @@ def test_no_page_shows_a_secret(site, world, model):
 
 
 @pytest.mark.real_passwords
-def test_a_users_page_shows_no_part_of_the_hash(site):
+def test_the_page_of_a_user_shows_no_part_of_the_password_hash(site):
     user = UserFactory(password=PASSWORD)
     page = site.get(reverse("admin:accounts_user_change", args=[user.pk])).content.decode()
     assert "A password is set." in page
@@ -200,7 +200,7 @@ def test_a_users_page_shows_no_part_of_the_hash(site):
     assert "No password is set." in page
 
 
-def test_no_hidden_field_can_be_the_key_of_a_list(site, world):
+def test_a_popup_list_cannot_return_a_hidden_field(site, world):
     for model, name in [(Webhook, "secret"), (User, "password"), (OutstandingToken, "token")]:
         response = site.get(changelist(model), {"_popup": 1, "_to_field": name})
         assert response.status_code == 400

@@ -1,4 +1,4 @@
-"""The home page and the menu of the admin site, and how lists name their cells."""
+"""The home page and the menu of the admin site, and the labels and texts of its lists."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -257,7 +257,7 @@ def test_a_class_that_began_yesterday_shows_all_its_people(site):
     assert found(site, line["url"]) == 2
 
 
-def test_days_have_names_that_people_use():
+def test_a_line_names_its_day_unless_it_is_today():
     BookingFactory(start_time=NOON + timedelta(hours=1))
     BookingFactory(start_time=NOON + timedelta(hours=20))
     BookingFactory(start_time=NOON + timedelta(days=2))
@@ -265,7 +265,7 @@ def test_days_have_names_that_people_use():
     assert [line["day"] for line in lines] == ["", "Tomorrow", "Fri 4 Dec"]
 
 
-def test_bookings_that_wait_are_counted_up_to_a_hundred(site):
+def test_all_requests_that_wait_are_counted_and_the_first_six_are_listed(site):
     for hours in range(8):
         BookingFactory(start_time=NOON + timedelta(hours=hours))
     BookingFactory(start_time=NOON - timedelta(hours=1))
@@ -303,7 +303,7 @@ def test_the_last_30_days_are_compared_with_the_30_days_before(site):
         (-1, "confirmed", dollars),
     ]:
         book(status, start_time=NOON - timedelta(days=days), **fields)
-    # Nobody booked these, so no number counts them, and no list contains them.
+    # Released holds were never booked, so no number counts them, and no list contains them.
     release(service=cut, start_time=NOON - timedelta(days=5))
     release(service=cut, start_time=NOON - timedelta(days=35))
     recent = shown(AdminFactory())["recent"]
@@ -342,7 +342,9 @@ def test_the_last_30_days_are_compared_with_the_30_days_before(site):
 @pytest.mark.parametrize(
     ("expected", "days"), [([250_000], 30), ([250_001, 250_000], 7), ([9_000_000, 250_001], 1)]
 )
-def test_fewer_days_are_compared_if_they_have_very_many_bookings(site, monkeypatch, expected, days):
+def test_fewer_days_are_compared_if_thirty_days_have_very_many_bookings(
+    site, monkeypatch, expected, days
+):
     for ago in (0, 1, 7, 20, 40):
         book("completed", start_time=NOON - timedelta(days=ago), price=20)
     numbers = iter(expected)
@@ -401,7 +403,7 @@ def test_every_link_of_the_page_leads_to_a_page_that_the_user_may_see(user, worl
     } == {}
 
 
-def test_a_failing_webhook_is_named():
+def test_webhooks_that_fail_or_that_bookit_has_switched_off_are_listed():
     WebhookFactory(url="https://8.8.8.8/well")
     WebhookFactory(url="https://8.8.8.8/ill", failing_since=NOON - timedelta(hours=2))
     WebhookFactory(url="https://8.8.8.8/off", is_active=False)
@@ -444,7 +446,7 @@ def menu(user):
     }
 
 
-def test_the_menu_shows_the_models_by_what_people_do():
+def test_the_menu_groups_pages_by_what_people_do_on_them():
     parts = menu(AdminFactory())
     assert [*parts] == [str(part.label) for part in Menu]
     assert {"diary", "phone", "day_sheets"} == {*parts["Diary"][:3]}
@@ -489,7 +491,7 @@ def test_the_home_page_has_only_the_buttons_that_the_user_may_use():
     assert {*buttons(both)} == {"Diary", "Book for a customer"}
 
 
-def test_the_times_of_lists_are_in_the_zone_of_the_user_which_is_named():
+def test_the_times_of_a_list_are_in_the_zone_of_the_user_and_the_list_names_the_zone():
     booking = BookingFactory()
     BookingEvent.objects.create(
         calendar=booking.calendar,
@@ -502,7 +504,7 @@ def test_the_times_of_lists_are_in_the_zone_of_the_user_which_is_named():
     page = browser.get(reverse("admin:bookings_bookingevent_changelist")).content.decode()
     assert "3 December 2026, 05:00" in page
     assert "Times are in Asia/Tokyo, your time zone." in page
-    # The zone is that of this request only.
+    # The zone of the user applied only to this request.
     assert timezone.get_current_timezone_name() == "UTC"
 
 
@@ -546,7 +548,7 @@ def test_each_cell_of_a_list_names_its_column(site, world):
     assert 'data-label="' not in re.findall(r"<td[^>]*action-checkbox[^>]*>", page)[0]
 
 
-def test_the_text_of_a_cell_cannot_end_the_label(site, world):
+def test_the_header_of_a_column_is_escaped_in_the_labels_of_its_cells(site, world):
     header = [{"text": 'a "b" > c'}]
     [cell] = named_by([mark_safe('<td class="field-x">1</td>')], header)
     assert cell == '<td data-label="A &quot;b&quot; &gt; c" class="field-x">1</td>'

@@ -47,6 +47,7 @@ def test_the_sign_in_form_is_shown_over_plain_http_on_the_local_machine(producti
 
 
 def test_the_sign_in_form_is_shown_behind_a_proxy_that_hides_https(production, browser):
+    # Browsers send this header only to HTTPS servers and to servers on their own machine.
     response = browser.get("/admin/login/", headers={"sec-fetch-mode": "navigate"})
     assert response.status_code == 200
 
@@ -59,7 +60,7 @@ def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, br
 @pytest.mark.parametrize(
     "headers", [{"sec-fetch-mode": "navigate"}, {"host": "localhost:8000"}], ids=["proxy", "local"]
 )
-def test_a_form_without_a_cookie_that_browsers_keep_asks_to_allow_cookies(
+def test_a_form_without_its_cookie_asks_to_allow_cookies_if_browsers_would_keep_it(
     production, browser, headers
 ):
     text = page(browser.post("/admin/login/", {"username": "x"}, headers=headers), 403)
@@ -67,7 +68,7 @@ def test_a_form_without_a_cookie_that_browsers_keep_asks_to_allow_cookies(
     assert "The admin site needs HTTPS" not in text
 
 
-def test_a_form_without_its_cookie_asks_to_allow_cookies(browser, settings):
+def test_outside_production_a_form_without_its_cookie_asks_to_allow_cookies(browser, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(browser.post("/admin/login/", {"username": "x", "password": "y"}), 403)
     assert "Allow cookies" in text

@@ -16,7 +16,8 @@ from bookit.tests.browser import needs_chromium, sign_in
 from bookit.tests.conftest import chromium, watched  # noqa: F401 - fixtures
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-# By how many pixels content is too wide, so that it is cut off or people have to scroll sideways.
+# Returns by how many pixels the content of a box is wider than the box, at most. Such content is
+# cut off, or people have to scroll sideways.
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
     '.main, .content, #changelist, .results, .cards, .card')]
     .map(each => each.scrollWidth - each.clientWidth))"""
@@ -33,14 +34,14 @@ def styles(name):
 
 
 def show(page, response):
-    """Show a response to Django's test client in the browser, with its styles, without its scripts.
+    """Show a response of Django's test client in the browser, with its styles, without its scripts.
 
     This takes a tenth of the time that loading the page from a server takes.
     """
     assert response.status_code == 200
     html = STYLE.sub(lambda found: styles(found[1]), response.content.decode())
     assert "bookit/admin.css" in response.content.decode()
-    # Without scripts, `shifted` has to be set here; it shows the menu at the side.
+    # The class `shifted` shows the menu at the side. A script would set it.
     html = SCRIPT.sub("", html).replace('<div class="main"', '<div class="main shifted"')
     page.set_content(html)
 

@@ -82,7 +82,7 @@ def test_the_page_for_a_new_row_opens(site, model):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
-def test_lists_take_the_same_number_of_queries_for_many_rows(
+def test_a_list_of_several_rows_takes_at_most_twelve_queries(
     site, world, model, django_assert_max_num_queries
 ):
     BookingFactory.create_batch(5)
@@ -277,7 +277,7 @@ def test_the_pages_about_a_row_name_it_as_its_own_page_does(site):
         assert shown.count(name) >= 2
 
 
-def test_a_deleted_review_no_longer_counts(site):
+def test_a_deleted_review_no_longer_counts_in_the_rating(site):
     review = ReviewFactory(rating=2)
     Service.objects.filter(pk=review.service_id).update(rating_sum=7, rating_count=2)
 
@@ -442,7 +442,7 @@ def queries_of(site, path, **query):
 
 
 @pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
-def test_a_list_reads_a_whole_table_only_to_count_it_once(site, world, model):
+def test_a_list_counts_its_table_once_and_reads_it_completely_for_nothing_else(site, world, model):
     texts = queries_of(site, page(model, "changelist"))
     assert sum("COUNT(*)" in text for text in texts) == 1
     wasteful = ("DISTINCT", "DATE_TRUNC")
@@ -469,8 +469,9 @@ def test_a_search_for_an_id_does_not_search_texts(site, world):
     assert [row.pk for row in response.context["cl"].result_list] == [booking.pk]
 
 
-def test_a_search_for_accounts_finds_them_before_it_looks_for_their_dates(site, world):
-    # Without the ids, PostgreSQL would look for the first date in all accounts.
+def test_the_dates_of_a_search_for_accounts_are_looked_up_by_the_ids_that_it_found(site, world):
+    # If the query for the dates did not get the ids, PostgreSQL would look for the first date in
+    # all accounts.
     [found] = User.objects.filter(role="provider")[:1]
     texts = queries_of(site, page(User, "changelist"), q=found.email)
     dates = [text for text in texts if "MIN(" in text]
@@ -501,7 +502,7 @@ def test_a_list_of_services_can_be_filtered_by_category(site):
     assert site.get(path, {"category": "Barber"}).context["cl"].result_count == 2
 
 
-def test_the_history_of_all_bookings_is_told_in_words_also_after_a_booking_was_deleted(site):
+def test_the_history_is_in_words_even_if_the_booking_was_deleted(site):
     booking = BookingFactory(attendee_name="Ada Lovelace")
     deleted = BookingFactory()
     stays, gone = (

@@ -105,7 +105,7 @@ def test_an_autocomplete_field_ignores_a_value_that_is_not_an_id(site, value):
     assert site.get(url_of(Service, "add"), {"calendar": value}).status_code == 200
 
 
-def test_a_field_suggests_services_by_what_it_shows(site):
+def test_a_field_that_suggests_services_does_not_search_their_descriptions(site):
     ServiceFactory(title="Yin Yoga", description="Slow.")
     ServiceFactory(title="Bootcamp", description="Trying hard.")
     chosen = {"app_label": "bookings", "model_name": "slot", "field_name": "service"}
@@ -155,7 +155,7 @@ def test_an_action_leaves_out_a_row_that_the_filter_of_the_list_no_longer_finds(
     assert "1 booking confirmed." in text
 
 
-def test_an_action_on_all_rows_counts_few_of_them(site):
+def test_an_action_on_all_rows_counts_only_a_limited_number_of_rows(site):
     BookingFactory.create_batch(2)
     with CaptureQueriesContext(connection) as queries:
         text = choose(site, Booking, "mark_confirmed", UNKNOWN_ID, select_across="1")

@@ -123,7 +123,7 @@ def test_changes_of_the_permissions_of_a_role_can_conflict(site):
 
 
 def test_a_form_that_was_opened_long_ago_saves_only_what_was_changed(site):
-    """The zone of the calendar also decides which bookings are outside its hours."""
+    """The form still contains the old time zone, which must not replace the new time zone."""
     calendar = CalendarFactory(name="Chair", timezone="UTC")
     form = opened(site, calendar)
     Calendar.objects.update(timezone="Asia/Tokyo")
@@ -153,7 +153,7 @@ def test_nonsense_in_place_of_a_shown_value_causes_no_error_page(site, field, va
     assert send(site, service, sent, title="New").status_code in (200, 302)
 
 
-def test_a_row_that_was_deleted_meanwhile_is_explained(site):
+def test_a_message_says_that_the_row_was_deleted_while_its_page_was_open(site):
     service = ServiceFactory()
     form, here = opened(site, service), page(Service, "change", service.pk)
     service.delete()

@@ -1,4 +1,4 @@
-"""No page of the admin site, no email and no error contains text that cannot be translated."""
+"""All texts of the admin site, of emails and of errors can be translated."""
 
 import json
 from urllib.parse import urlsplit
@@ -26,7 +26,8 @@ MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 @pytest.fixture
 def brackets(monkeypatch):
-    # Another test may have left a language active, and this one must not leave the brackets active.
+    """Put each translated text in brackets; see `bookit.tests.pseudo`."""
+    # Another test may have left a language active, and no test may leave the brackets active.
     translation.deactivate()
     pseudo.speak(monkeypatch)
     yield
@@ -179,6 +180,7 @@ def test_emails_about_accounts_are_translated(boss, brackets, kind):
     assert leftovers_of_mail(sent.subject, sent.body, html, {boss.name, "token"}) == set()
 
 
+# The texts in the sample emails that are not translated: words of users, and time zones.
 SAMPLE = {
     *("Ana Silva", "Helena Costa", "Haircut", "Helena's chair", "Morning yoga", "Studio 2"),
     *("Short at the sides, please.", "I may be five minutes late.", "I have to work that day."),
