@@ -154,7 +154,7 @@ def test_the_owner_changes_the_metadata_of_a_booking_until_it_starts(api, people
     assert clients["owner"].patch(path, shown).json() == shown
 
 
-def test_metadata_is_changed_separately_from_the_time_and_the_status(api, people, paths):
+def test_one_request_cannot_change_the_metadata_and_the_time_or_the_status(api, people, paths):
     client = api.as_(people["owner"])
     for more in ({"start_time": "2999-01-04T10:00:00Z"}, {"status": "cancelled"}):
         response = client.patch(paths["bookings"], {"metadata": {"a": "1"}, **more})

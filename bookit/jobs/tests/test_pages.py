@@ -128,7 +128,7 @@ def test_a_job_about_a_deleted_booking_says_so(site):
         {},
     ],
 )
-def test_jobs_with_senseless_arguments_are_listed_too(site, args):
+def test_jobs_with_invalid_arguments_are_also_listed(site, args):
     for task in JOB_SUBJECTS:
         text(site.get(f"{PAGE}{job(task, **args)}/change/"))
     text(site.get(PAGE))

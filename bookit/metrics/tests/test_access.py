@@ -34,7 +34,7 @@ def test_nobody_else_sees_the_metrics_by_default(get):
         response = get(REMOTE, HTTP_AUTHORIZATION=f"Bearer {token}")
         assert (response.status_code, response.json()["code"]) == (403, "permission_denied")
         assert b"bookit_" not in response.content
-    assert get("").status_code == 403  # a client of a socket file
+    assert get("").status_code == 403  # a client of a Unix socket
 
 
 @pytest.mark.parametrize(

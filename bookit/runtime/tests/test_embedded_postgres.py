@@ -420,7 +420,7 @@ def test_ctrl_c_cancels_a_query_of_psql_and_does_not_kill_psql(home: Path) -> No
 def test_the_programs_use_the_same_server_as_the_project(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, directory: str
 ) -> None:
-    """With another directory, the instructions above would copy an empty database."""
+    """With another directory, pg_dump would copy an empty database."""
     used = []
 
     def refuse(directory: Path) -> None:
