@@ -255,6 +255,6 @@ def test_without_the_trigger_several_changes_of_the_same_version_succeed(api):
             statuses = [outcome.value.status_code for outcome in at_once(changes)]
             if statuses.count(200) > 1:
                 return
-        pytest.fail("in no round did two changes of the same version succeed")
+        pytest.fail("no round had two successful changes of the same version")
     finally:
         run("ALTER TABLE catalog_service ENABLE TRIGGER service_updated_at")

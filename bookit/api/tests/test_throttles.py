@@ -636,8 +636,8 @@ def test_the_next_request_passes_after_the_reported_wait_but_not_before(limit, p
     rates = {**configured.RATE_LIMITS, "anon": f"{limit}/minute"}
     with (
         override_settings(RATE_LIMITS=rates),
-        # At the exact start of a window, the library `limits` treats the window as ended. A real
-        # clock never hits this instant. The extra microsecond keeps the pauses from hitting it.
+        # The extra microsecond keeps the pauses from ending at the exact start of a window, an
+        # instant that a real clock never hits.
         time_machine.travel(NOON + timedelta(microseconds=1), tick=False) as clock,
     ):
         counting.reset()

@@ -202,7 +202,7 @@ def test_rows_of_a_living_worker_are_found_by_id_while_another_worker_is_dead(li
     assert client.get(unknown).status_code == 404
 
 
-def test_a_shard_moves_while_bookings_are_made():
+def test_bookings_succeed_while_their_shard_moves():
     service = service_on("one", duration_minutes=10)
     user = UserFactory()
     booked, refused, stop = [], Counter(), threading.Event()
@@ -343,7 +343,7 @@ def test_changed_terms_increase_the_version_of_the_calendar_once_on_every_server
     assert copies == [(str(after[0][0]),)]
 
 
-def test_a_second_run_of_distribute_changes_nothing(capsys):
+def test_distribute_has_nothing_to_do_if_the_database_is_distributed(capsys):
     call_command("distribute", "--check")
     assert capsys.readouterr().out.startswith("Nothing was changed.\n")
 
