@@ -292,7 +292,7 @@ def mass_operations(path):
                     yield f"{keyword.arg}={value}"
 
 
-def test_every_delete_and_every_list_of_values_is_known_to_be_short():
+def test_every_delete_and_every_list_of_values_is_listed_as_safe():
     """A statement can have 65,535 parameters, one for each value. `.delete()` loads the rows."""
     found = {
         f"{path.relative_to(BASE_DIR)}: {each}" for path in CODE for each in mass_operations(path)
@@ -300,7 +300,7 @@ def test_every_delete_and_every_list_of_values_is_known_to_be_short():
     assert sorted(found) == sorted(SAFE_PLACES)
 
 
-def test_the_search_finds_deletes_and_lists(tmp_path):
+def test_mass_operations_finds_deletes_and_lists_of_values(tmp_path):
     """Control for the test above: `mass_operations` finds deletes and lists of values."""
     code = tmp_path / "code.py"
     code.write_text(

@@ -57,7 +57,7 @@ class Unavailable:
         return self
 
 
-def test_numbers_that_cannot_be_written_are_kept():
+def test_numbers_that_cannot_be_written_are_written_later():
     tally = Tally()
     tally.count("a", SUCCEEDED, 0.001)
     asyncio.run(tally.write(Unavailable()))

@@ -251,7 +251,7 @@ def test_programs_of_another_version_are_not_used(install):
         dumps._programs("pg_dump")
 
 
-def test_a_newer_pg_dump_is_used_only_if_there_is_none_of_the_version_of_the_server(install):
+def test_a_newer_pg_dump_is_used_only_if_no_pg_dump_has_the_servers_version(install):
     install("20.1", "pg_dump")
     newer = install("19.0", "pg_dump")
     assert dumps._programs("pg_dump", newer=True) == {"pg_dump": str(newer / "pg_dump")}

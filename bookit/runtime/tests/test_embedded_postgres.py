@@ -321,7 +321,9 @@ def test_a_path_may_be_long_and_contain_any_character(
     assert servers(home) == []
 
 
-def test_a_relative_path_is_the_same_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_finds_the_server_of_the_same_directory(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with running(home, settings=TEMPORARY) as url:
         monkeypatch.chdir(home.parent)
         with running(Path("pg")) as joined:
