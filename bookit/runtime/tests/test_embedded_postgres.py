@@ -274,7 +274,8 @@ def test_a_copy_of_a_directory_with_a_running_server_gets_its_own_server(
     home: Path, cluster: Path, tmp_path: Path
 ) -> None:
     with running(home, settings=TEMPORARY) as url:
-        # A copy of a running cluster would be inconsistent. Only its small files matter here.
+        # A copy of a running cluster would be inconsistent. So copy a stopped cluster, and add the
+        # two files that name the running server.
         twin = tmp_path / "twin"
         subprocess.run(["cp", "-a", str(cluster), str(twin)], check=True)
         shutil.copy(home / "data" / "postmaster.pid", twin / "data")
