@@ -17,12 +17,12 @@ from catalog.tests.factories import ServiceFactory
 
 SCRIPTS = Path(__file__).parent / "clients"
 NPM = shutil.which("npm")
-# The folder with the list of the packages that generate a TypeScript client, in pinned versions.
+# The files of this folder pin the packages that generate a TypeScript client.
 PACKAGES = settings.BASE_DIR / ".ci" / "clients"
 
 
 def run(*command, folder, **environment):
-    """Run a program, which must succeed."""
+    """Run a program, and check that it succeeds."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -49,7 +49,7 @@ def arguments(transactional_db, live_server):
 
 
 def test_a_python_client_can_register_book_and_review(document, arguments, tmp_path):
-    options = tmp_path / "options.json"  # JSON is YAML, too.
+    options = tmp_path / "options.json"  # The generator reads YAML, which includes JSON.
     options.write_text(json.dumps({"post_hooks": []}))  # Do not format the generated code.
     run(
         *(Path(sys.executable).with_name("openapi-python-client"), "generate"),
@@ -82,7 +82,7 @@ def test_a_typescript_client_can_register_book_and_review(document, arguments, p
     for name in ("book.ts", "tsconfig.json"):
         shutil.copy(SCRIPTS / name, tmp_path)
     programs = packages / ".bin"
-    # Without the last option, a property with a default would be required in a request body.
+    # By default, openapi-typescript requires properties that have a default in a request body.
     run(
         *(programs / "openapi-typescript", document, "--output", "schema.ts"),
         "--default-non-nullable=false",

@@ -18,6 +18,7 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
+# An entity tag consists of the version of a row and a digest of the response.
 OLD = '"1-0123456789abcdef"'
 
 
@@ -69,7 +70,7 @@ class TestResources:
         path, change = made(name)
         response = admin.patch(path, change, headers={"if-match": etag(admin, path)})
         assert response.status_code == 200, response.content
-        # The response has the entity tag for the next change.
+        # The entity tag of the response has the new version, so the next change can name it.
         assert response["ETag"].split("-")[0] == etag(admin, path).split("-")[0]
 
     def test_a_change_of_an_older_version_is_refused(self, admin, name):
@@ -107,7 +108,7 @@ def test_an_older_version_cannot_be_deleted(admin, name):
     assert response.status_code in (204, 409), response.content
 
 
-def test_a_place_in_a_waitlist_is_left_only_in_the_version_that_was_read(api):
+def test_leaving_a_waitlist_is_refused_if_the_entity_tag_is_not_current(api):
     slot = SlotFactory(capacity=1)
     BookingFactory(service=slot.service, slot=slot, start_time=slot.start_time)
     user = api.as_(UserFactory())
@@ -126,7 +127,7 @@ def test_a_star_matches_any_version(admin):
 
 
 @pytest.mark.parametrize("header", ["", "nonsense", '"', OLD, '"zz"', '"' + "f" * 5000 + '"'])
-def test_an_entity_tag_that_was_never_sent_is_refused(admin, header):
+def test_an_unknown_entity_tag_is_refused(admin, header):
     path, change = made("service")
     problem(admin.patch(path, change, headers={"if-match": header}), 412, "precondition_failed")
 
@@ -254,6 +255,6 @@ def test_without_the_trigger_several_changes_of_the_same_version_succeed(api):
             statuses = [outcome.value.status_code for outcome in at_once(changes)]
             if statuses.count(200) > 1:
                 return
-        pytest.fail("in no round did two changes of the same version succeed")
+        pytest.fail("no round had two successful changes of the same version")
     finally:
         run("ALTER TABLE catalog_service ENABLE TRIGGER service_updated_at")

@@ -1,4 +1,4 @@
-"""Generated requests of every kind of caller get only the responses that the document describes.
+"""Generated requests of every caller get only responses that the OpenAPI document describes.
 
 To search thoroughly, set FUZZ_EXAMPLES to a hundred or more. With this variable, each run tries
 different requests.
@@ -119,7 +119,7 @@ def insert_existing_ids(case, ids, draw):
 
 def call(case, caller):
     """Send a case as a caller, compare its response with the document, and undo its changes."""
-    # schemathesis asks for compressed responses, but cannot read those of a WSGI application.
+    # schemathesis asks a WSGI application for compressed responses, but cannot read them.
     headers = {"Accept-Encoding": "identity"}
     if "HTTP_AUTHORIZATION" in caller.headers:
         headers["Authorization"] = caller.headers["HTTP_AUTHORIZATION"]
@@ -131,7 +131,7 @@ def call(case, caller):
 
 
 def generated(operation, mode, ids, everybody):
-    """Generate requests of an operation, send each as every caller, and return the statuses."""
+    """Send generated requests of an operation as every caller; return the statuses by caller."""
     seen = defaultdict(Counter)
 
     @settings(

@@ -135,7 +135,7 @@ def test_users_change_their_own_metadata(api, people):
     assert me.get("/me").json() == changed
 
 
-def test_the_owner_changes_the_metadata_of_a_booking_until_it_starts(api, people, rows, paths):
+def test_the_owner_can_change_the_metadata_of_a_booking_until_it_starts(api, people, rows, paths):
     clients = {name: api.as_(people[name]) for name in ("owner", "provider", "other")}
     path = paths["bookings"]
     change = {"metadata": {"a": "1"}}
@@ -154,7 +154,7 @@ def test_the_owner_changes_the_metadata_of_a_booking_until_it_starts(api, people
     assert clients["owner"].patch(path, shown).json() == shown
 
 
-def test_metadata_is_changed_separately_from_the_time_and_the_status(api, people, paths):
+def test_a_change_of_metadata_with_a_new_time_or_status_is_refused(api, people, paths):
     client = api.as_(people["owner"])
     for more in ({"start_time": "2999-01-04T10:00:00Z"}, {"status": "cancelled"}):
         response = client.patch(paths["bookings"], {"metadata": {"a": "1"}, **more})
@@ -198,7 +198,9 @@ def test_only_those_who_may_change_a_row_see_its_metadata(api, people, rows, pat
 
 
 @pytest.mark.parametrize("kind", ["calendar", "service"])
-def test_staff_and_keys_see_the_metadata_of_what_they_may_change(api, people, rows, paths, kind):
+def test_staff_and_keys_see_the_metadata_of_rows_that_they_may_change(
+    api, people, rows, paths, kind
+):
     name = f"{kind}s"
     type(rows[name]).objects.update(metadata={"a": "1"})
     for verb, expected in (("change", {"a": "1"}), ("view", None)):

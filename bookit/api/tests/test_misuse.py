@@ -1,4 +1,7 @@
-"""The fast base classes refuse overrides that they would ignore, and requests share no state."""
+"""The base classes of `bookit.api` refuse overrides that they would ignore.
+
+Concurrent requests share no state.
+"""
 
 import re
 import time

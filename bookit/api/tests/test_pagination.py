@@ -20,6 +20,7 @@ from catalog.models import Calendar
 pytestmark = pytest.mark.django_db
 
 WITH_CURSOR = ["/bookings", "/users", "/reviews", "/services/{service}/reviews"]
+# For each list without cursors: a part of the message that refuses a page that is too deep.
 WITHOUT_CURSOR = {
     "/services": "filter the list by q, price_min",
     "/calendars": "filter the list by provider_id",
@@ -39,7 +40,7 @@ def admin(api):
 
 @pytest.fixture
 def paths():
-    """Return a function that fills the ids into a path."""
+    """Return a function that fills the ids of existing rows into a path."""
     booking = BookingFactory()
     return lambda path: path.format(
         service=booking.service_id, calendar=booking.calendar_id, booking=booking.pk
@@ -47,7 +48,7 @@ def paths():
 
 
 def users(number):
-    """Add `number` users with SQL. Their `created_at` is later than that of all other users."""
+    """Add `number` users with SQL. They are created later than all other users."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active,"

@@ -20,8 +20,8 @@ PAGES = {"limit": ("1", "1"), "offset": ("9", "10"), "page": ("2", "3")}
 IDS = ("{service}", "{booking}")
 FROM = ("2026-01-01", "2026-01-02T10:00:00Z")
 TO = ("2027-01-01", "2027-01-02T10:00:00Z")
-# For each parameter of each list with filters: a value, and another one that a client sends later.
-# A choice is a constant in the SQL, so both values are the same.
+# For each parameter of each list with filters: its value in the first and in the second request.
+# The value of a parameter with fixed choices is a constant in the SQL, so it is the same in both.
 LISTS = {
     "/services": {
         "q": ("yoga", "massage"),
@@ -93,7 +93,7 @@ UNTRIED = {"tz", "expand", "cursor", "available_from", "available_to"}
 
 @pytest.fixture
 def written(monkeypatch):
-    """The statements that the ORM writes, as a list that grows."""
+    """Return a list to which every statement that the ORM writes is added."""
     statements = []
     as_sql = SQLCompiler.as_sql
 
@@ -108,7 +108,7 @@ def written(monkeypatch):
 
 @pytest.fixture
 def town(db):
-    """An admin who provides a calendar with two services and bookings."""
+    """Return, by kind, an admin, their calendar, one of its two services, and its booking."""
     admin = AdminFactory()
     calendar = CalendarFactory(provider=admin)
     services = [

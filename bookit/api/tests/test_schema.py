@@ -84,7 +84,7 @@ def test_the_document_is_small(client):
 
 
 def flattened(document, schema):
-    """Return the properties of a schema and of its bases, and the required ones, as sets."""
+    """Return two sets: all properties, and all required properties, of a schema and its bases."""
     parts = [contract.resolve(document, part) for part in schema.get("allOf", [])]
     inherited = [flattened(document, part) for part in parts]
     return (
@@ -93,7 +93,7 @@ def flattened(document, schema):
     )
 
 
-def test_an_extension_of_a_base_has_and_requires_the_same_properties(document, monkeypatch):
+def test_sharing_bases_keeps_the_properties_and_the_required_properties(document, monkeypatch):
     monkeypatch.setattr(components, "_share_pages", lambda schemas: None)
     monkeypatch.setattr(components, "_share_bases", lambda schemas: None)
     complete = components.Generator().get_schema(request=None, public=True)
@@ -345,7 +345,7 @@ def test_a_field_that_a_body_leaves_out_gets_the_documented_default(
     assert {name: created[name] for name in defaults} == defaults
 
 
-def test_a_change_has_no_defaults(document):
+def test_the_body_of_a_change_has_no_defaults(document):
     """A generated client would send the defaults, and so change fields by mistake."""
     changes = [
         schema

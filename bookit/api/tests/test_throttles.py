@@ -501,7 +501,7 @@ def test_the_client_ip_address_comes_from_x_forwarded_for(rf, settings, hops, he
         ("unix:", None),
     ],
 )
-def test_the_client_ip_address_without_a_proxy_is_that_of_the_peer(rf, peer, address):
+def test_without_a_proxy_the_client_ip_address_is_the_address_of_the_peer(rf, peer, address):
     assert addresses.client_address(rf.get("/", REMOTE_ADDR=peer)) == address
 
 
@@ -636,8 +636,8 @@ def test_the_next_request_passes_after_the_reported_wait_but_not_before(limit, p
     rates = {**configured.RATE_LIMITS, "anon": f"{limit}/minute"}
     with (
         override_settings(RATE_LIMITS=rates),
-        # At the exact start of a window, the library `limits` treats the window as ended. A real
-        # clock never hits this instant. The extra microsecond keeps the pauses from hitting it.
+        # The extra microsecond keeps the pauses from ending at the exact start of a window, an
+        # instant that a real clock never hits.
         time_machine.travel(NOON + timedelta(microseconds=1), tick=False) as clock,
     ):
         counting.reset()
@@ -711,7 +711,7 @@ def test_a_throttled_request_hashes_no_password_and_runs_no_query(api, limit, mo
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/admin/login/"])
 def test_a_flood_of_sign_ins_gets_no_further_than_the_middleware(api, limit, noon, caplog, path):
-    """The later requests run no view and are not logged; only the first refusal is logged."""
+    """Requests after the first refusal run no view and are not logged."""
     limit(auth="1/minute")
     caplog.set_level(logging.INFO, logger="bookit.request")
     assert api.post(path, {}).status_code != 429
@@ -761,7 +761,7 @@ def test_a_throttled_login_to_the_admin_site_hashes_no_password(limit, monkeypat
     assert Client().post("/admin/login/", form).status_code == 429
 
 
-def test_the_default_limits_match_the_design(monkeypatch):
+def test_without_environment_variables_these_limits_apply(monkeypatch):
     for name in ("AUTH", "PASSWORD", "ANON", "USER", "KEY"):
         monkeypatch.delenv(f"RATE_LIMIT_{name}")
     fresh = runpy.run_path(str(configured.BASE_DIR / "bookit" / "settings.py"))

@@ -15,13 +15,13 @@ from bookit.runtime.embedded_postgres import DEFAULT_SETTINGS, _Account, binary
 from bookit.tests.plugin import THROWAWAY
 from bookit.tests.processes import free_port
 
-# The primary logs all statements, so that a test can see which server has run them. Its commits
-# wait for the log, as they do in production.
+# Both servers log all statements, so that a test can see which server has run a statement. Commits
+# wait for the write-ahead log, as they do in production.
 PRIMARY_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "all"}
 
 
 class Standby:
-    """A replica of the server in `primary`, on a port of its own."""
+    """A replica of the server whose folder is `primary`, on a port of its own."""
 
     def __init__(self, home: Path, primary: Path, url: str) -> None:
         self.home = home
@@ -80,12 +80,12 @@ class Standby:
             return session.execute(query).fetchall()
 
     def pause(self) -> None:
-        """Stop replaying the primary's log. The server keeps answering, with stale rows."""
+        """Stop applying the changes of the primary. The server keeps answering, with stale rows."""
         self.ask("SELECT pg_wal_replay_pause()")
         until(lambda: self.ask("SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
 
     def resume(self) -> None:
-        """Replay the primary's log again."""
+        """Continue to apply the changes of the primary."""
         self.ask("SELECT pg_wal_replay_resume()")
 
     def signal(self, number: int) -> None:

@@ -134,7 +134,7 @@ def test_a_locked_row_is_skipped_until_the_next_run(monkeypatch):
 
 
 def write_events(booking, many):
-    """Write events in one statement, and return the event ids that its job contains."""
+    """Write events in one statement, and return the event ids in the job that it enqueues."""
     run(
         "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)"
         f" SELECT '{booking.calendar_id}', '{booking.pk}', 'booking.completed', now(), '{{}}'"
@@ -146,7 +146,7 @@ def write_events(booking, many):
 
 
 def parts():
-    """Return how many events each job has to follow up."""
+    """Return the number of events in each job."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT jsonb_array_length(args->'event_ids') FROM procrastinate_jobs"
@@ -211,7 +211,7 @@ SAFE_PLACES = {
     "bookings/desk/filters.py: pk__in=missing": "the ids in a URL",
     "bookings/feeds/services.py: pk__in=owner_ids": "a calendar and a user",
     "bookings/feeds/services.py: status__in=SHOWN": "the statuses that a feed shows",
-    "bookings/followup.py: calendar__in=calendar_ids": "one for each event at most",
+    "bookings/followup.py: calendar__in=calendar_ids": "at most one calendar for each event",
     "bookings/followup.py: pk__in=event_ids": "MAX_EVENTS at a time",
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
     "bookings/webhooks/home.py: pk__in=Webhook.objects.delivering()": "a subquery",
@@ -245,8 +245,8 @@ SAFE_PLACES = {
     "bookings/home.py: status__in=','.join(EARNING)": "the query of a link, not of a statement",
     "bookings/home.py: status__in=COMING": "two statuses",
     "bookings/slots/home.py: status__in=TAKING": "the query of a link, not of a statement",
-    "bookings/imports/lines.py: email__in=emails": "the MAX_LINES of a file",
-    "bookings/imports/lines.py: title__in=titles": "the MAX_LINES of a file",
+    "bookings/imports/lines.py: email__in=emails": "at most MAX_LINES lines of a file",
+    "bookings/imports/lines.py: title__in=titles": "at most MAX_LINES lines of a file",
     "bookings/subjects.py: pk__in=ids": "the jobs of a page",
     "bookit/adminsite/search.py: pk__in=ids": "at most FEW rows",
     "bookings/models.py: status__in=statuses": "the known statuses",
@@ -292,15 +292,15 @@ def mass_operations(path):
                     yield f"{keyword.arg}={value}"
 
 
-def test_every_delete_and_every_list_of_values_is_known_to_be_short():
-    """A statement can have 65,535 parameters, one for each value. `.delete()` loads its rows."""
+def test_every_delete_and_every_list_of_values_is_listed_as_safe():
+    """A statement can have 65,535 parameters, one for each value. `.delete()` loads the rows."""
     found = {
         f"{path.relative_to(BASE_DIR)}: {each}" for path in CODE for each in mass_operations(path)
     }
     assert sorted(found) == sorted(SAFE_PLACES)
 
 
-def test_the_search_finds_deletes_and_lists(tmp_path):
+def test_mass_operations_finds_deletes_and_lists_of_values(tmp_path):
     """Control for the test above: `mass_operations` finds deletes and lists of values."""
     code = tmp_path / "code.py"
     code.write_text(

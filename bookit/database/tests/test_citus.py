@@ -54,7 +54,7 @@ def ask(query, values=()):
 
 
 def place(service):
-    """Return the port of the server with a service's calendar, and the shard there."""
+    """Return the port of the server that has a service's calendar, and the id of the shard."""
     [found] = ask(PLACE, [service.calendar_id])
     return found
 
@@ -89,7 +89,7 @@ def send(method, path, body):
 
 @contextmanager
 def running_again(name):
-    """Start a server again at the end, whatever happens, and wait until it is used again."""
+    """Start a server again when the block ends, and wait until all servers can be reached."""
     try:
         yield
     finally:
@@ -126,7 +126,7 @@ def test_one_of_forty_concurrent_bookings_wins_on_each_worker(name):
         assert Booking.objects.filter(calendar=service.calendar_id).count() == 1
 
 
-def test_a_booking_runs_on_its_worker_and_leaves_its_job_there():
+def test_a_booking_and_its_job_are_stored_on_the_worker_of_the_calendar():
     service = service_on("one")
     response = post(client_of(UserFactory()), service, 1)
     assert response.status_code == 201
@@ -151,7 +151,7 @@ def test_the_relay_enqueues_each_job_and_empties_the_outbox():
     assert outbox.relay() == 0
 
 
-def test_a_worker_that_dies_takes_only_its_own_calendars_with_it():
+def test_only_the_calendars_of_a_dead_worker_are_unavailable():
     alive, dead = service_on("one"), service_on("two")
     user = UserFactory()
     client = client_of(user)
@@ -161,7 +161,7 @@ def test_a_worker_that_dies_takes_only_its_own_calendars_with_it():
         assert [post(client, alive, hours).status_code for hours in range(5)] == [201] * 5
         refused = post(client, dead, 2)
         assert (refused.status_code, refused["Retry-After"] != "") == (503, True)
-        # The relay serves the workers that answer.
+        # The relay enqueues the jobs of the workers that answer.
         assert outbox.relay() == 5
     assert post(client, dead, 2).status_code == 201
     assert Booking.objects.filter(calendar=alive.calendar_id).count() == 5
@@ -173,7 +173,7 @@ def test_a_worker_that_dies_takes_only_its_own_calendars_with_it():
 
 
 @pytest.mark.parametrize(("living", "dying"), [("one", "two"), ("two", "one")])
-def test_what_an_id_names_on_a_living_worker_is_found_while_another_worker_is_dead(living, dying):
+def test_rows_of_a_living_worker_are_found_by_id_while_another_worker_is_dead(living, dying):
     alive, dead = service_on(living), service_on(dying)
     course = service_on(living, mode="slots")
     slot, other = (SlotFactory(service=each, start_time=TUESDAY) for each in (course, dead))
@@ -196,7 +196,7 @@ def test_what_an_id_names_on_a_living_worker_is_found_while_another_worker_is_de
         assert client.get(lost).status_code == 503
         assert send(client.post, "/bookings", {"slot_id": str(other.pk)}) == 503
         assert send(client.patch, lost, {"notes": "Late."}) == 503
-        # Nobody knows whether the server that is dead has such a booking.
+        # The dead worker may have a booking with this id.
         assert client.get(unknown).status_code == 503
     assert client.get(lost).json()["notes"] == ""
     assert client.get(unknown).status_code == 404
@@ -222,7 +222,7 @@ def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead
     assert len(client.get("/bookings").json()["results"]) == 3
 
 
-def test_a_shard_moves_while_bookings_are_made():
+def test_bookings_succeed_while_their_shard_moves():
     service = service_on("one", duration_minutes=10)
     user = UserFactory()
     booked, refused, stop = [], Counter(), threading.Event()
@@ -244,7 +244,7 @@ def test_a_shard_moves_while_bookings_are_made():
 
     def move():
         _, shard = place(service)
-        # A move takes longer than a request may.
+        # This connection has no statement timeout, because a move takes longer.
         with psycopg.connect(database_url(), autocommit=True) as session:
             try:
                 session.execute(
@@ -262,7 +262,7 @@ def test_a_shard_moves_while_bookings_are_made():
     assert {booking.pk for booking in stored} == {*booked}
     created = BookingEvent.objects.filter(calendar=service.calendar_id, type="booking.created")
     assert sorted(each.booking_id for each in created) == sorted(booked)
-    # Events keep the server that wrote them, so no reader of /events misses one.
+    # Events still name the server that wrote them, so no reader of /events misses an event.
     assert {event.server for event in created} >= {ask(SERVER, [cluster.port("one")])[0][0]}
 
 
@@ -296,9 +296,9 @@ def test_a_booking_waits_while_its_shard_is_about_to_move():
         assert booking.result().status_code == 201
 
 
-def test_a_function_that_runs_on_a_server_without_the_shard_asks_the_other_server():
+def test_a_function_that_runs_on_a_server_without_the_shard_asks_the_server_that_has_it():
     service = service_on("one")
-    # Citus does not run a function elsewhere if it is a part of another statement.
+    # Citus runs a function on the coordinator itself if the call is only a part of a statement.
     query = "WITH own AS MATERIALIZED (SELECT * FROM lock_to_book(%s, '{}')) SELECT * FROM own"
     assert ask(query, [service.calendar_id]) == [(True,)]
     assert ask(query, [uuid7()]) == [(False,)]
@@ -348,13 +348,13 @@ def test_events_of_all_workers_are_read_once_each():
     assert len(found) == 1
 
 
-def test_changed_terms_refuse_a_booking_that_read_the_old_terms():
+def test_changed_terms_increase_the_version_of_the_calendar_once_on_every_server():
     service = service_on("one")
     before = ask("SELECT version FROM catalog_calendar WHERE id = %s", [service.calendar_id])
     update_service(service_id=service.pk, actor=AdminFactory(), changes={"duration_minutes": 30})
     after = ask("SELECT version FROM catalog_calendar WHERE id = %s", [service.calendar_id])
     assert after[0][0] == before[0][0] + 1
-    # Every server has the new version, and has written it once.
+    # Every server has a copy of the calendar.
     copies = ask(
         "SELECT DISTINCT result FROM run_command_on_placements('catalog_calendar',"
         " format('SELECT version FROM %%%%s WHERE id = %%L', %s::text))",
@@ -363,12 +363,12 @@ def test_changed_terms_refuse_a_booking_that_read_the_old_terms():
     assert copies == [(str(after[0][0]),)]
 
 
-def test_a_second_run_of_distribute_changes_nothing(capsys):
+def test_distribute_has_nothing_to_do_if_the_database_is_distributed(capsys):
     call_command("distribute", "--check")
     assert capsys.readouterr().out.startswith("Nothing was changed.\n")
 
 
-def test_two_bookings_of_one_time_are_refused_by_the_database():
+def test_a_second_booking_of_the_same_time_is_refused():
     service = service_on("two")
     first = post(client_of(UserFactory()), service, 1)
     assert first.status_code == 201

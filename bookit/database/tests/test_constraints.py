@@ -29,7 +29,7 @@ def names_of_triggers(table):
 
 
 def drift(change):
-    """Return what `makemigrations` writes if `change` is applied to the trigger `SESSIONS_END`."""
+    """Return the operations of the migration for a `change` of the trigger `SESSIONS_END`."""
     declared = ProjectState.from_apps(apps)
     options = declared.models["accounts", "user"].options
     options["constraints"] = [

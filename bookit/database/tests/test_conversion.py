@@ -1,4 +1,4 @@
-"""The functions of the shards of a distributed database; these tests do not need Citus."""
+"""The functions that each shard of a distributed database has. These tests do not need Citus."""
 
 import pytest
 from django.db import connection
@@ -23,7 +23,7 @@ SHARD = {"shard": 102008, "table": "bookings_booking", "name": "bookings_booking
 
 @pytest.fixture
 def shards(db, monkeypatch):
-    """Return a function that makes the shards of a database with one more trigger."""
+    """Return a function that creates a trigger, and then returns the shards of the database."""
 
     def shards(name):
         with connection.cursor() as cursor:
@@ -44,7 +44,7 @@ def shards(db, monkeypatch):
     return shards
 
 
-def test_a_table_on_the_line_after_its_keyword_is_the_table_of_the_shard(shards):
+def test_a_table_name_after_a_line_break_is_replaced_by_the_name_of_the_shard(shards):
     steps = {step.words: step for step in shards("count_again").functions()}
     [copy] = steps["count_again(): a copy for each shard"].statements
     text = copy.as_string(None)

@@ -411,7 +411,7 @@ def test_prepared_statements_outlive_a_rollback(api, savepoint, monkeypatch):
 
     assert not User.objects.filter(email="ana@example.com").exists()
     assert before <= prepared() != set()
-    # Control: psycopg drops them.
+    # Control: without these two methods, psycopg drops the statements.
     monkeypatch.delattr(KeptStatements, "_should_discard")
     monkeypatch.delattr(Connection, "rollback")
     roll_back(savepoint=savepoint)

@@ -1,4 +1,4 @@
-"""Catalog reads on a real streaming replica: who may read it, and what happens when it fails."""
+"""Catalog reads on a real streaming replica: which requests use it, and what if it fails."""
 
 import os
 import re
@@ -32,7 +32,7 @@ SOON = 1.0
 
 
 class Town:
-    """A primary, its replica, and what is in them."""
+    """A primary, its replica, and the rows that the tests use."""
 
     def __init__(self, folder, url, standby):
         self.folder, self.url, self.standby = folder, url, standby
@@ -73,7 +73,7 @@ def town(tmp_path_factory, django_db_blocker):
 
 @pytest.fixture
 def replica(town):
-    """The running replica, which has everything; it runs again after the test."""
+    """The running replica, which has replayed everything. It runs again after the test."""
     town.settle()
     yield town.standby
     if town.standby.process.poll() is not None:
@@ -188,12 +188,12 @@ def test_catalog_reads_run_on_the_replica_and_not_on_the_primary(town, replica):
         assert 'bookit_catalog_reads_total{source="primary"}' not in counted
 
 
-def test_changes_and_reads_that_decide_never_reach_the_replica(town, replica):
+def test_changes_and_private_reads_never_reach_the_replica(town, replica):
     slot = town.slots[1]
     with web(town, DATABASE_REPLICA_MAX_LAG_MS=ANY_LAG) as server:
         customer, rival = (sign_in(server, f"customer{n}@example.com") for n in (0, 1))
         provider = sign_in(server, "provider@example.com")
-        # Later reads of the replica would show that the slot is free.
+        # From now on, the replica shows that the slot is free.
         replica.pause()
         before = replica.log.stat().st_size
         booked = book(server, slot, customer)
@@ -216,7 +216,7 @@ def test_changes_and_reads_that_decide_never_reach_the_replica(town, replica):
             response = send_request(server.port, method, path, body, **headers)
             assert response.status < 500, response
         assert statements(replica.log, before) == []
-        # A rival can book the seat that only the primary knows to be free again.
+        # Other slots can still be booked.
         assert book(server, town.slots[2], rival).status == 201
 
 
@@ -238,7 +238,7 @@ def test_readers_see_their_own_writes_however_far_the_replica_lags(town, replica
             assert book(one, slot, customer).status == 201
             for reader in (customer, key):
                 assert [seats_left(each, slot, **reader) for each in (one, other)] == [0, 0]
-            # Control: a reader without this protection gets the stale row.
+            # Control: an anonymous reader, who has written nothing, gets the stale row.
             assert [seats_left(each, slot) for each in (one, other)] == [1, 1]
 
 
@@ -258,7 +258,7 @@ def test_readers_see_their_own_writes_while_the_replica_applies_them_late(town, 
 
         with ThreadPoolExecutor(2) as threads:
             assert [*threads.map(act, range(2))] == [None, None]
-        assert 1 in stale  # Control: others saw old rows.
+        assert 1 in stale  # Control: anonymous readers saw old rows.
         # Once the replica has caught up, it answers readers with tokens, too.
         replica.kill()
         replica.start()
@@ -340,7 +340,7 @@ def test_no_request_fails_while_the_replica_ends_its_sessions(town, replica):
 
 
 def test_the_primary_answers_if_the_replica_lacks_a_new_column(town, replica):
-    """After a migration, the new code may read a table that the replica does not have yet."""
+    """After a migration, the new code may read a column that the replica does not have yet."""
     with web(town, DATABASE_REPLICA_MAX_LAG_MS=ANY_LAG) as server:
         with psycopg.connect(town.url, autocommit=True) as session:
             session.execute("ALTER TABLE bookings_slot RENAME COLUMN capacity TO gone")

@@ -207,7 +207,7 @@ def test_only_a_body_of_more_than_a_mebibyte_is_a_413(api):
 
 
 def chunked(wsgi, body, **environ):
-    """Send a chunked body without a Content-Length, as a WSGI server passes it on."""
+    """Send a chunked body as a WSGI server passes it on: without a Content-Length."""
     return wsgi(
         "POST",
         "/auth/login",
@@ -324,7 +324,7 @@ def test_an_error_of_a_whole_list_has_the_name_of_the_list(admin):
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', "5", "true", "null", "[{}]"])
-def test_an_error_of_the_whole_body_has_no_name(admin, body):
+def test_an_error_of_the_whole_body_names_no_field(admin, body):
     response = admin.generic("POST", "/calendars", body, content_type="application/json")
     problem(response, 400, "validation_error", "")
 
@@ -335,7 +335,7 @@ def test_conflicting_changes_are_an_error_of_the_whole_body(admin):
     problem(admin.patch(f"/bookings/{booking.pk}", changes), 400, "validation_error", "")
 
 
-def test_field_errors_of_services_have_the_form_of_serializer_errors(admin):
+def test_a_field_error_of_a_domain_call_has_the_form_of_a_serializer_error(admin):
     response = admin.post("/bookings", {"service_id": ANY_ID, "start_time": TUESDAY.isoformat()})
     content = problem(response, 400, "validation_error", "service_id")
     assert content["errors"][0]["code"] == "invalid"
@@ -469,19 +469,19 @@ def test_a_value_that_the_database_refuses_is_a_400(admin, monkeypatch):
 @pytest.mark.made_up_errors
 @pytest.mark.parametrize("constraint", ["booking_seat_free", "booking_calendar_free"])
 def test_a_known_constraint_has_its_own_error(admin, monkeypatch, constraint):
-    """The error is right even if a service does not catch the `IntegrityError`."""
+    """The error is right even if the code that writes does not catch the `IntegrityError`."""
     taken = BookingFactory()
     service = taken.service
     if constraint == "booking_calendar_free":
         service = ServiceFactory(calendar=taken.calendar)
 
-    def book_without_the_service(**kwargs):
+    def insert_booking(**kwargs):
         with transaction.atomic():
             BookingFactory(service=service, attendee_name="Somebody Else")
 
     with pytest.raises(IntegrityError, match=constraint):
-        book_without_the_service()
-    monkeypatch.setattr(catalog, "create_calendar", book_without_the_service)
+        insert_booking()
+    monkeypatch.setattr(catalog, "create_calendar", insert_booking)
     response = admin.post("/calendars", {"name": "Chair"})
     problem(response, 409, "booking_conflict")
     assert b"Somebody" not in response.content

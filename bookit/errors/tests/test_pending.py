@@ -1,4 +1,4 @@
-"""If migrations are pending, requests get a 503 and the log says what to do."""
+"""Requests that need a pending migration get a 503, and the log says what to do."""
 
 import os
 import signal

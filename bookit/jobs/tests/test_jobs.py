@@ -114,7 +114,10 @@ def test_old_failed_jobs_are_pruned(capsys):
     ("query", "times"), [("finish_job", 3), ("retry_job", 3), ("update_heartbeat", 1)]
 )
 def test_the_outcome_of_a_job_is_written_when_postgresql_is_back(monkeypatch, query, times):
-    """procrastinate ignores errors of the first two statements. The third one is the control."""
+    """BookIt repeats the first two statements, because procrastinate ignores their errors.
+
+    The third statement is the control: it is not repeated.
+    """
     executed = []
 
     async def execute(connector, query, **arguments):
@@ -132,8 +135,8 @@ def test_the_outcome_of_a_job_is_written_when_postgresql_is_back(monkeypatch, qu
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_fails_is_not_retried_while_the_same_job_waits():
-    """It must not stay `doing` either, because its worker does not run it."""
+def test_a_worker_deletes_a_job_that_fails_while_the_same_job_waits():
+    """The failed job must not stay `doing`, because no worker runs it."""
     failed = app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
     ProcrastinateJob.objects.filter(pk=failed).update(status="doing")
     waiting = app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)

@@ -128,7 +128,7 @@ def test_a_job_about_a_deleted_booking_says_so(site):
         {},
     ],
 )
-def test_jobs_with_senseless_arguments_are_listed_too(site, args):
+def test_jobs_with_invalid_arguments_are_also_listed(site, args):
     for task in JOB_SUBJECTS:
         text(site.get(f"{PAGE}{job(task, **args)}/change/"))
     text(site.get(PAGE))
@@ -155,7 +155,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_jobs(site):
     assert queries() == few <= 12
 
 
-def test_the_page_of_a_failed_job_shows_its_error_and_a_button(site):
+def test_the_page_of_a_failed_job_shows_its_error_and_a_button_that_retries_it(site):
     job_id = job("bookings.complete", status="failed", timestamp=0)
     page = text(site.get(f"{PAGE}{job_id}/change/"))
     assert ERROR in page
@@ -192,7 +192,7 @@ def test_a_job_that_another_request_has_retried_is_not_retried_again(site, meanw
     assert [*changed.values_list("status", flat=True)] == [meanwhile] * bool(meanwhile)
 
 
-def test_a_job_that_waits_has_no_button(site):
+def test_a_waiting_job_has_no_button_that_retries_it(site):
     job_id = job("bookings.complete", timestamp=0)
     page = text(site.get(f"{PAGE}{job_id}/change/"))
     assert "as soon as possible" in page

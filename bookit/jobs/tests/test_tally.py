@@ -57,7 +57,7 @@ class Unavailable:
         return self
 
 
-def test_numbers_that_cannot_be_written_are_kept():
+def test_numbers_that_cannot_be_written_are_written_later():
     tally = Tally()
     tally.count("a", SUCCEEDED, 0.001)
     asyncio.run(tally.write(Unavailable()))
@@ -76,7 +76,7 @@ def test_numbers_that_cannot_be_written_are_kept():
 
 
 class Slow:
-    """An app that notes the numbers of jobs, and in which a job ends during the first write."""
+    """An app that records the numbers that are written. A job ends during the first write."""
 
     def __init__(self, tally, stopping):
         self.connector = self

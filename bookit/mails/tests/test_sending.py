@@ -92,7 +92,7 @@ def test_transactions_that_enqueue_the_same_emails_do_not_wait_for_each_other():
 def test_no_worker_starts_a_waiting_job_before_the_transaction_is_committed(
     monkeypatch, on_conflict, free
 ):
-    """Otherwise, it would compose the email without the changes of the transaction."""
+    """Otherwise, the worker would compose the email without the changes of the transaction."""
     defer("one")
     if on_conflict:
         plain, _, _ = sending.DEFER.partition("ON CONFLICT")

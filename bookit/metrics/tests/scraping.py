@@ -4,7 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def families(content):
-    """Return the metrics in the text format."""
+    """Return the metrics that `content`, in the text format of Prometheus, contains."""
     return [*text_string_to_metric_families(content)]
 
 
@@ -21,7 +21,7 @@ def samples(content):
 
 
 def scrape(client):
-    """Return the samples that a program on the server itself gets."""
+    """Request the metrics as a program on the server itself does, and return the samples."""
     response = client.get("/metrics", HTTP_HOST="localhost")
     assert response.status_code == 200, response.content
     assert response["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"

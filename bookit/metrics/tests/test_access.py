@@ -29,12 +29,12 @@ def test_a_program_on_the_server_needs_no_token(get, peer, host):
     assert get(peer, host=host).status_code == 200
 
 
-def test_nobody_else_sees_the_metrics_by_default(get):
+def test_other_clients_cannot_see_the_metrics_by_default(get):
     for token in ("", "None", TOKEN):
         response = get(REMOTE, HTTP_AUTHORIZATION=f"Bearer {token}")
         assert (response.status_code, response.json()["code"]) == (403, "permission_denied")
         assert b"bookit_" not in response.content
-    assert get("").status_code == 403  # a client of a socket file
+    assert get("").status_code == 403  # a client of a Unix socket
 
 
 @pytest.mark.parametrize(

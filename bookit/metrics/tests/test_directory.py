@@ -20,7 +20,7 @@ def run(code, **variables):
 PREPARE = "from bookit.metrics import directory; directory.prepare(); print(directory.shared)"
 
 
-def test_a_given_folder_is_made_and_loses_the_counters_of_an_earlier_server(tmp_path):
+def test_a_given_folder_is_created_and_loses_the_counters_of_an_earlier_server(tmp_path):
     folder = tmp_path / "not" / "there"
     assert run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(folder)) == str(folder)
     assert {path.name for path in folder.iterdir()} == {"counter_main.db", "histogram_main.db"}

@@ -72,8 +72,8 @@ def test_an_empty_queue_has_samples(api):
 @pytest.mark.parametrize("status", ["todo", "failed"])
 def test_jobs_of_a_long_queue_are_counted_only_up_to_a_limit(api, status):
     with connection.cursor() as cursor:
-        # Each job causes a check of a foreign key. PostgreSQL plans it for the table as it was when
-        # it was last analyzed. A plan for an empty table reads the whole table in each check.
+        # Each new job causes a check of a foreign key. PostgreSQL plans this check with the
+        # statistics of the last ANALYZE. A plan for an empty table reads the whole table each time.
         add(1000, "todo")
         cursor.execute("ANALYZE procrastinate_jobs")
         add(jobs.MAX_COUNTED + 19_000, "todo")

@@ -67,7 +67,7 @@ def existing(api, monkeypatch):
         )
     body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
     assert api.as_(UserFactory()).post("/bookings", body).status_code == 201
-    # These metrics need a replica.
+    # The metrics of replicas exist only if there is a replica.
     replica = Replica(connection.alias)
     replica.was_seen.set()
     monkeypatch.setattr("bookit.metrics.replicas.replicas", lambda: (replica,))
@@ -97,7 +97,7 @@ def test_every_expression_names_only_metrics_and_labels_that_exist(existing):
 
 
 def test_selectors_finds_names_and_labels_and_refuses_invalid_expressions():
-    """Control for the test above: it would pass if `selectors` found nothing."""
+    """Control for the test above: `selectors` and `grouped_by` overlook nothing."""
     with pytest.raises(ValueError):
         [*selectors("sum(rate(bookit_http_requests_total[5m])")]
     with pytest.raises(ValueError):

@@ -107,7 +107,7 @@ def test_scrapes_count_as_costly():
     assert not may_cost_much("GET", "/health", "")
 
 
-def test_lost_seats_are_counted(api, counted):
+def test_bookings_of_taken_times_are_counted_as_conflicts(api, counted):
     service = ServiceFactory()
     client = api.as_(UserFactory())
     body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
@@ -115,7 +115,7 @@ def test_lost_seats_are_counted(api, counted):
     found = counted()
     assert named(found, "bookit_booking_conflicts_total") == {(): 2}
     assert named(found, "bookit_bookings_total") == {("pending",): 1}
-    # A 409 for another reason is not counted as a lost seat.
+    # A 409 for another reason is not counted.
     body = {**body, "start_time": timezone.now().replace(year=2080).isoformat()}
     service.max_advance_days = 30
     service.save()

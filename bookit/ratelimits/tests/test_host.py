@@ -114,8 +114,8 @@ def test_concurrent_threads_lose_no_count():
 def test_the_counts_equal_those_of_the_limits_library(limit, pauses):
     counts = HostCounts(buckets=1)
     item = RateLimitItemPerMinute(limit)
-    # The microsecond avoids whole seconds, at which a part of a count can be exactly 1. `limits`
-    # computes 0.9999999963 instead, which it rounds down to 0.
+    # The microsecond avoids whole seconds, at which the counted part of the previous window can be
+    # exactly 1. `limits` computes 0.9999999963 instead, and rounds it down to 0.
     with time_machine.travel(1_900_000_000.000001, tick=False) as clock:
         limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         for pause in pauses:

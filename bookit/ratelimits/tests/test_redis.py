@@ -111,7 +111,7 @@ def test_the_host_counts_while_redis_is_down(server, short_pause, caplog):
     counts = RedisCounts(server.url, HostCounts())
     assert counts.hit("ada", 3, LONG)[1].current == 1
     server.kill()
-    # The host starts at 0, and its limit is as strict as that of Redis.
+    # The host itself counts, from 0 and with the full limit.
     began = time.monotonic()
     assert [counts.hit("ada", 2, LONG)[0] for _ in range(3)] == [True, True, False]
     counts.clear("ada")
@@ -157,7 +157,7 @@ def test_every_request_waits_for_a_frozen_redis_without_the_fallback(server, mon
     assert time.monotonic() - began >= 3 * redis.PATIENCE
 
 
-def test_a_redis_that_refuses_writes_counts_as_down(server, short_pause):
+def test_a_redis_that_refuses_writes_is_treated_as_down(server, short_pause):
     counts = RedisCounts(server.url, HostCounts())
     server.client.config_set("min-replicas-to-write", 1)
     assert [counts.hit("ada", 1, LONG)[0] for _ in range(2)] == [True, False]

@@ -102,7 +102,7 @@ def test_requests_succeed_while_redis_is_stopped_and_started(tmp_path):
 
         wait_until(redis_counts_all)
         other_host = RedisCounts(server.url, HostCounts())
-        key = "auth/10/86400/127.0.0.1"
+        key = "auth/10/86400/127.0.0.1"  # the web server counts this client under this key
         assert [other_host.hit(key, 10, 86400)[0] for _ in range(4)] == [True] * 4
         statuses = [send(site.port)[0] for _ in range(8)]
         assert statuses == [400] * 6 + [429] * 2

@@ -33,7 +33,7 @@ from bookit.runtime.servers import connected_to
 from bookit.runtime.startup import BASE_DIR
 from bookit.tests.plugin import THROWAWAY
 
-# /events hides the events of open transactions, so a test must not run in one.
+# /events hides the events of open transactions, so a test must not run in a transaction.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -66,12 +66,12 @@ def poll(client, cursor="", limit=100):
 
 
 def boundary():
-    """Return the boundary below which all positions were before the last restore moved them."""
+    """Return the boundary below which all positions were until the last restore moved them."""
     return Server.objects.latest("id").boundary
 
 
 def contents():
-    """Return the number of rows of each table, and a digest of the data that users can see."""
+    """Return, by table, the number of rows and a digest of the data that a restore keeps."""
     found = {}
     for table in connection.introspection.table_names():
         # A restore moves positions, adds a server, and deletes the workers.
@@ -153,7 +153,7 @@ def test_a_restore_fails_if_another_session_keeps_the_tables_locked(
         assert Booking.objects.count() == 1
 
 
-def test_nobody_becomes_an_admin_with_a_backup(tmp_path, other_database, client):
+def test_a_restore_brings_back_no_sessions_of_the_admin_site(tmp_path, other_database, client):
     client.force_login(AdminFactory())
     assert client.get("/admin/").status_code == 200
     file = tmp_path / "backup"
@@ -251,7 +251,7 @@ def test_programs_of_another_version_are_not_used(install):
         dumps._programs("pg_dump")
 
 
-def test_a_newer_pg_dump_is_used_only_if_there_is_none_of_the_version_of_the_server(install):
+def test_a_newer_pg_dump_is_used_only_if_no_pg_dump_has_the_servers_version(install):
     install("20.1", "pg_dump")
     newer = install("19.0", "pg_dump")
     assert dumps._programs("pg_dump", newer=True) == {"pg_dump": str(newer / "pg_dump")}
@@ -296,7 +296,7 @@ esac
 
 
 def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, other_database):
-    """A script replaces Docker. It does not run `migrate` for `up`; another test runs `migrate`."""
+    """A script replaces Docker. For `up`, it does not run `migrate`; another test does."""
     text = (
         (BASE_DIR / "docs" / "operations.md").read_text().partition("\n## Backup and restore\n")[2]
     )

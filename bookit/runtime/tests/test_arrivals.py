@@ -209,7 +209,7 @@ def test_a_chunked_body_is_read_until_it_exceeds_the_limit() -> None:
     assert request.body.read(MAX_BODY + 1) == b"x" * 500 + b"y" * 501
 
 
-def test_framing_that_is_too_large_is_refused() -> None:
+def test_chunk_framing_that_is_too_large_is_refused() -> None:
     arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
     arrivals.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     with pytest.raises(RequestDataTooBig):

@@ -274,7 +274,8 @@ def test_a_copy_of_a_directory_with_a_running_server_gets_its_own_server(
     home: Path, cluster: Path, tmp_path: Path
 ) -> None:
     with running(home, settings=TEMPORARY) as url:
-        # A copy of a running cluster would be inconsistent. Only its small files matter here.
+        # A copy of a running cluster would be inconsistent. So copy a stopped cluster, and add the
+        # two files that name the running server.
         twin = tmp_path / "twin"
         subprocess.run(["cp", "-a", str(cluster), str(twin)], check=True)
         shutil.copy(home / "data" / "postmaster.pid", twin / "data")
@@ -321,7 +322,9 @@ def test_a_path_may_be_long_and_contain_any_character(
     assert servers(home) == []
 
 
-def test_a_relative_path_is_the_same_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_finds_the_server_of_the_same_directory(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with running(home, settings=TEMPORARY) as url:
         monkeypatch.chdir(home.parent)
         with running(Path("pg")) as joined:
@@ -420,7 +423,7 @@ def test_ctrl_c_cancels_a_query_of_psql_and_does_not_kill_psql(home: Path) -> No
 def test_the_programs_use_the_same_server_as_the_project(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, directory: str
 ) -> None:
-    """With another directory, the instructions above would copy an empty database."""
+    """With another directory, pg_dump would copy an empty database."""
     used = []
 
     def refuse(directory: Path) -> None:

@@ -29,7 +29,7 @@ PRODUCTION = {
 
 @pytest.fixture
 def load(monkeypatch):
-    """Return a function that reads the settings again, with all other variables empty."""
+    """Return a function that reads the settings with the given variables; all others are empty."""
     for name in environment.known:
         # If the variable were deleted instead, a developer's own `.env` would set it.
         monkeypatch.setenv(name, "")
@@ -484,8 +484,8 @@ def test_cors_is_installed_if_it_has_origins(load):
     cors = "corsheaders.middleware.CorsMiddleware"
     assert cors not in load()["MIDDLEWARE"]
     settings = load(CORS_ALLOWED_ORIGINS="https://app.example.com")
-    # After LanguageMiddleware and RequestMiddleware, and before all others, so that their responses
-    # get CORS headers too.
+    # It comes after LanguageMiddleware and RequestMiddleware, and before all others, so that the
+    # responses of all others get CORS headers, too.
     assert settings["MIDDLEWARE"].index(cors) == 2
     assert "corsheaders" in settings["INSTALLED_APPS"]
 
@@ -660,7 +660,7 @@ def test_a_secret_can_be_in_a_file(load, refuse, tmp_path, name):
         ("NAME=caf\u00e9", "caf\u00e9"),
     ],
 )
-def test_valid_lines_of_the_file_are_understood(tmp_path, line, value):
+def test_valid_lines_of_the_env_file_are_understood(tmp_path, line, value):
     (tmp_path / ".env").write_text(f"\ufeff# A comment.\r\n\r\n{line}\r\n")
     assert environment.read_file(tmp_path / ".env") == {"NAME": value}
 
@@ -678,7 +678,7 @@ def test_valid_lines_of_the_file_are_understood(tmp_path, line, value):
         "SECRET_KEY=#hunter2$",
     ],
 )
-def test_a_bad_value_in_the_file_is_refused_without_being_shown(tmp_path, line):
+def test_a_bad_value_in_the_env_file_is_refused_without_being_shown(tmp_path, line):
     (tmp_path / ".env").write_text(f"PORT=8000\n{line}\n")
     with pytest.raises(ImproperlyConfigured) as caught:
         environment.read_file(tmp_path / ".env")
@@ -696,13 +696,13 @@ def test_a_line_that_is_not_an_assignment_is_refused_without_being_shown(tmp_pat
     assert str(caught.value) == ".env, line 1: this is not NAME=value. Comments begin with #."
 
 
-def test_a_variable_that_is_set_twice_in_the_file_is_refused(tmp_path):
+def test_a_variable_that_is_set_twice_in_the_env_file_is_refused(tmp_path):
     (tmp_path / ".env").write_text("PORT=1\n\nPORT=2\n")
     with pytest.raises(ImproperlyConfigured, match=r"line 3: PORT is set twice, first in line 1\."):
         environment.read_file(tmp_path / ".env")
 
 
-def test_an_unreadable_file_is_reported_in_one_line(tmp_path):
+def test_an_unreadable_env_file_is_reported_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin").write_bytes(b"NAME=caf\xe9\n")
     for name, line in {"folder": "Is a directory", "latin": "is not UTF-8"}.items():
@@ -764,7 +764,7 @@ def test_a_valid_file_and_an_ordinary_environment_cause_no_warnings(project):
     assert (program.returncode, program.stderr) == (0, "")
 
 
-def test_a_bad_line_of_the_file_stops_every_program_without_showing_its_secret(project):
+def test_a_bad_line_of_the_env_file_stops_every_program_without_showing_its_secret(project):
     (project / ".env").write_text("SECRET_KEY='hunter2\n")
     for arguments in (["check"], ["serve"], ["procrastinate", "worker"], ["migrate"]):
         program = manage(project, *arguments)
@@ -817,7 +817,7 @@ def test_every_variable_of_the_example_has_a_comment():
 
 
 def test_the_example_is_valid(load, monkeypatch, tmp_path):
-    """If every line is uncommented, the settings accept all values."""
+    """The settings accept all values if every variable is uncommented."""
     example = (BASE_DIR / ".env.example").read_text()
     (tmp_path / ".env").write_text(re.sub(r"^#(?=[A-Z_]+=)", "", example, flags=re.MULTILINE))
     variables = environment.read_file(tmp_path / ".env")
