@@ -38,7 +38,7 @@ PATIENCE = 30
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a small file system, with sudo in CI. Elsewhere, the test is skipped without root."""
+    """Mount a small file system as root; CI uses sudo. Skip the test if this is not possible."""
     folder = tmp_path / "disk"
     folder.mkdir()
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
