@@ -18,7 +18,9 @@ from bookit.runtime.listeners import (
     drop_new_connections_at_the_end,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Socket filters exist only on Linux.")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="Socket filters exist only on Linux."
+)
 
 PATIENCE = 20
 
