@@ -73,7 +73,7 @@ def test_imports_follow_the_layers():
     ],
 )
 def test_an_upward_import_is_found(tmp_path, above, below):
-    """Control for the test above: BookIt's imports break a contract whose two layers are swapped."""
+    """Control for the test above: the imports break a contract whose two layers are swapped."""
     path = tmp_path / "importlinter.ini"
     path.write_text(
         "[importlinter]\nroot_packages =\n  bookit\n  bookings\n  reviews\n"
