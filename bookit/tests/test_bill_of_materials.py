@@ -43,7 +43,7 @@ def bill(*names, **nested):
     return document
 
 
-def test_the_bill_names_the_components_inside_packages():
+def test_the_bill_names_what_packages_contain():
     """The versions come from installed files, so this test fails if a file changes its format."""
     # This environment also has development packages. Their components do not count.
     lines = (BASE_DIR / "requirements.txt").read_text().splitlines()

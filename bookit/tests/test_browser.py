@@ -149,7 +149,8 @@ def test_an_operator_sees_how_an_email_will_look_before_saving_its_words(watched
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("Your words").wait_for()
     assert MailText.objects.get().attendee == "Park behind {calendar}."
-    # The frame forbids scripts and contains none. Chromium logs that it blocks Playwright's.
+    # The frame forbids scripts and contains none. Playwright adds its own scripts to the frame, and
+    # Chromium logs that it blocks them.
     assert preview.locator("script").count() == 0
     watched.errors = [each for each in watched.errors if "Blocked script" not in each]
     watched.assert_no_errors()

@@ -205,7 +205,7 @@ def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, log_lines):
     requests = [line for line in lines if "status" in line]
     assert [line["level"] for line in requests] == ["INFO"] * 7
     assert {line["status"] for line in requests} == {400, 403, 404, 413}
-    # The other line warns about the wrong host.
+    # Only one line is not about a request: a warning about the wrong host.
     assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]
 
 

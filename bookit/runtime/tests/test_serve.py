@@ -100,7 +100,7 @@ class Serve:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the embedded server. Tests share it, so only the first test migrates."""
+    """The directory of the embedded PostgreSQL. Tests share it, so only the first test migrates."""
     return tmp_path_factory.mktemp("serve") / "with a blank"
 
 

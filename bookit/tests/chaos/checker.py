@@ -21,8 +21,7 @@ Fetch = Callable[[str], list[Row]]
 
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
 
-# The allowed transitions. They are written again here, so that an error in BookIt's own table is
-# found.
+# The allowed transitions, written independently of BookIt's table, to find errors in that table.
 TRANSITIONS = {
     "held": {"pending", "confirmed", "cancelled", "expired"},
     "pending": {"confirmed", "cancelled", "expired", "completed", "no_show"},

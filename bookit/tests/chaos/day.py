@@ -265,6 +265,7 @@ def _drain(url: str, environment: dict[str, str]) -> list[str]:
     deadline = time.monotonic() + DRAIN_TIMEOUT
     quiet = 0
     with _connect(url) as connection:
+        # Let workers that have sent no heartbeat for 15 seconds count as dead at once.
         connection.execute(
             "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
             " WHERE last_heartbeat < now() - interval '15 seconds'"

@@ -14,7 +14,7 @@ from bookit.tests.chaos.checker import ACTIVE, Fetch, Row, fetcher
 
 @dataclass(frozen=True)
 class Closure:
-    """A calendar's time off or new hours, with the affected bookings of the response."""
+    """A calendar's time off or new hours, with the affected bookings that the response lists."""
 
     calendar_id: str
     affected: frozenset[str]
