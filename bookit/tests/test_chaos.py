@@ -194,7 +194,7 @@ class TestLedger:
         known.events.append((town["plain"], "booking.created", town["user"]))
         return known
 
-    def test_stored_rows_are_no_violation(self, town):
+    def test_no_violation_is_found_if_all_acknowledged_rows_are_stored(self, town):
         assert self.ledger(town).violations(connection.connection) == []
 
     @pytest.mark.parametrize("loss", LOSSES)

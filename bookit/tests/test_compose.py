@@ -75,7 +75,7 @@ def test_the_domain_is_the_allowed_host_unless_hosts_are_set():
         assert web["environment"]["ALLOWED_HOSTS"] == expected
 
 
-def test_the_port_is_set_in_one_place():
+def test_port_sets_the_published_port_and_the_proxies_reach_the_web_server():
     changed = read("compose.yaml", {**MAIL, "PORT": "127.0.0.1:9000"})
     services = changed["services"]
     assert services["proxy"]["ports"] == ["127.0.0.1:9000:80"]
