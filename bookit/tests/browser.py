@@ -1,4 +1,4 @@
-"""The system's Chromium, and what the tests of its pages share."""
+"""The system's Chromium, and helpers for the tests that use it."""
 
 import shutil
 from urllib.parse import urlsplit
@@ -56,7 +56,7 @@ class Watched:
 def sign_in(page, user, password=PASSWORD):
     """Sign in, and wait until the next page has loaded.
 
-    Until its style sheets have loaded, a test could find a link that they are about to hide.
+    Without this wait, a test could find a link that the style sheets are about to hide.
     """
     page.goto("/admin/")
     page.get_by_label("Email address").fill(user.email.upper())

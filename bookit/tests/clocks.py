@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 
-# Time zones, each with a day on which its clock changes. In a few zones, the clock does not change.
+# Time zones, each with a day on which its clock changes. Kathmandu and UTC have no changes.
 ODD_DAYS = {
     "Lisbon springs forward": ("Europe/Lisbon", date(2026, 3, 29)),
     "Lisbon falls back": ("Europe/Lisbon", date(2026, 10, 25)),
@@ -32,7 +32,9 @@ ODD_DAYS = {
 
 @cache
 def faces(name: str, day: date, days: int) -> tuple[datetime, list[datetime]]:
-    """Return the instant `days` days before `day`, and the time on the clock at each later minute.
+    """Return the instant `days` days before `day`, and the clock's times from then on.
+
+    There is one time for each minute, until `days` days after `day`.
 
     The clock of the model never goes back: it stands still while an hour repeats. A repeated time
     therefore appears at its first occurrence, and a skipped time at the instant of the jump.

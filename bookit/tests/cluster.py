@@ -16,7 +16,7 @@ from bookit.runtime.embedded_postgres import DEFAULT_SETTINGS, _Account
 from bookit.tests.processes import free_port
 
 NAMES = ("coordinator", "one", "two")
-# The environment variable with the folder of a running cluster: pytest-xdist's workers share it.
+# The environment variable with the place of a running cluster, which pytest-xdist's workers share.
 VARIABLE = "BOOKIT_TEST_CITUS"
 SETTINGS = {
     **DEFAULT_SETTINGS,
@@ -37,7 +37,7 @@ class Cluster:
     """Servers in the folders `coordinator`, `one` and `two` of `home`.
 
     Args:
-        prefix: the PostgreSQL into which Citus was installed; the parent of its `bin`.
+        prefix: the folder of a PostgreSQL with Citus, which contains `bin`.
     """
 
     def __init__(self, home: Path, prefix: Path) -> None:
@@ -46,7 +46,7 @@ class Cluster:
 
     @classmethod
     def running(cls) -> "Cluster | None":
-        """Return the cluster on which this test run is, if any."""
+        """Return the cluster that this test run uses, or None."""
         found = os.environ.get(VARIABLE)
         if not found:
             return None
@@ -127,6 +127,6 @@ class Cluster:
         program = str(self.prefix / "bin" / arguments[0])
         command, options = self._account.run([program, *arguments[1:]])
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        if arguments[0] == "pg_ctl":  # The server would keep the pipe open.
+        if arguments[0] == "pg_ctl":  # `run` would wait for a pipe that the server keeps open.
             quiet["stderr"] = subprocess.DEVNULL
         subprocess.run(command, **options, **quiet, check=True)

@@ -19,7 +19,7 @@ def path_of(route: str) -> str:
 
 
 def resolve(document: dict[str, Any], part: Any) -> Any:
-    """Return the part of the document to which a reference leads."""
+    """Return the part of the document to which `part` refers, or `part` if it is no reference."""
     while "$ref" in part:
         found: Any = document
         for name in part["$ref"].removeprefix("#/").split("/"):
@@ -29,7 +29,7 @@ def resolve(document: dict[str, Any], part: Any) -> Any:
 
 
 def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return every operation by method and path. Only references to schemas remain references."""
+    """Return every operation by method and path. Only references to schemas are not resolved."""
     found = {}
     for path, methods in document["paths"].items():
         common = methods.get("parameters", [])

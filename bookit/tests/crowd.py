@@ -32,7 +32,7 @@ def at_once(
     first: Callable[[], Any] = lambda: None,
     meanwhile: Callable[[], Any] = lambda: None,
 ) -> list[Outcome]:
-    """Start all calls at the same moment, each on its own connection.
+    """Start all calls at the same moment, each on its own connection, and return their outcomes.
 
     Args:
         first: called on each connection before any call starts.
@@ -90,7 +90,7 @@ def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]]
 
     Threads of one process take turns, so few calls are between reading and writing at the same
     time. This function brings all calls to this point: each call waits just before it writes its
-    row, or waits for a call that does so, until the last call has arrived.
+    row, or waits for a lock of a waiting call, until the last call has arrived.
     """
     run(
         "CREATE FUNCTION wait_at_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -129,7 +129,7 @@ def until_waiting(sessions: int) -> None:
     waiting = None
     while waiting != sessions:
         assert monotonic() < deadline, f"{waiting} sessions wait, not {sessions}"
-        # In a transaction, PostgreSQL returns the first snapshot again until it is cleared.
+        # In a transaction, PostgreSQL returns its first snapshot of sessions until it is cleared.
         waiting = ask(
             "SELECT count(*) FROM pg_stat_activity, pg_stat_clear_snapshot()"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"

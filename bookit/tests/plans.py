@@ -9,8 +9,8 @@ from django.db import connection, transaction
 def planning_without(*methods):
     """Let PostgreSQL avoid some methods while it plans.
 
-    PostgreSQL chooses by the sizes of tables, which count the rows of tests that were rolled back.
-    So a query has the plan that a test expects only if all alternatives are excluded.
+    PostgreSQL chooses plans by the sizes of tables. These include rows that earlier tests rolled
+    back. So a query has the plan that a test expects only if all alternatives are excluded.
 
     Args:
         methods: names from PostgreSQL's settings `enable_…`, for example "seqscan".

@@ -60,7 +60,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         os.environ["DATABASE_URL"] = os.environ["BOOKIT_TEST_DATABASE_URL"]
         return
     if prefix := early_config.known_args_namespace.citus:
-        # Emptying all tables on all servers takes longer than a request may.
+        # Statements that empty all tables on all servers take longer than the default time limit.
         os.environ["STATEMENT_TIMEOUT_MS"] = "60000"
         from bookit.tests.cluster import Cluster
 
@@ -110,7 +110,7 @@ def distributed_database(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("django_db_setup")
         with request.getfixturevalue("django_db_blocker").unblock():
             cluster.distribute(connection.settings_dict["NAME"])
-            # Sessions have the settings of the database with which they began.
+            # An open session does not see settings of the database that are changed later.
             connection.close()
             connection.close_pool()  # type: ignore[attr-defined]
 
@@ -124,7 +124,7 @@ def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> N
 
 @pytest.fixture(autouse=True)
 def forget_estimates() -> None:
-    """Let each test count its own rows."""
+    """Forget the estimated lengths of lists, so that each test counts its own rows."""
     from bookit.database.counts import estimates
 
     estimates.clear()

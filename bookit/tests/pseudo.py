@@ -64,7 +64,7 @@ class Pseudo(gettext.NullTranslations):
 
 
 def speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speak the language in brackets instead of English."""
+    """Use this language in place of English."""
     pseudo = Pseudo()
     monkeypatch.setitem(trans_real._translations, "en", pseudo)  # type: ignore[attr-defined]
     monkeypatch.setattr(trans_real, "_default", pseudo)

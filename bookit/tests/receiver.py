@@ -20,7 +20,7 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 def answer(status: int = 204, body: bytes = b"", **headers: str) -> Behaviour:
-    """Respond at once."""
+    """Return a behaviour that responds at once."""
 
     def behave(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
@@ -39,7 +39,7 @@ def hang_up(request: BaseHTTPRequestHandler) -> None:
 
 
 def drip(before: bytes, drop: bytes, pause: float = 0.05) -> Behaviour:
-    """Write `before`, then one `drop` after another until the client closes the connection."""
+    """Return a behaviour that writes `before`, and then `drop` until the client disconnects."""
 
     def behave(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(before)

@@ -10,7 +10,7 @@ ANY_ID = "01980000-0000-7000-8000-000000000000"
 
 
 def every_path(patterns: Any = None, prefix: str = "/") -> Iterator[tuple[str, Any]]:
-    """Yield each path and its view. Parameters of the path have an id that no row has."""
+    """Yield each path and its view. The ids in the paths belong to no row."""
     for pattern in get_resolver().url_patterns if patterns is None else patterns:
         path = prefix + _filled(str(pattern.pattern))
         if isinstance(pattern, URLPattern):

@@ -34,7 +34,7 @@ NAMES = [str(path.relative_to(BASE_DIR)) for path in CODE]
 
 
 def imported(path):
-    """Return the names of the modules that are imported anywhere in the file `path`."""
+    """Yield the names of the modules that are imported anywhere in the file `path`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -73,7 +73,7 @@ def test_imports_follow_the_layers():
     ],
 )
 def test_an_upward_import_is_found(tmp_path, above, below):
-    """Control for the test above: the imports break a contract with two layers swapped."""
+    """Control for the test above: the imports break a contract whose two layers are swapped."""
     path = tmp_path / "importlinter.ini"
     path.write_text(
         "[importlinter]\nroot_packages =\n  bookit\n  bookings\n  reviews\n"
@@ -98,7 +98,7 @@ def test_modules_are_not_imported_by_name():
 
 
 def names_of_apps(path):
-    """Return the strings in the code of `path` that name a module or a model of an app."""
+    """Yield the strings in the code of `path` that name a module or a model of an app."""
     pattern = re.compile(rf"({'|'.join(LAYERS[1:])})\.[A-Za-z_]")
     tree = ast.parse(path.read_text())
     documentation = {
@@ -143,6 +143,7 @@ def test_every_app_has_the_usual_modules(package):
 
 
 def calls(path):
+    """Yield the name of each function that the file `path` calls, and the call."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -244,7 +245,7 @@ def test_services_are_found_in_every_room():
 
 
 def nodes(kind):
-    """Yield every node of a kind, and its place in the code."""
+    """Yield the place in the code, and the node, for every node of a kind."""
     for name in NAMES:
         for node in ast.walk(ast.parse((BASE_DIR / name).read_text())):
             if isinstance(node, kind):
@@ -307,12 +308,13 @@ NOT_ABOUT_ACCESS = {
     # A user who becomes a provider gets a calendar.
     ("accounts/services.py", "user.role == User.Role.PROVIDER"),
     ("accounts/services.py", "user.role == User.Role.PROVIDER != role"),
-    # Whether an API key of a provider can have a permission. `User.may` decides when it is used.
+    # Whether an API key of a provider can have a permission. `User.may` decides whenever the key
+    # is used.
     ("accounts/keys/services.py", "own == 'provider'"),
     # What is stored about a user.
     ("catalog/privacy.py", "calendar__provider=user"),
     ("catalog/privacy.py", "provider=user"),
-    # The provider of a new calendar.
+    # The provider of a new calendar, and whether the provider changes.
     ("catalog/services.py", "changes['provider_id'] != calendar.provider_id"),
     ("catalog/services.py", "'provider_id' in changes"),
     ("catalog/services.py", "'provider_id' in fields"),
@@ -324,7 +326,7 @@ NOT_ABOUT_ACCESS = {
     # Whether a provider gets an email, and whether the provider caused the event.
     ("bookings/mails/occasions.py", "self.provider_id is not None"),
     ("bookings/mails/occasions.py", "self.provider_id != self.actor_id"),
-    # A parameter of a list. It is null if `User.is_keeper` says that the user keeps no calendar.
+    # The parameter of a query, which is null for a user who keeps no calendar (`User.is_keeper`).
     ("bookings/viewsets.py", "provider=provider_id"),
     # Everybody may see the providers, and the provider of a calendar.
     ("catalog/providers/filters.py", "calendar__provider=OuterRef('pk')"),
@@ -333,12 +335,12 @@ NOT_ABOUT_ACCESS = {
     ("catalog/providers/serializers.py", "provider=OuterRef('pk')"),
     ("catalog/providers/services.py", "calendar__provider=OuterRef('pk')"),
     ("catalog/providers/services.py", "calendar__provider"),
-    # The search for calendars by the name of their provider.
-    ("catalog/admin.py", "provider__in=people.values('pk')"),
     ("catalog/providers/services.py", "role=User.Role.PROVIDER"),
     ("catalog/filters.py", "calendar__provider"),
     ("bookings/slots/filters.py", "calendar__provider"),
     ("bookings/desk/admin.py", "calendar__provider"),
+    # The search for calendars by the name of their provider.
+    ("catalog/admin.py", "provider__in=people.values('pk')"),
     # The calendars that the diary shows first.
     ("bookings/diary/views.py", "provider=user"),
     # The requested scope of a list; the rule decides what the list contains.
@@ -349,7 +351,7 @@ NOT_ABOUT_ACCESS = {
 
 
 def rules_about_people(path):
-    """Return the expressions in the code of `path` that compare a role or a provider."""
+    """Yield the expressions in the code of `path` that compare a role or a provider."""
     name = re.compile(r"\b(role|Role|\w*provider(_id)?)\b")
     lookup = re.compile(r"(\w+__)?(role|provider)(_id)?(__\w+)?")
     in_text = re.compile(

@@ -17,11 +17,11 @@ assert spec.loader
 sbom = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sbom)
 
-HERE = Path(sysconfig.get_path("purelib"))
+SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 
 
 def bill(*names, **nested):
-    """Return a bill of the packages `names`.
+    """Return a bill of materials with the packages `names`.
 
     Args:
         nested: by package, the licences of a component inside the package.
@@ -49,7 +49,7 @@ def test_the_bill_names_what_packages_contain():
     lines = (BASE_DIR / "requirements.txt").read_text().splitlines()
     production = {sbom._plain(line.partition("==")[0]) for line in lines}
     production.add("")  # BookIt itself
-    found = [each for each in sbom.bundled(HERE) if sbom._plain(each[0]) in production]
+    found = [each for each in sbom.bundled(SITE_PACKAGES) if sbom._plain(each[0]) in production]
     names = {component["name"] for _, component in found}
     assert {"swagger-ui-dist", "redoc", "jquery", "select2", "xregexp", "postgresql"} <= names
     # Wheels list their Rust crates. Crates that only built the wheel are left out.

@@ -97,7 +97,7 @@ def test_an_admin_signs_in_opens_a_booking_and_signs_out(watched):
     watched.assert_no_errors()
 
 
-def test_a_receptionist_moves_notes_and_cancels_on_the_page_of_a_booking(watched):
+def test_a_receptionist_moves_a_booking_adds_a_note_and_cancels_it(watched):
     rui = staff(["bookings.view_booking", "bookings.change_booking"], name="Rui")
     today = timezone.now().replace(minute=0, second=0, microsecond=0)
     booking = BookingFactory(start_time=today + timedelta(days=2))
@@ -149,7 +149,8 @@ def test_an_operator_sees_how_an_email_will_look_before_saving_its_words(watched
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("Your words").wait_for()
     assert MailText.objects.get().attendee == "Park behind {calendar}."
-    # The frame forbids scripts and contains none. Chromium blocks Playwright's own, and logs this.
+    # The frame forbids scripts and contains none. Playwright adds its own scripts to the frame, and
+    # Chromium logs that it blocks them.
     assert preview.locator("script").count() == 0
     watched.errors = [each for each in watched.errors if "Blocked script" not in each]
     watched.assert_no_errors()

@@ -85,7 +85,7 @@ def test_a_class_that_is_chosen_last_is_previewed(page):
     page.get_by_text("Mon 4 Jan 2027").wait_for()
 
 
-def test_a_preview_that_fails_leaves_the_previous_one(page):
+def test_a_preview_that_fails_to_load_leaves_the_previous_preview_visible(page):
     service = ServiceFactory(calendar=CalendarFactory(), duration_minutes=60)
     page.goto(f"/admin/catalog/service/{service.pk}/change/")
     offers = page.get_by_role("region", name="What customers are offered")

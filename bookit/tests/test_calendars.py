@@ -1,7 +1,7 @@
-"""Every row of a calendar names the calendar, and so does each statement that locks or changes it.
+"""Rows of a calendar contain its id, and every statement that locks or changes them names this id.
 
-Therefore, the rows can be spread over several servers by calendar: each such statement needs only
-one of them.
+Therefore, the rows can be spread over several servers by calendar: each of these statements needs
+only one server.
 """
 
 import re
@@ -118,7 +118,7 @@ def test_the_rows_that_belong_to_calendars_are_known():
     }
 
 
-def test_every_model_that_refers_to_such_rows_or_to_a_calendar_belongs_to_it():
+def test_every_model_that_refers_to_a_calendar_or_to_its_rows_belongs_to_the_calendar():
     referring = {
         label(model)
         for model in apps.get_models()
@@ -141,7 +141,7 @@ def test_the_calendar_of_a_row_is_never_empty(table):
 
 
 @pytest.mark.django_db
-def test_every_foreign_key_to_such_rows_contains_the_calendar():
+def test_every_foreign_key_to_rows_of_a_calendar_contains_the_calendar():
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -184,8 +184,8 @@ def test_every_foreign_key_to_such_rows_contains_the_calendar():
         "WITH due AS (SELECT id FROM bookings_booking WHERE id = 1 FOR SHARE) SELECT id FROM due",
     ],
 )
-def test_the_guard_notices_a_statement_without_the_calendar(text):
-    """Control for the tests below."""
+def test_a_statement_that_does_not_name_the_calendar_is_found(text):
+    """Control for the tests below, which a search that finds nothing would pass."""
     assert is_change(text)
     assert unnamed(text)
 
@@ -222,7 +222,7 @@ def test_a_trigger_names_the_calendar_of_the_rows_that_it_reads_and_changes():
 def test_every_statement_of_requests_and_jobs_names_the_calendar(api):
     WebhookFactory()
     with CaptureQueriesContext(connection) as captured:
-        _sell_time(api)
+        _change_rows_in_every_way(api)
     texts = [query["sql"] for query in captured if is_change(query["sql"])]
     bad = {part for text in texts for part in unnamed(text)}
     assert not bad, "\n\n".join(bad)
@@ -234,8 +234,8 @@ def test_every_statement_of_requests_and_jobs_names_the_calendar(api):
     assert any(LOCKS.search(text) for text in texts)
 
 
-def _sell_time(api):
-    """Do everything that changes rows of calendars, as users, staff and workers do it."""
+def _change_rows_in_every_way(api):
+    """Make every change of rows of calendars that users, staff and workers can make."""
     now = timezone.now()
     begin = now.replace(minute=0, second=0, microsecond=0) + timedelta(days=30)
     boss = api.as_(AdminFactory())
@@ -320,7 +320,7 @@ def _sell_time(api):
     off = call(boss, "post", f"{place}/time-off", closed, 201)
     call(boss, "delete", f"{place}/time-off/{off['id']}", status=204)
 
-    # What follows, and the end of an account.
+    # The work that follows events, and the deletion of an account.
     follow_events_up([*BookingEvent.objects.values_list("pk", flat=True)], at=timezone.now())
     assert Slot.objects.exists()
     call(boss, "delete", f"/users/{ana.pk}", status=204)

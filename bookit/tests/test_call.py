@@ -33,7 +33,7 @@ def page(watched, service):
     watched.page.goto(PAGE)
     yield watched.page
     watched.assert_no_errors()
-    # Leaving the page releases its hold, which must not happen while the tables are emptied.
+    # Leaving the page releases its hold. This must not happen while the test empties the tables.
     watched.page.goto("about:blank")
     assert eventually(lambda: not Booking.objects.filter(status="held").exists())
 

@@ -50,7 +50,7 @@ def test_acknowledged_changes_exist_once_after_a_day_of_faults(tmp_path):
         ("psycopg.errors.DeadlockDetected: deadlock detected", False),
     ],
 )
-def test_only_lost_connections_and_time_limits_are_caused_by_faults(cause, is_fault):
+def test_only_errors_of_lost_connections_are_attributed_to_faults(cause, is_fault):
     traceback = f"{cause}\n\nThe above exception ...\n\ndjango.db.utils.OperationalError: ..."
     assert is_caused_by_a_fault(traceback) == is_fault
 
@@ -194,7 +194,7 @@ class TestLedger:
         known.events.append((town["plain"], "booking.created", town["user"]))
         return known
 
-    def test_stored_rows_are_no_violation(self, town):
+    def test_no_violation_is_found_if_all_acknowledged_rows_are_stored(self, town):
         assert self.ledger(town).violations(connection.connection) == []
 
     @pytest.mark.parametrize("loss", LOSSES)

@@ -75,7 +75,7 @@ def test_the_domain_is_the_allowed_host_unless_hosts_are_set():
         assert web["environment"]["ALLOWED_HOSTS"] == expected
 
 
-def test_the_port_is_set_in_one_place():
+def test_port_sets_the_published_port_and_the_proxies_reach_the_web_server():
     changed = read("compose.yaml", {**MAIL, "PORT": "127.0.0.1:9000"})
     services = changed["services"]
     assert services["proxy"]["ports"] == ["127.0.0.1:9000:80"]
@@ -168,7 +168,7 @@ def test_a_given_password_is_used(tmp_path):
 
 
 def test_the_documented_commands_can_be_run_again(tmp_path):
-    """Runs the commands without Docker. The tests above cover the commands that Docker runs."""
+    """Only the lines that do not call Docker are run here."""
     found = re.search(
         r"```sh\n([^`]*docker compose up[^`]*)```",
         (BASE_DIR / "docs" / "operations.md").read_text(),

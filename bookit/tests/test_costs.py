@@ -147,7 +147,7 @@ def slow_services():
 
 
 def waiting():
-    """Return how many statements of the database wait for a lock. This query does not wait."""
+    """Return how many sessions of the test database wait for a lock."""
     with psycopg.connect(database_url(), autocommit=True) as own_connection:
         [(count,)] = own_connection.execute(
             "SELECT count(*) FROM pg_stat_activity"

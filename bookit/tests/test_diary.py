@@ -41,8 +41,8 @@ def diary(watched, service):
 
 def drag(page, entry, *, hours=0, days=0):
     """Drag an entry down and to the right. Half an hour is 28 pixels high."""
-    # If the diary redraws the entry meanwhile, Playwright repeats hovering, but not scrolling. An
-    # entry that is being redrawn has no box.
+    # `hover` also scrolls to the entry, and tries again if the diary redraws the entry meanwhile.
+    # Playwright does not repeat mere scrolling. An entry that is being redrawn has no box.
     entry.hover(position={"x": 20, "y": 8})
     box = next(box for box in (entry.bounding_box() for _ in range(100)) if box)
     x, y = box["x"] + 20, box["y"] + 8

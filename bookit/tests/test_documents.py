@@ -53,7 +53,7 @@ each_document = pytest.mark.parametrize("name", DOCUMENTS)
 
 
 def without_code(text):
-    """Return a document with spaces in place of its code blocks. No position in it changes."""
+    """Return a document with spaces in place of its code blocks, so that no position changes."""
     return re.sub(r"^```.*?^```$", lambda match: " " * len(match[0]), text, flags=re.M | re.S)
 
 
@@ -77,7 +77,7 @@ def rows(text):
 
 
 def quoted(text):
-    """Return the text between backticks."""
+    """Return the parts of a text that are between backticks."""
     return re.findall(r"`([^`\n]+)`", text)
 
 
@@ -109,7 +109,7 @@ def test_the_paths_in_a_document_exist(name):
 
 
 def exists(name):
-    """Return whether a dotted name is a job, model, module, attribute, or quoted in a trigger."""
+    """Return whether a dotted name is a job, a model, a module, an attribute, or in a trigger."""
     module, _, attribute = name.rpartition(".")
     if name in jobs.tasks or attribute.lower() in apps.all_models.get(module, {}):
         return True

@@ -1,9 +1,8 @@
-"""Every kind of page of the admin site that links reach, in a real browser.
+"""Every kind of page of the admin site works in a real browser, with the data of the demo town.
 
-The pages show the data of the demo town.
-
-A page must have no serious accessibility fault (axe-core), log no error, send no request to another
-host, and fit the window. `pytest --screenshots` also stores pictures of these pages.
+The tests follow the links from the home page. A page must have no serious accessibility fault
+(axe-core), log no error, send no request to another host, and fit the window. `pytest
+--screenshots` also stores pictures of the pages.
 """
 
 from collections import deque
@@ -105,7 +104,7 @@ class Walk:
     def wait(self):
         """Wait until the page is at rest.
 
-        Playwright's `wait_for_function` cannot be used: the page's policy forbids it.
+        The content security policy of the page forbids Playwright's `wait_for_function`.
         """
         for _ in range(100):
             if self.page.evaluate(AT_REST):

@@ -106,7 +106,7 @@ def shown(slot):
 
 
 def open_service(page):
-    # A booking of the service has a button with its title too, which cancels the booking.
+    # Outside of `#services`, the button that cancels a booking also has the title of its service.
     page.locator("#services").get_by_role("button", name=TITLE).click()
     return page.get_by_role("dialog", name=TITLE)
 
@@ -194,9 +194,8 @@ def test_a_lost_response_an_expired_token_and_a_changed_booking_do_no_harm(site,
     card.wait_for()
     booking = Booking.objects.get()
 
-    # The token of the next request is refused. The page renews its session, and
-    # repeats the request.
-    # The booking changes while the page asks the visitor whether to cancel it.
+    # The token of the next request is refused. The page renews its session, and repeats the
+    # request. Meanwhile, somebody else changes the booking, so the visitor must cancel it again.
     renewals = []
     page.on("request", lambda request: "refresh" in request.url and renewals.append(request))
 
@@ -233,7 +232,7 @@ def sign_in(page, email):
 
 @needs_chromium
 @pytest.mark.real_passwords  # The web server checks passwords.
-def test_admins_see_only_their_own_bookings_and_nothing_of_the_previous_visitor(
+def test_admins_see_only_their_own_bookings_and_none_after_they_are_signed_out(
     site, server, browse
 ):
     admin = AdminFactory(email="root@example.com")
@@ -248,7 +247,8 @@ def test_admins_see_only_their_own_bookings_and_nothing_of_the_previous_visitor(
     cards.first.wait_for()
     assert cards.count() == 1
 
-    # The access token and the session of the visitor have ended.
+    # The access token is refused. If the session cannot be renewed for now (429), the admin stays
+    # signed in. If the session has ended (401), the page signs the admin out.
     def refuse(status):
         def respond(route):
             route.fulfill(
@@ -294,7 +294,7 @@ def test_a_refused_booking_can_be_tried_again_with_the_same_times(site, server, 
         dialog.get_by_text(f"Refused with {status}.").wait_for()
     button.click()
     page.get_by_role("status").get_by_text("confirmed.").wait_for()
-    assert len(set(keys)) == 2
+    assert len(set(keys)) == 2  # After a 403, the page uses a new key.
     assert failures(errors) == ["403", "409"]
 
 

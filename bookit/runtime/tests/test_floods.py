@@ -25,7 +25,7 @@ def request(method="POST", path="/auth/login", **headers):
     return SimpleNamespace(method=method, path=path, query="", headers=pairs)
 
 
-def test_a_sign_in_of_a_refused_client_is_recognized():
+def test_a_sign_in_of_a_refused_client_is_a_flood():
     assert is_flood(request(), FLOODER)
     assert is_flood(request(path="/admin/login/"), FLOODER)
 
@@ -40,11 +40,11 @@ def test_a_sign_in_of_a_refused_client_is_recognized():
         (request(), "/run/socket"),
     ],
 )
-def test_requests_that_are_not_sign_ins_of_the_refused_client_are_no_flood(sent, peer):
+def test_other_requests_and_other_clients_are_not_a_flood(sent, peer):
     assert not is_flood(sent, peer)
 
 
-def test_a_sign_in_of_a_client_that_was_never_refused_is_no_flood():
+def test_a_sign_in_of_a_client_that_was_never_refused_is_not_a_flood():
     counting.reset()
     assert not is_flood(request(), FLOODER)
 

@@ -29,8 +29,8 @@ from catalog.tests.factories import ServiceFactory
 SERVICE = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
 STATEMENT_TIMEOUT_MS = "3000"
 # Seconds within which every request gets a response. A statement is given up, and its connection is
-# closed, after 3 seconds plus GRACE. A request that waited for the thread of this connection then
-# waits 2 seconds for a new one. A busy machine may need 2 more seconds.
+# closed, after 3 seconds plus GRACE. A request that waited for the same thread then waits up to 2
+# seconds for a new connection. A busy machine may need 2 more seconds.
 LIMIT = 3 + deadlines.GRACE + 2 + 2
 
 
@@ -97,12 +97,12 @@ def web(url: str, **environment: str) -> Iterator[Server]:
         yield server
 
 
-# The statuses of the following requests while PostgreSQL runs.
+# The statuses that the requests below may get while PostgreSQL runs.
 USUAL_STATUSES = {200, 201, 302, 409}
 
 
 def requests_of_each_kind(port: int) -> list[Callable[..., Response]]:
-    """Return one request of each kind."""
+    """Return functions that each send one request: reads, writes, a sign-in and an admin page."""
     credentials = {"email": "customer@example.com", "password": PASSWORD}
     session = send_request(port, "POST", "/auth/login", credentials)
     assert session.status == 200, session
@@ -148,8 +148,8 @@ def test_every_request_gets_a_503_in_time_and_works_after_the_freeze(
                 assert response.content["code"] == "service_unavailable"
             assert int(response.headers["Retry-After"]) > 0
             assert response.seconds < LIMIT, response
-        # PostgreSQL runs again. A failed attempt to connect is followed by a pause, after which all
-        # requests must work.
+        # PostgreSQL runs again. After a failed attempt, a process does not try to connect for PAUSE
+        # seconds. After that, all requests must work.
         deadline = time.monotonic() + 10
         while send_request(server.port, "GET", "/health/ready").status != 200:
             assert time.monotonic() < deadline
@@ -162,8 +162,8 @@ def test_every_request_gets_a_503_in_time_and_works_after_the_freeze(
 def test_requests_hang_without_time_limits(cluster: tuple[Path, str]) -> None:
     """Control for the test above: without time limits, a request gets no response in time."""
     directory, url = cluster
-    # The only thread has a connection. A thread without a connection would not hang, because
-    # connecting has its own time limit.
+    # The only thread already has a connection. A thread without a connection would not hang,
+    # because connecting has its own time limit.
     alone = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "1"}
     with web(url, STATEMENT_TIMEOUT_MS="0", ANON_TIMEOUT_MS="0", **alone) as server:
         requests = requests_of_each_kind(server.port)

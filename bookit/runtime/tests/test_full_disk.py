@@ -38,7 +38,7 @@ PATIENCE = 30
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a small file system, with sudo in CI. Elsewhere, the test is skipped without root."""
+    """Mount a small file system as root; CI uses sudo. Skip the test if this is not possible."""
     folder = tmp_path / "disk"
     folder.mkdir()
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -127,7 +127,7 @@ def assert_unavailable(response: Response) -> None:
 def test_acknowledged_bookings_survive_a_full_disk(disk: Path, tmp_path: Path) -> None:
     home = disk / "postgres"
     backup = tmp_path / "backup"
-    # This backup of an empty database contains all tables, so no migrations are needed below.
+    # This backup contains all tables, without rows, so no migrations are needed below.
     call_command("backup", backup, verbosity=0)
     with running(home, settings=SETTINGS) as url:
         with connected_to(url):

@@ -18,7 +18,9 @@ from bookit.runtime.listeners import (
     drop_new_connections_at_the_end,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="The filter exists only on Linux.")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="Socket filters exist only on Linux."
+)
 
 PATIENCE = 20
 
@@ -57,7 +59,7 @@ def is_connected(client: socket.socket, *, within: float = PATIENCE) -> bool:
     return bool(writable)
 
 
-def test_a_connection_that_arrives_at_the_end_is_refused(listener: socket.socket) -> None:
+def test_a_connection_that_arrives_during_the_stop_is_refused(listener: socket.socket) -> None:
     with begin_to_connect(listener) as early:
         assert is_connected(early)
         early.send(b"early")
@@ -83,8 +85,10 @@ def test_a_later_server_can_use_the_socket_again(listener: socket.socket) -> Non
         assert is_connected(client)
 
 
-def test_without_the_filter_it_is_lost(listener: socket.socket) -> None:
-    """Control for the test above."""
+def test_without_the_filter_a_late_connection_is_made_and_then_reset(
+    listener: socket.socket,
+) -> None:
+    """Control for `test_a_connection_that_arrives_during_the_stop_is_refused`."""
     with begin_to_connect(listener) as late:
         assert is_connected(late)
         late.send(b"late")
@@ -95,7 +99,7 @@ def test_without_the_filter_it_is_lost(listener: socket.socket) -> None:
 
 
 def arbiter(**attributes: Any) -> tuple[Any, list[Any]]:
-    """Return a stand-in for gunicorn's main process, and the list of what it does at the end."""
+    """Return a stand-in for gunicorn's main process, and the list to which its `stop` appends."""
     done: list[Any] = []
     found = {"reexec_pid": 0, "master_pid": 0, "systemd": False, **attributes}
     sockets = [SimpleNamespace(sock="socket")]

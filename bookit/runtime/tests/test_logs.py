@@ -205,7 +205,7 @@ def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, log_lines):
     requests = [line for line in lines if "status" in line]
     assert [line["level"] for line in requests] == ["INFO"] * 7
     assert {line["status"] for line in requests} == {400, 403, 404, 413}
-    # The other line warns about the wrong host.
+    # Only one line is not about a request: a warning about the wrong host.
     assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]
 
 
@@ -297,7 +297,7 @@ def test_a_text_line_is_redacted_and_stays_one_line():
 @pytest.mark.parametrize(
     "text", ["/x\n@b", "/x\n@b.com ada@b.com", "a\n%40b", "\x01@b", "\t@b ada@b.com", "\ud800\n@b"]
 )
-def test_a_control_character_before_an_at_sign_leaves_the_line_json(text):
+def test_a_line_with_a_control_character_before_an_at_sign_is_valid_json(text):
     record = logging.makeLogRecord({"msg": text, "request_id": None, "path": text})
     record.errors = [text, {"notes": text}]
     line = logs.JSONFormatter().format(record)
@@ -306,7 +306,7 @@ def test_a_control_character_before_an_at_sign_leaves_the_line_json(text):
     assert "ada" not in line
 
 
-def test_the_line_of_a_path_with_a_line_break_before_an_at_sign_is_json(browser, console):
+def test_the_line_of_a_path_with_a_line_break_before_an_at_sign_is_valid_json(browser, console):
     browser.get("/x%0A@b")
     [line] = console.getvalue().split("\n")[:-1]
     assert json.loads(line)["path"] == "/x\n@b"
@@ -517,7 +517,7 @@ def run_job(log_lines):
 
 @pytest.mark.django_db(transaction=True)
 def test_periodic_jobs_are_logged_only_if_they_fail(run_job):
-    """Five periodic jobs run each minute, even if there is nothing to do."""
+    """Many periodic jobs run each minute, even if there is nothing to do."""
     assert run_job("bookit.retry_stalled_jobs", timestamp=0) == []
     [failed] = run_job("bookit.prune_jobs", timestamp=0, what="it does not take")
     assert "ended with status: Error" in failed

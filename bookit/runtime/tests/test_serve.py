@@ -27,7 +27,8 @@ MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of a developer who has set only these variables."""
     names = ("APP_ENV", "SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "PORT")
-    unset = dict.fromkeys(names, "")  # Empty: a .env file could set a variable that is missing.
+    # The variables are empty instead of missing, because a .env file can set missing variables.
+    unset = dict.fromkeys(names, "")
     return {**os.environ, **unset, "WEB_CONCURRENCY": "1", **variables}
 
 
@@ -99,7 +100,7 @@ class Serve:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the embedded server. Tests share it, so only the first test migrates."""
+    """The directory of the embedded PostgreSQL. Tests share it, so only the first test migrates."""
     return tmp_path_factory.mktemp("serve") / "with a blank"
 
 
@@ -170,17 +171,17 @@ INVALID_HTTP = {
 
 def test_invalid_http_gets_a_problem_document(serve: Callable[..., Serve]) -> None:
     server = serve()
-    names = set()
+    request_ids = set()
     for what, request in INVALID_HTTP.items():
         status, headers, content = server.send(request)
         assert status == "HTTP/1.1 400 Bad Request", what
         assert headers["Content-Type"] == "application/problem+json", what
         assert (content["status"], content["code"]) == (400, "validation_error"), what
         assert content["request_id"] == headers["X-Request-ID"], what
-        names.add(content["request_id"])
-    assert len(names) == len(INVALID_HTTP)
-    # The log explains each error, and has the same ids.
-    assert all(name in server.log() for name in names)
+        request_ids.add(content["request_id"])
+    assert len(request_ids) == len(INVALID_HTTP)
+    # The log explains each error, with the request id of its response.
+    assert all(each in server.log() for each in request_ids)
     assert server.get("/health") == 200
 
 
@@ -250,7 +251,7 @@ def test_a_wrong_host_is_reported_in_one_line(directory: Path, host: str) -> Non
 )
 def test_an_unreachable_postgresql_is_reported_in_one_line(command: list[str]) -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # Bound, so that no other program listens on the port.
+        silent.bind(("127.0.0.1", 0))  # No other program can listen on a bound port.
         port = silent.getsockname()[1]
         url = f"postgresql://a:secret@127.0.0.1:{port}/a"
         line = refused(command=command, DATABASE_URL=url)

@@ -1,4 +1,4 @@
-"""A server for tests and measurements uses no other server that a developer's `.env` names."""
+"""A server that tests or measurements start uses no database or Redis of a developer's `.env`."""
 
 import runpy
 
@@ -13,10 +13,10 @@ OTHER = "postgresql://bookit@localhost/developed"
 
 @pytest.mark.parametrize("name", ["DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL"])
 @pytest.mark.parametrize("is_in_a_file", [False, True])
-def test_a_server_ignores_the_other_servers_of_a_developer(
+def test_a_server_ignores_the_databases_and_the_redis_of_a_developer(
     monkeypatch, tmp_path, name, is_in_a_file
 ):
-    """Its workers would otherwise take the jobs of the developer's own database."""
+    """Otherwise, workers of the server would take jobs from the developer's own database."""
     other = OTHER.replace("postgresql", "redis") if name == "REDIS_URL" else OTHER
     (tmp_path / "secret").write_text(other)
     if is_in_a_file:

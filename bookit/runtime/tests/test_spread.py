@@ -16,7 +16,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_worker_with_more_connections_leaves_the_next_one_to_another(clock: Any) -> None:
+def test_a_worker_with_more_connections_leaves_the_next_connection_to_another_worker(
+    clock: Any,
+) -> None:
     spread = Spread()
     first, second = spread.take(), spread.take()
     spread.note(first, 0)

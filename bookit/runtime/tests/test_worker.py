@@ -152,8 +152,8 @@ def test_connections_are_spread_over_the_workers() -> None:
         deadline = time.monotonic() + PATIENCE
         while largest_share(server) == 12:
             assert time.monotonic() < deadline
-        # Ideally, each worker has four. A worker may leave a connection to another worker that does
-        # not wake up in time.
+        # Ideally, each worker gets four connections. But a worker may leave a connection to another
+        # worker that does not wake up in time.
         found = sorted(largest_share(server) for _ in range(5))
     assert found[2] <= 6, found
 
@@ -208,15 +208,15 @@ def test_a_server_that_stops_accepts_no_new_connections() -> None:
         assert server.process.poll() is None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="The filter exists only on Linux.")
+@pytest.mark.skipif(sys.platform != "linux", reason="Socket filters exist only on Linux.")
 def test_a_server_that_stops_completes_no_handshake_that_it_could_not_accept() -> None:
     with web() as server:
         workers = server.workers()
         for worker in workers:
             worker.send_signal(signal.SIGSTOP)
         server.process.terminate()
-        # The workers are stuck, so they still hold the listening socket. Without the filter, all
-        # these connections would be made, and none would time out.
+        # The workers are stuck, so they still hold the listening socket. Without the socket filter,
+        # all these connections would be made, and none would time out.
         with ExitStack() as early, suppress(TimeoutError):
             for _ in range(PATIENCE * 10):
                 early.enter_context(connect(server.port, patience=0.5))
@@ -267,7 +267,7 @@ def test_a_server_can_be_stopped_while_its_workers_start() -> None:
     assert time_end_of_starting_server(SlowWorker) < GRACE
 
 
-def test_gunicorns_own_worker_then_misses_the_signal_and_is_killed() -> None:
+def test_gunicorns_own_worker_misses_a_signal_while_it_starts_and_is_killed() -> None:
     """Control for the test above."""
     assert time_end_of_starting_server(SlowGunicornWorker) >= GRACE
 
@@ -436,6 +436,7 @@ def test_a_client_that_expects_100_continue_gets_it(run: Callable[..., Running])
         # The server sends no 100 Continue if the body has already arrived.
         asking.sendall(request)
         assert read(asking)[2] == b"/a 12345"
+    # The server does not wait for a body that is too large. Reading it raises an error.
     with running.connect() as asking:
         asking.sendall(post(b"/a", b"")[:-4].replace(b"h: 0", b"h: 9000000") + b"\r\n\r\n")
         status, headers, _ = read(asking)
@@ -622,6 +623,7 @@ def test_a_worker_that_stops_still_responds_to_received_requests(
     with running.connect() as first, running.connect() as second, running.connect() as idle:
         for client in (first, second):
             client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        # Wait until the state of two connections is WORKING (1), and of `idle` RECEIVING (0).
         running.until(lambda: running.seen and sum(c.state for c in [*running.worker.clients]) == 2)
         running.worker.alive = False
         running.worker.method_queue.defer(lambda: None)

@@ -496,9 +496,9 @@ class Provider(Member):
                 self.town.completed.append(booking)
 
     def record_closure(self, calendar_id: str, status: int, content: Any, **closure: Any) -> None:
-        """Record the bookings that time off or new opening hours affect.
+        """Record the affected bookings that the response to time off or new opening hours lists.
 
-        After no response or a 503, the affected bookings are unknown.
+        If there is no response, or a 503, the affected bookings are unknown.
         """
         if status in (0, 503):
             self.ledger.unclear_calendars.add(calendar_id)
@@ -582,7 +582,7 @@ class Admin(Member):
             *super().actions(),
             (self.decide, 8),
             (self.read_everything, 5),
-            (self.change_an_account_to_itself, 1),
+            (self.patch_an_account_without_change, 1),
             (self.delete_a_booking, 1),
         ]
 
@@ -600,8 +600,8 @@ class Admin(Member):
         )
         self.send("GET", path, allowed={200})
 
-    def change_an_account_to_itself(self) -> None:
-        """Send a value that the account already has, so that the other clients can go on."""
+    def patch_an_account_without_change(self) -> None:
+        """Send a value that the account already has, so that other clients can still use it."""
         person = self.rng.choice(self.town.people["user"])
         body = self.rng.choice([{"role": "user"}, {"is_active": True}])
         self.send("PATCH", f"/users/{person.id}", body, allowed={200})

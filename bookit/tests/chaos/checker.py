@@ -21,8 +21,7 @@ Fetch = Callable[[str], list[Row]]
 
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
 
-# The allowed transitions. They are written again here, so that an error in BookIt's own table is
-# found.
+# The allowed transitions, written independently of BookIt's table, to find errors in that table.
 TRANSITIONS = {
     "held": {"pending", "confirmed", "cancelled", "expired"},
     "pending": {"confirmed", "cancelled", "expired", "completed", "no_show"},
@@ -62,10 +61,7 @@ def seats_are_taken_once(fetch: Fetch) -> Iterator[str]:
 
 
 def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
-    """At any time, a calendar hosts at most one slot, or only bookings of one service.
-
-    These bookings are not in slots.
-    """
+    """At any time, a calendar hosts at most one slot, or bookings of one service outside slots."""
     calendars = defaultdict(list)
     for row in _active_bookings(fetch):
         calendars[row["calendar_id"]].append(
@@ -214,7 +210,10 @@ def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
 
 
 def events_are_delivered_once(fetch: Fetch) -> Iterator[str]:
-    """An active webhook has one delivery of each of its events, and none of earlier events."""
+    """An active webhook has one delivery of each of its events since its creation, and no others.
+
+    The end of a hold (cancelled or expired) is not delivered.
+    """
     for row in fetch(
         "SELECT webhook.id AS webhook, event.id AS event FROM bookings_webhook AS webhook"
         " JOIN bookings_bookingevent AS event ON event.type = ANY (webhook.events)"
@@ -268,7 +267,7 @@ def _active_bookings(fetch: Fetch) -> list[Row]:
 
 
 def _overlapping(rows: list[Row]) -> Iterator[tuple[Any, Any]]:
-    """Yield the ids of overlapping rows: at least one pair if any periods overlap."""
+    """Yield pairs of ids of overlapping rows: at least one pair if any periods overlap."""
     ordered = sorted(rows, key=lambda row: row["starts"])
     latest: Row | None = None
     for row in ordered:

@@ -260,11 +260,12 @@ def _connect(url: str) -> psycopg.Connection[Any]:
 def _drain(url: str, environment: dict[str, str]) -> list[str]:
     """Retry the jobs of dead workers, and wait until the worker has run all jobs that are due.
 
-    If jobs are still due after `DRAIN_TIMEOUT`, say so.
+    Return a violation if jobs are still due or running after `DRAIN_TIMEOUT`.
     """
     deadline = time.monotonic() + DRAIN_TIMEOUT
     quiet = 0
     with _connect(url) as connection:
+        # Let workers that have sent no heartbeat for 15 seconds count as dead at once.
         connection.execute(
             "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
             " WHERE last_heartbeat < now() - interval '15 seconds'"
@@ -278,7 +279,10 @@ def _drain(url: str, environment: dict[str, str]) -> list[str]:
 
 
 def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -> list[str]:
-    """Read `/events` to the end, and report events that are missing, repeated or unordered."""
+    """Read `/events` to the end, and report events that are missing, repeated or unordered.
+
+    `/events` does not contain the end of a hold (cancelled or expired).
+    """
     with poller.client.__class__(
         base_url=poller.base, headers=poller.client.headers, timeout=30
     ) as poller.client:
@@ -361,9 +365,9 @@ def _tracebacks(output: Path, *, calm: bool) -> list[str]:
 
 
 def is_caused_by_a_fault(traceback: str) -> bool:
-    """Return whether a connection was lost, or a frozen PostgreSQL did not respond in time.
+    """Return whether a traceback contains one of the errors that faults cause.
 
-    Other errors of PostgreSQL, for example deadlocks, have classes of their own.
+    Other errors of PostgreSQL, for example deadlocks, have other classes.
     """
     return bool(ERRORS_OF_FAULTS.search(traceback))
 

@@ -14,7 +14,7 @@ from bookit.tests.chaos.checker import ACTIVE, Fetch, Row, fetcher
 
 @dataclass(frozen=True)
 class Closure:
-    """A calendar's time off or new hours, with the affected bookings of the response."""
+    """A calendar's time off or new hours, with the affected bookings that the response lists."""
 
     calendar_id: str
     affected: frozenset[str]
@@ -32,7 +32,7 @@ class Ledger:
         events: acknowledged changes of bookings, as booking id, type of event and actor id.
         made: ids of acknowledged rows, by table.
         dropped: ids that a client tried to delete, whether or not the deletion was acknowledged.
-        unanswered: the number of requests to create a row whose outcome is unknown.
+        unanswered: the number of requests whose outcome is unknown, by method and path.
         bugs: exceptions of clients, and responses that no client may ever get.
     """
 
@@ -114,9 +114,9 @@ class Ledger:
         return []
 
     def _bookings_missed_by_closures(self, fetch: Fetch, bookings: dict[str, Row]) -> list[str]:
-        """Return the bookings at closed times that no response has listed.
+        """Return one sentence for each booking at a closed time that no response has listed.
 
-        If a booking is made while its calendar is being closed, BookIt must refuse or list it.
+        BookIt must refuse or list a booking that is made while its calendar is being closed.
         """
         time_off = {str(row["id"]): row for row in fetch("SELECT * FROM catalog_timeoff")}
         named: dict[str, set[str]] = defaultdict(set)

@@ -46,7 +46,7 @@ class Booking:
     """A booking, as the clients remember it.
 
     Args:
-        start_time: None after a request that may have moved the booking.
+        start_time: None if it is unknown whether a request has moved the booking.
     """
 
     id: str
