@@ -159,7 +159,7 @@ class TestCountLimit:
             assert "count_exact" not in api.get(f"/services?{other}&limit=2").json(), other
 
 
-def test_a_service_must_contain_only_the_four_longest_words(api, town):
+def test_only_the_four_longest_words_must_be_in_a_service(api, town):
     assert search(api, "a deep tissue massage for you or me") == ["Deep tissue massage"]
     assert search(api, "massage tissue runners minutes piano") == ["Deep tissue massage"]
     assert search(api, "massage tissue runners minutes keyboards") == []
