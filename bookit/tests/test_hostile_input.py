@@ -46,7 +46,7 @@ IGNORE_BODY = {
 }
 
 TOO_LONG = "x" * 10_001
-# Values that no field accepts. `REFUSED` has the values that fields of one kind refuse as well.
+# Values that no field accepts. `REFUSED` has more values, by the kind of field that refuses them.
 NEVER_VALID = [
     "a\x00b",
     "\x00",
@@ -205,7 +205,7 @@ def nothing_written(world):
 
 
 class World:
-    """Sends requests, and collects the failures of their responses."""
+    """Sends requests, and collects descriptions of the responses that are wrong."""
 
     def __init__(self, everybody, wsgi):
         self.everybody = everybody
@@ -241,7 +241,7 @@ class World:
 
         Args:
             where: the operation, and other details that a failure should show.
-            shown: the name of the value that was sent, for the same purpose.
+            shown: the name of the value that was sent.
             label: the operation, if `where` contains other details.
             fields: the names of the fields that the errors must list.
         """

@@ -63,6 +63,7 @@ def write_migration(transactional_db, tmp_path, monkeypatch, settings):
     """
     package = tmp_path / "more_migrations"
     package.mkdir()
+    # Python also finds the real migrations of `restores` in this package.
     (package / "__init__.py").write_text(f"__path__ += {[*migrations.__path__]}")
     monkeypatch.syspath_prepend(tmp_path)
     settings.MIGRATION_MODULES = {"restores": "more_migrations"}
@@ -101,7 +102,8 @@ def run_migrate(*options):
 def reading(then):
     """Read the bookings in another thread, and keep the transaction open.
 
-    Once the event that this function yields is set, the transaction calls `then` and ends.
+    Once the event that this function yields is set, the thread calls `then`, and the transaction
+    ends.
     """
     has_read, may_go_on = threading.Event(), threading.Event()
 

@@ -222,7 +222,7 @@ class TestWeek:
         assert not field.has_changed(minutes, text)
 
     @pytest.mark.parametrize("text", ["25", "24:30", "9:60", "13pm", "0am", "half past nine", "\0"])
-    def test_other_times_are_refused(self, site, calendar, text):
+    def test_a_text_that_is_not_a_time_of_day_is_refused(self, site, calendar, text):
         sent = body(calendar, hours=[span(0, text, "23:00")])
         response = site.post(page_of(calendar), sent)
         assert "Must be a time of day" in response.content.decode()
@@ -345,7 +345,7 @@ class TestTimeOff:
         assert not TimeOff.objects.exists()
 
     @pytest.mark.parametrize("year", ["0001", "1899", "3000", "9999"])
-    def test_a_date_that_no_calendar_needs_is_refused(self, site, calendar, year):
+    def test_a_date_outside_the_years_1900_to_2999_is_refused(self, site, calendar, year):
         row = period(f"{year}-01-01", "00:00", f"{year}-12-31", "23:00")
         response = site.post(page_of(calendar), body(calendar, off=[row]))
         assert "Must be in the years 1900 to 2999." in response.content.decode()

@@ -100,7 +100,7 @@ def blocks_of(statements):
 
 
 def plans_of(statements):
-    """Return the parts of the plans of some statements that were executed."""
+    """Run some statements, and return the parts of their plans that were executed."""
     parts = []
     with connection.cursor() as cursor:
         for sql, parameters in statements:

@@ -240,7 +240,10 @@ def database_url(transactional_db):
 
 @pytest.fixture
 def reference(database_url, settings, monkeypatch):
-    """The module of the reference, connected to the test's own database."""
+    """Yield the reference, a module that responds to the same requests without a framework.
+
+    It is connected to the test's own database.
+    """
     name = "bookit.tools.benchmark.reference"
     monkeypatch.setenv("SECRET_KEY", settings.SECRET_KEY)
     monkeypatch.setenv("DATABASE_URL", database_url)

@@ -23,7 +23,7 @@ def shown(api, query=""):
 
 
 def counted():
-    """Return the counts that the trigger maintains, and new counts of all services."""
+    """Return the counts that the trigger maintains, and the counts of the services themselves."""
     kept = Category.objects.exclude(active_services=0).values_list("name", "active_services")
     with connection.cursor() as cursor:
         cursor.execute(

@@ -184,7 +184,7 @@ def test_a_page_reads_only_the_ids_of_the_providers_that_it_skips(api):
 
 
 def test_the_list_reads_only_keepers_in_the_order_of_their_names():
-    """The list can use the index, because it has the index's condition, without parameters."""
+    """The list can use the index, because its condition is the index's, without parameters."""
     rows = services.listed().order_by("name", "id")[:20]
     with planning_without("seqscan", "bitmapscan", "sort"):
         plan = rows.explain()
