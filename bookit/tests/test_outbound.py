@@ -139,7 +139,7 @@ def test_a_name_is_refused_if_any_of_its_addresses_is_private(resolves):
                 outbound.check("https://example.com")
 
 
-def test_names_of_loopback_are_refused():
+def test_localhost_is_refused():
     for name in ("localhost", "LOCALHOST"):
         with pytest.raises(outbound.Refused):
             outbound.check(f"http://{name}/")

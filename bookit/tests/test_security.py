@@ -64,7 +64,7 @@ def owner():
 
 @pytest.fixture
 def world(owner):
-    """Return ids of rows to which `owner` may write, by the names of the placeholders below."""
+    """Return ids of rows by the names of the placeholders in `WRITES`."""
     service = ServiceFactory(calendar=CalendarFactory(provider=ProviderFactory()), capacity=3)
 
     def booking(seat, **fields):

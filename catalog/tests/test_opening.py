@@ -27,7 +27,7 @@ def daily(opens, closes):
 
 @cache
 def minutes_of_the_week(odd):
-    """Return an instant, and the minute of the week on the clock in each minute after it."""
+    """Return an instant, and the minute of the week that the clock shows in each later minute."""
     start, shown = faces(*ODD_DAYS[odd], DAYS)
     return start, [face.weekday() * 1440 + face.hour * 60 + face.minute for face in shown]
 

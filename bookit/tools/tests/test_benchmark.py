@@ -365,7 +365,7 @@ def test_the_benchmark_compares_lists_with_the_plain_list(database_url, tmp_path
     assert (comparison.most, comparison.by_cpu) == (MOST_OF_PLAIN, True)
 
 
-def test_the_values_of_recorded_statements_survive_json(reference):
+def test_the_values_of_recorded_statements_can_be_sent_as_json(reference):
     user, other = UUID(int=1), UUID(int=2)
     values = {"a": [user, other, None, 20], "b": (Decimal("1.50"), timedelta(hours=-2), NOW)}
     encoded = json.loads(json.dumps(lists._encoded(values, user)))
@@ -462,7 +462,7 @@ class TestGrowth:
         assert booked.updates >= booked.hot_updates > 0
 
 
-def test_filling_leaves_every_index_constraint_and_trigger(transactional_db):
+def test_filling_keeps_every_index_constraint_and_trigger(transactional_db):
     def schema():
         with connection.cursor() as cursor:
             cursor.execute(

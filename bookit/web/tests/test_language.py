@@ -166,7 +166,7 @@ def test_a_file_is_translated_while_it_is_sent(client):
     parts = []
     for part in response.streaming_content:
         parts.append(part)
-        # Between two parts, the thread may do something else, in its own language.
+        # Between two parts, the thread has its own language again.
         assert get_language() == "en"
 
     assert "Preis" in b"".join(parts).decode()

@@ -189,7 +189,7 @@ def test_read_town_returns_the_values_of_the_files():
         ),
     ],
 )
-def test_a_mistake_names_the_file_and_the_entry(changed, name, old, new, message):
+def test_the_message_about_a_mistake_names_the_file_and_the_entry(changed, name, old, new, message):
     assert mistake_in(changed(name, old, new)).startswith(message)
 
 
