@@ -345,7 +345,9 @@ class TestRating:
         write(completed(service), rating=5)
         assert rating(other) == (0, 0, None)
 
-    def test_a_review_is_kept_when_its_booking_is_deleted(self, api, as_admin, review, booking, service):
+    def test_a_review_is_kept_when_its_booking_is_deleted(
+        self, api, as_admin, review, booking, service
+    ):
         assert as_admin.delete(f"/bookings/{booking.pk}").status_code == 204
         shown = api.get(f"/reviews/{review.pk}").json()
         assert shown["booking_id"] is None
