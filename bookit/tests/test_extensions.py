@@ -1,4 +1,4 @@
-"""Extension points, through which a higher app adds to a lower app."""
+"""Extension points: an app declares them, and the apps above it add values to them."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_a_value_is_found_under_each_of_its_names():
     assert numbers == {"one": 1, "first": 1}
 
 
-def test_a_name_cannot_be_added_twice_with_another_value():
+def test_a_second_value_for_a_name_is_refused():
     numbers = Extensions()
     numbers.add("one")(1)
     numbers.add("one")(1)

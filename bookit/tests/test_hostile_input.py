@@ -38,7 +38,7 @@ from bookit.tests.valid_requests import HOURS, callers, in_process, valid_reques
 pytestmark = pytest.mark.django_db
 
 OPERATIONS = contract.documented_operations
-# These operations need no body, and ignore one.
+# These operations need no body, and ignore a body that is sent.
 IGNORE_BODY = {
     "POST /auth/verify-email/resend",
     "POST /me/calendar",
@@ -46,6 +46,7 @@ IGNORE_BODY = {
 }
 
 TOO_LONG = "x" * 10_001
+# Values that no field accepts. `REFUSED` has more values, by the kind of field that refuses them.
 NEVER_VALID = [
     "a\x00b",
     "\x00",
@@ -145,7 +146,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-# The kinds of fields whose schema does not say which texts they refuse.
+# The kinds of the fields whose schemas do not say which values the fields refuse.
 KINDS = {
     **dict.fromkeys(("timezone", "language", "currency", "mode", "role", "status"), "choice"),
     **dict.fromkeys(("start_time", "end_time"), "time"),
@@ -170,7 +171,7 @@ CHECKED_AT_ONCE = {"choice", "choice or nothing", "email", "phone", "picture"}
 
 
 def kind_of_field(name, schema):
-    """Return the key of `REFUSED` for a field of a body."""
+    """Return the kind of a field of a body, which is a key of `REFUSED`."""
     by_type = {"integer": "number", "boolean": "flag", "string": "text"}
     by_format = {"email": "email", "uuid": "id"}
     types = schema.get("type", "string")
@@ -204,7 +205,7 @@ def nothing_written(world):
 
 
 class World:
-    """Sends requests, and collects the failures of their responses."""
+    """Sends requests, and collects descriptions of the responses that are wrong."""
 
     def __init__(self, everybody, wsgi):
         self.everybody = everybody
@@ -216,7 +217,10 @@ class World:
         return valid_requests(label, self.everybody[who])
 
     def send(self, request, who="admin", *, content=None, target=None, **environ):
-        """Send a request, and undo its changes unless it is refused: then it must write nothing."""
+        """Send a request, and undo its changes.
+
+        Changes of a refused request are not undone, so that the fixture `world` notices them.
+        """
         path, _, query = (target or request.target).partition("?")
         content = request.content if content is None else content
         environ = {
@@ -237,6 +241,7 @@ class World:
 
         Args:
             where: the operation, and other details that a failure should show.
+            shown: the name of the value that was sent.
             label: the operation, if `where` contains other details.
             fields: the names of the fields that the errors must list.
         """
@@ -274,7 +279,7 @@ def check(label, response):
 
 
 def names_in(response):
-    """Return the top-level fields that the errors of a response name."""
+    """Return the names of the top-level fields in the errors of a response."""
     if response.headers.get("Content-Type") != "application/problem+json":
         return set()
     errors = json.loads(response.content).get("errors", [])
@@ -332,12 +337,15 @@ def parameters_of(label, place):
 
 
 def base_of(requests, name):
-    """Return the first valid request whose body has a field, or else the first valid request."""
+    """Return the first request whose body has the field `name`, or else the first request."""
     return next((each for each in requests if name in (each.body or {})), requests[0])
 
 
 def test_each_valid_request_is_accepted(world):
-    """Control for the tests below: the requests that they start from are valid, and write."""
+    """Control for the tests below: their requests are valid before a value is replaced.
+
+    All requests except GET requests also change the database.
+    """
     for label in OPERATIONS():
         for request in world.valid(label):
             response = world.send(request)
@@ -384,12 +392,12 @@ def refused_values(label, name, schema):
     """Return values that a field never accepts."""
     kind = kind_of_field(name, schema)
     if name == "email" and label in ("POST /auth/login", "POST /auth/password-reset"):
-        kind = "text"
+        kind = "text"  # These operations do not check the format.
     values = [*NEVER_VALID, *REFUSED[kind]]
     if "null" in schema.get("type", ""):
         values = [value for value in values if value is not None]
     if kind == "metadata":
-        values.remove({})  # changes nothing
+        values.remove({})  # An empty object is valid, and changes nothing.
     return values
 
 
@@ -400,8 +408,8 @@ def test_an_invalid_field_is_named(world):
         for name, schema in fields_of(label).items():
             checker = contract.validator(contract.document(), schema)
             values = refused_values(label, name, schema)
-            # The errors of these values do not depend on other fields. But the error of a price
-            # depends on the currency.
+            # Values of several fields are sent together in one body if their errors do not depend
+            # on other fields. But the error of a price depends on the currency.
             at_once = kind_of_field(name, schema) in CHECKED_AT_ONCE
             together = [value for value in values if at_once or not checker.is_valid(value)]
             together = [] if name == "price" else together
@@ -410,7 +418,7 @@ def test_an_invalid_field_is_named(world):
                 fields[name] = value
             for value in [value for value in values if value not in together]:
                 response = world.send(base_of(requests, name).with_body(**{name: value}))
-                # If the start time is invalid, the error may be about the end time.
+                # An invalid start time can cause an error about the end time.
                 other = name == "start_time" and names_in(response) == {"end_time"}
                 world.expect(
                     label,
@@ -433,7 +441,7 @@ def hostile_values():
 
 
 def with_raw(request, fields):
-    """Return the content of a request with JSON texts as the values of some fields."""
+    """Return the body of a request, with the JSON texts in `fields` as values of these fields."""
     others = {name: value for name, value in request.body.items() if name not in fields}
     items = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in others.items()]
     items += [f"{json.dumps(name)}: {text}" for name, text in fields.items()]
@@ -465,7 +473,7 @@ def small_parts(fields):
 
 
 def groups(requests, schemas, names):
-    """Yield a request, and the fields of its body in which to send one value.
+    """Yield pairs: a request, and the fields of its body in which to send a value.
 
     Text fields get the value together, because all of them accept most texts. Fields of the kinds
     in `CHECKED_AT_ONCE` also get it together, because they refuse a value before the request does
@@ -564,13 +572,12 @@ TIME_PARAMETERS = {"from", "to", "date", "available_from", "available_to"}
 
 
 def must_refuse(parameter, encoded):
-    """Return whether the schema of a parameter alone is enough to refuse an encoded value."""
+    """Return whether the schema of a parameter says that an encoded value must be refused."""
     schema = parameter.get("schema", {})
     if parameter["name"] in ("cursor", "token"):
         return False
-    text = unquote(
-        encoded
-    )  # As in Django, bytes that are not UTF-8 become a replacement character.
+    # As in Django, bytes that are not UTF-8 become a replacement character.
+    text = unquote(encoded)
     if "\0" in text or text.replace("+", " ").strip() == "":
         return True
     if schema.get("type") == "integer":
@@ -605,7 +612,10 @@ def test_hostile_parameters_get_documented_responses(world):
 
 
 def expect_name(world, label, name, shown, response):
-    """Record a failure if a 400 does not name the parameter."""
+    """Record a failure if a 400 names anything other than the parameter.
+
+    One of the two parameters in `pair` may be named in place of the other.
+    """
     pair = {"available_from", "available_to"}
     named = names_in(response)
     if response.status_code == 400 and named != {name} and not named < pair:
@@ -687,7 +697,7 @@ def environ_name(header):
     return "HTTP_" + header.upper().replace("-", "_")
 
 
-# Headers that are read before a request reaches its endpoint, or after it has left it.
+# Headers that servers and middleware read, before or after the endpoint handles the request.
 PLUMBING = [
     *("Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Content-Encoding"),
     *("Cookie", "Expect", "Forwarded", "Host", "If-Modified-Since", "If-None-Match", "Origin"),
@@ -697,7 +707,7 @@ PLUMBING = [
 
 
 def test_hostile_headers_that_no_endpoint_reads_get_documented_responses(world):
-    """Each header gets every value, at many operations."""
+    """Each header is sent with every value. The operations take turns."""
     pairs = [(name, *value) for value in HEADERS.items() for name in PLUMBING]
     for label, (name, shown, value) in zip(cycle(OPERATIONS()), pairs, strict=False):
         [request, *_] = world.valid(label)

@@ -57,9 +57,13 @@ class Migration(migrations.Migration):
 
 @pytest.fixture
 def write_migration(transactional_db, tmp_path, monkeypatch, settings):
-    """Add a migration to the app `restores` that locks the services, and then the bookings."""
+    """Yield a function that adds a migration to the app `restores`.
+
+    The migration locks the table of services, and then the table of bookings.
+    """
     package = tmp_path / "more_migrations"
     package.mkdir()
+    # Python also finds the real migrations of `restores` in this package.
     (package / "__init__.py").write_text(f"__path__ += {[*migrations.__path__]}")
     monkeypatch.syspath_prepend(tmp_path)
     settings.MIGRATION_MODULES = {"restores": "more_migrations"}
@@ -96,7 +100,11 @@ def run_migrate(*options):
 
 @contextmanager
 def reading(then):
-    """Read the bookings in another transaction, which ends with `then` when it may go on."""
+    """Read the bookings in another thread, and keep the transaction open.
+
+    Once the event that this function yields is set, the thread calls `then`, and the transaction
+    ends.
+    """
     has_read, may_go_on = threading.Event(), threading.Event()
 
     def read():
@@ -125,13 +133,13 @@ def test_migrate_waits_briefly_and_tries_again(write_migration, monkeypatch):
     monkeypatch.setattr(base, "LOCK_TIMEOUT", "100ms")
     pauses = []
     with reading(then=lambda: None) as may_go_on:
-        # Control: Django's own command fails at once.
+        # Control: Django's own command does not try again.
         with pytest.raises(OperationalError, match="lock timeout"):
             call_command(DjangoMigrate(), "restores", verbosity=0)
         assert not is_applied()
 
         def sleep(seconds):
-            # Between two tries, nobody waits for the migration.
+            # Between two tries, the migration does not block other statements.
             connection.close()
             assert ask("SELECT count(*) FROM catalog_service, bookings_booking") == 0
             pauses.append(seconds)
@@ -213,7 +221,7 @@ def test_a_migration_that_is_not_one_transaction_is_not_tried_again(write_migrat
     with reading(then=lambda: None) as may_go_on, ThreadPoolExecutor(1) as thread:
         migrating = thread.submit(in_thread, run_migrate)
         until_waiting(1)
-        # It waits as long as it has to.
+        # It waits for the lock without a limit, because it could not be tried again.
         time.sleep(0.5)
         until_waiting(1)
         may_go_on.set()

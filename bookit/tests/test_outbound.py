@@ -14,7 +14,8 @@ import pytest
 from bookit import outbound
 from bookit.tests.receiver import answer, drip, hang_up, receiver
 
-# Private IP addresses: as numbers, inside IPv6, and in formats that only resolvers accept.
+# IP addresses that are not public: IPv4, IPv6, IPv4 inside IPv6, and formats that only resolvers
+# accept.
 PRIVATE = [
     *(
         "127.0.0.1",
@@ -59,13 +60,16 @@ MALFORMED = [
 ]
 
 
-# More than the webhooks that may be slow at a time.
+# More than the number of webhooks that may be slow at the same time.
 HANGING = 100
 
 
 @pytest.fixture
 def resolves(monkeypatch):
-    """Return a function that sets the IP addresses which each lookup of a host name returns."""
+    """Return a function that sets the results of lookups of host names.
+
+    Each argument is the list of IP addresses that a lookup returns. The last list is repeated.
+    """
 
     def resolve_to(*lists):
         left = [list(addresses) for addresses in lists]
@@ -135,7 +139,7 @@ def test_a_name_is_refused_if_any_of_its_addresses_is_private(resolves):
                 outbound.check("https://example.com")
 
 
-def test_names_of_loopback_are_refused():
+def test_localhost_is_refused():
     for name in ("localhost", "LOCALHOST"):
         with pytest.raises(outbound.Refused):
             outbound.check(f"http://{name}/")
@@ -243,7 +247,7 @@ def test_a_hanging_name_lookup_cannot_exceed_the_timeout(monkeypatch):
 
 
 def test_hanging_name_lookups_of_slow_webhooks_do_not_delay_others(monkeypatch):
-    """The control has as many threads as there are hanging lookups."""
+    """Control: with only as many threads as hanging lookups, the other lookup times out."""
 
     def look_up(host, *args, **options):
         if host == "slow":
@@ -252,7 +256,7 @@ def test_hanging_name_lookups_of_slow_webhooks_do_not_delay_others(monkeypatch):
 
     async def begin_and_look_up():
         slow = [asyncio.create_task(outbound.resolve("slow", 443)) for _ in range(HANGING)]
-        await asyncio.sleep(0)  # Now all of them have begun.
+        await asyncio.sleep(0)  # Now all slow lookups have begun.
         try:
             return await asyncio.wait_for(outbound.resolve("good", 443), 2)
         finally:
@@ -268,7 +272,7 @@ def test_hanging_name_lookups_of_slow_webhooks_do_not_delay_others(monkeypatch):
         asyncio.run(begin_and_look_up())
 
 
-def test_a_server_that_accepts_no_connection_is_named_as_the_reason(monkeypatch, allow_private):
+def test_the_error_says_that_a_server_accepts_no_connection(monkeypatch, allow_private):
     monkeypatch.setattr(outbound, "CONNECT_TIMEOUT", 0.2)
     with ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))

@@ -1,4 +1,4 @@
-"""No response has more than 30 MB. A list has at most 100 rows, so each row has its share."""
+"""No response is larger than 30 MB, not even a list of 100 of the largest possible rows."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ METADATA = {
 
 @pytest.fixture
 def world(db):
-    """The largest rows that there can be."""
+    """Store the largest possible row of each kind, and return the admin who sees all of them."""
     admin = AdminFactory(name=WIDE * 200, metadata=METADATA)
     calendar = CalendarFactory(name=WIDE * 200, metadata=METADATA, provider=admin)
     for weekday in range(7):
@@ -73,7 +73,7 @@ def world(db):
         "/providers",
     ],
 )
-def test_a_page_of_the_largest_rows_has_at_most_30_mb(world, api, path):
+def test_a_page_of_the_largest_rows_is_at_most_30_mb(world, api, path):
     api = api.as_(world)
     response = api.get(path)
     [*rows] = response.json()["results"]
@@ -81,13 +81,13 @@ def test_a_page_of_the_largest_rows_has_at_most_30_mb(world, api, path):
     assert len(response.content) / len(rows) * MAX_LIMIT < MOST
 
 
-def test_the_longest_search_for_free_times_has_at_most_30_mb():
+def test_the_longest_list_of_free_times_is_at_most_30_mb():
     time = '{"start_time":"2026-12-01T10:00:00+01:00","end_time":"2026-12-01T11:00:00+01:00",'
     time += '"seats_left":1000,"slot_id":"01940000-0000-7000-8000-000000000000"},'
     assert len(time) * MAX_TIMES < MOST
 
 
-def test_the_longest_feed_has_at_most_30_mb(world, api):
+def test_the_longest_feed_is_at_most_30_mb(world, api):
     booking = world.calendars.get().bookings.get()
     content = api.as_(world).get(f"/bookings/{booking.pk}.ics").content
     assert len(content) * MAX_ENTRIES < MOST

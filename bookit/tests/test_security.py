@@ -64,7 +64,7 @@ def owner():
 
 @pytest.fixture
 def world(owner):
-    """Return ids of rows to which `owner` may write, by the names of the placeholders below."""
+    """Return ids of rows by the names of the placeholders in `WRITES`."""
     service = ServiceFactory(calendar=CalendarFactory(provider=ProviderFactory()), capacity=3)
 
     def booking(seat, **fields):
@@ -87,7 +87,7 @@ def world(owner):
     }
 
 
-# The writes of a customer, each with a valid body.
+# Every request with which a customer writes, and a valid body for it.
 WRITES = {
     "POST /auth/register": {"name": "New", "email": "new@example.com", "password": PASSWORD},
     "PATCH /me": {"name": "Renamed"},
@@ -100,7 +100,7 @@ WRITES = {
 
 @pytest.mark.parametrize("write", WRITES)
 def test_no_body_sets_a_field_that_the_server_decides(api, owner, world, write):
-    """Mass assignment: send each write of a customer with each of these fields."""
+    """Mass assignment: send each request of `WRITES` with each field of `WANTED`."""
     method, path = write.format(**world).split()
     body = {
         name: value.format(**world) if isinstance(value, str) else value

@@ -58,7 +58,7 @@ http {{
   }}
 }}
 """
-# More requests than this limit are sent as one user.
+# The hourly limit of requests with one API key. The test sends more requests.
 LIMIT = 40
 CUSTOMERS = 4
 
@@ -102,7 +102,10 @@ class Site:
         return worker
 
     def balance(self, webs):
-        """Let a load balancer serve some web servers, once they are ready, and return its port."""
+        """Let the load balancer pass requests to some web servers, and return its port.
+
+        The function first waits until the web servers are ready.
+        """
         until(lambda: all(is_ready(web.port) for web in webs))
         servers = " ".join(f"server 127.0.0.1:{web.port} fail_timeout=2s;" for web in webs)
         user = "user root;" if os.geteuid() == 0 else ""
@@ -149,7 +152,7 @@ def sign_in(port, user):
 
 
 def metrics(server):
-    """Return the metrics of one web server, which a scrape reads directly."""
+    """Return the metrics of one web server. As in a scrape, the load balancer is bypassed."""
     return samples(send_request(server.port, "GET", "/metrics").content.decode())
 
 
@@ -193,6 +196,7 @@ def test_two_web_servers_and_two_workers_act_as_one_site(site):
 
     # Each server counts its own requests. All servers show the same numbers from PostgreSQL.
     until(lambda: all(worker.jobs("bookings.follow_up") == [] for worker in workers))
+    # Each of the two worker processes has three procrastinate workers.
     until(lambda: {metrics(web)[("bookit_workers",)] for web in webs} == {6.0})
     seen = [metrics(web) for web in webs]
     name = "bookit_http_requests_total"
@@ -206,9 +210,10 @@ def test_two_web_servers_and_two_workers_act_as_one_site(site):
 
 
 def write_next_version(folder):
-    """Write an app that changes the catalog, and settings that include it; return its variables.
+    """Write an app that changes the catalog, and settings that install the app.
 
-    A real next version would change the migrations and models of `catalog` itself.
+    Return the environment variables that select these settings. A real next version would change
+    the migrations and models of `catalog` itself.
     """
     last = max(name for app, name in MigrationLoader(None).graph.leaf_nodes("catalog"))
     app = folder / "nextversion"
@@ -223,7 +228,7 @@ def write_next_version(folder):
             dependencies = [("catalog", "{last}")]
             operations = [
                 migrations.RunSQL("ALTER TABLE catalog_service ADD COLUMN colour text"),
-                # Statements that are prepared in running processes return another type then.
+                # Prepared statements of running processes then return columns of other types.
                 migrations.RunSQL(
                     "ALTER TABLE catalog_service ALTER COLUMN category TYPE varchar(120);"
                     "ALTER TABLE bookings_booking ALTER COLUMN attendee_phone TYPE varchar(90)"
@@ -322,7 +327,7 @@ def test_no_request_fails_during_a_rolling_upgrade(site, tmp_path):
         clients.carry_on()
         for web in new_webs:
             web.wait("/health")
-            # Control: the new version cannot do without its column, so it would fail.
+            # Control: before the migration, the new version fails, because its column is missing.
             assert send_request(web.port, "GET", "/health/ready").status == 503
             provider = sign_in(web.port, site.provider)
             path = f"/services/{site.service.pk}"

@@ -109,6 +109,6 @@ def test_a_day_ends_when_the_next_day_starts(odd):
         ("2026-02-30", "This date does not exist."),
     ],
 )
-def test_a_mistyped_date_or_time_is_told_what_to_type(text, message):
+def test_the_error_for_a_mistyped_date_or_time_says_what_to_type(text, message):
     with pytest.raises(ValueError, match=message):
         parse_day_or_instant(text)

@@ -38,7 +38,7 @@ def test_the_units_are_found():
     shutil.which("systemd-analyze") is None, reason="systemd is not installed (Debian: systemd)"
 )
 def test_systemd_accepts_the_units(tmp_path):
-    """systemd also checks that the programs exist, so the unit gets the path of this clone."""
+    """systemd also checks that the programs exist, so the test creates them in a folder."""
     clone = tmp_path / "clone"
     (clone / ".venv" / "bin").mkdir(parents=True)
     for program in ("gunicorn", "python"):
@@ -63,7 +63,7 @@ def test_systemd_accepts_the_units(tmp_path):
     assert "bookit-web.service" in verify().stderr
 
 
-def test_the_services_run_the_commands_of_the_steps_without_docker():
+def test_the_services_run_the_commands_that_are_documented_for_hosts_without_docker():
     steps = re.search(r"### Without Docker.*?```sh\n(.*?)```", OPERATIONS, re.DOTALL)[1]
     for name in ("bookit-web.service", "bookit-worker.service"):
         command = parsed(name)["Service"]["ExecStart"].removeprefix(f"{CLONE}/")

@@ -1,7 +1,8 @@
 """Builds a valid request for each operation of the OpenAPI document and each kind of caller.
 
 Tests that change a part of a request start from here. A new operation needs nothing in this module
-if the example of its body is enough, and if the ids in its path and body are of known kinds.
+if the example of its body in the document is valid, and if the ids in its path and body are of
+known kinds.
 """
 
 import json
@@ -182,7 +183,7 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     "PATCH /bookings/{id}/status": [{"status": "confirmed", "reason": "Why not"}],
     "POST /reviews": [{"booking_id": "{completed}", "rating": 5, "comment": "Fine"}],
     "PATCH /reviews/{id}": [{"rating": 4, "comment": "Fine"}],
-    # The host name in the example has no IP address, and saving a webhook resolves its host name.
+    # The URLs contain an IP address, because saving a webhook looks up the host name in its URL.
     "POST /webhooks": [
         {"url": "https://8.8.8.8/hook", "events": ["booking.created"], "is_active": False}
     ],
@@ -199,7 +200,7 @@ QUERIES = {
     "GET /reports/{name}": {"from": "2999-01-01", "to": "2999-03-01"},
 }
 
-# The kind of row that a parameter of a path names, if the path itself names another kind. For
+# The kinds of rows for some parameters of paths, in place of the kinds that `kind_of` returns. For
 # example, a calendar with services cannot be deleted, so the test deletes an unused calendar.
 IN_PATH = {
     ("DELETE /calendars/{id}", "id"): "unused_calendar",
@@ -291,6 +292,7 @@ def kind_of(path: str, name: str) -> str:
 
 
 def _fill(part: Any, caller: Caller) -> Any:
+    """Return a part of a request, with ids and other values of the caller in it."""
     if isinstance(part, dict):
         return {
             name: caller.rows[REFERENCES[name]]
@@ -347,7 +349,7 @@ def callers(api):
         api: the fixture `api`, with which the users sign in.
     """
     provider = ProviderFactory()
-    AdminFactory()  # The last admin can neither be deleted nor lose the role.
+    AdminFactory()  # With a second admin, each admin can be deleted and can lose the role.
     users = {
         "customer": UserFactory(),
         "provider": provider,

@@ -7,7 +7,10 @@ from catalog import listing
 
 @pytest.fixture
 def limit_search(monkeypatch):
-    """A function that sets a limit of searches, which is a part of their statements."""
+    """Yield a function that changes a limit of searches.
+
+    Statements contain the limits, so the function also clears the cache of statements.
+    """
 
     def limit(name, value):
         monkeypatch.setattr(listing, name, value)

@@ -122,7 +122,7 @@ class TestTimeOff:
     def test_invalid_time_off_is_refused_with_a_clear_message(self, save, row, words):
         page = save(row).content.decode()
         assert words in page
-        assert "onstraint" not in page
+        assert "onstraint" not in page  # no message about a constraint of the database
         assert not TimeOff.objects.exists()
 
     def test_past_time_off_is_not_shown_and_not_deleted(self, site, save, calendar):
@@ -280,8 +280,8 @@ class TestPrice:
         assert "ISO 4217 code of a currency in use" in save_service()
 
 
-def test_browsers_without_scripts_choose_from_a_list(client):
-    """Only people who may see accounts find them there."""
+def test_browsers_without_scripts_choose_the_provider_from_a_list(client):
+    """The list contains accounts only for people who may see accounts."""
     provider = ProviderFactory(email="ada@example.com")
     path = reverse("admin:catalog_calendar_change", args=[CalendarFactory().pk])
     client.force_login(AdminFactory())
@@ -312,14 +312,14 @@ def test_only_an_active_provider_or_admin_can_be_chosen_as_provider(save, calend
         save(provider=other.pk)
         calendar.refresh_from_db()
         assert calendar.provider == other
-    # A former provider may stay.
+    # A calendar can keep a provider who is no longer active.
     Calendar.objects.update(provider=former)
     save(provider=former.pk, name="Chair 2")
     calendar.refresh_from_db()
     assert (calendar.name, calendar.provider) == ("Chair 2", former)
 
 
-def test_nothing_is_chosen_unless_somebody_chooses_it(site):
+def test_no_calendar_is_preselected_for_a_new_service(site):
     """Without an empty option, a browser would select the first option of a list."""
     CalendarFactory(name="Chair")
     text = site.get(reverse("admin:catalog_service_add")).content.decode()
@@ -338,7 +338,7 @@ class TestWords:
         assert '<option value="Barber"></option>' in text
         assert "duration minutes" not in text.lower()
 
-    def test_the_record_of_a_row_names_the_zone_of_its_times(self, site):
+    def test_the_section_record_names_the_zone_of_its_times(self, site):
         calendar = CalendarFactory(timezone="Asia/Tokyo")
         service = ServiceFactory(calendar=calendar)
         for row in (calendar, service):

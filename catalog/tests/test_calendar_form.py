@@ -94,7 +94,7 @@ class TestWeek:
         assert response.status_code == 302
         assert self.stored(calendar) == [(3, 540, 1050)]
 
-    def test_a_script_may_leave_gaps_between_the_spans(self, site, calendar):
+    def test_a_script_may_leave_gaps_in_the_numbers_of_the_spans(self, site, calendar):
         sent = body(calendar, hours=[{}, {}, span(2, "9:00", "12:00")])
         assert site.post(page_of(calendar), sent).status_code == 302
         assert self.stored(calendar) == [(2, 540, 720)]
@@ -121,7 +121,7 @@ class TestWeek:
         assert "The stored hours are now: Tue 09:00-12:00." in text
         assert 'value="10"' in text
         assert self.stored(calendar) == [(1, 540, 720)]
-        # Once the page has shown the other person's hours, they may be replaced.
+        # Once the page has shown the other person's hours, these hours can be replaced.
         assert site.post(page_of(calendar), mine | {"hours-shown": seen()}).status_code == 302
         assert self.stored(calendar) == [(4, 600, 720)]
 
@@ -222,7 +222,7 @@ class TestWeek:
         assert not field.has_changed(minutes, text)
 
     @pytest.mark.parametrize("text", ["25", "24:30", "9:60", "13pm", "0am", "half past nine", "\0"])
-    def test_other_times_are_refused(self, site, calendar, text):
+    def test_a_text_that_is_not_a_time_of_day_is_refused(self, site, calendar, text):
         sent = body(calendar, hours=[span(0, text, "23:00")])
         response = site.post(page_of(calendar), sent)
         assert "Must be a time of day" in response.content.decode()
@@ -309,7 +309,8 @@ class TestTimeOff:
         [
             # On 31 March 2999, the clocks of Lisbon skip the hour from 1:00.
             (("2999-03-31", "01:30"), datetime(2999, 3, 31, 1, tzinfo=UTC)),
-            # On 27 October 2999, they show the hour from 1:00 twice; the first one counts.
+            # On 27 October 2999, the clocks of Lisbon show the hour from 1:00 twice. The first one
+            # counts.
             (("2999-10-27", "01:30"), datetime(2999, 10, 27, 0, 30, tzinfo=UTC)),
         ],
     )
@@ -344,7 +345,7 @@ class TestTimeOff:
         assert not TimeOff.objects.exists()
 
     @pytest.mark.parametrize("year", ["0001", "1899", "3000", "9999"])
-    def test_a_date_that_no_calendar_needs_is_refused(self, site, calendar, year):
+    def test_a_date_outside_the_years_1900_to_2999_is_refused(self, site, calendar, year):
         row = period(f"{year}-01-01", "00:00", f"{year}-12-31", "23:00")
         response = site.post(page_of(calendar), body(calendar, off=[row]))
         assert "Must be in the years 1900 to 2999." in response.content.decode()
@@ -386,12 +387,12 @@ class TestAffectedBookings:
         calendar.refresh_from_db()
         assert (calendar.name, calendar.time_off.count()) == ("Chair", 0)
 
-    def test_time_off_is_saved_once_people_agree(self, site, calendar, bookings):
+    def test_time_off_is_saved_if_people_close_the_calendar_anyway(self, site, calendar, bookings):
         sent = body(calendar, off=[{**self.off, "keep": "on"}])
         assert site.post(page_of(calendar), sent).status_code == 302
         assert calendar.time_off.count() == 1
 
-    def test_unchanged_time_off_asks_nothing(self, site, calendar, bookings):
+    def test_time_off_whose_period_is_unchanged_is_saved_at_once(self, site, calendar, bookings):
         stored = TimeOffFactory(
             calendar=calendar, start_time=datetime(2999, 1, 1, tzinfo=UTC), reason=""
         )
@@ -420,14 +421,14 @@ class TestAffectedBookings:
         response = site.get(self.preview(calendar), self.query(**change))
         assert response.status_code == 200
 
-    def test_names_are_only_for_people_who_may_see_bookings(self, client, calendar, bookings):
+    def test_only_people_who_may_see_bookings_see_their_customers(self, client, calendar, bookings):
         client.force_login(staff(["catalog.change_calendar"]))
         text = client.get(self.preview(calendar), self.query()).content.decode()
         assert "Tue 1 Jan 2999, 10:01 · Cut" in text
         assert "Ada" not in text
         assert "/admin/bookings/" not in text
 
-    def test_only_people_who_may_close_the_calendar_see_them(self, client, calendar):
+    def test_only_people_who_may_close_the_calendar_see_the_bookings(self, client, calendar):
         client.force_login(staff(["catalog.view_calendar", "bookings.view_booking"]))
         assert client.get(self.preview(calendar), self.query()).status_code == 403
         client.force_login(UserFactory())

@@ -33,7 +33,7 @@ WORDS = {
     "none": Words.of("!"),
     "alternatives": Words((("yoga", "toga"), ("class",)), ("mat",), ("yogaclass",)),
 }
-# For each name, the services that pass other filters, and the values of these filters.
+# By name: the services that pass filters other than the words, and the values of these filters.
 FILTERS = {
     "none": (Prepared(Service.objects.all), {}),
     "active": (Prepared(lambda: Service.objects.filter(is_active=True)), {}),

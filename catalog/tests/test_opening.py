@@ -14,7 +14,7 @@ from bookit.times import wall_clock
 from catalog.opening import ALWAYS, Opening, Span
 
 # The model covers this many days before and after an odd day, that is, a day with an unusual clock
-# change. A period around the odd day is shorter, unless it is endless.
+# change. No open period around the odd day is longer, unless the calendar is always open.
 DAYS = 22
 LISBON = ZoneInfo("Europe/Lisbon")
 WEEK = range(7)
@@ -27,7 +27,7 @@ def daily(opens, closes):
 
 @cache
 def minutes_of_the_week(odd):
-    """Return an instant, and the minute of the week on the clock in each minute after it."""
+    """Return an instant, and the minute of the week that the clock shows in each later minute."""
     start, shown = faces(*ODD_DAYS[odd], DAYS)
     return start, [face.weekday() * 1440 + face.hour * 60 + face.minute for face in shown]
 
@@ -56,7 +56,7 @@ class Model:
         return all(self.open[self.number(start) : self.number(end)])
 
     def periods(self, start, end):
-        """Return the uncut open periods that overlap the period from `start` to `end`."""
+        """Return the whole open periods, without time off, that overlap the given period."""
         found, number = [], 0
         for is_open, minutes in groupby(self.hours):
             first, number = number, number + len(list(minutes))
@@ -143,7 +143,7 @@ def test_periods_are_complete_ordered_and_separate(question):
 
 
 def test_a_day_ends_when_a_change_of_clocks_skips_midnight():
-    # On 30 March 1919, at 04:30 UTC on the next day, clocks in Toronto went from 23:30 to 00:30.
+    # On 30 March 1919 at 23:30 (04:30 UTC on 31 March), the clocks in Toronto went to 00:30.
     break_at_night = [*(Span(day, 0, 1440) for day in WEEK if day), Span(0, 60, 1440)]
     when = opening("Toronto skips the time around midnight", break_at_night)
     jump = datetime(1919, 3, 31, 4, 30, tzinfo=UTC)

@@ -42,7 +42,7 @@ def site(client, boss):
 
 @pytest.fixture
 def refusal():
-    """Add a function that refuses new providers, to be called last. Return its error."""
+    """Refuse new providers, after the calendar is created. Yield the class of the error."""
 
     @ON_NEW_PROVIDER.add("refuse")
     def refuse(**arguments):
@@ -196,7 +196,7 @@ def calendar(provider):
 
 @pytest.fixture
 def as_other(api):
-    """A provider with a calendar of their own."""
+    """Return the client of a provider with a calendar of their own."""
     other = ProviderFactory()
     CalendarFactory(provider=other)
     return api.as_(other)

@@ -198,7 +198,7 @@ class TestFrequentWords:
                 assert (shown["count"], shown["count_exact"]) == (10, False)
 
 
-def test_a_service_must_contain_only_the_four_longest_words(api, town):
+def test_only_the_four_longest_words_must_be_in_a_service(api, town):
     assert search(api, "a deep tissue massage for you or me") == ["Deep tissue massage"]
     assert search(api, "massage tissue runners minutes piano") == ["Deep tissue massage"]
     assert search(api, "massage tissue runners minutes keyboards") == []

@@ -1,4 +1,4 @@
-"""The cost of a search for services, whatever the words are."""
+"""The cost of a search for services is limited, whatever the words are."""
 
 from urllib.parse import quote
 
@@ -43,7 +43,7 @@ NARROWED = ["", "&category=Sport", "&price_max=20", "&active=any&mode=open"]
 # Some tests let a search rank only this many services.
 MAX_RANKED_HERE = 100
 
-# Adds a service with a description of 10 kB to each of up to fifty calendars that have none.
+# Adds a service with a description of 10 kB to each of up to fifty calendars without a service.
 #
 # Parameters: none.
 # Columns: none.
@@ -68,7 +68,7 @@ LIMIT 50
 def crowded_town(django_db_setup, django_db_blocker):
     """A town of 1,000 services whose descriptions are 10 kB long, for all tests of this module."""
     with django_db_blocker.unblock():
-        # As in a new town, the statistics say that there are no calendars.
+        # The statistics say that there are no calendars, as in a new database.
         run("INSERT INTO catalog_calendar (id, name, timezone) SELECT gen_random_uuid(), '', 'UTC'")
         run("DELETE FROM catalog_calendar")
         run("ANALYZE catalog_calendar")
@@ -78,7 +78,7 @@ def crowded_town(django_db_setup, django_db_blocker):
             SELECT gen_random_uuid(), 'Chair ' || n, 'UTC' FROM generate_series(1, 1000) AS n
             """
         )
-        # In parts, because of the statement timeout.
+        # Fifty at a time, because of the statement timeout.
         while run(FIFTY_MORE):
             pass
         run("UPDATE catalog_service SET title = 'Haircut' WHERE title = 'Common service Chair 7'")
@@ -100,7 +100,7 @@ def blocks_of(statements):
 
 
 def plans_of(statements):
-    """Return the parts of the plans of some statements, as they were executed."""
+    """Run some statements, and return the parts of their plans that were executed."""
     parts = []
     with connection.cursor() as cursor:
         for sql, parameters in statements:
@@ -133,9 +133,9 @@ def titles(api, words):
 
 
 class TestBlocks:
-    """Blocks that are read, which are the same on every machine, in place of milliseconds.
+    """The tests count blocks instead of milliseconds: the number is the same on every machine.
 
-    Reading the words of a service takes about five blocks, and of 1,000 services 5,000.
+    PostgreSQL reads about five blocks for the words of a service, and 5,000 for 1,000 services.
     """
 
     @pytest.mark.parametrize("words", NASTY)
@@ -144,24 +144,24 @@ class TestBlocks:
         for more in [*ORDERS, *NARROWED]:
             ran = statements_of(api, f"/services?q={quote(words)}{more}")
             assert len(ran) <= 5
-            # The table twice, indexes, and the rows of the page.
+            # Enough for reading the table twice, indexes, and the rows of the page.
             assert blocks_of(ran) < 2 * table + 500, more
 
-    def test_control_a_phrase_search_reads_them(self, crowded_town):
+    def test_control_a_phrase_search_reads_the_words_of_all_services(self, crowded_town):
         table = ask("SELECT pg_relation_size('catalog_service') / 8192")
         sql = "SELECT count(*) FROM catalog_service WHERE search @@ to_tsquery('english', %s)"
         assert blocks_of([(sql, ["common<->word"])]) > 2 * (2 * table + 500)
 
 
 class TestPlans:
-    """How many rows the parts of a plan handle, which is the same on every machine, too."""
+    """The tests count the rows in parts of a plan: this number is the same on every machine."""
 
     @pytest.mark.parametrize("words", ["common", "common word", "b c d e f g", "everywhere"])
     def test_a_page_finds_all_matches_once(self, api, crowded_town, limit_search, words):
         limit_search("MAX_RANKED", MAX_RANKED_HERE)
         for order in ORDERS:
             parts = plans_of(statements_of(api, f"/services?q={quote(words)}{order}"))
-            # The rows of the page are read by their ids.
+            # Other scans read the rows of the page by their ids.
             scans = [part for part in parts if "search @@" in part.get("Recheck Cond", "")]
             # The search for a match beyond the limit is planned, but not executed here.
             reads = [part for part in scans if part["Actual Loops"]]
@@ -177,7 +177,7 @@ class TestPlans:
             ("&ordering=-relevance,title", MAX_RANKED_HERE),
             # Services without the words in the title fill the page.
             ("&ordering=relevance", 20),
-            # The page needs both.
+            # The page needs services of both groups.
             ("&ordering=title,relevance", MAX_RANKED_HERE + 20),
             ("&page=6", MAX_RANKED_HERE + 120),
         ],
@@ -199,7 +199,7 @@ class TestPlans:
         reads = []
         for _time in range(2):
             parts = plans_of(statements_of(api, f"/services?q=common{order}"))
-            # The rows of the page may be read through a bitmap too, but not by the search itself.
+            # A bitmap scan may also read the rows of the page, but with another condition.
             found = [part for part in parts if "@@" in part.get("Recheck Cond", "")]
             reads.append(sum(part["Actual Rows"] for part in found))
         assert reads == [501 + MAX_RANKED_HERE, MAX_RANKED_HERE]

@@ -456,7 +456,7 @@ class TestChange:
         assert (response.status_code, response.json()["price"]) == (200, "25.00")
 
     @pytest.mark.parametrize("field", ["max_advance_days", "step_minutes"])
-    def test_a_limit_can_be_removed(self, as_provider, service, field):
+    def test_an_optional_number_can_be_removed(self, as_provider, service, field):
         as_provider.patch(f"/services/{service.pk}", {field: 7})
         shown = as_provider.patch(f"/services/{service.pk}", {field: None}).json()
         assert shown[field] == (None if field == "max_advance_days" else 60)
@@ -547,7 +547,7 @@ class TestFilters:
         assert titles(api) == titles(api, "?active=true") == ["active"]
         assert titles(api, "?active=false") == ["inactive"]
         assert titles(api, "?active=any") == ["active", "inactive"]
-        # Other filters do not include inactive services.
+        # With another filter, inactive services are left out as well.
         assert titles(api, "?price_min=1") == ["active"]
 
     def test_services_are_filtered_by_provider_and_calendar(self, api, provider, service):

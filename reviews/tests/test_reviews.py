@@ -345,7 +345,9 @@ class TestRating:
         write(completed(service), rating=5)
         assert rating(other) == (0, 0, None)
 
-    def test_a_review_outlives_its_booking(self, api, as_admin, review, booking, service):
+    def test_a_review_is_kept_when_its_booking_is_deleted(
+        self, api, as_admin, review, booking, service
+    ):
         assert as_admin.delete(f"/bookings/{booking.pk}").status_code == 204
         shown = api.get(f"/reviews/{review.pk}").json()
         assert shown["booking_id"] is None
@@ -420,7 +422,7 @@ class TestDatabase:
             run("UPDATE reviews_review SET rating = %s", [stars])
         assert database_error_facts(refused.value)[1] == "review_rating_1_to_5"
 
-    def test_a_booking_has_one_review(self, review):
+    def test_a_booking_has_at_most_one_review(self, review):
         with pytest.raises(IntegrityError) as refused, transaction.atomic():
             run(
                 "INSERT INTO reviews_review"
@@ -491,7 +493,7 @@ class TestRaces:
         assert deadlocks() == deadlocks_before
 
     def test_a_rating_is_lost_if_the_sum_is_read_and_written_back(self, service):
-        """Control for the test above: `_add_to_ratings` avoids this by adding in SQL."""
+        """Control for the test above: `_add_to_ratings` loses no rating, because it adds in SQL."""
         first, second = (Service.objects.get(pk=service.pk) for _ in range(2))
         for stale in (first, second):
             stale.rating_sum += 5

@@ -64,10 +64,10 @@ def result(**fields):
     return Result("service", "service detail", 200, 16, least_ratio=0.4, most_spread=5, **fields)
 
 
-def comparison(ours, theirs, *, most=2, **fields):
+def comparison(one, other, *, most=2, **fields):
     return Comparison(
-        Result("long", "long window", 200, 16, bookit=ours),
-        Result("short", "short window", 200, 16, bookit=theirs),
+        Result("long", "long window", 200, 16, bookit=one),
+        Result("short", "short window", 200, 16, bookit=other),
         most,
         **fields,
     )
@@ -93,7 +93,7 @@ class TestLoad:
         assert measured.unexpected(409) == 13
 
     @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-    def test_a_server_that_does_not_respond_is_an_error_of_its_own(self, tmp_path):
+    def test_a_server_that_does_not_respond_raises_not_answered_error(self, tmp_path):
         request = load.raw_request("GET", "/services")
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -240,7 +240,10 @@ def database_url(transactional_db):
 
 @pytest.fixture
 def reference(database_url, settings, monkeypatch):
-    """The module of the reference, connected to the test's own database."""
+    """Yield the reference, a module that responds to the same requests without a framework.
+
+    It is connected to the test's own database.
+    """
     name = "bookit.tools.benchmark.reference"
     monkeypatch.setenv("SECRET_KEY", settings.SECRET_KEY)
     monkeypatch.setenv("DATABASE_URL", database_url)
@@ -253,9 +256,10 @@ def reference(database_url, settings, monkeypatch):
 
 
 def anonymous(statement):
-    """Return a statement with `?` for its parameters, which BookIt writes differently.
+    """Return a statement with `?` in place of each parameter.
 
-    The constant 1 in Django's `EXISTS (SELECT 1 ...)` is a parameter only in BookIt.
+    BookIt and the reference write parameters differently. The constant 1 in Django's
+    `EXISTS (SELECT 1 ...)` is a parameter only in BookIt.
     """
     return re.sub(r"%\(\w+\)s|%s|\$\d+|(?<=EXISTS\(SELECT )1\b", "?", statement)
 
@@ -361,7 +365,7 @@ def test_the_benchmark_compares_lists_with_the_plain_list(database_url, tmp_path
     assert (comparison.most, comparison.by_cpu) == (MOST_OF_PLAIN, True)
 
 
-def test_the_values_of_recorded_statements_survive_json(reference):
+def test_the_values_of_recorded_statements_can_be_sent_as_json(reference):
     user, other = UUID(int=1), UUID(int=2)
     values = {"a": [user, other, None, 20], "b": (Decimal("1.50"), timedelta(hours=-2), NOW)}
     encoded = json.loads(json.dumps(lists._encoded(values, user)))
@@ -395,7 +399,7 @@ class TestGrowth:
             results.text()
         )
 
-    def test_a_line_that_was_not_answered_has_dashes_and_is_not_flat(self):
+    def test_a_line_whose_requests_got_no_answer_has_dashes_and_is_not_flat(self):
         costs = [[growth.Cost(1.0, 100)], [growth.Cost(2.0, 200)], [growth.NOT_ANSWERED]]
         line = growth.Line("reports", "/reports", costs)
         results = growth.Growth(growth.SIZES, [self.grown(100, 120, 125), line])
@@ -420,7 +424,7 @@ class TestGrowth:
         assert [*json.loads(file.read_text())["lines"]] == ["/services?q=a&b"]
         assert "/services?q=a&amp;b" in picture.read_text()
 
-    def test_every_long_list_has_a_name_for_the_command_line(self):
+    def test_no_long_list_has_the_name_of_a_case(self):
         assert not {*growth.LONG_LISTS} & {*CASE_NAMES}
 
     @pytest.mark.real_passwords
@@ -430,7 +434,7 @@ class TestGrowth:
     ):
         sizes = [Size(20, 500), Size(40, 1_000), Size(40, 2_000)]
         wanted = ("service", "create", "admin-users-q", "everybody-held", "error")
-        # An error is not measured as if it were a quick answer.
+        # The list `error` returns only errors. They would look like quick answers if they counted.
         known = growth._lists
         monkeypatch.setattr(growth, "_lists", lambda size: known(size) | {"error": "/unknown"})
         monkeypatch.setattr(growth, "SLOW", 1)
@@ -458,7 +462,7 @@ class TestGrowth:
         assert booked.updates >= booked.hot_updates > 0
 
 
-def test_filling_leaves_every_index_constraint_and_trigger(transactional_db):
+def test_filling_keeps_every_index_constraint_and_trigger(transactional_db):
     def schema():
         with connection.cursor() as cursor:
             cursor.execute(
@@ -490,8 +494,8 @@ def test_the_benchmark_measures_jobs_without_wrk(database_url, tmp_path, monkeyp
     report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
 
     mails, webhooks, overdue = report.jobs
-    # There are two emails for each booking, and more if the clock made bookings expire. The clock
-    # runs at the beginning of each minute.
+    # There are two emails for each booking, and more if bookings expire during the measurement. The
+    # job that expires bookings runs at the beginning of each minute.
     assert mails.count >= 10
     assert webhooks.count == 5
     assert webhooks.rate > 0
@@ -502,7 +506,7 @@ def test_the_benchmark_measures_jobs_without_wrk(database_url, tmp_path, monkeyp
 
 
 def test_the_gain_of_every_override_is_measured(transactional_db, monkeypatch):
-    monkeypatch.setattr(overrides, "REQUESTS", 12)  # a third, because only the form is tested
+    monkeypatch.setattr(overrides, "REQUESTS", 12)  # fewer than usual, to save time
     fill.fill(SMALL, password="not used")
 
     gains = [*overrides.measure(SMALL, rounds=1)]

@@ -1,4 +1,4 @@
-"""The export of all records contains everything but secrets."""
+"""The export contains all records that another system can use, and no secrets."""
 
 import json
 
@@ -34,8 +34,8 @@ def written(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# The export sets the isolation level of its transaction. It could not do so inside the transaction
-# of an ordinary test, which has already begun.
+# The export sets the isolation level of its transaction. This is impossible inside the transaction
+# of an ordinary test, because that transaction has already begun.
 @pytest.mark.django_db(transaction=True)
 def test_every_row_is_a_line(town, tmp_path, capsys):
     path = tmp_path / "all.jsonl"
@@ -84,7 +84,7 @@ def test_no_secret_is_exported(town, tmp_path):
         assert user.password not in text
 
 
-def test_every_model_has_records_or_a_reason_not_to():
+def test_every_model_is_exported_or_listed_as_without_records():
     ours = {
         model._meta.label
         for app in ("accounts", "catalog", "bookings", "reviews")

@@ -30,7 +30,7 @@ class Receiver(ThreadingHTTPServer):
         Thread(target=self.serve_forever, daemon=True).start()
 
     def named(self, name):
-        """Return the spans with a name, oldest first."""
+        """Return the spans with this name, oldest first."""
         return [span for _, span in self.spans if span.name == name]
 
     def children(self, parent):

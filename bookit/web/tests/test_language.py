@@ -166,6 +166,7 @@ def test_a_file_is_translated_while_it_is_sent(client):
     parts = []
     for part in response.streaming_content:
         parts.append(part)
+        # Between two parts, the thread has its own language again.
         assert get_language() == "en"
 
     assert "Preis" in b"".join(parts).decode()
@@ -190,7 +191,7 @@ def test_a_user_who_registers_gets_the_language_of_the_browser(api):
 
 
 class TestLanguageOfABooking:
-    def test_it_is_the_language_of_the_user_unless_the_request_names_one(self, api):
+    def test_the_default_is_the_language_of_the_user(self, api):
         user, service = UserFactory(language="ru"), ServiceFactory(capacity=2)
         body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
 
@@ -199,7 +200,7 @@ class TestLanguageOfABooking:
 
         assert (default["language"], chosen["language"]) == ("ru", "pt-BR")
 
-    def test_it_can_be_changed(self, api):
+    def test_the_language_can_be_changed(self, api):
         booking = BookingFactory(start_time=TUESDAY)
 
         response = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"language": "de"})
@@ -229,7 +230,7 @@ class TestEmails:
         assert '<html lang="de">' in customer.html
         assert "Ana Silva ha reservado." in provider.text
 
-    def test_an_unknown_language_becomes_english(self):
+    def test_an_email_is_in_english_if_its_language_has_no_translation(self):
         sent = samples.compose(samples.replace(samples.BOOKED, language="fr"), "attendee", {})
 
         assert sent.subject == "Confirmed: Haircut, Tue 1 Dec 2026, 10:00"

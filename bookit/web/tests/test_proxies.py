@@ -167,19 +167,22 @@ def send(port, method, path, body=None, *, client="127.0.0.1", tls=False, header
     return response.status, content
 
 
-def sign_in(port, number, **options):
+def failed_login(port, number, **options):
+    """Try to sign in to an unknown account, and return the status of the response."""
     body = {"email": f"nobody{number}@example.com", "password": "not that one"}
     status, _ = send(port, "POST", "/auth/login", body, **options)
     return status
 
 
 def check(port, *, tls, links):
-    """Check that clients are counted separately, and that links begin with the scheme `links`."""
-    statuses = [sign_in(port, n, client=f"127.0.1.{n}", tls=tls) for n in range(1, 12)]
+    """Check that each client has its own rate limit, and that links have the scheme `links`."""
+    statuses = [failed_login(port, n, client=f"127.0.1.{n}", tls=tls) for n in range(1, 12)]
     assert statuses == [401] * 11
-    # A client that forges its IP address is still counted as one client.
+    # A client that sends forged IP addresses is still counted as one client.
     statuses = [
-        sign_in(port, n, client="127.0.2.1", tls=tls, headers={"X-Forwarded-For": f"192.0.2.{n}"})
+        failed_login(
+            port, n, client="127.0.2.1", tls=tls, headers={"X-Forwarded-For": f"192.0.2.{n}"}
+        )
         for n in range(1, 12)
     ]
     assert statuses == [401] * 10 + [429]

@@ -23,7 +23,7 @@ def shown(api, query=""):
 
 
 def counted():
-    """Return what the trigger has counted, and what a count of all services finds."""
+    """Return the counts that the trigger maintains, and the counts of the services themselves."""
     kept = Category.objects.exclude(active_services=0).values_list("name", "active_services")
     with connection.cursor() as cursor:
         cursor.execute(
@@ -48,7 +48,7 @@ def test_active_services_are_counted_by_category(api):
 def test_names_that_differ_in_case_are_one_category_with_the_most_frequent_name(api):
     for category in ("yoga", "Yoga", "YOGA", "Yoga", "Écharpe", "éCHARPE"):
         ServiceFactory(category=category)
-    # If two names are equally frequent, the first one in alphabetical order is shown.
+    # Both names of the scarf are equally frequent. The database's collation decides between them.
     [(scarf, scarves), yoga] = sorted(shown(api), reverse=True)
     assert (scarf.lower(), scarves) == ("écharpe", 2)
     assert yoga == ("Yoga", 4)

@@ -166,7 +166,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_providers(
         assert len(names(api, f"?limit=2{query}")) == 2
 
 
-def test_one_provider_takes_one_query(api, rui, django_assert_num_queries):
+def test_showing_a_provider_takes_one_query(api, rui, django_assert_num_queries):
     with django_assert_num_queries(1):
         api.get(f"/providers/{rui.pk}")
 
@@ -184,7 +184,7 @@ def test_a_page_reads_only_the_ids_of_the_providers_that_it_skips(api):
 
 
 def test_the_list_reads_only_keepers_in_the_order_of_their_names():
-    """The list can use the index, because both have the same condition, without parameters."""
+    """The index has the same condition as the list, without parameters, so the list can use it."""
     rows = services.listed().order_by("name", "id")[:20]
     with planning_without("seqscan", "bitmapscan", "sort"):
         plan = rows.explain()
@@ -296,7 +296,7 @@ def test_the_admin_site_searches_profiles_by_provider_and_biography(client, rui)
         with CaptureQueriesContext(connection) as queries:
             response = client.get("/admin/catalog/profile/", {"q": words})
         assert {row.user for row in response.context["cl"].result_list} == people, words
-        # Each table is searched by itself, so that each can use its own index.
+        # Each table is searched separately, so that the indexes of both can be used.
         searches = [each["sql"] for each in queries if "UNION ALL" in each["sql"]]
         assert len(searches) == bool(words)
 

@@ -1,3 +1,5 @@
+"""The files of the demo town are read completely, and every mistake in them is explained."""
+
 import re
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -187,7 +189,7 @@ def test_read_town_returns_the_values_of_the_files():
         ),
     ],
 )
-def test_a_mistake_names_the_file_and_the_entry(changed, name, old, new, message):
+def test_the_message_about_a_mistake_names_the_file_and_the_entry(changed, name, old, new, message):
     assert mistake_in(changed(name, old, new)).startswith(message)
 
 
@@ -198,7 +200,7 @@ def test_a_calendar_that_never_closes_is_refused(changed, hours):
     name = "businesses/07-teresa-valente.toml"
     path = changed(name, "opening_hours", "opening_hours") / name
     text = re.sub(
-        r"opening_hours = \[.*?\]", f"opening_hours = {hours}", path.read_text(), flags=16
+        r"opening_hours = \[.*?\]", f"opening_hours = {hours}", path.read_text(), flags=re.DOTALL
     )
     path.write_text(text)
     assert "opening_hours must not be empty" in mistake_in(path.parents[1])
@@ -257,7 +259,7 @@ def test_the_readme_explains_every_key():
         kind for kind in vars(entries).values() if is_dataclass(kind) and issubclass(kind, Entry)
     ]
     assert len(kinds) == 11
-    # The README has headings or lines for keys that are tables.
+    # `source` is not a key. The README writes the names of tables in brackets.
     keys = {field.name for kind in kinds for field in fields(kind)} - {
         *("source", "passwords", "admin", "main_customer", "calendars", "services")
     }
