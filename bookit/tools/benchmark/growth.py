@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 from django.contrib.auth.hashers import make_password
-from django.db import connection
 
 from bookit.runtime import servers
 from bookit.runtime.embedded_postgres import running
@@ -39,12 +38,6 @@ MOST = 1.3
 # If no request is answered as expected within a round, the round is repeated with this number of
 # seconds.
 SLOW = 20
-
-# Returns the process of PostgreSQL that serves this connection.
-#
-# Parameters: none.
-# Columns: pid integer.
-BACKEND = "SELECT pg_backend_pid() AS pid"
 
 
 @dataclass(frozen=True)
@@ -237,7 +230,7 @@ def measure(
             )
             server.wait("/health")
             with servers.connected_to(url):
-                places.append(Place(server, _postmaster(), _known(size, server)))
+                places.append(Place(server, usage.postmaster(), _known(size, server)))
                 last = tables()
         growth.tables = last
         for number, case in enumerate(places[0].cases):
@@ -288,15 +281,6 @@ class Place:
 
     def _cpu_seconds(self) -> float:
         return sum(usage.cpu_seconds(self.server)) + usage.database_cpu_seconds(self.postmaster)
-
-
-def _postmaster() -> psutil.Process:
-    with connection.cursor() as cursor:
-        cursor.execute(BACKEND)
-        [(pid,)] = cursor.fetchall()
-    parent = psutil.Process(pid).parent()
-    assert parent is not None  # noqa: S101 - the server runs on this machine
-    return parent
 
 
 def _known(size: Size, server: Server) -> list[Case]:

@@ -210,6 +210,7 @@ def _measure(
         requests = case.requests(seconds)
         with fill.events_disabled() if case.without_events else nullcontext():
             before = usage.cpu_seconds(server)
+            database_before = usage.database_cpu_seconds(postmaster)
             measurement = load.send(
                 requests,
                 server.port,
@@ -218,10 +219,12 @@ def _measure(
                 directory=directory,
             )
             after = usage.cpu_seconds(server)
+            database = usage.database_cpu_seconds(postmaster) - database_before
             spent = [end - start for start, end in zip(before, after, strict=True)]
             usage.settle(server)
-        return Run(measurement, spent, measurement.unexpected(case.expected))
+        return Run(measurement, spent, database, measurement.unexpected(case.expected))
 
+    postmaster = usage.postmaster()
     say("Warming up.")
     for case in cases:
         for server in (bookit, reference) if case.has_reference else (bookit,):

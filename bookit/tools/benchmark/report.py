@@ -18,16 +18,30 @@ MAX_MEMORY = 90
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement, and the CPU time that each web worker used during it."""
+    """One measurement, and the CPU time that each web worker and PostgreSQL used during it."""
 
     measurement: Measurement
     cpu_seconds: list[float]
+    database_seconds: float
     unexpected: int
 
     @property
     def cpu_us(self) -> float:
-        """The CPU time of a request, in microseconds."""
-        return sum(self.cpu_seconds) * 1e6 / sum(self.measurement.statuses.values())
+        """The CPU time of a request in the web workers and PostgreSQL, in microseconds."""
+        return self._per_request(sum(self.cpu_seconds) + self.database_seconds)
+
+    @property
+    def web_us(self) -> float:
+        """The CPU time of a request in the web workers, in microseconds."""
+        return self._per_request(sum(self.cpu_seconds))
+
+    @property
+    def database_us(self) -> float:
+        """The CPU time of a request in PostgreSQL, in microseconds."""
+        return self._per_request(self.database_seconds)
+
+    def _per_request(self, seconds: float) -> float:
+        return seconds * 1e6 / sum(self.measurement.statuses.values())
 
     @property
     def evenness(self) -> float:
@@ -80,6 +94,16 @@ class Result:
             return None
         return median(
             ours.measurement.rate / theirs.measurement.rate
+            for ours, theirs in zip(self.bookit, self.reference, strict=True)
+        )
+
+    @property
+    def cpu_ratio(self) -> float | None:
+        """BookIt's CPU time per request divided by the reference's in the same round."""
+        if not self.reference:
+            return None
+        return median(
+            ours.cpu_us / theirs.cpu_us
             for ours, theirs in zip(self.bookit, self.reference, strict=True)
         )
 
@@ -139,11 +163,11 @@ class Comparison:
     def factor(self) -> float:
         """The time of a request of `one` divided by that of `other`: the median of the rounds.
 
-        With `by_cpu`, the CPU time of a request is compared.
+        With `by_cpu`, the CPU time of a request in the web workers is compared.
         """
         if self.by_cpu:
             return median(
-                one.cpu_us / other.cpu_us
+                one.web_us / other.web_us
                 for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
             )
         return median(
@@ -230,6 +254,7 @@ class Report:
                 "rate": result.rate,
                 "reference_rate": result.reference_rate,
                 "ratio": result.ratio,
+                "cpu_ratio": result.cpu_ratio,
                 "p50_ms": result.p50_ms,
                 "p99_ms": result.p99_ms,
                 "unexpected": result.unexpected,
@@ -250,11 +275,12 @@ class Report:
 
 HEADINGS = [
     *("", "req/s", "ref. req/s", "ratio", "targets", ""),
-    *("p50 ms", "p99 ms", "CPU us", "ref. CPU us", "SQL alone"),
+    *("p50 ms", "p99 ms", "CPU us", "database", "ref. CPU us", "database", "ratio", "SQL alone"),
 ]
 EXPLANATION = [
     "req/s, p50, p99: medians of the rounds. ref.: of the reference. ratio: of BookIt's rate to",
-    "the reference's. CPU us: CPU time of a request in the web workers, in microseconds.",
+    "the reference's. CPU us: CPU time of a request in the web workers and PostgreSQL, in",
+    "microseconds. database: the part of PostgreSQL. The second ratio is that of the CPU times.",
     "SQL alone: requests per second of pgbench with the same statements, a limit of the database.",
     "A case is also missed if it used the workers unevenly or got a response of another status.",
 ]
@@ -292,7 +318,10 @@ def _cells(result: Result) -> list[str]:
         f"{result.p50_ms:.1f}",
         f"{result.p99_ms:.1f}",
         _number(median(run.cpu_us for run in result.bookit)),
+        _number(median(run.database_us for run in result.bookit)),
         _number(median(run.cpu_us for run in result.reference) if result.reference else None),
+        _number(median(run.database_us for run in result.reference) if result.reference else None),
+        "" if result.cpu_ratio is None else f"{result.cpu_ratio:.2f}",
         _number(result.pgbench),
     ]
 

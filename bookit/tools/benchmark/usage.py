@@ -5,10 +5,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
+from django.db import connection
 
 from bookit.runtime.servers import Server
 
 SETTLE_TIMEOUT = 10.0
+
+# Returns the process of PostgreSQL that serves this connection.
+#
+# Parameters: none.
+# Columns: pid integer.
+BACKEND = "SELECT pg_backend_pid() AS pid"
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,16 @@ def cpu_seconds(server: Server) -> list[float]:
     """Return the CPU time that each worker has used so far."""
     times = [worker.cpu_times() for worker in server.workers()]
     return [each.user + each.system for each in times]
+
+
+def postmaster() -> psutil.Process:
+    """Return the main process of the PostgreSQL server to which Django is connected."""
+    with connection.cursor() as cursor:
+        cursor.execute(BACKEND)
+        [(pid,)] = cursor.fetchall()
+    parent = psutil.Process(pid).parent()
+    assert parent is not None  # noqa: S101 - the server runs on this machine
+    return parent
 
 
 def database_cpu_seconds(postmaster: psutil.Process) -> float:

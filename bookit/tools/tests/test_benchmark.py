@@ -55,9 +55,11 @@ def cases(size=SMALL):
     )
 
 
-def run(rate=100, *, p50=10.0, p99=20.0, statuses=None, unexpected=0, used=(0.05, 0.05)):
+def run(
+    rate=100, *, p50=10.0, p99=20.0, statuses=None, unexpected=0, used=(0.05, 0.05), database=0.0
+):
     statuses = statuses or {200: rate}
-    return Run(Measurement(1.0, p50, p99, 0, statuses, 0.01), [*used], unexpected)
+    return Run(Measurement(1.0, p50, p99, 0, statuses, 0.01), [*used], database, unexpected)
 
 
 def result(**fields):
@@ -216,8 +218,13 @@ class TestReport:
     def test_a_case_without_a_reference_has_empty_cells(self):
         login = Result("login", "login", 200, 16, bookit=[run(30)])
         _heading, line, other = table([login, result(bookit=[run()], reference=[run()])])
-        assert line.split() == ["login", "30", "10.0", "20.0", "3,333"]
+        assert line.split() == ["login", "30", "10.0", "20.0", "3,333", "0"]
         assert "reached" in other
+
+    def test_the_cpu_time_of_a_request_includes_that_of_postgresql(self):
+        bookit, reference = run(100, database=0.05), run(100, used=(0.05, 0.0), database=0.025)
+        _heading, line = table([result(bookit=[bookit], reference=[reference])])
+        assert line.split()[-5:] == ["1,500", "500", "750", "250", "2.00"]
 
     def test_the_table_shows_which_cases_missed_a_target(self):
         spread = result(bookit=[run(p50=10, p99=51)], reference=[run()])
