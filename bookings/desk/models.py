@@ -13,8 +13,8 @@ class StaffNote(OnCalendar):
     """What a member of staff wrote about a booking. Notes are added, but never changed.
 
     A note can contain personal data about the user of the booking. It is therefore part of that
-    user's data export, and is erased with that user's account. No other API endpoint
-    shows notes.
+    user's data export (`GET /me/export`), and is erased with that user's account. No other endpoint
+    of the API shows notes.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

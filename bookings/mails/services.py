@@ -44,13 +44,14 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 )
 """
 
-# Finds the events of a booking whose emails have not been sent yet.
+# Finds the events of a booking whose emails have not been sent yet. A copy that waits is no such
+# email.
 #
 # Parameters: calendar_id uuid, booking_id uuid.
 # Columns: event_id uuid, audience text (the reader whose email has not been sent; null means
 #   all readers).
-# Invariant: an event and the job that announces it, or the job's row in the outbox, are committed
-#   together, so every event that is visible here has its job.
+# Invariant: an event is committed together with the job that announces it, or with that job's row
+#   in the outbox. Therefore, every event that is visible here has had its job.
 PENDING = """
 WITH job AS MATERIALIZED (
     SELECT task_name AS task, args FROM procrastinate_jobs
@@ -64,6 +65,7 @@ SELECT event.id AS event_id, waiting.args->>'audience' AS audience
 FROM bookings_bookingevent AS event JOIN waiting ON CASE
     WHEN waiting.task = 'bookings.follow_up' THEN waiting.args->'event_ids' @> to_jsonb(event.id)
     WHEN waiting.task = 'bookings.send_mail' THEN waiting.args->>'event_id' = event.id::text
+        AND waiting.args->>'copy' IS NULL
 END
 WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
 ORDER BY event.id
@@ -164,8 +166,9 @@ def announcements(*, booking: Booking, event_ids: Sequence[UUID]) -> list[Announ
 def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
     """Yield the occasions as they were when their emails were sent.
 
-    A reminder was sent while the booking had the status and time of the reminder, whatever happened
-    to it later. If one email covers several moves, only the first move is yielded.
+    When a reminder was sent, the booking still had the status and the start time that the event of
+    the reminder records, whatever happened to the booking later. If one email
+    covers several moves, only the first move is yielded.
     """
     covered_until: datetime | None = None
     for occasion in found:
@@ -179,7 +182,8 @@ def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
 def resend(*, booking: Booking, at: datetime) -> None:
     """Enqueue the attendee's last email about a booking once more.
 
-    The copy counts towards the same limits as every other email about the booking.
+    The copy counts towards the same limits as every other email about the booking. If the last
+    email was about several moves, the copy shows only the last move.
 
     Raises:
         NothingToResend: the booking has no email that is still true and that the attendee can get.

@@ -55,7 +55,7 @@ def url(transactional_db):
         ("GET", "", False),
     ],
 )
-def test_expensive_reads_are_recognized(method, path, is_expensive):
+def test_expensive_reads_are_recognised(method, path, is_expensive):
     path, _, query = path.partition("?")
     assert may_cost_much(method, path, query) is is_expensive
 

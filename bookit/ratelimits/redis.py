@@ -57,7 +57,7 @@ class RedisCounts:
             key_prefix="bookit",
             socket_connect_timeout=PATIENCE,
             socket_timeout=PATIENCE,
-            # By default, redis-py tries three times, with pauses of seconds.
+            # A request must not wait for retries, whatever the default of redis-py is.
             retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type]
         )
         self._hit = self._storage.get_connection().register_script(HIT)

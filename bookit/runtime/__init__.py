@@ -7,7 +7,7 @@ arrivals   collects the bytes of a connection until they form a whole request
 outgoing   sends responses without waiting for clients that do not read
 spread     balances the connections between the workers
 costly     limits how many costly requests a worker handles at a time
-floods     recognizes sign-ins that are certain to be refused
+floods     recognises sign-ins that are certain to be refused
 listeners  stops listening without losing a connection
 gunicorn   gunicorn's settings, with the worker above
 """

@@ -105,7 +105,7 @@ class Cluster:
         os.environ.pop(VARIABLE, None)
 
     def distribute(self, database: str) -> None:
-        """Distribute a database of the coordinator to which all migrations have been applied."""
+        """Distribute a database of the coordinator. All migrations must have been applied to it."""
         for name in NAMES[1:]:
             with psycopg.connect(self.url(name), autocommit=True) as session:
                 session.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')

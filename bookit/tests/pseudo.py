@@ -151,13 +151,12 @@ _NEUTRAL = re.compile(
             r"(?<!\w)/(?:[\w{}.-]+/?)+",  # a path
             r"\b[a-z_:]+(\.[a-z_]+)+\b",  # the type of an event, or the name of a permission
             r"\b[A-Z]{3}\b",  # a currency or a zone
-            r"\b[1-5]\d\d( [A-Z][a-z]+)+\b",  # a status of HTTP with its name
+            r"\b[1-5]\d\d( [A-Z][A-Za-z-]*)+",  # a status of HTTP with its name
             r"\b[0-9a-f]{32}\b",
             r"__\w+__",  # a place that a script fills in
             r"\b(BookIt|iCalendar|JSON Lines|CSV|JSON|ID)\b",
             r"^(True|False)$",  # Django's texts for its icons, which have no translation
             r"^(\u203a )?Job \d+",  # procrastinate's own name of a job
-            r"\b[1-5]\d\d [A-Z][A-Za-z -]+",  # what another server answered
             r"^\{.*\}$",  # JSON
         ]
     )
@@ -165,7 +164,11 @@ _NEUTRAL = re.compile(
 
 
 def data_of_all_rows() -> set[str]:
-    """Return the texts that the database contains, except states and other choices."""
+    """Return the texts that need no translation.
+
+    These are the texts in the database, except states and other choices, and the names of
+    currencies, languages and time zones.
+    """
     found: set[str] = {*money.NAMES.values(), *Group.objects.values_list("name", flat=True)}
     # Each language has its own name for itself.
     found |= {name for _code, name in settings.LANGUAGES}

@@ -45,7 +45,7 @@ def pids(server):
     return {worker.pid for worker in server.workers()}
 
 
-def test_ten_of_fourteen_requests_to_two_workers_pass_a_limit_of_ten():
+def test_two_workers_together_allow_ten_of_fourteen_requests():
     with web(RATE_LIMIT_AUTH="10/day") as server:
         # Four clients send requests at the same time, so that both workers get requests.
         with ThreadPoolExecutor(4) as clients:
@@ -91,7 +91,7 @@ def test_requests_succeed_while_redis_is_stopped_and_started(tmp_path):
                 assert median(seconds for _, seconds in seen) < redis.PATIENCE, seen
                 start()
                 wait_until(lambda: counted(server) > 0)
-            assert {status for status, _ in seen} == {404}
+                assert {status for status, _ in seen} == {404}
 
         def redis_counts_all():
             """Return whether Redis counts all requests of both workers."""

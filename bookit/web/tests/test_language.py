@@ -1,4 +1,4 @@
-"""The language of responses: of errors, of pages and of the admin site."""
+"""The language of errors, pages, the admin site, bookings and emails."""
 
 import re
 from datetime import datetime, timedelta
@@ -277,8 +277,8 @@ def test_a_sign_in_error_is_translated(api):
 
 
 @pytest.mark.parametrize("language", NOT_FOUND)
-def test_no_text_of_bookit_replaces_the_name_of_a_month(language):
-    """`May` is a month, but could also be the title of a column of permissions."""
+def test_the_months_have_twelve_names_in_every_language(language):
+    """The column "May" (what an API key may do) is translated separately from the month."""
     from django.utils import formats
 
     with languages.speaking(language):
