@@ -26,7 +26,7 @@ class BookingsConfig(AppConfig):
 
     def ready(self) -> None:
         """Import the modules of this app and of its rooms that register extensions."""
-        from bookings import affected, permissions, privacy, shards, subjects  # noqa: F401
+        from bookings import affected, booked, permissions, privacy, shards, subjects  # noqa: F401
         from bookings.availability import filters, offers  # noqa: F401
         from bookings.diary import views as diary  # noqa: F401
         from bookings.exports import daysheets  # noqa: F401

@@ -1,8 +1,9 @@
 """Finds the bookings of a user without asking every server, if the database is distributed.
 
 The rows of a booking are on the server of its calendar. A copy of each booking beside its user
-would lag behind the booking, or would need a two-phase commit for every change. Instead,
-`BookedCalendar` keeps the calendars of each user. Only the servers of these calendars are asked.
+would lag behind the booking, or would make every change of a booking a two-phase commit. Instead,
+`BookedCalendar` stores on which calendars each user has booked. Only the servers of these calendars
+are asked.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
+from django.db import connection
 from django.db.models import F, QuerySet, UUIDField
 
 from accounts.models import User
@@ -22,7 +24,8 @@ from bookit.database.rows import fetch
 # If a user has booked on more calendars, all servers are asked.
 MAX_CALENDARS = 100
 
-# Fills the calendars of users who booked before the database was distributed.
+# Stores the calendars of all bookings that were made without `take_seat`, for example before the
+# database was distributed.
 #
 # Parameters: none.
 # Columns: none.
@@ -31,12 +34,11 @@ INSERT INTO bookings_bookedcalendar (user_id, calendar_id)
 SELECT DISTINCT user_id, calendar_id FROM bookings_booking
 ON CONFLICT DO NOTHING
 """
-
 FILLED_FROM_CALENDARS.add("bookings_bookedcalendar")(FILL)
 
 # Locks the holds of a user until the end of the transaction. Used if the database is distributed,
-# because the row of the user is on every server: Citus would ask the first one for the lock, which
-# may be down.
+# because the row of the user is on every server: Citus would ask the first server for the lock, and
+# that server may be down.
 #
 # Parameters: user_id uuid.
 # Columns: one, without a value.
@@ -64,11 +66,20 @@ def live_holds_of(user_id: UUID, at: datetime) -> QuerySet[Booking]:
     return own_bookings(user_id).queryset().filter(hold_expires_at__gt=at)
 
 
+def lock_holds_of(user_id: UUID) -> None:
+    """Let concurrent holds of a user wait for each other, so that all of them are counted."""
+    if is_distributed():
+        fetch(LOCK_HOLDS, {"user_id": user_id})
+    else:
+        User.objects.select_for_update(no_key=True).get(pk=user_id)
+
+
 def remember_calendar(*, user_id: UUID, calendar_id: UUID) -> None:
     """Store that a user books on a calendar, if the database is distributed.
 
-    Without a transaction of the caller, the row is committed before the booking. So a booking is
-    never missing from the lists of its user.
+    Call this function before a booking is stored, or gets another user. In a transaction of the
+    caller, both are committed together. Otherwise, the calendar is committed first. So a booking is
+    never missing from the lists of its user, but a refused booking may leave a calendar behind.
     """
     if not is_distributed():
         return
@@ -79,18 +90,22 @@ def remember_calendar(*, user_id: UUID, calendar_id: UUID) -> None:
         BookedCalendar.objects.bulk_create([row], ignore_conflicts=True)
 
 
+def remember_all_calendars() -> None:
+    """Store the calendars of bookings that were made without `take_seat`, as `FILL` does."""
+    if is_distributed():
+        with connection.cursor() as cursor:
+            cursor.execute(FILL)
+
+
+def forget_calendars(user_id: UUID) -> None:
+    """Delete what `BookedCalendar` says about a user whose account is deleted."""
+    BookedCalendar.objects.filter(user=user_id).delete()
+
+
 def _booked_calendars(user_id: UUID) -> Sequence[UUID] | None:
     """Return the calendars on which a user has booked; None if all servers are to be asked."""
     if not is_distributed():
         return None
-    rows = BookedCalendar.objects.filter(user=user_id).values_list("calendar_id", flat=True)
-    found = [*rows[: MAX_CALENDARS + 1]]
+    rows = BookedCalendar.objects.filter(user=user_id).order_by("calendar_id")
+    found = [*rows.values_list("calendar_id", flat=True)[: MAX_CALENDARS + 1]]
     return found if len(found) <= MAX_CALENDARS else None
-
-
-def lock_holds_of(user_id: UUID) -> None:
-    """Let concurrent holds of a user wait for each other, so that all of them are counted."""
-    if is_distributed():
-        fetch(LOCK_HOLDS, {"user_id": user_id})
-    else:
-        User.objects.select_for_update(no_key=True).get(pk=user_id)

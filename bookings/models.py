@@ -620,7 +620,7 @@ class BookingEvent(OnCalendar):
 
 
 class BookedCalendar(models.Model):
-    """A calendar on which a user has booked.
+    """A calendar on which a user has booked or tried to book.
 
     Only a distributed database has such rows; see `bookings.booked`.
     """
@@ -629,7 +629,7 @@ class BookedCalendar(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False, related_name="+"
     )
-    # Not a foreign key, because the calendar may be deleted after its bookings.
+    # Not a foreign key, so that deleting a calendar need not read this table.
     calendar_id = models.UUIDField()
 
     class Meta:

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
 from bookings import services
+from bookings.booked import forget_calendars
 from bookings.desk.models import StaffNote
 from bookings.models import Booking, BookingEvent
 from bookings.serializers import BookingSerializer, HistoryEventSerializer
@@ -159,6 +160,7 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(DELETE_ERRORS, {"user_id": user.pk})
         cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})
+    forget_calendars(user.pk)
 
 
 def _calendars_of(rows: QuerySet[Any]) -> list[UUID]:

@@ -26,7 +26,7 @@ from bookings.availability.terms import (
     terms_at,
     terms_in,
 )
-from bookings.booked import live_holds_of, lock_holds_of
+from bookings.booked import live_holds_of, lock_holds_of, remember_calendar
 from bookings.events import forget_reasons, record
 from bookings.holds import unexpired_sql
 from bookings.mails import services as mails
@@ -446,6 +446,7 @@ def book_hold_for(
         check_manages(booking, actor)
     terms = terms_at([booking.service_id], booking.start_time)[booking.service_id][0]
     overridden = _broken_limit(terms, booking.start_time, booking.created_at)
+    remember_calendar(user_id=user.pk, calendar_id=booking.calendar_id)
     booking.user, booking.notes = user, notes
     for column, text in attendee.items():
         setattr(booking, column, text)

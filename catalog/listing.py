@@ -8,14 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
-from django.db.models import BooleanField, F, QuerySet, TextField, UUIDField
-from django.db.models.expressions import RawSQL
+from django.db.models import F, QuerySet, UUIDField
 from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 
 from bookit.api.pagination import MAX_LIMIT
 from bookit.database.counts import estimates
-from bookit.database.prepared import MAX_KEPT, AnyOf, Bound, Change, Prepared, filled
+from bookit.database.prepared import MAX_KEPT, AnyOf, Bound, Prepared, filled, nullable_fields
 from bookit.database.rows import fetch
 from bookit.errors.refusals import refuse
 from bookit.languages import grouped
@@ -26,10 +25,12 @@ from catalog.search import Words
 MAX_FOUND = 10_000
 # At most this many services with wanted words in their titles are ranked.
 MAX_RANKED = 1000
-# A page of a search with more than `MAX_FOUND` matches is read in the order of the list if there
-# are this many matches for each row up to the end of the page. To find these rows, PostgreSQL then
-# reads about one in 50 services.
+# If a search has more than `MAX_FOUND` matches, its first pages are looked for among the first
+# services of the list: those pages that end before one in this many of the counted matches, so at
+# most the first 200 rows. Further back, a page would be found only by reading many services.
 FREQUENT = 50
+# At most this many services are read to find such a page.
+MAX_READ = 10_000
 # To fill a page with services that have a free time, up to this many services are searched.
 MAX_LOOKED_AT = 1000
 # To estimate the count, at least this many services are searched, or all if there are fewer.
@@ -45,6 +46,9 @@ SERVICES = Prepared(
     lambda ids: Service.objects.filter(AnyOf(F("pk"), ids)),
     ids=ArrayField(UUIDField()),
 )
+
+
+NULLABLE = nullable_fields(Service)
 
 
 def _only_ids(services: QuerySet[Service]) -> QuerySet[Service, Any]:
@@ -139,13 +143,13 @@ class Listing:
     def _page(self, words: Words, start: int, stop: int) -> list[UUID]:
         search = searching(self.services.query, words.shape)
         values = {**words.parameters, **search.filter_values(self.services.values)}
+        bounds = {"limit": stop - start, "offset": start, "stop": stop}
         # Counting is most of the cost of a search with many matches.
         estimate = estimates.recent(search.count, values)
         if estimate is not None:
             self.total, self.count_is_exact = estimate, False
-            if self._is_walked(stop):
-                return self._walked(words, start, stop)
-        bounds = {"limit": stop - start, "offset": start, "stop": stop}
+            if first := self._first_page(search, {**values, **bounds}):
+                return first
         rows: list[Any] = fetch(
             search.page(self.order),
             {**values, **bounds, "counts": estimate is None},
@@ -153,26 +157,23 @@ class Listing:
         )
         if rows and estimate is None:
             self._set_count(search, values, rows[0])
-            if self._is_walked(stop):
-                return self._walked(words, start, stop)
+            if first := self._first_page(search, {**values, **bounds}):
+                return first
         return [row.id for row in rows]
 
-    def _is_walked(self, stop: int) -> bool:
-        """Return whether a page that ends at `stop` is read in the order of the list.
-
-        The order by relevance is that of no index.
-        """
-        ranks = any(_column(term) == "relevance" for term in self.order)
-        return not (self.count_is_exact or ranks) and stop * FREQUENT <= (self.total or 0)
-
-    def _walked(self, words: Words, start: int, stop: int) -> list[UUID]:
-        """Return the ids of a page, found by reading services in the order of the list.
+    def _first_page(self, search: "Search", values: dict[str, Any]) -> list[UUID]:
+        """Return the ids of a page that is found among the first services of the list.
 
         If many services match, this is faster than sorting up to `MAX_FOUND` matches, and the page
-        is that of all matches.
+        is chosen from all matches. The list is empty if the page is not found this way: the count
+        is exact, the order begins or continues with the relevance, which no index has, the page is
+        too far back, or too few of the first services match.
         """
-        found = self.services.changed(_described_by(words.shape), **words.parameters)
-        return [row["id"] for row in found.shaped(_only_ids).ordered(self.order)[start:stop]]
+        ranks = any(_column(term) == "relevance" for term in self.order)
+        if self.count_is_exact or ranks or values["stop"] * FREQUENT > (self.total or 0):
+            return []
+        rows: list[Any] = fetch(search.first_page(self.order), values, namedtuple_row)
+        return [row.id for row in rows] if len(rows) == values["limit"] else []
 
     def _count(self) -> int:
         if self.words is None:
@@ -188,20 +189,6 @@ class Listing:
             estimates.keep(search.count, values, total)
         self.total, self.count_is_exact = total, not row.has_more
         return total
-
-
-def _described_by(words: Words) -> Change:
-    """Return the condition that a service is described by words of this shape."""
-    names: list[str] = re.findall(r"%\((\w+)\)s", words.query)
-    query = re.sub(r"%\(\w+\)s", "%s", words.query)
-    # An index of words cannot be used for IS TRUE.
-    condition = f'("catalog_service"."search" @@ {query}) IS TRUE'
-
-    def apply(services: QuerySet[Service], **values: Any) -> QuerySet[Service]:
-        given = [values[name] for name in names]
-        return services.filter(RawSQL(condition, given, BooleanField()))  # noqa: S611 - our SQL
-
-    return Change(("words", words), apply, {name: TextField() for name in dict.fromkeys(names)})
 
 
 @lru_cache(MAX_KEPT)
@@ -230,6 +217,7 @@ class Search:
         self.services, self.words = services, words
         self._parameters = services.selecting("pk")[1]
         self._pages: dict[tuple[str, ...], str] = {}
+        self._first_pages: dict[tuple[str, ...], str] = {}
 
     def filter_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the other filters by the names of the parameters."""
@@ -309,6 +297,36 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
 )
 SELECT id, {self._counted}
 FROM ranked
+ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
+"""  # noqa: S608 - names of columns, and the ORM's own text
+
+    def first_page(self, order: tuple[str, ...]) -> str:
+        """Return the statement for a page among the first services in some order."""
+        if order not in self._first_pages:
+            self._first_pages[order] = self._page_of_first(order)
+        return self._first_pages[order]
+
+    # Finds a page among the first services of the list. LIMIT keeps PostgreSQL from using the index
+    # of words, which would find all matches and then sort them. Each level has the same order, so
+    # that PostgreSQL does not sort, and stops reading when it has filled the page.
+    #
+    # Parameters: word_*, filter_*, limit, offset.
+    # Columns: id uuid.
+    # Invariant: as in the statement of a page; fewer rows than `limit` say nothing about the rows
+    #     of the page, because services further back may match.
+    def _page_of_first(self, order: tuple[str, ...]) -> str:
+        columns = [*dict.fromkeys(["id", *map(_column, order), "search"])]
+        return f"""
+{self._query}
+SELECT id FROM (
+    WITH catalog_service AS NOT MATERIALIZED (
+        SELECT {self._used(columns)} FROM catalog_service
+        ORDER BY {_in_order(order)} LIMIT {MAX_READ}
+    )
+    {self._filtered(columns)}
+    ORDER BY {_in_order(order)}
+) AS first
+WHERE search @@ (SELECT wanted FROM query)
 ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608 - names of columns, and the ORM's own text
 
@@ -392,7 +410,9 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
 
 def _in_order(order: Sequence[str]) -> str:
     return ", ".join(
-        f"{_column(term)} {'DESC' if _descends(term) else 'ASC'} NULLS LAST" for term in order
+        f"{_column(term)} {'DESC' if _descends(term) else 'ASC'}"
+        + (" NULLS LAST" if _column(term) in NULLABLE else "")
+        for term in order
     )
 
 

@@ -43,7 +43,7 @@ SHOWN = [
     *(Booking.Status.COMPLETED, Booking.Status.NO_SHOW),
 ]
 
-# Leaves the bookings in the feed of a user.
+# Keeps those bookings of a user that the user's feed shows, in the order of their start.
 IN_OWN_FEED = Change(
     "own feed",
     lambda bookings, since: bookings.filter(status__in=SHOWN, start_time__gte=since).order_by(

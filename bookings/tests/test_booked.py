@@ -1,15 +1,16 @@
-"""The calendars on which users have booked, which only a distributed database keeps."""
+"""The calendars on which users have booked. Only a distributed database stores them."""
 
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
-from accounts.tests.factories import UserFactory
+from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import booked, services
-from bookings.booked import FILL, own_bookings, remember_calendar
+from bookings.booked import FILL, own_bookings, remember_all_calendars, remember_calendar
 from bookings.models import BookedCalendar
+from bookings.privacy import erase
 from bookings.tests.factories import TUESDAY, BookingFactory
 from catalog.tests.factories import ServiceFactory
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def distributed(monkeypatch):
-    """Let this module behave as if the rows were on several servers."""
+    """Let `bookings.booked` behave as if the rows were on several servers."""
     monkeypatch.setattr(booked, "is_distributed", lambda: True)
 
 
@@ -39,7 +40,7 @@ def book(user, service, hours):
     )
 
 
-def test_one_server_keeps_no_calendars():
+def test_a_database_on_one_server_stores_no_calendars():
     user = UserFactory()
     booking = book(user, ServiceFactory(), 1)
     assert known(user) == set()
@@ -83,3 +84,31 @@ def test_the_calendars_of_earlier_bookings_are_filled_in():
             cursor.execute(FILL)
     assert known(user) == {booking.calendar_id for booking in bookings}
     assert BookedCalendar.objects.count() == 3
+
+
+def test_a_hold_for_a_caller_is_in_the_bookings_of_the_caller(distributed):
+    staff, caller = AdminFactory(), UserFactory()
+    service = ServiceFactory()
+    hold = services.create_booking(
+        actor=staff, service_id=service.pk, start_time=TUESDAY, hold=True, at=timezone.now()
+    )
+    assert ids(own_bookings(staff.pk)) == {hold.pk}
+    booking = services.book_hold_for(
+        booking_id=hold.pk, user=caller, actor=staff, at=timezone.now(), attendee={}, notes=""
+    )
+    assert ids(own_bookings(caller.pk)) == {booking.pk}
+
+
+def test_the_calendars_of_a_deleted_account_are_forgotten(distributed):
+    user = UserFactory()
+    book(user, ServiceFactory(), 1)
+    with transaction.atomic():
+        erase(user=user, actor=user, at=timezone.now())
+    assert known(user) == set()
+
+
+def test_the_calendars_of_bookings_that_were_stored_directly_are_remembered(distributed):
+    user = UserFactory()
+    booking = BookingFactory(user=user)
+    remember_all_calendars()
+    assert known(user) == {booking.calendar_id}

@@ -255,13 +255,19 @@ class Bound:
         return total
 
 
+def nullable_fields(model: type[Model]) -> set[str]:
+    """Return the names of the fields that can be null. Only their orders need NULLS LAST.
+
+    In PostgreSQL, nulls come first in a descending order, so an ordinary index that is read
+    backwards cannot be used for NULLS LAST.
+    """
+    # A GeneratedField can be null if its `output_field` can.
+    fields = model._meta.fields
+    return {each.name for each in fields if getattr(each, "output_field", each).null}
+
+
 def _ordered(rows: QuerySet[Any, Any], order: tuple[str, ...]) -> QuerySet[Any, Any]:
-    # In PostgreSQL, nulls come first in a descending order. PostgreSQL cannot use an ordinary index
-    # for NULLS LAST, so only columns that can be null get it. A GeneratedField can be null if its
-    # `output_field` can.
-    nullable = {
-        each.name for each in rows.model._meta.fields if getattr(each, "output_field", each).null
-    }
+    nullable = nullable_fields(rows.model)
     return rows.order_by(
         *(
             (F(name[1:]).desc(nulls_last=True) if name[0] == "-" else F(name).asc(nulls_last=True))

@@ -168,11 +168,11 @@ class TestFrequentWords:
         limit_search("FREQUENT", 2)
         for number in range(30):
             # The services that PostgreSQL finds first are the most expensive.
-            ServiceFactory(title=f"Yoga {number}", price=100 - number, rating_average=None)
+            ServiceFactory(title=f"Yoga {number}", price=100 - number)
         ServiceFactory(title="Boxing", price=1)
         run("ANALYZE catalog_service")
 
-    def test_a_page_is_that_of_all_matches(self, api):
+    def test_a_page_is_chosen_from_all_matches(self, api):
         for _time in range(2):  # before and after the number of matches is known
             assert search(api, "yoga", "&ordering=price&limit=4") == [
                 f"Yoga {number}" for number in (29, 28, 27, 26)
@@ -182,16 +182,33 @@ class TestFrequentWords:
         assert search(api, "yoga", "&ordering=-price&limit=2") == ["Yoga 0", "Yoga 1"]
         assert search(api, "yoga", "&ordering=price&price_min=80&limit=1") == ["Yoga 20"]
 
-    def test_control_without_the_order_pages_contain_only_counted_matches(self, api, limit_search):
+    def test_control_the_matches_that_are_counted_lack_the_cheapest_service(
+        self, api, limit_search
+    ):
         limit_search("FREQUENT", 100)
         assert search(api, "yoga", "&ordering=price&limit=1") == ["Yoga 9"]
 
-    def test_pages_far_back_contain_only_counted_matches(self, api):
+    @pytest.mark.parametrize("order", ["rating", "-rating"])
+    def test_services_without_ratings_come_last(self, api, order):
+        Service.objects.filter(title="Yoga 7").update(rating_sum=4, rating_count=1)
+        assert search(api, "yoga", f"&ordering={order}&limit=1") == ["Yoga 7"]
+
+    def test_a_page_that_ends_far_back_contains_only_counted_matches(self, api):
+        # 6 rows * FREQUENT are more than MAX_FOUND.
         assert search(api, "yoga", "&ordering=price&limit=6") == [
             f"Yoga {number}" for number in (9, 8, 7, 6, 5, 4)
         ]
 
-    def test_the_number_of_matches_is_that_of_a_page_by_relevance(self, api):
+    def test_a_page_that_is_not_among_the_first_services_contains_only_counted_matches(
+        self, api, limit_search
+    ):
+        limit_search("MAX_READ", 3)  # the boxing class, and two of the four services of the page
+        for _time in range(2):
+            assert search(api, "yoga", "&ordering=price&limit=4") == [
+                f"Yoga {number}" for number in (9, 8, 7, 6)
+            ]
+
+    def test_the_count_is_the_same_in_the_order_of_price_and_by_relevance(self, api):
         for order in ("price", "-relevance"):
             for _time in range(2):
                 shown = api.get(f"/services?q=yoga&limit=4&ordering={order}").json()

@@ -204,6 +204,21 @@ class TestPlans:
             reads.append(sum(part["Actual Rows"] for part in found))
         assert reads == [501 + MAX_RANKED_HERE, MAX_RANKED_HERE]
 
+    def test_the_first_page_of_a_frequent_word_reads_only_the_first_services(
+        self, api, crowded_town, limit_search
+    ):
+        limit_search("MAX_FOUND", 500)
+        limit_search("FREQUENT", 10)
+        limit_search("MAX_READ", 100)
+        for order in ("title", "-price", "created_at", "price,-title"):
+            url = f"/services?q=common&ordering={order}"
+            assert api.get(url).status_code == 200
+            [(text, _values), *_others] = ran = statements_of(api, url)
+            assert "LIMIT 100" in text
+            assert not [part for part in plans_of(ran) if "@@" in part.get("Recheck Cond", "")]
+            first = [part for part in plans_of(ran) if "@@" in part.get("Filter", "")]
+            assert sum(part["Actual Rows"] for part in first) == 20
+
 
 class TestResults:
     def test_matches_are_found_in_the_crowd(self, api, crowded_town):

@@ -1,8 +1,8 @@
 """Turns the database into a distributed one, as `manage.py distribute` does.
 
 Everything happens in one transaction, except for the last step, which lets the triggers of shards
-run functions of their own. All steps can run again: after a migration, they distribute the
-new tables and functions.
+run functions of their own. All steps can run again: after a migration, they distribute the new
+tables and functions.
 """
 
 import re
@@ -64,7 +64,7 @@ WHERE indrelid = ANY (%(tables)s::text[]::regclass[]) AND indisunique
 ORDER BY 1, 2
 """
 
-# Lists the unique constraints on (calendar_id, id) of tables.
+# Lists the unique constraints of tables on (calendar_id, id).
 #
 # Parameters: tables text[].
 # Columns: table text, name text.
@@ -381,13 +381,12 @@ def problems() -> list[str]:
 
 
 def steps() -> list[Step]:
-    """Return the steps that are left to do, apart from the functions of shards."""
+    """Return the steps that are left to do, apart from those of each run (see `distribute`)."""
     placed = {row["table"] for row in fetch(_DISTRIBUTED, {}, dict_row)}
     shared = [model._meta.db_table for model in models_with(Layout.EVERYWHERE)]
     spread = [model._meta.db_table for model in models_with(Layout.BY_CALENDAR)]
     new = [table for table in [*shared, *spread] if table not in placed]
     found = [
-        *(_filled() if {*spread} <= {*new} else ()),
         *_keys([table for table in spread if table in new]),
         *(_everywhere(table) for table in shared if table in new),
         *(_by_calendar(table, spread[0]) for table in spread if table in new),
@@ -402,7 +401,8 @@ def steps() -> list[Step]:
 def distribute() -> list[Step]:
     """Distribute the database, and return the steps that were done.
 
-    The functions of shards are created at each run, and are not among these steps.
+    Each run also creates the functions of shards and fills `FILLED_FROM_CALENDARS`. These steps are
+    not returned.
 
     Raises:
         CannotDistribute: the database is not ready; see `problems`.
@@ -427,6 +427,8 @@ def _distribute() -> list[Step]:
         for step in steps():
             _run(step, cursor)
             done.append(step)
+        for statement in FILLED_FROM_CALENDARS.values():
+            cursor.execute(statement)
         # The shards exist only now.
         shards = _Shards()
         for step in shards.functions():
@@ -444,11 +446,6 @@ def keep_distributed(using: str = DEFAULT_DB_ALIAS, **options: Any) -> None:
     """Distribute what a migration has added to a distributed database."""
     if using == DEFAULT_DB_ALIAS and is_distributed():
         distribute()
-
-
-def _filled() -> Iterator[Step]:
-    for table, statement in FILLED_FROM_CALENDARS.items():
-        yield Step(f"{table}: filled", (sql.SQL(statement),))
 
 
 def _keys(tables: list[str]) -> Iterator[Step]:

@@ -23,5 +23,5 @@ class CalendarFunction:
 CALENDAR_FUNCTIONS: Extensions[CalendarFunction] = Extensions()
 
 #: Statements that fill tables from rows of calendars, by the names of the tables. Only a
-#: distributed database uses these tables. The statements run before the rows are spread.
+#: distributed database uses these tables. The statements may run again.
 FILLED_FROM_CALENDARS: Extensions[str] = Extensions()

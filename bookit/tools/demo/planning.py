@@ -7,6 +7,7 @@ from operator import attrgetter
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
 from bookings.availability.terms import terms_of
+from bookings.booked import remember_all_calendars
 from bookings.models import Booking, BookingEvent
 from bookit.times import day_end, day_start, wall_clock
 from bookit.tools.demo.calendars import StoredCalendar, StoredService
@@ -231,6 +232,7 @@ def store_bookings(
     # booking stay in their order.
     events = [event for draft in drafts for event in draft.events()]
     BookingEvent.objects.bulk_create(sorted(events, key=attrgetter("at")))
+    remember_all_calendars()
     return drafts
 
 

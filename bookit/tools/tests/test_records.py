@@ -20,7 +20,8 @@ pytestmark = pytest.mark.django_db
 WITHOUT_RECORDS = {
     *("accounts.Session", "accounts.EmailedLink", "accounts.ApiKey"),
     *("bookings.Feed", "bookings.Webhook", "bookings.Delivery", "bookings.Attempt"),
-    *("bookings.Occupancy", "bookings.BookingTally", "catalog.Word", "catalog.Category"),
+    *("bookings.Occupancy", "bookings.BookingTally", "bookings.BookedCalendar"),
+    *("catalog.Word", "catalog.Category"),
 }
 
 
