@@ -2,7 +2,8 @@
 
 The rows of a booking are on the server of its calendar. A copy of each booking beside its user
 would lag behind the booking, or would need a two-phase commit for every change. Instead,
-`BookedCalendar` keeps the calendars of each user. Only the servers of these calendars are asked.
+`BookedCalendar` stores on which calendars each user has booked. Only the servers of these calendars
+are asked.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from bookit.database.rows import fetch
 # If a user has booked on more calendars, all servers are asked.
 MAX_CALENDARS = 100
 
-# Fills the calendars of users who booked before the database was distributed.
+# Stores on which calendars each user booked before the database was distributed.
 #
 # Parameters: none.
 # Columns: none.
@@ -35,8 +36,8 @@ ON CONFLICT DO NOTHING
 FILLED_FROM_CALENDARS.add("bookings_bookedcalendar")(FILL)
 
 # Locks the holds of a user until the end of the transaction. If the database is distributed, this
-# replaces a lock on the user's row. That row is on every server, and Citus would lock it on the
-# first server, which may be down.
+# replaces a lock on the user's row. That row is on every server, and Citus would ask the first
+# server for the lock, even if that server is down.
 #
 # Parameters: user_id uuid.
 # Columns: one, without a value.

@@ -1,4 +1,4 @@
-"""Catalog reads on a real streaming replica: which requests use it, and its failures."""
+"""Catalog reads on a real streaming replica: which requests use it, and what if it fails."""
 
 import os
 import re
