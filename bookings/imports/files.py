@@ -19,7 +19,7 @@ MAX_LINES = 50_000
 # A line of a booking has about 70 characters, so MAX_LINES lines have far fewer bytes.
 MAX_BYTES = 32 * 1024 * 1024
 SEPARATORS = ",;\t"
-# Other programs write this line to tell Excel which separator follows.
+# Some programs begin a file with this line, which tells Excel the separator.
 SEPARATOR_LINE = re.compile(r'sep=([^"\r\n])\r?\n', re.IGNORECASE)
 # The byte order marks of the encodings that are recognised by them.
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

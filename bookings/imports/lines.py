@@ -71,8 +71,9 @@ class Line(forms.Form):
         words: the kind of the lines, such as `Customers`.
         about: the sentence that says which lines are skipped.
         example: the cells of a few lines, by column.
-        renamed: the column of each argument whose name differs from it. For example, the argument
-            `provider_id` comes from the column `provider_email`.
+        renamed: the columns that have another name than their argument of the service function, by
+            argument. For example, the argument `provider_id` comes from the column
+            `provider_email`.
     """
 
     words: ClassVar[Any]

@@ -39,8 +39,8 @@ from catalog.models import Calendar, Service
 MAX_BYTES = 1_000_000
 # The page shows at most this many problems.
 MAX_SHOWN = 200
-# The maximum number of lines if the browser does not run the script. It then shows nothing until
-# the import is done, and the server gives up after ten seconds.
+# The maximum number of lines if the browser does not run the script. Without the script, the
+# browser shows nothing until the import is done, and the server gives up after ten seconds.
 MAX_UNSCRIPTED = 1000
 # The type of a response that reports the progress, one JSON document in each line.
 PROGRESS = "application/x-ndjson"
@@ -127,7 +127,7 @@ def _import(
 
 
 def _progress(request: HttpRequest, file: dict[str, Any], call: dict[str, Any]) -> Iterator[bytes]:
-    """Import, and yield the progress as JSON documents. The last one has the result as HTML."""
+    """Check or import a file, and yield JSON documents: the progress, then the result as HTML."""
     steps = import_in_steps(**call)
     try:
         while True:
@@ -166,7 +166,7 @@ def _context(shown: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refused(file: dict[str, Any], text: str) -> dict[str, Any]:
-    """Return the form again, with the reason why the file cannot be read."""
+    """Return the form again, with the reason why the file was not checked or imported."""
     form = UploadForm({"kind": file["kind"], "encoding": file.get("encoding", "")})
     form.is_valid()
     form.errors.pop("file", None)

@@ -98,7 +98,8 @@ def import_in_steps(
 
     Raises:
         Forbidden: the actor is not an admin.
-        Invalid: the file has no header, a wrong header, no lines or too many lines.
+        Invalid: the header is missing or wrong, a line cannot be read, or the file has no lines or
+            too many lines.
     """
     if not actor.is_admin:
         raise Forbidden
@@ -134,7 +135,7 @@ def _in_order(table: Table, form: type[Line]) -> Iterator[Row]:
 def _add_all(
     form: type[Line], rows: Sequence[Row], before: Any, report: Report, *, actor: User, at: datetime
 ) -> Any:
-    """Store the rows, and return what is known after them; see `Line.load`."""
+    """Store the valid rows, complete the report, and return what is known now; see `Line.load`."""
     lines = [(row.line, form(row.cells)) for row in rows]
     valid = [(line, each) for line, each in lines if each.is_valid()]
     for line, each in lines:

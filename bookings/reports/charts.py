@@ -242,7 +242,7 @@ def _columns(
 def _step(highest: float) -> float:
     """Return the distance between two ticks: 1, 2 or 5 times a power of ten.
 
-    It is so large that there are at most five ticks above 0.
+    With this distance, a chart has at most five ticks above 0.
     """
     if highest <= 0:
         return 1

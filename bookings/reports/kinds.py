@@ -28,7 +28,10 @@ def whole(found: Figures) -> list[Table]:
 
 
 def by_month_and_by_service(found: Figures) -> list[Table]:
-    """Return a table by month, and a table by service, ordered by currency and falling revenue."""
+    """Return a table by month and a table by service.
+
+    The table by service is ordered by currency, then by revenue, the highest first.
+    """
     months: dict[Any, dict[str, Any]] = {}
     services: dict[Any, dict[str, Any]] = {}
     for row in found.rows:

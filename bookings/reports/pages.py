@@ -74,7 +74,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def page(request: HttpRequest, name: str) -> HttpResponse:
-    """Show a report as charts and tables. The form says if the period is not valid, and why."""
+    """Show a report as charts and tables. If the period is not valid, the form says why."""
     report = _found(request, name)
     period, form = _period(request)
     found = report.figures(period) if period else None

@@ -10,9 +10,9 @@ class Server(models.Model):
     id = models.BigAutoField(primary_key=True)
     # PostgreSQL's system identifier, which `initdb` creates.
     identifier = models.BigIntegerField()
-    # When the database came to this server, all positions were below `boundary`, and `shift`
-    # was subtracted from each position. The first server has no boundary, because no position was
-    # moved.
+    # When the database came to this server, the positions of all rows were below `boundary`, and
+    # `shift` was subtracted from each position. The first server has no boundary, because no
+    # position was moved.
     boundary = models.BigIntegerField(null=True)
     shift = models.BigIntegerField(default=0)
     since = models.DateTimeField(db_default=Now(), editable=False)

@@ -120,6 +120,7 @@ def notice_new_server() -> bool:
     last = [found for each in POSITIONS.values() if (found := each.last()) is not None]
     boundary = max(last, default=current - 1) + 1
     shift = max(0, boundary - current)
+    # The connection closes itself if a response takes longer than `patience`; None means no limit.
     usual, connection.connection.patience = connection.connection.patience, None
     try:
         for each in POSITIONS.values():

@@ -442,7 +442,8 @@ class Plan:
     """A planned calendar.
 
     Each item of `hours` is a weekday, and an opening and a closing time in minutes after midnight
-    on the clocks of `zone`. All other starts are in minutes after midnight UTC on `Window.origin`.
+    on the clocks of `zone`. The starts of time off, slots and bookings are in minutes after
+    midnight UTC on `Window.origin`.
     """
 
     zone: str

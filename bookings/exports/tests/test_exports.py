@@ -89,7 +89,7 @@ def test_a_download_takes_a_fixed_number_of_queries(site, django_assert_max_num_
         assert len(sheet(site.get(f"{BOOKINGS}export.csv"))) == 20
 
 
-def test_a_list_that_is_too_long_is_refused_with_the_limit(site, monkeypatch):
+def test_the_refusal_of_a_list_that_is_too_long_names_the_limit(site, monkeypatch):
     BookingFactory.create_batch(2)
     page = admin.site._registry[Booking]
     short = Format("CSV", "text/csv", 1, page.formats["csv"].write)

@@ -296,7 +296,7 @@ def mass_operations(path):
 
 
 def test_every_delete_and_every_list_of_values_is_listed_as_safe():
-    """A statement can have 65,535 parameters, one for each value. `.delete()` loads the rows."""
+    """Each value is a parameter, and a statement can have 65,535. `.delete()` may load all rows."""
     found = {
         f"{path.relative_to(BASE_DIR)}: {each}" for path in CODE for each in mass_operations(path)
     }

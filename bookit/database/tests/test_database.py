@@ -345,8 +345,8 @@ def test_every_exclusion_constraint_of_bookings_has_an_error():
 
 
 @pytest.mark.django_db
-def test_no_constraint_has_a_generated_name():
-    """Nobody could search for generated names, because they contain a hash."""
+def test_no_unique_or_exclusion_constraint_has_a_generated_name():
+    """Nobody could search for the names that Django generates, because they contain a hash."""
     tables = [model._meta.db_table for model in (User, Calendar, Booking)]
     with connection.cursor() as cursor:
         cursor.execute(

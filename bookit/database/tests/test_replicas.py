@@ -144,7 +144,7 @@ class Traffic:
         return [found for _, found in self.responses if found.status != 200]
 
 
-# --- who reads which server -------------------------------------------------------------------
+# --- which server answers which request -------------------------------------------------------
 
 CATALOG = [
     "/services",
@@ -317,7 +317,7 @@ def test_no_request_fails_while_a_replica_is_frozen(town, replica, pool):
             replica.signal(signal.SIGCONT)
         until(lambda: in_use(server))
     assert traffic.failed == []
-    # A second after the freeze, no request waits for the replica any more.
+    # A second after the freeze begins, no request waits for the replica any more.
     late = [
         found.seconds
         for at, found in traffic.responses
@@ -364,7 +364,7 @@ def test_the_catalog_can_be_read_while_the_primary_does_not_answer(town, replica
 def test_a_server_that_is_no_replica_of_the_primary_is_never_used(town, replica, wrong):
     url = {
         "primary": town.url,
-        # The database of the other tests is in another server.
+        # The database of the other tests is on another server.
         "another server": os.environ["BOOKIT_TEST_DATABASE_URL"],
         "nothing": "postgresql://nobody@127.0.0.1:1/nothing",
     }[wrong]

@@ -1,4 +1,4 @@
-"""Formats of English, in addition to Django's."""
+"""Formats of English. Some replace Django's formats, and the others are additional."""
 
 DATE_FORMAT = "j F Y"
 TIME_FORMAT = "H:i"

@@ -296,7 +296,7 @@ esac
 
 
 def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, other_database):
-    """A script replaces Docker. For `up`, it does not run `migrate`; another test does."""
+    """A script replaces Docker. Unlike `docker compose up`, the script does not run `migrate`."""
     text = (
         (BASE_DIR / "docs" / "operations.md").read_text().partition("\n## Backup and restore\n")[2]
     )

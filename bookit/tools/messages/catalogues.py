@@ -88,7 +88,7 @@ def write(language: str, catalogue: polib.POFile) -> None:
 
 
 def compiled(catalogue: polib.POFile) -> bytes:
-    """Return a catalogue as Django reads it."""
+    """Return the content of the `mo` file of a catalogue."""
     content: bytes = catalogue.to_binary()
     return content
 
@@ -101,8 +101,8 @@ def untranslated(catalogue: polib.POFile) -> list[str]:
 def wrong_placeholders(catalogue: polib.POFile) -> list[str]:
     """Return the texts whose translation does not have the same placeholders.
 
-    A placeholder that only one of the two English forms has may be left out of the translation: the
-    singular often has no number ("One seat").
+    If only the English singular or only the English plural has a placeholder, a translation may
+    leave it out: the singular often has no number ("One seat").
     """
     return [
         entry.msgid

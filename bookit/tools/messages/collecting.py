@@ -17,8 +17,8 @@ from bookit.errors import ServiceError
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
 
-# The functions of `django.utils.translation`, each with a letter for each of its arguments: `t` for
-# a text, `p` for its plural and `c` for its context.
+# The functions of `django.utils.translation`, each with a letter for each of its string arguments:
+# `t` for a text, `p` for its plural and `c` for its context.
 FUNCTIONS = {
     **dict.fromkeys(("gettext", "gettext_lazy", "gettext_noop"), "t"),
     **dict.fromkeys(("ngettext", "ngettext_lazy"), "tp"),
@@ -98,7 +98,7 @@ def _of_errors() -> Iterator[Message]:
 
 
 def _of_models() -> Iterator[Message]:
-    """Yield the names of the models that the admin site shows, and of their fields."""
+    """Yield the names of the apps, and the texts of the models that the admin site shows."""
     shown = {*admin.site._registry}
     for page in admin.site._registry.values():
         shown |= {each.model for each in page.inlines}

@@ -159,7 +159,7 @@ SECRET = re.compile(r".*token|.*secret|key|address_with_names|feed_address")
 
 
 def _properties(document, part, depth=0):
-    """Yield the names of all properties in a part of the document, with `feed_address` as above."""
+    """Yield all property names in a part of the document; `SECRET` explains `feed_address`."""
     part = contract.resolve(document, part)
     for name, inner in part.get("properties", {}).items():
         yield "feed_address" if name == "address" and "secret" in str(inner) else name

@@ -90,6 +90,6 @@ def test_caches_never_confuse_responses_to_different_request_headers(client, pat
         assert {"Authorization", "Time-Zone"} <= {*response["Vary"].split(", ")}
 
 
-def test_responses_to_requests_that_reach_no_view_are_never_cached(client):
+def test_responses_to_methods_that_a_path_does_not_allow_are_never_cached(client):
     for response in (client.post("/health"), client.post(f"/services/{ANY_ID}"), client.put("/me")):
         assert response["Cache-Control"] == "no-store"

@@ -47,7 +47,7 @@ class Command(BaseCommand):
         add(
             "--pgbouncer",
             action="store_true",
-            help="compare BookIt with BookIt behind PgBouncer, in place of the bare WSGI function",
+            help="compare BookIt with BookIt behind PgBouncer, not with the bare WSGI function",
         )
         add(
             "--growth",
@@ -92,7 +92,7 @@ class Command(BaseCommand):
             shutil.rmtree(directory, ignore_errors=True)
 
     def measure(self, chosen: Options, directory: Path) -> Report:
-        """Fill one database, and measure it."""
+        """Fill one database, measure BookIt with it, and return the report."""
         # PostgreSQL uses fsync, as in production.
         with running(directory / "postgres") as url:
             self.say("Migrating.")
@@ -100,7 +100,7 @@ class Command(BaseCommand):
             return benchmark(url, chosen, directory=directory, say=self.say)
 
     def grow(self, chosen: Options, picture: Path, file: Path | None, directory: Path) -> None:
-        """Fill databases of several sizes, measure them, and write the results and the picture.
+        """Fill databases of several sizes, measure each, and write the results and the picture.
 
         If an error or a signal ends the run, the results so far are written.
         """

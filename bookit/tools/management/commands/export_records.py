@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("file", help="the file, which must not exist; - means stdout")
 
     def handle(self, *args: Any, file: str, **options: Any) -> None:
-        """Write the records, and say how many there are."""
+        """Write the records. If they go to a file, say how many there are."""
         if file == "-":
             for line in records.lines():
                 sys.stdout.buffer.write(line)

@@ -15,7 +15,7 @@ class Command(BaseCommand):
     help = "Update and compile the catalogues of translations in bookit/locale."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Update the catalogue of each language, and say how many texts it cannot translate."""
+        """Update the catalogue of each language, and say how many texts have no translation."""
         try:
             from bookit.tools.messages import catalogues
         except ModuleNotFoundError as error:
