@@ -1,7 +1,7 @@
 """Permissions for bookings.
 
-The rules are functions in `bookings.services`. Each service that changes a booking applies them
-again after it has locked the booking.
+The rules are functions in `bookings.services`. When an endpoint changes or deletes a booking, the
+service that it calls applies the rules again after it has locked the booking.
 """
 
 from typing import Any
@@ -46,7 +46,7 @@ for name, permission in {
 
 
 class ListsBookings(IsAuthenticated):
-    """Every user may list their bookings; only users who may see all may filter by `user_id`."""
+    """Every user may list bookings; only users who may see all of them may filter by `user_id`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user may list bookings with the filters of the request."""

@@ -145,8 +145,10 @@ def _export_webhooks(user: User) -> list[Any]:
 def erase(*, user: User, actor: User, at: datetime) -> None:
     """Cancel the future bookings of a user, and erase the personal data in all of their bookings.
 
+    The user also leaves all waitlists.
+
     A webhook message is composed from the booking when it is sent, and is not stored. The response
-    of its receiver is stored and can repeat personal data, so it is erased too. Responses to
+    of its receiver is stored and can repeat personal data, so the response is erased. Responses to
     messages about deleted bookings are not kept; see `bookings.webhooks.services.forget_responses`.
     """
     services.cancel_all(user=user, actor=actor, at=at)
