@@ -621,7 +621,7 @@ class BookingEvent(OnCalendar):
 
 
 class BookedCalendar(models.Model):
-    """A calendar on which a user has booked.
+    """A calendar on which a user has booked, or has tried to book.
 
     Only a distributed database has such rows; see `bookings.booked`.
     """

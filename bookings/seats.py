@@ -29,8 +29,8 @@ from catalog.models import Calendar
 # Fragments of the statements below. All except ATTEMPT and EXPIRED_HOLDS are parts of a WITH
 # clause. A condition that is needed for several tables comes from a function.
 
-# The number of seats, and the number of users who are ahead of the booker on the waitlist. Without a
-# slot, the service determines the number of seats, and there is no waitlist.
+# The number of seats, and the number of users who are ahead of the booker on the waitlist. For a
+# booking without a slot, the number of seats is the capacity of the service. It has no waitlist.
 PLACE_IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
 
 # The same numbers for a slot. The lock keeps the slot from being changed or cancelled before the

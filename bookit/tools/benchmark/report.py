@@ -51,7 +51,7 @@ class Run:
 
 @dataclass
 class Result:
-    """All rounds of a case. Rates, times and the ratio are medians of the rounds."""
+    """All rounds of a case. Rates, times and ratios are medians of the rounds."""
 
     name: str
     title: str
