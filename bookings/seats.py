@@ -30,7 +30,7 @@ from catalog.models import Calendar
 # clause. A condition that is needed for several tables comes from a function.
 
 # The number of seats, and the number of users who are ahead of the booker on the waitlist. For a
-# booking without a slot, the number of seats is the capacity of the service. It has no waitlist.
+# booking without a slot, the number of seats is the capacity of the service, and nobody is ahead.
 PLACE_IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
 
 # The same numbers for a slot. The lock keeps the slot from being changed or cancelled before the

@@ -206,7 +206,7 @@ class BookingCreateSerializer(DetailsSerializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuse a body that does not say what to book and when."""
+        """Refuse a body that does not say exactly what to book, and when."""
         if "service_id" in attrs and "service_ids" in attrs:
             raise ValidationError(
                 {"service_ids": [_("Send either service_id or service_ids, not both.")]}

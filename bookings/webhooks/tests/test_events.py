@@ -243,8 +243,7 @@ def test_the_last_page_has_a_cursor_from_which_polling_continues(admin, booking)
     assert [UUID(each["id"]) for each in first["results"]] == happened[:2]
     last = read(admin, first["next"])
     assert [UUID(each["id"]) for each in last["results"]] == happened[2:]
-    # A page has a next page if newer transactions have ended, such as those of other tests, so
-    # empty pages may follow.
+    # While other tests run transactions, a page can have a next page that is empty.
     while last["next"]:
         last = read(admin, last["next"])
         assert last["results"] == []
