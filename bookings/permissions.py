@@ -34,8 +34,8 @@ for name, permission in {
     "bookings.change_feed": Permission(
         _("renew the addresses of feeds"), "provider", in_keys=False
     ),
-    # A webhook receives every event, so its owner must be an admin. It stops receiving events when
-    # its owner is no longer an admin.
+    # A webhook receives events of all calendars, so its owner must be an admin. It stops receiving
+    # events when its owner is no longer an admin.
     "bookings.view_bookingevent": Permission(_("poll for events"), in_roles=False),
     "bookings.view_webhook": Permission(_("see webhooks and their deliveries"), in_roles=False),
     "bookings.add_webhook": Permission(_("create webhooks"), in_roles=False),

@@ -1,4 +1,4 @@
-"""Exports and erases the personal data that bookings contain about a user."""
+"""Exports and erases the personal data about a user in bookings, waitlists and webhooks."""
 
 from collections.abc import Iterator
 from datetime import datetime

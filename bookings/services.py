@@ -254,7 +254,8 @@ def _create(
             return _book(wish, *offers[0], start_time)
         return _book_any(wish, offers, start_time)
     except ERRORS_WITH_ALTERNATIVES as refusal:
-        # The transaction has ended, so no lock is held while this call searches for free times.
+        # Unless the caller has begun a transaction (`bookit.idempotency` does so), no lock is held
+        # while this call searches for free times.
         _add_alternatives(
             refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
         )
