@@ -163,11 +163,12 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         return self.all() if user.may("bookings.view_booking") else self.on_calendars_of(user)
 
     def on_calendars(self, calendars: "models.QuerySet[Calendar]") -> "BookingQuerySet":
-        """Return the bookings on some calendars, so that PostgreSQL uses the index by calendar.
+        """Return the bookings on some calendars.
 
-        Otherwise, it could read all bookings in the order of the list until a page is full. With
-        few calendars among many, that takes seconds. So the condition is written twice: PostgreSQL
-        then expects even fewer bookings, and reads only the bookings of these calendars.
+        The condition is written twice. PostgreSQL then expects few bookings, and reads only the
+        bookings of these calendars, with the index by calendar. Otherwise, it could read all
+        bookings in the order of the list until a page is full, which takes seconds if these are few
+        calendars among many.
         """
         ids = ArraySubquery(calendars.order_by().values("pk"))
         return self.filter(AnyOf(F("calendar"), ids)).filter(AnyOf(F("calendar"), ids.copy()))
@@ -270,9 +271,9 @@ class Booking(OnCalendar):
     end_time = models.DateTimeField()
     blocked = DateTimeRangeField(help_text=_("The period, widened by the service's buffers."))
     status = models.CharField(max_length=9, choices=Status)
-    # Indexes and constraints use this column instead of the status. Therefore, the change from
-    # pending to confirmed updates no index. PostgreSQL then checks no constraint again, so the
-    # change does not wait for other transactions.
+    # Indexes and exclusion constraints use this column instead of the status. Therefore, the change
+    # from pending to confirmed updates no index. PostgreSQL then checks no exclusion constraint
+    # again, so the change does not wait for other transactions.
     active = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),

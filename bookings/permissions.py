@@ -1,7 +1,7 @@
 """Permissions for bookings.
 
-The rules are functions in `bookings.services`. Each service that changes a booking applies them
-again after it has locked the booking.
+The rules are functions in `bookings.services`. When an endpoint changes or deletes a booking, the
+service that it calls applies the rules again after it has locked the booking.
 """
 
 from typing import Any
@@ -34,8 +34,8 @@ for name, permission in {
     "bookings.change_feed": Permission(
         _("renew the addresses of feeds"), "provider", in_keys=False
     ),
-    # A webhook receives every event, so its owner must be an admin. It stops receiving events when
-    # its owner is no longer an admin.
+    # A webhook receives events of all calendars, so its owner must be an admin. It stops receiving
+    # events when its owner is no longer an admin.
     "bookings.view_bookingevent": Permission(_("poll for events"), in_roles=False),
     "bookings.view_webhook": Permission(_("see webhooks and their deliveries"), in_roles=False),
     "bookings.add_webhook": Permission(_("create webhooks"), in_roles=False),
@@ -46,7 +46,7 @@ for name, permission in {
 
 
 class ListsBookings(IsAuthenticated):
-    """Every user may list their bookings; only users who may see all may filter by `user_id`."""
+    """Every user may list bookings; only users who may see all of them may filter by `user_id`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user may list bookings with the filters of the request."""

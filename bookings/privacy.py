@@ -1,4 +1,4 @@
-"""Exports and erases the personal data that bookings contain about a user."""
+"""Exports and erases the personal data about a user in bookings, waitlists and webhooks."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -36,8 +36,9 @@ WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_i
   AND event.data ? 'reason'
 """
 
-# Deletes the jobs that contain emails about the deleted bookings of a user. Waiting emails to the
-# provider are kept and sent, because the provider has to know that nobody comes.
+# Deletes the jobs that contain emails about the deleted bookings of a user, except running jobs.
+# Waiting emails to the provider are kept and sent, because the provider has to know that nobody
+# comes.
 #
 # Parameters: user_id text.
 # Columns: none.
@@ -146,8 +147,10 @@ def _export_webhooks(user: User) -> list[Any]:
 def erase(*, user: User, actor: User, at: datetime) -> None:
     """Cancel the future bookings of a user, and erase the personal data in all of their bookings.
 
+    The user also leaves all waitlists.
+
     A webhook message is composed from the booking when it is sent, and is not stored. The response
-    of its receiver is stored and can repeat personal data, so it is erased too. Responses to
+    of its receiver is stored and can repeat personal data, so the response is erased. Responses to
     messages about deleted bookings are not kept; see `bookings.webhooks.services.forget_responses`.
     """
     services.cancel_all(user=user, actor=actor, at=at)

@@ -30,7 +30,7 @@ from catalog.models import Calendar
 # clause. A condition that is needed for several tables comes from a function.
 
 # The number of seats, and the number of users who are ahead of the booker on the waitlist. For a
-# booking without a slot, the capacity is that of the service, and there is no waitlist.
+# booking without a slot, the number of seats is the capacity of the service, and nobody is ahead.
 PLACE_IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
 
 # The same numbers for a slot. The lock keeps the slot from being changed or cancelled before the
@@ -143,9 +143,10 @@ class Attempt(NamedTuple):
     """The result of an attempt to take a seat that was free.
 
     Args:
-        on_terms: whether the terms have not changed since they were read.
-        behind_hold: whether an expired hold may have prevented the INSERT. The constraints still
-            see the hold, so ON CONFLICT cannot ignore it.
+        on_terms: whether the terms are still the same as when they were read.
+        taken: whether this attempt took the seat.
+        behind_hold: whether an expired hold may have prevented the INSERT. `FREE_SEAT` ignores
+            expired holds, but the constraints do not.
     """
 
     seat: int
@@ -154,7 +155,8 @@ class Attempt(NamedTuple):
     behind_hold: bool
 
 
-# Books the lowest free seat of a service without a slot, and writes the event, in one round trip.
+# Books the lowest free seat of a service at a time without a slot, and writes the event, in one
+# round trip.
 #
 # Parameters: id uuid, user_id uuid, service_id uuid, calendar_id uuid, slot_id uuid (null),
 #   occupant uuid (the service), capacity int, version bigint (of the calendar, when the terms were
@@ -380,7 +382,7 @@ def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
             attempts = fetch(text, parameters, class_row(Attempt))
         return attempts[0] if attempts else None
     except IntegrityError as error:
-        # A slot was published after the free seat was found.
+        # An exclusion violation means that a slot was published after the free seat was found.
         if not isinstance(error.__cause__, postgres.ExclusionViolation):
             raise
         raise _full_error(booking) from None
@@ -408,6 +410,8 @@ def _close_holds_in_the_way(booking: Booking, at: datetime) -> None:
 
 def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
     """Store the new period of `booking`, in the lowest seat that is free in that period.
+
+    The caller has locked the calendar.
 
     Raises:
         SlotFull: every seat of the slot is taken, or promised to the waitlist.

@@ -21,7 +21,7 @@ from bookit.times import InstantField
 # The fields of an event's data that contain times.
 EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 
-# The columns of the user who booked. Their values are shown where the booking's own are empty.
+# The columns of the user who booked. The API shows their values if those of the booking are empty.
 USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
 
 # The resources that `expand` can add to a booking.
@@ -206,7 +206,7 @@ class BookingCreateSerializer(DetailsSerializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuse a body that does not say what to book and when."""
+        """Refuse a body that does not say exactly what to book, and when."""
         if "service_id" in attrs and "service_ids" in attrs:
             raise ValidationError(
                 {"service_ids": [_("Send either service_id or service_ids, not both.")]}
@@ -326,8 +326,8 @@ def _with_instants(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# An example of a slot. It is not in `bookings.slots`, because `bookings.waitlist`, which also uses
-# it, cannot import from there.
+# An example of a slot. It is here because `bookings.slots` and `bookings.waitlist` both use it, and
+# `bookings.waitlist` cannot import `bookings.slots`.
 EXAMPLE_SLOT = {
     "id": "0199d3a5-11c8-7b3e-8d52-4a9e0c6f1b73",
     "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",

@@ -176,7 +176,7 @@ def create_booking(
         language: the language of emails to the attendee; by default, the user's.
         overrides_limits: ignore the service's minimum notice and its booking horizon. Only admins
             and staff who may book for other users and change bookings may do so, and only for a
-            hold: `book_hold_for` records in the history which limit was overridden.
+            hold, because `book_hold_for` records in the history which limit was overridden.
         at: the current time.
 
     Raises:
@@ -254,7 +254,8 @@ def _create(
             return _book(wish, *offers[0], start_time)
         return _book_any(wish, offers, start_time)
     except ERRORS_WITH_ALTERNATIVES as refusal:
-        # The transaction has ended, so no lock is held while this call searches for free times.
+        # Unless the caller has begun a transaction (`bookit.idempotency` does so), no lock is held
+        # while this call searches for free times.
         _add_alternatives(
             refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
         )
@@ -392,7 +393,7 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin, nor permitted
             staff. The owner is also refused if the booking is neither held nor expired.
-        EmailNotVerified: users must verify their email address first, and `actor` has not.
+        EmailNotVerified: `actor` is the owner, and must verify their email address first.
         InvalidTransition: the hold has expired, or the booking is not a hold.
     """
     booking = _locked_booking(booking_id)
@@ -430,7 +431,7 @@ def book_hold_for(
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` may not book for `user`, may not confirm the booking, or did not make the
-            hold; or the hold belongs to a third user.
+            hold; or the hold belongs to neither `user` nor `actor`.
         Invalid: `user` is not active.
         InvalidTransition: the hold has expired, or the booking is not a hold.
     """

@@ -38,12 +38,13 @@ _DECLARED = "\n".join(
 )
 
 
-# Books the lowest free seat, and writes the event.
+# Books the lowest free seat, and writes the event. `_function` fills in {place} and {more}.
 #
-# Parameters: calendar_id uuid, p jsonb (the parameters of `bookings.seats.CREATE_IN_SERVICE`).
-# Columns: the fields of `Attempt`; no row if no seat is free.
-# Invariant: as in CREATE_IN_SERVICE. The function locks this server's own copy of the calendar. A
-#   change of the terms changes all copies, so it waits for the lock on this copy.
+# Parameters: calendar_id uuid, p jsonb (the parameters of CREATE_IN_SERVICE or CREATE_IN_SLOT in
+#   `bookings.seats`).
+# Columns: the fields of `Attempt`; no row if no seat is free or the slot was cancelled.
+# Invariant: as in CREATE_IN_SERVICE or CREATE_IN_SLOT. The function locks this server's own copy of
+#   the calendar. A change of the terms changes all copies, so it waits for the lock on this copy.
 _BOOK = f"""
 #variable_conflict use_column
 DECLARE
@@ -80,7 +81,7 @@ BEGIN
 END
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
-# Locks the calendar, as `bookings.seats.lock_to_book` does on one server.
+# Locks the calendar, as `bookings.seats.lock_to_book` does if the database is not distributed.
 #
 # Parameters: calendar_id uuid, p jsonb (not used).
 # Columns: is_locked boolean; false if there is no such calendar.

@@ -114,8 +114,9 @@ END
 )
 
 # The status of a waitlist entry follows the status of its user's booking in the slot. A booking
-# that moves to this slot is not linked to the entry, because another entry may be linked to it
-# already. If staff book a hold of their own for another user, their own entry waits again.
+# that moves into the slot is not linked to the entry, because the booking may already be linked to
+# an entry of its old slot. If staff book a hold of their own for another user, their own entry
+# waits again.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""
@@ -165,9 +166,9 @@ END
 
 # An event is on the calendar of its booking, and its id is higher than the ids of all earlier
 # events of the booking. Events of one booking are written one after another: whenever an event is
-# written, its booking is locked or has just been created. The id comes from PostgreSQL's clock. If
-# the clock was ahead when an earlier event was written, the id becomes the next id after that
-# event. For example, the clock may have been corrected since, or another server wrote that event.
+# written, its booking is locked or has just been created. The id comes from PostgreSQL's clock. An
+# earlier event can have a higher id, because the clock has been corrected since, or because another
+# server wrote that event. The new event then gets the next id after the highest id.
 #
 # `enable_seqscan` is off because a session plans the query once. If the tables are nearly empty at
 # that time, PostgreSQL would choose to read them whole, and would still do so when one statement
@@ -222,8 +223,8 @@ END
     },
 )
 
-# Each statement that writes events enqueues one job that follows up all of these events. An import
-# of events that were announced long ago sets `bookit.follow_up` to `off`.
+# Each statement that writes events enqueues one job that follows up all of these events. Code that
+# must not notify anybody, such as an import, sets `bookit.follow_up` to `off`.
 EVENTS_ARE_FOLLOWED_UP = Trigger(
     name="booking_events_are_followed_up",
     body="""

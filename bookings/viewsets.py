@@ -59,7 +59,7 @@ EVENTS = Prepared(
     calendar_id=UUIDField(),
 )
 
-# The error codes of refusals that depend on the requested time.
+# The error codes that creating and rescheduling a booking have in common.
 TIME_REFUSALS = [
     "booking_conflict",
     "slot_full",
@@ -129,7 +129,7 @@ class BookingViewSet(RowViewSet):
         """
         user = signed_in(self.request)
         if self.request.query_params.get("scope") == "provider":
-            # A former provider sees no calendars: in SQL, no `provider_id` is equal to null.
+            # A former provider sees no bookings, because in SQL no `provider_id` is equal to null.
             return PROVIDED_BOOKINGS(provider_id=user.pk if user.is_keeper else None)
         if user.may("bookings.view_booking"):
             return super().listed()

@@ -201,7 +201,7 @@ def test_a_response_equal_to_the_previous_response_is_shown_once(site):
 @pytest.mark.parametrize(
     ("status", "words"), [(404, "404 Not Found"), (599, "599"), (None, "no answer")]
 )
-def test_a_status_is_shown_with_its_name(site, status, words):
+def test_an_attempt_shows_its_status_or_its_error(site, status, words):
     delivery = DeliveryFactory()
     AttemptFactory(delivery=delivery, status_code=status, error="" if status else "no answer")
     assert words in text(site.get(page(Delivery, "change", delivery.pk)))

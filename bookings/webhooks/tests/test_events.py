@@ -199,7 +199,7 @@ def test_a_cursor_of_a_later_transaction_is_refused(admin, booking):
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
-def test_a_cursor_can_hold_a_position_for_each_server_but_this_database_has_one(admin, booking):
+def test_on_one_server_a_cursor_must_have_exactly_one_position(admin, booking):
     event = happen(booking)
     step = [LOWEST, 0, None, 0]
     assert poll(admin, cursor_of(step))[0] == [event.pk]
@@ -243,7 +243,7 @@ def test_the_last_page_has_a_cursor_from_which_polling_continues(admin, booking)
     assert [UUID(each["id"]) for each in first["results"]] == happened[:2]
     last = read(admin, first["next"])
     assert [UUID(each["id"]) for each in last["results"]] == happened[2:]
-    # The transactions of other tests move the horizon, so empty pages may follow.
+    # While other tests run transactions, a page can have a next page that is empty.
     while last["next"]:
         last = read(admin, last["next"])
         assert last["results"] == []

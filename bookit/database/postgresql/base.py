@@ -59,8 +59,8 @@ class Cursor(base.ServerBindingCursor):
         """Execute a statement. If its prepared form is outdated, prepare it again.
 
         PostgreSQL refuses to run a prepared statement whose result has another type than before.
-        Without this method, every request of a process that started before the migration would
-        fail. Within a transaction, the statement cannot be repeated before the rollback; see
+        Without this method, such a statement would fail in every process that started before the
+        migration. Within a transaction, the statement cannot be repeated before the rollback; see
         `bookit.database.retries`.
         """
         try:

@@ -23,7 +23,7 @@ CANCEL_TIMEOUT = 0.3
 class KeptStatements(PrepareManager):
     """The prepared statements of a connection, which outlive a rollback.
 
-    psycopg drops all of them at each ROLLBACK, also to a savepoint, because the transaction may
+    psycopg drops all of them at each ROLLBACK, even to a savepoint, because the transaction may
     have created or dropped tables. PostgreSQL itself keeps the statements, and plans them again if
     their tables have changed. Without this class, each booking that is refused within a transaction
     would make the next requests on its connection parse and plan their statements again.
@@ -52,7 +52,7 @@ class Connection(psycopg.Connection[Any]):
         self.has_outdated_statements = False
 
     def rollback(self) -> None:
-        """Roll back the transaction, and keep the prepared statements (see `KeptStatements`)."""
+        """Roll back the transaction, and keep the prepared statements unless they are outdated."""
         if self.info.transaction_status != TransactionStatus.IDLE:
             self.execute("ROLLBACK", prepare=False)
         if self.has_outdated_statements:

@@ -20,8 +20,9 @@ BOOKERS, LOGINS = 50, 200
 SERVICES_BOOKED = 200
 # The time between the starts of two new bookings of a service. Every service is shorter.
 STEP = timedelta(hours=2)
-# A series of slots has one slot a day for a year. Up to 44 series start on the same day, one every
-# half hour from 02:00 to midnight. Clocks do not change for daylight saving time in these hours.
+# A series of slots has one slot a day for a year. Up to 44 series of each course start on the same
+# day, one every half hour from 02:00 to midnight. Clocks do not change for daylight saving time in
+# these hours.
 SERIES, SERIES_A_DAY = 366, 44
 # The diary of the admin site is measured with this number of calendars.
 CALENDARS_SHOWN = 20

@@ -78,7 +78,7 @@ class Size:
     def providers(self) -> int:
         """The number of providers, who are numbered after the customers.
 
-        Most have ten calendars; every fifth has none.
+        Most have ten calendars. Every fifth has none, except the provider in Lisbon.
         """
         return max(self.services // 10, 1)
 
@@ -490,8 +490,8 @@ CROSS JOIN LATERAL (
 ORDER BY n
 """  # noqa: S608 - only our own expressions are interpolated, no values
 
-# Adds the first event of every booking, in which the booking is pending. The triggers of events are
-# disabled: there are no earlier events, and nobody is notified.
+# Adds the first event of every booking, in which the booking is pending. The caller has disabled
+# the triggers of events: there are no earlier events, and nobody must be notified.
 #
 # Parameters: none.
 # Columns: none.
@@ -502,7 +502,7 @@ SELECT calendar_id, id, '{BookingEvent.Type.CREATED}', user_id, created_at,
 FROM bookings_booking AS booking
 """  # noqa: S608 - only our own names are interpolated, no values
 
-# Disables events. A trigger adds a job for each event, so this disables jobs too.
+# Disables events. A trigger adds a job when events are written, so this disables jobs too.
 #
 # Parameters: none.
 # Columns: none.

@@ -35,8 +35,8 @@ CHURNED = Size(300, 30_000)
 # times those in the smallest.
 MOST = 1.3
 
-# If no request is answered as expected within a round, the round is repeated with this number of
-# seconds.
+# If no request is answered as expected within a round, the round is repeated once, and then takes
+# this number of seconds.
 SLOW = 20
 
 

@@ -1,7 +1,7 @@
 """Lists as clients request them: with filters, orders, later pages and cursors.
 
-The reference has no filters of its own. For each request, it runs the statements that `recorded`
-has seen BookIt run for this request, with the same values.
+The reference (`reference.py`) has no filters of its own. For each request, it runs the statements
+that `recorded` has seen BookIt run for this request, with the same values.
 """
 
 from collections.abc import Mapping, Sequence

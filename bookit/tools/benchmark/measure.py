@@ -61,7 +61,7 @@ CASE_NAMES = [
 # busy machine, and even a login, which hashes a password.
 WARM_UP_SECONDS = 2
 
-# Reads whether PostgreSQL waits at each commit until the changes are on disk.
+# Reads whether PostgreSQL makes sure that committed changes are physically on disk.
 #
 # Parameters: none.
 # Columns: fsync text, "on" or "off".

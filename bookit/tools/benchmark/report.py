@@ -51,7 +51,7 @@ class Run:
 
 @dataclass
 class Result:
-    """All rounds of a case. Rates, times and the ratio are medians of the rounds."""
+    """All rounds of a case. Rates, times and ratios are medians of the rounds."""
 
     name: str
     title: str
@@ -280,9 +280,9 @@ HEADINGS = [
 EXPLANATION = [
     "req/s, p50, p99: medians of the rounds. ref.: of the reference. ratio: of BookIt's rate to",
     "the reference's. CPU us: CPU time of a request in the web workers and PostgreSQL, in",
-    "microseconds. database: the part of PostgreSQL. The second ratio is that of the CPU times.",
+    "microseconds. database: PostgreSQL's part of this time. The second ratio: of the CPU times.",
     "SQL alone: requests per second of pgbench with the same statements, a limit of the database.",
-    "A case is also missed if it used the workers unevenly or got a response of another status.",
+    "A case also counts as missed if it used the workers unevenly or got an unexpected status.",
 ]
 
 

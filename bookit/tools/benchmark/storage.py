@@ -26,7 +26,7 @@ ORDER BY pg_total_relation_size(oid) DESC, relname
 
 @dataclass(frozen=True)
 class Table:
-    """The size of a table in bytes, without and with its indexes."""
+    """The size of a table and the size of all its indexes, in bytes."""
 
     name: str
     rows: int

@@ -1,4 +1,4 @@
-"""The CPU time and memory that the workers of a web server use."""
+"""The CPU time that web workers and PostgreSQL use, and the memory that web workers use."""
 
 import time
 from contextlib import suppress
@@ -23,7 +23,7 @@ class Memory:
     """The memory of a worker in MiB."""
 
     resident: float
-    # In this number, memory that several processes share is divided among them. Only Linux has it.
+    # Memory that several processes share is divided among them here. None except on Linux.
     proportional: float | None
 
 
