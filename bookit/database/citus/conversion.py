@@ -185,8 +185,8 @@ _SET_NULL = re.compile(
 )
 
 # Jobs are on the coordinator, and the rows of calendars are on workers. If one transaction wrote
-# both, a job could be lost. So the worker writes a row beside the change, and a relay turns it into
-# a job (`bookit.jobs.outbox`).
+# both, a job could be lost. So the transaction that changes a calendar writes a row to the outbox,
+# and a relay turns the row into a job (`bookit.jobs.outbox`).
 _ENQUEUE_BESIDE = """
 CREATE OR REPLACE FUNCTION enqueue_beside(calendar uuid, queue text, task text, args jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
