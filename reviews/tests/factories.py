@@ -9,7 +9,7 @@ from reviews.models import Review
 
 
 class ReviewFactory(DjangoModelFactory):
-    """A five-star review of a completed booking, which is not added to the service's totals."""
+    """A five-star review of a completed booking. The totals of the service do not include it."""
 
     class Meta:
         model = Review

@@ -447,7 +447,7 @@ class TestRaces:
         assert rating(service) == (1, 5, 5)
 
     def test_without_the_lock_the_constraint_still_allows_only_one_review(self, booking):
-        # `create_review` is not called, because its lock would store the reviews one after another.
+        # `create_review` is not called: it locks the booking, so its inserts could not race.
         review = {
             "calendar": booking.calendar,
             "booking": booking,

@@ -375,7 +375,7 @@ def test_a_deleted_account_holds_no_role(api, ana):
     assert not role.group.user_set.exists()
 
 
-def test_the_database_keeps_a_deleted_account_closed(api, ana):
+def test_a_constraint_prevents_a_deleted_account_from_signing_in(api, ana):
     delete(api.as_(ana))
     for change in ("is_active = true", "password = 'argon2$x'"):
         refused = pytest.raises(IntegrityError, match="user_deleted_cannot_sign_in")
@@ -546,7 +546,7 @@ def test_if_two_admins_delete_each_other_at_once_one_stays(transactional_db, api
 
 
 def test_no_booking_survives_a_concurrent_deletion(transactional_db, api, service):
-    """A job that runs a minute later cancels bookings that the deletion does not see."""
+    """The deletion misses bookings that are made meanwhile. A job cancels them a minute later."""
     user = UserFactory()
     me = api.as_(user)
     calls = [

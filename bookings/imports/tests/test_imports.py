@@ -268,7 +268,7 @@ def one_booking(start_time, **cells):
     return f"{names}\n{','.join([*cells.values(), start_time])}\n"
 
 
-def test_a_time_is_read_on_the_clocks_of_the_calendar(load, chair):
+def test_a_time_is_read_in_the_time_zone_of_the_calendar(load, chair):
     load("bookings", one_booking("1.7.2027 9:30"))
     assert Booking.objects.get().start_time == datetime(2027, 7, 1, 8, 30, tzinfo=UTC)
 

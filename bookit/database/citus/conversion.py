@@ -1,4 +1,4 @@
-"""Turns the database into a distributed one, as `manage.py distribute` does.
+"""Distributes the database, for `manage.py distribute` and after migrations.
 
 Everything happens in one transaction, except for the last step, which lets the triggers of shards
 run functions of their own. All steps can run again: after a migration, they distribute the new
@@ -44,7 +44,8 @@ SELECT 'max_prepared_transactions is 0. Set it to twice max_connections on every
 WHERE current_setting('max_prepared_transactions') = '0'
 """
 
-# Lists the keys, constraints and unique indexes of tables whose definitions lack `calendar_id`.
+# Lists those primary keys, unique and exclusion constraints, and unique indexes of tables whose own
+# definitions lack `calendar_id`.
 #
 # Parameters: tables text[].
 # Columns: table text, name text, kind text (of pg_constraint, or `i` for an index), definition
@@ -153,8 +154,8 @@ LEFT JOIN pg_db_role_setting ON setdatabase = pg_database.oid AND setrole = 0
 WHERE datname = current_database()
 """
 
-# Every server that has a copy of a row runs its triggers. Only the coordinator's triggers may
-# write, because Citus sends their writes to every server.
+# If every server has a copy of a table, a change to the table runs its triggers on every server.
+# Only the coordinator's triggers may write, because Citus sends their writes to every server.
 _GUARD = """
     IF (SELECT groupid FROM pg_dist_local_group) <> 0 THEN
         RETURN NULL;
@@ -184,8 +185,8 @@ _SET_NULL = re.compile(
 )
 
 # Jobs are on the coordinator, and the rows of calendars are on workers. If one transaction wrote
-# both, a job could be lost. So the worker writes a row beside the change, and a relay turns it into
-# a job (`bookit.jobs.outbox`).
+# both, a job could be lost. So the transaction that changes a calendar writes a row to the outbox,
+# and a relay turns the row into a job (`bookit.jobs.outbox`).
 _ENQUEUE_BESIDE = """
 CREATE OR REPLACE FUNCTION enqueue_beside(calendar uuid, queue text, task text, args jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
@@ -241,7 +242,7 @@ WHERE booking.logicalrelid = 'bookings_booking'::regclass
 ORDER BY 1
 """
 
-# Lists the functions whose SQL reads or writes tables: those of triggers, and `enqueue_beside`.
+# Lists `enqueue_beside`, and the functions of triggers that use the tables or `enqueue_beside`.
 #
 # Parameters: tables text[].
 # Columns: name text, definition text.
@@ -405,7 +406,8 @@ def distribute() -> list[Step]:
     not returned.
 
     Raises:
-        CannotDistribute: the database is not ready; see `problems`.
+        CannotDistribute: the database is not ready (see `problems`), or a shard cannot have its own
+            functions.
     """
     if found := problems():
         raise CannotDistribute(found)
@@ -449,7 +451,7 @@ def keep_distributed(using: str = DEFAULT_DB_ALIAS, **options: Any) -> None:
 
 
 def _keys(tables: list[str]) -> Iterator[Step]:
-    """Yield the steps that let each key and each unique constraint begin with the calendar."""
+    """Yield the steps that make each key, constraint and unique index begin with the calendar."""
     named = {"tables": tables}
     own = {row["table"]: row["name"] for row in fetch(_CALENDAR_KEYS, named, dict_row)}
     for row in fetch(_KEYS, named, dict_row):
@@ -552,7 +554,7 @@ def _known_functions() -> Iterator[Step]:
 
 
 def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
-    """Yield the steps that adapt the functions of triggers, and the one that enqueues jobs."""
+    """Yield the steps that adapt functions of triggers and `enqueue_beside`, and add positions."""
     for row in fetch(_TRIGGER_FUNCTIONS, {"tables": shared}, dict_row):
         definition = row["definition"]
         if row["is_before"]:
@@ -581,7 +583,7 @@ def _of_shard(name: str, shard: int | str) -> str:
     """Return the name of a shard's own function or trigger.
 
     Raises:
-        CannotDistribute: PostgreSQL would shorten the name, and would then not find it.
+        CannotDistribute: the name is so long that PostgreSQL would shorten it.
     """
     own = f"{name}_{shard}"
     if len(own.encode()) > MAX_NAME:
@@ -592,10 +594,10 @@ def _of_shard(name: str, shard: int | str) -> str:
 class _Shards:
     """Gives each shard of calendars its own functions.
 
-    The functions of triggers and `CALENDAR_FUNCTIONS` exist once for each shard, with the names of
-    the shard's tables. So their statements are ordinary statements, which PostgreSQL plans once per
-    session. Citus would plan them at each run, which takes three times as long as the booking
-    itself.
+    `CALENDAR_FUNCTIONS`, and the functions of triggers that use tables of calendars, exist once for
+    each shard, with the names of the shard's tables. So their statements are ordinary statements,
+    which PostgreSQL plans once per session. Citus would plan them at each run, which takes three
+    times as long as the booking itself.
 
     If Citus moves a shard, the triggers of the new copy run the functions that serve all shards.
     These do the same more slowly, until `manage.py distribute` runs again.

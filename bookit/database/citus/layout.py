@@ -8,14 +8,15 @@ from django.db.models import Model
 
 
 class Layout(Enum):
-    """Where the rows of a model are, which the model names in its attribute `layout`.
+    """Where the rows of a model are stored. A model names its layout in its attribute `layout`.
 
     The rows of models without this attribute stay on the coordinator.
     """
 
-    #: All rows of a calendar are in the same shard, on one worker.
+    #: All rows of a calendar are on one worker, in colocated shards.
     BY_CALENDAR = "by calendar"
-    #: Every server has all rows, so that statements about a calendar can read them on its worker.
+    #: Every server has all rows, so statements about a calendar can read them on the calendar's
+    #: worker.
     EVERYWHERE = "on every server"
 
 

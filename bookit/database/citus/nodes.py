@@ -22,10 +22,11 @@ SELECT coalesce(current_setting('{SETTING}', true), '') = 'on' AS is_distributed
 """
 
 
-# Reads the oldest open transaction of every server.
+# Reads the id of the oldest open transaction of every server.
 #
 # Parameters: none. It needs Citus.
-# Columns: server int, is_known boolean (false if the server did not answer), position text.
+# Columns: server int, is_known boolean (false if the server did not answer), position text (an
+#   error message if is_known is false).
 _POSITIONS = """
 SELECT 0 AS server, true AS is_known,
     pg_snapshot_xmin(pg_current_snapshot())::text AS position

@@ -230,7 +230,7 @@ def test_a_chunked_body_is_read_like_any_other_body(wsgi):
     problem(response, 415, "unsupported_media_type")
 
 
-def test_the_admin_sites_forms_have_the_limits_of_the_api(browser):
+def test_forms_of_the_admin_site_have_a_maximum_size_and_number_of_fields(browser):
     form = "application/x-www-form-urlencoded"
     big = browser.post("/admin/login/", b"username=" + b"x" * MEBIBYTE, content_type=form)
     assert "larger than 1 MiB" in page(big, 413)

@@ -11,7 +11,7 @@ def families(content):
 def samples(content):
     """Return the value of each sample by its name and its label values.
 
-    The label values are in the order of the label names.
+    The label values are in the alphabetical order of the label names.
     """
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value

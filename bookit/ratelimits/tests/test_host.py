@@ -64,7 +64,7 @@ def passed_in_processes(hit, processes=4, requests=40):
     return passed
 
 
-def test_four_processes_let_100_of_160_requests_pass_a_limit_of_100():
+def test_four_processes_together_allow_100_of_160_requests():
     for _ in range(5):
         counts = HostCounts()
         assert passed_in_processes(lambda counts=counts: counts.hit("ada", 100, LONG)[0]) == 100

@@ -59,7 +59,7 @@ def passed(hosts, limit, requests=40):
         return Counter(results)[True]
 
 
-def test_ten_of_forty_requests_to_two_hosts_pass_a_limit_of_ten(server):
+def test_two_hosts_together_allow_ten_of_forty_requests(server):
     hosts = [RedisCounts(server.url, HostCounts()) for _ in range(2)]
     for _ in range(3):
         assert passed(hosts, 10) == 10

@@ -236,7 +236,7 @@ class TestReport:
 
 @pytest.fixture
 def database_url(transactional_db):
-    """The URL of the test's own database, for other processes."""
+    """Yield the URL of the test's own database, for other processes."""
     parameters = connection.get_connection_params()
     names = ("host", "port", "user", "password", "dbname")
     conninfo = make_conninfo(**{name: parameters[name] for name in names})
@@ -247,9 +247,9 @@ def database_url(transactional_db):
 
 @pytest.fixture
 def reference(database_url, settings, monkeypatch):
-    """Yield the reference, a module that responds to the same requests without a framework.
+    """Yield the reference, a module that responds to the measured requests without a framework.
 
-    It is connected to the test's own database.
+    The reference is connected to the test's own database.
     """
     name = "bookit.tools.benchmark.reference"
     monkeypatch.setenv("SECRET_KEY", settings.SECRET_KEY)
