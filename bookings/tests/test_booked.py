@@ -1,4 +1,4 @@
-"""The calendars on which users have booked, which only a distributed database keeps."""
+"""The calendars on which users have booked, which only a distributed database stores."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def distributed(monkeypatch):
-    """Let this module behave as if the rows were on several servers."""
+    """Let `bookings.booked` behave as if the rows were on several servers."""
     monkeypatch.setattr(booked, "is_distributed", lambda: True)
 
 
@@ -39,7 +39,7 @@ def book(user, service, hours):
     )
 
 
-def test_one_server_keeps_no_calendars():
+def test_a_database_on_one_server_stores_no_calendars():
     user = UserFactory()
     booking = book(user, ServiceFactory(), 1)
     assert known(user) == set()

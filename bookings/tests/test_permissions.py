@@ -396,7 +396,7 @@ def reads_tokens(path, world):
 
 
 def api_routes():
-    """Return every method and route of the URLconf, except the routes of the admin site."""
+    """Yield each method and route of the URLconf, except HEAD, OPTIONS and the admin site."""
 
     def walk(patterns, prefix=""):
         for pattern in patterns:
