@@ -40,7 +40,8 @@ def relay_jobs():
 
 
 def follow_events_up(event_ids, *, at):
-    """Follow up events, as the job does that is enqueued together with them."""
+    """Follow up events, as the job that is enqueued with them does."""
+    # One test passes more ids than a query can have parameters. All its events are on one calendar.
     calendars = BookingEvent.objects.filter(pk__in=event_ids[:500]).order_by("calendar")
     followup.follow_up(
         calendar_ids=[*calendars.values_list("calendar_id", flat=True).distinct()],

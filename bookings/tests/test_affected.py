@@ -65,7 +65,7 @@ def close(api, provider, calendar):
 
 @pytest.fixture
 def book(service):
-    """Return a function that books a number of hours after `TUESDAY`."""
+    """Return a function that stores a booking that starts `hours` after `TUESDAY`."""
 
     def build(hours=0.0, **fields):
         return BookingFactory(
@@ -91,7 +91,7 @@ class TestOpeningHours:
         assert change({"opening_hours": MORNINGS}) == affected(first, last)
         assert stored() == before
 
-    def test_a_booking_must_be_inside_the_hours_from_start_to_end(self, change, book):
+    def test_a_booking_that_is_partly_outside_the_hours_is_listed(self, change, book):
         inside = [book(-1), book(1)]
         outside = [book(-1.5, seat=2), book(1.5, seat=2), book(2)]
         assert change({"opening_hours": MORNINGS}) == affected(outside[0], outside[1], outside[2])
@@ -276,7 +276,8 @@ class TestQueries:
         ("changes", "expected"),
         [
             # Read the account and the calendar's provider. In a savepoint, lock the calendar,
-            # change it, and read the time of the change, which a trigger sets. Read the response.
+            # change it, and read the time of the change, which a trigger sets. Then read the
+            # calendar for the response.
             ({"name": "Chair"}, 8),
             # Also read the opening hours and the bookings of the calendar.
             ({"timezone": "Europe/Paris"}, 10),
@@ -300,7 +301,7 @@ class TestQueries:
 
     @pytest.mark.parametrize("kind", ["change", "close"])
     def test_past_bookings_are_not_read(self, change, close, service, kind):
-        """An index finds the upcoming bookings, because a calendar may have a long history."""
+        """A calendar may have a long history, so an index must find the upcoming bookings."""
         now, user = timezone.now(), UserFactory()
         for each in (service, ServiceFactory()):
             Booking.objects.bulk_create(

@@ -211,7 +211,7 @@ class TestCreate:
         problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
         assert as_user.post("/bookings", body(service, TUESDAY + HOUR / 2)).json()["seat"] == 1
 
-    def test_a_lowered_capacity_refuses_bookings_until_a_seat_is_free(self, as_user):
+    def test_a_lowered_capacity_refuses_bookings_until_fewer_seats_are_taken(self, as_user):
         service = ServiceFactory(capacity=3)
         bookings = [BookingFactory(service=service, seat=seat) for seat in (1, 2, 3)]
         service.capacity = 2
@@ -829,7 +829,7 @@ class TestListScope:
         assert found(as_provider, "?scope=provider") == ids(theirs)
 
     @pytest.mark.parametrize("role", ["user", "provider", "admin"])
-    def test_scope_provider_is_empty_once_a_provider_becomes_a_user(
+    def test_scope_provider_is_empty_only_if_the_provider_becomes_a_user(
         self, as_provider, provider, service, role
     ):
         BookingFactory(service=service)

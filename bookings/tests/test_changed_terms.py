@@ -1,4 +1,4 @@
-"""If terms change while somebody books, the booking is refused or the change sees the booking.
+"""A change of terms sees each concurrent booking, or the booking follows the new terms.
 
 Terms are a calendar's opening hours, time off and time zone, and the columns of its services that
 bookings depend on.
@@ -105,7 +105,7 @@ def change(admin):
 def close_in_sql(calendar, start):
     """Add an hour of time off with plain SQL, without BookIt's code.
 
-    Return the ids of the bookings that the transaction sees.
+    Return the ids of the bookings at `start` that the transaction sees.
     """
     with transaction.atomic():
         run(
@@ -295,7 +295,7 @@ class TestTwoHundredRaces:
             seen, booked = at_once([deactivate, book(user, service, hour(number))])
             assert seen.error is None
             assert booked.error is None or isinstance(booked.error, ServiceInactive)
-            # No booking was made after the deactivation, so the number that it returned is correct.
+            # `deactivate` would not have counted a booking that was made after the deactivation.
             assert seen.value == Booking.objects.count()
             Service.objects.update(is_active=True)
         assert deadlocks() == deadlocks_before
@@ -388,7 +388,7 @@ class TestTurns:
             assert closing.result().error is None
 
     def test_calls_that_lock_calendars_do_not_deadlock(self, admin, close, service, course):
-        """All kinds of calls that lock a calendar run concurrently."""
+        """Time off, bookings, holds, moves, waitlist offers and slot changes run concurrently."""
         before = deadlocks()
         people = UserFactory.create_batch(4)
         for number in range(ROUNDS // 10):
@@ -546,7 +546,8 @@ class TestChangeFirst:
 def between_check_and_insert(*calls):
     """Run each call once, just before a statement that stores a booking or locks the calendar.
 
-    At this point, the terms have been read. Slots are published after the calendar is locked.
+    At this point, the terms have been read. Publishing slots locks the calendar before it stores
+    the slots.
     """
     waiting = list(calls)
 

@@ -301,7 +301,7 @@ class TestValues:
         with refused_by("booking_status_known"):
             insert(service, status=status)
 
-    def test_the_active_column_is_computed_from_the_status(self, service):
+    def test_the_active_column_cannot_be_set(self, service):
         booking = insert(service)
         with pytest.raises(DatabaseError, match="active"), transaction.atomic():
             update(booking, active=False)

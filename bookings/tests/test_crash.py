@@ -119,7 +119,7 @@ def test_acknowledged_bookings_keep_their_row_event_and_emails(tmp_path, django_
             url=url,
             command=["serve", "--port", "0"],
             EMAIL_URL=f"smtp://127.0.0.1:{smtp.port}",
-            # Each customer makes hundreds of bookings, and every booking must cause its emails.
+            # Each customer makes many bookings, and no limit may suppress the emails about them.
             MAILS_PER_ADDRESS="10000000",
             MAILS_PER_VERIFIED_ADDRESS="10000000",
             WEB_CONCURRENCY="2",

@@ -271,7 +271,7 @@ class TestDetails:
         with CaptureQueriesContext(connection) as queries:
             api.as_(people["owner"]).patch(f"/bookings/{booking.pk}", {"notes": "!"})
         # Read the account and the booking. Look up the calendar, lock the booking, change it, read
-        # its new version, and write the event. Begin and release a savepoint.
+        # the time of the change, and write the event. Begin and release a savepoint.
         assert len(queries) == 9, queries.captured_queries
 
 
@@ -372,7 +372,7 @@ class TestReason:
             {"reason": "r" * 501, "status": "cancelled"},
         ],
     )
-    def test_a_reason_is_refused_unless_the_booking_is_cancelled(self, api, people, booking, body):
+    def test_a_reason_must_be_valid_and_come_with_a_cancellation(self, api, people, booking, body):
         response = api.as_(people["admin"]).patch(f"/bookings/{booking.pk}", body)
         problem(response, 400, "validation_error", "reason")
         assert len(events(booking)) == 1

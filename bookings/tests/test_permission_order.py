@@ -156,7 +156,7 @@ def test_the_response_to_strangers_does_not_depend_on_the_object(api, people, wo
             if model is Booking:
                 changes = {"hold_expires_at": None, **changes}
             objects = model.objects.filter(pk__in=[each for path in paths for each in ids_in(path)])
-            # A path that names no object of this model has no such states.
+            # If no path names an object of this model, there is no state to change.
             if objects.exists():
                 with disabled_trigger("bookings_booking", "booking_transition"):
                     objects.update(**changes)

@@ -28,9 +28,10 @@ pytestmark = pytest.mark.django_db
 
 PEOPLE = ["anonymous", "user", "owner", "provider", "other", "staff", "admin"]
 
-# `owner` owns the bookings and the review. `provider` owns the calendar of the bookings, and
-# `other` owns another calendar. `user` owns nothing. `staff` is a receptionist, who owns nothing
-# and holds a role with the permissions to see and to change bookings.
+# `owner` owns the bookings, the review, the waitlist entry, the API key and the session. `provider`
+# owns the calendar of the bookings, and `other` owns another calendar. `user` owns nothing. `staff`
+# is a receptionist, who owns nothing and holds a role with the permissions to see and to change
+# bookings.
 #
 #                                                anonymous user owner provider other staff admin
 TABLE = """
@@ -396,7 +397,7 @@ def reads_tokens(path, world):
 
 
 def api_routes():
-    """Return every method and route of the URLconf, except the routes of the admin site."""
+    """Yield each method and route of the URLconf, except HEAD, OPTIONS and the admin site."""
 
     def walk(patterns, prefix=""):
         for pattern in patterns:

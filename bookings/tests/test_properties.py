@@ -1,7 +1,6 @@
 """BookIt and a plain model agree on every random sequence of requests.
 
-The model implements the rules for bookings a second time. It uses no database, only lists and
-loops.
+The model implements the rules for bookings a second time, in plain Python without a database.
 """
 
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class Refused(Exception):
 
 @dataclass
 class Offer:
-    """The terms of a service."""
+    """The terms of a service. Times are in minutes."""
 
     calendar: str
     duration: int
@@ -82,7 +81,7 @@ class Model:
         self.now = -60
 
     def seat(self, service, start, end, *, ignored=None):
-        """Return the lowest seat that is free from `start` to `end`. Both include the buffers."""
+        """Return the seat for a booking from `start` to `end`. Both include the buffers."""
         offer, taken = self.offers[service], set()
         for entry in self.entries.values():
             if entry is ignored or not entry.blocks(start, end):

@@ -1,6 +1,6 @@
 """One of many concurrent bookings of a seat wins, and the other bookings are refused without delay.
 
-Each protection has a control: a test that runs the same crowd of users without the protection.
+Each protection has a control: a test that shows what happens without the protection.
 """
 
 from collections import Counter

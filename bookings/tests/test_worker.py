@@ -42,7 +42,7 @@ def status_of(booking):
 
 @pytest.mark.django_db(transaction=True)
 class TestOneWorker:
-    def test_the_jobs_of_an_event_run_immediately(self, worker):
+    def test_the_jobs_of_an_event_run_within_ten_seconds(self, worker):
         running_worker = worker()
         until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
@@ -53,7 +53,7 @@ class TestOneWorker:
         until(lambda: Delivery.objects.filter(event__booking=booking).exists(), seconds=10)
         assert running_worker.end() == 0
 
-    def test_a_worker_updates_its_heartbeat_file(self, worker, tmp_path):
+    def test_only_a_running_worker_updates_its_heartbeat_file(self, worker, tmp_path):
         file = tmp_path / "heartbeat"
         running_worker = worker(WORKER_HEARTBEAT_FILE=str(file))
         until(file.exists)
@@ -108,7 +108,7 @@ class TestOneWorker:
         assert status_of(booking) == "completed"
         assert BookingEvent.objects.count() == 1
 
-    def test_a_job_that_kills_every_worker_fails_after_ten_attempts(self):
+    def test_a_job_that_kills_every_worker_fails_in_its_eleventh_attempt(self):
         app.configure_task(COMPLETE).defer(timestamp=0)
         with psycopg.connect(database_url(), autocommit=True) as session:
             session.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")
@@ -235,8 +235,8 @@ async def retry_later(url, job):
     await connector.close_async()
 
 
-def test_a_finished_job_stays_finished_when_postgresql_crashes(serve, tmp_path):
-    """If a job became unfinished again, no worker would retry it, as its own worker is alive."""
+def test_a_finished_or_retried_job_keeps_its_state_when_postgresql_crashes(serve, tmp_path):
+    """If a job were `doing` again, no worker would retry it, because its own worker is alive."""
     # Commits that do not wait for the disk reach the disk only after ten seconds.
     with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:
         migrate(url)

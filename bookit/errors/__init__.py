@@ -128,10 +128,10 @@ _NAMED_CONSTRAINT = re.compile(r'constraint "(\w+?)(?:_\d{6,})?"')
 
 
 def is_database_unavailable(error: BaseException) -> bool:
-    """Return whether the database, or a server of a distributed database, is unavailable.
+    """Return whether `error` means that the database, or one of its servers, is unavailable.
 
-    If a server closes its connection during a change to a reference table, Citus reports an
-    internal error.
+    The error of a statement that exceeded its time limit counts, too. If a server closes its
+    connection during a change to a reference table, Citus reports an internal error.
     """
     return isinstance(error, OperationalError | InterfaceError) or (
         isinstance(error, InternalError) and "failure on connection" in str(error)
@@ -141,8 +141,8 @@ def is_database_unavailable(error: BaseException) -> bool:
 def database_error_facts(error: BaseException) -> tuple[str | None, str | None]:
     """Return the SQLSTATE of a Django database error, and the name of the violated constraint.
 
-    If the database is distributed and the error comes from another server, only the error's texts
-    contain the name.
+    If the error comes from another server of a distributed database, it has no constraint name, or
+    a name that ends with the number of a shard. The name is then read from the error's texts.
     """
     cause: Any = error.__cause__
     diagnosis = getattr(cause, "diag", None)

@@ -1,7 +1,8 @@
-"""Turns an exception in a DRF view into problem+json. Only this module maps errors to HTTP.
+"""Turns an exception in a DRF view into problem+json.
 
-Every error becomes an `APIException` first. DRF's own handler then marks the transaction for
-rollback. Without that handler, the response would be right, but unfinished work would be committed.
+Every error except a bug becomes an `APIException` first. DRF's own handler then marks the
+transaction for rollback. Without that handler, the response would be right, but unfinished work
+would be committed. `RequestMiddleware` handles the exceptions in other views.
 """
 
 import logging

@@ -51,8 +51,7 @@ class Problem(NamedTuple):
 
 
 # Problems that can arise outside `services.py` modules, for example in HTTP or in the database.
-# Errors of `services.py` modules can have some of these codes too. Then the texts here describe the
-# code.
+# If an error of a `services.py` module has the same code, `catalogue` uses the text from here.
 PLUMBING = [
     Problem(
         "validation_error",

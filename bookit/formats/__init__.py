@@ -1,4 +1,4 @@
-"""The date formats that emails and pages use in addition to Django's formats, by language.
+"""The date formats that emails and pages use in addition to or instead of Django's, by language.
 
 `FORMAT_MODULE_PATH` names this package. The function `date_format` and the template filter `date`
 accept the names of these formats, like the names of Django's own formats. All languages use the

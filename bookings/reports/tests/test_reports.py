@@ -117,8 +117,8 @@ def month_of(moment, period):
 
 def months(period):
     """Return the months of a period, found by looking at every half hour."""
-    days = (period.end - period.start) // timedelta(minutes=30)
-    moments = (period.start + timedelta(minutes=30) * n for n in range(days + 1))
+    steps = (period.end - period.start) // timedelta(minutes=30)
+    moments = (period.start + timedelta(minutes=30) * n for n in range(steps + 1))
     return sorted({month_of(each, period) for each in moments if each < period.end})
 
 
@@ -210,7 +210,7 @@ def plain_revenue(period):
         }
         for currency in sorted({row["currency"] for row in rows.values()})
     ]
-    # The order of titles is PostgreSQL's, so the rows are compared without their order.
+    # PostgreSQL and Python can sort titles differently, so the order of the rows is not compared.
     return [*rows.values()], {"currencies": currencies}
 
 
@@ -449,7 +449,7 @@ def test_a_large_file_is_written_in_parts():
         ("month=3", "month"),
     ],
 )
-def test_a_period_that_is_not_valid_is_a_400(api, query, field):
+def test_a_period_or_parameter_that_is_not_valid_is_a_400(api, query, field):
     response = api.as_(AdminFactory()).get(f"/reports/revenue?{query}")
 
     problem(response, 400, "validation_error", field)

@@ -77,7 +77,7 @@ def test_no_record_refers_to_a_record_that_is_not_exported():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_secret_is_exported(town, tmp_path):
+def test_no_password_hash_is_exported(town, tmp_path):
     call_command("export_records", str(tmp_path / "all.jsonl"))
 
     text = (tmp_path / "all.jsonl").read_text()

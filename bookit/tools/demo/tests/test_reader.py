@@ -259,7 +259,7 @@ def test_the_readme_explains_every_key():
         kind for kind in vars(entries).values() if is_dataclass(kind) and issubclass(kind, Entry)
     ]
     assert len(kinds) == 11
-    # `source` is not a key. The README writes the names of tables in brackets.
+    # `source` is not a key. The other names are tables, which the README writes in brackets.
     keys = {field.name for kind in kinds for field in fields(kind)} - {
         *("source", "passwords", "admin", "main_customer", "calendars", "services")
     }
