@@ -36,9 +36,9 @@ ON CONFLICT DO NOTHING
 """
 FILLED_FROM_CALENDARS.add("bookings_bookedcalendar")(FILL)
 
-# Locks the holds of a user until the end of the transaction. Used if the database is distributed,
-# because the row of the user is on every server: Citus would ask the first server for the lock, and
-# that server may be down.
+# Locks the holds of a user until the end of the transaction. If the database is distributed, this
+# replaces a lock on the user's row. That row is on every server, and Citus would ask the first
+# server for the lock, even if that server is down.
 #
 # Parameters: user_id uuid.
 # Columns: one, without a value.
