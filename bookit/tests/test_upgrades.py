@@ -1,0 +1,133 @@
+"""Upgrades: the demo town of each release can be restored, migrated and used.
+
+`bookit/tests/releases` has a backup of the demo town for each release, which `manage.py backup` of
+that release wrote. `.github/CONTRIBUTING.md` says how to add one.
+"""
+
+import json
+import re
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+from rest_framework_simplejwt.tokens import AccessToken
+
+from accounts.models import User
+from bookings.tests.workers import database_url
+from bookit.runtime.embedded_postgres import binary, running
+from bookit.runtime.servers import connected_to
+from bookit.tests.plugin import THROWAWAY
+
+# The tests have a database of their own, but they compare it with this one.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RELEASES = sorted((Path(__file__).parent / "releases").glob("*.dump"))
+TABLES = [
+    *("accounts_user", "catalog_calendar", "catalog_service", "bookings_slot", "bookings_booking"),
+    *("bookings_bookingevent", "bookings_occupancy", "reviews_review"),
+]
+
+
+@pytest.fixture(scope="module")
+def other_database(tmp_path_factory):
+    """Return the URL of a database on another PostgreSQL server."""
+    with running(tmp_path_factory.mktemp("upgrades") / "postgres", settings=THROWAWAY) as url:
+        yield url
+
+
+@pytest.fixture(params=RELEASES, ids=lambda file: file.stem)
+def restored(request, other_database):
+    """Restore the backup of a release, and return the URL of the database."""
+    with psycopg.connect(other_database, autocommit=True) as session:
+        session.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    with connected_to(other_database):
+        call_command("restore", str(request.param))
+    return other_database
+
+
+@pytest.fixture
+def upgraded(restored):
+    """Restore and migrate the backup of a release, and return the URL of the database."""
+    with connected_to(restored):
+        call_command("migrate", verbosity=0)
+    return restored
+
+
+def rows():
+    """Return the number of rows of each table."""
+    with connection.cursor() as cursor:
+        found = {}
+        for table in TABLES:
+            cursor.execute(f"SELECT count(*) FROM {table}")
+            [(found[table],)] = cursor.fetchall()
+    return found
+
+
+def schema(url):
+    """Return the statements that define everything in a database."""
+    options = ["--schema-only", "--no-owner", "--no-privileges", "--no-comments"]
+    command = [binary("pg_dump"), *options, "--schema", "public", url]
+    text = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    # Some lines contain a random key. The restored database has a new schema `public`.
+    text = re.sub(r"^(--|\\(un)?restrict |CREATE SCHEMA ).*\n", "", text, flags=re.MULTILINE)
+    # A restore changes where conditions convert values to text, but not what they mean.
+    statements = re.split(r";\n+", text)
+    return [re.sub(r"::(text|character varying)(\[\])?|[()\s]", "", each) for each in statements]
+
+
+def test_there_is_a_release():
+    assert RELEASES
+
+
+def test_an_upgrade_keeps_every_row(restored):
+    with connected_to(restored):
+        before = rows()
+        call_command("migrate", verbosity=0)
+        assert rows() == before
+    assert all(before.values())
+
+
+def test_an_upgraded_database_has_the_schema_of_a_new_one(upgraded):
+    assert schema(upgraded) == schema(database_url())
+
+
+def test_control_a_missing_index_is_a_difference(upgraded):
+    with psycopg.connect(upgraded, autocommit=True) as session:
+        session.execute("DROP INDEX service_by_price")
+    assert schema(upgraded) != schema(database_url())
+
+
+def test_an_upgraded_site_lists_and_makes_bookings(upgraded):
+    with connected_to(upgraded):
+        user = User.objects.filter(role="user", is_active=True, bookings__isnull=False).first()
+        token = AccessToken()
+        token["user_id"] = str(user.pk)
+        client = Client(headers={"authorization": f"Bearer {token}"})
+        assert client.get("/bookings").json()["count"] > 0
+        first, start = free_time(client)
+        body = json.dumps({"service_id": first, "start_time": start})
+        made = client.post("/bookings", body, content_type="application/json")
+        assert made.status_code == 201
+        # The constraints and triggers still refuse the same time.
+        again = client.post("/bookings", body, content_type="application/json")
+        assert again.status_code == 409
+        history = client.get(f"/bookings/{made.json()['id']}/history").json()["results"]
+        assert [event["type"] for event in history] == ["booking.created"]
+
+
+def free_time(client):
+    """Return a service with one seat and one of its free times, next week."""
+    day = timezone.now().date() + timedelta(days=7)
+    for service in client.get("/services?limit=100&mode=open").json()["results"]:
+        if service["capacity"] == 1:
+            period = f"from={day}&to={day + timedelta(days=6)}"
+            found = client.get(f"/services/{service['id']}/availability?{period}").json()
+            for each in found["times"]:
+                return service["id"], each["start_time"]
+    raise AssertionError("no service has a free time")
