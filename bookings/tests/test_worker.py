@@ -108,7 +108,7 @@ class TestOneWorker:
         assert status_of(booking) == "completed"
         assert BookingEvent.objects.count() == 1
 
-    def test_a_job_that_kills_every_worker_fails_after_ten_attempts(self):
+    def test_a_job_that_kills_every_worker_fails_after_ten_earlier_attempts(self):
         app.configure_task(COMPLETE).defer(timestamp=0)
         with psycopg.connect(database_url(), autocommit=True) as session:
             session.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")
