@@ -20,7 +20,7 @@ for _task, _words in {
     "bookings.offer": _("Offer all free seats to waitlists"),
     "bookings.complete": _("Complete bookings that have ended"),
     "bookings.expire": _("Expire unconfirmed bookings and holds"),
-    "bookings.remind": _("Remind of bookings that start soon"),
+    "bookings.remind": _("Send reminders of bookings that start soon"),
     "bookings.count_events": _("Count bookings for the metrics"),
 }.items():
     TASK_WORDS.add(_task)(_words)

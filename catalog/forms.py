@@ -22,7 +22,7 @@ from bookit.times import format_wall_clock, parse_wall_clock, zone, zone_names
 from catalog import services
 from catalog.extensions import DESCRIBED, Affected, Described
 from catalog.models import Calendar, OpeningHours, TimeOff
-from catalog.opening import MINUTES_A_DAY
+from catalog.opening import CLOSES_TOO_EARLY, MINUTES_A_DAY
 
 # A form or a message names at most this many affected bookings.
 MAX_NAMED = 5
@@ -106,13 +106,7 @@ class OpeningHoursForm(forms.ModelForm):
                 _("Give both times, or neither if the calendar is closed."),
             )
         elif closes <= opens:
-            self.add_error(
-                "closes",
-                _(
-                    "The closing time must be after the opening time. For hours that continue after"
-                    " midnight, close at 24:00 and open at 0:00 on the next day."
-                ),
-            )
+            self.add_error("closes", str(CLOSES_TOO_EARLY))
 
     def validate_constraints(self) -> None:
         """Do nothing: the formset compares the new spans with each other.

@@ -8,6 +8,8 @@ from functools import cached_property, lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
+from django.utils.translation import gettext_lazy as _
+
 from bookit.times import wall_clock
 
 DAY = timedelta(days=1)
@@ -15,6 +17,11 @@ NO_OFFSET = timedelta(0)
 MINUTES_A_DAY = 24 * 60
 # This period begins before and ends after every time that clients can send.
 ALWAYS = (datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC))
+
+CLOSES_TOO_EARLY = _(
+    "The closing time must be after the opening time. For hours that continue after midnight, close"
+    " at 24:00 and open at 0:00 on the next day."
+)
 
 Period = tuple[datetime, datetime]
 

@@ -32,7 +32,7 @@ SERVICE_IN_USE = gettext_lazy(
 
 
 class ServiceInUse(Conflict):
-    """This is in use: the service has bookings or slots, or the calendar has services."""
+    """The service has bookings or slots, or the calendar has services."""
 
     code = "service_in_use"
 
@@ -210,12 +210,16 @@ def create_service(
 
     Raises:
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
-        Forbidden: the actor does not manage the calendar.
+        Forbidden: the actor does not manage the calendar, or may not create one.
     """
     service = Service(created_at=at, updated_at=at, metadata=stored(metadata), **fields)
     check_price(service.price, service.currency)
     with transaction.atomic():
         if calendar_id is None:
+            if not actor.may("catalog.add_calendar", actor.pk):
+                raise Forbidden(
+                    _("You cannot create calendars. Choose an existing calendar for the service.")
+                )
             service.calendar = create_calendar(
                 actor=actor, at=at, name=service.title, timezone=actor.timezone
             )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -11,10 +12,13 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.models import User
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import code, exactly, link, moment, person
 from bookit.adminsite.menu import Menu
-from bookit.adminsite.pages import ServedAdmin
+from bookit.adminsite.pages import ServedAdmin, is_id
+from bookit.adminsite.search import all_in
+from catalog.models import Service
 from reviews import services
 from reviews.models import Review
 
@@ -41,6 +45,18 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
     search_fields = ["comment", "service__title", "user__email", "id"]
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
+
+    def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
+        """Find the reviews whose comment, service or author matches, unless the words are an id."""
+        if is_id(words):
+            return []
+        about = Service.objects.filter(all_in(words, ["title"]))
+        authors = User.objects.filter(all_in(words, ["email"]))
+        return [
+            all_in(words, ["comment"]),
+            Q(service__in=about.values("pk")),
+            Q(user__in=authors.values("pk")),
+        ]
 
     @admin.display(description=gettext_lazy("rating"), ordering="rating")
     def stars(self, review: Review) -> Any:

@@ -1,9 +1,10 @@
 """Reviews of completed bookings."""
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models.functions import Now, Upper
 from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
@@ -49,6 +50,12 @@ class Review(OnCalendar):
         indexes = [
             models.Index(fields=["service", "created_at", "id"], name="review_by_service"),
             models.Index(fields=["created_at", "id"], name="review_by_age"),
+            # For the search of the admin site.
+            GinIndex(
+                OpClass(Upper("comment"), name="gin_trgm_ops"),
+                name="review_by_comment",
+                fastupdate=False,
+            ),
         ]
         constraints = [
             models.CheckConstraint(

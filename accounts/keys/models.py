@@ -26,7 +26,10 @@ class ApiKey(models.Model):
         models.CharField(max_length=100),
         null=True,
         blank=True,
-        help_text="What the key can be used for; empty: whatever its owner may do.",
+        help_text=(
+            "What the key can be used for; empty: whatever its owner may do, except manage "
+            "their account, feed URLs, users and roles."
+        ),
     )
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.CharField(max_length=100),
                         blank=True,
-                        help_text="What the key can be used for; empty: whatever its owner may do.",
+                        help_text="What the key can be used for; empty: whatever its owner may do, except manage their account, feed URLs, users and roles.",
                         null=True,
                         size=None,
                     ),

@@ -273,8 +273,8 @@ class Search:
 
     def _slots(self, terms: Terms) -> list[FreeTime]:
         """Return the slots in order, with the number of seats left, which may be negative."""
-        row = self._rows.get(terms.service_id)
-        if row is None or row.slot_starts is None:
+        row = self._rows[terms.service_id]
+        if row.slot_starts is None:
             return []
         return [
             {"start_time": start, "end_time": ends, "seats_left": left, "slot_id": slot_id}

@@ -39,7 +39,7 @@ def _entry(row: Booking | Slot) -> ical.Entry:
         row.start_time,
         row.end_time,
         row.updated_at,
-        summary=f"{row.service.title}: {attendee['attendee_name']}",
+        summary=f"{row.service.title}: {row.customer()}",
         status=ical.STATUSES[row.status],
         description="\n".join(filter(None, lines)),
     )

@@ -272,7 +272,7 @@ class ServiceLine(Line):
     words = gettext_lazy("Services")
     about = gettext_lazy(
         "A line is skipped if its calendar already has a service with this title. If the line "
-        "names no calendar, it is skipped if any calendar has one."
+        "names no calendar, it is skipped if any calendar has a service with this title."
     )
     example = [
         {

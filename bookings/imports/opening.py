@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from bookit.times import format_wall_clock, parse_wall_clock
+from catalog.opening import CLOSES_TOO_EARLY
 
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 PART = re.compile(r"(?P<first>[A-Za-z]{3})(?:-(?P<last>[A-Za-z]{3}))?(?P<spans>(?: +\S+)+)")
@@ -17,7 +18,8 @@ def parse(text: str) -> list[dict[str, int]]:
     """Return opening hours as `catalog.services.set_opening_hours` takes them.
 
     Raises:
-        ValidationError: a part cannot be read, or two opening hours of a day overlap.
+        ValidationError: a part cannot be read, its days or times are in the wrong order, or two
+            opening hours of a day overlap.
     """
     hours: list[tuple[int, int, int]] = []
     for part in filter(None, (each.strip() for each in text.split(";"))):
@@ -37,9 +39,16 @@ def parse(text: str) -> list[dict[str, int]]:
 
 def _weekdays(first: str, last: str, part: str) -> range:
     names = [first.lower(), last.lower()]
-    if not {*names} <= {*DAYS} or DAYS.index(names[0]) > DAYS.index(names[1]):
+    if not {*names} <= {*DAYS}:
         raise _unreadable(part)
-    return range(DAYS.index(names[0]), DAYS.index(names[1]) + 1)
+    begin, end = map(DAYS.index, names)
+    if begin > end:
+        message = _(
+            "“%(part)s” goes past the end of the week, which is Sunday. Write, for example: "
+            "Fri-Sun 09:00-18:00; Mon 09:00-18:00."
+        )
+        raise ValidationError(message, "opening_hours", {"part": part})
+    return range(begin, end + 1)
 
 
 def _minutes(span: str, part: str) -> tuple[int, int]:
@@ -52,7 +61,7 @@ def _minutes(span: str, part: str) -> tuple[int, int]:
     except ValueError:
         raise _unreadable(part) from None
     if opens >= closes:
-        raise _unreadable(part)
+        raise ValidationError(CLOSES_TOO_EARLY, "opening_hours")
     return opens, closes
 
 

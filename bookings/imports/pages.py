@@ -11,7 +11,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError
+from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -31,6 +31,7 @@ from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.links import list_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.errors import is_database_unavailable
 from bookit.json import dumps
 from catalog.models import Calendar, Service
 
@@ -137,9 +138,15 @@ def _progress(request: HttpRequest, file: dict[str, Any], call: dict[str, Any]) 
         result = _result(file, end.value)
     except REFUSALS as error:
         result = _refused(file, message_of(error))
-    except OperationalError:
-        # The response has begun, so no middleware can show this error.
-        text = _("The database is too busy. Nothing was imported. Try again.")
+    except Error as error:
+        if not is_database_unavailable(error):
+            raise
+        # The response has begun, so no middleware can show this error. If the connection was lost
+        # during the commit, nobody knows whether the lines were stored.
+        text = _(
+            "The database is unavailable or took too long. Check the file again: if its lines were "
+            "imported, they are skipped."
+        )
         result = _refused(file, text)
     yield _document(request, result)
 

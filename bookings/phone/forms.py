@@ -124,7 +124,7 @@ class CustomerForm(StaffForm):
             return None
         found = customers(actor=self.actor).filter(pk=pk).first()
         if found is None:
-            raise ValidationError(_("This customer no longer has an account. Search again."))
+            raise ValidationError(_("This customer cannot be found any more. Search again."))
         return found
 
 
@@ -136,7 +136,8 @@ class WhenForm(StaffForm):
     overrides = forms.BooleanField(
         label=_("Also offer times at short notice or far ahead"),
         help_text=_(
-            "Customers cannot book these times themselves. The history of the booking records it."
+            "Customers cannot book these times themselves. The history of the booking shows which "
+            "limit was overridden."
         ),
         required=False,
     )

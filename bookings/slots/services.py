@@ -146,7 +146,7 @@ FROM cancelled ORDER BY id
 
 @CONSTRAINT_ERRORS.add("slots_apart", "slot_beside_bookings")
 class SlotConflict(Conflict):
-    """This slot overlaps a slot or booking of its calendar, or its bookings prevent the change."""
+    """This slot overlaps something else on its calendar, or its bookings prevent the change."""
 
     code = "slot_conflict"
 

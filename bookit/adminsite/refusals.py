@@ -6,7 +6,7 @@ from django.db.models import ProtectedError, RestrictedError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts
+from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts, problems
 
 GONE = gettext_lazy("It no longer exists, because somebody has deleted it.")
 REFERENCED = gettext_lazy("Other rows refer to it, so it cannot be deleted.")
@@ -58,4 +58,4 @@ def _message_of(error: Exception) -> str:
         return _("It conflicts with existing data (constraint %(constraint)s).") % {
             "constraint": constraint
         }
-    return _("A value is out of range or contains characters that cannot be stored.")
+    return str(problems.BAD_VALUE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet, TextField
+from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from django_filters.constants import EMPTY_VALUES
 from django_filters.fields import BaseCSVField
@@ -18,14 +19,12 @@ from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 
 from bookit.database.prepared import Bound, Change
+from bookit.errors.refusals import refuse
 from bookit.money import is_plain
 from bookit.times import begin, end, parse_day_or_instant
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
-from django.utils.translation import gettext as _
-
-from bookit.errors.refusals import refuse
 
 
 class FilterBackend(filters.DjangoFilterBackend):

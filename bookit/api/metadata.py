@@ -21,7 +21,7 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
     """
 
     default_error_messages = {
-        "not_an_object": _("This must be an object of texts."),
+        "not_an_object": _("This must be a JSON object whose values are strings."),
         "too_many_keys": TOO_MANY_KEYS,
         "too_many_changes": format_lazy(
             _("At most {most} keys can be changed at once."), most=MAX_CHANGES
@@ -30,7 +30,7 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
             _("Each key must have 1 to {most} characters."), most=MAX_KEY_LENGTH
         ),
         "null_characters": _("Null characters are not allowed."),
-        "not_a_text": _("The value must be a text, or null to remove the key."),
+        "not_a_text": _("The value must be a string, or null to remove the key."),
         "too_long": format_lazy(
             _("The value can have at most {most} characters."), most=MAX_VALUE_LENGTH
         ),

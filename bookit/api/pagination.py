@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import orjson
 from django.core import signing
 from django.db.models import Q, QuerySet, TextField
 from django.utils.translation import gettext as _
@@ -198,8 +199,7 @@ class Pagination(BasePagination):
         return self._link(self.offset + self.limit)
 
     def _link(self, offset: int) -> str:
-        # A page has a number only if it begins at a multiple of the limit.
-        if "page" in self.request.query_params and offset % self.limit == 0:
+        if "page" in self.request.query_params:
             return self._url(page=offset // self.limit + 1)
         return self._url(offset=offset)
 
@@ -447,8 +447,6 @@ def _encode(order: list[str], row: dict[str, Any], *, backwards: bool) -> str:
 
 
 def _decode(cursor: str, order: list[str]) -> tuple[bool, list[str]]:
-    import orjson
-
     try:
         backwards, made_for, values = signer.unsign_object(cursor)
     except (signing.BadSignature, ValueError):

@@ -102,7 +102,7 @@ def page(
     ) -> Callable[[HttpRequest], HttpResponse]:
         properties = {name: {"type": "string", "enum": [value]} for name, value in body.items()}
         schema = {"type": "object", "properties": properties, "required": [*properties]}
-        examples = {"Yes": {"value": body}}
+        examples = {"OK": {"value": body}}
         PAGES[path] = {
             "operationId": f"{path.strip('/').replace('/', '_')}_show",
             "description": getdoc(view),

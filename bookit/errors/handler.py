@@ -129,7 +129,7 @@ def _translate(error: Exception) -> ProblemException | None:
     if isinstance(error, DataError):
         # Serializers and filters check ranges first; this handles the values that they miss.
         logger.warning("value refused by the database: %s", database_error_facts(error)[0])
-        return ProblemException(400, "validation_error", _("A value is out of range."))
+        return ProblemException(400, "validation_error", str(problems.BAD_VALUE))
     if isinstance(error, exceptions.ValidationError):
         return ProblemException(
             400,

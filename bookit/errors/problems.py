@@ -14,6 +14,8 @@ from bookit.request_id import request_id
 CONTENT_TYPE = "application/problem+json"
 
 UPDATING = _("BookIt is being updated. Try again shortly.")
+# PostgreSQL, or psycopg, refuses numbers out of range and null characters.
+BAD_VALUE = _("A value is out of range or contains characters that cannot be stored.")
 
 
 # The reason phrases of RFC 9110. `HTTPStatus` is used only for other statuses, because its phrases

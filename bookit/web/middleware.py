@@ -107,7 +107,7 @@ class RequestMiddleware:
         if isinstance(exception, DataError):
             # A parameter of the admin site contains a null character or a number out of range.
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
-            return refuse(request, "validation_error", _("A value is out of range."))
+            return refuse(request, "validation_error", str(problems.BAD_VALUE))
         if errors.is_admin_page(request) and isinstance(exception, REFUSALS):
             # No form or list of the admin site has shown this refusal to the user. The views of the
             # API have their own exception handler.

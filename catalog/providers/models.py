@@ -16,7 +16,10 @@ MAX_URL = 500
 # Characters that a URL must not contain (RFC 3986), and quotation marks.
 UNSAFE = frozenset("\"'<>\\^`{|}")
 
-NOT_A_PICTURE = _("Enter the URL of a picture that begins with https:// and contains no password.")
+NOT_A_PICTURE = _(
+    "Enter the URL of the picture. It must begin with https://, and must not contain a user name, "
+    "a password or one of these characters: \" ' < > \\ ^ ` { | }"
+)
 
 
 def validate_picture_url(url: str) -> None:

@@ -675,6 +675,20 @@ def test_a_row_of_the_list_equals_the_service_shown_alone(api):
     assert row == filtered == api.get(f"/services/{service.pk}").json()
 
 
+def test_staff_who_may_not_create_calendars_must_name_the_calendar_of_a_new_service(api):
+    client = api.as_(staff(["catalog.add_service"]))
+    body = {"title": "Haircut", "duration_minutes": 30, "price": "20.00"}
+
+    refused = problem(client.post("/services", body), 403, "permission_denied")
+
+    assert refused["detail"] == (
+        "You cannot create calendars. Choose an existing calendar for the service."
+    )
+    assert not Calendar.objects.exists()
+    body["calendar_id"] = str(CalendarFactory().pk)
+    assert client.post("/services", body).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("permissions", "shown"),
     [

@@ -142,6 +142,18 @@ def test_bookings_and_slots_can_be_downloaded_as_a_calendar(site, model):
     assert event["SUMMARY"] == ("Yoga: Mia" if model is Booking else "Yoga")
 
 
+def test_the_calendar_calls_a_deleted_customer_a_former_user(site):
+    user = UserFactory(name="Ana")
+    service = ServiceFactory(title="Yoga")
+    BookingFactory(service=service, user=user, status="completed", attendee_name="")
+    erase_user(user_id=user.pk, actor=AdminFactory(), at=TUESDAY + timedelta(days=1))
+
+    response = site.get("/admin/bookings/booking/export.ics")
+
+    [event] = ICalendar.from_ical(response.getvalue()).walk("VEVENT")
+    assert event["SUMMARY"] == "Yoga: a former user"
+
+
 # --- day sheets -------------------------------------------------------------------------------
 
 

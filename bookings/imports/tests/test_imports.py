@@ -7,6 +7,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import InterfaceError
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import User
@@ -20,6 +21,7 @@ from bookings.models import Booking, BookingEvent
 from bookings.services import cancel_booking
 from bookit.errors import Forbidden, Invalid
 from catalog.models import Calendar, OpeningHours, Service
+from catalog.opening import CLOSES_TOO_EARLY
 
 pytestmark = pytest.mark.django_db
 
@@ -392,8 +394,7 @@ def test_only_admins_import(load):
         "Mon",
         "Mon 9-18",
         "Mon 09:00-10:00-11:00",
-        "Fri-Mon 09:00-18:00",
-        "Mon 18:00-09:00",
+        "Mon-Fry 09:00-18:00",
         "Mon 09:00-25:00",
         "x",
     ],
@@ -401,7 +402,23 @@ def test_only_admins_import(load):
 def test_opening_hours_that_cannot_be_read_are_quoted(load, text):
     [problem] = load("calendars", f"name,opening_hours\nChair,{text}\n").problems
     assert (problem.line, problem.column) == (2, "opening_hours")
-    assert f"“{text}”" in problem.message
+    assert f"“{text}” cannot be read." in problem.message
+
+
+def test_opening_hours_past_sunday_are_quoted_with_how_to_write_them(load):
+    text = "name,opening_hours\nChair,Mon 09:00-18:00; Fri-Mon 09:00-12:00\n"
+    [problem] = load("calendars", text).problems
+    assert problem.message == (
+        "“Fri-Mon 09:00-12:00” goes past the end of the week, which is Sunday. Write, for example: "
+        "Fri-Sun 09:00-18:00; Mon 09:00-18:00."
+    )
+
+
+@pytest.mark.parametrize("text", ["Mon 18:00-02:00", "Mon 09:00-09:00"])
+def test_opening_hours_must_close_after_they_open(load, text):
+    [problem] = load("calendars", f"name,opening_hours\nChair,{text}\n").problems
+    assert (problem.column, problem.value) == ("opening_hours", text)
+    assert problem.message == str(CLOSES_TOO_EARLY)
 
 
 def test_opening_hours_that_overlap_are_named(load):
@@ -474,3 +491,14 @@ def test_the_command_only_checks_the_file_unless_apply_is_given(boss, tmp_path):
         run("--apply")
     with pytest.raises(CommandError, match="is not an active admin"):
         run(admin="ana@example.com")
+
+
+def test_the_command_reports_a_lost_database(tmp_path, boss, monkeypatch):
+    def refuse(*args, **options):
+        raise InterfaceError("the connection is closed")
+
+    monkeypatch.setattr(KINDS["customers"], "load", refuse)
+    file = tmp_path / "customers.csv"
+    file.write_text(CUSTOMERS)
+    with pytest.raises(CommandError, match=r"the connection is closed.* Check the file again"):
+        call_command("import_csv", "customers", str(file), "--admin", boss.email, "--apply")

@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError, ProgrammingError
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory, staff
@@ -103,13 +103,26 @@ def test_the_script_gets_the_progress_and_then_the_result(site):
     assert User.objects.filter(name="C").count() == 1100
 
 
-def test_a_busy_database_is_reported_although_the_response_has_begun(site, monkeypatch):
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_lost_database_is_reported_although_the_response_has_begun(site, monkeypatch, error):
     def refuse(*args, **options):
-        raise OperationalError("canceling statement due to statement timeout")
+        raise error("the connection is lost")
 
     monkeypatch.setattr(KINDS["customers"], "load", refuse)
     response = upload(site, CUSTOMERS, accept="application/x-ndjson")
-    assert "The database is too busy" in response.getvalue().decode()
+    text = response.getvalue().decode()
+    assert "The database is unavailable or took too long. Check the file again" in text
+    # If the connection was lost during the commit, this could be false.
+    assert "Nothing was imported" not in text
+
+
+def test_control_a_bug_in_an_import_is_not_reported_as_a_lost_database(site, monkeypatch):
+    def refuse(*args, **options):
+        raise ProgrammingError("syntax error")
+
+    monkeypatch.setattr(KINDS["customers"], "load", refuse)
+    with pytest.raises(ProgrammingError):
+        upload(site, CUSTOMERS, accept="application/x-ndjson").getvalue()
 
 
 def test_a_refusal_reaches_the_script_too(site):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
-from django.db import OperationalError
+from django.db import Error
 from django.utils import timezone
 
 from accounts.emails import lookup_form
@@ -14,7 +14,7 @@ from bookings.imports import services as imports
 from bookings.imports.files import ENCODINGS, MAX_BYTES, decode
 from bookings.imports.lines import KINDS
 from bookit.adminsite.refusals import message_of
-from bookit.errors import ServiceError
+from bookit.errors import ServiceError, is_database_unavailable
 
 # At most this many problems are printed. The command only counts the others.
 MOST = 200
@@ -76,9 +76,15 @@ class Command(BaseCommand):
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
         except ServiceError as error:
             raise CommandError(message_of(error)) from None
-        except OperationalError as error:
-            text = f"{str(error).strip()} Nothing was imported. Try again."
-            raise CommandError(text) from None
+        except Error as error:
+            if not is_database_unavailable(error):
+                raise
+            # If the connection was lost during the commit, nobody knows whether the lines were
+            # stored.
+            raise CommandError(
+                f"{str(error).strip()} Check the file again: if its lines were imported, they are "
+                "skipped."
+            ) from None
         self._show(report, apply=apply)
 
     def _show_progress(self, progress: imports.Progress) -> None:

@@ -430,6 +430,13 @@ def test_a_null_character_in_a_url_causes_no_500(site, world, query):
     assert response.status_code < 500
 
 
+def test_a_null_character_in_the_search_of_a_field_is_refused_with_its_cause(site, world):
+    query = "app_label=catalog&model_name=service&field_name=calendar&term=%00"
+    response = site.get(f"/admin/autocomplete/?{query}")
+    assert response.status_code == 400
+    assert "contains characters that cannot be stored" in response.content.decode()
+
+
 # --- the cost of pages ------------------------------------------------------------------------
 
 

@@ -2,11 +2,12 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.contrib import admin
 from django.urls import get_resolver
@@ -94,7 +95,7 @@ def _of_errors() -> Iterator[Message]:
         error = waiting.pop()
         waiting += error.__subclasses__()
         if error.__module__.partition(".")[0] in PACKAGES and ".tests" not in error.__module__:
-            yield Message(f"{error.__module__.replace('.', '/')}.py", error.message())
+            yield Message(_path_of(error.__module__), error.message())
 
 
 def _of_models() -> Iterator[Message]:
@@ -104,10 +105,19 @@ def _of_models() -> Iterator[Message]:
         shown |= {each.model for each in page.inlines}
     for config in apps.get_app_configs():
         if config.label in OUR_APPS | OTHER_APPS:
-            yield Message(f"{config.name.replace('.', '/')}/apps.py", str(config.verbose_name))
+            # Django derives the name of an app without a class of its own from its package.
+            is_plain = type(config) is AppConfig
+            module = config.name if is_plain else type(config).__module__
+            yield Message(_path_of(module), str(config.verbose_name))
     for model in sorted(shown, key=lambda model: model._meta.label):
         for name in (*names_of(model), *choices_of(model)):
-            yield Message(f"{model.__module__.replace('.', '/')}.py", name)
+            yield Message(_path_of(model.__module__), name)
+
+
+def _path_of(module: str) -> str:
+    """Return the path of the file of an imported module."""
+    is_package = hasattr(sys.modules[module], "__path__")
+    return f"{module.replace('.', '/')}{'/__init__' if is_package else ''}.py"
 
 
 def _message(path: Path, kinds: str, texts: list[str]) -> Message:

@@ -107,6 +107,19 @@ class TestLoad:
         with pytest.raises(CommandError, match=r"apt install wrk.*brew install wrk"):
             call_command("benchmark", "--only", "service", "mails")
 
+    @pytest.mark.parametrize(
+        ("more", "only", "wrong"),
+        [
+            ({}, ["service", "services-last", "users-q"], "services-last, users-q"),
+            ({"growth": "growth.svg"}, ["services-last", "mails", "login"], "mails, login"),
+        ],
+    )
+    def test_names_that_the_run_does_not_measure_are_refused(self, monkeypatch, more, only, wrong):
+        # The command must refuse them before it needs wrk.
+        monkeypatch.setenv("PATH", "")
+        with pytest.raises(CommandError, match=rf"does not measure: {wrong}\.$"):
+            call_command("benchmark", only=only, **more)
+
 
 class TestCases:
     def test_every_case_has_a_name_for_the_command_line(self):

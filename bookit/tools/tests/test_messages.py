@@ -3,8 +3,9 @@
 import polib
 import pytest
 
+from bookit.runtime.startup import BASE_DIR
 from bookit.tools.messages import catalogues
-from bookit.tools.messages.collecting import Message, messages
+from bookit.tools.messages.collecting import PACKAGES, Message, messages
 
 every_language = pytest.mark.parametrize("language", catalogues.LANGUAGES)
 
@@ -51,6 +52,13 @@ def test_texts_are_collected_from_code_templates_errors_and_models():
     assert ("All errors", "") in found  # in a template
     assert ("This time is already booked.", "") in found  # the docstring of an error
     assert ("start time", "") in found  # the name of a field
+
+
+def test_the_file_of_every_text_exists():
+    ours = {each.file for each in messages() if each.file.partition("/")[0] in PACKAGES}
+
+    assert "bookit/errors/__init__.py" in ours
+    assert [file for file in ours if not (BASE_DIR / file).is_file()] == []
 
 
 def test_a_changed_text_loses_its_translation(monkeypatch):

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.core.management import BaseCommand, CommandError
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, running
 from bookit.runtime.servers import ServerError, migrate
 from bookit.tools.benchmark.fill import Size
-from bookit.tools.benchmark.growth import LONG_LISTS, SIZES, Growth, grow
+from bookit.tools.benchmark.growth import LONG_LISTS, SIZES, UNMEASURED, Growth, grow
 from bookit.tools.benchmark.jobs import MEASURES, JobsError
 from bookit.tools.benchmark.load import LoadError, find_wrk
 from bookit.tools.benchmark.measure import CASE_NAMES, Options, UnexpectedResponse, benchmark
@@ -61,7 +62,11 @@ class Command(BaseCommand):
         add("--bookings", type=_positive, default=100_000, help=stored)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Measure, and write the report. The command succeeds even if a target is missed."""
+        """Measure, and write the report. The command succeeds even if a target is missed.
+
+        Raises:
+            CommandError: `--only` names something that this run does not measure, or the run fails.
+        """
         chosen = Options(
             size=Size(options["services"], options["bookings"]),
             seconds=options["seconds"],
@@ -69,6 +74,7 @@ class Command(BaseCommand):
             only=tuple(options["only"]),
             pgbouncer=options["pgbouncer"],
         )
+        self.check_names(chosen.only, grows=options["growth"] is not None)
         # As with Ctrl-C, these signals raise an exception, so that the command stops its processes.
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
@@ -90,6 +96,19 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def check_names(self, only: Sequence[str], *, grows: bool) -> None:
+        """Check that a run, with or without `--growth`, measures everything that `--only` names.
+
+        Raises:
+            CommandError: names what the run does not measure.
+        """
+        cases = {*CASE_NAMES}
+        measured = cases - UNMEASURED | {*LONG_LISTS} if grows else cases | {*MEASURES}
+        wrong = [name for name in only if name not in measured]
+        if wrong:
+            run = "With --growth" if grows else "Without --growth"
+            raise CommandError(f"{run}, the benchmark does not measure: {', '.join(wrong)}.")
 
     def measure(self, chosen: Options, directory: Path) -> Report:
         """Fill one database, measure BookIt with it, and return the report."""

@@ -1,0 +1,51 @@
+"""The list of reviews in the admin site."""
+
+import pytest
+from django.contrib import admin
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.tests.factories import BookingFactory
+from bookit.tests.plans import planning_without
+from catalog.tests.factories import ServiceFactory
+from reviews.models import Review
+from reviews.tests.factories import ReviewFactory
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/reviews/review/"
+
+
+def reviewed(title, email, comment):
+    booking = BookingFactory(
+        service=ServiceFactory(title=title), user=UserFactory(email=email), status="completed"
+    )
+    return ReviewFactory(booking=booking, comment=comment)
+
+
+def test_a_search_finds_reviews_by_comment_service_author_or_id(client):
+    client.force_login(AdminFactory())
+    yoga = reviewed("Yoga", "ana@example.com", "Calm and friendly.")
+    haircut = reviewed("Haircut", "ben@example.com", "")
+    for words, expected in [
+        ("", {yoga, haircut}),
+        ("friendly calm", {yoga}),
+        ("hair", {haircut}),
+        ("ANA@example", {yoga}),
+        ("example.com", {yoga, haircut}),
+        (f" {haircut.pk} ", {haircut}),
+        ("nobody", set()),
+    ]:
+        response = client.get(LIST, {"q": words})
+        assert {*response.context["cl"].result_list} == expected, words
+
+
+def test_a_search_for_reviews_does_not_read_all_rows():
+    reviewed("Yoga", "ana@example.com", "Calm and friendly.")
+    page = admin.site._registry[Review]
+    conditions = page.search_conditions(None, "friendly")
+    assert len(conditions) == 3
+    for condition in conditions:
+        with planning_without("seqscan", "indexscan", "indexonlyscan"):
+            plan = Review.objects.filter(condition).order_by().explain()
+        assert "Seq Scan" not in plan
+        assert "Filter: (upper" not in plan
