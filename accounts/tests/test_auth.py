@@ -114,7 +114,7 @@ def test_a_capital_letter_that_python_does_not_know_causes_no_server_error(api):
         problem(response, 400, "validation_error", "email")
 
 
-def test_one_of_ten_concurrent_registrations_of_an_email_address_succeeds(transactional_db, api):
+def test_one_of_ten_concurrent_registrations_of_an_email_address_succeeds(transactional_db):
     def register(number):
         email = NEW["email"] if number % 2 else NEW["email"].upper()
         return lambda: Client().post(
@@ -335,7 +335,7 @@ def test_a_long_user_agent_is_truncated(api):
     assert Session.objects.get().client == "x" * 300
 
 
-def refusals(api):
+def refusals():
     """Return the bodies of refused logins, keyed by the reason for the refusal."""
     user = UserFactory()
     return {
@@ -349,7 +349,7 @@ def refusals(api):
 
 def test_every_refused_login_gets_the_same_response(api, django_assert_num_queries):
     seen = set()
-    for reason, body in refusals(api).items():
+    for reason, body in refusals().items():
         # The first query reads the account. The second one checks whether anybody has signed in to
         # the account from this network.
         with django_assert_num_queries(2):
@@ -362,7 +362,7 @@ def test_every_refused_login_gets_the_same_response(api, django_assert_num_queri
 
 @pytest.mark.real_passwords
 def test_every_refused_login_does_the_same_work(api, monkeypatch):
-    bodies = refusals(api)
+    bodies = refusals()
     done = []
 
     def counted(name):
@@ -391,7 +391,7 @@ def test_every_refused_login_takes_about_the_same_cpu_time(api):
         assert api.post("/auth/login", body).status_code == 401
         return time.process_time() - began
 
-    bodies = refusals(api)
+    bodies = refusals()
     rounds = [{reason: seconds(body) for reason, body in bodies.items()} for _ in range(7)]
     # The quickest run is the one that other processes have disturbed least.
     quickest = {reason: min(durations[reason] for durations in rounds) for reason in bodies}

@@ -163,7 +163,7 @@ def test_a_change_of_the_hash_ends_sessions_of_the_admin_site_too(api, monkeypat
     assert browser.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
 
 
-def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_there(api):
+def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_there():
     user = AdminFactory()
     browser = sign_in_to_admin_site(user)
     form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}

@@ -188,7 +188,7 @@ def test_access_tokens_and_refresh_tokens_cannot_replace_each_other(api, signed_
     problem(me(api, signed_in["refresh_token"]), 401, "token_invalid")
 
 
-def test_tokens_contain_ids_but_no_personal_data(api, signed_in):
+def test_tokens_contain_ids_but_no_personal_data(signed_in):
     for name in ("access_token", "refresh_token"):
         assert claims(signed_in[name]).keys() == {
             *("token_type", "exp", "iat", "jti", "user_id", "session")

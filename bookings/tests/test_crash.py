@@ -37,7 +37,6 @@ class Client(threading.Thread):
         super().__init__()
         self.port, self.customer, self.service, self.stop = port, customer, service, stop
         self.booked = []
-        self.broken = 0
 
     def ask(self, path, body, token=""):
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -67,7 +66,6 @@ class Client(threading.Thread):
                     session["access_token"],
                 )
             except (OSError, HTTPException, ValueError):
-                self.broken += 1
                 continue
             assert status in (201, 503), content
             if status == 201:

@@ -140,8 +140,8 @@ def test_migrate_waits_briefly_and_tries_again(write_migration, monkeypatch):
 
         def sleep(seconds):
             # Between two tries, the migration does not block other statements.
-            connection.close()
-            assert ask("SELECT count(*) FROM catalog_service, bookings_booking") == 0
+            with psycopg.connect(**connection.get_connection_params()) as session:
+                session.execute("SELECT count(*) FROM catalog_service, bookings_booking")
             pauses.append(seconds)
             if len(pauses) == 3:
                 monkeypatch.setattr(base, "LOCK_TIMEOUT", "1min")

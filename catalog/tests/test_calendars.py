@@ -45,7 +45,7 @@ NO_BOOKINGS = {"count": 0, "ids": []}
 
 
 class TestCreate:
-    def test_a_calendar_needs_only_a_name(self, api, as_provider, provider):
+    def test_a_calendar_needs_only_a_name(self, as_provider, provider):
         response = as_provider.post("/calendars", {"name": "Room 1"})
         assert response.status_code == 201
         shown = response.json()

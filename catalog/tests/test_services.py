@@ -231,7 +231,7 @@ class TestCreate:
                 problem(response, 403, "permission_denied")
         assert Service.objects.count() == 1
 
-    def test_a_client_may_send_back_what_it_has_read(self, as_provider, service, api):
+    def test_a_client_may_send_back_what_it_has_read(self, as_provider, service):
         shown = as_provider.get(f"/services/{service.pk}").json()
         response = as_provider.post(
             "/services", {**shown, "rating_average": 5, "rating_count": 100}
@@ -448,9 +448,7 @@ class TestChange:
         result = as_provider.patch(f"/services/{service.pk}", changes).json()
         assert (result["price"], result["currency"]) == shown
 
-    def test_a_service_with_an_obsolete_currency_can_still_be_changed(
-        self, api, as_provider, service
-    ):
+    def test_a_service_with_an_obsolete_currency_can_still_be_changed(self, as_provider, service):
         Service.objects.filter(pk=service.pk).update(currency="HRK")
         response = as_provider.patch(f"/services/{service.pk}", {"title": "Shave"})
         assert (response.status_code, response.json()["price"]) == (200, "25.00")

@@ -152,7 +152,7 @@ def test_the_list_of_keys_takes_two_queries_however_many_there_are(api, with_key
 # --- what a key can be used for ---------------------------------------------------------------
 
 
-def test_a_key_without_listed_permissions_can_do_what_its_owner_may_do(api, with_key):
+def test_a_key_without_listed_permissions_can_do_what_its_owner_may_do(with_key):
     provider = ProviderFactory()
     booking = BookingFactory(service=ServiceFactory(calendar=CalendarFactory(provider=provider)))
     client, path = with_key(provider), f"/bookings/{booking.pk}"
@@ -192,7 +192,7 @@ def test_a_key_loses_the_permissions_that_its_owner_loses(with_key):
     problem(response, 403, "permission_denied")
 
 
-def test_a_key_never_manages_accounts_and_reads_no_secret_urls(api, with_key):
+def test_a_key_never_manages_accounts_and_reads_no_secret_urls(with_key):
     """A thief of a key must not get more rights, or a key or URL that outlives the stolen key."""
     owner = AdminFactory()
     client, other = with_key(owner), UserFactory()

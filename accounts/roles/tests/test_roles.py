@@ -172,7 +172,7 @@ def test_roles_are_shown_in_profiles_lists_and_sessions(api, admin):
     assert session.json()["roles"] == ["Reception"]
 
 
-def test_an_unknown_role_is_refused_and_nothing_changes(api, admin):
+def test_an_unknown_role_is_refused_and_nothing_changes(admin):
     user = UserFactory(name="Ana")
     response = admin.patch(f"/users/{user.pk}", {"name": "Eve", "roles": ["Pilot"]})
     problem(response, 400, "validation_error", "roles")

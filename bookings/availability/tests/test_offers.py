@@ -151,7 +151,11 @@ def test_another_calendar_has_no_preview_until_the_form_is_saved(site, service):
         assert "New_York" not in text
         page = reverse("admin:catalog_service_change", args=[service.pk])
         saved = site.post(page, form_of(service, calendar=other.pk, _continue="on"), follow=True)
-    assert "America/New York" in saved.content.decode() or "New_York" in saved.content.decode()
+    text = saved.content.decode()
+    assert (
+        "The next seven days with the settings on this page, in the zone America/New_York." in text
+    )
+    assert "<time " in text
 
 
 def test_a_new_service_has_no_preview(site):

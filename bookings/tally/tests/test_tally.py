@@ -48,7 +48,7 @@ def write_events(count, *, status="completed", transaction=None):
 
 
 @pytest.mark.django_db
-def test_each_status_that_bookings_reach_is_counted(api):
+def test_each_status_that_bookings_reach_is_counted():
     assert {*tally.totals()} == {*Booking.Status.values}
     user, service = UserFactory(), ServiceFactory(requires_confirmation=False)
     for number in range(2):

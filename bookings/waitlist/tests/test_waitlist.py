@@ -472,9 +472,7 @@ class TestAFreedSeat:
             assert offer_to(people[0], slot).hold_expires_at == SOON
 
     @pytest.mark.parametrize("minutes", [60, 0])
-    def test_the_waitlist_ends_when_it_is_too_late_to_book(
-        self, api, cancel, slot, service, queue, minutes
-    ):
+    def test_the_waitlist_ends_when_it_is_too_late_to_book(self, slot, service, queue, minutes):
         service.min_notice_minutes = minutes
         service.save()
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")

@@ -275,6 +275,15 @@ def test_all_requests_that_wait_are_counted_and_the_first_six_are_listed(site):
     assert found(site, waiting["url"]) == 8
 
 
+def test_the_count_of_requests_that_wait_has_a_limit(monkeypatch):
+    monkeypatch.setattr("bookings.home.MAX_COUNTED", 7)
+    counts = []
+    for hours in range(9):
+        BookingFactory(start_time=NOON + timedelta(hours=hours))
+        counts.append(shown(AdminFactory())["waiting"]["count"])
+    assert counts == [1, 2, 3, 4, 5, 6, 7, "7+", "7+"]
+
+
 def test_a_slot_shows_the_seats_that_nobody_has_taken_or_waits_for(site):
     slot = SlotFactory(capacity=4, start_time=NOON + timedelta(hours=1))
     in_class(slot)
@@ -429,6 +438,15 @@ def test_failed_deliveries_are_counted(site):
     assert (webhooks["count"], webhooks["failed"]) == (1, 3)
     assert found(site, webhooks["failed_url"]) == 3
     assert "3 failed deliveries" in page.content.decode()
+
+
+def test_the_count_of_webhooks_that_fail_has_a_limit(monkeypatch):
+    monkeypatch.setattr("bookings.webhooks.home.MAX_COUNTED", 2)
+    counts = []
+    for _each in range(4):
+        WebhookFactory(failing_since=NOON)
+        counts.append(shown(AdminFactory())["webhooks"]["count"])
+    assert counts == [1, 2, "2+", "2+"]
 
 
 def test_without_failed_deliveries_the_card_does_not_mention_them():

@@ -141,7 +141,7 @@ def test_the_profile_of_the_signed_in_user_has_an_entity_tag(api):
     assert user.get("/me").json()["name"] == "A"
 
 
-def test_signing_in_does_not_change_the_version_of_a_user(api):
+def test_signing_in_does_not_change_the_version_of_a_user():
     user = UserFactory()
     before = User.objects.get().updated_at
     user.last_login = TUESDAY

@@ -216,7 +216,7 @@ def test_staff_and_keys_see_the_metadata_of_rows_that_they_may_change(
             assert seen(client, paths[name], f"/{name}", rows[name].pk) == expected
 
 
-def test_a_former_provider_does_not_see_metadata(api, people, rows, paths):
+def test_a_former_provider_does_not_see_metadata(api, people, paths):
     Service.objects.update(metadata={"a": "1"})
     User.objects.filter(pk=people["provider"].pk).update(role="user")
     assert "metadata" not in api.as_(people["provider"]).get(paths["services"]).json()

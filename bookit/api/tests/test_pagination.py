@@ -84,7 +84,7 @@ class TestDepth:
         assert "cursor" not in message
         assert WITHOUT_CURSOR[path] in message
 
-    def test_a_refused_page_reads_no_rows(self, admin, paths):
+    def test_a_refused_page_reads_no_rows(self, admin):
         with CaptureQueriesContext(connection) as queries:
             admin.get(f"/users?offset={MAX_OFFSET + 1}")
         assert not [each for each in queries if "OFFSET" in each["sql"]]

@@ -432,7 +432,7 @@ def test_every_success_is_documented_with_a_valid_example(document, operations):
         assert ("Location" in success["headers"]) == (status == "201"), label
 
 
-def test_every_common_error_of_an_operation_is_documented(document, operations):
+def test_every_common_error_of_an_operation_is_documented(operations):
     for label, operation in operations.items():
         responses = operation["responses"]
         expected = {"400", "429", "500", "503"}

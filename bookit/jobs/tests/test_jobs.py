@@ -96,7 +96,7 @@ def test_a_failed_job_is_not_retried_while_the_same_job_waits(admin_site):
     assert job.status == "failed"
 
 
-def test_old_failed_jobs_are_pruned(capsys):
+def test_old_failed_jobs_are_pruned():
     old, young = failed_job(), failed_job()
     with connection.cursor() as cursor:
         cursor.execute(

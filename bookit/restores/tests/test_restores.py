@@ -202,7 +202,7 @@ def test_a_backup_that_fails_leaves_no_file(tmp_path, monkeypatch):
         call_command("backup", tmp_path / "missing" / "backup")
 
 
-def test_a_backup_can_be_restored_through_a_pipe(tmp_path, other_database):
+def test_a_backup_can_be_restored_through_a_pipe(other_database):
     BookingFactory()
     before = contents()
 

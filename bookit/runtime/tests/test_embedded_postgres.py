@@ -517,9 +517,7 @@ def test_the_server_inherits_neither_locks_nor_other_descriptors(
     assert not [path for path in opened if path.endswith((".lock", "/private"))]
 
 
-def test_ctrl_c_in_the_terminal_does_not_reach_the_server(
-    home: Path, user: Callable[..., User]
-) -> None:
+def test_ctrl_c_in_the_terminal_does_not_reach_the_server(home: Path) -> None:
     with running(home, settings=TEMPORARY):
         [server] = servers(home)
         assert os.getpgid(server.pid) == os.getsid(server.pid) == server.pid

@@ -45,7 +45,7 @@ def test_a_hidden_package_can_be_imported_later(monkeypatch):
     assert wave.open
 
 
-def test_a_package_that_was_imported_before_is_not_hidden(monkeypatch):
+def test_a_package_that_was_imported_before_is_not_hidden():
     with _hidden(["os"]):
         import os as again
     assert again is os

@@ -1,7 +1,7 @@
 """The language of errors, pages, the admin site, bookings and emails."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 import pytest
@@ -261,7 +261,8 @@ def test_every_language_uses_the_24_hour_clock(language):
         for name in ("TIME_FORMAT", "DATETIME_FORMAT", "SHORT_DATETIME_FORMAT", "DAY_TIME_FORMAT"):
             text = formats.date_format(at, name)
             assert re.search(r"\b15:05$", text), text
-        assert "FORMAT" not in formats.date_format(at + timedelta(days=1), "PROSE_DAY_FORMAT")
+        # Django returns the name of a format that a language does not have.
+        assert formats.get_format("PROSE_DAY_FORMAT") != "PROSE_DAY_FORMAT"
 
 
 def test_a_sign_in_error_is_translated(api):
