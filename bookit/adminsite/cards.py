@@ -69,7 +69,7 @@ class CardsAdmin(StrictAdmin):
         """Run an action on one row. Then show the row's page again, or the list if the row is gone.
 
         Raises:
-            PermissionDenied: the page has no such button for this user.
+            PermissionDenied: the page has no button for the action, or the user may not run it.
             Http404: the row does not exist.
         """
         if request.method != "POST":

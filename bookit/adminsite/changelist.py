@@ -81,7 +81,10 @@ class StrictChangeList(ChangeList):
         return specs, has_filters, rest, may_have_duplicates, is_filtered
 
     def _in_words(self, parameters: dict[str, Any]) -> Iterator[str]:
-        """Yield, in words, the conditions that a link of another page set and no filter shows."""
+        """Yield, in words, the conditions of the URL that no filter of the list shows.
+
+        Links on other pages set these conditions.
+        """
         for path in parameters:
             name, _separator, lookup = path.partition(LOOKUP_SEP)
             if name == self.date_hierarchy:
@@ -103,8 +106,8 @@ class StrictChangeList(ChangeList):
 class BoundedPaginator(Paginator):
     """A paginator that counts up to 10,000 rows; a larger number of rows is estimated.
 
-    It has no pages after the rows that it counts, because PostgreSQL would read all rows before
-    such a page. People find other rows by filters and searches.
+    It has no pages beyond the first 10,000 rows, because PostgreSQL would have to read all rows
+    before such a page. People find other rows by filters and searches.
     """
 
     most = MAX_COUNTED
@@ -173,7 +176,8 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
         rows.order_by()
         .filter(**{f"{field}__gte": begin, f"{field}__lt": end})
         .annotate(period=Value(begin, output_field=DateTimeField()))
-        # Without an order, PostgreSQL would read rows of other periods until it finds one.
+        # Without an order, PostgreSQL would read rows of other periods until it finds a row of
+        # this period.
         .order_by(field)
         .values_list("period", flat=True)[:1]
         for begin, end in pairwise(begins)

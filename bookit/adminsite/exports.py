@@ -41,9 +41,10 @@ class Format:
 
 
 def write_csv(page: Any, request: HttpRequest, rows: Iterable[Any]) -> Iterator[bytes]:
-    """Yield a CSV file with the id of each row, and its `csv_columns`, or the columns of the list.
+    """Return the parts of a CSV file with the id and other columns of each row.
 
-    Times are in the time zone of the user, which the header names.
+    The other columns are `csv_columns` or, if there are none, the columns of the list. Times are in
+    the time zone of the user, which the header names.
     """
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     names = [page.opts.pk.name, *(page.csv_columns or page.get_list_display(request))]

@@ -76,7 +76,7 @@ def _share_security(document: dict[str, Any]) -> None:
 
 
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
-    """Return the path item, after moving the parameters that all of its methods take to it."""
+    """Return the path item, after moving to it the parameters that all of its methods take."""
     [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
     common = [each for each in first if others and all(each in other for other in others)]
     if not common:
@@ -212,9 +212,11 @@ def _responses(operations: list[dict[str, Any]]) -> Iterator[Place]:
 
 
 def _names_of_response(place: Place) -> list[str]:
-    """Return the names that a response may get: its status, with its schema or first error code.
+    """Return the names that a response may get.
 
-    The names are short, because each operation refers to ten responses or more.
+    The name of an error is its status, or its status with its first error code. Other responses are
+    named by their status and their schema. The names are short, because each operation refers to
+    ten responses or more.
     """
     _, status = place
     if status >= "400":

@@ -69,10 +69,10 @@ def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
 
 
 def _contains_version(header: str, updated_at: datetime) -> bool:
-    """Return whether one of the entity tags in `If-Match` has this version.
+    """Return whether `If-Match` is `*`, or contains an entity tag with this version.
 
     RFC 9110 requires strong tags in `If-Match`. Compression by BookIt or a proxy makes the tags of
-    responses weak, but does not change the version, so BookIt accepts weak tags as well.
+    responses weak, but does not change the version, so BookIt also accepts weak tags.
     """
     tags = parse_etags(header)
     versions = {tag.removeprefix("W/").strip('"').partition("-")[0] for tag in tags}

@@ -64,8 +64,8 @@ class FilterSet(filters.FilterSet):
         for name, each in cls.declared_filters.items():
             if each.extra.get("required") or each.extra.get("initial") is not None:
                 raise TypeError(
-                    f"{cls.__name__}.{name} would apply only where a request names a filter. Narrow"
-                    " the list in the view's `listed` instead."
+                    f"{cls.__name__}.{name} would apply only to requests that name it. Narrow the"
+                    " list in the view's `listed` instead."
                 )
 
     @classmethod

@@ -320,7 +320,8 @@ class EventPagination(Pagination):
         horizons = open_positions(using=queryset.db)
         cursor = self.request.query_params.get("cursor")
         given: Any = _decode(cursor, self.STEPS)[1][0] if cursor else []
-        # A cursor that was issued before the database was distributed has a step without a server.
+        # If the cursor was issued before the database was distributed, its only step does not name
+        # a server of the cluster. The step belongs to the coordinator, which is server 0.
         known = {each[4] if len(each) > 4 else 0: positions.Step(*each[:4]) for each in given}
         last = next((step.last for step in known.values()), None)
         bounds = {}

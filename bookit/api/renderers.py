@@ -10,7 +10,7 @@ from bookit.json import dumps
 
 
 class JSONRenderer(BaseRenderer):
-    """Renders with orjson, which writes UUIDs and datetimes by itself."""
+    """Renders with `bookit.json`. Times have the offset of the request's zone, by default UTC."""
 
     media_type = "application/json"
     format = "json"

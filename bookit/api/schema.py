@@ -351,7 +351,7 @@ class Schema(AutoSchema):
 def add_common_parts(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Add the errors that operations share, and the headers of their responses."""
+    """Add `PAGES`, the errors and headers of all responses, and which properties are required."""
     catalogue = problems.catalogue()
     components = result["components"]
     for name, schema in components["schemas"].items():

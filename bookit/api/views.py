@@ -1,4 +1,4 @@
-"""The base classes of all views: response time zone, strict parameters, rate limits."""
+"""The base classes of all view sets: response time zone, strict parameters, rate limits."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
@@ -66,7 +66,7 @@ UNUSED = {
 
 
 class APIMixin(APIView):
-    """The base of every view."""
+    """The parts of every view set that do not depend on its rows."""
 
     # The query parameters that can make a read much more expensive than other reads. If this is
     # empty, every read is expensive. If it is None, no read is expensive. `bookit.runtime.costly`

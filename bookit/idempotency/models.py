@@ -5,7 +5,7 @@ from django.db import models
 
 
 class KeptResponse(models.Model):
-    """The response to the first request in which an owner used an idempotency key."""
+    """The response that is kept for an idempotency key of an owner."""
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(

@@ -37,10 +37,10 @@ class Kept(NamedTuple):
     """What is known about an idempotency key.
 
     Args:
-        is_free: whether no other request with the key is in progress. If False, all fields below
-            are None.
-        fingerprint: the hash of the first request with the key. If there was no request, this and
-            all fields below are None.
+        is_free: False if another request with the key is in progress. All fields below are then
+            None.
+        fingerprint: the hash of the request whose response is kept. If no response is kept, this
+            and all fields below are None.
     """
 
     is_free: bool
@@ -95,11 +95,11 @@ def claim(*, owner: UUID, key: str, fingerprint: bytes, at: datetime) -> Kept | 
             API key.
 
     Returns:
-        the response to the first request with this key, or None if this is the first request.
+        the response that is kept for this key, or None if no response is kept.
 
     Raises:
         IdempotencyInProgress: another request with this key is in progress.
-        IdempotencyKeyReused: the first request with this key was different.
+        IdempotencyKeyReused: the kept response belongs to a different request.
     """
     values = {"owner": owner, "key": key, "since": at - KEPT}
     [kept] = fetch(CLAIM, values, class_row(Kept))

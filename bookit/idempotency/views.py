@@ -34,7 +34,9 @@ NOT_KEPT = frozenset({401, 408, 409, 429})
 def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
     """Let an action of a view accept the header `Idempotency-Key`.
 
-    With this header, the whole action is one transaction, which also keeps the response.
+    With this header, the whole action is one transaction, which also keeps the response. If the
+    action raises a refusal, a second transaction keeps the response, unless its status is in
+    `NOT_KEPT` or at least 500.
     """
 
     @wraps(action)
@@ -59,7 +61,7 @@ class _AlreadyKept(Exception):
 def _respond_once(
     view: RowViewSet, request: Request, key: str, action: Callable[[], Response]
 ) -> Response:
-    """Return the response of `action`, or the kept response if the request was sent before."""
+    """Return the kept response if there is one; otherwise, the response of `action`."""
     at = timezone.now()
     owned: dict[str, Any] = {
         "owner": request.auth.id if isinstance(request.auth, UsedKey) else request.user.pk,

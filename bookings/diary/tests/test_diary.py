@@ -260,7 +260,7 @@ def test_a_booking_that_began_long_before_the_week_is_shown(site):
     assert len(sheet_of(site, service.calendar)["bookings"]) == 1
 
 
-def test_a_class_shows_how_many_seats_are_taken_and_how_many_wait(site):
+def test_a_class_shows_how_many_seats_are_taken_and_how_many_are_pending(site):
     slot = SlotFactory(capacity=7)
     for seat, status in enumerate(["pending", "confirmed", "confirmed", "cancelled"], 1):
         BookingFactory(
@@ -425,7 +425,7 @@ def move(site, booking, start, zone="UTC"):
     return site.post(MOVE, {"booking": booking.pk, "version": known, "start": start, "zone": zone})
 
 
-def test_a_booking_is_moved_to_a_wall_clock_time_by_the_user(site, boss):
+def test_the_user_moves_a_booking_to_a_wall_clock_time(site, boss):
     booking = BookingFactory()
 
     response = move(site, booking, "2999-01-02T09:30", zone="Asia/Tokyo")
@@ -527,7 +527,7 @@ def test_a_booking_that_changes_during_the_request_is_not_moved(site, monkeypatc
     assert Booking.objects.get().start_time == TUESDAY
 
 
-def test_a_booking_that_somebody_has_cancelled_says_so(site):
+def test_moving_a_booking_that_somebody_has_cancelled_says_so(site):
     booking = BookingFactory()
     Booking.objects.update(status="cancelled")
 

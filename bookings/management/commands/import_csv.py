@@ -30,7 +30,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the kind of file, its path, and the admin who imports it."""
+        """Add the kind of file, its path and encoding, the admin who imports it, and `--apply`."""
         parser.add_argument("kind", choices=[*KINDS])
         parser.add_argument("file", type=Path)
         parser.add_argument("--admin", required=True, help="the email address of the admin")
@@ -52,10 +52,11 @@ class Command(BaseCommand):
         encoding: str,
         **options: Any,
     ) -> None:
-        """Import the file.
+        """Check the file and, with `--apply`, import it.
 
         Raises:
-            CommandError: the file cannot be read, or a line is wrong.
+            CommandError: `admin` is not an active admin, the file cannot be read, a line is wrong,
+                or PostgreSQL fails.
         """
         actor = User.objects.filter(email=lookup_form(admin), is_active=True).first()
         if actor is None or not actor.is_admin:

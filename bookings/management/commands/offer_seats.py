@@ -9,11 +9,11 @@ from bookings.waitlist import services as waitlist
 
 
 class Command(BaseCommand):
-    """Offers free seats to users on the waitlists; the worker does so every minute."""
+    """Offers free seats to waiting users, and ends waitlists; the worker does so every minute."""
 
     help = (
-        "Hold the free seats of slots for the users on their waitlists, as the worker does "
-        "every minute."
+        "Hold the free seats of slots for the users on their waitlists, and end the waitlists of "
+        "slots that start too soon or are cancelled, as the worker does every minute."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -54,7 +54,7 @@ def test_a_serializer_cannot_have_a_computed_field(field):
 
 @pytest.mark.parametrize("option", [{"required": True}, {"initial": "x"}])
 def test_a_filter_cannot_be_required_or_have_a_default(option):
-    with refused("Mistaken.name would apply only where a request names a filter"):
+    with refused("Mistaken.name would apply only to requests that name it"):
         type("Mistaken", (FilterSet,), {"name": filters.CharFilter(**option)})
 
 

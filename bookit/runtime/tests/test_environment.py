@@ -1,4 +1,4 @@
-"""Settings: at start-up, one line names the variable whose value is wrong."""
+"""Settings from environment variables, and the line that names a variable with a wrong value."""
 
 import os
 import re
@@ -217,13 +217,13 @@ def test_there_can_be_several_reminders(load, value, times):
 @pytest.mark.parametrize(
     "value", ["0", "721", "48;2", "1.5", "\uff15", "1,2,3,4,5,6", "9" * 11, "9" * 5000, "-1"]
 )
-def test_times_of_reminders_that_are_not_hours_are_refused(refuse, value):
+def test_invalid_reminder_hours_are_refused(refuse, value):
     assert refuse(REMINDER_HOURS=value).startswith(
         "REMINDER_HOURS must be up to five numbers of hours from 1 to 720, such as 48,2, not "
     )
 
 
-def test_the_front_end_and_the_logo_are_urls(load, refuse):
+def test_the_front_end_and_the_logo_must_be_complete_urls(load, refuse):
     settings = load(PUBLIC_URL="https://app.example.com/")
     assert settings["PUBLIC_URL"] == "https://app.example.com"
     assert settings["BUSINESS_NAME"] == "BookIt"
@@ -484,8 +484,8 @@ def test_cors_is_installed_if_it_has_origins(load):
     cors = "corsheaders.middleware.CorsMiddleware"
     assert cors not in load()["MIDDLEWARE"]
     settings = load(CORS_ALLOWED_ORIGINS="https://app.example.com")
-    # It comes after LanguageMiddleware and RequestMiddleware, and before all others, so that the
-    # responses of all others get CORS headers, too.
+    # Only LanguageMiddleware and RequestMiddleware come before CorsMiddleware, so the responses of
+    # all other middleware get CORS headers.
     assert settings["MIDDLEWARE"].index(cors) == 2
     assert "corsheaders" in settings["INSTALLED_APPS"]
 

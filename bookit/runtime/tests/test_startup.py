@@ -1,4 +1,4 @@
-"""The start of every entry point."""
+"""The packages that programs import at their start, and the commands that get a database."""
 
 import os
 import subprocess

@@ -505,7 +505,7 @@ def test_a_file_that_clients_read_slowly_occupies_no_thread(run: Callable[..., R
         assert read(slow[0])[::2] == (200, FILE)
         slow[0].sendall(b"GET /file HTTP/1.1\r\n\r\n")
         assert read(slow[0])[::2] == (200, FILE)
-        # A client that keeps reading gets more time, and the others are disconnected.
+        # The other clients are disconnected after their time limit.
         running.advance(1000)
         running.until(lambda: len(running.worker.clients) <= 1)
     running.until(lambda: running.worker.held == 0)
@@ -529,7 +529,7 @@ def test_the_oldest_of_too_many_files_is_cut_off(
         assert read(slow[-1])[::2] == (200, FILE)
 
 
-def test_a_new_connection_replaces_an_idle_one_before_a_half_sent_request(
+def test_a_new_connection_replaces_an_idle_one_and_not_a_half_sent_request(
     run: Callable[..., Running],
 ) -> None:
     running = run(worker_connections=3)
@@ -624,7 +624,8 @@ def test_a_worker_that_stops_still_responds_to_received_requests(
     with running.connect() as first, running.connect() as second, running.connect() as idle:
         for client in (first, second):
             client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
-        # Wait until the state of two connections is WORKING (1), and of `idle` RECEIVING (0).
+        # Wait until the state of `first` and `second` is WORKING (1), and the state of `idle` is
+        # RECEIVING (0).
         running.until(lambda: running.seen and sum(c.state for c in [*running.worker.clients]) == 2)
         running.worker.alive = False
         running.worker.method_queue.defer(lambda: None)
