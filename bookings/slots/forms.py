@@ -1,4 +1,4 @@
-"""The form with which the admin site publishes slots."""
+"""The admin site's forms that publish slots and change the number of seats of a slot."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any

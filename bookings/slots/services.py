@@ -295,8 +295,8 @@ def change_slot(
         Slot.DoesNotExist: the slot does not exist.
         Forbidden: `actor` does not manage the slot's calendar.
         SlotConflict: more seats are taken than the new capacity has.
-        InvalidTransition: the slot has ended, one of its bookings is completed or a no-show, or
-            `status` would schedule a cancelled slot again.
+        InvalidTransition: the slot cannot be cancelled, because it has ended or one of its bookings
+            is completed or a no-show; or `status` would schedule a cancelled slot again.
     """
     slot = _locked_slot(slot_id, actor, "bookings.change_slot")
     if capacity is not None and capacity != slot.capacity:

@@ -5,11 +5,11 @@ from django.db.models import Q
 
 
 class BookingTally(models.Model):
-    """The total of the events before a given transaction. This table has only one row."""
+    """The total of the booking events before a transaction. This table has only one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    # The total contains the events of all transactions with lower ids than this id; see
-    # `BookingEvent.transaction`.
+    # The id of this transaction. The total contains the events of all transactions with lower ids;
+    # see `BookingEvent.transaction`.
     transaction = models.BigIntegerField()
     # For each status, how many times a booking has reached it.
     counts = models.JSONField(default=dict)

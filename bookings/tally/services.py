@@ -16,8 +16,8 @@ from bookit.restores.positions import LOWEST
 # One transaction counts about this many events.
 BATCH = 50_000
 # A reader counts at most this many events that are newer than the total. There are more if no
-# worker has run for a long time, or right after a large import. In this case, the results do not
-# change until a worker has counted them.
+# worker has run for a long time, or right after a large import. In this case, the results stay the
+# same until a worker has counted the events.
 MAX_NEW_EVENTS = 50_000
 
 # The types of the events with which a booking reaches a status. Their `data` contains the status.

@@ -20,7 +20,7 @@ def enqueue(*, entry_ids: Collection[UUID]) -> None:
 def send(*, entry_id: UUID, at: datetime) -> None:
     """Tell a user that they no longer wait for a seat.
 
-    Do nothing if the user is inactive, or if the entry was deleted or has another status by now.
+    Do nothing if the user is inactive, the entry was deleted, or its status is no longer `passed`.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.

@@ -70,7 +70,7 @@ POSITION = Case(
     default=None,
 )
 
-# The types of events that free a seat of the slot.
+# The types of events that free a seat of a slot.
 TYPES_THAT_FREE_A_SEAT = {Type.CANCELLED, Type.EXPIRED, Type.RESCHEDULED, Type.DELETED}
 
 
@@ -192,6 +192,8 @@ def offer_later(*, slot_ids: Collection[UUID], at: datetime) -> None:
 
 def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int:
     """Hold free seats for the users who are waiting, in order; return the number of new holds.
+
+    Also end the waitlists of slots that were cancelled or start too soon to be booked.
 
     Args:
         slot_ids: the slots whose seats are offered; by default, all slots with waiting users.

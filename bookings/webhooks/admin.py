@@ -27,7 +27,7 @@ from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject,
 from bookit.json import dumps
 
 # The maximum number of deliveries on the page of a webhook, and of attempts on the page of a
-# delivery. A message is retried eight times, and more often only if somebody sends it again.
+# delivery. A message is retried up to eight times, or more often if somebody sends it again.
 SHOWN = 20
 # A response with more brackets is not formatted.
 MAX_BRACKETS = 200
@@ -267,7 +267,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
 
     @admin.display(description=_("Created"), ordering="created_at")
     def created(self, delivery: Delivery) -> Any:
-        """Return when the message was written."""
+        """Return when the delivery was created."""
         return moment(delivery.created_at)
 
     def heading(self, row: Delivery) -> Any:

@@ -55,9 +55,9 @@ MAX_PAUSE = PAUSES[-1]
 # A webhook is switched off once no attempt has succeeded for this long.
 PATIENCE = timedelta(days=1)
 
-# Results are recorded after this many messages or this many seconds, whichever comes first. When a
-# worker dies, up to `BATCH` messages are sent again. When a webhook is switched off, up to `BATCH`
-# messages are still sent.
+# Results are recorded after this many messages, after this many seconds, or when a message fails.
+# When a worker dies, up to `BATCH` messages are sent again. When a webhook is switched off, up to
+# `BATCH` messages are still sent.
 BATCH = 100
 BATCH_SECONDS = 1.0
 # The number of messages that are marked as failed at a time.
@@ -178,10 +178,10 @@ async def _send(
 
 
 def _due(webhook_id: UUID, *, at: datetime) -> Due:
-    """Return the messages that are due at the time `at`.
+    """Return the first `BATCH` messages that are due at the time `at`.
 
-    If the webhook is off or its owner is no longer an admin, return no messages, and mark the
-    pending deliveries as failed.
+    While the webhook is paused, no message is due. If the webhook is off or its owner is no longer
+    an admin, return no messages, and mark the pending deliveries as failed.
     """
     nothing = Due("", (), is_failing=False, messages=())
     webhook = Webhook.objects.delivering().filter(pk=webhook_id).first()
@@ -257,9 +257,10 @@ def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
 
 
 def _without_responses_about_deleted_bookings(sent: Sequence[Sent]) -> list[Sent]:
-    """Return the results without the responses that must not be stored; see `forget_responses`.
+    """Return the results, without the responses to messages about deleted bookings.
 
-    The deliveries must be locked.
+    Such responses must not be stored; see `forget_responses` in `services.py`. The deliveries must
+    be locked.
     """
     named = [
         each.message.booking_id for each in sent if each.answer.text and each.message.booking_id
@@ -297,8 +298,8 @@ def _record_failed(sent: Sent) -> None:
     webhook = Webhook.objects.select_for_update(no_key=True).get(pk=delivery.webhook_id)
     attempts = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
-    # If a message has no retries left, somebody has requested a redelivery. Its failure says too
-    # little about the webhook.
+    # The failure of a last retry, or of a redelivery that was requested after the last retry, says
+    # too little about the webhook.
     if not was_failing and attempts <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:
@@ -326,9 +327,9 @@ def _record_failed(sent: Sent) -> None:
 def _schedule_retry(
     delivery: Delivery, webhook: Webhook, attempts: int, *, was_failing: bool, sent: Sent
 ) -> None:
-    """Schedule the retry of a failed delivery, unless it has no retries left.
+    """Schedule the retry of a delivery, and decide whether the webhook's other messages wait.
 
-    Decide whether the other messages to the webhook wait for the retry.
+    If the delivery has no retries left or the webhook is off, mark the delivery as failed instead.
     """
     if not webhook.is_active or attempts > len(PAUSES):
         delivery.status, delivery.next_attempt_at = Delivery.Status.FAILED, None

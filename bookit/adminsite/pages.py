@@ -136,10 +136,10 @@ class StrictAutocomplete(AutocompleteSelect):
 class StrictAdmin(admin.ModelAdmin):
     """Admin pages that trust neither URLs nor forms, and explain what they refuse.
 
-    A list can be filtered only by the filters that it shows and by its `link_filters`. Django lets
-    a URL filter by any field of the model, even by a hidden field. Without this restriction, a
-    secret could be discovered letter by letter from the number of rows that
-    `?secret__startswith=a` finds.
+    A list can be filtered only by the filters and the date hierarchy that it shows, and by its
+    `link_filters`. Django lets a URL filter by any field of the model, even by a hidden field.
+    Without this restriction, a secret could be discovered letter by letter from the number of rows
+    that `?secret__startswith=a` finds.
     """
 
     # The part of the menu that contains the list; None if the menu leaves it out.
@@ -186,7 +186,7 @@ class StrictAdmin(admin.ModelAdmin):
         return capfirst(", ".join(dict.fromkeys(names)))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Return whether a URL parameter is one of the list's filters or of its `link_filters`."""
+        """Return whether a URL parameter is one by which the list can be filtered."""
         return lookup in self._filter_parameters(request)
 
     def _filter_parameters(self, request: Any) -> set[str]:
@@ -221,11 +221,11 @@ class StrictAdmin(admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Return the rows that a search finds; see `search_conditions`.
+        """Return the rows that a search finds, and False, because no row is found twice.
 
-        If there are no conditions and the search term can be an id, rows are found by id, through
-        an index. Otherwise, they are found by text, and ids are not searched: no index finds a part
-        of an id.
+        If the list has `search_conditions`, they find the rows. If it has none, a search term that
+        can be an id finds rows only by id, through an index. Any other search term finds rows only
+        by text, because no index finds a part of an id.
         """
         words = " ".join(search_term.split())
         if words and (conditions := self.search_conditions(request, words)):
@@ -312,7 +312,7 @@ class StrictAdmin(admin.ModelAdmin):
     def export_view(self, request: HttpRequest, ending: str) -> Any:
         """Return a file with the rows of the list.
 
-        If the list has too many rows or an invalid parameter, return to the list.
+        If the list has too many rows or an invalid parameter, redirect to the list.
 
         Raises:
             PermissionDenied: the user may not see the rows.

@@ -18,7 +18,8 @@ def found_in(rows: QuerySet[Any], conditions: Sequence[Q]) -> tuple[QuerySet[Any
     """Return the rows that meet one of the conditions, each of which can use its own index.
 
     Returns:
-        the rows, and whether there are at most `FEW`.
+        the rows, and whether at most `FEW` were found. A row counts once for each condition that it
+        meets.
 
     A single condition with OR over several tables would read every row. So each condition is first
     searched for by itself. The condition with OR is used only if many rows match: the database then

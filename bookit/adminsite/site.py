@@ -33,7 +33,10 @@ class Site(AdminSite):
     site_url = None
 
     def get_urls(self) -> list[Any]:
-        """Add the URLs of `PAGES`. Leave out "view on site": our rows have no pages on the site."""
+        """Return the URLs of `PAGES` and Django's URLs, except "view on site".
+
+        Our rows have no pages outside of the admin site.
+        """
         urls = [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
         ours = [
             URLPattern(url.pattern, self.admin_view(url.callback), url.default_args, url.name)

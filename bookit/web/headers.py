@@ -6,7 +6,9 @@ from bookit.api.views import NO_TRANSFORM
 
 
 def content_security_policy(**changes: str) -> str:
-    """Return a policy that lets a page load only from this server and run no inline scripts.
+    """Return a policy with which a page loads files only from this server.
+
+    The policy allows `data:` images, but no inline scripts or styles.
 
     Args:
         changes: directives to override or add, with underscores in their names (`style_src`).
@@ -33,7 +35,10 @@ VARY = "Authorization, Time-Zone"
 
 
 def protect(request: HttpRequest, response: HttpResponse) -> None:
-    """Add a content security policy to pages, and forbid caches to store non-public responses."""
+    """Add the headers for browsers and caches.
+
+    Pages get a content security policy, non-public responses `no-store`, and public JSON `Vary`.
+    """
     kind = response.headers.get("Content-Type", "")
     if kind.startswith("text/html"):
         response.headers.setdefault("Content-Security-Policy", PAGE_POLICY)

@@ -109,8 +109,8 @@ class RequestMiddleware:
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
             return refuse(request, "validation_error", str(problems.BAD_VALUE))
         if errors.is_admin_page(request) and isinstance(exception, REFUSALS):
-            # No form or list of the admin site has shown this refusal to the user. The views of the
-            # API have their own exception handler.
+            # No form or list has shown this refusal to the user, so an error page shows it. In the
+            # API, DRF's exception handler responds to refusals.
             return errors.page(request, 400, message_of(exception))
         return None
 
@@ -262,7 +262,7 @@ class ThrottleMiddleware:
 
 @cache
 def sign_in_paths() -> frozenset[str]:
-    """Return the paths to which all POST requests count as signing in."""
+    """Return the paths whose POST requests count towards the limit of `SignInThrottle`."""
     found = {reverse(name) for name in PASSWORD_FORMS}
     waiting: list[Any] = [*get_resolver().url_patterns]
     while waiting:

@@ -26,7 +26,7 @@ def listed() -> QuerySet[User]:
 
 @transaction.atomic
 def update_profile(*, actor: User, changes: dict[str, Any]) -> User:
-    """Change the profile of a provider or an admin. A new name also renames their account.
+    """Change the profile of a provider or an admin. A new `name` is the new name of the account.
 
     Raises:
         Forbidden: the user is neither a provider nor an admin.

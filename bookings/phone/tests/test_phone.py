@@ -404,7 +404,7 @@ class TestLimits:
         assert [*errors(desk.post(PAGE, call(service, overrides="on")))] == ["start"]
         assert not Booking.objects.exists()
 
-    def test_customers_cannot_override_a_limit(self, service):
+    def test_limits_are_overridden_only_for_a_hold_by_staff_who_may_change_bookings(self, service):
         reception = staff(["bookings.add_booking", "bookings.view_booking"])
         for actor, hold in ((UserFactory(), True), (reception, True), (AdminFactory(), False)):
             with pytest.raises(Forbidden):
@@ -688,7 +688,7 @@ class TestTimes:
         assert offers.first_day == NOW.astimezone(ZoneInfo("Pacific/Kiritimati")).date()
         assert offers.days[0][1][0].start_time >= NOW
 
-    def test_many_times_are_cut(self):
+    def test_a_long_list_of_times_is_cut(self):
         service = ServiceFactory(step_minutes=5)
 
         offers = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
@@ -815,7 +815,7 @@ class TestPermissions:
         assert not Booking.objects.exists()
 
     @pytest.mark.parametrize("path", [HOLD, RELEASE])
-    def test_a_get_changes_nothing(self, desk, path):
+    def test_get_cannot_hold_or_release_a_time(self, desk, path):
         assert desk.get(path).status_code == 405
 
 

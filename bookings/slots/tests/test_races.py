@@ -86,7 +86,7 @@ def is_a(refusal, error):
 
 
 def is_taken(error):
-    """Return whether a booking was refused because a slot takes its time."""
+    """Return whether `error` refuses a booking because a slot or booking takes its time."""
     by_the_database = (
         isinstance(error, IntegrityError)
         and database_error_facts(error)[1] == "booking_beside_slots"
@@ -257,7 +257,7 @@ class TestWaiting:
     def rival(self, yoga):
         return partial(SlotFactory, service=yoga)
 
-    def test_the_next_publisher_gets_the_time(self, admin, yoga, hire, rival):
+    def test_one_of_two_publishers_gets_the_time(self, admin, yoga, hire, rival):
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival(
             [publish(admin, yoga, TUESDAY), publish(admin, hire, TUESDAY)], rival=rival

@@ -711,7 +711,7 @@ class TestCancelling:
             counts.append(len(captured))
         # Read the account and the owner of the slot. Look up the calendar, and lock it and the
         # slot. Close holds, cancel the bookings, check that none is active, cancel the slot, and
-        # end its waitlist. Read the slot. Begin and commit.
+        # end its waitlist. Read the slot. Begin and release a savepoint.
         assert counts == [13, 13]
 
 

@@ -30,7 +30,7 @@ class Receiver(ThreadingHTTPServer):
         Thread(target=self.serve_forever, daemon=True).start()
 
     def named(self, name):
-        """Return the spans with this name, oldest first."""
+        """Return the spans with this name, in the order in which they were received."""
         return [span for _, span in self.spans if span.name == name]
 
     def children(self, parent):
@@ -84,7 +84,7 @@ def get(port, path, **headers):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_requests_are_traced(receiver):
+def test_requests_are_traced_without_secrets(receiver):
     environment = {**production(database_url(), workers=1), **variables(receiver)}
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     with serving(BOOKIT, environment) as server:
@@ -95,7 +95,7 @@ def test_requests_are_traced(receiver):
         sent = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "X-Request-ID": "mine"}
         assert get(server.port, "/services?q=yoga", **sent) == 200
         assert get(server.port, "/nothing/at/all") == 404
-        # A strange request line, which is no valid URL.
+        # The target of this request is not a valid URL.
         assert get(server.port, "//[x?secret-of-the-query") == 404
     # The server has stopped, so it has sent all spans.
     [request] = receiver.named("GET /services")
@@ -149,7 +149,7 @@ def test_opentelemetry_is_not_loaded_if_tracing_is_off():
 
 
 @pytest.mark.parametrize("value", ["localhost:4318", "grpc://localhost:4317", "http://"])
-def test_an_endpoint_that_is_not_a_url_is_refused_at_start_up(monkeypatch, value):
+def test_an_endpoint_that_is_not_an_http_url_is_refused(monkeypatch, value):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", value)
     with pytest.raises(ImproperlyConfigured, match="OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"):
         environment.http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
