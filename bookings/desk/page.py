@@ -241,7 +241,7 @@ class BookingPage:
         return [Day(words.day(each), [self.time(time) for time in day]) for each, day in by_day]
 
     def time(self, free: Any, *, with_day: bool = False) -> Time:
-        """Return a radio button for a free time of a search, or for an alternative of a refusal."""
+        """Return a radio button for a free time that a search found or that a refusal offers."""
         local = free["start_time"].astimezone(self.tz)
         return Time(
             value=str(free["slot_id"] or free["start_time"].isoformat()),
@@ -357,7 +357,7 @@ class BookingPage:
 
 
 def _stored(value: Any) -> str:
-    """Return a stored value as text, and a dash if there is none."""
+    """Return a stored value as text, or a dash if there is none."""
     if isinstance(value, datetime):
         return value.isoformat()
     return "\u2013" if value in (None, "") else str(value)
