@@ -225,7 +225,7 @@ class BookingPage:
         after = first + timedelta(days=DAYS)
         if len(found) > MAX_TIMES:
             found.pop()
-            # The last day is not complete, so the next page begins with it.
+            # The last day is not complete, so the next page begins with it, unless it is `first`.
             after = max(found[-1]["start_time"].astimezone(self.tz).date(), first + words.ONE_DAY)
         return Offers(
             first=first,
@@ -329,7 +329,7 @@ class BookingPage:
 
     @cached_property
     def mail_log(self) -> list[tuple[str, mails.Announcement]]:
-        """The emails about the booking, latest first, each with its time in the calendar's zone."""
+        """The emails that the shown events have caused, latest first, each with its time."""
         ids = [each.pk for each in self._events[:MAX_EVENTS]]
         found = mails.announcements(booking=self.booking, event_ids=ids)
         return [(self.moment(each.at), each) for each in reversed(found)]

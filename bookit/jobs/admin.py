@@ -210,7 +210,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         return json.dumps(shown, indent=2)[:MAX_ARGUMENTS_LENGTH]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may retry jobs, which is all that the permission allows."""
+        """Return whether the user has the permission to change jobs, which only allows retrying."""
         return request.user.has_perm("procrastinate.change_procrastinatejob")
 
     @admin.action(description=_("Retry"), permissions=["retry"])

@@ -90,7 +90,7 @@ def relay() -> int:
 
 
 async def relay_regularly(stopping: asyncio.Event) -> None:
-    """Relay the rows of the outbox until the worker stops."""
+    """Relay the rows of the outbox until the worker stops, if the database is distributed."""
     while await sync_to_async(_relay)() and not stopping.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), PAUSE)

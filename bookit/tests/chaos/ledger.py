@@ -62,7 +62,7 @@ class Ledger:
         return len(self.events) + sum(map(len, self.made.values()))
 
     def violations(self, connection: psycopg.Connection[Any]) -> list[str]:
-        """Return the bugs, and one sentence for each contradiction of tables and responses."""
+        """Return the bugs, and one sentence for each contradiction between tables and responses."""
         fetch = fetcher(connection)
         bookings = {str(row["id"]): row for row in fetch("SELECT * FROM bookings_booking")}
         known: set[tuple[str, str, str]] = set()
