@@ -267,7 +267,7 @@ def test_equal_passwords_have_different_hashes():
 
 
 @pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda email: f" {email} "])
-def test_logging_in_ignores_the_case_of_the_email_address(api, spell):
+def test_logging_in_ignores_the_case_of_the_email_address_and_spaces_around_it(api, spell):
     user = UserFactory(email="ada@example.com")
     response = api.post("/auth/login", {"email": spell(user.email), "password": PASSWORD})
     assert response.status_code == 200

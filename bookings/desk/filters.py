@@ -13,7 +13,8 @@ from bookings.holds import is_ended_hold
 from bookit.adminsite.pages import is_id
 
 # A filter offers at most this many calendars, services or providers, and the one that is chosen.
-# The search of the list finds bookings by the names of other calendars and services.
+# The search of the list also finds bookings by the names of calendars and services that the filter
+# does not offer.
 MAX_CHOICES = 30
 
 # The URL parameter of `EndedHoldsFilter`, and its only value.
@@ -25,9 +26,9 @@ WITHOUT_ENDED_HOLDS = {_HOLDS: _WITHOUT}
 class EndedHoldsFilter(SimpleListFilter):
     """Leaves out holds that were released or have expired.
 
-    Their status is "cancelled" or "expired" although nothing was ever booked, so the home page does
-    not count them, and links to the list with this filter. The list shows the filter only while it
-    is in use.
+    Their status is "cancelled" or "expired" although nothing was ever booked. So the home page does
+    not count them, and its links to the list use this filter. The list shows the filter only while
+    it is in use.
     """
 
     title = _("holds")
@@ -53,7 +54,8 @@ class EndedHoldsFilter(SimpleListFilter):
 class FewRelatedFilter(RelatedFieldListFilter):
     """Offers only the first rows by name, because a list of all rows could be very long.
 
-    A link from another page may choose a further row. The filter then offers it, too.
+    A link from another page may choose a row that is not among them. The filter then offers this
+    row, too.
     """
 
     # The choice "Empty" would use a URL parameter that `StrictAdmin` does not allow.

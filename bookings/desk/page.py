@@ -225,7 +225,7 @@ class BookingPage:
         after = first + timedelta(days=DAYS)
         if len(found) > MAX_TIMES:
             found.pop()
-            # The last day is not complete, so the next page begins with it.
+            # The last day is not complete, so the next page begins with it, unless it is `first`.
             after = max(found[-1]["start_time"].astimezone(self.tz).date(), first + words.ONE_DAY)
         return Offers(
             first=first,
@@ -241,7 +241,7 @@ class BookingPage:
         return [Day(words.day(each), [self.time(time) for time in day]) for each, day in by_day]
 
     def time(self, free: Any, *, with_day: bool = False) -> Time:
-        """Return a radio button for a free time of a search, or for an alternative of a refusal."""
+        """Return a radio button for a free time that a search found or that a refusal offers."""
         local = free["start_time"].astimezone(self.tz)
         return Time(
             value=str(free["slot_id"] or free["start_time"].isoformat()),
@@ -329,7 +329,7 @@ class BookingPage:
 
     @cached_property
     def mail_log(self) -> list[tuple[str, mails.Announcement]]:
-        """The emails about the booking, latest first, each with its time in the calendar's zone."""
+        """The emails that the shown events have caused, latest first, each with its time."""
         ids = [each.pk for each in self._events[:MAX_EVENTS]]
         found = mails.announcements(booking=self.booking, event_ids=ids)
         return [(self.moment(each.at), each) for each in reversed(found)]
@@ -357,7 +357,7 @@ class BookingPage:
 
 
 def _stored(value: Any) -> str:
-    """Return a stored value as text, and a dash if there is none."""
+    """Return a stored value as text, or a dash if there is none."""
     if isinstance(value, datetime):
         return value.isoformat()
     return "\u2013" if value in (None, "") else str(value)

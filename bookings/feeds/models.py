@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Feed(models.Model):
-    """How often the URL of a feed has been renewed. Earlier URLs are no longer valid."""
+    """How many times the URLs of a feed were renewed. Earlier URLs are no longer valid."""
 
     id = models.UUIDField(primary_key=True, help_text="The id of the user or the calendar.")
     version = models.PositiveIntegerField(default=0)

@@ -240,8 +240,9 @@ def _calendar_content(calendar: Calendar, reader: User | None) -> list[Any]:
         return [BUSY, str(calendar.pk), *_versions(calendar.pk)]
     version, readers_version = _versions(calendar.pk, reader.pk)
     content = [NAMES, str(calendar.pk), version, str(reader.pk)]
-    # The version of the reader's own feed makes the URL invalid when the account gets a new owner.
-    # A version of 0 is left out, so that older tokens, which lack this version, stay valid.
+    # The version of the reader's own feed makes the URL invalid when the reader renews that feed,
+    # or when the reader's account gets a new owner. A version of 0 is left out, so that older
+    # tokens, which lack this version, stay valid.
     return [*content, readers_version] if readers_version else content
 
 

@@ -23,7 +23,10 @@ AT = "2026-11-21T09:05:00Z"
 def add_webhooks(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Describe the messages that BookIt sends to webhooks. They are events without their ids."""
+    """Add the messages to webhooks to the OpenAPI document `result`, and return the document.
+
+    A message is an event without its id, or a test.
+    """
     schemas = result["components"]["schemas"]
     result["webhooks"] = {}
     for kind in REPORTED_TYPES:

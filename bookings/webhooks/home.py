@@ -16,7 +16,7 @@ MAX_WEBHOOKS = 5
 MAX_COUNTED = 100
 # The columns that show whether the owner of a webhook is an admin.
 OWNER = ("owner__is_active", "owner__role")
-# The number of messages to a webhook that BookIt has given up on.
+# The number of failed messages to a webhook. BookIt no longer retries them.
 FAILED = Coalesce(
     Subquery(
         Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.FAILED)

@@ -40,7 +40,7 @@ class Webhook(models.Model):
         ),
     )
     events = ArrayField(models.CharField(max_length=30), help_text="The types of events to send.")
-    # Ids rather than times, because PostgreSQL makes all ids, but the clocks of hosts differ.
+    # The values are ids, not times: PostgreSQL makes all ids, but the clocks of hosts differ.
     since = models.JSONField(
         default=dict,
         help_text="For each type, an id from the moment when the webhook subscribed to it.",
@@ -81,7 +81,7 @@ class Webhook(models.Model):
 
     @property
     def has_admin(self) -> bool:
-        """Whether the owner is an admin. `WebhookQuerySet.delivering` checks the same in SQL."""
+        """Whether the owner is an admin. `WebhookQuerySet.delivering` also checks this, in SQL."""
         return self.owner is not None and self.owner.is_admin
 
 
@@ -100,7 +100,8 @@ class Delivery(models.Model):
         Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False
     )
     # A delivery belongs to its webhook, not to a calendar. The calendar and the event are not
-    # foreign keys in the database, because an event is never deleted and can be on another server.
+    # foreign keys in the database: an event is never deleted, and in a distributed database it can
+    # be on another server.
     calendar = models.ForeignKey(
         Calendar,
         on_delete=models.DO_NOTHING,

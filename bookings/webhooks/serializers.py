@@ -42,7 +42,7 @@ class EventSerializer(InputSerializer):
 
 @cache
 def event_serializers() -> dict[str, Any]:
-    """Return the serializer that describes the events of each type in the OpenAPI document.
+    """Return the serializers that describe events in the OpenAPI document, by event type.
 
     Event types whose `data` has the same serializer share their event serializer.
     """
@@ -137,7 +137,10 @@ class WebhookSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the representation of a row that `rows` has returned."""
+        """Return the representation of a row that `rows` has returned.
+
+        A webhook is shown as switched off if its owner is no longer an admin.
+        """
         if row.pop("has_admin"):
             return row
         reason = row["disabled_reason"] or Webhook.NO_ADMIN

@@ -129,7 +129,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
 
     @admin.display(description=_("About"), empty_value="")
     def about(self, job: ProcrastinateJob) -> Any:
-        """Return what the job is about: a booking, a webhook or an account."""
+        """Return what the job is about, for example a booking; empty if it has no subject."""
         subject: Subject | None = job.subject  # type: ignore[attr-defined]
         return link(subject.path, subject.words) if subject else ""
 
@@ -173,7 +173,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         return TASK_WORDS.get(row.task_name, row.task_name)
 
     def offers(self, row: ProcrastinateJob, action: str) -> bool:
-        """Return whether the job has failed. Only such jobs can be retried."""
+        """Return whether the job has failed. Only failed jobs can be retried."""
         return row.status == "failed"
 
     def cards(self, request: HttpRequest, row: ProcrastinateJob) -> Sequence[Card]:
@@ -210,7 +210,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         return json.dumps(shown, indent=2)[:MAX_ARGUMENTS_LENGTH]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may retry jobs. Nobody may edit jobs."""
+        """Return whether the user has the permission to change jobs, which only allows retrying."""
         return request.user.has_perm("procrastinate.change_procrastinatejob")
 
     @admin.action(description=_("Retry"), permissions=["retry"])
@@ -221,7 +221,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         for job in failed:
             try:
                 with transaction.atomic():
-                    # Another request may have retried it, and a worker may be running it again.
+                    # Another request may have retried the job, and a worker may be running it.
                     if not ProcrastinateJob.objects.select_for_update().filter(
                         pk=job.pk, status="failed"
                     ):

@@ -21,7 +21,7 @@ class Subject(NamedTuple):
 
 Arguments = Mapping[str, Any]
 
-# What the jobs of a task do, in the words of an operator, by the name of the task.
+# For each task, by its name: what its jobs do, in words that operators understand.
 TASK_WORDS: Extensions[Any] = Extensions()
 
 # For each task whose jobs have a subject: a function that takes the arguments of many jobs, and

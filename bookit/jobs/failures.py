@@ -66,7 +66,7 @@ def in_one_line(error: Exception) -> str:
     The other lines of a database error can contain a whole row.
     """
     name = type(error).__name__
-    # The search for addresses takes quadratic time in long words, so the line is cut before it.
+    # The search for addresses takes quadratic time in long words, so the line is cut first.
     first = next(iter(str(error).strip().splitlines()), "")
     if len(first) > 4 * MAX_LENGTH:
         # The last word may be a part of an address.

@@ -60,7 +60,7 @@ class JobFailure(models.Model):
 
 
 class Outbox(models.Model):
-    """A job caused by a change on a calendar whose rows are not on the server of the job queue.
+    """A job that a change on a calendar has caused, and that is not in the job queue yet.
 
     The table is empty unless the database is distributed; see `bookit.jobs.outbox`.
     """

@@ -37,7 +37,7 @@ _LOCK = "SELECT pg_try_advisory_xact_lock(7042025)"
 
 # Reads the oldest rows of each shard. Shards on a server that does not answer are left out.
 #
-# Parameters: command text. It needs Citus.
+# Parameters: command text (`_COMMAND`). The statement needs Citus.
 # Columns: rows text (JSON: calendar_id, id, queue, task, args of each row).
 _ROWS = """
 SELECT result AS rows FROM run_command_on_placements('bookit_outbox', %(command)s)
@@ -65,7 +65,10 @@ _DELETE = "DELETE FROM bookit_outbox WHERE calendar_id = %(calendar_id)s AND id 
 
 
 def relay() -> int:
-    """Move the rows of the outbox to the queue, and return their number."""
+    """Move the rows of the outbox to the queue, and return their number.
+
+    If another process is doing this, return 0 at once.
+    """
     with transaction.atomic():
         if not fetch(_LOCK, {}, scalar_row)[0]:
             return 0
@@ -87,7 +90,7 @@ def relay() -> int:
 
 
 async def relay_regularly(stopping: asyncio.Event) -> None:
-    """Relay the rows of the outbox until the worker stops."""
+    """Relay the rows of the outbox until the worker stops, if the database is distributed."""
     while await sync_to_async(_relay)() and not stopping.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), PAUSE)

@@ -81,7 +81,7 @@ ASYNCHRONOUS_COMMIT = "-c synchronous_commit=off"
 
 
 def _durable(query: str) -> str:
-    """Return a statement of procrastinate, changed to return only when its effect is on disk."""
+    """Return a statement of procrastinate, changed to end only when its effect is on disk."""
     return f"""
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
 {query.rstrip().removesuffix(";")} FROM durable
@@ -114,7 +114,7 @@ class Connector(DjangoConnector):
     """Enqueues jobs on Django's connection, in its transaction. Workers use other connections."""
 
     def get_worker_connector(self) -> BaseAsyncConnector:
-        """Return the connector of a worker, whose connections bypass a connection pooler."""
+        """Return a worker's connector. If `DATABASE_DIRECT_URL` is set, it bypasses a pooler."""
         parameters = connector_params(self.alias)
         if settings.DATABASE_DIRECT_URL:
             parameters = {"connect_timeout": 2, **conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
@@ -126,7 +126,7 @@ class Connector(DjangoConnector):
 class WorkerConnector(PsycopgConnector):
     """Fetches jobs over its own connections.
 
-    A job enqueues other jobs on Django's connection, in its own transaction.
+    A job that enqueues other jobs does so on Django's connection, in the job's transaction.
     """
 
     def __init__(self, django: Connector, **options: Any) -> None:

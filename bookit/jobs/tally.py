@@ -118,5 +118,5 @@ class Tally:
 
 
 def totals() -> list[dict[str, Any]]:
-    """Return the rows of the table."""
+    """Return the numbers of all workers, as rows with the columns of `_TOTALS`."""
     return fetch(_TOTALS, {}, dict_row)

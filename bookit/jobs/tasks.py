@@ -16,5 +16,5 @@ async def retry_stalled_jobs(timestamp: int) -> None:
 @app.periodic(cron="37 3 * * *")
 @app.task(name="bookit.prune_jobs", queueing_lock="bookit.prune_jobs")
 def prune_jobs(timestamp: int) -> None:
-    """Delete old jobs that did not succeed, every night."""
+    """Delete jobs that ended long ago, every night."""
     jobs.prune_jobs(at=timezone.now())

@@ -208,7 +208,7 @@ def test_words_of_customers_are_escaped(desk, book):
     assert escape(words) in text
 
 
-def test_the_page_of_a_user_who_deleted_their_account_opens(desk, book, ana):
+def test_the_page_of_a_booking_opens_after_its_user_was_erased(desk, book, ana):
     booking = book()
     erase_user(user_id=ana.pk, actor=AdminFactory(), at=NOW)
     text = text_of(desk, booking)
@@ -547,7 +547,7 @@ def test_other_staff_do_not_see_the_page(book):
     assert browser.get(page(book())).status_code == 403
 
 
-def test_a_form_without_a_token_is_refused(rui, book):
+def test_a_form_without_a_csrf_token_is_refused(rui, book):
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(rui)
     assert browser.post(page(book()), {"do": "confirmed"}).status_code == 403

@@ -381,7 +381,7 @@ class TestCalendar:
         assert api.get(of_admin).status_code == 200
 
     def test_a_url_with_names_that_was_never_renewed_stays_valid(self, api, helena, calendar):
-        """The token omits a version of 0 for the reader's own feed, as earlier tokens do."""
+        """Older tokens lack the version of the reader's own feed, so a version of 0 is left out."""
         content = ["names-for", str(calendar.pk), 0, str(helena.pk)]
         token = signer.sign_object(content)
         _, names = urls(api, helena, calendar)

@@ -1,6 +1,7 @@
-"""The totals are exact at any moment, and reading them takes no longer as history grows.
+"""The totals are exact, and reading them takes no longer as history grows.
 
-A total is the number of times that bookings have reached a status.
+A total is the number of times that bookings have reached a status. If more than `MAX_NEW_EVENTS`
+events are not in the stored total yet, the totals are too low until a worker has counted them.
 """
 
 from datetime import timedelta
@@ -132,7 +133,7 @@ def test_the_totals_stay_exact_after_an_operator_resets_transaction_ids():
 
 @pytest.mark.django_db
 def test_the_totals_read_a_limited_number_of_events_after_the_stored_total(monkeypatch):
-    """The limit applies however long the history is, and whether or not a worker runs."""
+    """The limit applies however long the history is. New events beyond it are not counted yet."""
     write_events(20_000, transaction=3)
     BookingTally.objects.create(transaction=4, counts={"completed": 20_000})
     write_events(30)

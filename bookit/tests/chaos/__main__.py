@@ -11,7 +11,7 @@ from bookit.tests.chaos.day import Day, play
 
 
 def main() -> int:
-    """Run the simulation with the arguments of the command line."""
+    """Run the simulation with the arguments of the command line, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bookit.tests.chaos", description=__doc__)
     add = parser.add_argument
     add(

@@ -68,9 +68,10 @@ class Actor(threading.Thread):
     ) -> tuple[int, Any]:
         """Send a request, and return the status and the body of the response.
 
-        The status is 0 if there is no response. A response is recorded in the ledger as a bug if
-        its status is in neither `allowed` nor `ALWAYS` (None allows all), if it is a server error
-        other than 503, if it arrives too late, or if it is an error that is not a problem document.
+        The status is 0 if there is no response. A bug is recorded in the ledger if the status is in
+        neither `allowed` nor `ALWAYS` (if `allowed` is None, all are allowed), if it is a server
+        error other than 503, if an error is not a problem document, or if the request ends, with or
+        without a response, after more than `MAX_SECONDS`.
         """
         if body is not None:
             options["json"] = body
@@ -241,7 +242,10 @@ class Member(Actor):
         self.ledger.events.append((booking.id, kind, self.person.id))
 
     def change_state(self, booking: Booking, status: str, path: str = "/status") -> int:
-        """Change a booking's status, and record the change if it is acknowledged."""
+        """Change a booking's status, and record the change if it is acknowledged.
+
+        Return the status code of the response; 0 if there is none.
+        """
         body = {"status": status}
         code, content = self.send("PATCH", f"/bookings/{booking.id}{path}", body)
         if code == 200:
@@ -279,7 +283,7 @@ class User(Member):
         ]
 
     def create(self, body: dict[str, Any], service: Service) -> Booking | None:
-        """Book, and record the booking if it is acknowledged."""
+        """Book. Record and return the booking if it is acknowledged; otherwise, return None."""
         if self.rng.random() < 0.3:
             body["notes"] = "I may be some minutes late."
         status, content = self.send("POST", "/bookings", body, allowed={201, 400, 409})

@@ -80,7 +80,7 @@ def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
 
 
 def bookings_are_in_their_slots(fetch: Fetch) -> Iterator[str]:
-    """A booking has the service and period of its slot, and slots have enough seats."""
+    """A booking has the service and period of its slot; no slot has more bookings than seats."""
     for row in fetch(
         "SELECT booking.id FROM bookings_booking AS booking"
         " LEFT JOIN bookings_slot AS slot ON slot.id = booking.slot_id"
@@ -201,7 +201,7 @@ def an_admin_is_active(fetch: Fetch) -> Iterator[str]:
 
 
 def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
-    """Jobs survive the end of their worker: no job has failed, and no job stays in `doing`."""
+    """Jobs survive the end of their worker: no job is failed or aborted, or stays in `doing`."""
     for row in fetch(
         "SELECT task_name, status::text, count(*) AS number FROM procrastinate_jobs"
         " WHERE status IN ('failed', 'doing', 'aborted') GROUP BY 1, 2"
@@ -210,9 +210,10 @@ def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
 
 
 def events_are_delivered_once(fetch: Fetch) -> Iterator[str]:
-    """An active webhook has one delivery of each of its events since its creation, and no others.
+    """An active webhook has one delivery of each event of its types since the webhook was created.
 
-    The end of a hold (cancelled or expired) is not delivered.
+    No webhook has two deliveries of an event, or a delivery of an event that is older than the
+    webhook. The end of a hold (cancelled or expired) is not delivered.
     """
     for row in fetch(
         "SELECT webhook.id AS webhook, event.id AS event FROM bookings_webhook AS webhook"

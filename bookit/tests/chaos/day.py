@@ -102,7 +102,7 @@ class Day:
 
 
 def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> Day:
-    """Run a day in `directory`, and check the outcome at the end.
+    """Run a day in `directory`, check for violations at the end, and return the outcome.
 
     Args:
         seed: determines the choices of actors and faults, but not their timing.
@@ -309,7 +309,7 @@ def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -
 
 
 def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) -> list[str]:
-    """Report events that the webhook missed or got out of order."""
+    """Report undelivered deliveries, and events that the webhook missed or got out of order."""
     rows = connection.execute(
         "SELECT delivery.id::text, event.id::text, event.booking_id::text, delivery.status"
         " FROM bookings_delivery AS delivery"

@@ -32,6 +32,7 @@ class Ledger:
         events: acknowledged changes of bookings, as booking id, type of event and actor id.
         made: ids of acknowledged rows, by table.
         dropped: ids that a client tried to delete, whether or not the deletion was acknowledged.
+        names: the names that an account can have now, by its id.
         unanswered: the number of requests whose outcome is unknown, by method and path.
         bugs: exceptions of clients, and responses that no client may ever get.
     """
@@ -61,7 +62,7 @@ class Ledger:
         return len(self.events) + sum(map(len, self.made.values()))
 
     def violations(self, connection: psycopg.Connection[Any]) -> list[str]:
-        """Return one sentence for each acknowledged fact that the tables contradict."""
+        """Return the bugs, and one sentence for each contradiction between tables and responses."""
         fetch = fetcher(connection)
         bookings = {str(row["id"]): row for row in fetch("SELECT * FROM bookings_booking")}
         known: set[tuple[str, str, str]] = set()
@@ -157,7 +158,7 @@ class Ledger:
 
 
 def _is_open(hours: tuple[tuple[int, int, int], ...], start: datetime, end: datetime) -> bool:
-    """Return whether a period is within the opening hours: weekday, opens, closes, in UTC."""
+    """Return whether a period is within `hours`: weekday, and minutes since midnight, in UTC."""
     begins = start.hour * 60 + start.minute
     ends = begins + (end - start).seconds // 60
     return any(
