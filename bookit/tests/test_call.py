@@ -98,7 +98,7 @@ def test_another_time_moves_the_hold_and_leaving_the_page_releases_it(page, serv
     assert {*Booking.objects.values_list("status", flat=True)} == {"cancelled"}
 
 
-def test_a_time_that_was_taken_during_the_call_is_reported_at_the_times(page, service):
+def test_if_a_time_is_taken_during_the_call_the_page_offers_other_times(page, service):
     start = page.locator("input[name=start]").nth(30)
     taken = datetime.fromisoformat(start.get_attribute("value"))
     BookingFactory(service=service, calendar=service.calendar, start_time=taken, status="confirmed")
