@@ -81,7 +81,7 @@ class Entry:
     Args:
         text: what happened and who caused it, as one sentence.
         is_automatic: whether no user caused it.
-        notes: the limit that staff overrode, if any, and the reason of a cancellation, if any.
+        notes: the limit that staff overrode, if any, and the reason of the change, if any.
     """
 
     at: datetime

@@ -26,7 +26,7 @@ class Letter:
         lead: the text, in which line breaks are kept.
         rows: facts, as pairs of a label and a value.
         key: the most important value in `rows`, which HTML emphasizes.
-        reference: the value in `rows` that only support needs, which HTML shows smaller.
+        reference: the value in `rows` that only the support team needs. HTML shows it smaller.
         note: small print.
     """
 

@@ -20,7 +20,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not in
 
 
 class Watched:
-    """Records a page's errors and its requests to other hosts."""
+    """Records a page's errors, and blocks and records its requests to other hosts."""
 
     def __init__(self, page, host):
         self.page, self.host = page, host

@@ -36,8 +36,9 @@ def faces(name: str, day: date, days: int) -> tuple[datetime, list[datetime]]:
 
     There is one time for each minute, until `days` days after `day`.
 
-    The clock of the model never goes back: it stands still while an hour repeats. A repeated time
-    therefore appears at its first occurrence, and a skipped time at the instant of the jump.
+    The clock of the model never goes back: it stands still while an hour repeats. The first
+    minute at which it shows a time or a later time is therefore the first occurrence of a repeated
+    time, and the instant of the jump for a skipped time.
     """
     tz = ZoneInfo(name)
     start = datetime.combine(day, time.min, tzinfo=UTC) - days * DAY

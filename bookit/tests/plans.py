@@ -7,7 +7,7 @@ from django.db import connection, transaction
 
 @contextmanager
 def planning_without(*methods):
-    """Let PostgreSQL avoid some methods while it plans.
+    """Make PostgreSQL avoid some methods when it plans queries.
 
     PostgreSQL chooses plans by the sizes of tables. These include rows that earlier tests rolled
     back. So a query has the plan that a test expects only if all alternatives are excluded.

@@ -140,9 +140,9 @@ def reset_rate_limits() -> None:
 
 @pytest.fixture(autouse=True)
 def no_jobs_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Delete the jobs of a test that commits, because Django empties only tables of its own models.
+    """Delete the jobs of a test that commits, because Django empties only tables that it manages.
 
-    pytest-xdist may run any other test after it in the same database.
+    pytest-xdist may run any other test in the same database afterwards.
     """
     yield
     marker = request.node.get_closest_marker("django_db")

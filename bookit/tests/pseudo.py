@@ -53,7 +53,7 @@ class Pseudo(gettext.NullTranslations):
         return f"{OPEN}{message.rpartition(_CONTEXT)[2]}{CLOSE}" if message else ""
 
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
-        """Return the form for a number in brackets."""
+        """Return the singular or the plural in brackets."""
         return self.gettext(msgid1 if n == 1 else msgid2)
 
     def language(self) -> str:
@@ -166,8 +166,8 @@ _NEUTRAL = re.compile(
 def data_of_all_rows() -> set[str]:
     """Return the texts that need no translation.
 
-    These are the texts in the database, except states and other choices, and the names of
-    currencies, languages and time zones.
+    These are the names of currencies, languages and time zones, and all texts in the database
+    except states and other choices.
     """
     found: set[str] = {*money.NAMES.values(), *Group.objects.values_list("name", flat=True)}
     # Each language has its own name for itself.

@@ -24,7 +24,7 @@ def bill(*names, **nested):
     """Return a bill of materials with the packages `names`.
 
     Args:
-        nested: by package, the licences of a component inside the package.
+        nested: for some packages, the licences of a component inside the package.
     """
     packages = [{"type": "library", "name": name, "version": "1"} for name in names]
     document = {

@@ -38,7 +38,7 @@ def page(watched, service):
     assert eventually(lambda: not Booking.objects.filter(status="held").exists())
 
 
-def hold_first_time(page):
+def hold_a_time(page):
     """Choose a free time, and return the status that the page shows once the time is held."""
     page.locator("#phone-times:not([aria-busy]) input[name=start]").nth(30).check(force=True)
     status = page.locator("#phone-hold", has_text="Held for this call:")
@@ -86,10 +86,10 @@ def test_a_receptionist_books_with_the_keyboard_alone(page, service):
 
 
 def test_another_time_moves_the_hold_and_leaving_the_page_releases_it(page, service):
-    hold_first_time(page)
+    hold_a_time(page)
     page.get_by_role("button", name="Later").click()
     page.get_by_text("Choose a service and a time.").wait_for()
-    hold_first_time(page)
+    hold_a_time(page)
     assert Booking.objects.filter(status="held").count() == 1
 
     page.goto("/admin/")
@@ -98,7 +98,7 @@ def test_another_time_moves_the_hold_and_leaving_the_page_releases_it(page, serv
     assert {*Booking.objects.values_list("status", flat=True)} == {"cancelled"}
 
 
-def test_a_time_that_was_taken_during_the_call_is_reported_at_the_times(page, service):
+def test_if_a_time_is_taken_during_the_call_the_page_offers_other_times(page, service):
     start = page.locator("input[name=start]").nth(30)
     taken = datetime.fromisoformat(start.get_attribute("value"))
     BookingFactory(service=service, calendar=service.calendar, start_time=taken, status="confirmed")
@@ -117,7 +117,7 @@ def test_the_page_fits_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
 
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    hold_first_time(page)
+    hold_a_time(page)
     book = page.get_by_role("button", name="Book", exact=True).bounding_box()
     assert book["x"] + book["width"] <= 390
     assert book["y"] + book["height"] <= 844

@@ -96,7 +96,7 @@ def test_containers_get_more_time_to_stop_than_they_need(compose):
         assert seconds(services[name]["stop_grace_period"]) >= graceful + 5, name
 
 
-def test_every_long_running_container_has_a_health_check(compose):
+def test_the_web_server_the_worker_and_the_database_have_health_checks(compose):
     """The proxy needs no health check, because the check would only send a request to `web`.
 
     `web` uses the health check of the image.

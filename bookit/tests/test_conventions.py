@@ -1031,7 +1031,7 @@ VALID = {
 
 @pytest.fixture
 def world():
-    """Create one object of each kind; return their ids by name."""
+    """Create an object of each kind; return the ids by name, and the admin as `admin`."""
     review = ReviewFactory(
         user=AdminFactory(),
         booking__start_time=TUESDAY - timedelta(days=1),

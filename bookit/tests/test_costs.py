@@ -1,4 +1,4 @@
-"""No request can cost too much: BookIt checks lengths first, and cancels slow reads."""
+"""No request can cost too much: BookIt checks lengths first, and cancels slow anonymous reads."""
 
 import json
 import time
@@ -140,7 +140,7 @@ class TestLists:
 
 @contextmanager
 def slow_services():
-    """Make every query of services wait until the end of the `with` block."""
+    """Make queries of services wait until the block ends, or the yielded connection rolls back."""
     with psycopg.connect(database_url()) as holder:
         holder.execute("LOCK TABLE catalog_service IN ACCESS EXCLUSIVE MODE")
         yield holder

@@ -42,7 +42,7 @@ def diary(watched, service):
 def drag(page, entry, *, hours=0, days=0):
     """Drag an entry down and to the right. Half an hour is 28 pixels high."""
     # `hover` also scrolls to the entry, and tries again if the diary redraws the entry meanwhile.
-    # Playwright does not repeat mere scrolling. An entry that is being redrawn has no box.
+    # `scroll_into_view_if_needed` would fail then. An entry that is being redrawn has no box.
     entry.hover(position={"x": 20, "y": 8})
     box = next(box for box in (entry.bounding_box() for _ in range(100)) if box)
     x, y = box["x"] + 20, box["y"] + 8
@@ -53,7 +53,7 @@ def drag(page, entry, *, hours=0, days=0):
 
 
 def confirm_move(page, dialog, text):
-    """Confirm a move, and wait for its message and until the diary has been drawn again."""
+    """Confirm a move; wait for its message, and until the diary has fetched its entries again."""
     with page.expect_response(lambda response: "/diary/sheet/" in response.url):
         dialog.get_by_role("button", name="Move").click()
         page.get_by_text(text).wait_for()

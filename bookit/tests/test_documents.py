@@ -109,7 +109,7 @@ def test_the_paths_in_a_document_exist(name):
 
 
 def exists(name):
-    """Return whether a dotted name is a job, a model, a module, an attribute, or in a trigger."""
+    """Return whether a dotted name is a job, model, module or attribute, or in a trigger's SQL."""
     module, _, attribute = name.rpartition(".")
     if name in jobs.tasks or attribute.lower() in apps.all_models.get(module, {}):
         return True

@@ -85,7 +85,7 @@ class Walk:
             self.look(name)
 
     def look(self, name):
-        """Check the present page in both widths and in both themes."""
+        """Check the current page in both widths and in both themes."""
         page = self.page
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
@@ -113,7 +113,7 @@ class Walk:
         self.faults.append(f"{self.page.url} is never at rest")
 
     def check(self, theme):
-        """Note the accessibility faults of the present page."""
+        """Record the accessibility faults of the current page."""
         rules = {"dark": {"runOnly": ["color-contrast"]}}.get(theme, {})
         # By default, axe-core loads the style sheets again. The page's policy forbids this, and an
         # `@import` in them would be resolved against the wrong URL.

@@ -35,7 +35,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site():
-    """Return the origin of a web server that serves only the page, and is not BookIt."""
+    """Return the origin of a web server other than BookIt, which serves the page as a file."""
     handler = partial(QuietHandler, directory=PAGE.parent)
     with ThreadingHTTPServer(("localhost", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -117,7 +117,7 @@ def allowed(site):
 
 
 def failures(errors):
-    """Return the statuses of failed requests; there must be no other errors."""
+    """Return the status or network error of each failed request; check that nothing else failed."""
     found = [re.search(r"status of (\d+)|net::ERR_(\w+)", error) for error in errors]
     assert all(found), errors
     return [match[1] or match[2] for match in found]
@@ -271,7 +271,7 @@ def test_admins_see_only_their_own_bookings_and_none_after_they_are_signed_out(
 
 
 @needs_chromium
-def test_a_refused_booking_can_be_tried_again_with_the_same_times(site, server, browse):
+def test_a_refused_booking_can_be_tried_again_at_the_same_time(site, server, browse):
     first = a_class()[0]
     page, errors = browse(f"{site}/{PAGE.name}?api={server}")
     page.get_by_role("button", name="Sign in").click()

@@ -46,7 +46,8 @@ IGNORE_BODY = {
 }
 
 TOO_LONG = "x" * 10_001
-# Values that no field accepts. `REFUSED` has more values, by the kind of field that refuses them.
+# Values that no field accepts, except that metadata accepts `{}`. `REFUSED` has more values, by the
+# kind of field that refuses them.
 NEVER_VALID = [
     "a\x00b",
     "\x00",

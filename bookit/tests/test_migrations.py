@@ -221,7 +221,7 @@ def test_a_migration_that_is_not_one_transaction_is_not_tried_again(write_migrat
     with reading(then=lambda: None) as may_go_on, ThreadPoolExecutor(1) as thread:
         migrating = thread.submit(in_thread, run_migrate)
         until_waiting(1)
-        # It waits for the lock without a limit, because it could not be tried again.
+        # The migration waits for the lock without a limit, because it cannot be tried again.
         time.sleep(0.5)
         until_waiting(1)
         may_go_on.set()

@@ -89,7 +89,7 @@ def allow_private(settings):
 
 
 def post(*urls):
-    """Send a message for each URL over one connection; return the outcome of the last message."""
+    """Send a message per URL, all to the first URL over one connection; return the last outcome."""
 
     async def send():
         async with outbound.Connection(urls[0]) as connection:

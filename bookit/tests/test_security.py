@@ -87,7 +87,7 @@ def world(owner):
     }
 
 
-# Every request with which a customer writes, and a valid body for it.
+# Requests with which a customer writes, and a valid body for each of them.
 WRITES = {
     "POST /auth/register": {"name": "New", "email": "new@example.com", "password": PASSWORD},
     "PATCH /me": {"name": "Renamed"},

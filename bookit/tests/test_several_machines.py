@@ -312,7 +312,7 @@ class Clients:
             each.join()
 
     def carry_on(self):
-        """Wait until the customers have made some more bookings."""
+        """Wait until the customers have made some more bookings, or until a request has failed."""
         before = len(self.kept)
         until(lambda: self.broken or len(self.kept) > before + 12)
 

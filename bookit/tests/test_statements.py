@@ -1,4 +1,4 @@
-"""Each SQL statement has a name and a header, and PostgreSQL accepts its text unchanged."""
+"""Each SQL statement has a name and a header, and PostgreSQL can prepare its text."""
 
 import ast
 import re
@@ -38,7 +38,7 @@ def modules() -> Iterator[Path]:
 
 
 def header_above(lines: list[str], number: int) -> str:
-    """Return the comment lines that end just above line `number`, which counts from 1."""
+    """Return the comment lines directly above line `number`. The first line has the number 1."""
     first = number - 1
     while first and lines[first - 1].startswith("#"):
         first -= 1

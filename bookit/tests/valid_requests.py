@@ -374,7 +374,7 @@ def callers(api):
 
 
 def _shared_rows(provider, service, slot):
-    """Return ids of rows that belong to the provider or to the platform."""
+    """Return ids of rows that belong to the provider or to the platform, and other values."""
     full_slot = SlotFactory(service__calendar__provider=provider)
     WaitlistEntryFactory(slot=full_slot, user=UserFactory())
     delivery = DeliveryFactory()
