@@ -7,8 +7,8 @@ the event and the reader, so that email clients can recognise the second copy.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. Emails
-about all other events are sent immediately. Except for reminders, these events happen to a booking
-only once.
+about all other events are sent immediately. Except for reminders, an event that causes such an
+email happens to a booking only once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,14 +44,14 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 )
 """
 
-# Finds the events of a booking whose emails have not been sent yet. A copy that waits is no such
-# email.
+# Finds the events of a booking whose emails have not been sent yet. Emails that are sent again
+# (`resend`) are not included.
 #
 # Parameters: calendar_id uuid, booking_id uuid.
 # Columns: event_id uuid, audience text (the reader whose email has not been sent; null means
 #   all readers).
 # Invariant: an event is committed together with the job that announces it, or with that job's row
-#   in the outbox. Therefore, every event that is visible here has had its job.
+#   in the outbox. Therefore, if this statement finds no job of an event, the event's job has ended.
 PENDING = """
 WITH job AS MATERIALIZED (
     SELECT task_name AS task, args FROM procrastinate_jobs
@@ -167,8 +167,8 @@ def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
     """Yield the occasions as they were when their emails were sent.
 
     When a reminder was sent, the booking still had the status and the start time that the event of
-    the reminder records, whatever happened to the booking later. If one email
-    covers several moves, only the first move is yielded.
+    the reminder records, whatever happened to the booking later. If one email covers several moves,
+    only the first move is yielded.
     """
     covered_until: datetime | None = None
     for occasion in found:

@@ -43,8 +43,8 @@ OWN_ENTRIES = Prepared(
         tags=["Bookings"],
         summary="List the queue for a slot",
         description=(
-            "Return your own places in the queue, also ended ones. The slot's provider, admins and "
-            "staff see all."
+            "Return your own places, including ended ones. The slot's provider, admins and staff "
+            "see everybody's."
         ),
     ),
 )

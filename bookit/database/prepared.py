@@ -256,9 +256,10 @@ class Bound:
 
 
 def _ordered(rows: QuerySet[Any, Any], order: tuple[str, ...]) -> QuerySet[Any, Any]:
-    # In PostgreSQL, nulls come first in a descending order. PostgreSQL cannot use an ordinary index
-    # for NULLS LAST, so only columns that can be null get it. A GeneratedField can be null if its
-    # `output_field` can.
+    # In PostgreSQL, nulls come first in a descending order. They also come first in an ordinary
+    # index that is read backwards, so PostgreSQL cannot use it for DESC NULLS LAST. Therefore, only
+    # columns that can be null get NULLS LAST. A GeneratedField can be null if its `output_field`
+    # can.
     nullable = {
         each.name for each in rows.model._meta.fields if getattr(each, "output_field", each).null
     }

@@ -265,7 +265,7 @@ def test_a_line_names_its_day_unless_it_is_today():
     assert [line["day"] for line in lines] == ["", "Tomorrow", "Fri 4 Dec"]
 
 
-def test_all_requests_that_wait_are_counted_and_the_first_six_are_listed(site):
+def test_waiting_requests_are_counted_and_the_first_six_are_listed(site):
     for hours in range(8):
         BookingFactory(start_time=NOON + timedelta(hours=hours))
     BookingFactory(start_time=NOON - timedelta(hours=1))
@@ -273,6 +273,13 @@ def test_all_requests_that_wait_are_counted_and_the_first_six_are_listed(site):
     waiting = shown(AdminFactory())["waiting"]
     assert (waiting["count"], len(waiting["lines"]), waiting["more"]) == (8, 6, True)
     assert found(site, waiting["url"]) == 8
+
+
+def test_waiting_requests_are_counted_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr("bookings.home.MAX_COUNTED", 2)
+    for hours in range(3):
+        BookingFactory(start_time=NOON + timedelta(hours=hours))
+    assert shown(AdminFactory())["waiting"]["count"] == "2+"
 
 
 def test_a_slot_shows_the_seats_that_nobody_has_taken_or_waits_for(site):

@@ -8,7 +8,7 @@ from django.db.models import Model
 
 
 class Layout(Enum):
-    """Where the rows of a model are, which the model names in its attribute `layout`.
+    """Where the rows of a model are stored. A model names its layout in its attribute `layout`.
 
     The rows of models without this attribute stay on the coordinator.
     """
