@@ -438,7 +438,7 @@ def add_user(*, user: User, actor: User, at: datetime, sends_email: bool = True)
 def add_customer(
     *, name: str, email: str, phone: str, timezone: str, language: str, at: datetime
 ) -> User:
-    """Store an account for a customer, for a caller that has checked who may book for others.
+    """Store an account for a customer. The caller has checked that the actor may book for others.
 
     The customer gets no email about the account, only about their bookings. A password reset gives
     them access to the account, and verifies its email address.

@@ -138,7 +138,7 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
     """Check that an actor with the permission to change accounts may make these changes.
 
     Raises:
-        Forbidden: the actor is not an admin. In addition, a changed field is not in
+        Forbidden: the actor is not an admin, and one of these is true: a changed field is not in
             `STAFF_CHANGES`, the user is an admin, or the actor lacks a permission of the user.
     """
     if actor.is_admin:

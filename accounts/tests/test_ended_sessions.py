@@ -225,7 +225,7 @@ def test_no_session_survives_a_concurrent_change_of_the_password(transactional_d
 
 
 def test_no_session_survives_if_a_change_and_a_refresh_wait_for_the_same_row(transactional_db, api):
-    """The change and the refresh wait for a row that `rival` has locked, then continue together."""
+    """The change and the refresh wait for a row that a rival has locked, and continue together."""
     for _ in range(5):
         user = UserFactory()
         refresh_call = refreshes_and_logins(api, user)[0]

@@ -174,7 +174,7 @@ class TimeColumn(forms.CharField):
 
 
 class CustomerLine(Line):
-    """A customer, who gets no email about the account, and sets a password by resetting it."""
+    """A customer, who gets no email about the account. A password reset gives them a password."""
 
     words = gettext_lazy("Customers")
     about = gettext_lazy("A line is skipped if its email address already has an account.")

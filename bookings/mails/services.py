@@ -7,8 +7,8 @@ the event and the reader, so that email clients can recognise the second copy.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. Emails
-about all other events are sent immediately. Except for reminders, these events happen to a booking
-only once.
+about all other events are sent immediately. Except for reminders, an event that causes such an
+email happens to a booking only once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,14 +44,14 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 )
 """
 
-# Finds the events of a booking whose emails have not been sent yet. A copy that waits is no such
-# email.
+# Finds the events of a booking whose emails have not been sent yet, or will be sent again
+# (`resend`).
 #
 # Parameters: calendar_id uuid, booking_id uuid.
-# Columns: event_id uuid, audience text (the reader whose email has not been sent; null means
-#   all readers).
+# Columns: event_id uuid, audience text (the reader to whom the email is to be sent; null means
+#   all readers), is_copy boolean (whether it was sent before).
 # Invariant: an event is committed together with the job that announces it, or with that job's row
-#   in the outbox. Therefore, every event that is visible here has had its job.
+#   in the outbox. Therefore, if this statement finds no job of an event, the event's job has ended.
 PENDING = """
 WITH job AS MATERIALIZED (
     SELECT task_name AS task, args FROM procrastinate_jobs
@@ -61,11 +61,11 @@ WITH job AS MATERIALIZED (
     SELECT task, args FROM job UNION ALL
     SELECT task, args FROM bookit_outbox WHERE calendar_id = %(calendar_id)s
 )
-SELECT event.id AS event_id, waiting.args->>'audience' AS audience
+SELECT event.id AS event_id, waiting.args->>'audience' AS audience,
+    waiting.args->>'copy' IS NOT NULL AS is_copy
 FROM bookings_bookingevent AS event JOIN waiting ON CASE
     WHEN waiting.task = 'bookings.follow_up' THEN waiting.args->'event_ids' @> to_jsonb(event.id)
     WHEN waiting.task = 'bookings.send_mail' THEN waiting.args->>'event_id' = event.id::text
-        AND waiting.args->>'copy' IS NULL
 END
 WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
 ORDER BY event.id
@@ -96,9 +96,12 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
 
 
 def enqueue_composed(*, booking: Booking) -> None:
-    """Compose the pending emails about a booking that will be deleted, and enqueue their jobs."""
+    """Compose the pending emails about a booking that will be deleted, and enqueue their jobs.
+
+    Emails that have been sent before are not sent again.
+    """
     named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
-    rows = fetch(PENDING, named, dict_row)
+    rows = [row for row in fetch(PENDING, named, dict_row) if not row["is_copy"]]
     if not rows:
         return
     texts = mail_texts.in_use()
@@ -129,7 +132,7 @@ class Announcement:
     Args:
         audiences: its readers: the attendee, the provider, or both.
         label: the beginning of its subject.
-        is_waiting: whether one of its readers has not been sent the email yet.
+        is_waiting: whether the email, or a copy of it, is still to be sent to one of its readers.
     """
 
     at: datetime
@@ -167,8 +170,8 @@ def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
     """Yield the occasions as they were when their emails were sent.
 
     When a reminder was sent, the booking still had the status and the start time that the event of
-    the reminder records, whatever happened to the booking later. If one email
-    covers several moves, only the first move is yielded.
+    the reminder records, whatever happened to the booking later. If one email covers several moves,
+    only the first move is yielded.
     """
     covered_until: datetime | None = None
     for occasion in found:

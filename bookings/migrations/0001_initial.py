@@ -34,9 +34,9 @@ DROP FUNCTION uuid7;
 """
 
 # Most bookings are confirmed once. If the page of a booking has room for the new version of its row
-# (`fillfactor`), the confirmation writes no index. By default, PostgreSQL vacuums a table only after
-# a fifth of its rows has changed. Until then, dead rows take up space, and counts must read the
-# rows and not only an index.
+# (`fillfactor`), the confirmation writes no index. By default, PostgreSQL vacuums a table only
+# after a fifth of its rows has changed. Until then, dead rows take up space, and counts must read
+# the rows and not only an index.
 STORAGE = """
 ALTER TABLE bookings_booking SET (
     fillfactor = 80,

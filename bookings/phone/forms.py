@@ -52,7 +52,7 @@ class DayField(forms.DateField):
         """Return the day, which must be in the years that the API accepts.
 
         Raises:
-            ValidationError: the text is not a day in these years.
+            ValidationError: the text is not a day, or the day is not in the years 1900 to 2999.
         """
         day: date | None = super().clean(value)
         if day is not None and not 1900 <= day.year < 3000:

@@ -130,9 +130,10 @@ def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
 
 
 def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResponse:
-    """Redirect to the booking, to the diary in which the call began, or to the next call's form.
+    """Redirect to the diary if the call began there, or else to the booking.
 
-    The message repeats what was booked, because the receptionist reads it to the customer.
+    Users who may not see bookings get the form of the next call. The message repeats what was
+    booked, because the receptionist reads it to the customer.
     """
     another = reverse("admin:bookings_phone")
     tz = zone(booking.calendar.timezone)

@@ -1,1 +1,1 @@
-"""Counts how often bookings reach each status, and how often a requested seat is taken."""
+"""Counts how often bookings reach each status, and how often a requested seat is not free."""

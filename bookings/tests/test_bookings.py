@@ -720,7 +720,7 @@ class TestHistory:
         assert [event.data["seat"] for event in events] == [1] * 5
         assert [event.at for event in events] == sorted(event.at for event in events)
 
-    def test_all_events_of_a_booking_store_the_same_times_with_fractions_of_seconds(
+    def test_all_events_of_a_booking_store_equal_times_for_a_start_with_half_a_second(
         self, user, service
     ):
         start = TUESDAY.replace(microsecond=500000)

@@ -82,7 +82,7 @@ def test_with_status_returns_exactly_the_bookings_of_each_status(status):
     assert Booking.objects.with_status(status, other).count() == 2
 
 
-def test_on_calendars_returns_the_bookings_and_writes_its_condition_twice():
+def test_on_calendars_returns_the_bookings_of_a_provider_and_repeats_its_condition():
     provider = ProviderFactory()
     ours = BookingFactory(service=ServiceFactory(calendar=CalendarFactory(provider=provider)))
     BookingFactory()

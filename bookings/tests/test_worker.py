@@ -101,7 +101,7 @@ class TestOneWorker:
             )
         call_command("retry_stalled_jobs")
         # There is at least one job. The killed worker may also have begun periodic jobs.
-        assert re.fullmatch(r"Jobs put back in their queues: [1-9].\n", capsys.readouterr().out)
+        assert re.fullmatch(r"Jobs put back in their queues: [1-9]\.\n", capsys.readouterr().out)
         assert killed.state(job) == "todo"
         following = worker()
         until(lambda: following.state(job) is None)

@@ -43,8 +43,8 @@ OWN_ENTRIES = Prepared(
         tags=["Bookings"],
         summary="List the queue for a slot",
         description=(
-            "List your places in the queue, ended ones too. The slot's provider, admins and staff "
-            "see all places."
+            "Return your own places, including ended ones. The slot's provider, admins and staff "
+            "see everybody's."
         ),
     ),
 )

@@ -258,8 +258,8 @@ class Bound:
 def nullable_fields(model: type[Model]) -> set[str]:
     """Return the names of the fields that can be null. Only their orders need NULLS LAST.
 
-    In PostgreSQL, nulls come first in a descending order, so an ordinary index that is read
-    backwards cannot be used for NULLS LAST.
+    In PostgreSQL, nulls come first in a descending order. They also come first in an ordinary index
+    that is read backwards, so PostgreSQL cannot use it for DESC NULLS LAST.
     """
     # A GeneratedField can be null if its `output_field` can.
     fields = model._meta.fields

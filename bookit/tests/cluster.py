@@ -16,7 +16,8 @@ from bookit.runtime.embedded_postgres import DEFAULT_SETTINGS, _Account
 from bookit.tests.processes import free_port
 
 NAMES = ("coordinator", "one", "two")
-# The environment variable with the place of a running cluster, which pytest-xdist's workers share.
+# The environment variable with the folders of the cluster that pytest-xdist's workers share: its
+# `home` and its `prefix`, separated by a colon.
 VARIABLE = "BOOKIT_TEST_CITUS"
 SETTINGS = {
     **DEFAULT_SETTINGS,

@@ -50,7 +50,7 @@ def test_acknowledged_changes_exist_once_after_a_day_of_faults(tmp_path):
         ("psycopg.errors.DeadlockDetected: deadlock detected", False),
     ],
 )
-def test_only_errors_of_lost_connections_are_attributed_to_faults(cause, is_fault):
+def test_lost_connections_are_attributed_to_faults_but_deadlocks_are_not(cause, is_fault):
     traceback = f"{cause}\n\nThe above exception ...\n\ndjango.db.utils.OperationalError: ..."
     assert is_caused_by_a_fault(traceback) == is_fault
 

@@ -168,7 +168,7 @@ def test_a_given_password_is_used(tmp_path):
 
 
 def test_the_documented_commands_can_be_run_again(tmp_path):
-    """Only the lines that do not call Docker are run here."""
+    """Lines that call Docker are not run here. The tests above check what Docker runs."""
     found = re.search(
         r"```sh\n([^`]*docker compose up[^`]*)```",
         (BASE_DIR / "docs" / "operations.md").read_text(),

@@ -2,8 +2,8 @@ from django.db import migrations
 
 from bookit.database.constraints import Trigger
 
-# These functions take a turn of a calendar, an advisory lock that ends with the transaction. Bookings
-# share a turn, and a change of the calendar takes a turn alone (`catalog.turns`).
+# These functions take a turn of a calendar, an advisory lock that ends with the transaction.
+# Bookings share a turn, and a change of the calendar takes a turn alone (`catalog.turns`).
 TURNS = """
 CREATE FUNCTION calendar_share_turn(calendar_id uuid) RETURNS boolean LANGUAGE sql AS $$
     SELECT pg_advisory_xact_lock_shared(uuid_hash_extended(calendar_id, 0)) IS NOT NULL

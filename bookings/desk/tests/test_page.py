@@ -291,7 +291,9 @@ def test_a_button_that_is_pressed_too_late_explains_the_refusal(desk, book):
         ),
     ],
 )
-def test_a_form_that_is_sent_too_late_explains_the_refusal(desk, book, do, values, reason):
+def test_a_form_that_the_page_no_longer_shows_explains_why_it_is_refused(
+    desk, book, do, values, reason
+):
     booking = book()
     Booking.objects.filter(pk=booking.pk).update(status="no_show")
     assert reason in press(desk, booking, do, **values)

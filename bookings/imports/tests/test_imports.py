@@ -68,7 +68,7 @@ def counts():
     return [model.objects.count() for model in models]
 
 
-def test_four_files_import_a_business(load):
+def test_a_business_is_imported_with_four_files(load):
     for kind in FILES:
         report = load(kind)
         assert (report.problems, report.is_applied) == ([], True)
@@ -207,7 +207,7 @@ def test_a_problem_after_a_cell_with_several_lines_has_the_line_number_of_the_fi
     assert (problem.line, problem.column) == (5, "price")
 
 
-def test_an_exported_file_can_be_imported(load):
+def test_the_apostrophes_that_exports_put_before_formulas_are_removed(load):
     text = "Email,NAME,phone\nana@example.com,'=Ana,'+351 912 345 678\n"
     assert load("customers", text).new == 1
     user = User.objects.get(email="ana@example.com")

@@ -194,16 +194,14 @@ class TestLanguages:
         assert "\nOlá!\n" in bodies["ana@example.com"]
         assert "\nSchau!\n" in bodies["rui@example.com"]
 
-    def test_the_email_about_the_end_of_a_queue_has_the_words_of_its_language(self):
+    def test_the_email_about_the_end_of_a_waitlist_has_the_words_of_its_language(self):
         change("queue-ended.de", attendee="Leider nein.")
         with speaking("de-AT"):
             assert "Leider nein." in samples.mail("queue-ended", "attendee", texts.in_use()).text
         with speaking("es"):
             assert "Leider" not in samples.mail("queue-ended", "attendee", texts.in_use()).text
 
-    def test_each_page_begins_with_the_words_that_are_sent_and_says_what_an_empty_field_means(
-        self, site
-    ):
+    def test_a_page_begins_with_the_words_in_use_and_explains_an_empty_field(self, site):
         change("reminder", attendee="Bring a towel.")
         every, german = form_of(site, "reminder"), form_of(site, "reminder.de")
         assert every["attendee"].value() == german["attendee"].value() == "Bring a towel."

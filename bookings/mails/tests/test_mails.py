@@ -597,6 +597,13 @@ class TestJobs:
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Requested", "Cancelled"}
 
+    def test_no_email_is_sent_again_if_the_booking_is_deleted_first(self, book, ana):
+        booking = book()
+        sent()
+        mails.resend(booking=booking, at=NOW)
+        services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        assert {subject.partition(":")[0] for _, subject in sent()} == {"Cancelled"}
+
     def test_a_cancellation_is_announced_once_if_the_booking_is_deleted_right_after_it(
         self, book, ana
     ):

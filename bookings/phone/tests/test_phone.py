@@ -219,7 +219,7 @@ class TestBooking:
         entry.refresh_from_db()
         assert (slot.bookings.get().user, entry.status) == (customer, "booked")
 
-    def test_a_receptionist_who_books_a_hold_for_a_caller_keeps_their_own_place_on_the_waitlist(
+    def test_booking_for_a_caller_keeps_the_receptionists_own_place_on_the_waitlist(
         self, desk, receptionist
     ):
         service = ServiceFactory(mode="slots", capacity=1, requires_confirmation=False)
@@ -282,7 +282,7 @@ class TestRefusals:
         assert not Booking.objects.exists()
         assert not User.objects.filter(email="ada@example.com").exists()
 
-    def test_a_conflict_is_reported_beside_the_time_with_the_nearest_free_times(
+    def test_a_conflict_is_reported_at_the_time_field_with_the_nearest_free_times(
         self, desk, service
     ):
         BookingFactory(service=service, start_time=TUESDAY)
@@ -301,7 +301,7 @@ class TestRefusals:
 
         assert "start" in errors(response)
 
-    def test_an_inactive_service_is_reported_beside_the_service(self, desk, service):
+    def test_an_inactive_service_is_reported_at_its_field(self, desk, service):
         held = desk.post(HOLD, call(service)).json()["hold"]
         Service.objects.filter(pk=service.pk).update(is_active=False)
 
@@ -322,7 +322,7 @@ class TestRefusals:
         held.refresh_from_db()
         assert (held.status, held.user.email) == ("confirmed", "other@example.com")
 
-    def test_too_many_holds_of_a_customer_are_reported_beside_the_customer(self, desk, service):
+    def test_too_many_holds_of_a_customer_are_reported_at_the_customer_field(self, desk, service):
         customer = BookingFactory().user
         for number in range(1, services.MAX_HOLDS + 1):
             services.create_booking(
@@ -338,7 +338,7 @@ class TestRefusals:
             found = response.json()["errors"] if path == HOLD else errors(response)
             assert [*found] == ["customer"]
 
-    def test_too_many_calls_at_once_are_reported_beside_the_time(self, desk, service):
+    def test_too_many_calls_at_once_are_reported_at_the_time_field(self, desk, service):
         for number in range(1, services.MAX_HOLDS + 1):
             assert "hold" in desk.post(HOLD, call(service, TUESDAY + number * HOUR)).json()
 

@@ -360,7 +360,7 @@ def test_the_town_has_something_to_count(town):
     assert TimeOff.objects.count() == 8
 
 
-def test_months_begin_at_midnight_in_the_zone_and_the_first_month_when_the_period_begins():
+def test_each_month_after_the_first_begins_at_midnight_in_the_zone():
     assert SPRING.months == [
         ("2026-02", SPRING.start),
         ("2026-03", datetime(2026, 3, 1, tzinfo=UTC)),

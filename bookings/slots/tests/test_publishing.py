@@ -231,7 +231,7 @@ class TestPublish:
             ({"service": ""}, "service", "This field is required."),
         ],
     )
-    def test_a_refusal_is_shown_beside_its_field(self, site, service, changes, field, words):
+    def test_a_refusal_is_shown_at_its_field(self, site, service, changes, field, words):
         response = site.post(ADD, form(service, **changes))
         assert response.status_code == 200
         assert words in str(response.context["form"].errors[field])
@@ -390,9 +390,7 @@ class TestPage:
             ("9" * 400, "less than or equal to 1000"),
         ],
     )
-    def test_a_refused_number_of_seats_is_explained_beside_its_field(
-        self, site, slot, seats, words
-    ):
+    def test_a_refused_number_of_seats_is_explained_at_its_field(self, site, slot, seats, words):
         for seat in (1, 2):
             booked(slot, seat=seat)
         response = site.post(self.seats(slot), {"capacity": seats})

@@ -327,7 +327,7 @@ class TestConflicts:
         )
         assert not Slot.objects.exists()
 
-    def test_a_refusal_names_the_first_clash_with_another_slot_or_within_the_series(
+    def test_a_refusal_names_the_first_clash_even_if_the_series_also_overlaps_itself(
         self, client, service
     ):
         Service.objects.update(duration_minutes=25 * 60)

@@ -132,8 +132,8 @@ def test_the_totals_stay_exact_after_an_operator_resets_transaction_ids():
 
 
 @pytest.mark.django_db
-def test_the_totals_read_a_limited_number_of_events_after_the_stored_total(monkeypatch):
-    """The limit applies however long the history is. New events beyond it are not counted yet."""
+def test_reading_the_totals_reads_few_events_after_the_stored_total(monkeypatch):
+    """The limit applies however long the history is, and whether or not a worker runs."""
     write_events(20_000, transaction=3)
     BookingTally.objects.create(transaction=4, counts={"completed": 20_000})
     write_events(30)

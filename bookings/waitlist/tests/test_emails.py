@@ -53,7 +53,7 @@ def sent():
     return found
 
 
-def test_everybody_in_the_queue_learns_that_the_session_is_cancelled(yoga):
+def test_everybody_on_the_waitlist_learns_that_the_session_is_cancelled(yoga):
     slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
     found = sent()
     assert {"ana@example.com", TO_BEN, TO_EVA} <= found.keys()
@@ -65,7 +65,7 @@ def test_everybody_in_the_queue_learns_that_the_session_is_cancelled(yoga):
     assert sent() == {}
 
 
-def test_everybody_in_the_queue_learns_that_no_seat_became_free(yoga):
+def test_everybody_on_the_waitlist_learns_that_no_seat_became_free(yoga):
     waitlist.offer_seats(at=yoga.start_time)
     found = sent()
     assert found.keys() == {TO_BEN, TO_EVA}

@@ -170,7 +170,7 @@ def test_events_of_one_booking_stay_in_order_if_the_clock_of_postgresql_was_ahea
 
 
 def test_concurrent_changes_of_one_booking_are_in_the_order_of_its_lock(admin, booking):
-    """The second transaction makes its id before the first, but gets the lock after the first."""
+    """Events get their ids after the booking is locked, so they are in the order of the lock."""
     read_early = ask("SELECT uuid7()")
     with another_transaction() as first:
         first.execute("SELECT FROM bookings_booking WHERE id = %s FOR UPDATE", [booking.pk])

@@ -352,11 +352,14 @@ class Crawler:
     # --- crawling -----------------------------------------------------------------------------
 
     def crawl(self, *starts: str, inside: tuple[str, ...] = ()) -> dict[str, Page]:
-        """Open `starts`, follow the links to paths that begin with one of `inside`.
+        """Open `starts`, and follow links whose paths begin with one of `inside`.
 
         The crawler opens two pages of each kind, because they may show rows in different states. It
         follows a link with parameters only if one of the parameters is new, because filters can be
-        combined endlessly. Returns the pages by URL.
+        combined endlessly.
+
+        Returns:
+            The pages by URL.
         """
         found: dict[str, Page] = {}
         seen: dict[str, int] = {}

@@ -265,7 +265,7 @@ def test_a_line_names_its_day_unless_it_is_today():
     assert [line["day"] for line in lines] == ["", "Tomorrow", "Fri 4 Dec"]
 
 
-def test_all_requests_that_wait_are_counted_and_the_first_six_are_listed(site):
+def test_waiting_requests_are_counted_and_the_first_six_are_listed(site):
     for hours in range(8):
         BookingFactory(start_time=NOON + timedelta(hours=hours))
     BookingFactory(start_time=NOON - timedelta(hours=1))

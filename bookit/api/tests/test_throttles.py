@@ -759,7 +759,7 @@ def test_a_throttled_login_to_the_admin_site_hashes_no_password(limit, monkeypat
     assert Client().post("/admin/login/", form).status_code == 429
 
 
-def test_without_environment_variables_these_limits_apply(monkeypatch):
+def test_the_default_rate_limits_apply_if_no_environment_variable_is_set(monkeypatch):
     for name in ("AUTH", "PASSWORD", "ANON", "USER", "KEY"):
         monkeypatch.delenv(f"RATE_LIMIT_{name}")
     fresh = runpy.run_path(str(configured.BASE_DIR / "bookit" / "settings.py"))

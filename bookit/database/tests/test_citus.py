@@ -126,7 +126,7 @@ def test_one_of_forty_concurrent_bookings_wins_on_each_worker(name):
         assert Booking.objects.filter(calendar=service.calendar_id).count() == 1
 
 
-def test_a_booking_and_its_job_are_stored_on_the_worker_of_the_calendar():
+def test_a_booking_is_made_on_the_worker_of_its_calendar_with_its_job_in_the_outbox():
     service = service_on("one")
     response = post(client_of(UserFactory()), service, 1)
     assert response.status_code == 201

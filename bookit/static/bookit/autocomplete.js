@@ -1,5 +1,5 @@
-/* Names autocomplete fields by their labels. Otherwise, screen readers would announce a field without
-   a name, because Select2 hides the element that the label belongs to. */
+/* Names autocomplete fields by their labels. Otherwise, screen readers would announce a field
+   without a name, because Select2 hides the element that the label belongs to. */
 (() => {
   "use strict";
 

@@ -223,7 +223,8 @@
       load(`${card.dataset.preview}?${query}`);
     };
     form.addEventListener("input", refresh);
-    // Select2 announces a choice only through jQuery, which also passes on the events of the browser.
+    // Select2 announces a choice only through jQuery, which also passes on the events of the
+    // browser.
     window.django.jQuery(form).on("change", refresh);
   };
 

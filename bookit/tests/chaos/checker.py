@@ -210,10 +210,10 @@ def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
 
 
 def events_are_delivered_once(fetch: Fetch) -> Iterator[str]:
-    """An active webhook has one delivery of each event of its types since the webhook was created.
+    """An active webhook has a delivery of each of its events since its creation.
 
-    No webhook has two deliveries of an event, or a delivery of an event that is older than the
-    webhook. The end of a hold (cancelled or expired) is not delivered.
+    No webhook has two deliveries of one event, or a delivery of an event before its creation. The
+    end of a hold (cancelled or expired) need not be delivered.
     """
     for row in fetch(
         "SELECT webhook.id AS webhook, event.id AS event FROM bookings_webhook AS webhook"

@@ -67,7 +67,10 @@ class People:
 
     @property
     def main_customer(self) -> Customer:
-        """The customer who books more than any other customer."""
+        """The customer who books more than any other.
+
+        A visitor of the demo who signs in as this customer sees many bookings.
+        """
         return self.customers[0]
 
 

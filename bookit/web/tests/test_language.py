@@ -191,7 +191,7 @@ def test_a_user_who_registers_gets_the_language_of_the_browser(api):
 
 
 class TestLanguageOfABooking:
-    def test_the_default_is_the_language_of_the_user(self, api):
+    def test_a_booking_has_the_language_of_the_user_unless_the_request_names_another(self, api):
         user, service = UserFactory(language="ru"), ServiceFactory(capacity=2)
         body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
 
