@@ -172,7 +172,7 @@ class TestFrequentWords:
         ServiceFactory(title="Boxing", price=1)
         run("ANALYZE catalog_service")
 
-    def test_a_page_is_that_of_all_matches(self, api):
+    def test_pages_are_taken_from_all_matches(self, api):
         for _time in range(2):  # before and after the number of matches is known
             assert search(api, "yoga", "&ordering=price&limit=4") == [
                 f"Yoga {number}" for number in (29, 28, 27, 26)
@@ -182,16 +182,16 @@ class TestFrequentWords:
         assert search(api, "yoga", "&ordering=-price&limit=2") == ["Yoga 0", "Yoga 1"]
         assert search(api, "yoga", "&ordering=price&price_min=80&limit=1") == ["Yoga 20"]
 
-    def test_control_without_the_order_pages_contain_only_counted_matches(self, api, limit_search):
+    def test_control_a_high_threshold_leaves_only_counted_matches(self, api, limit_search):
         limit_search("FREQUENT", 100)
         assert search(api, "yoga", "&ordering=price&limit=1") == ["Yoga 9"]
 
-    def test_pages_far_back_contain_only_counted_matches(self, api):
+    def test_pages_that_end_far_back_contain_only_counted_matches(self, api):
         assert search(api, "yoga", "&ordering=price&limit=6") == [
             f"Yoga {number}" for number in (9, 8, 7, 6, 5, 4)
         ]
 
-    def test_the_number_of_matches_is_that_of_a_page_by_relevance(self, api):
+    def test_the_count_does_not_depend_on_the_order(self, api):
         for order in ("price", "-relevance"):
             for _time in range(2):
                 shown = api.get(f"/services?q=yoga&limit=4&ordering={order}").json()
