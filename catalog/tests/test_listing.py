@@ -1,4 +1,4 @@
-"""The statements of a search, each of which can be pasted into psql."""
+"""The statements of a search, which PostgreSQL can prepare once their parameters have numbers."""
 
 import re
 from uuid import UUID
@@ -71,7 +71,7 @@ def statements(services, words):
 
 
 def prepare(text):
-    """Prepare a statement, as psql does, and return the names of its parameters in order."""
+    """Prepare a statement with numbered parameters, and return their original names in order."""
     names = [*dict.fromkeys(re.findall(r"%\((\w+)\)s", text))]
     for number, name in enumerate(names, start=1):
         text = text.replace(f"%({name})s", f"${number}")
@@ -84,7 +84,7 @@ def prepare(text):
 
 @pytest.mark.parametrize("services", FILTERS)
 @pytest.mark.parametrize("words", WORDS)
-def test_postgresql_accepts_every_statement_as_it_is(words, services):
+def test_postgresql_accepts_every_statement(words, services):
     texts, values = statements(services, WORDS[words])
     for text in texts:
         names = {*prepare(text)}
@@ -92,7 +92,7 @@ def test_postgresql_accepts_every_statement_as_it_is(words, services):
         assert {*values} <= names
 
 
-def test_postgresql_accepts_the_dictionary_lookup_as_it_is():
+def test_postgresql_accepts_the_dictionary_lookup():
     assert {*prepare(SIMILAR)} == {"words", "longest", "last"}
 
 

@@ -27,7 +27,7 @@ def daily(opens, closes):
 
 @cache
 def minutes_of_the_week(odd):
-    """Return an instant, and the minute of the week that the clock shows in each later minute."""
+    """Return an instant and, for each minute from then on, the minute of the week on the clock."""
     start, shown = faces(*ODD_DAYS[odd], DAYS)
     return start, [face.weekday() * 1440 + face.hour * 60 + face.minute for face in shown]
 
@@ -142,7 +142,7 @@ def test_periods_are_complete_ordered_and_separate(question):
     assert around == Model(odd, hours).periods(start, end)
 
 
-def test_a_day_ends_when_a_change_of_clocks_skips_midnight():
+def test_a_span_until_midnight_ends_when_a_change_of_clocks_skips_midnight():
     # On 30 March 1919 at 23:30 (04:30 UTC on 31 March), the clocks in Toronto went to 00:30.
     break_at_night = [*(Span(day, 0, 1440) for day in WEEK if day), Span(0, 60, 1440)]
     when = opening("Toronto skips the time around midnight", break_at_night)

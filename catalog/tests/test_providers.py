@@ -115,7 +115,7 @@ class TestBecomingAProvider:
         assert api.post("/auth/register", body).json()["role"] == "user"
         assert not Calendar.objects.exists()
 
-    def test_the_role_is_not_stored_if_the_calendar_is_refused(self, boss, refusal):
+    def test_neither_role_nor_calendar_is_stored_if_a_later_extension_refuses(self, boss, refusal):
         user = UserFactory()
         with pytest.raises(refusal):
             accounts_services.update_user(

@@ -246,7 +246,7 @@ class TestCreate:
         assert response.status_code == 200
 
     @pytest.mark.parametrize("value", ["", "x", "{id}", 5, True, []])
-    def test_a_misspelt_calendar_id_is_refused(self, as_provider, service, value):
+    def test_a_calendar_that_is_not_an_object_is_refused(self, as_provider, service, value):
         if value == "{id}":
             value = str(service.calendar_id)
         response = as_provider.post("/services", {**MINIMAL, "calendar": value})
@@ -545,7 +545,7 @@ class TestFilters:
         assert titles(api) == titles(api, "?active=true") == ["active"]
         assert titles(api, "?active=false") == ["inactive"]
         assert titles(api, "?active=any") == ["active", "inactive"]
-        # With another filter, inactive services are left out as well.
+        # Other filters do not show inactive services either.
         assert titles(api, "?price_min=1") == ["active"]
 
     def test_services_are_filtered_by_provider_and_calendar(self, api, provider, service):
@@ -694,7 +694,7 @@ def test_staff_who_may_not_create_calendars_must_name_the_calendar_of_a_new_serv
         (["catalog.add_service", "catalog.change_calendar"], {"metadata": {"crm": "17"}}),
     ],
 )
-def test_a_new_service_shows_the_metadata_of_its_calendar_to_those_who_may_change_it(
+def test_only_users_who_may_change_the_calendar_see_its_metadata_with_a_new_service(
     api, permissions, shown
 ):
     calendar = CalendarFactory(metadata={"crm": "17"})

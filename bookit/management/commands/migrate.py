@@ -83,7 +83,7 @@ class Command(migrate.Command):
 
     @contextmanager
     def _alone(self, database: str) -> Iterator[None]:
-        """Wait until no other process migrates this database.
+        """Wait for the lock that lets only one process migrate this database, and hold the lock.
 
         The lock belongs to the transaction of a separate connection. So it also works behind
         PgBouncer, and ends with this process. The process polls, because a statement that waits in

@@ -3,7 +3,7 @@
 `manage.py seed_demo` stores the town. Its people, businesses, prices and reviews are written in the
 files of `porto_claro/`; the README there explains how to change them. The bookings are random, but
 with a fixed seed, so the same moment always gives the same town. The ids are the same too, except
-the ids of slots, opening hours and time off.
+the ids of slots, opening hours, time off and the events of bookings.
 
 The modules, each of which imports only modules above it:
 
@@ -19,5 +19,5 @@ The modules, each of which imports only modules above it:
     drafts     invents a single booking and its history
     planning   decides which times are booked, and stores the bookings
     reviewing  stores the reviews
-    fill       runs all of this, in one transaction
+    fill       stores the whole town, in one transaction
 """

@@ -112,7 +112,9 @@ class Drafter:
         certain: bool = False,
         held: bool = False,
     ) -> Draft | None:
-        """Invent a booking of seat 1 by one of `customers`; return None if no customer can come.
+        """Invent a booking of seat 1 by one of `customers`.
+
+        Return None if no customer can come, or if `_creation_time` finds no time.
 
         Args:
             earliest: the booking is made after this moment.
@@ -149,7 +151,7 @@ class Drafter:
     def _creation_time(
         self, service: StoredService, start: datetime, earliest: datetime | None
     ) -> datetime | None:
-        """Return when a booking is made, or None if it cannot be made in time."""
+        """Return when a booking is made, or None if the chosen moment is too early."""
         row = service.service
         notice = timedelta(minutes=max(row.min_notice_minutes, MIN_NOTICE_MINUTES))
         latest = min(self.at, start - notice)
@@ -255,7 +257,7 @@ class Drafter:
         return steps
 
     def move(self, draft: Draft) -> None:
-        """Pretend that a booking was moved from a free start time less than six days away."""
+        """Pretend that a booking was moved from a free start, if one is less than six days away."""
         booking, steps = draft.booking, draft.steps
         ended = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
         number = len(steps) - 1 if ended else len(steps)

@@ -24,7 +24,7 @@ class Customer:
     """A customer, with their visits and the times of their bookings.
 
     Args:
-        child: the name of the child for whom they book services for children.
+        child: the name of their child, who attends the services for children that they book.
         weight: how often they book, compared with other customers.
         visits: the calendars that they visit regularly, and the days of their visits.
         busy: the periods of their bookings, which must not overlap.
@@ -124,7 +124,7 @@ def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
 
 
 def _choose_regulars(town: Town, customers: list[Customer], chance: Chance, at: datetime) -> None:
-    """Choose the regulars of each calendar, and the day of their last visit before all bookings."""
+    """Choose the regulars of each calendar, each with a last visit before all bookings."""
     main_customer, *others = customers
     for calendar in town.calendars:
         eligible = [each for each in others if each.is_man or not calendar.men_only]

@@ -73,7 +73,7 @@ class Planner:
         demand: float,
         taken: list[DateTimeTZRange],
     ) -> Iterator[Draft]:
-        """Yield the bookings of services without sessions on a day, one after the other.
+        """Yield the bookings that services without sessions have on a day, one after the other.
 
         Args:
             taken: the periods of sessions, including their buffers.
@@ -157,8 +157,8 @@ class Planner:
     ) -> Iterator[Draft]:
         """Yield bookings of a session that leave `seats_left` seats free.
 
-        More seats stay free if too few customers can come. If any seats are left, the last booking
-        is a hold, as if somebody were about to book.
+        More seats stay free if too few customers can come. Unless `seats_left` is 0, the last
+        booking is a hold, as if somebody were about to book.
         """
         taken = service.service.capacity - seats_left
         for number in range(1, taken + 1):
