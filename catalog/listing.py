@@ -28,7 +28,7 @@ MAX_FOUND = 10_000
 MAX_RANKED = 1000
 # A page of a search with more than `MAX_FOUND` matches is read in the order of the list if there
 # are this many matches for each row up to the end of the page. To find these rows, PostgreSQL then
-# reads about one in 50 services.
+# reads at most about one in 50 services.
 FREQUENT = 50
 # To fill a page with services that have a free time, up to this many services are searched.
 MAX_LOOKED_AT = 1000
@@ -160,7 +160,7 @@ class Listing:
     def _is_walked(self, stop: int) -> bool:
         """Return whether a page that ends at `stop` is read in the order of the list.
 
-        The order by relevance is that of no index.
+        This is impossible if the order includes the relevance, because no index has that order.
         """
         ranks = any(_column(term) == "relevance" for term in self.order)
         return not (self.count_is_exact or ranks) and stop * FREQUENT <= (self.total or 0)
@@ -168,8 +168,8 @@ class Listing:
     def _walked(self, words: Words, start: int, stop: int) -> list[UUID]:
         """Return the ids of a page, found by reading services in the order of the list.
 
-        If many services match, this is faster than sorting up to `MAX_FOUND` matches, and the page
-        is that of all matches.
+        If many services match, this is faster than sorting up to `MAX_FOUND` matches. It also takes
+        all matches into account.
         """
         found = self.services.changed(_described_by(words.shape), **words.parameters)
         return [row["id"] for row in found.shaped(_only_ids).ordered(self.order)[start:stop]]
@@ -194,7 +194,7 @@ def _described_by(words: Words) -> Change:
     """Return the condition that a service is described by words of this shape."""
     names: list[str] = re.findall(r"%\((\w+)\)s", words.query)
     query = re.sub(r"%\(\w+\)s", "%s", words.query)
-    # An index of words cannot be used for IS TRUE.
+    # IS TRUE prevents PostgreSQL from using the index of words, which has no order.
     condition = f'("catalog_service"."search" @@ {query}) IS TRUE'
 
     def apply(services: QuerySet[Service], **values: Any) -> QuerySet[Service]:
