@@ -49,20 +49,20 @@ class CalendarPartInline(admin.TabularInline):
     """Rows that are part of a calendar. Users who may change the calendar may also change these."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may see calendars."""
+        """Return whether the user may see or create calendars."""
         return request.user.has_perm("catalog.view_calendar") or self.has_add_permission(request)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may change calendars, or create this one."""
+        """Return whether the user may change the calendar or, if it is new, create calendars."""
         name = "catalog.change_calendar" if obj else "catalog.add_calendar"
         return request.user.has_perm(name)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may change calendars."""
+        """Return the same as `has_add_permission`."""
         return self.has_add_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may change calendars."""
+        """Return the same as `has_add_permission`."""
         return self.has_add_permission(request, obj)
 
 
@@ -147,7 +147,7 @@ class CalendarAdmin(StampedAdmin):
     in_use = services.CALENDAR_IN_USE
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Find the calendars whose name, zone or provider matches, unless the words are an id."""
+        """Return conditions on the name, zone and provider, or none if the words are an id."""
         if is_id(words):
             return []
         people = User.objects.filter(all_in(words, ["name", "email"]))
@@ -273,7 +273,7 @@ def _described(first: Sequence[tuple[UUID, datetime]], viewer: Any, tz: tzinfo) 
 
 
 class ServiceForm(forms.ModelForm):
-    """The form of a service, with a price in a currency that is in use."""
+    """The form of a service. It offers the currencies in use, and the currency that is stored."""
 
     # The browser accepts any number of decimals (`step`). `clean` checks that the price has at most
     # the decimals of its currency.
@@ -453,7 +453,7 @@ class ServiceAdmin(StampedAdmin):
         return [each for each in self.search_fields if not is_field or each != "description"]
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Find the services by their words, unless the words are an id.
+        """Return conditions on the texts of services, or none if the words are an id.
 
         Descriptions are found by whole words, as in the API. Titles, and the names of calendars,
         are also found by parts of words.

@@ -22,9 +22,9 @@ class Affected:
     first: tuple[tuple[UUID, datetime], ...] = ()
 
 
-# Functions that return the affected bookings. They are called in the transaction of the change,
-# with `calendar`, `period` and `at`. `period` is the period of new time off, or None if the opening
-# hours or the time zone have changed.
+# Functions that return the affected bookings. They are called in the transaction of the change or,
+# to warn of time off, before it, with `calendar`, `period` and `at`. `period` is the period of time
+# off. It is None if the opening hours or the time zone have changed.
 AFFECTED: Extensions[Callable[..., Affected]] = Extensions()
 
 

@@ -85,7 +85,7 @@ class ServiceFilter(FilterSet):
 
     @classmethod
     def applied(cls, rows: Bound, values: dict[str, Any], request: Request) -> Any:
-        """Return the services that pass the filters, as a `Listing` if `q` contains words."""
+        """Return the services that pass the filters, as a `Listing` if `q` is not empty."""
         text = values.pop("q", None)
         found = super().applied(rows, values, request)
         return Listing(found, Words.of(text)) if text else found

@@ -111,8 +111,8 @@ class OpeningHoursForm(forms.ModelForm):
     def validate_constraints(self) -> None:
         """Do nothing: the formset compares the new spans with each other.
 
-        Django 6.1 and later call this method. It would compare the span with the stored spans, all
-        of which `save_formset` replaces.
+        Django 6.1 and later call this method. Django's own method would compare the span with the
+        stored spans, all of which `save_formset` replaces.
         """
 
 
@@ -170,7 +170,10 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
             del form.fields["id"]
 
     def clean(self) -> None:
-        """Refuse overlapping spans of the same day, with an error at the later span."""
+        """Refuse overlapping spans of a day, and changes on a page that shows outdated hours.
+
+        An overlap is an error of the later span.
+        """
         super().clean()
         valid = sorted(self._valid(), key=lambda form: _span(form)["opens"])
         for number, name in WEEKDAYS.items():

@@ -114,7 +114,7 @@ def is_endless(hours: tuple[Span, ...]) -> bool:
     return open_until == 7 * MINUTES_A_DAY
 
 
-# Clients request the same weeks of a calendar again and again.
+# The cache serves clients that request the same weeks of a calendar again and again.
 @lru_cache(maxsize=64)
 def _periods(tz: tzinfo, hours: tuple[Span, ...], first: date, last: date) -> tuple[Period, ...]:
     """Return the open periods from `first` to `last`. Periods that touch are merged."""

@@ -40,7 +40,7 @@ class BookableServiceFilter(ServiceFilter):
 
     @classmethod
     def applied(cls, rows: Bound, values: dict[str, Any], request: Request) -> Any:
-        """Return the matching services, as a `Listing` if the query filters by free times."""
+        """Return the matching services, as a `Listing` if words or free times filter them."""
         names = ("available_from", "available_to")
         bounds = {name: values.pop(name) for name in names if name in values}
         found = super().applied(rows, values, request)

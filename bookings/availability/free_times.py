@@ -33,7 +33,8 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
     if found.has_slots(terms):
         yield from write(found.free_times(terms), tz)
         return
-    # Consecutive stretches mostly have the same row and the same number of seats left.
+    # Consecutive stretches mostly lie in the same row, and have the same number of seats left. The
+    # JSON of both is kept for the next stretch.
     step, duration = terms.step // INSTANT, terms.duration // INSTANT
     grid = row = left = None
     starts: list[bytes] = []

@@ -2,7 +2,8 @@
 
 For a single booking, `Terms` and the SQL statement that inserts the booking decide whether the
 start is accepted. This module applies the same rules to all starts of a window at once. `search`
-runs one statement, whatever the number of services, days and bookings.
+runs one statement, whatever the number of services, days and bookings. In a distributed database,
+it runs one statement for the terms, and one for each calendar.
 """
 
 from collections import deque
@@ -430,7 +431,7 @@ def nearest(
     at: datetime,
     moved: Booking | None = None,
 ) -> list[dict[str, object]]:
-    """Return the free times nearest to `start_time`.
+    """Return up to `ALTERNATIVES` free times, the nearest to `start_time` first.
 
     If two free times are equally near, the earlier one comes first. The free times of all the
     services are considered. If several services are free at the same start, it is returned once.

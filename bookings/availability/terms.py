@@ -348,7 +348,10 @@ def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
 def terms_at(
     service_ids: Sequence[UUID], start_time: datetime
 ) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
-    """Return the terms of services by id, each with the slot at `start_time`, in one query."""
+    """Return the terms of services by id, each with its slot that starts at `start_time`, if any.
+
+    This takes one query, unless the database is distributed.
+    """
     if is_distributed():
         return _terms_by_calendar(service_ids, start_time)
     values = {"service_ids": list(service_ids), "start_time": start_time}
@@ -361,8 +364,8 @@ def _terms_by_calendar(
 ) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
     """Return the same as `terms_at`, with a query for all terms, and one for each calendar's slots.
 
-    When a booking is inserted, the calendar's version shows whether the terms have changed in
-    between.
+    The terms may change between these queries. The statement that inserts a booking notices this by
+    the calendar's version.
     """
     found = terms_of(service_ids, start_time)
     slots: dict[UUID, SlotTerms | None] = {}
@@ -378,9 +381,9 @@ def _terms_by_calendar(
 
 
 def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:
-    """Return the terms of a slot's service, and the slot, in one query.
+    """Return the terms of a slot's service, and the slot, or None if the slot does not exist.
 
-    Return None if the slot does not exist.
+    This takes one query, or more in a distributed database.
     """
     text, values = TERMS_IN_SLOT, {"slot_id": slot_id}
     if is_distributed():

@@ -1,4 +1,4 @@
-"""Start-up, settings from the environment, logs, the embedded PostgreSQL and the web server.
+"""Start-up, settings from the environment, logs, backups, embedded PostgreSQL and the web server.
 
 The web server consists of these modules:
 

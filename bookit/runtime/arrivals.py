@@ -28,7 +28,7 @@ MAX_CHUNK_LINE = 8190
 # twice the maximum size of a body plus this many bytes.
 MAX_FRAMING = 64 * 1024
 # `bookit.wsgi` reads one byte beyond the limit to notice that a body is too large. gunicorn reads
-# at least this many bytes at a time, so that byte arrives with this many others.
+# at least this many bytes at a time, so it may read this many bytes beyond the limit.
 READ_AHEAD = 1024
 # gunicorn gets a chunked body in pieces of this many bytes. For each chunk, it copies the rest of
 # the piece, so large pieces would be slow.
@@ -157,8 +157,8 @@ class Arrivals:
         raise LimitRequestHeaders(f"the head of the {request.method} request has no empty line")
 
     def _parse(self, head: bytes) -> Any:
-        # Split the head in two, because the parser does not check its size limits before the second
-        # piece.
+        # Split the head in two, because the parser checks the size of the whole head only when it
+        # has read a second piece.
         pieces = filter(None, (head[:-1], head[-1:]))
         request = Request(self.cfg, Received(*pieces), self.client, self.requests + 1)
         self.requests += 1

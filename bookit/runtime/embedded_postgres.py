@@ -24,7 +24,7 @@ joins the server, and stops it at the end.
 
 The server listens on 127.0.0.1, and requires a random password. Applications connect as the role
 `bookit`. This role owns its database and may create more databases, but is not a superuser.
-Therefore code that works here also works with a hosted PostgreSQL without access as a superuser.
+Therefore code that works here also works with a hosted PostgreSQL that gives no superuser access.
 
 This module works only on Linux and macOS, because it uses flock. On other systems, set
 DATABASE_URL.
@@ -316,7 +316,10 @@ class _Cluster:
         return process if self._works_here(pid, unknown=True) else None
 
     def _works_here(self, pid: int, *, unknown: bool) -> bool:
-        """Return whether the process works in `data`; return `unknown` if access is denied."""
+        """Return whether `data` is the current directory of the process.
+
+        Return `unknown` if access to the process is denied.
+        """
         try:
             return os.path.samefile(psutil.Process(pid).cwd(), self.data)
         except psutil.AccessDenied:

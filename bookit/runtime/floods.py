@@ -1,4 +1,4 @@
-"""Recognizes sign-ins that are certain to be refused, before a thread handles them."""
+"""Recognises sign-ins that are certain to be refused, before a thread handles them."""
 
 from typing import Any
 

@@ -147,7 +147,7 @@ class JSONFormatter(OrjsonFormatter):
         """Return the members of the line, with secrets replaced.
 
         The finished line is not searched: in JSON, the `n` of an escaped line break would look like
-        the beginning of an email address. Without that `n`, the line would not be valid JSON.
+        the beginning of an email address. Without that `n`, the JSON would be invalid.
         """
         return {name: _redacted(value) for name, value in log_data.items()}
 

@@ -49,6 +49,7 @@ class Outgoing:
 
         Raises:
             ValueError: the response contains a file, which must be its last part.
+            OSError: the client has disconnected, or does not read the response.
         """
         if self.has_file:
             raise ValueError(

@@ -1,10 +1,10 @@
 """gunicorn's worker with threads, changed so that only complete requests get a thread.
 
-gunicorn 27 gives a thread to each new connection for five seconds, and to each half-sent request
-until its client sends the rest. A few idle connections, which browsers and health checks often
-open, can block a server. In this worker, the main thread waits for all clients at once. A request
-gets a thread only when it has arrived completely. If a slow client has not read the whole response,
-the thread leaves the rest (up to 4 MiB, or a file) to the main thread.
+gunicorn 27 gives a thread to each new connection for up to five seconds, and to each half-sent
+request until its client sends the rest. A few idle connections, which browsers and health checks
+often open, can block a server. In this worker, the main thread waits for all clients at once. A
+request gets a thread only when it has arrived completely. If a slow client has not read the whole
+response, the thread leaves the rest (up to 4 MiB, or a file) to the main thread.
 
 A proxy in front of gunicorn would also wait for slow clients. But the proxy would be another
 process to install, configure and monitor, even for `manage.py serve`. It also would not balance

@@ -9,7 +9,7 @@ class CategoryQuerySet(models.QuerySet["Category"]):
     """Queries for categories."""
 
     def in_use(self) -> "CategoryQuerySet":
-        """Return the categories that have active services. Annotate the number of these as `total`.
+        """Return the categories with active services; `total` is the number of these services.
 
         Names that differ only in case are one category, which has the most frequent of these names.
         """

@@ -260,14 +260,14 @@ class TestLanguages:
         assert "Reminder (Deutsch)" in site.get(history).text
 
     @pytest.mark.parametrize("key", ["booked.fr", "booked.", "booked.DE", "booked.de.de", ".de"])
-    def test_a_language_that_bookit_does_not_speak_has_no_page(self, site, key):
+    def test_a_key_with_an_unknown_language_or_without_a_kind_has_no_page(self, site, key):
         assert site.get(page(key)).status_code == 302
         assert site.post(page(key), NEW_WORDS).status_code == 302
         assert site.get(preview(key)).status_code == 404
         assert not MailText.objects.exists()
 
     @pytest.mark.parametrize(("kind", "language"), [("booked", "fr"), ("", "de"), ("x", "de")])
-    def test_words_in_a_language_that_bookit_does_not_speak_are_refused(self, kind, language):
+    def test_words_for_an_unknown_kind_or_language_are_refused(self, kind, language):
         with pytest.raises(texts.UnknownKind):
             texts.change(kind=kind, language=language, at=timezone.now(), **NEW_WORDS)
 

@@ -81,7 +81,7 @@ def move(mallory):
 
 
 def sent():
-    """Return the recipient and the label of each email that was sent since the last call."""
+    """Run the waiting jobs; return the recipient and label of each email since the last call."""
     work()
     found = [(message.to[0], message.subject.partition(":")[0]) for message in mail.outbox]
     mail.outbox.clear()

@@ -71,7 +71,7 @@ def book(haircut, ana):
 
 
 def sent():
-    """Return the recipient and the subject of each email that was sent since the last call."""
+    """Run the waiting jobs; return the recipient and subject of each email since the last call."""
     work()
     found = [(message.to[0], message.subject) for message in mail.outbox]
     mail.outbox.clear()

@@ -52,7 +52,7 @@ def test_the_log_names_the_file_but_not_the_content(folder, log_lines):
         assert secret not in json.dumps(line)
 
 
-def test_a_folder_that_cannot_be_written_to_fails_the_job(tmp_path):
+def test_sending_fails_if_the_folder_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         send(tmp_path / "file")

@@ -75,7 +75,7 @@ def test_an_email_is_enqueued_if_the_transaction_that_enqueued_it_first_is_rolle
     assert waiting() == ["one"]
 
 
-def test_transactions_that_enqueue_the_same_emails_do_not_wait_for_each_other():
+def test_transactions_that_enqueue_the_same_emails_in_opposite_orders_do_not_deadlock():
     before, locks = deadlocks(), [f"lock {number:03}" for number in range(100)]
     with starting_line("procrastinate_jobs") as start:
         outcomes = start([partial(defer, *locks), partial(defer, *reversed(locks))] * 2)

@@ -62,7 +62,7 @@ class _Writer:
         booking, calendar = draft.booking, draft.service.calendar_entry
         later = booking.end_time + self.random.random() * timedelta(days=4)
         written = self.chance.same_day(later)
-        # Customers review each calendar once.
+        # A customer reviews a calendar at most once.
         key = (calendar, booking.user_id)
         if (
             booking.status != Status.COMPLETED

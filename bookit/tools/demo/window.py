@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-# Bookings start on these days.
+# Bookings start from this many days before today to this many days after today.
 DAYS_BEHIND, DAYS_AHEAD = 12, 10
 
 # For how many days ahead slots are published, and how many days ago providers published them. The
-# slots exist before the first booking is made, because `Drafter` makes every booking at most about
-# three weeks before the last moment at which it can be made.
+# slots exist before the first booking is made, because `Drafter` lets customers book at most about
+# three weeks before the last moment at which they still can.
 DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED = 42, 40
 
 
