@@ -107,7 +107,7 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
 
 
 def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    """Replace all opening hours of a calendar. Changing one by one could make two spans overlap."""
+    """Replace all opening hours of a calendar. Spans that are changed one by one could overlap."""
     calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
 
@@ -210,7 +210,7 @@ def create_service(
 
     Raises:
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
-        Forbidden: the actor does not manage the calendar.
+        Forbidden: the actor does not manage the calendar, or may not create one.
     """
     service = Service(created_at=at, updated_at=at, metadata=stored(metadata), **fields)
     check_price(service.price, service.currency)

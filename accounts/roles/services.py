@@ -22,9 +22,9 @@ from accounts.models import User
 from accounts.roles.models import Role
 from bookit.errors import Forbidden, Invalid, database_error_facts
 
-# The fields that staff with the permission to change accounts can change. If they could change the
-# other fields, they could gain rights: by making themselves providers, or by taking over an account
-# through its email address.
+# The fields, besides the staff roles, that staff with the permission to change accounts can change.
+# If they could change the other fields, they could gain rights: by making themselves providers, or
+# by taking over an account through its email address.
 STAFF_CHANGES = frozenset({"name", "phone", "timezone", "language", "is_active", "metadata"})
 
 
@@ -138,8 +138,8 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
     """Check that an actor with the permission to change accounts may make these changes.
 
     Raises:
-        Forbidden: the actor is not an admin. In addition, a changed field is not in
-            `STAFF_CHANGES`, the user is an admin, or the actor lacks a permission of the user.
+        Forbidden: the actor is not an admin, and either a changed field is not in `STAFF_CHANGES`,
+            the user's role is `admin`, or the actor lacks a permission of the user.
     """
     if actor.is_admin:
         return

@@ -234,7 +234,7 @@ def _times(
 
 
 def _zone_of_viewer(request: HttpRequest, offers: services.Offers | None) -> Any:
-    """Return the zone of the receptionist, or None if the times are not shown in it too.
+    """Return the receptionist's zone, if the page also shows the times in that zone; else None.
 
     An account in UTC has probably never chosen a zone, because UTC is the default.
     """
@@ -344,7 +344,7 @@ def _explain(form: CallForm | HoldForm, error: Exception) -> None:
     code = getattr(error, "code", "")
     cause = FIELD_OF_CODE.get(code)
     if code == "too_many_holds":
-        # The holds belong to the customer or, before a customer is chosen, to other calls.
+        # The holds belong to the customer or, before a customer is chosen, to the receptionist.
         cause = "customer" if form.cleaned_data.get("customer") else "start"
     for name, texts in messages_of(error).items():
         field = FIELD_OF_API.get(name or "", name) or cause

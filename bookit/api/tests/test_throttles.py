@@ -207,7 +207,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("method", "path", "headers"), [*[("GET", path, {}) for path, _ in every_path()], *REFUSED]
 )
-def test_requests_to_every_path_are_counted(limit, method, path, headers):
+def test_requests_to_every_path_except_health_are_counted(limit, method, path, headers):
     limit(anon="1/hour", auth="1/hour", user="1/hour")
     browser = Client(raise_request_exception=False)
     first, second = (browser.generic(method, path, headers=headers) for _ in range(2))
@@ -410,7 +410,7 @@ def test_five_of_twelve_concurrent_guesses_are_checked(limit, transactional_db):
 # --- sessions of the admin site ---------------------------------------------------------------
 
 
-def test_a_login_to_the_admin_site_creates_a_session_until_the_logout():
+def test_a_login_to_the_admin_site_creates_a_session_that_the_logout_ends():
     user = AdminFactory()
     browser = Client(REMOTE_ADDR="192.0.2.7", headers={"user-agent": "Firefox"})
     form = {"username": user.email, "password": PASSWORD}
