@@ -173,7 +173,7 @@ def check_time_off(start_time: datetime, end_time: datetime) -> None:
 
 
 def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> None:
-    """Delete time off, so that the calendar is open again in that period.
+    """Delete time off, so that the opening hours apply again in that period.
 
     Raises:
         Calendar.DoesNotExist: the calendar does not exist.

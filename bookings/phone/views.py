@@ -291,7 +291,10 @@ def _when_of(booking: Booking) -> str:
 @for_staff
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
-    """Hold the chosen time during the call. Return the id of the hold and how long it lasts."""
+    """Hold the chosen time during the call. Return the id of the hold and how long it lasts.
+
+    If the time is refused, return the errors and the free times instead.
+    """
     form = HoldForm(request.POST, actor=_actor(request))
     refusal: Exception | None = None
     if form.is_valid():

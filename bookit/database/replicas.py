@@ -242,7 +242,7 @@ class Replica(threading.Thread):
         return self.replayed >= position
 
     def note(self, error: Error) -> None:
-        """Log an error. If the replica did not answer, leave it out until `look` reaches it again."""
+        """Log an error. If the replica does not answer, leave it out until `look` reaches it."""
         state, _constraint = database_error_facts(error)
         logger.warning(
             "%s failed to answer a request: %s %s",

@@ -577,7 +577,7 @@ def test_error_responses_also_have_the_headers(api, limit):
         assert response["RateLimit-Policy"].startswith(f'"{policy}"')
 
 
-def test_the_headers_name_every_limit_that_a_refused_request_has_exceeded(api, limit):
+def test_the_headers_of_a_request_over_the_password_limit_report_both_limits(api, limit):
     limit(auth="9/minute", password="2/hour")
     user = AdminFactory()
     wrong = {"email": user.email, "password": "wrong"}
@@ -685,7 +685,9 @@ def test_no_burst_is_possible_between_two_windows(api, limit, noon):
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/me/password"])
-def test_a_throttled_request_hashes_no_password_and_runs_no_query(api, limit, monkeypatch, path):
+def test_a_throttled_request_hashes_no_password_and_reads_at_most_its_user(
+    api, limit, monkeypatch, path
+):
     limit(auth="1/hour")
     user = UserFactory()
     client = api.as_(user)
