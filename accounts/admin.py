@@ -299,8 +299,8 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
 
 
 # The part of a User-Agent header that identifies a browser or a system. The order matters: Edge and
-# Opera also claim to be Chrome or Safari, Chrome also claims to be Safari, and Android also claims
-# to be Linux.
+# Opera also claim to be Chrome or Safari, Chrome also claims to be Safari, iPhone also claims to be
+# Mac OS X, and Android also claims to be Linux.
 BROWSERS = {
     "Edg/": "Edge",
     "EdgA/": "Edge",

@@ -18,5 +18,5 @@ class AccountsConfig(AppConfig):
         from accounts.roles import models as _roles  # noqa: F401 - the import registers them
 
     def ready(self) -> None:
-        """Register the permissions, the OpenAPI description and the subjects of jobs."""
+        """Register permissions, the OpenAPI description of tokens, and the subjects of jobs."""
         from accounts import permissions, schema, subjects  # noqa: F401 - the imports register them

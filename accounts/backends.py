@@ -46,8 +46,9 @@ class AdminSiteBackend(ModelBackend):
             return None
         guess.forgive()
         if request is not None:
-            # If the browser was signed in as another user, `login` empties the browser's session
-            # before it sends the signal for `record_login`.
+            # Keep the id of the browser's previous `Session`, which `record_login` ends. If the
+            # browser was signed in as another user, `login` empties `request.session` before it
+            # sends the signal for `record_login`.
             request.replaced_session = (  # type: ignore[attr-defined]
                 request.session.get(services.SESSION_KEY)
             )

@@ -17,9 +17,9 @@ from bookit.ratelimits.counting import count, forget
 class Guess:
     """One attempt to give the password of an account.
 
-    A network is known if somebody has signed in to the account from it, and that session has not
-    expired. Each known network has its own limit, and all unknown networks share one limit per
-    account. Strangers who use up the shared limit therefore do not lock the owner out.
+    A network is known as long as a session of the account that began there is stored, even if the
+    session has ended. Each known network has its own limit, and all unknown networks share one
+    limit per account. Strangers who use up the shared limit therefore do not lock the owner out.
 
     Args:
         user: the owner of the account, or None if no account has the email address.
@@ -50,5 +50,5 @@ class Guess:
             raise LimitExceeded(counted.seconds, counted.headers)
 
     def forgive(self) -> None:
-        """Forget this attempt and all earlier attempts, because the password was right."""
+        """Forget all attempts that share this attempt's limit, because the password was right."""
         forget("password", self._counter)

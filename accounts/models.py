@@ -279,7 +279,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     # `is_superuser` are not stored, because a stored flag could contradict the roles.
     @property
     def is_staff(self) -> bool:
-        """Whether the user may enter the admin site: admins, and users with staff roles."""
+        """Whether the user may enter the admin site: admins, and users with a staff permission."""
         return self.is_admin or (self.is_active and bool(self.granted))
 
     @property

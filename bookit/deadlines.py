@@ -40,7 +40,7 @@ _current = _Current()
 def arrived(at: float | None) -> None:
     """Record the time on the monotonic clock at which this thread's next request arrived.
 
-    The web server calls this function, because a request may have waited for a thread since then.
+    The web server calls this function, because a request may wait for a thread after it arrives.
     """
     _current.arrived = at
 

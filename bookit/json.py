@@ -20,7 +20,7 @@ def dumps(content: object, tz: tzinfo = UTC) -> bytes:
 
 
 def dumps_in_parts(content: Mapping[str, Any], tz: tzinfo = UTC) -> Iterator[bytes]:
-    """Yield the parts of an object as JSON. An iterator of lists becomes one array."""
+    """Yield an object as JSON, in parts. A value that is an iterator of lists becomes one array."""
     for number, (name, value) in enumerate(content.items()):
         yield b"%s%s:" % (b"," if number else b"{", dumps(name))
         if not isinstance(value, Iterator):

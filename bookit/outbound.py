@@ -83,7 +83,8 @@ class Answer:
 def check(url: str) -> None:
     """Refuse a URL that is malformed, or that leads to an IP address that is not public.
 
-    A URL whose host name cannot be resolved at present is accepted. A later call reports the error.
+    A URL whose host name cannot be resolved at present is accepted. If a later message cannot be
+    sent for this reason, the `Answer` says so.
 
     Raises:
         Refused: the URL is refused; the message says why.
@@ -181,7 +182,7 @@ class Connection:
             response = await self._send(url, content, headers)
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
             # A server may close a kept connection at any time, even while a message is on its way.
-            # A message without a response may be sent again: its webhook-id header stays the same.
+            # A message without a response may be sent again: its webhook-id header identifies it.
             if not self._is_proven:
                 raise
             await self._close()
@@ -250,7 +251,7 @@ def _cause(error: BaseException) -> str:
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether this is a public unicast address that cannot lead into another network."""
+    """Return whether this is a public unicast address that cannot lead into a private network."""
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     return (

@@ -9,7 +9,7 @@ JSON = "application/json"
 
 
 class Response(HttpResponse):
-    """A response with data, which a renderer turns into the body when the view has returned it.
+    """A response with data, which a renderer turns into the body before the view returns it.
 
     DRF's response is a `SimpleTemplateResponse`, which Django renders later, outside the view.
     """

@@ -187,7 +187,8 @@ PORT = integer("PORT", 8000, at_most=65535)
 WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
-# PgBouncer keeps the prepared statements of its clients if its `max_prepared_statements` is set.
+# A pool size of 0 is meant for a pooler in front of PostgreSQL. PgBouncer keeps the prepared
+# statements of its clients only if its `max_prepared_statements` is set.
 DATABASE_PREPARED_STATEMENTS = boolean("DATABASE_PREPARED_STATEMENTS") or DATABASE_POOL_SIZE > 0
 STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
 # If a web or worker host disappears, PostgreSQL closes its connections within a minute, and so

@@ -22,6 +22,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 class Request(WSGIRequest):
     """A request of Django that also reads chunked bodies and accepts any `Content-Type`.
 
+    Its scheme is the setting PUBLIC_SCHEME, if that has a value.
+
     If a `Content-Type` cannot be parsed, Django raises an error while it creates the request.
     Middleware, which runs later, could not turn this error into a response.
     """

@@ -107,7 +107,7 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
 
 
 def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    """Replace all opening hours of a calendar. Changing one by one could make two spans overlap."""
+    """Replace all opening hours of a calendar. Spans that are changed one by one could overlap."""
     calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
 
@@ -173,7 +173,7 @@ def check_time_off(start_time: datetime, end_time: datetime) -> None:
 
 
 def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> None:
-    """Delete time off, so that the calendar is open again in that period.
+    """Delete time off, so that the opening hours apply again in that period.
 
     Raises:
         Calendar.DoesNotExist: the calendar does not exist.

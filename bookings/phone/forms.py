@@ -201,7 +201,7 @@ class CallForm(HoldForm):
             del self.fields["confirm"]
 
     def clean_email(self) -> str:
-        """Return the address in the form in which accounts store it.
+        """Return the address in its canonical spelling, as accounts store it; empty if not given.
 
         Raises:
             ValidationError: no account can have this address.

@@ -54,7 +54,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Visits:
-    """The upcoming bookings of a customer, and the service that the customer booked last."""
+    """The upcoming bookings of a customer, and the active service that they booked last."""
 
     coming: list[Booking]
     service_id: UUID | None
@@ -62,7 +62,11 @@ class Visits:
 
 @dataclass(frozen=True)
 class Offer:
-    """A free time. `limit` is the error code of the limit that staff must override to book it."""
+    """A free time.
+
+    Args:
+        limit: the error code of the limit that staff must override to book this time, if any.
+    """
 
     start_time: datetime
     end_time: datetime
@@ -139,7 +143,7 @@ def _rank(user: User, words: str) -> tuple[bool, str, UUID]:
 
 
 def visits(*, customer: User, actor: User, at: datetime) -> Visits:
-    """Return the upcoming bookings of a customer, and the service that the customer booked last.
+    """Return the upcoming bookings of a customer, and the active service that they booked last.
 
     The result is empty if `actor` may not see bookings.
     """
@@ -213,7 +217,7 @@ def _offer(time: FreeTime, terms: Terms, at: datetime) -> Offer:
 
 
 def _next_day(terms: Terms, after: datetime, at: datetime) -> date | None:
-    """Return the first day with a free time after `after`; None if there is none in `LONGEST`."""
+    """Return the day of the first free time after `after`; None if none is within `LONGEST`."""
     times: Iterable[FreeTime] = Search([terms], after, after + LONGEST, at=at).free_times(terms)
     for time in times:
         return time["start_time"].astimezone(terms.opening.tz).date()
@@ -274,7 +278,8 @@ def hold_of_call(
 ) -> Booking | None:
     """Return the hold of this call, or the booking that it has become, if it matches the form.
 
-    Return None for a hold that belongs to another customer, who may have waited for this seat.
+    Return None for a hold that belongs to another customer. That hold can be the seat for which
+    this customer was on the waitlist.
     """
     if hold_id is None:
         return None

@@ -235,7 +235,7 @@ def _times(
 
 
 def _zone_of_viewer(request: HttpRequest, offers: services.Offers | None) -> Any:
-    """Return the zone of the receptionist, or None if the times are not shown in it too.
+    """Return the receptionist's zone, if the page also shows the times in that zone; else None.
 
     An account in UTC has probably never chosen a zone, because UTC is the default.
     """
@@ -292,7 +292,10 @@ def _when_of(booking: Booking) -> str:
 @for_staff
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
-    """Hold the chosen time during the call. Return the id of the hold and how long it lasts."""
+    """Hold the chosen time during the call. Return the id of the hold and how long it lasts.
+
+    If the time is refused, return the errors and the free times instead.
+    """
     form = HoldForm(request.POST, actor=_actor(request))
     refusal: Exception | None = None
     if form.is_valid():
@@ -345,7 +348,7 @@ def _explain(form: CallForm | HoldForm, error: Exception) -> None:
     code = getattr(error, "code", "")
     cause = FIELD_OF_CODE.get(code)
     if code == "too_many_holds":
-        # The holds belong to the customer or, before a customer is chosen, to other calls.
+        # The holds belong to the customer or, before a customer is chosen, to the receptionist.
         cause = "customer" if form.cleaned_data.get("customer") else "start"
     for name, texts in messages_of(error).items():
         field = FIELD_OF_API.get(name or "", name) or cause

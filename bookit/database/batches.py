@@ -18,7 +18,9 @@ _DELETE = sql.SQL("DELETE FROM {table} WHERE {column} = ANY(%(keys)s)")
 
 
 def delete_in_batches(rows: QuerySet[Any], *, by: str, skip_locked: bool = True) -> int:
-    """Delete `rows` and the rows that refer to them with CASCADE; return the number of `rows`.
+    """Delete `rows` and the rows that refer to them with CASCADE.
+
+    Return how many of `rows` were deleted, without the rows that refer to them.
 
     Each batch is a transaction of its own, so a batch stays deleted if a later batch fails.
 

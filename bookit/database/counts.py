@@ -55,8 +55,9 @@ def _planned_rows(plan: list[dict[str, Any]]) -> int:
 def bounded_count(count: Callable[[], int], explain: Callable[[], Any]) -> tuple[int, bool]:
     """Return the number of rows, and whether the number is exact.
 
-    `count` stops after `MAX_COUNTED + 1` rows. If there are more than `MAX_COUNTED`, the result is
-    the number of rows that PostgreSQL's planner estimates. `explain` returns the plan as JSON.
+    `count` stops after `MAX_COUNTED + 1` rows. If it gets that far, the result is the number of
+    rows that PostgreSQL's planner estimates, but at least the number that was counted. `explain`
+    returns the plan as JSON.
     """
     counted = count()
     if counted <= MAX_COUNTED:

@@ -78,7 +78,7 @@ class Fits(Func):
 
 
 def metadata_fits(name: str) -> CheckConstraint:
-    """Return the constraint that limits the column `metadata`.
+    """Return the constraint that limits the column `metadata`; register `TooManyKeys` as its error.
 
     The API checks the limits first. The constraint also covers concurrent changes, which together
     can add too many keys.

@@ -56,7 +56,7 @@ class Change:
     """A change of a query, for example a filter or an order.
 
     Args:
-        key: identifies the change. Two changes of a query with equal keys have the same result.
+        key: identifies the change. Changes of a query with equal keys must result in the same SQL.
         apply: a function that takes a queryset and, as keyword arguments, the values of the change,
             and returns the changed queryset.
         fields: for the name of each value, a model field that has the type of the value.

@@ -1,4 +1,4 @@
-"""Checks whether other rows refer to a row, without loading these rows."""
+"""Checks whether other rows restrict the deletion of a row, without loading these rows."""
 
 from django.db.models import RESTRICT, Model, RestrictedError
 
@@ -13,13 +13,13 @@ def is_referenced(row: Model) -> bool:
 
 
 def delete_unreferenced(row: Model) -> None:
-    """Delete a row to which no other row refers.
+    """Delete a row whose deletion no other row restricts.
 
     `Model.delete()` loads all rows that refer to the row before it refuses to delete it. A service,
     for example, can have a million bookings.
 
     Raises:
-        RestrictedError: another row refers to the row.
+        RestrictedError: a foreign key of another row restricts the deletion.
     """
     if is_referenced(row):
         raise RestrictedError(f"Other rows refer to {row!r}.", set())

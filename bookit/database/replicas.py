@@ -7,12 +7,13 @@ A view with `reads_replicas` passes its GET handlers to `read`, which chooses th
   the request was authenticated. The query that reads the user, which runs on the primary anyway,
   also returns the position of the primary's log (`with_position`). So readers never miss their own
   writes, whichever host made them and however far the replica lags. Writes do no extra work.
-- If the replica fails, the primary answers the same request.
+- If the replica fails, the primary answers the same request, unless a slow read on the replica has
+  used up the time of the request.
 
 Views without `reads_replicas` use only the primary.
 
-In each web process, a thread per replica compares the positions of both servers a few times a
-second, and decides whether the replica is in use.
+In each web process, a thread per replica compares the position of the replica with that of the
+primary a few times a second, and decides whether the replica is in use.
 """
 
 import logging
@@ -49,8 +50,8 @@ ALIASES: tuple[str, ...] = tuple(alias for alias in settings.DATABASES if alias 
 INTERVAL = 0.2
 # Seconds that the primary or a replica has to report its position.
 PATIENCE = 0.5
-# Seconds that a replica has to answer a request. After that, the primary answers the request, if it
-# has any time left.
+# Seconds that a replica has to answer a request. After that, the primary answers the request, if
+# the request has any time left.
 LIMIT = 2.0
 # At most this many positions of the primary are remembered until the replica has reached them.
 MAX_AHEAD = 1000
@@ -167,7 +168,7 @@ class Replica(threading.Thread):
         self._ahead: deque[tuple[float, int]] = deque()
         self._sampled_at = 0.0
         self._level_at = -inf
-        # Why the replica is left out; "" until the first look.
+        # Why the replica is left out; None if it is in use, and "" until the first judgement.
         self._reason: str | None = ""
 
     def run(self) -> None:
@@ -241,7 +242,7 @@ class Replica(threading.Thread):
         return self.replayed >= position
 
     def note(self, error: Error) -> None:
-        """If the replica does not answer, leave it out until its thread has reached it again."""
+        """Log an error. If the replica does not answer, leave it out until `look` reaches it."""
         state, _constraint = database_error_facts(error)
         logger.warning(
             "%s failed to answer a request: %s %s",
@@ -297,7 +298,7 @@ def read(handle: Callable[..., Result], user: Any, *arguments: Any, **options: A
             if not replica.is_in_use:
                 deadlines.extend(monotonic() - began)
             elif deadlines.remaining(LIMIT) == 0:
-                # The read was too slow, and would be as slow on the primary.
+                # The read used up the time of the request. It would be as slow on the primary.
                 raise
     usage.source = "primary"
     return handle(*arguments, **options)

@@ -19,7 +19,10 @@ TRIES = 3
 
 
 def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Repeat a transaction that PostgreSQL aborted. Apply this outside `transaction.atomic`."""
+    """Decorate a function so that it runs again if PostgreSQL aborts its transaction.
+
+    The function runs at most `TRIES` times. Apply this outside `transaction.atomic`.
+    """
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:

@@ -46,7 +46,7 @@ def updated_at_trigger(prefix: str, columns: Sequence[str] = ()) -> Trigger:
     `updated_at` never decreases. The trigger also compares the version that `expect` has stored.
 
     Args:
-        prefix: the prefix of the trigger's name.
+        prefix: the prefix of the names of the function and of its triggers.
         columns: if given, only changes to these columns increase `updated_at`.
     """
     olds, news = (", ".join(f"{row}.{name}" for name in columns) for row in ("OLD", "NEW"))

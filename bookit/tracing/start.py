@@ -51,7 +51,7 @@ def export(service: str) -> None:
 
 
 def trace_web(application: Application) -> Application:
-    """Return the WSGI application. If tracing is on, it creates a span for each request."""
+    """Return the WSGI application. If tracing is on, its requests and queries get spans."""
     if not is_on():
         return application
     from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
@@ -67,7 +67,10 @@ def trace_web(application: Application) -> Application:
 
 
 def trace_jobs() -> list[Any]:
-    """Return the worker middleware that creates a span for each job; none if tracing is off."""
+    """Return the worker middleware that creates a span for each job; none if tracing is off.
+
+    If tracing is on, queries and messages to webhooks get spans, too.
+    """
     if not is_on():
         return []
     from opentelemetry import trace

@@ -76,7 +76,7 @@ class TestDepth:
 
     @pytest.mark.parametrize("path", WITHOUT_CURSOR)
     @pytest.mark.parametrize(("name", "value"), TOO_DEEP)
-    def test_a_list_without_cursors_refuses_a_deeper_page_and_says_how_to_narrow_it(
+    def test_a_list_without_cursors_refuses_a_deeper_page_and_suggests_no_cursor(
         self, admin, paths, path, name, value
     ):
         content = problem(admin.get(f"{paths(path)}?{name}={value}"), 400, "validation_error", name)

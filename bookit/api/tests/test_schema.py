@@ -534,7 +534,7 @@ def test_operations_document_exactly_their_own_errors(operations):
         }
         own = codes - EVERYWHERE
         if operation["security"] == [{}]:
-            own |= codes & {"token_invalid"}  # The body contains a refresh token.
+            own |= codes & {"token_invalid"}  # The error is about a token in the body.
         parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
         of_headers = {
             code

@@ -207,7 +207,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("method", "path", "headers"), [*[("GET", path, {}) for path, _ in every_path()], *REFUSED]
 )
-def test_requests_to_every_path_are_counted(limit, method, path, headers):
+def test_requests_to_every_path_except_health_are_counted(limit, method, path, headers):
     limit(anon="1/hour", auth="1/hour", user="1/hour")
     browser = Client(raise_request_exception=False)
     first, second = (browser.generic(method, path, headers=headers) for _ in range(2))
@@ -410,7 +410,7 @@ def test_five_of_twelve_concurrent_guesses_are_checked(limit, transactional_db):
 # --- sessions of the admin site ---------------------------------------------------------------
 
 
-def test_a_login_to_the_admin_site_creates_a_session_until_the_logout():
+def test_a_login_to_the_admin_site_creates_a_session_that_the_logout_ends():
     user = AdminFactory()
     browser = Client(REMOTE_ADDR="192.0.2.7", headers={"user-agent": "Firefox"})
     form = {"username": user.email, "password": PASSWORD}
@@ -577,7 +577,7 @@ def test_error_responses_also_have_the_headers(api, limit):
         assert response["RateLimit-Policy"].startswith(f'"{policy}"')
 
 
-def test_the_headers_name_every_limit_that_a_refused_request_has_exceeded(api, limit):
+def test_the_headers_of_a_request_over_the_password_limit_report_both_limits(api, limit):
     limit(auth="9/minute", password="2/hour")
     user = AdminFactory()
     wrong = {"email": user.email, "password": "wrong"}
@@ -683,7 +683,9 @@ def test_no_burst_is_possible_between_two_windows(api, limit, noon):
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/me/password"])
-def test_a_throttled_request_hashes_no_password_and_runs_no_query(api, limit, monkeypatch, path):
+def test_a_throttled_request_hashes_no_password_and_reads_at_most_its_user(
+    api, limit, monkeypatch, path
+):
     limit(auth="1/hour")
     user = UserFactory()
     client = api.as_(user)

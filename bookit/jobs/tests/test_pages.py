@@ -169,21 +169,21 @@ def test_the_page_of_a_failed_job_shows_its_error_and_a_button_that_retries_it(s
 
 
 @pytest.mark.parametrize("meanwhile", ["doing", "todo", None])
-def test_a_job_that_another_request_has_retried_is_not_retried_again(site, meanwhile, monkeypatch):
+def test_a_job_that_was_retried_or_deleted_meanwhile_is_not_retried(site, meanwhile, monkeypatch):
     # The latest job is retried first.
     second = job("bookings.send_mail", status="failed", event_id=7, audience="attendee")
     first = job("bookings.complete", status="failed", timestamp=0)
     changed = ProcrastinateJob.objects.filter(pk=second)
     log_change = JobAdmin.log_change
 
-    def retry_the_second_job(*arguments):
+    def retry_or_delete_the_second_job(*arguments):
         log_change(*arguments)
         if meanwhile:
             run("UPDATE procrastinate_jobs SET status = %s WHERE id = %s", [meanwhile, second])
         else:
             run("DELETE FROM procrastinate_jobs WHERE id = %s", [second])
 
-    monkeypatch.setattr(JobAdmin, "log_change", retry_the_second_job)
+    monkeypatch.setattr(JobAdmin, "log_change", retry_or_delete_the_second_job)
     form = {"action": "retry_failed", "_selected_action": [first, second]}
     page = text(site.post(PAGE, form, follow=True))
     assert "1 job will run again now." in page
