@@ -44,14 +44,14 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 )
 """
 
-# Finds the events of a booking whose emails have not been sent yet. A copy that waits is no such
-# email.
+# Finds the events of a booking with emails that jobs still have to send, except copies that
+# `resend` has enqueued.
 #
 # Parameters: calendar_id uuid, booking_id uuid.
 # Columns: event_id uuid, audience text (the reader whose email has not been sent; null means
 #   all readers).
 # Invariant: an event is committed together with the job that announces it, or with that job's row
-#   in the outbox. Therefore, every event that is visible here has had its job.
+#   in the outbox. Therefore, if no job waits for a visible event, its jobs have already run.
 PENDING = """
 WITH job AS MATERIALIZED (
     SELECT task_name AS task, args FROM procrastinate_jobs
@@ -129,7 +129,7 @@ class Announcement:
     Args:
         audiences: its readers: the attendee, the provider, or both.
         label: the beginning of its subject.
-        is_waiting: whether one of its readers has not been sent the email yet.
+        is_waiting: whether a job still has to send it to one of its readers.
     """
 
     at: datetime
@@ -167,8 +167,8 @@ def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
     """Yield the occasions as they were when their emails were sent.
 
     When a reminder was sent, the booking still had the status and the start time that the event of
-    the reminder records, whatever happened to the booking later. If one email
-    covers several moves, only the first move is yielded.
+    the reminder records, whatever happened to the booking later. If one email covers several moves,
+    only the first move is yielded.
     """
     covered_until: datetime | None = None
     for occasion in found:

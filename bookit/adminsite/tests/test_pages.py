@@ -269,7 +269,7 @@ def test_a_calendar_without_services_is_deleted(site):
     assert not Calendar.objects.exists()
 
 
-def test_the_pages_about_a_row_name_it_as_its_own_page_does(site):
+def test_the_delete_and_history_pages_show_the_name_of_the_booking(site):
     booking = BookingFactory(attendee_name="Ada Lovelace")
     name = f"{booking.service.title}, Ada Lovelace"
     for each in ("delete", "history"):
@@ -469,7 +469,7 @@ def test_a_search_for_an_id_does_not_search_texts(site, world):
     assert [row.pk for row in response.context["cl"].result_list] == [booking.pk]
 
 
-def test_the_dates_of_a_search_for_accounts_are_looked_up_by_the_ids_that_it_found(site, world):
+def test_the_dates_of_a_search_for_accounts_are_looked_up_by_the_ids_of_the_results(site, world):
     # If the query for the dates did not get the ids, PostgreSQL would look for the first date in
     # all accounts.
     [found] = User.objects.filter(role="provider")[:1]
