@@ -18,7 +18,7 @@ for _task, _words in {
 
 @JOB_SUBJECTS.add("accounts.send_mail", "accounts.erase_again")
 def _of_users(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
-    """Yield the account of each job. The job of a password reset names only an email address."""
+    """Yield the account of each job, or its email address: a password reset names no account."""
     ids = [uuid_in(args.get("user_id")) for args in jobs]
     users = User.objects.present().filter(pk__in=[each for each in ids if each]).in_bulk()
     for user_id, args in zip(ids, jobs, strict=True):

@@ -51,7 +51,7 @@ def enqueue(*, kind: Kind, email: str, user: User | None = None) -> None:
 
 
 def send(*, kind: Kind, email: str, user_id: UUID | None, at: datetime) -> None:
-    """Send an email about an account. Do nothing if the email no longer applies.
+    """Send an email about an account, unless it no longer applies or a limit has been reached.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
@@ -110,7 +110,7 @@ def prune_links(*, at: datetime) -> int:
 
 
 def _recipient(kind: Kind, email: str, user_id: UUID | None) -> User | None:
-    """Return the user who gets an email; None if the email does not apply to any account."""
+    """Return the user who gets an email, or None if no active account needs the email."""
     users = User.objects.filter(is_active=True)
     if kind is PASSWORD_RESET:
         return users.filter(email=email).first()

@@ -194,7 +194,7 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
     status = Status(row["status"])
     return {
         **_entry(row, tz),
-        # A text, because JavaScript rounds numbers of this size.
+        # A text, because the diary's script only sends it back in a form.
         "version": str(version_of(row["updated_at"])),
         "status": status.value,
         "state": str(STATES[status]),

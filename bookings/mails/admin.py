@@ -81,7 +81,7 @@ class Kind:
 
 
 class MailTextForm(forms.ModelForm):
-    """A form that shows the texts in use, and stores the texts that differ from the standard."""
+    """A form that shows the texts in use, and stores texts that differ from `texts.standard`."""
 
     class Meta:
         model = MailText

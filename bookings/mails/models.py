@@ -29,8 +29,8 @@ class MailText(models.Model):
     empty too, BookIt's own words are sent. Only texts that an operator has saved have a row.
     """
 
-    # The kind of email, such as `reminder`, and after a dot the language: `reminder.de`. A text for
-    # every language names none.
+    # The kind of email, a dot and the language, for example `reminder.de`. The key of a text for
+    # every language is only the kind.
     key = models.CharField(
         _("kind"), db_column="kind", primary_key=True, max_length=30, editable=False
     )

@@ -1,4 +1,4 @@
-"""The metrics from PostgreSQL, including jobs and other apps, and the metrics of replicas.
+"""The metrics from PostgreSQL, with those of jobs and of other apps, and the metrics of replicas.
 
 No query counts all rows of a table that grows.
 """

@@ -101,7 +101,7 @@ def leave(place: int | None, pid: int) -> None:
 
 
 def _created(parent: Path) -> Path:
-    """Make a folder, and remove the folders of servers that were killed."""
+    """Make and lock a folder, and return it. Remove the folders of servers that were killed."""
     global _lock
     for old in glob.glob(f"{parent}/{PREFIX}*"):
         if os.stat(old).st_uid == os.getuid():

@@ -17,13 +17,14 @@ from bookit.database.usage import usage
 from bookit.metrics import directory
 
 # If PROMETHEUS_MULTIPROC_DIR is set, prometheus_client by default keeps the counters of every
-# process in files. Workers of the job queue and commands do not need these files.
+# process in files. Only gunicorn's workers need them: `directory.shared` is None in commands and in
+# workers of the job queue.
 values.ValueClass = (
     values.MultiProcessValue(directory.name) if directory.shared else values.MutexValue
 )
 
-# By default, the response would also contain the time at which each series began, and would be
-# twice as large.
+# By default, `/metrics` would also contain the time at which each series began, and would be twice
+# as large.
 disable_created_metrics()
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -69,7 +70,7 @@ DATABASE_SECONDS = Counter(
 
 CATALOG_READS = Counter(
     "bookit_catalog_reads_total",
-    "Catalog reads, by the database that answered: replica or primary. 0 without replicas.",
+    "Catalog reads, by the database that answered: replica or primary. Only with replicas.",
     ["source"],
     registry=REGISTRY,
 )

@@ -6,7 +6,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from bookit.database.replicas import replicas
 
-# Seconds that a scrape waits until a process has looked at its replicas for the first time.
+# The most seconds that a scrape waits for this process to look at a replica for the first time.
 PATIENCE = 1.0
 
 

@@ -75,7 +75,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
 
 
 def _names_this_machine(request: HttpRequest) -> bool:
-    """Return whether the `Host` header names loopback.
+    """Return whether the `Host` header is missing, or names this machine.
 
     The owner of another site can let the name of that site resolve to 127.0.0.1. A browser on this
     machine then sends the requests of that site's pages here. Their `Host` header names that site.

@@ -1,4 +1,4 @@
-"""A browser that follows every link, sends every form, and then sends wrong requests.
+"""A browser that follows links, and then sends wrong requests and forms with wrong fields.
 
 There are more wrong requests than a test run has time for, so the crawler sends a sample: at least
 one for each link, parameter, field and action. A seed determines the sample, so that a run can be
@@ -129,9 +129,11 @@ FIELDS = [
 # Values that replace a field that contains the number of rows of a formset.
 COUNTS = ["", "abc", "-1", "0", "20", str(10**9), "9" * 5000, "\0"]
 BODIES = ["x=" + "y" * MEBIBYTE, "%ff=%ff&&&=&;", "&".join(["f="] * 1100)]
-# For each page and each form, the crawler sends this many requests with several mistakes at once.
+# For each kind of page and each form, the crawler makes up this many requests with several mistakes
+# at once, and sends a sample of them.
 COMBINATIONS = 100
-# Redirects to each kind of page are followed at most this many times.
+# Redirects to each kind of page are followed at most this many times, unless the crawler sends all
+# wrong requests.
 ARRIVALS = 3
 
 
@@ -303,7 +305,11 @@ class Crawler:
         return response
 
     def arrive(self, location: str) -> None:
-        """Check the target of a redirect; sign in again if the crawler has locked itself out."""
+        """Check the target of a redirect.
+
+        If the crawler was signed out, or a form has signed in a crawler that does not sign in,
+        restore the user and the session.
+        """
         if "/login/" in location or not self.signed_in:
             self.user.__class__.objects.filter(pk=self.user.pk).update(is_active=True, role="admin")
             self.user.refresh_from_db()

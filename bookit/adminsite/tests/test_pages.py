@@ -269,7 +269,7 @@ def test_a_calendar_without_services_is_deleted(site):
     assert not Calendar.objects.exists()
 
 
-def test_the_pages_about_a_row_name_it_as_its_own_page_does(site):
+def test_the_delete_and_history_pages_show_the_name_of_the_booking(site):
     booking = BookingFactory(attendee_name="Ada Lovelace")
     name = f"{booking.service.title}, Ada Lovelace"
     for each in ("delete", "history"):

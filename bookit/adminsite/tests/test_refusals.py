@@ -98,7 +98,7 @@ def test_a_refusal_by_the_database_is_shown_on_the_form(site, before_saving):
 
 
 @pytest.mark.parametrize("value", ["abc", "\0", UNKNOWN_ID, "9" * 400])
-def test_an_autocomplete_field_ignores_a_value_that_is_not_an_id(site, value):
+def test_an_unknown_or_invalid_id_in_an_autocomplete_field_causes_no_error_page(site, value):
     service = ServiceFactory()
     response = site.post(url_of(Service, "add"), form_of(service, calendar=value))
     assert response.status_code == 200
@@ -247,7 +247,7 @@ def test_a_url_with_invalid_parameters_redirects_to_the_whole_list(site, query):
 
 @pytest.mark.parametrize("pk", ["abc", "%00", "9" * 400, "_", UNKNOWN_ID])
 @pytest.mark.parametrize("kind", ["change", "delete", "history", "password"])
-def test_a_url_with_an_invalid_id_shows_an_error_page(site, kind, pk):
+def test_a_url_with_an_invalid_id_redirects_or_shows_an_error_page(site, kind, pk):
     response = site.get(f"/admin/accounts/user/{pk}/{kind}/")
     assert response.status_code in (302, 403, 404)
     if response.status_code != 302:

@@ -324,12 +324,12 @@ class TestConcurrently:
     def test_the_transaction_is_still_usable_after_a_refused_insert(self, api, user, monkeypatch):
         """The insert is refused if a slot is published after the terms were read."""
         service = ServiceFactory(capacity=2)
-        take = seats.fetch
+        fetch = seats.fetch
 
         def publish_slot_first(text, *arguments, **options):
             if text == seats.CREATE_IN_SERVICE and not Slot.objects.exists():
                 at_once([lambda: SlotFactory(service=other, start_time=TUESDAY)])
-            return take(text, *arguments, **options)
+            return fetch(text, *arguments, **options)
 
         other = ServiceFactory(calendar=service.calendar, mode="slots")
         monkeypatch.setattr(seats, "fetch", publish_slot_first)
@@ -340,7 +340,7 @@ class TestConcurrently:
         assert problem(response, 409, "booking_conflict")["alternatives"]
         assert not Booking.objects.exists()
 
-    def test_a_response_that_is_kept_after_the_claim_is_found(self, api, user, slot, monkeypatch):
+    def test_a_response_that_the_claim_missed_is_replayed(self, api, user, slot, monkeypatch):
         """`claim` takes its snapshot before its lock, so it can miss a response."""
         claim, outcomes = services.claim, []
 

@@ -183,7 +183,7 @@ def test_a_page_reads_only_the_ids_of_the_providers_that_it_skips(api):
         assert "rating_sum" not in skipped
 
 
-def test_the_list_reads_only_keepers_in_the_order_of_their_names():
+def test_the_list_is_read_through_an_index_in_the_order_of_names():
     """The index has the same condition as the list, without parameters, so the list can use it."""
     rows = services.listed().order_by("name", "id")[:20]
     with planning_without("seqscan", "bitmapscan", "sort"):
