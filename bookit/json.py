@@ -11,7 +11,10 @@ OPTIONS = orjson.OPT_UTC_Z
 
 
 def dumps(content: object, tz: tzinfo = UTC) -> bytes:
-    """Return `content` as JSON. Instants have the offset of `tz`; the offset of UTC is `Z`."""
+    """Return `content` as JSON. Instants have the offset of `tz`.
+
+    If `tz` is UTC, instants must be in UTC already, and their offset is `Z`.
+    """
     if str(tz) == "UTC":  # either `datetime.UTC` or the IANA zone `UTC`
         return orjson.dumps(content, default=_plain, option=OPTIONS)
     return orjson.dumps(
@@ -21,8 +24,9 @@ def dumps(content: object, tz: tzinfo = UTC) -> bytes:
 
 def dumps_in_parts(content: Mapping[str, Any], tz: tzinfo = UTC) -> Iterator[bytes]:
     """Yield an object as JSON, in parts. A value that is an iterator of lists becomes one array."""
+    yield b"{"
     for number, (name, value) in enumerate(content.items()):
-        yield b"%s%s:" % (b"," if number else b"{", dumps(name))
+        yield b"%s%s:" % (b"," if number else b"", dumps(name))
         if not isinstance(value, Iterator):
             yield dumps(value, tz)
             continue

@@ -22,9 +22,9 @@ class Affected:
     first: tuple[tuple[UUID, datetime], ...] = ()
 
 
-# Functions that return the affected bookings. They are called in the transaction of the change or,
-# to warn of time off, before it, with `calendar`, `period` and `at`. `period` is the period of time
-# off. It is None if the opening hours or the time zone have changed.
+# Functions that return the affected bookings. They are called with `calendar`, `period` and `at`,
+# in the transaction of the change. For new time off, a form also calls them before the change, to
+# warn of the bookings in it. `period` is that of new time off, or None after any other change.
 AFFECTED: Extensions[Callable[..., Affected]] = Extensions()
 
 

@@ -76,7 +76,7 @@ class ServiceFilter(FilterSet):
     calendar_id = UUIDFilter(field_name="calendar")
     mode = filters.ChoiceFilter(choices=Service.Mode.choices)
     category = AnyOfFilter(
-        max_length=100, help_text="One or more categories (repeat the parameter), in any case."
+        max_length=100, help_text="One or more categories (repeat the parameter), ignoring case."
     )
 
     class Meta:

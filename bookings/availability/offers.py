@@ -12,7 +12,7 @@ from catalog.models import Service
 
 @OFFERED.add("bookings")
 def offered(*, service: Service, from_: datetime, until: datetime, at: datetime) -> Iterator[Offer]:
-    """Yield the free times that the search would find if `service` were saved, in order.
+    """Yield, in order, the free times that the search would find if `service` were saved.
 
     If the calendar of `service` was changed, the old calendar is searched. A service that is not
     stored has no free times.

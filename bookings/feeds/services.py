@@ -34,6 +34,10 @@ OWN, BUSY, NAMES = "own", "busy", "names-for"
 PAST = timedelta(days=90)
 # The maximum number of entries in a feed. If there are more, the latest entries are left out.
 MAX_ENTRIES = 5000
+# An entry lists up to this many attendees, and their names have up to this many characters
+# together. Without these limits, a feed of large classes would have hundreds of megabytes.
+MAX_NAMES = 100
+MAX_CHARACTERS = 1000
 
 # The statuses of the bookings in a feed. Cancelled and expired bookings are left out, because
 # calendar clients remove entries that disappear from a feed. Holds are left out, because they last
@@ -65,10 +69,11 @@ def _own_entries(bookings: QuerySet[Booking]) -> QuerySet[Booking, Any]:
 # booked it. Each booking that is not in a slot is also one entry.
 #
 # Parameters: calendar_id uuid, shown text[] (statuses of bookings), since timestamptz (the earliest
-#     start), most bigint (the maximum number of entries).
+#     start), most bigint (the maximum number of entries), most_names bigint (the maximum number of
+#     names in an entry).
 # Columns: id uuid, start_time timestamptz, end_time timestamptz, updated_at timestamptz, status
-#     text, title text, capacity int (null for a booking), names text[] (of the attendees). The rows
-#     are in the order of start_time and id.
+#     text, title text, capacity int (null for a booking), names text[] (of the first attendees),
+#     attendees bigint (their number). The rows are in the order of start_time and id.
 CALENDAR_ENTRIES = """
 SELECT * FROM (
     (
@@ -81,8 +86,11 @@ SELECT * FROM (
                 FROM bookings_booking AS booking
                 JOIN accounts_user AS attendee ON attendee.id = booking.user_id
                 WHERE booking.slot_id = slot.id AND booking.status = ANY(%(shown)s)
-                ORDER BY booking.seat, booking.id
-            ) AS names
+                ORDER BY booking.seat, booking.id LIMIT %(most_names)s
+            ) AS names, (
+                SELECT count(*) FROM bookings_booking AS booking
+                WHERE booking.slot_id = slot.id AND booking.status = ANY(%(shown)s)
+            ) AS attendees
         FROM bookings_slot AS slot
         JOIN catalog_service AS service ON service.id = slot.service_id
         WHERE slot.calendar_id = %(calendar_id)s AND slot.status = 'scheduled'
@@ -93,7 +101,7 @@ SELECT * FROM (
             booking.status, service.title, NULL,
             ARRAY[coalesce(
                 nullif(booking.attendee_name, ''), nullif(attendee.name, ''), 'a former user'
-            )]
+            )], 1
         FROM bookings_booking AS booking
         JOIN catalog_service AS service ON service.id = booking.service_id
         JOIN accounts_user AS attendee ON attendee.id = booking.user_id
@@ -176,6 +184,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
         "shown": SHOWN,
         "since": at - PAST,
         "most": MAX_ENTRIES,
+        "most_names": MAX_NAMES,
     }
     entry = _with_names if reader else _busy
     rows: list[Any] = fetch(CALENDAR_ENTRIES, values, namedtuple_row)
@@ -213,8 +222,8 @@ def _with_names(row: Any) -> ical.Entry:
         summary = f"{row.title}: {', '.join(row.names)}"
         description = f"Booking {row.id}"
     else:
-        summary = f"{row.title} ({len(row.names)} of {row.capacity})"
-        description = "\n".join(row.names)
+        summary = f"{row.title} ({row.attendees} of {row.capacity})"
+        description = _first_names(row)
     return ical.Entry(
         row.id,
         row.start_time,
@@ -224,6 +233,17 @@ def _with_names(row: Any) -> ical.Entry:
         status=ical.STATUSES[row.status],
         description=description,
     )
+
+
+def _first_names(row: Any) -> str:
+    """Return the names of the attendees, as many as are allowed, and the number of the others."""
+    shown: list[str] = []
+    for name in row.names:
+        if sum(map(len, [*shown, name])) > MAX_CHARACTERS:
+            break
+        shown.append(name)
+    others = row.attendees - len(shown)
+    return "\n".join([*shown, *([f"and {others} more"] if others else [])])
 
 
 def _own_content(user: User) -> list[Any]:

@@ -109,6 +109,8 @@ class PublishForm(forms.Form):
             # The page hides these fields, and with them their errors.
             for name in ("interval", "count", "until"):
                 self.errors.pop(name, None)
+        elif cleaned.get("until"):
+            self.errors.pop("count", None)
         if not {"service", "day", "clock", "repeat", "weekdays"} <= cleaned.keys():
             return cleaned
         if not 1900 <= cleaned["day"].year < 3000:

@@ -250,6 +250,9 @@ class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
 
     base_field_class = CommaSeparatedField
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(empty_label=None, **options)
+
 
 class RepeatedTextField(forms.Field):
     """A field for the values of a parameter that may be repeated."""

@@ -47,11 +47,11 @@ class _Watch:
             if time.monotonic() - self._checked_at < _PAUSE:
                 return self._count
             before = self._count
+            self._checked_at = time.monotonic()
             try:
                 self._count = pending_migrations()
             except (DatabaseError, InterfaceError):
                 return before
-            self._checked_at = time.monotonic()
             if self._count and self._count != before:
                 logger.error("%s. Requests are answered with 503.", explanation(self._count))
             return self._count

@@ -75,7 +75,8 @@ def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
 
 def give_back(limits: Sequence[Limit], *, at: datetime) -> None:
     """Subtract an email that was counted towards the limits but was not sent."""
-    # Update the counts one after the other, because TAKE locks them in the same order.
+    # Update the rows one at a time, in the order in which TAKE locks them, so that there are no
+    # deadlocks.
     for limit in limits:
         _count(limit, at).filter(sent__gt=0).update(sent=F("sent") - 1)
 

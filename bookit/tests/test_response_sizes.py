@@ -1,5 +1,9 @@
-"""No response is larger than 30 MB, not even a list of 100 of the largest possible rows."""
+"""No list, search or feed is larger than 30 MB, not even 100 rows of nearly the largest size.
 
+Only `GET /me/export` has no limit.
+"""
+
+import re
 from datetime import timedelta
 
 import pytest
@@ -7,7 +11,7 @@ import pytest
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.availability.viewsets import MAX_TIMES
 from bookings.feeds.services import MAX_ENTRIES
-from bookings.tests.factories import TUESDAY, BookingFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.api.pagination import MAX_LIMIT
 from bookit.database.metadata import MAX_KEY_LENGTH, MAX_KEYS, MAX_VALUE_LENGTH
 from catalog.models import OpeningHours
@@ -25,7 +29,7 @@ METADATA = {
 
 @pytest.fixture
 def world(db):
-    """Store the largest possible row of each kind, and return the admin who sees all of them."""
+    """Store a very large row of each kind, and return the admin who sees all of them."""
     admin = AdminFactory(name=WIDE * 200, metadata=METADATA)
     calendar = CalendarFactory(name=WIDE * 200, metadata=METADATA, provider=admin)
     for weekday in range(7):
@@ -87,7 +91,27 @@ def test_the_longest_list_of_free_times_is_at_most_30_mb():
     assert len(time) * MAX_TIMES < MOST
 
 
-def test_the_longest_feed_is_at_most_30_mb(world, api):
+def test_the_longest_feed_of_full_classes_is_at_most_30_mb(world, api):
+    calendar = world.calendars.get()
+    course = ServiceFactory(calendar=calendar, title=WIDE * 200, mode="slots", capacity=120)
+    slot = SlotFactory(service=course, start_time=TUESDAY, capacity=120)
+    for seat in range(1, 121):
+        BookingFactory(
+            service=course, slot=slot, seat=seat, status="confirmed", attendee_name=WIDE * 50
+        )
+    found = api.as_(world).get(f"/calendars/{calendar.pk}/feed").json()["address_with_names"]
+    [entry] = re.findall(
+        r"BEGIN:VEVENT(?:(?!BEGIN).)*120 of 120.*?END:VEVENT",
+        api.get(found).content.decode().replace("\r\n ", ""),
+        re.DOTALL,
+    )
+    assert entry.count(WIDE * 50) == 20 + 4  # in the description, and four times in the title
+    assert "and 100 more" in entry
+    # Each line of a file is folded after 75 bytes.
+    assert len(entry.encode()) * 78 / 75 * MAX_ENTRIES < MOST
+
+
+def test_the_longest_feed_of_appointments_is_at_most_30_mb(world, api):
     booking = world.calendars.get().bookings.get()
     content = api.as_(world).get(f"/bookings/{booking.pk}.ics").content
     assert len(content) * MAX_ENTRIES < MOST

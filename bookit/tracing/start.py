@@ -54,14 +54,18 @@ def trace_web(application: Application) -> Application:
     """Return the WSGI application. If tracing is on, its requests and queries get spans."""
     if not is_on():
         return application
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
     from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 
     _trace_database()
     traced = OpenTelemetryMiddleware(application, request_hook=_without_query)
 
     def choose(environ: dict[str, Any], start_response: Any) -> Any:
-        chosen = application if environ.get("PATH_INFO") in UNTRACED else traced
-        return chosen(environ, start_response)
+        if environ.get("PATH_INFO") not in UNTRACED:
+            return traced(environ, start_response)
+        # Without this, each of their statements would be a trace of its own.
+        with suppress_instrumentation():
+            return application(environ, start_response)
 
     return choose
 

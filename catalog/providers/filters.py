@@ -30,8 +30,8 @@ class ProviderFilter(FilterSet):
         method="search",
         max_length=200,
         help_text=(
-            "A text that the name contains, in any case. With three or more characters, providers "
-            "whose biography contains it are found too."
+            "A text that the name contains, ignoring case. With three or more characters, "
+            "providers whose biography contains it are found too."
         ),
     )
     category = AnyOfFilter(
@@ -39,7 +39,7 @@ class ProviderFilter(FilterSet):
         max_length=100,
         help_text=(
             "Only providers with an active service in one of these categories (repeat the "
-            "parameter), in any case."
+            "parameter), ignoring case."
         ),
     )
 

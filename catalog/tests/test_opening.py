@@ -56,7 +56,7 @@ class Model:
         return all(self.open[self.number(start) : self.number(end)])
 
     def periods(self, start, end):
-        """Return the whole open periods, without time off, that overlap the given period."""
+        """Return the open periods, as a whole, that overlap a period. Ignore time off."""
         found, number = [], 0
         for is_open, minutes in groupby(self.hours):
             first, number = number, number + len(list(minutes))

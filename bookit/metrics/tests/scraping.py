@@ -4,7 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def families(content):
-    """Return the metrics that `content`, in the text format of Prometheus, contains."""
+    """Return the metrics in `content`, which is in the text format of Prometheus."""
     return [*text_string_to_metric_families(content)]
 
 

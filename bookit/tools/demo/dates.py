@@ -1,4 +1,4 @@
-"""Weekdays and times of day, as they are written in the town's files."""
+"""Weekdays, times of day and days of the year, as they are written in the town's files."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -86,7 +86,7 @@ def test_at_most_twenty_calendars_and_services_are_shown(api, rui):
     assert (len(shown["calendars"]), len(shown["services"])) == (20, 20)
 
 
-def test_only_active_providers_and_admins_who_provide_a_service_are_listed(api, rui):
+def test_active_providers_are_listed_and_active_admins_only_if_they_have_services(api, rui):
     listed = {"Rui Costa", "Boss with a service"}
     ServiceFactory(calendar__provider=AdminFactory(name="Boss with a service"))
     hidden = [
@@ -184,7 +184,7 @@ def test_a_page_reads_only_the_ids_of_the_providers_that_it_skips(api):
 
 
 def test_the_list_is_read_through_an_index_in_the_order_of_names():
-    """The index has the same condition as the list, without parameters, so the list can use it."""
+    """The list repeats the condition of the index, with its roles as constants."""
     rows = services.listed().order_by("name", "id")[:20]
     with planning_without("seqscan", "bitmapscan", "sort"):
         plan = rows.explain()
