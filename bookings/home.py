@@ -10,6 +10,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.db.models import Count
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
@@ -146,9 +147,9 @@ def read_next(glance: Glance) -> dict[str, Any]:
             end_time__gt=glance.at,
         )
         .select_related("service", "calendar", "user")
-        .order_by("start_time", "id")[:MAX_NEXT]
+        # The bookings of a class are next to each other, even if other classes begin with it.
+        .order_by("start_time", Coalesce("slot_id", "id"), "id")[:MAX_NEXT]
     ]
-    rows.sort(key=lambda row: (row.start_time, str(row.slot_id or row.pk), row.pk))
     groups = groupby(rows, key=lambda row: row.slot_id or row.pk)
     lines = [_line([*group], glance) for _key, group in groups]
     is_cut = len(rows) == MAX_NEXT

@@ -264,7 +264,7 @@ class Booking(OnCalendar):
         related_name="bookings",
         db_index=False,
         db_constraint=False,
-        help_text=_("The published slot, if it is in one."),
+        help_text=_("The published slot, if the booking is in one."),
     )
     seat = models.PositiveIntegerField()
     start_time = models.DateTimeField()

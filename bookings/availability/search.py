@@ -462,6 +462,18 @@ def nearest(
     ]
 
 
+def first_times(
+    times: Iterator[FreeTime], most: int, until: datetime
+) -> tuple[list[FreeTime], FreeTime | None]:
+    """Return the first `most` times, all other times before `until`, and the time that follows."""
+    found = [*islice(times, most)]
+    for time in times:
+        if time["start_time"] >= until:
+            return found, time
+        found.append(time)
+    return found, None
+
+
 def _nearest(times: Iterator[FreeTime], start_time: datetime) -> list[FreeTime]:
     """Return the times that may be among the nearest to `start_time`; `times` must be in order."""
     # Take one time more than needed on each side, because the caller leaves out the current time of

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.keys.models import ApiKey
 from accounts.models import User
-from bookings.availability.search import Search
+from bookings.availability.search import Search, first_times
 from bookings.availability.terms import terms_of
 from bookings.desk import words
 from bookings.desk.models import StaffNote
@@ -36,7 +36,8 @@ MAX_EVENTS = 100
 MAX_NOTES = 50
 MAX_OTHERS = 8
 MAX_COUNTED = 200
-# The page offers the free times of this many days at once, and at most this many free times.
+# The page offers the free times of this many days at once, and at most this many free times, unless
+# the first day has more.
 DAYS = 7
 MAX_TIMES = 300
 # A booking can be moved to a day that is at most this far away.
@@ -217,16 +218,17 @@ class BookingPage:
         today = self.at.astimezone(self.tz).date()
         last = first + timedelta(days=DAYS - 1)
         from_, until = max(self.at, day_start(first, self.tz)), day_end(last, self.tz)
+        after = first + timedelta(days=DAYS)
         found: list[Any] = []
         for terms in terms_of([self.booking.service_id], from_).values():
             moved = terms.for_booking(self.booking)
             search = Search([moved], from_, until, at=self.at, ignored=self.booking.pk)
-            found = [*islice(search.free_times(moved), MAX_TIMES + 1)]
-        after = first + timedelta(days=DAYS)
-        if len(found) > MAX_TIMES:
-            found.pop()
-            # The last day is not complete, so the next page begins with it, unless it is `first`.
-            after = max(found[-1]["start_time"].astimezone(self.tz).date(), first + words.ONE_DAY)
+            found, more = first_times(
+                search.free_times(moved), MAX_TIMES, until=day_end(first, self.tz)
+            )
+            if more:
+                # The page does not show all times of this day, so the next page begins with it.
+                after = more["start_time"].astimezone(self.tz).date()
         return Offers(
             first=first,
             label=_("%(first)s to %(last)s") % {"first": words.day(first), "last": words.day(last)},

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,6 @@ from bookings.events import SLOT_CANCELLED
 from bookings.models import Booking, BookingEvent
 
 Type = BookingEvent.Type
-ONE_DAY = timedelta(days=1)
 
 # The names of the details in an event of the type `booking.changed`.
 DETAILS = {

@@ -189,7 +189,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         db_constraint=False,
                         db_index=False,
-                        help_text="The published slot, if it is in one.",
+                        help_text="The published slot, if the booking is in one.",
                         null=True,
                         on_delete=django.db.models.deletion.RESTRICT,
                         related_name="bookings",

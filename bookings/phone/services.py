@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from itertools import groupby, islice
+from itertools import groupby
 from uuid import UUID
 
 from django.db import transaction
@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from accounts import services as accounts
 from accounts.models import User
 from bookings import services
-from bookings.availability.search import LONGEST, FreeTime, Search
+from bookings.availability.search import LONGEST, FreeTime, Search, first_times
 from bookings.availability.terms import Terms, TooFarAhead, TooSoon, terms_of
 from bookings.models import Booking
 from bookit.database.retries import retried
@@ -34,7 +34,8 @@ MOST_MATCHES = 200
 MOST_VISITS = 3
 # The free times of this many days are offered together.
 DAYS = 7
-# At most this many free times are offered. A service with a start every five minutes has more.
+# At most this many free times are offered, unless the first day has more. A service with a start
+# every five minutes has more in a week.
 MOST_TIMES = 300
 
 
@@ -80,7 +81,7 @@ class Offers:
 
     Args:
         capacity: the number of seats of the service.
-        is_cut: whether there are more than `MOST_TIMES` free times, so that some are left out.
+        is_cut: whether free times of later days are left out.
         next_day: the next day with a free time, if none of these days has one.
     """
 
@@ -189,8 +190,8 @@ def offer(
         own = Booking.objects.held_by(actor).filter(pk=hold_id, status=Booking.Status.HELD)
         ignored = own.values_list("pk", flat=True).first()
     search = Search([offered], begin, end, at=at, ignored=ignored)
-    times = [*islice(search.free_times(offered), MOST_TIMES + 1)]
-    offers = [_offer(time, terms, at) for time in times[:MOST_TIMES]]
+    times, more = first_times(search.free_times(offered), MOST_TIMES, until=day_end(day, tz))
+    offers = [_offer(time, terms, at) for time in times]
     return Offers(
         tz=tz,
         today=today,
@@ -202,7 +203,7 @@ def offer(
             )
         ],
         capacity=terms.capacity,
-        is_cut=len(times) > MOST_TIMES,
+        is_cut=more is not None,
         next_day=None if times else _next_day(offered, max(end, at), at),
     )
 

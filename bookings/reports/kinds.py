@@ -112,7 +112,7 @@ REPORTS: Extensions[Report] = Extensions()
 REPORTS.add("utilisation")(
     Report(
         _("Utilisation"),
-        _("The booked share of the opening hours of each calendar."),
+        _("The booked share of the open time of each calendar."),
         figures.utilisation,
         charts.utilisation,
         serializers.UtilisationSerializer,

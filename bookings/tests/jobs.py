@@ -41,13 +41,12 @@ def relay_jobs():
 
 def follow_events_up(event_ids, *, at):
     """Follow up events, as the job that is enqueued with them does."""
-    # One test passes more ids than a query can have parameters. All its events are on one calendar.
-    calendars = BookingEvent.objects.filter(pk__in=event_ids[:500]).order_by("calendar")
-    followup.follow_up(
-        calendar_ids=[*calendars.values_list("calendar_id", flat=True).distinct()],
-        event_ids=event_ids,
-        at=at,
-    )
+    calendars = set()
+    # One test passes more ids than a query can have parameters.
+    for begin in range(0, len(event_ids), 10_000):
+        events = BookingEvent.objects.filter(pk__in=event_ids[begin : begin + 10_000])
+        calendars.update(events.values_list("calendar_id", flat=True))
+    followup.follow_up(calendar_ids=sorted(calendars), event_ids=event_ids, at=at)
 
 
 def attendee_mail(event):

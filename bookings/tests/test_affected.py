@@ -92,10 +92,10 @@ class TestOpeningHours:
         assert stored() == before
 
     def test_a_booking_that_is_partly_outside_the_hours_is_listed(self, change, book):
-        inside = [book(-1), book(1)]
+        book(-1)
+        book(1)
         outside = [book(-1.5, seat=2), book(1.5, seat=2), book(2)]
         assert change({"opening_hours": MORNINGS}) == affected(outside[0], outside[1], outside[2])
-        assert len(inside) == 2
 
     def test_buffers_may_reach_outside_the_hours(self, change, book, service):
         service.buffer_before_minutes = service.buffer_after_minutes = 90

@@ -46,6 +46,7 @@ class _Watch:
         with self._lock:
             if time.monotonic() - self._checked_at < _PAUSE:
                 return self._count
+            self._checked_at = time.monotonic()
             before = self._count
             self._checked_at = time.monotonic()
             try:

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from rest_framework.request import Request
 
 from bookit.api.keys import UsedKey
@@ -47,7 +48,9 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
         if key is None:
             return action(self, request, *args, **kwargs)
         if not 1 <= len(key) <= MAX_KEY_LENGTH or "\0" in key:
-            raise refuse(IDEMPOTENCY_KEY, f"Use 1 to {MAX_KEY_LENGTH} characters.")
+            raise refuse(
+                IDEMPOTENCY_KEY, _("Use 1 to %(most)d characters.") % {"most": MAX_KEY_LENGTH}
+            )
         return _respond_once(self, request, key, partial(action, self, request, *args, **kwargs))
 
     run.takes = IDEMPOTENCY_KEY  # type: ignore[attr-defined]
@@ -81,7 +84,7 @@ def _respond_once(
             raise _AlreadyKept
         return response
 
-    for _ in range(TRIES):
+    for _try in range(TRIES):
         try:
             return attempt()
         except _AlreadyKept:

@@ -41,9 +41,7 @@ class Window(NamedTuple):
             return 0.0
         if self.previous and bound > self.current:
             seconds = self.left - (bound - self.current) * self.length / self.previous
-        elif self.current >= bound:
+        else:
             # The current window becomes the previous window before its count can fall.
             seconds = self.left + self.length - bound * self.length / self.current
-        else:
-            seconds = self.left
         return max(0.0, seconds)

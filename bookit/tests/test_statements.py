@@ -101,7 +101,7 @@ def test_a_statement_has_a_header(statement: Statement) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("statement", ALL, ids=lambda each: each.name)
 def test_postgresql_accepts_the_text_of_a_statement(statement: Statement) -> None:
-    if re.search(r"It needs\s+(#\s+)?Citus", statement.header) and not Cluster.running():
+    if re.search(r"needs\s+(#\s+)?Citus", statement.header) and not Cluster.running():
         pytest.skip("needs Citus: pytest --citus PREFIX")
     assert "%s" not in statement.text, "Parameters must have names."
 

@@ -301,5 +301,5 @@ def test_unusual_words_cause_no_error(api, town, words):
     response = api.get(f"/services?q={quote(words)}")
     assert response.status_code == 200, response.content
     response = api.get(f"/services?q={quote(words)}&ordering=-relevance&limit=1&offset=1")
-    assert response.status_code == (200 if words.strip() else 400), response.content
+    assert response.status_code == 200, response.content
     assert Service.objects.count() == len(TOWN)

@@ -1,6 +1,6 @@
 """The page of a booking: what it shows, and what its buttons do."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -347,6 +347,19 @@ def test_free_times_are_offered_in_the_zone_of_the_calendar(desk, book):
     assert [day.label[:3] for day in offers.days] == ["Tue", "Wed", "Thu", "Fri", "Mon"]
     value = f'value="{other.start_time.isoformat()}"'
     assert value not in text_of(desk, booking, "?move=2026-12-01")
+
+
+@pytest.mark.parametrize("most", [5, 8, 12])
+def test_every_free_time_is_offered_on_one_of_the_pages(desk, book, monkeypatch, most):
+    """Each day has eight free times, and one of them is the time of the booking."""
+    monkeypatch.setattr("bookings.desk.page.MAX_TIMES", most)
+    booking, day, offered = book(), date(2026, 12, 1), set()
+    while day <= date(2026, 12, 4):
+        offers = desk.get(f"{page(booking)}?move={day}").context["offers"]
+        offered |= {time.value for each in offers.days for time in each.times}
+        assert offers.after > day
+        day = offers.after
+    assert sum(value < "2026-12-05" for value in offered) == 4 * 8 - 1
 
 
 def test_an_offered_time_can_be_taken(desk, rui, book):

@@ -696,6 +696,17 @@ class TestTimes:
         assert offers.is_cut
         assert sum(len(times) for _day, times in offers.days) == phone.MOST_TIMES
 
+    def test_the_times_of_the_first_day_are_never_cut(self):
+        service = ServiceFactory(step_minutes=1)
+        day = NOW.date() + timedelta(days=1)
+
+        offers = phone.offer(service_id=service.pk, day=day, at=NOW, actor=AdminFactory())
+
+        assert offers.is_cut
+        [(first, times)] = offers.days
+        assert first == day
+        assert len(times) == 24 * 60
+
     def test_the_next_day_with_a_free_time_is_named_if_a_week_has_none(self, desk):
         service = ServiceFactory(mode="slots")
         SlotFactory(service=service, start_time=TUESDAY + timedelta(days=20))

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from uuid import UUID
 
 import pytest
 import time_machine
@@ -255,6 +256,22 @@ def test_a_class_that_began_yesterday_shows_all_its_people(site):
     [line] = shown(AdminFactory())["next"]["lines"]
     assert (line["who"], line["is_now"]) == ("2 people", True)
     assert found(site, line["url"]) == 2
+
+
+def test_a_class_shows_all_its_people_if_another_class_begins_with_it(monkeypatch):
+    monkeypatch.setattr("bookings.home.MAX_NEXT", 4)
+    slots = [
+        SlotFactory(
+            service=ServiceFactory(capacity=9, mode="slots"), start_time=NOON + timedelta(hours=1)
+        )
+        for _calendar in range(2)
+    ]
+    for seat in (1, 2, 3):
+        for slot in slots:
+            in_class(slot, seat=seat, id=UUID(int=2 * seat + slots.index(slot)))
+    found = shown(AdminFactory())["next"]
+    assert [line["who"] for line in found["lines"]] == ["3 people"]
+    assert found["more"]
 
 
 def test_a_line_names_its_day_unless_it_is_today():

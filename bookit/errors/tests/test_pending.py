@@ -75,6 +75,19 @@ def test_several_failed_requests_cause_one_log_line_and_one_check(
     assert len(checks) == 1
 
 
+def test_a_check_that_fails_is_not_repeated_by_the_next_request(monkeypatch):
+    checks = []
+
+    def gone():
+        checks.append(1)
+        raise OperationalError
+
+    monkeypatch.setattr(pending, "pending_migrations", gone)
+    watch = pending._Watch()
+    assert [watch.count(), watch.count()] == [0, 0]
+    assert len(checks) == 1
+
+
 def test_a_missing_table_without_a_pending_migration_is_still_a_bug(browser, missing_table):
     problem(browser.get("/services"), 500, "internal_error")
 

@@ -166,6 +166,15 @@ def test_an_empty_or_too_long_key_is_refused(api, user, slot, key):
     assert not Booking.objects.exists()
 
 
+def test_a_refused_key_is_explained_in_the_language_of_the_client(api, user, slot):
+    headers = {"Idempotency-Key": "x" * 256, "Accept-Language": "de"}
+
+    response = book(api.as_(user), slot, headers=headers)
+
+    [error] = response.json()["errors"]
+    assert error["message"] == "Verwenden Sie 1 bis 255 Zeichen."
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

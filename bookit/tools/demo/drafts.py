@@ -251,7 +251,7 @@ class Drafter:
                 )
                 return steps
         if over and 0.15 <= fate < 0.18:
-            add(Status.NO_SHOW, start + timedelta(minutes=10) + delay, provider)
+            add(Status.NO_SHOW, min(start + timedelta(minutes=10), end) + delay, provider)
         elif over:
             add(Status.COMPLETED, end + delay, None)
         return steps
