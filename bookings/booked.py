@@ -24,14 +24,17 @@ from bookit.database.rows import fetch
 # If a user has booked on more calendars, all servers are asked.
 MAX_CALENDARS = 100
 
-# Stores the calendars of all bookings that were made without `take_seat`, for example before the
-# database was distributed.
+# Stores the calendars of all bookings of users who have not deleted their accounts. Those of most
+# bookings are stored already, by `take_seat`. The other bookings were made before the database was
+# distributed, or were stored directly.
 #
 # Parameters: none.
 # Columns: none.
 FILL = """
 INSERT INTO bookings_bookedcalendar (user_id, calendar_id)
-SELECT DISTINCT user_id, calendar_id FROM bookings_booking
+SELECT DISTINCT booking.user_id, booking.calendar_id
+FROM bookings_booking AS booking JOIN accounts_user AS owner ON owner.id = booking.user_id
+WHERE owner.deleted_at IS NULL
 ON CONFLICT DO NOTHING
 """
 FILLED_FROM_CALENDARS.add("bookings_bookedcalendar")(FILL)
@@ -91,7 +94,7 @@ def remember_calendar(*, user_id: UUID, calendar_id: UUID) -> None:
 
 
 def remember_all_calendars() -> None:
-    """Store the calendars of bookings that were made without `take_seat`, as `FILL` does."""
+    """Store the calendars of all bookings, as `FILL` does, if the database is distributed."""
     if is_distributed():
         with connection.cursor() as cursor:
             cursor.execute(FILL)

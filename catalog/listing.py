@@ -26,8 +26,9 @@ MAX_FOUND = 10_000
 # At most this many services with wanted words in their titles are ranked.
 MAX_RANKED = 1000
 # If a search has more than `MAX_FOUND` matches, its first pages are looked for among the first
-# services of the list: those pages that end before one in this many of the counted matches, so at
-# most the first 200 rows. Further back, a page would be found only by reading many services.
+# services of the list. A page is one of these if there are at least this many counted matches for
+# each row up to its end, so at most the first 200 rows are. Further back, a page would be found
+# only by reading many services.
 FREQUENT = 50
 # At most this many services are read to find such a page.
 MAX_READ = 10_000
@@ -165,8 +166,8 @@ class Listing:
         """Return the ids of a page that is found among the first services of the list.
 
         If many services match, this is faster than sorting up to `MAX_FOUND` matches, and the page
-        is chosen from all matches. The list is empty if the page is not found this way: the count
-        is exact, the order begins or continues with the relevance, which no index has, the page is
+        is chosen from all matches. The list is empty if the page cannot be found this way, because
+        the count is exact, the order contains the relevance (no index has that order), the page is
         too far back, or too few of the first services match.
         """
         ranks = any(_column(term) == "relevance" for term in self.order)
@@ -312,8 +313,8 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     #
     # Parameters: word_*, filter_*, limit, offset.
     # Columns: id uuid.
-    # Invariant: as in the statement of a page; fewer rows than `limit` say nothing about the rows
-    #     of the page, because services further back may match.
+    # Invariant: as in the statement of a page. If there are fewer rows than `limit`, the page is
+    #     not known, because services further back may match.
     def _page_of_first(self, order: tuple[str, ...]) -> str:
         columns = [*dict.fromkeys(["id", *map(_column, order), "search"])]
         return f"""

@@ -3,14 +3,14 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
+from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import booked, services
 from bookings.booked import FILL, own_bookings, remember_all_calendars, remember_calendar
 from bookings.models import BookedCalendar
-from bookings.privacy import erase
 from bookings.tests.factories import TUESDAY, BookingFactory
 from catalog.tests.factories import ServiceFactory
 
@@ -102,8 +102,9 @@ def test_a_hold_for_a_caller_is_in_the_bookings_of_the_caller(distributed):
 def test_the_calendars_of_a_deleted_account_are_forgotten(distributed):
     user = UserFactory()
     book(user, ServiceFactory(), 1)
-    with transaction.atomic():
-        erase(user=user, actor=user, at=timezone.now())
+    erase_user(user_id=user.pk, actor=AdminFactory(), at=timezone.now())
+    assert known(user) == set()
+    remember_all_calendars()
     assert known(user) == set()
 
 

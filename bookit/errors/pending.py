@@ -48,7 +48,6 @@ class _Watch:
                 return self._count
             self._checked_at = time.monotonic()
             before = self._count
-            self._checked_at = time.monotonic()
             try:
                 self._count = pending_migrations()
             except (DatabaseError, InterfaceError):

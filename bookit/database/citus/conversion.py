@@ -429,13 +429,14 @@ def _distribute() -> list[Step]:
         for step in steps():
             _run(step, cursor)
             done.append(step)
-        for statement in FILLED_FROM_CALENDARS.values():
-            cursor.execute(statement)
         # The shards exist only now.
         shards = _Shards()
         for step in shards.functions():
             _run(step, cursor)
     shards.use_own_functions()
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        for statement in FILLED_FROM_CALENDARS.values():
+            cursor.execute(statement)
     return done
 
 
