@@ -91,6 +91,8 @@ def test_requests_are_traced_without_secrets(receiver):
         server.wait("/health")
         # Even with tracing, a health check may use any host name.
         assert get(server.port, "/health", Host="10.0.0.5") == 200
+        assert get(server.port, "/health/ready") == 200
+        assert get(server.port, "/metrics") == 200
         assert get(server.port, "/me/calendar.ics?token=secret-of-the-feed") == 404
         sent = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "X-Request-ID": "mine"}
         assert get(server.port, "/services?q=yoga", **sent) == 200
@@ -108,6 +110,9 @@ def test_requests_are_traced_without_secrets(receiver):
     assert {service for service, _ in receiver.spans} == {"bookit"}
     assert len(receiver.named("GET unknown")) == 2
     assert len(receiver.named("GET /me/calendar.ics")) == 1
+    # The statements of health checks and scrapes have no request, so they would be traces.
+    roots = {span.name.split()[0] for _, span in receiver.spans if not span.parent_span_id}
+    assert roots == {"GET"}
     everything = "".join(str(span) for _, span in receiver.spans)
     for secret in ("secret-of-the-feed", "secret-of-the-query", "yoga", "/health"):
         assert secret not in everything
