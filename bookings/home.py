@@ -252,7 +252,7 @@ def confirm(request: HttpRequest, at: datetime) -> None:
     messages.success(request, _("Confirmed: %(title)s for %(name)s, %(moment)s.") % said)
 
 
-# --- the last days ----------------------------------------------------------------------------
+# --- the last 30 or 7 days, or today ----------------------------------------------------------
 
 
 def read_recent(glance: Glance) -> dict[str, Any]:

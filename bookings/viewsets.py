@@ -59,7 +59,8 @@ EVENTS = Prepared(
     calendar_id=UUIDField(),
 )
 
-# The error codes that creating and rescheduling a booking have in common.
+# The error codes for a requested time, or its service, that cannot be booked. Creating and
+# rescheduling a booking share them.
 TIME_REFUSALS = [
     "booking_conflict",
     "slot_full",

@@ -32,7 +32,7 @@ SERVICE_IN_USE = gettext_lazy(
 
 
 class ServiceInUse(Conflict):
-    """The service has bookings or slots, or the calendar has services."""
+    """This is in use: the service has bookings or slots, or the calendar has services."""
 
     code = "service_in_use"
 

@@ -47,7 +47,10 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
     ordering = ["-created_at"]
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Find the reviews whose comment, service or author matches, unless the words are an id."""
+        """Return conditions on the comment, the service's title and the author's email address.
+
+        Return none if the words are an id.
+        """
         if is_id(words):
             return []
         about = Service.objects.filter(all_in(words, ["title"]))

@@ -1,9 +1,11 @@
 """The search for free times. Each free time that it returns can be booked.
 
 For a single booking, `Terms` and the SQL statement that inserts the booking decide whether the
-start is accepted. This module applies the same rules to all starts of a window at once. `search`
-runs one statement, whatever the number of services, days and bookings. In a distributed database,
-it runs one statement for the terms, and one for each calendar.
+start is accepted. This module applies the same rules to all starts of a window at once.
+
+If the database is not distributed, `search` runs one statement, whatever the number of services,
+days and bookings. In a distributed database, it runs one statement for the terms, and one for each
+calendar.
 """
 
 from collections import deque

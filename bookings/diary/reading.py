@@ -194,7 +194,7 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
     status = Status(row["status"])
     return {
         **_entry(row, tz),
-        # A text, because the diary's script only sends it back in a form.
+        # The diary's script does not calculate with the version. It sends the text back in a form.
         "version": str(version_of(row["updated_at"])),
         "status": status.value,
         "state": str(STATES[status]),
@@ -256,7 +256,7 @@ def _gaps(periods: tuple[Period, ...], start: datetime, end: datetime) -> Iterat
 
 
 def _open_hours(sheet: Sheet, periods: dict[UUID, tuple[Period, ...]]) -> tuple[int, int]:
-    """Return two full hours, such as 9 and 18. All calendars are closed outside of these hours."""
+    """Return two full hours, such as 9 and 18. All calendars are closed outside these hours."""
     from_, until = sheet.period
     opens, closes = [], []
     for begins, ends in (period for each in periods.values() for period in each):

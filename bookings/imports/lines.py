@@ -71,9 +71,8 @@ class Line(forms.Form):
         words: the kind of the lines, such as `Customers`.
         about: the sentence that says which lines are skipped.
         example: the cells of a few lines, by column.
-        renamed: the columns that have another name than their argument of the service function, by
-            argument. For example, the argument `provider_id` comes from the column
-            `provider_email`.
+        renamed: the names of columns, by the arguments of the service function that have other
+            names. For example, the argument `provider_id` comes from the column `provider_email`.
     """
 
     words: ClassVar[Any]
@@ -174,7 +173,10 @@ class TimeColumn(forms.CharField):
 
 
 class CustomerLine(Line):
-    """A customer, who gets no email about the account. A password reset gives them a password."""
+    """A customer, who gets no email about the account.
+
+    They set their first password by resetting it.
+    """
 
     words = gettext_lazy("Customers")
     about = gettext_lazy("A line is skipped if its email address already has an account.")

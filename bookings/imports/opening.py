@@ -7,7 +7,6 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from bookit.times import format_wall_clock, parse_wall_clock
-from catalog.opening import CLOSES_TOO_EARLY
 
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 PART = re.compile(r"(?P<first>[A-Za-z]{3})(?:-(?P<last>[A-Za-z]{3}))?(?P<spans>(?: +\S+)+)")
@@ -61,7 +60,11 @@ def _minutes(span: str, part: str) -> tuple[int, int]:
     except ValueError:
         raise _unreadable(part) from None
     if opens >= closes:
-        raise ValidationError(CLOSES_TOO_EARLY, "opening_hours")
+        message = _(
+            "In “%(part)s”, the closing time must be after the opening time. For hours that "
+            "continue after midnight, write, for example: Sat 18:00-24:00; Sun 00:00-02:00."
+        )
+        raise ValidationError(message, "opening_hours", {"part": part})
     return opens, closes
 
 

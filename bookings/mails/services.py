@@ -49,7 +49,7 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 #
 # Parameters: calendar_id uuid, booking_id uuid.
 # Columns: event_id uuid, audience text (the reader to whom the email is to be sent; null means
-#   all readers), is_copy boolean (whether it was sent before).
+#   all readers), is_copy boolean (whether this email was sent before).
 # Invariant: an event is committed together with the job that announces it, or with that job's row
 #   in the outbox. Therefore, if this statement finds no job of an event, the event's job has ended.
 PENDING = """

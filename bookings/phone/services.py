@@ -279,8 +279,8 @@ def hold_of_call(
 ) -> Booking | None:
     """Return the hold of this call, or the booking that it has become, if it matches the form.
 
-    Return None for a hold that belongs to another customer. That hold can be the seat for which
-    this customer was on the waitlist.
+    Return None for a hold that belongs to another customer, because that customer may have waited
+    for this seat.
     """
     if hold_id is None:
         return None

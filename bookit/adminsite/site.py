@@ -35,7 +35,7 @@ class Site(AdminSite):
     def get_urls(self) -> list[Any]:
         """Return the URLs of `PAGES` and Django's URLs, except "view on site".
 
-        Our rows have no pages outside of the admin site.
+        Our rows have no pages outside the admin site.
         """
         urls = [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
         ours = [

@@ -1,4 +1,4 @@
-"""The rule about who keeps (manages) a calendar has forms in Python and in SQL. They agree."""
+"""The rule about who keeps a calendar is written in Python and in SQL, and both agree."""
 
 from itertools import product
 from uuid import uuid4

@@ -21,7 +21,6 @@ from bookings.models import Booking, BookingEvent
 from bookings.services import cancel_booking
 from bookit.errors import Forbidden, Invalid
 from catalog.models import Calendar, OpeningHours, Service
-from catalog.opening import CLOSES_TOO_EARLY
 
 pytestmark = pytest.mark.django_db
 
@@ -415,10 +414,19 @@ def test_opening_hours_past_sunday_are_quoted_with_how_to_write_them(load):
 
 
 @pytest.mark.parametrize("text", ["Mon 18:00-02:00", "Mon 09:00-09:00"])
-def test_opening_hours_must_close_after_they_open(load, text):
-    [problem] = load("calendars", f"name,opening_hours\nChair,{text}\n").problems
-    assert (problem.column, problem.value) == ("opening_hours", text)
-    assert problem.message == str(CLOSES_TOO_EARLY)
+def test_opening_hours_that_do_not_close_after_they_open_are_quoted(load, text):
+    cell = f"Tue-Fri 09:00-12:30 14:00-18:00; {text}"
+    [problem] = load("calendars", f"name,opening_hours\nChair,{cell}\n").problems
+    assert (problem.column, problem.value) == ("opening_hours", cell)
+    assert problem.message == (
+        f"In “{text}”, the closing time must be after the opening time. For hours that continue "
+        "after midnight, write, for example: Sat 18:00-24:00; Sun 00:00-02:00."
+    )
+
+
+def test_opening_hours_after_midnight_are_written_as_the_refusal_says(load):
+    text = "name,opening_hours\nChair,Sat 18:00-24:00; Sun 00:00-02:00\n"
+    assert load("calendars", text).problems == []
 
 
 def test_opening_hours_that_overlap_are_named(load):
@@ -500,5 +508,5 @@ def test_the_command_reports_a_lost_database(tmp_path, boss, monkeypatch):
     monkeypatch.setattr(KINDS["customers"], "load", refuse)
     file = tmp_path / "customers.csv"
     file.write_text(CUSTOMERS)
-    with pytest.raises(CommandError, match=r"the connection is closed.* Check the file again"):
+    with pytest.raises(CommandError, match=r"the connection is closed\. Check the file again"):
         call_command("import_csv", "customers", str(file), "--admin", boss.email, "--apply")

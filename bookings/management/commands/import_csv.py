@@ -83,8 +83,8 @@ class Command(BaseCommand):
             # If the connection was lost during the commit, nobody knows whether the lines were
             # stored.
             raise CommandError(
-                f"{str(error).strip()} Check the file again: if its lines were imported, they are "
-                "skipped."
+                f"{str(error).strip().rstrip('.')}. Check the file again: if its lines were "
+                "imported, they are skipped."
             ) from None
         self._show(report, apply=apply)
 

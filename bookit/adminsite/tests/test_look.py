@@ -16,8 +16,8 @@ from bookit.tests.browser import needs_chromium, sign_in
 from bookit.tests.conftest import chromium, watched  # noqa: F401 - fixtures
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-# Returns the largest number of pixels by which the content of a box is wider than its box. Such
-# content is cut off, or people have to scroll sideways.
+# A script that returns the largest number of pixels by which the content of a box is wider than the
+# box. Content that is too wide is cut off, or people have to scroll sideways.
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
     '.main, .content, #changelist, .results, .cards, .card')]
     .map(each => each.scrollWidth - each.clientWidth))"""

@@ -44,7 +44,7 @@ class Stop(BaseException):
 class Child:
     """A child process in its own process group. On Linux, it ends when this process dies.
 
-    Ctrl-C reaches every process in the terminal's group. A child is outside of that group, so this
+    Ctrl-C reaches every process in the terminal's group. A child is outside that group, so this
     command alone decides when to stop it.
     """
 

@@ -309,7 +309,7 @@ def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -
 
 
 def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) -> list[str]:
-    """Report undelivered deliveries, and events that the webhook missed or got out of order."""
+    """Report deliveries that are not `delivered`, and events that were missed or out of order."""
     rows = connection.execute(
         "SELECT delivery.id::text, event.id::text, event.booking_id::text, delivery.status"
         " FROM bookings_delivery AS delivery"

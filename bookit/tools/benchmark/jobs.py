@@ -1,4 +1,4 @@
-"""Measures the work outside of requests: emails, webhooks, and completing bookings."""
+"""Measures the work outside requests: emails, webhooks, and completing bookings."""
 
 import subprocess
 import sys

@@ -449,7 +449,7 @@ class TestGrowth:
 
     @pytest.mark.real_passwords
     @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-    def test_growth_is_measured_in_databases_of_several_sizes(
+    def test_growth_is_measured_in_databases_of_two_sizes(
         self, tmp_path, transactional_db, monkeypatch
     ):
         sizes = [Size(20, 500), Size(40, 1_000)]

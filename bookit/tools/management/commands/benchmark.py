@@ -101,7 +101,7 @@ class Command(BaseCommand):
         """Check that a run, with or without `--growth`, measures everything that `--only` names.
 
         Raises:
-            CommandError: names what the run does not measure.
+            CommandError: `only` contains a name that the run does not measure.
         """
         cases = {*CASE_NAMES}
         measured = cases - UNMEASURED | {*LONG_LISTS} if grows else cases | {*MEASURES}
