@@ -165,10 +165,10 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def on_calendars(self, calendars: "models.QuerySet[Calendar]") -> "BookingQuerySet":
         """Return the bookings on some calendars.
 
-        The condition is written twice. PostgreSQL then expects few bookings, and reads only the
-        bookings of these calendars, with the index by calendar. Otherwise, it could read all
-        bookings in the order of the list until a page is full, which takes seconds if these are few
-        calendars among many.
+        The condition is written twice, so that PostgreSQL expects very few bookings and uses the
+        index by calendar. Otherwise, it could read the bookings of all calendars in the order of
+        the list until a page is full. That takes seconds if only a few of many calendars are
+        wanted.
         """
         ids = ArraySubquery(calendars.order_by().values("pk"))
         return self.filter(AnyOf(F("calendar"), ids)).filter(AnyOf(F("calendar"), ids.copy()))
@@ -176,8 +176,8 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def with_status(self, *statuses: str) -> "BookingQuerySet":
         """Return the bookings with one of the statuses.
 
-        If only holds or only unfinished bookings have these statuses, the query also contains the
-        condition of their index, so that PostgreSQL can use it.
+        If the only status is `held`, or if all statuses are unfinished, the query also contains the
+        condition of the partial index of such bookings, so that PostgreSQL can use this index.
         """
         found = self.filter(status__in=statuses)
         if {*statuses} == {Booking.Status.HELD}:
@@ -512,9 +512,9 @@ class BookingEvent(OnCalendar):
     """An event in the history of a booking, written in the same transaction as the change.
 
     Later, only its reason may be removed. An event outlives its booking, so the reference to the
-    booking is not a foreign key in the database. An event contains ids, times, states, the rating
-    of a review, and the reason that somebody other than the user gave. It contains no contact data,
-    and nothing that the user wrote.
+    booking is not a foreign key in the database. An event contains ids, times, states, numbers, the
+    names of changed details, and the reason that somebody other than the user gave. It contains no
+    contact data, and nothing that the user wrote.
 
     The order of ids is the order in which things happened to a booking. See
     `bookings.triggers.EVENT_JOINS_HISTORY`.

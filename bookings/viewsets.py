@@ -59,8 +59,8 @@ EVENTS = Prepared(
     calendar_id=UUIDField(),
 )
 
-# The error codes for a requested time, or its service, that cannot be booked. Creating and
-# rescheduling a booking share them.
+# The error codes for a request whose time or service cannot be booked. Creating and rescheduling a
+# booking share them.
 TIME_REFUSALS = [
     "booking_conflict",
     "slot_full",
@@ -80,8 +80,8 @@ EXPANSIONS.add("calendar")(by_id("calendar_id", CalendarSerializer))
 def _find_bookers(request: Request, booking_ids: Collection[Any]) -> Mapping[Any, dict[str, Any]]:
     """Return the users of bookings, by the ids of the bookings.
 
-    Only bookings that the client may see as their provider, an admin or staff are included; see
-    `served_by`.
+    The result contains only the bookings that the client may see as their provider, an admin or
+    staff; see `served_by`.
     """
     names = BookerSerializer.Meta.fields
     served = Booking.objects.served_by(signed_in(request)).filter(pk__in=booking_ids)
@@ -229,7 +229,7 @@ class BookingViewSet(RowViewSet):
     )
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a booking. Its owner can do so until it starts, admins and staff at any time."""
+        """Delete a booking. Its owner can until it is too late to cancel, admins and staff always."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
 

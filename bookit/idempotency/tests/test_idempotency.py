@@ -1,6 +1,7 @@
 """A repeated POST with the same idempotency key gets the first response and changes nothing."""
 
 import os
+import socket
 import threading
 from datetime import timedelta
 from time import monotonic
@@ -315,7 +316,8 @@ class TestConcurrently:
         problem(book(api.as_(user), slot), 409, "idempotency_in_progress")
 
         # Close the connection without a message to PostgreSQL, as when a process is killed.
-        os.close(session.fileno())
+        with socket.socket(fileno=os.dup(session.fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
         deadline = monotonic() + 30
         while (response := book(api.as_(user), slot)).status_code == 409:
@@ -331,7 +333,7 @@ class TestConcurrently:
         assert 0 < idle + interval * count <= 60
 
     def test_the_transaction_is_still_usable_after_a_refused_insert(self, api, user, monkeypatch):
-        """The insert is refused if a slot is published after the terms were read."""
+        """A slot that is published just before the insert makes the database refuse the insert."""
         service = ServiceFactory(capacity=2)
         fetch = seats.fetch
 
