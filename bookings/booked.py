@@ -94,7 +94,7 @@ def remember_calendar(*, user_id: UUID, calendar_id: UUID) -> None:
 
 
 def remember_all_calendars() -> None:
-    """Store the calendars of all bookings, as `FILL` does, if the database is distributed."""
+    """Run `FILL`, if the database is distributed."""
     if is_distributed():
         with connection.cursor() as cursor:
             cursor.execute(FILL)

@@ -39,7 +39,7 @@ ANNOUNCED = (
 def is_ended_hold() -> Q:
     """Return the condition that a booking is a hold that was released or has expired.
 
-    PostgreSQL looks for the event only if the status allows it.
+    PostgreSQL searches the events only if the status is `cancelled` or `expired`.
     """
     ends_of_holds = BookingEvent.objects.filter(
         ~ANNOUNCED, calendar=OuterRef("calendar"), booking_id=OuterRef("pk")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from heapq import merge
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from typing import Any, TypedDict
 from uuid import UUID
 
@@ -464,15 +464,19 @@ def nearest(
     ]
 
 
-def first_times(
-    times: Iterator[FreeTime], most: int, until: datetime
-) -> tuple[list[FreeTime], FreeTime | None]:
-    """Return the first `most` times, all other times before `until`, and the time that follows."""
-    found = [*islice(times, most)]
-    for time in times:
-        if time["start_time"] >= until:
-            return found, time
-        found.append(time)
+def whole_days(
+    times: Iterable[FreeTime], most: int, tz: tzinfo
+) -> tuple[list[FreeTime], date | None]:
+    """Return the times of the first days, and the day of the time that follows, if there is one.
+
+    These are at most `most` times, unless the first day alone has more. Each day is complete.
+    """
+    found: list[FreeTime] = []
+    for day, group in groupby(times, lambda time: time["start_time"].astimezone(tz).date()):
+        some = [*group]
+        if found and len(found) + len(some) > most:
+            return found, day
+        found += some
     return found, None
 
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.keys.models import ApiKey
 from accounts.models import User
-from bookings.availability.search import Search, first_times
+from bookings.availability.search import Search, whole_days
 from bookings.availability.terms import terms_of
 from bookings.desk import words
 from bookings.desk.models import StaffNote
@@ -223,12 +223,9 @@ class BookingPage:
         for terms in terms_of([self.booking.service_id], from_).values():
             moved = terms.for_booking(self.booking)
             search = Search([moved], from_, until, at=self.at, ignored=self.booking.pk)
-            found, more = first_times(
-                search.free_times(moved), MAX_TIMES, until=day_end(first, self.tz)
-            )
-            if more:
-                # The page does not show all times of this day, so the next page begins with it.
-                after = more["start_time"].astimezone(self.tz).date()
+            found, more = whole_days(search.free_times(moved), MAX_TIMES, self.tz)
+            after = more or after
+        last = after - timedelta(days=1)
         return Offers(
             first=first,
             label=_("%(first)s to %(last)s") % {"first": words.day(first), "last": words.day(last)},

@@ -77,9 +77,9 @@ def _own_entries(bookings: QuerySet[Booking]) -> QuerySet[Booking, Any]:
 CALENDAR_ENTRIES = """
 SELECT * FROM (
     (
-        SELECT slot.id, slot.start_time, slot.end_time, greatest(slot.updated_at, (
-                SELECT max(updated_at) FROM bookings_booking WHERE slot_id = slot.id
-            )) AS updated_at, 'confirmed' AS status, service.title, slot.capacity, ARRAY(
+        SELECT slot.id, slot.start_time, slot.end_time,
+            greatest(slot.updated_at, taken.updated_at) AS updated_at, 'confirmed' AS status,
+            service.title, slot.capacity, ARRAY(
                 SELECT coalesce(
                     nullif(booking.attendee_name, ''), nullif(attendee.name, ''), 'a former user'
                 )
@@ -87,12 +87,14 @@ SELECT * FROM (
                 JOIN accounts_user AS attendee ON attendee.id = booking.user_id
                 WHERE booking.slot_id = slot.id AND booking.status = ANY(%(shown)s)
                 ORDER BY booking.seat, booking.id LIMIT %(most_names)s
-            ) AS names, (
-                SELECT count(*) FROM bookings_booking AS booking
-                WHERE booking.slot_id = slot.id AND booking.status = ANY(%(shown)s)
-            ) AS attendees
+            ) AS names, taken.attendees
         FROM bookings_slot AS slot
         JOIN catalog_service AS service ON service.id = slot.service_id
+        CROSS JOIN LATERAL (
+            SELECT max(updated_at) AS updated_at,
+                count(*) FILTER (WHERE status = ANY(%(shown)s)) AS attendees
+            FROM bookings_booking WHERE slot_id = slot.id
+        ) AS taken
         WHERE slot.calendar_id = %(calendar_id)s AND slot.status = 'scheduled'
           AND slot.start_time >= %(since)s
         ORDER BY slot.start_time, slot.id LIMIT %(most)s
@@ -184,7 +186,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
         "shown": SHOWN,
         "since": at - PAST,
         "most": MAX_ENTRIES,
-        "most_names": MAX_NAMES,
+        "most_names": MAX_NAMES if reader else 0,
     }
     entry = _with_names if reader else _busy
     rows: list[Any] = fetch(CALENDAR_ENTRIES, values, namedtuple_row)
@@ -238,8 +240,10 @@ def _with_names(row: Any) -> ical.Entry:
 def _first_names(row: Any) -> str:
     """Return the names of the attendees, as many as are allowed, and the number of the others."""
     shown: list[str] = []
+    left = MAX_CHARACTERS
     for name in row.names:
-        if sum(map(len, [*shown, name])) > MAX_CHARACTERS:
+        left -= len(name)
+        if left < 0:
             break
         shown.append(name)
     others = row.attendees - len(shown)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from accounts import services as accounts
 from accounts.models import User
 from bookings import services
-from bookings.availability.search import LONGEST, FreeTime, Search, first_times
+from bookings.availability.search import LONGEST, FreeTime, Search, whole_days
 from bookings.availability.terms import Terms, TooFarAhead, TooSoon, terms_of
 from bookings.models import Booking
 from bookit.database.retries import retried
@@ -81,7 +81,7 @@ class Offers:
 
     Args:
         capacity: the number of seats of the service.
-        is_cut: whether free times of later days are left out.
+        cut_at: the first of the `DAYS` days that is left out, because there are too many times.
         next_day: the next day with a free time, if none of these days has one.
     """
 
@@ -90,13 +90,13 @@ class Offers:
     first_day: date
     days: list[tuple[date, list[Offer]]]
     capacity: int
-    is_cut: bool
+    cut_at: date | None
     next_day: date | None
 
     @property
     def last_day(self) -> date:
         """The last of these days."""
-        return self.first_day + timedelta(days=DAYS - 1)
+        return self.later - timedelta(days=1)
 
     @property
     def earlier(self) -> date | None:
@@ -106,8 +106,8 @@ class Offers:
 
     @property
     def later(self) -> date:
-        """The first of the next `DAYS` days."""
-        return self.first_day + timedelta(days=DAYS)
+        """The day after these days."""
+        return self.cut_at or self.first_day + timedelta(days=DAYS)
 
 
 def customers(*, actor: User) -> QuerySet[User]:
@@ -190,7 +190,7 @@ def offer(
         own = Booking.objects.held_by(actor).filter(pk=hold_id, status=Booking.Status.HELD)
         ignored = own.values_list("pk", flat=True).first()
     search = Search([offered], begin, end, at=at, ignored=ignored)
-    times, more = first_times(search.free_times(offered), MOST_TIMES, until=day_end(day, tz))
+    times, more = whole_days(search.free_times(offered), MOST_TIMES, tz)
     offers = [_offer(time, terms, at) for time in times]
     return Offers(
         tz=tz,
@@ -203,7 +203,7 @@ def offer(
             )
         ],
         capacity=terms.capacity,
-        is_cut=more is not None,
+        cut_at=more,
         next_day=None if times else _next_day(offered, max(end, at), at),
     )
 

@@ -872,6 +872,14 @@ class TestListFilters:
             kept[Status.PENDING], kept[Status.CANCELLED]
         )
 
+    def test_a_list_of_states_has_at_most_as_many_values_as_there_are_states(self, as_admin):
+        most = len(Status)
+        names = ",".join([*Status, "held"])
+        assert as_admin.get(f"/bookings?status={names.removesuffix(',held')}").status_code == 200
+        refusal = as_admin.get(f"/bookings?status={names}")
+        problem(refusal, 400, "validation_error", "status")
+        assert f"Send at most {most} values." in refusal.content.decode()
+
     def test_bookings_are_found_by_service_and_calendar(self, as_admin, service):
         sibling = ServiceFactory(calendar=service.calendar)
         first = BookingFactory(service=service)

@@ -46,12 +46,13 @@ class _Watch:
         with self._lock:
             if time.monotonic() - self._checked_at < _PAUSE:
                 return self._count
-            self._checked_at = time.monotonic()
             before = self._count
             try:
                 self._count = pending_migrations()
             except (DatabaseError, InterfaceError):
                 return before
+            finally:
+                self._checked_at = time.monotonic()
             if self._count and self._count != before:
                 logger.error("%s. Requests are answered with 503.", explanation(self._count))
             return self._count

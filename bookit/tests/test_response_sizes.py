@@ -1,6 +1,6 @@
-"""No list, search or feed is larger than 30 MB, not even 100 rows of nearly the largest size.
+"""No list, search or feed of the API is larger than 30 MB, not even with very large rows.
 
-Only `GET /me/export` has no limit.
+`GET /me/export` and the downloads of the admin site can be larger.
 """
 
 import re

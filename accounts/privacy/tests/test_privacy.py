@@ -293,6 +293,10 @@ def test_a_large_export_does_not_keep_all_bookings_in_memory(ana, service, monke
     assert 0 < most <= 30
 
 
+def test_an_empty_object_is_written_in_parts_as_valid_json():
+    assert b"".join(dumps_in_parts({})) == b"{}"
+
+
 # --- delete -----------------------------------------------------------------------------------
 
 

@@ -358,6 +358,8 @@ def test_every_free_time_is_offered_on_one_of_the_pages(desk, book, monkeypatch,
         offers = desk.get(f"{page(booking)}?move={day}").context["offers"]
         offered |= {time.value for each in offers.days for time in each.times}
         assert offers.after > day
+        # Each day is complete. The first day is without the time of the booking.
+        assert {len(each.times) for each in offers.days} <= {7, 8}
         day = offers.after
     assert sum(value < "2026-12-05" for value in offered) == 4 * 8 - 1
 

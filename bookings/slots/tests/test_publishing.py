@@ -214,6 +214,11 @@ class TestPublish:
         site.post(ADD, form(service, repeat="once", day="2026-12-01", **hidden))
         assert dates() == ["Tue 01 Dec 18:00"]
 
+    @pytest.mark.parametrize("count", ["400", "0", "many"])
+    def test_a_series_until_a_last_day_needs_no_valid_number_of_slots(self, site, service, count):
+        site.post(ADD, form(service, count=count, until="2026-12-04"))
+        assert dates() == ["Tue 01 Dec 18:00", "Fri 04 Dec 18:00"]
+
     def test_a_series_keeps_its_time_when_the_clocks_change(self, site, service):
         site.post(ADD, form(service, day="2027-03-26", weekdays=["4"], count="2"))
         assert dates() == ["Fri 26 Mar 18:00", "Fri 02 Apr 17:00"]

@@ -419,6 +419,7 @@ def distribute() -> list[Step]:
 
 def _distribute() -> list[Step]:
     done = []
+    is_first = not fetch(_DISTRIBUTED, {})
     with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         # Foreign keys connect the tables, so Citus must change all shards over one connection.
         cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
@@ -433,11 +434,20 @@ def _distribute() -> list[Step]:
         shards = _Shards()
         for step in shards.functions():
             _run(step, cursor)
+        if is_first:
+            _fill(cursor)
+    if not is_first:
+        # The site may be in use, so this must not keep the locks of the steps.
+        with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 0")
+            _fill(cursor)
     shards.use_own_functions()
-    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        for statement in FILLED_FROM_CALENDARS.values():
-            cursor.execute(statement)
     return done
+
+
+def _fill(cursor: Any) -> None:
+    for statement in FILLED_FROM_CALENDARS.values():
+        cursor.execute(statement)
 
 
 def _run(step: Step, cursor: Any) -> None:
