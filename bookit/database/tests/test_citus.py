@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import services
-from bookings.models import Booking, BookingEvent
+from bookings.models import BookedCalendar, Booking, BookingEvent
 from bookings.services import BookingConflict
 from bookings.tests.factories import TUESDAY, SlotFactory
 from bookings.tests.settle import settle
@@ -220,6 +220,15 @@ def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead
         assert other.get("/bookings").status_code == 503
     assert len(other.get("/bookings").json()["results"]) == 1
     assert len(client.get("/bookings").json()["results"]) == 3
+
+
+def test_distribute_stores_the_calendars_of_earlier_bookings():
+    client = client_of(UserFactory())
+    assert post(client, service_on("one"), 1).status_code == 201
+    BookedCalendar.objects.all().delete()
+    assert client.get("/bookings").json()["results"] == []
+    call_command("distribute")
+    assert len(client.get("/bookings").json()["results"]) == 1
 
 
 def test_bookings_succeed_while_their_shard_moves():
