@@ -47,8 +47,7 @@ SERVICES = Prepared(
     lambda ids: Service.objects.filter(AnyOf(F("pk"), ids)),
     ids=ArrayField(UUIDField()),
 )
-
-
+# The columns that can be null.
 NULLABLE = nullable_fields(Service)
 
 
@@ -170,8 +169,8 @@ class Listing:
         the count is exact, the order contains the relevance (no index has that order), the page is
         too far back, or too few of the first services match.
         """
-        ranks = any(_column(term) == "relevance" for term in self.order)
-        if self.count_is_exact or ranks or values["stop"] * FREQUENT > (self.total or 0):
+        is_far_back = values["stop"] * FREQUENT > (self.total or 0)
+        if self.count_is_exact or _ranks(self.order) or is_far_back:
             return []
         rows: list[Any] = fetch(search.first_page(self.order), values, namedtuple_row)
         return [row.id for row in rows] if len(rows) == values["limit"] else []
@@ -217,8 +216,7 @@ class Search:
     def __init__(self, services: Prepared[Service], words: Words) -> None:
         self.services, self.words = services, words
         self._parameters = services.selecting("pk")[1]
-        self._pages: dict[tuple[str, ...], str] = {}
-        self._first_pages: dict[tuple[str, ...], str] = {}
+        self._texts: dict[tuple[str, tuple[str, ...]], str] = {}
 
     def filter_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the other filters by the names of the parameters."""
@@ -229,10 +227,18 @@ class Search:
 
     def page(self, order: tuple[str, ...]) -> str:
         """Return the statement for a page of services in some order."""
-        if order not in self._pages:
-            ranks = any(_column(term) == "relevance" for term in order)
-            self._pages[order] = self._ranked_page(order) if ranks else self._plain_page(order)
-        return self._pages[order]
+        return self._once(self._ranked_page if _ranks(order) else self._plain_page, order)
+
+    def first_page(self, order: tuple[str, ...]) -> str:
+        """Return the statement for a page among the first services in some order."""
+        return self._once(self._page_of_first, order)
+
+    def _once(self, write: Callable[[tuple[str, ...]], str], order: tuple[str, ...]) -> str:
+        """Return the statement that `write` writes for an order, written only once."""
+        key = write.__name__, order
+        if key not in self._texts:
+            self._texts[key] = write(order)
+        return self._texts[key]
 
     # Finds a page of services, and counts the services of all pages.
     #
@@ -300,12 +306,6 @@ SELECT id, {self._counted}
 FROM ranked
 ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608 - names of columns, and the ORM's own text
-
-    def first_page(self, order: tuple[str, ...]) -> str:
-        """Return the statement for a page among the first services in some order."""
-        if order not in self._first_pages:
-            self._first_pages[order] = self._page_of_first(order)
-        return self._first_pages[order]
 
     # Finds a page among the first services of the list. LIMIT keeps PostgreSQL from using the index
     # of words, which would find all matches and then sort them. Each level has the same order, so
@@ -415,6 +415,11 @@ def _in_order(order: Sequence[str]) -> str:
         + (" NULLS LAST" if _column(term) in NULLABLE else "")
         for term in order
     )
+
+
+def _ranks(order: Sequence[str]) -> bool:
+    """Return whether the relevance is part of an order."""
+    return any(_column(term) == "relevance" for term in order)
 
 
 def _column(term: str) -> str:

@@ -466,17 +466,19 @@ def nearest(
 
 def whole_days(
     times: Iterable[FreeTime], most: int, tz: tzinfo
-) -> tuple[list[FreeTime], date | None]:
-    """Return the times of the first days, and the day of the time that follows, if there is one.
+) -> tuple[list[tuple[date, list[FreeTime]]], date | None]:
+    """Return the first days with their times, and the next day that has times, if there is one.
 
     These are at most `most` times, unless the first day alone has more. Each day is complete.
     """
-    found: list[FreeTime] = []
+    found: list[tuple[date, list[FreeTime]]] = []
+    count = 0
     for day, group in groupby(times, lambda time: time["start_time"].astimezone(tz).date()):
         some = [*group]
-        if found and len(found) + len(some) > most:
+        count += len(some)
+        if found and count > most:
             return found, day
-        found += some
+        found.append((day, some))
     return found, None
 
 

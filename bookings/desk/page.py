@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
@@ -25,7 +24,7 @@ from bookings.models import Booking
 from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
 from bookit.mails.models import MailCount
-from bookit.times import day_end, day_start, zone
+from bookit.times import day_start, zone
 from catalog.models import MAX_ADVANCE_DAYS
 
 Status = Booking.Status
@@ -216,9 +215,8 @@ class BookingPage:
     def offers(self, first: date) -> Offers:
         """Return the times to which the booking can move in the week that begins at `first`."""
         today = self.at.astimezone(self.tz).date()
-        last = first + timedelta(days=DAYS - 1)
-        from_, until = max(self.at, day_start(first, self.tz)), day_end(last, self.tz)
         after = first + timedelta(days=DAYS)
+        from_, until = max(self.at, day_start(first, self.tz)), day_start(after, self.tz)
         found: list[Any] = []
         for terms in terms_of([self.booking.service_id], from_).values():
             moved = terms.for_booking(self.booking)
@@ -234,10 +232,13 @@ class BookingPage:
             after=after if after <= today + FARTHEST else None,
         )
 
-    def _days(self, times: Iterable[Any]) -> list[Day]:
-        others = [each for each in times if each["start_time"] != self.booking.start_time]
-        by_day = groupby(others, lambda each: each["start_time"].astimezone(self.tz).date())
-        return [Day(words.day(each), [self.time(time) for time in day]) for each, day in by_day]
+    def _days(self, days: Iterable[tuple[date, list[Any]]]) -> list[Day]:
+        """Return the days without the time of the booking itself."""
+        current, found = self.booking.start_time, []
+        for day, times in days:
+            if others := [self.time(each) for each in times if each["start_time"] != current]:
+                found.append(Day(words.day(day), others))
+        return found
 
     def time(self, free: Any, *, with_day: bool = False) -> Time:
         """Return a radio button for a free time that a search found or that a refusal offers."""

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from itertools import groupby
 from uuid import UUID
 
 from django.db import transaction
@@ -190,21 +189,15 @@ def offer(
         own = Booking.objects.held_by(actor).filter(pk=hold_id, status=Booking.Status.HELD)
         ignored = own.values_list("pk", flat=True).first()
     search = Search([offered], begin, end, at=at, ignored=ignored)
-    times, more = whole_days(search.free_times(offered), MOST_TIMES, tz)
-    offers = [_offer(time, terms, at) for time in times]
+    days, more = whole_days(search.free_times(offered), MOST_TIMES, tz)
     return Offers(
         tz=tz,
         today=today,
         first_day=day,
-        days=[
-            (each, [*group])
-            for each, group in groupby(
-                offers, key=lambda time: time.start_time.astimezone(tz).date()
-            )
-        ],
+        days=[(each, [_offer(time, terms, at) for time in times]) for each, times in days],
         capacity=terms.capacity,
         cut_at=more,
-        next_day=None if times else _next_day(offered, max(end, at), at),
+        next_day=None if days else _next_day(offered, max(end, at), at),
     )
 
 

@@ -45,10 +45,8 @@ def other_database(tmp_path_factory):
 @pytest.fixture(params=RELEASES, ids=lambda file: file.stem)
 def restored(request, other_database):
     """Restore the backup of a release, and return the URL of the database."""
-    with psycopg.connect(other_database, autocommit=True) as session:
-        session.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     with connected_to(other_database):
-        call_command("restore", str(request.param))
+        call_command("restore", str(request.param), clean=True)
     return other_database
 
 

@@ -1,5 +1,6 @@
 """The results of the benchmark: a table for people, JSON for programs."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from statistics import mean, median
 from typing import Any
@@ -49,6 +50,15 @@ class Run:
         return min(self.cpu_seconds) / mean(self.cpu_seconds)
 
 
+def _rate(run: Run) -> float:
+    return run.measurement.rate
+
+
+def _by_round(value: Callable[[Run], float], ones: list[Run], others: list[Run]) -> float:
+    """Return the median of the ratios of a value in two runs of the same round."""
+    return median(value(one) / value(other) for one, other in zip(ones, others, strict=True))
+
+
 @dataclass
 class Result:
     """All rounds of a case. Rates, times and ratios are medians of the rounds."""
@@ -90,22 +100,14 @@ class Result:
     @property
     def ratio(self) -> float | None:
         """BookIt's rate divided by the reference's rate in the same round."""
-        if not self.reference:
-            return None
-        return median(
-            ours.measurement.rate / theirs.measurement.rate
-            for ours, theirs in zip(self.bookit, self.reference, strict=True)
-        )
+        return _by_round(_rate, self.bookit, self.reference) if self.reference else None
 
     @property
     def cpu_ratio(self) -> float | None:
         """BookIt's CPU time per request divided by the reference's in the same round."""
         if not self.reference:
             return None
-        return median(
-            ours.cpu_us / theirs.cpu_us
-            for ours, theirs in zip(self.bookit, self.reference, strict=True)
-        )
+        return _by_round(lambda run: run.cpu_us, self.bookit, self.reference)
 
     @property
     def p50_ms(self) -> float:
@@ -166,14 +168,8 @@ class Comparison:
         With `by_cpu`, the CPU time of a request in the web workers is compared.
         """
         if self.by_cpu:
-            return median(
-                one.web_us / other.web_us
-                for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
-            )
-        return median(
-            other.measurement.rate / one.measurement.rate
-            for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
-        )
+            return _by_round(lambda run: run.web_us, self.one.bookit, self.other.bookit)
+        return _by_round(_rate, self.other.bookit, self.one.bookit)
 
     def missed(self) -> list[str]:
         """Return the target in a list if it was missed, or else an empty list."""
