@@ -8,6 +8,10 @@ from typing import Any
 import orjson
 
 OPTIONS = orjson.OPT_UTC_Z
+# Etc/UTC and its aliases in the IANA time zone database.
+UTC_NAMES = frozenset(
+    {"UTC", "UCT", "Universal", "Zulu", "Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu"}
+)
 
 
 def dumps(content: object, tz: tzinfo = UTC) -> bytes:
@@ -15,7 +19,7 @@ def dumps(content: object, tz: tzinfo = UTC) -> bytes:
 
     If `tz` is UTC, instants must be in UTC already, and their offset is `Z`.
     """
-    if str(tz) == "UTC":  # either `datetime.UTC` or the IANA zone `UTC`
+    if str(tz) in UTC_NAMES:
         return orjson.dumps(content, default=_plain, option=OPTIONS)
     return orjson.dumps(
         content, default=_plain_in(tz), option=OPTIONS | orjson.OPT_PASSTHROUGH_DATETIME

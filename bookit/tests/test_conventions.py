@@ -115,6 +115,8 @@ def test_times_are_in_utc_with_a_z_by_default(api, calendar):
         ("America/New_York", "2026-07-01T08:30:05.250000-04:00"),
         ("Asia/Kathmandu", "2026-07-01T18:15:05.250000+05:45"),
         ("UTC", "2026-07-01T12:30:05.250000Z"),
+        ("Etc/UTC", "2026-07-01T12:30:05.250000Z"),
+        ("Zulu", "2026-07-01T12:30:05.250000Z"),
     ],
 )
 def test_times_are_in_the_requested_zone(api, calendar, name, shown):
