@@ -4,8 +4,8 @@ A token is stored as a row instead of being signed, so that it can be used only 
 when the account changes, and stays valid if SECRET_KEY changes. The table contains only hashes of
 tokens. The worker creates the token when it sends the email, so no job contains a token either.
 
-A request for an email does the same work whether or not the email address has an account: it only
-enqueues a job with the email address. The worker looks up the account.
+A request for an email only enqueues a job with the email address. The worker looks up the account,
+so the duration of the request does not reveal whether there is an account.
 """
 
 import secrets
@@ -128,7 +128,7 @@ def _recipient(kind: Kind, email: str, user_id: UUID | None) -> User | None:
 
 
 def _unverified(user: User) -> Collection[str]:
-    """Return the email addresses of an account that can be verified."""
+    """Return the email addresses of an account that are not verified yet."""
     return {user.new_email, "" if user.email_verified else user.email} - {""}
 
 

@@ -1,4 +1,4 @@
-"""Computes the bars and labels of charts, which the template draws as inline SVG.
+"""Computes the bars and labels of charts, which `reports.html` draws as inline SVG.
 
 The table below a chart contains its numbers.
 
@@ -37,7 +37,7 @@ Number = int | float | Decimal
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle. `series` is the number of its series, and `title` is its tooltip."""
+    """A rectangle. `series` is the index of its series, and `title` is its tooltip."""
 
     x: float
     y: float

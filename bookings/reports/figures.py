@@ -127,7 +127,8 @@ SELECT months, EXISTS (
 FROM visits GROUP BY 1, 2
 """  # noqa: S608 - the inserted texts are constants
 
-# Counts bookings by the number of whole hours between their creation and their start.
+# Counts bookings by the number of whole hours between their creation and their start. Leaves out
+# bookings that were entered after their start.
 #
 # Parameters: start timestamptz, end timestamptz.
 # Columns: hours integer, bookings bigint, seconds double precision (the sum of all lead times).

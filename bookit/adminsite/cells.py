@@ -17,7 +17,7 @@ def badge(state: str, words: Any = "") -> SafeString:
 
 
 def person(user: Any) -> SafeString:
-    """Return a user's name and, below it, the email address, or "a former user" if deleted."""
+    """Return a user's name and email address, or "a former user" if the user is deleted."""
     if user.deleted_at:
         return format_html("{}", _("a former user"))
     return format_html('{} <span class="below">{}</span>', user.name or "—", user.mailbox)

@@ -49,7 +49,7 @@ UNAVAILABLE = {
 
 
 # The exceptions that `_translate` can turn into responses with a status below 500, except
-# `TokenError`.
+# `TokenError`. `bookit.idempotency.views` can keep the responses to these exceptions.
 REFUSALS = (
     ServiceError,
     exceptions.APIException,

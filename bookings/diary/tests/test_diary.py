@@ -210,7 +210,7 @@ def test_a_booking_without_an_attendee_shows_who_booked(site):
     assert (shown["attendee"], shown["phone"]) == ("Grace Hopper", "+351219999")
 
 
-def test_an_erased_customer_is_a_former_user(site):
+def test_an_erased_customer_is_shown_as_a_former_user(site):
     booking = BookingFactory(user__name="")
 
     [shown] = sheet_of(site, booking.calendar)["bookings"]

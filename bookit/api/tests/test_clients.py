@@ -82,7 +82,7 @@ def test_a_typescript_client_can_register_book_and_review(document, arguments, p
     for name in ("book.ts", "tsconfig.json"):
         shutil.copy(SCRIPTS / name, tmp_path)
     programs = packages / ".bin"
-    # By default, openapi-typescript requires properties that have a default in a request body.
+    # Without this option, the types of request bodies require properties that have a default.
     run(
         *(programs / "openapi-typescript", document, "--output", "schema.ts"),
         "--default-non-nullable=false",

@@ -66,14 +66,14 @@ class TestResources:
         changed = admin.get(path, headers={"if-none-match": tag})
         assert (changed.status_code, changed["ETag"] != tag) == (200, True)
 
-    def test_a_change_of_the_version_that_was_read_succeeds(self, admin, name):
+    def test_a_change_succeeds_if_the_resource_has_not_changed(self, admin, name):
         path, change = made(name)
         response = admin.patch(path, change, headers={"if-match": etag(admin, path)})
         assert response.status_code == 200, response.content
         # The entity tag of the response has the new version, so the next change can name it.
         assert response["ETag"].split("-")[0] == etag(admin, path).split("-")[0]
 
-    def test_a_change_of_an_older_version_is_refused(self, admin, name):
+    def test_a_change_is_refused_if_the_resource_has_changed(self, admin, name):
         path, change = made(name)
         tag = etag(admin, path)
         assert admin.patch(path, change).status_code == 200

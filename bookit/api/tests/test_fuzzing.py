@@ -101,7 +101,7 @@ def everybody(api):
 
 @pytest.fixture
 def application_schema(everybody):
-    """Return the schema of the application, which uses the connection of the test's transaction."""
+    """Return the schema of the application. Its requests run in the transaction of the test."""
     with in_process():
         yield schemathesis.openapi.from_wsgi("/openapi.json", application)
 
@@ -224,7 +224,7 @@ def test_no_operation_is_left_out():
     ],
 )
 def test_an_undocumented_response_is_found(application_schema, part, change):
-    """Control for `test_the_api_behaves_as_documented`: the document lacks a part."""
+    """Control for `test_the_api_behaves_as_documented`: a part of the document is wrong."""
     other = json.loads(json.dumps(contract.document()))
     change(other["paths"]["/services"]["get"])
     schema = schemathesis.openapi.from_dict(other)

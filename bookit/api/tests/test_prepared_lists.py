@@ -16,7 +16,8 @@ from bookit.tests import contract
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
 
-# Both offsets and both pages are after the last row, so both requests count the rows.
+# For each parameter: its value in the first and in the second request. Both offsets and both pages
+# are after the last row, so both requests count the rows.
 PAGES = {"limit": ("1", "1"), "offset": ("9", "10"), "page": ("2", "3")}
 IDS = ("{service}", "{booking}")
 FROM = ("2026-01-01", "2026-01-02T10:00:00Z")
@@ -159,7 +160,9 @@ def test_every_parameter_of_every_list_is_tried(api):
 
 
 @pytest.mark.parametrize(("path", "name"), CASES, ids=[f"{path}?{name}" for path, name in CASES])
-def test_the_orm_writes_no_sql_for_a_filter_that_was_used_before(api, town, written, path, name):
+def test_the_orm_writes_no_additional_sql_for_a_filter_that_was_used_before(
+    api, town, written, path, name
+):
     api = api.as_(town["admin"])
     ids = {kind: row.pk for kind, row in town.items()}
     first, second = (quote(value.format(**ids), safe=",") for value in LISTS[path][name])

@@ -93,7 +93,7 @@ def flattened(document, schema):
     )
 
 
-def test_sharing_bases_keeps_the_properties_and_the_required_properties(document, monkeypatch):
+def test_shared_base_schemas_keep_all_properties_and_required_properties(document, monkeypatch):
     monkeypatch.setattr(components, "_share_pages", lambda schemas: None)
     monkeypatch.setattr(components, "_share_bases", lambda schemas: None)
     complete = components.Generator().get_schema(request=None, public=True)

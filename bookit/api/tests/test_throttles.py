@@ -336,7 +336,7 @@ def test_strangers_do_not_lock_the_owner_out(api, limit):
     assert guess(api, user.email, 1).status_code == 401
     assert guess(api, user.email, 1, PASSWORD).status_code == 200
     assert guess(api, user.email, 20, PASSWORD).status_code == 429
-    # But the number of wrong passwords from that IP address is limited, too.
+    # But the number of wrong passwords from a known IP address is limited, too.
     assert [guess(api, user.email, 1).status_code for _ in range(7)] == [401] * 5 + [429] * 2
 
 
@@ -606,7 +606,7 @@ def test_the_headers_are_lists_of_items_with_parameters(api, limit):
         assert re.fullmatch(r'"[a-z]+";r=\d+;t=\d+', response["RateLimit"])
 
 
-def test_remaining_requests_and_the_wait_count_down(api, limit, noon):
+def test_the_remaining_requests_and_the_wait_decrease(api, limit, noon):
     limit(anon="5/minute")
     seen = []
     for _ in range(4):
@@ -655,7 +655,7 @@ def test_the_next_request_passes_after_the_reported_wait_but_not_before(limit, p
         assert counting.count("anon", "somebody").allowed
 
 
-def test_a_refused_client_passes_after_retry_after(api, limit, noon):
+def test_a_refused_client_passes_after_the_seconds_in_retry_after(api, limit, noon):
     limit(anon="3/minute")
     assert statuses(api, "/services", 4) == [200, 200, 200, 429]
     wait = int(api.get("/services")["Retry-After"])
@@ -705,7 +705,7 @@ def test_a_throttled_request_hashes_no_password_and_reads_at_most_its_user(
         problem(client.post(path, body), 429, "throttled")
         problem(client.generic("POST", path, b"[" * 900_000), 429, "throttled")
     statements = [query["sql"] for query in queries]
-    # The first refusal looks up the user of the token. Later refusals run no query.
+    # /me/password looks up the user before the first refusal. Later refusals run no query.
     assert len(statements) == (1 if path == "/me/password" else 0), statements
 
 

@@ -15,8 +15,8 @@ from bookit.runtime.embedded_postgres import DEFAULT_SETTINGS, _Account, binary
 from bookit.tests.plugin import THROWAWAY
 from bookit.tests.processes import free_port
 
-# Both servers log all statements, so that a test can see which server has run a statement. Commits
-# wait for the write-ahead log, as they do in production.
+# The primary and the replica log all statements, so that a test can see which server has run a
+# statement. Commits wait for the write-ahead log, as they do in production.
 PRIMARY_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "all"}
 
 

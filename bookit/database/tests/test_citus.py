@@ -95,7 +95,7 @@ def running_again(name):
     finally:
         cluster.start(name)
         until(lambda: ask("SELECT bool_and(is_known) FROM (" + CHECK + ") AS found")[0][0])
-        # Other sessions of the coordinator still have connections to the server that was killed.
+        # Close all sessions: they would use the old connections to the server that was killed.
         connection.close()
         connection.close_pool()
 

@@ -103,7 +103,7 @@ def test_a_closed_connection_causes_a_503_if_its_socket_is_not_checked(wsgi, mon
     connection.close()
     end_all_sessions()
     problem(wsgi("GET", "/services"), 503, "service_unavailable")
-    # The broken connection is not used again.
+    # With the check, the next request gets a working connection.
     monkeypatch.undo()
     assert wsgi("GET", "/services").status_code == 200
 
@@ -345,7 +345,7 @@ def test_every_exclusion_constraint_of_bookings_has_an_error():
 
 
 @pytest.mark.django_db
-def test_no_unique_or_exclusion_constraint_has_a_generated_name():
+def test_no_unique_or_exclusion_constraint_of_the_main_tables_has_a_generated_name():
     """Nobody could search for the names that Django generates, because they contain a hash."""
     tables = [model._meta.db_table for model in (User, Calendar, Booking)]
     with connection.cursor() as cursor:
@@ -432,7 +432,7 @@ def test_a_statement_that_outlives_its_table_reads_the_next_table_of_that_name()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_prepared_statements_survive_a_changed_type_of_a_column(api, widened):
+def test_reads_succeed_after_the_type_of_a_column_has_changed(api, widened):
     service = ServiceFactory()
     path = f"/services/{service.pk}"
     query = Service.objects.filter(pk=service.pk).values("category")

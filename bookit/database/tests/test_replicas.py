@@ -1,4 +1,4 @@
-"""Catalog reads on a real streaming replica: which requests use it, and what if it fails."""
+"""Catalog reads on a real replica: which requests use it, and what happens if it fails."""
 
 import os
 import re
@@ -222,7 +222,7 @@ def test_changes_and_private_reads_never_reach_the_replica(town, replica):
         assert statements(replica.log, before) == []
         # Control: an anonymous reader gets the stale row.
         assert seats_left(server, given_up) == 0
-        # A rival can book the seat that only the primary knows to be free again.
+        # Only the primary knows that this seat is free again. A rival can book the seat.
         assert book(server, given_up, rival).status == 201
 
 

@@ -611,7 +611,7 @@ def test_a_pending_migration_is_a_503(browser, monkeypatch):
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/errors", "/openapi.json", "/docs"])
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
 def test_a_wrong_method_of_a_page_is_a_405(path, method):
-    # Enforce CSRF checks, because they apply to browsers.
+    # Requests of browsers get CSRF checks. Even then, the response is a 405, and not a 403.
     response = Client(enforce_csrf_checks=True).generic(method.upper(), path)
     assert "GET" in response["Allow"]
     problem(response, 405, "method_not_allowed")

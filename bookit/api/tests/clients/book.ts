@@ -14,7 +14,7 @@ function check(condition: unknown, what: unknown): asserts condition {
   if (!condition) throw new Error(JSON.stringify(what));
 }
 
-// These functions compile only if the event determines the type of `data`: a booking or a review.
+// These functions compile only if the type of an event determines the type of its `data`.
 type Message<Type extends keyof webhooks> =
   webhooks[Type]["post"]["requestBody"]["content"]["application/json"];
 export const startOf = (message: Message<"booking.created">): string => message.data.start_time;

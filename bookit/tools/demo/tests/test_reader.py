@@ -33,7 +33,7 @@ VINYASA = f"{YOGA}, calendars 1 (Maré Yoga, Sea Hall), services 1 (Vinyasa Yoga
 
 @pytest.fixture
 def changed(tmp_path):
-    """Return a function that copies the town's files and replaces a text in one of the copies."""
+    """Return a function that copies the files, replaces text in a copy, and returns the folder."""
 
     def change(name, old, new):
         directory = copytree(PORTO_CLARO, tmp_path / "town")
@@ -198,6 +198,7 @@ def test_the_message_about_a_mistake_names_the_file_and_the_entry(changed, name,
 )
 def test_a_calendar_that_never_closes_is_refused(changed, hours):
     name = "businesses/07-teresa-valente.toml"
+    # This call only copies the files. The hours span several lines, so `re.sub` replaces them.
     path = changed(name, "opening_hours", "opening_hours") / name
     text = re.sub(
         r"opening_hours = \[.*?\]", f"opening_hours = {hours}", path.read_text(), flags=re.DOTALL
@@ -233,6 +234,7 @@ def test_a_new_file_adds_a_business(changed):
     name = "businesses/14-artur-penedo.toml"
     path = changed(name, "artur@example.com", "lidia@example.com") / name
     text = path.read_text().replace("Artur Penedo", "Lídia Prata")
+    # Restore the file of the existing business, and store the changed text as a new file.
     copytree(PORTO_CLARO, path.parents[1], dirs_exist_ok=True)
     path.with_name("17-lidia-prata.toml").write_text(text)
     fill_with_demo(read_town(path.parents[1]), at=SATURDAY, say=lambda line: None)
