@@ -61,8 +61,8 @@ class WaitlistEntry(OnCalendar):
         verbose_name_plural = "waitlist entries"
         indexes = [
             models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot"),
-            # Every search for free times counts the waiting entries. This index contains no others,
-            # so it stays small even if many users have waited in the past.
+            # Every search for free times counts the waiting entries. This index contains only these
+            # entries, so it stays small even if many users have waited in the past.
             models.Index(
                 fields=["slot", "created_at", "id"],
                 name="waitlist_waiting",

@@ -50,8 +50,8 @@ class HomeCard:
             is what `read` returns.
         read: returns what the template shows, with at most two queries whose cost does not grow
             with the history; None if there is nothing worth showing.
-        permission: the Django permission that a user needs to see the card. Without one, only
-            admins see it.
+        permission: the Django permission that a user needs to see the card. If it is empty, only
+            admins see the card.
         wide: whether the card takes the whole width of the page.
         act: makes the change that a form of the card asks for, and reports it as a message. The
             form is sent to `admin:index`, with the name of the card in its field `card`.
@@ -79,8 +79,8 @@ class Page:
         menu: the part of the menu that contains the link, before the links to lists of models.
         title: the words of the link, as a lazy translation.
         to: the name of a URL pattern, or a path.
-        permission: the Django permission that a user needs to see the link. Without one, only
-            admins see it. The page itself must check the permission too.
+        permission: the Django permission that a user needs to see the link. If it is empty,
+            only admins see the link. The page itself must check the permission too.
         urls: URL patterns to add to the admin site, which passes their views to `admin_view`.
         is_button: whether the home page also shows the link as a button at its top.
     """

@@ -138,7 +138,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
     def compress(self, data_list: Sequence[Any]) -> datetime | None:  # type: ignore[override]
         """Return the instant at which the clocks of the zone show this date and time.
 
-        Return None if both are empty.
+        Return None if the field is empty.
 
         Raises:
             ValidationError: the year is not from 1900 to 2999.

@@ -31,7 +31,7 @@ def is_set(title: Any, *, yes: Any, no: Any) -> type[FieldListFilter]:
 
     Args:
         yes: the words for rows with a value.
-        no: the words for rows without one.
+        no: the words for rows without a value.
     """
 
     class IsSet(FieldListFilter):
@@ -124,7 +124,7 @@ class UpcomingFilter(DateFieldListFilter):
         return ((text, dict(self.date_params)),)
 
     def expected_parameters(self) -> list[str | None]:
-        """Return the names of the parameters, with the one that selects all rows."""
+        """Return the names of the parameters, including the parameter that selects all rows."""
         return [*super().expected_parameters(), f"{self.field_generic}isnull"]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:

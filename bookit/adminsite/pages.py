@@ -507,7 +507,7 @@ class StrictAdmin(admin.ModelAdmin):
             return zone_field(db_field, **kwargs)
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
-            # Nobody expects that a button of one form deletes a row that other rows share.
+            # In the form of one row, nobody expects a button that deletes another row.
             field.widget.can_delete_related = False
         return field
 
@@ -568,7 +568,7 @@ class ReadOnlyAdmin(StrictAdmin):
 
 
 class StampedAdmin(StrictAdmin):
-    """A model admin for rows with an id and a creation time. The page of a new row has neither."""
+    """A model admin for rows with an id and a creation time, which the page of a new row omits."""
 
     # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created", "created_on", "rating"})

@@ -12,7 +12,7 @@ MOST = 60
 
 
 def noticing(form: Any) -> Any:
-    """Return a subclass of `form` that replaces a stored value only if its page has shown it.
+    """Return a subclass of `form` that replaces only stored values that its page has shown.
 
     A form contains all fields, including those that its user left alone. Two people who change the
     same row would therefore undo each other's changes without noticing it. To prevent this, the
@@ -26,7 +26,7 @@ def noticing(form: Any) -> Any:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            # If a script sends the form without the values that the page showed, nothing is stale.
+            # If a script sends the form without the shown values, no field counts as stale.
             known = not self.is_bound or any(
                 self.add_initial_prefix(name) in self.data for name in self.fields
             )

@@ -177,9 +177,10 @@ class HostCounts:
                     fcntl.lockf(self._file, fcntl.LOCK_UN, 1, bucket)
 
     def _lock(self, bucket: int) -> bool:
-        """Lock a bucket, or return False if another process, probably a stopped one, holds it.
+        """Lock a bucket and return True, or return False if another process keeps it locked.
 
-        The caller then continues without the lock. At worst, a request is not counted.
+        Such a process is probably stopped. The caller then continues without the lock. At worst, a
+        request is not counted.
         """
         deadline = None
         while True:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 class Window(NamedTuple):
     """The counts of one client.
 
-    `length` and `left`, the time until the current window ends, are in seconds.
+    `left` is the time until the current window ends. `length` and `left` are in seconds.
     """
 
     length: int

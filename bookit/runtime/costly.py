@@ -44,7 +44,7 @@ class Turns(Generic[Item]):
             return None
 
 
-# The value of `costly_with` for a view whose reads are all expensive: no query parameter matters.
+# The value of `costly_with` for a view whose reads are all costly, whatever their parameters.
 ALWAYS: Collection[str] = ()
 
 

@@ -680,7 +680,7 @@ def directory_of_project() -> Path:
     Raises:
         ImproperlyConfigured: `.env` cannot be read.
     """
-    # Imported here, because programs that name the directory themselves do not need this module.
+    # Import `environment` only here. Programs that name the directory themselves do not need it.
     from bookit.runtime import environment
 
     environment.load(PROJECT / ".env")  # as the settings do

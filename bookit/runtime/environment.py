@@ -396,8 +396,8 @@ def postgres_url(name: str, url: str) -> str:
         conninfo_to_dict(canonical)
     except ProgrammingError:
         raise ImproperlyConfigured(
-            f"{name} has a parameter after its ? that PostgreSQL does not know; sslmode=require is"
-            " one that it knows."
+            f"{name} has a parameter after its ? that PostgreSQL does not know."
+            " For example, it knows sslmode=require."
         ) from None
     return canonical
 
@@ -430,8 +430,8 @@ def redis_url(name: str) -> str:
         ConnectionPool.from_url(canonical).make_connection()
     except (TypeError, ValueError):
         raise ImproperlyConfigured(
-            f"{name} has a parameter after its ? that the client of Redis does not know;"
-            " ssl_cert_reqs=none is one that it knows."
+            f"{name} has a parameter after its ? that the client of Redis does not know."
+            " For example, it knows ssl_cert_reqs=none."
         ) from None
     return canonical
 

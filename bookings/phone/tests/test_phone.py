@@ -549,7 +549,7 @@ class TestCustomers:
         for column in (ada.name, ada.email, ada.phone):
             assert column in shown.content.decode()
 
-    def test_a_customer_is_shown_with_the_next_bookings_and_the_last_service(self, desk, ada):
+    def test_a_customer_is_shown_with_next_bookings_and_the_last_active_service(self, desk, ada):
         booking = Booking.objects.get(user=ada)
         other = ServiceFactory(is_active=False)
         BookingFactory(user=ada, service=other, start_time=NOW - HOUR, status="completed")

@@ -66,7 +66,7 @@ def poll(client, cursor="", limit=100):
 
 
 def boundary():
-    """Return the boundary below which all positions were until the last restore moved them."""
+    """Return the boundary of the last restore. Before the restore, all positions were below it."""
     return Server.objects.latest("id").boundary
 
 
@@ -242,7 +242,7 @@ def install(tmp_path, monkeypatch):
     return _install
 
 
-def test_programs_of_another_version_are_not_used(install):
+def test_older_programs_are_never_used_and_newer_programs_not_by_default(install):
     install("9.6.24", "pg_dump")
     with pytest.raises(dumps.DumpError, match="postgresql-client-18"):
         dumps._programs("pg_dump", newer=True)
@@ -391,7 +391,8 @@ READ = "0199d3a5-6b1c-7e40-a3d2-8f4c1b7e9d05"
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        # The step begins below the boundary. Its end is undecided, above the boundary, or below it.
+        # The step begins below the boundary. Its end is not known yet, above the boundary, or
+        # below it.
         (Step(300, 0, None, 1), Step(200, 0, None, 2)),
         (Step(300, 900, READ, 1), Step(200, 400, READ, 2)),
         (Step(300, 400, READ, 1), Step(200, 300, READ, 2)),

@@ -218,17 +218,17 @@ def test_a_forked_child_that_ends_leaves_the_server_running(
 
 
 def test_the_first_start_after_a_crash_has_the_data(home: Path, user: Callable[..., User]) -> None:
-    crashed = user()
-    url = crashed.line()
+    other = user()
+    url = other.line()
     execute(url, "CREATE TABLE kept AS SELECT 42 AS answer")
     with psycopg.connect(url):  # The backend of this connection outlives the crash for a moment.
         servers(home)[0].kill()
         with running(home, settings=TEMPORARY) as recovered:
             assert execute(recovered, "SELECT answer FROM kept") == [(42,)]
-            # The other process still uses the server, and its URL works again.
+            # The other process still uses the server, and the URL of that process works again.
             assert execute(url, "SELECT answer FROM kept") == [(42,)]
     assert len(servers(home)) == 1
-    crashed.leave()
+    other.leave()
     assert servers(home) == []
 
 

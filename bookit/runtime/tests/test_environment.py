@@ -88,7 +88,7 @@ def test_production_uses_its_variables(load):
     assert "SECURE_PROXY_SSL_HEADER" not in settings
 
 
-def test_hsts_covers_subdomains_and_preload_only_if_enabled(load, refuse):
+def test_hsts_includes_subdomains_and_allows_preloading_only_if_enabled(load, refuse):
     settings = load(**PRODUCTION)
     assert settings["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is False
     assert settings["SECURE_HSTS_PRELOAD"] is False
@@ -100,7 +100,7 @@ def test_hsts_covers_subdomains_and_preload_only_if_enabled(load, refuse):
         assert refuse(**PRODUCTION, HSTS_PRELOAD="true", **more).startswith("HSTS_PRELOAD needs ")
 
 
-def test_admins_can_sign_in_over_plain_http_only_if_enabled(load):
+def test_admins_can_sign_in_over_plain_http_if_enabled(load):
     settings = load(**PRODUCTION, ADMIN_OVER_HTTP="true")
     assert settings["SESSION_COOKIE_SECURE"] is False
     assert settings["CSRF_COOKIE_SECURE"] is False
@@ -223,7 +223,7 @@ def test_invalid_reminder_hours_are_refused(refuse, value):
     )
 
 
-def test_the_front_end_and_the_logo_must_be_complete_urls(load, refuse):
+def test_the_urls_of_the_front_end_and_the_logo_must_be_complete(load, refuse):
     settings = load(PUBLIC_URL="https://app.example.com/")
     assert settings["PUBLIC_URL"] == "https://app.example.com"
     assert settings["BUSINESS_NAME"] == "BookIt"

@@ -159,7 +159,7 @@ def test_acknowledged_bookings_survive_a_full_disk(disk: Path, tmp_path: Path) -
                 assert customer.get("/health").status == 200
                 assert_unavailable(wait_for(customer, "/health/ready", 503))
             before = set(customer.acknowledged)
-            # A supervisor starts PostgreSQL again.
+            # Start PostgreSQL again, as a supervisor would.
             with running(home, settings=SETTINGS):
                 wait_for(customer, "/health/ready", 200)
                 customer.book_until(201)

@@ -107,7 +107,7 @@ def arbiter(**attributes: Any) -> tuple[Any, list[Any]]:
 
 
 @pytest.mark.parametrize("graceful", [True, False])
-def test_the_main_process_drops_connections_before_it_stops(
+def test_the_main_process_begins_to_drop_new_connections_before_it_stops(
     graceful: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, done = arbiter()

@@ -306,7 +306,7 @@ def test_a_line_with_a_control_character_before_an_at_sign_is_valid_json(text):
     assert "ada" not in line
 
 
-def test_the_line_of_a_path_with_a_line_break_before_an_at_sign_is_valid_json(browser, console):
+def test_a_path_with_a_line_break_before_an_at_sign_is_logged_as_valid_json(browser, console):
     browser.get("/x%0A@b")
     [line] = console.getvalue().split("\n")[:-1]
     assert json.loads(line)["path"] == "/x\n@b"

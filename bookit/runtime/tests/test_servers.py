@@ -1,4 +1,4 @@
-"""A server that tests or measurements start uses no database or Redis of a developer's `.env`."""
+"""Servers for tests and measurements use no database and no Redis of a developer's `.env`."""
 
 import runpy
 

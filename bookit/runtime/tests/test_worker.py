@@ -152,8 +152,8 @@ def test_connections_are_spread_over_the_workers() -> None:
         deadline = time.monotonic() + PATIENCE
         while largest_share(server) == 12:
             assert time.monotonic() < deadline
-        # Ideally, each worker gets four connections. But a worker may leave a connection to another
-        # worker that does not wake up in time.
+        # Ideally, each worker gets four connections. But if the other workers do not wake up in
+        # time, a worker accepts a connection that it has left to them.
         found = sorted(largest_share(server) for _ in range(5))
     assert found[2] <= 6, found
 
@@ -209,7 +209,7 @@ def test_a_server_that_stops_accepts_no_new_connections() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Socket filters exist only on Linux.")
-def test_a_server_that_stops_completes_no_handshake_that_it_could_not_accept() -> None:
+def test_a_stopping_server_completes_no_handshakes_even_if_its_workers_are_stuck() -> None:
     with web() as server:
         workers = server.workers()
         for worker in workers:

@@ -110,7 +110,8 @@ def test_requests_are_traced_without_secrets(receiver):
     assert {service for service, _ in receiver.spans} == {"bookit"}
     assert len(receiver.named("GET unknown")) == 2
     assert len(receiver.named("GET /me/calendar.ics")) == 1
-    # The statements of health checks and scrapes have no request, so they would be traces.
+    # Health checks and scrapes are not traced. If their statements were traced, each of them would
+    # be the root of a trace.
     roots = {span.name.split()[0] for _, span in receiver.spans if not span.parent_span_id}
     assert roots == {"GET"}
     everything = "".join(str(span) for _, span in receiver.spans)
