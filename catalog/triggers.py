@@ -2,10 +2,9 @@
 
 A change to the terms of a service (the columns on which bookings depend) raises the version of its
 calendar. So does a change to the opening hours, time off or time zone of the calendar. BookIt
-inserts a booking only if the version is
-still the one that was read with the terms (see `bookings.availability.terms`). If one statement
-changes the opening hours or time off of several calendars, the trigger locks the calendars in the
-order of their ids, to avoid deadlocks.
+inserts a booking only if the version is still the one that was read with the terms (see
+`bookings.availability.terms`). If one statement changes the opening hours or time off of several
+calendars, the trigger locks the calendars in the order of their ids, to avoid deadlocks.
 """
 
 from bookit.database.constraints import Trigger

@@ -98,7 +98,7 @@ def test_clear_forgets_the_requests_of_a_client(server):
     assert counts.hit("ada", 1, LONG)[0]
 
 
-def test_redis_deletes_the_counts_of_ended_windows(server):
+def test_counts_expire_in_redis_within_two_windows(server):
     counts = RedisCounts(server.url, HostCounts())
     counts.hit("ada", 5, LONG)
     keys = server.client.keys()
