@@ -46,7 +46,7 @@ from catalog.providers import admin as providers  # noqa: F401 - the import regi
 
 
 class CalendarPartInline(admin.TabularInline):
-    """Rows that are part of a calendar. Users who may change the calendar may also change these."""
+    """Rows of a calendar. Users who may change the calendar may also change its rows."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may see or create calendars."""
@@ -112,10 +112,10 @@ class CalendarForm(forms.ModelForm):
         }
 
     def clean_provider(self) -> User | None:
-        """Return the provider. A former provider may stay.
+        """Return the provider. An unchanged provider is not checked.
 
         Raises:
-            ValidationError: the chosen account may not keep calendars.
+            ValidationError: the chosen account is not an active provider or admin.
         """
         chosen: User | None = self.cleaned_data["provider"]
         if chosen is not None and "provider" in self.changed_data:
@@ -192,7 +192,7 @@ class CalendarAdmin(StampedAdmin):
 
         Raises:
             Http404: the calendar does not exist.
-            PermissionDenied: the user may not close the calendar.
+            PermissionDenied: the user may not change the calendar.
         """
         calendar = self.get_object(request, str(calendar_id))
         if calendar is None:

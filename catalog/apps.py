@@ -18,7 +18,7 @@ class CatalogConfig(AppConfig):
         from catalog.providers import models as _  # noqa: F401 - the import registers them
 
     def ready(self) -> None:
-        """Register the extensions of accounts, and a handler that keeps a database distributed."""
+        """Extend accounts, and distribute what `migrate` adds to a distributed (Citus) database."""
         from bookit.database.citus.conversion import keep_distributed
         from catalog import permissions, privacy, services  # noqa: F401 - the imports register them
 

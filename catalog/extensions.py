@@ -23,8 +23,9 @@ class Affected:
 
 
 # Functions that return the affected bookings. They are called with `calendar`, `period` and `at`,
-# in the transaction of the change. For new time off, a form also calls them before the change, to
-# warn of the bookings in it. `period` is that of new time off, or None after any other change.
+# in the transaction of the change. `period` is the period of time off, or None to find all bookings
+# outside the open times. A form also calls the functions before new time off is stored, to warn of
+# the bookings in its period.
 AFFECTED: Extensions[Callable[..., Affected]] = Extensions()
 
 

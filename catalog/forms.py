@@ -141,7 +141,7 @@ class InZone:
 
     @property
     def now(self) -> datetime:
-        """The present time in that zone."""
+        """The present time in the zone of the page."""
         return timezone.now().astimezone(zone(self.zone_name)).replace(tzinfo=None)
 
 
@@ -203,7 +203,7 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
         """Check that nobody has changed the hours, now that the calendar is locked.
 
         Raises:
-            Refused: somebody else has changed them.
+            Refused: somebody else has changed the hours.
         """
         self.stored = self._read()
         if self.is_stale():

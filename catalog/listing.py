@@ -25,12 +25,13 @@ from catalog.search import Words
 MAX_FOUND = 10_000
 # At most this many services with wanted words in their titles are ranked.
 MAX_RANKED = 1000
-# If a search has more than `MAX_FOUND` matches, its first pages are looked for among the first
-# services of the list. A page is one of these if there are at least this many counted matches for
-# each row up to its end, so at most the first 200 rows are. Further back, a page would be found
-# only by reading many services.
+# If a search has more than `MAX_FOUND` matches, a page near the start of the list is looked for
+# among the first services of the list. A page is near the start if there are at least this many
+# counted matches for each row up to the end of the page. At most `MAX_FOUND` matches are counted,
+# so a page near the start ends at row 200 at the latest. To find a later page in this way,
+# PostgreSQL would have to read many services.
 FREQUENT = 50
-# At most this many services are read to find such a page.
+# At most this many services are read to find a page near the start.
 MAX_READ = 10_000
 # To fill a page with services that have a free time, up to this many services are searched.
 MAX_LOOKED_AT = 1000
@@ -165,9 +166,9 @@ class Listing:
         """Return the ids of a page that is found among the first services of the list.
 
         If many services match, this is faster than sorting up to `MAX_FOUND` matches, and the page
-        is chosen from all matches. The list is empty if the page cannot be found this way, because
-        the count is exact, the order contains the relevance (no index has that order), the page is
-        too far back, or too few of the first services match.
+        is chosen from all matches. The result is empty if the count is exact, if the order contains
+        the relevance (no index has that order), if the page is too far back, or if too few of the
+        first services match.
         """
         is_far_back = values["stop"] * FREQUENT > (self.total or 0)
         if self.count_is_exact or _ranks(self.order) or is_far_back:
@@ -205,7 +206,7 @@ class Search:
     - `word_1`, `word_2` and so on, text: the words.
     - `filter_1`, `filter_2` and so on: the values of the other filters.
     - `limit` and `offset`, bigint: the size of the page and the number of services before it.
-    - `stop`, bigint: the sum of both.
+    - `stop`, bigint: the sum of `limit` and `offset`.
     - `counts`, boolean: whether to count the services of all pages.
 
     Args:
@@ -234,7 +235,7 @@ class Search:
         return self._once(self._page_of_first, order)
 
     def _once(self, write: Callable[[tuple[str, ...]], str], order: tuple[str, ...]) -> str:
-        """Return the statement that `write` writes for an order, written only once."""
+        """Return the result of `write` for an order. `write` is called only once for each order."""
         key = write.__name__, order
         if key not in self._texts:
             self._texts[key] = write(order)
@@ -272,8 +273,8 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     # loop. NOT IN uses a hash table.
     #
     # Parameters: word_*, filter_*, limit, offset, stop, counts.
-    # Columns: as above.
-    # Invariant: as above.
+    # Columns: as in `_plain_page`.
+    # Invariant: as in `_plain_page`.
     def _ranked_page(self, order: tuple[str, ...]) -> str:
         others_order = [term for term in order if _column(term) != "relevance"]
         columns = [*dict.fromkeys(["id", *map(_column, others_order)])]
@@ -313,8 +314,8 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     #
     # Parameters: word_*, filter_*, limit, offset.
     # Columns: id uuid.
-    # Invariant: as in the statement of a page. If there are fewer rows than `limit`, the page is
-    #     not known, because services further back may match.
+    # Invariant: as in `_plain_page`. If there are fewer rows than `limit`, the page is not known,
+    #     because services further back may match.
     def _page_of_first(self, order: tuple[str, ...]) -> str:
         columns = [*dict.fromkeys(["id", *map(_column, order), "search"])]
         return f"""

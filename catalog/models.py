@@ -361,8 +361,8 @@ class Service(models.Model):
                 fields=["duration_minutes", "id"], include=["is_active"], name="service_by_duration"
             ),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
-            # Lists show services without ratings last. Read backwards, `service_by_rating` has them
-            # first.
+            # Lists show services without ratings last. If PostgreSQL reads `service_by_rating`
+            # backwards, these services come first.
             models.Index(
                 F("rating_average").desc(nulls_last=True),
                 F("id").desc(),

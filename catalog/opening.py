@@ -89,7 +89,7 @@ class Opening:
         return self._joined(start, end, more=15 * DAY if joining else DAY)
 
     def _joined(self, start: datetime, end: datetime, *, more: timedelta) -> tuple[Period, ...]:
-        """Return the open periods, cut off `more` before `start` and `more` after `end`."""
+        """Return the open periods, limited to the days from `start - more` to `end + more`."""
         if self.is_endless:
             return (ALWAYS,)
         first, last = (start - more).astimezone(self.tz), (end + more).astimezone(self.tz)

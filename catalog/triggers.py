@@ -1,10 +1,10 @@
 """The triggers of the catalog. They act on changes by the API, the admin site and raw SQL alike.
 
-A change to the terms of a service raises the version of its calendar, as does a change to the
-calendar's opening hours, time off or time zone. BookIt inserts a booking only if the version is
-still the one that was read with the terms (see `bookings.availability.terms`). If one statement
-changes the opening hours or time off of several calendars, the trigger locks the calendars in the
-order of their ids, to avoid deadlocks.
+A change to the terms of a service (the columns on which bookings depend) raises the version of its
+calendar. So does a change to the opening hours, time off or time zone of the calendar. BookIt
+inserts a booking only if the version is still the one that was read with the terms (see
+`bookings.availability.terms`). If one statement changes the opening hours or time off of several
+calendars, the trigger locks the calendars in the order of their ids, to avoid deadlocks.
 """
 
 from bookit.database.constraints import Trigger

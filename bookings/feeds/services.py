@@ -34,7 +34,7 @@ OWN, BUSY, NAMES = "own", "busy", "names-for"
 PAST = timedelta(days=90)
 # The maximum number of entries in a feed. If there are more, the latest entries are left out.
 MAX_ENTRIES = 5000
-# An entry lists up to this many attendees, and their names have up to this many characters
+# An entry lists up to `MAX_NAMES` attendees, whose names have up to `MAX_CHARACTERS` characters
 # together. Without these limits, a feed of large classes would have hundreds of megabytes.
 MAX_NAMES = 100
 MAX_CHARACTERS = 1000
@@ -73,7 +73,7 @@ def _own_entries(bookings: QuerySet[Booking]) -> QuerySet[Booking, Any]:
 #     names in an entry).
 # Columns: id uuid, start_time timestamptz, end_time timestamptz, updated_at timestamptz, status
 #     text, title text, capacity int (null for a booking), names text[] (of the first attendees),
-#     attendees bigint (their number). The rows are in the order of start_time and id.
+#     attendees bigint (how many there are). The rows are in the order of start_time and id.
 CALENDAR_ENTRIES = """
 SELECT * FROM (
     (

@@ -1,10 +1,10 @@
 """The lines of a CSV file, one form for each kind of file.
 
 A form checks the cells of a line. `add` stores the line with the same service function as the API
-and the admin site. It stores nothing and returns False if the line exists already: an account with
-its email address, a calendar with its name, a service with its title, or a booking of its service
-and customer at its start. A booking that the same import has cancelled does not count. An import
-changes nothing that exists already.
+and the admin site. `add` stores nothing and returns False if there already is an account with the
+line's email address, a calendar with its name, a service with its title, or a booking of its
+service and customer at its start. If the same import has cancelled that booking, a line with
+another status is stored. An import changes nothing that exists already.
 """
 
 import re
@@ -39,7 +39,7 @@ from catalog.models import Calendar, Service
 Status = Booking.Status
 
 # A date and a time in the time zone of a calendar. Excel writes dates with dots in many countries.
-# In such a date, the day always comes first.
+# In a date with dots, the day always comes first.
 LOCAL_TIME = re.compile(
     r"(?:(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
     r"|(?P<dotted_day>\d\d?)\.(?P<dotted_month>\d\d?)\.(?P<dotted_year>\d{4}))"
@@ -151,7 +151,7 @@ class TimeColumn(forms.CharField):
         """Return an instant, or a time without a time zone; None if the cell is empty.
 
         Raises:
-            ValidationError: the text is not a time.
+            ValidationError: the text is not a time, or its year is before 1900 or after 2999.
         """
         text = super().clean(value)
         if not text:
@@ -437,7 +437,7 @@ class BookingLine(Line):
 
     @staticmethod
     def comes_first(cells: Mapping[str, str]) -> bool:
-        """Return whether the booking was cancelled: its time may have been booked again since."""
+        """Return whether the booking was cancelled. Another line may have booked the time again."""
         return cells.get("status", "").strip() == Status.CANCELLED
 
     @classmethod

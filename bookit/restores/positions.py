@@ -42,12 +42,12 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position, (
 
 
 class Step(NamedTuple):
-    """The rows that a reader still has to read: from `low` to `high`, with ids above `last`.
+    """The unread rows of a step, as `bookit.api.pagination.EventPagination` defines it.
 
     Args:
         low: the first position.
         high: the position before which the step ends, or 0 if its end is not known yet.
-        last: the id of the last row that was read, or None if no row was read.
+        last: the id of the last row that was read in this step, or None if no row was read.
         server: the id of the `Server` whose transaction ids are the positions.
     """
 

@@ -14,9 +14,9 @@ ODD_DAYS = {
     "New York springs forward": ("America/New_York", date(2026, 3, 8)),
     "New York falls back": ("America/New_York", date(2026, 11, 1)),
     "New York in a far year": ("America/New_York", date(2999, 11, 3)),
-    "Lord Howe by half an hour": ("Australia/Lord_Howe", date(2026, 10, 4)),
-    "Lord Howe back by half an hour": ("Australia/Lord_Howe", date(2026, 4, 5)),
-    "Kathmandu at a quarter to": ("Asia/Kathmandu", date(2026, 5, 1)),
+    "Lord Howe springs forward by half an hour": ("Australia/Lord_Howe", date(2026, 10, 4)),
+    "Lord Howe falls back by half an hour": ("Australia/Lord_Howe", date(2026, 4, 5)),
+    "Kathmandu at UTC+05:45": ("Asia/Kathmandu", date(2026, 5, 1)),
     "Apia leaves a day out": ("Pacific/Apia", date(2011, 12, 30)),
     "Kwajalein leaves a day out": ("Pacific/Kwajalein", date(1993, 8, 21)),
     "Havana skips midnight": ("America/Havana", date(2026, 3, 8)),
@@ -36,9 +36,10 @@ def faces(name: str, day: date, days: int) -> tuple[datetime, list[datetime]]:
 
     There is one time for each minute, until `days` days after `day`.
 
-    The clock of the model never goes back: it stands still while an hour repeats. The first
-    minute at which it shows a time or a later time is therefore the first occurrence of a repeated
-    time, and the instant of the jump for a skipped time.
+    The clock of the model never goes back: it stands still while an hour repeats. To find the
+    instant of a time, take the first minute at which the clock shows this time or a later one. For
+    a repeated time, this is the first occurrence. For a skipped time, it is the instant of the
+    jump.
     """
     tz = ZoneInfo(name)
     start = datetime.combine(day, time.min, tzinfo=UTC) - days * DAY

@@ -60,7 +60,7 @@ class ProfileAdmin(StrictAdmin):
     fields = ["user", "biography", "picture_url"]
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Return the conditions that the provider or the biography matches."""
+        """Return conditions on the provider and on the biography."""
         people = User.objects.filter(all_in(words, ["name", "email"]))
         return [Q(user__in=people.values("pk")), all_in(words, ["biography"])]
 

@@ -322,7 +322,7 @@ def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, 
     assert places(WORDS) == set()
 
 
-def test_without_the_eraser_of_bookings_personal_data_stays(api, ana, activity, monkeypatch):
+def test_personal_data_stays_without_the_eraser_of_bookings(api, ana, activity, monkeypatch):
     """Control for the test above."""
     monkeypatch.delitem(ERASERS, "bookings")
     delete(api.as_(ana))

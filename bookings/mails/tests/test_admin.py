@@ -238,8 +238,8 @@ class TestLanguages:
         assert stored("reminder.en") == {"label": "Erinnerung", "attendee": "", "provider": ""}
         assert stored("reminder")["attendee"] == "Bring a towel.\nAnd soap."
 
-    def test_the_page_of_a_language_does_not_store_old_words_for_every_language(self, site):
-        """The page of a language shows the words for every language, and its form sends them."""
+    def test_a_field_that_was_left_alone_on_the_page_of_a_language_stays_empty(self, site):
+        """The form sends back the words that it showed, even if they have changed since then."""
         change("reminder", attendee="Bring a towel.")
         shown = {"attendee": "Bring a towel.", "initial-attendee": "Bring a towel."}
         change("reminder", attendee="Bring soap.")

@@ -243,7 +243,7 @@ class TestLimits:
         clock.send_reminders(at=START - HOUR)
         assert sent() == []
 
-    def test_the_unverified_address_of_a_users_account_has_the_same_limit(self, book):
+    def test_the_unverified_address_of_an_account_gets_at_most_twenty_emails_a_day(self, book):
         for number in range(25):
             book(attendee_email="", start_time=START + number * DAY)
         assert [to for to, _ in sent()].count(TO_MALLORY) == 20

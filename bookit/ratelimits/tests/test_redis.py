@@ -98,7 +98,7 @@ def test_clear_forgets_the_requests_of_a_client(server):
     assert counts.hit("ada", 1, LONG)[0]
 
 
-def test_redis_deletes_the_counts_of_ended_windows(server):
+def test_counts_expire_in_redis_within_two_windows(server):
     counts = RedisCounts(server.url, HostCounts())
     counts.hit("ada", 5, LONG)
     keys = server.client.keys()
@@ -145,7 +145,7 @@ def test_only_one_request_waits_for_a_frozen_redis(server, short_pause):
     assert counts.hit("ada", 9, LONG)[1].current in (2, 3)
 
 
-def test_every_request_waits_for_a_frozen_redis_without_the_fallback(server, monkeypatch):
+def test_without_the_fallback_every_request_waits_for_a_frozen_redis(server, monkeypatch):
     """Control for the test above: requests continue to use Redis."""
     monkeypatch.setattr(RedisCounts, "_fall_back", lambda self, error: None)
     counts = RedisCounts(server.url, HostCounts())

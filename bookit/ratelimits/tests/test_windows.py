@@ -32,14 +32,14 @@ windows = st.builds(
 @given(windows, st.integers(1, 50))
 def test_one_more_request_is_possible_after_the_wait_but_not_before(window, limit):
     wait = window.wait(limit)
-    now = window.remaining(limit)
+    remaining = window.remaining(limit)
     if not window.used:
-        assert (wait, now) == (0, limit)
+        assert (wait, remaining) == (0, limit)
         return
     assert 0 <= wait <= 2 * LENGTH
-    assert after(window, wait + 0.001).remaining(limit) > now
+    assert after(window, wait + 0.001).remaining(limit) > remaining
     if wait > 0.002:
-        assert after(window, wait - 0.001).remaining(limit) <= now
+        assert after(window, wait - 0.001).remaining(limit) <= remaining
 
 
 def test_the_wait_of_a_client_counts_down():
