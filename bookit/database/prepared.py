@@ -174,11 +174,11 @@ class Prepared(Generic[Instance]):
         return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM wrote the SQL
 
     def run(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run SQL that contains `text`, with the query's parameters, and return the rows."""
+        """Run `text`, which contains the SQL of the query, with its parameters; return the rows."""
         return fetch(text, filled(self.parameters, values))
 
     def run_bare(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run SQL that contains the text of `bare`, with its parameters, and return the rows."""
+        """Run `text`, which contains the SQL of `bare`, with its parameters; return the rows."""
         return fetch(text, filled(self.bare[1], values))
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
@@ -240,7 +240,8 @@ class Bound:
     def count(self) -> int:
         """Return the number of rows, and set `count_is_exact`."""
         text, parameters = self.query.bare
-        # `text` has only `%s` for the constants of filters, so `values` must contain them, too.
+        # Queries whose filters differ only in constants have the same `text`. Therefore, `values`
+        # contains the constants, too.
         values = filled(parameters, self.values)
         recent = estimates.recent(text, values)
         if recent is not None:
@@ -259,7 +260,7 @@ def nullable_fields(model: type[Model]) -> set[str]:
     """Return the names of the fields that can be null. Only their orders need NULLS LAST.
 
     In PostgreSQL, nulls come first in a descending order. They also come first in an ordinary index
-    that is read backwards, so PostgreSQL cannot use it for DESC NULLS LAST.
+    that is read backwards, so PostgreSQL cannot use that index for DESC NULLS LAST.
     """
     # A GeneratedField can be null if its `output_field` can.
     fields = model._meta.fields

@@ -63,7 +63,7 @@ def at_once(
 def behind_a_rival(
     calls: Sequence[Callable[[], Any]], *, rival: Callable[[], Any]
 ) -> list[Outcome]:
-    """Make all calls wait for the changes of `rival`, and roll these changes back.
+    """Return the outcomes of calls that wait for the changes of `rival`, which are rolled back.
 
     At the moment of the rollback, clients that an exclusion constraint blocks can start to wait for
     each other. Without this function, they wait for each other in about one of a hundred races.
