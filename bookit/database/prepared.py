@@ -157,7 +157,7 @@ class Prepared(Generic[Instance]):
     def selecting(self, *columns: str) -> tuple[str, tuple[Any, ...]]:
         """Return the SQL of some columns, without ORDER BY, and the value of each `%s`.
 
-        `parameters` also has the values for the columns of the shape, which this SQL lacks.
+        `parameters` does not fit this SQL, because it also has values for the columns of the shape.
         """
         rows = self._unshaped.order_by()
         return rows.values(*columns).query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
@@ -257,7 +257,7 @@ class Bound:
 
 
 def nullable_fields(model: type[Model]) -> set[str]:
-    """Return the names of the fields that can be null. Only their orders need NULLS LAST.
+    """Return the names of the fields that can be null. Only orders by them need NULLS LAST.
 
     In PostgreSQL, nulls come first in a descending order. They also come first in an ordinary index
     that is read backwards, so PostgreSQL cannot use that index for DESC NULLS LAST.

@@ -129,7 +129,7 @@ def until_waiting(sessions: int) -> None:
     waiting = None
     while waiting != sessions:
         assert monotonic() < deadline, f"{waiting} sessions wait, not {sessions}"
-        # In a transaction, PostgreSQL returns its first snapshot of sessions until it is cleared.
+        # In a transaction, pg_stat_activity shows the same sessions until its snapshot is cleared.
         waiting = ask(
             "SELECT count(*) FROM pg_stat_activity, pg_stat_clear_snapshot()"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
