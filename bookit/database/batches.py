@@ -10,7 +10,7 @@ from psycopg import sql
 # long for a locked row.
 BATCH = 1000
 
-# Deletes the rows of a table in which a column has one of the given keys.
+# Deletes the rows of `{table}` whose `{column}` is one of the given keys.
 #
 # Parameters: keys, an array of the column's type. `{table}` and `{column}` become quoted names.
 # Columns: none.

@@ -157,7 +157,7 @@ class Prepared(Generic[Instance]):
     def selecting(self, *columns: str) -> tuple[str, tuple[Any, ...]]:
         """Return the SQL of some columns, without ORDER BY, and the value of each `%s`.
 
-        `parameters` also has the values for the columns of the shape, which this SQL lacks.
+        `parameters` does not fit this SQL, because it also has values for the columns of the shape.
         """
         rows = self._unshaped.order_by()
         return rows.values(*columns).query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
@@ -174,11 +174,11 @@ class Prepared(Generic[Instance]):
         return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM wrote the SQL
 
     def run(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run SQL that contains `text`, with the query's parameters, and return the rows."""
+        """Run `text`, which contains the SQL of the query, with its parameters; return the rows."""
         return fetch(text, filled(self.parameters, values))
 
     def run_bare(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run SQL that contains the text of `bare`, with its parameters, and return the rows."""
+        """Run `text`, which contains the SQL of `bare`, with its parameters; return the rows."""
         return fetch(text, filled(self.bare[1], values))
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
@@ -240,7 +240,8 @@ class Bound:
     def count(self) -> int:
         """Return the number of rows, and set `count_is_exact`."""
         text, parameters = self.query.bare
-        # `text` has only `%s` for the constants of filters, so `values` must contain them, too.
+        # Queries whose filters differ only in constants have the same `text`. Therefore, `values`
+        # contains the constants, too.
         values = filled(parameters, self.values)
         recent = estimates.recent(text, values)
         if recent is not None:
@@ -256,10 +257,10 @@ class Bound:
 
 
 def nullable_fields(model: type[Model]) -> set[str]:
-    """Return the names of the fields that can be null. Only their orders need NULLS LAST.
+    """Return the names of the fields that can be null. Only orders by them need NULLS LAST.
 
     In PostgreSQL, nulls come first in a descending order. They also come first in an ordinary index
-    that is read backwards, so PostgreSQL cannot use it for DESC NULLS LAST.
+    that is read backwards, so PostgreSQL cannot use that index for DESC NULLS LAST.
     """
     # A GeneratedField can be null if its `output_field` can.
     fields = model._meta.fields

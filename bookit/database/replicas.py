@@ -61,7 +61,7 @@ MAX_AHEAD = 1000
 CANCELLED = frozenset({"40001", "40P01", "57014", "25006"})
 
 # The position of the primary's log that includes every commit that a client has been told about.
-# A commit that does not wait for the disk is reported before it is flushed.
+# If `synchronous_commit` is off, PostgreSQL reports a commit before it flushes the log.
 POSITION = """
 CASE current_setting('synchronous_commit')
 WHEN 'off' THEN pg_current_wal_insert_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'

@@ -11,9 +11,9 @@ from bookit.errors import database_error_facts
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# deadlock_detected, serialization_failure and feature_not_supported. The last occurs after a
-# migration has changed the type of a column; psycopg prepares its statements again after the
-# rollback. The aborted transaction changed nothing, so it can run again.
+# deadlock_detected, serialization_failure and feature_not_supported. An aborted transaction has
+# changed nothing, so it can run again. After a migration has changed the type of a column, prepared
+# statements fail with feature_not_supported. psycopg prepares them again after the rollback.
 TRANSIENT = {"40P01", "40001", "0A000"}
 TRIES = 3
 

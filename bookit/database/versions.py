@@ -43,7 +43,8 @@ def updated_at_trigger(prefix: str, columns: Sequence[str] = ()) -> Trigger:
     """Return a trigger for a table with the columns `id` and `updated_at`.
 
     The trigger increases `updated_at` at each change, unless the change itself increases it.
-    `updated_at` never decreases. The trigger also compares the version that `expect` has stored.
+    `updated_at` never decreases. The trigger also compares the version that `expect` has
+    stored with the version of the row.
 
     Args:
         prefix: the prefix of the names of the function and of its triggers.

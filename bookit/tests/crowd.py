@@ -63,7 +63,7 @@ def at_once(
 def behind_a_rival(
     calls: Sequence[Callable[[], Any]], *, rival: Callable[[], Any]
 ) -> list[Outcome]:
-    """Make all calls wait for the changes of `rival`, and roll these changes back.
+    """Return the outcomes of calls that wait for the changes of `rival`, which are rolled back.
 
     At the moment of the rollback, clients that an exclusion constraint blocks can start to wait for
     each other. Without this function, they wait for each other in about one of a hundred races.
@@ -129,7 +129,7 @@ def until_waiting(sessions: int) -> None:
     waiting = None
     while waiting != sessions:
         assert monotonic() < deadline, f"{waiting} sessions wait, not {sessions}"
-        # In a transaction, PostgreSQL returns its first snapshot of sessions until it is cleared.
+        # In a transaction, pg_stat_activity shows the same sessions until its snapshot is cleared.
         waiting = ask(
             "SELECT count(*) FROM pg_stat_activity, pg_stat_clear_snapshot()"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"

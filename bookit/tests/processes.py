@@ -34,7 +34,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def servers(directory: Path) -> list[psutil.Process]:
-    """Return the PostgreSQL servers that run in `directory`, without their child processes."""
+    """Return the PostgreSQL servers with data in `directory`, without their child processes."""
     found = []
     for process in psutil.process_iter(["name", "status"]):
         if process.info["name"] == "postgres" and process.info["status"] != psutil.STATUS_ZOMBIE:

@@ -64,7 +64,7 @@ class Pseudo(gettext.NullTranslations):
 
 
 def speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use this language in place of English."""
+    """Use the language `Pseudo` in place of English."""
     pseudo = Pseudo()
     monkeypatch.setitem(trans_real._translations, "en", pseudo)  # type: ignore[attr-defined]
     monkeypatch.setattr(trans_real, "_default", pseudo)
@@ -212,7 +212,7 @@ def leftovers(texts: Iterable[str], data: set[str]) -> set[str]:
     known = sorted(data, key=len, reverse=True)
     found = set()
     for text in {" ".join(each.split()) for each in texts}:
-        # Try both orders: a name can contain what looks like a code, and the other way round.
+        # Try both orders: a name can contain a text like a code, and a code can contain a name.
         rests = [_NEUTRAL.sub(" ", _without(known, text)), _without(known, _NEUTRAL.sub(" ", text))]
         if all(re.search(r"[^\W\d_]{2,}", rest) for rest in rests):
             found.add(text)

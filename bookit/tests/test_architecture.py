@@ -43,7 +43,7 @@ def imported(path):
 
 
 def lint_imports(*arguments):
-    """Check the contracts in pyproject.toml; return the exit status and the output."""
+    """Check import contracts, by default those in pyproject.toml; return exit status and output."""
     run = subprocess.run(
         [Path(sys.executable).parent / "lint-imports", "--no-cache", *arguments],
         cwd=BASE_DIR,
@@ -379,7 +379,7 @@ def rules_about_people(path):
             yield node.value
 
 
-def test_the_rule_for_who_keeps_a_calendar_is_written_once():
+def test_the_rule_for_who_may_do_what_is_written_once():
     found = {
         (name, expression)
         for name in NAMES
@@ -391,7 +391,7 @@ def test_the_rule_for_who_keeps_a_calendar_is_written_once():
 
 
 def test_rules_about_people_are_found_in_every_form(tmp_path):
-    """Control for the test above, which a search that misses rules would pass."""
+    """Control for the test above, which would also pass if the search missed some rules."""
     path = tmp_path / "x.py"
     path.write_text("""
 booking.calendar.provider_id == user.pk

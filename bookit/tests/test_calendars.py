@@ -185,7 +185,7 @@ def test_every_foreign_key_to_rows_of_a_calendar_contains_the_calendar():
     ],
 )
 def test_a_statement_that_does_not_name_the_calendar_is_found(text):
-    """Control for the tests below, which a search that finds nothing would pass."""
+    """Control for the tests below, most of which would also pass if `unnamed` found nothing."""
     assert is_change(text)
     assert unnamed(text)
 

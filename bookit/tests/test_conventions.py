@@ -408,7 +408,7 @@ def test_nothing_is_written_if_a_parameter_is_unknown(admin):
     assert not Calendar.objects.exists()
 
 
-def test_a_single_object_has_no_page_parameters(admin, paths):
+def test_a_single_object_refuses_the_parameter_limit(admin, paths):
     problem(admin.get(paths("/services/{service}?limit=1")), 400, "validation_error", "limit")
 
 

@@ -1,4 +1,4 @@
-"""No request can cost too much: BookIt checks lengths first, and cancels slow anonymous reads."""
+"""No request can cost too much: long lists are refused, and slow anonymous reads cancelled."""
 
 import json
 import time

@@ -197,7 +197,7 @@ def test_the_links_of_a_document_have_a_target(name):
 
 
 def test_missing_names_are_found():
-    """Control for the tests above, which a search that finds nothing would pass."""
+    """Control for the tests above, which would also pass if the searches found nothing."""
     assert missing_paths("`bookings/tests/test_races.py`, `compose.yaml`, `urls.py`") == set()
     assert missing_paths("`bookings/webhooks.py`, `settings.yaml`") == {
         "bookings/webhooks.py",
@@ -495,7 +495,7 @@ def test_each_point_of_the_owasp_list_names_its_tests():
 
 
 def test_missing_tests_are_found():
-    """Control for the tests above, which a search that finds nothing would pass."""
+    """Control for `test_the_tests_in_a_document_exist`: `missing_tests` finds wrong names."""
     here = "bookit/tests/test_documents.py"
     wrong = {f"{here}::test_nothing", "bookit/tests/test_none.py::test_it"}
     assert missing_tests(f"`{here}::test_missing_tests_are_found`, {', '.join(wrong)}") == wrong

@@ -112,7 +112,7 @@ def open_service(page):
 
 
 def allowed(site):
-    """Return the header with which a made-up response reaches a page of another origin."""
+    """Return the header that lets a page of the origin `site` read a made-up response."""
     return {"Access-Control-Allow-Origin": site}
 
 

@@ -88,13 +88,14 @@ def allow_private(settings):
     settings.WEBHOOK_ALLOW_PRIVATE = True
 
 
-def post(*urls):
-    """Send a message per URL, all to the first URL over one connection; return the last outcome."""
+def post(url, *, times=1):
+    """Send `times` messages to `url` over one connection; return the outcome of the last."""
 
     async def send():
-        async with outbound.Connection(urls[0]) as connection:
+        async with outbound.Connection(url) as connection:
             return [
-                await connection.post(content=b'{"a": 1}', headers={"X-Test": "yes"}) for _ in urls
+                await connection.post(content=b'{"a": 1}', headers={"X-Test": "yes"})
+                for _ in range(times)
             ]
 
     return asyncio.run(send())[-1]
@@ -323,7 +324,7 @@ def break_off(request):
 
 def test_one_connection_carries_all_messages(allow_private):
     with receiver() as other:
-        post(*[other.url] * 5)
+        post(other.url, times=5)
         assert (len(other.messages), other.connections) == (5, 1)
         post(other.url)
         assert other.connections == 2
@@ -331,13 +332,13 @@ def test_one_connection_carries_all_messages(allow_private):
 
 def test_cookies_are_not_sent_back(allow_private):
     with receiver(answer(Set_Cookie="a=b")) as other:
-        post(other.url, other.url)
+        post(other.url, times=2)
         assert not any("Cookie" in message.headers for message in other.messages)
 
 
 def test_a_message_lost_on_a_kept_connection_is_repeated_once(allow_private):
     with receiver(answer(), hang_up, answer()) as other:
-        assert post(other.url, other.url).status == 204
+        assert post(other.url, times=2).status == 204
     _, lost, repeated = other.messages
     assert lost == repeated
     assert other.connections == 2
@@ -349,8 +350,9 @@ def test_a_message_lost_on_a_kept_connection_is_repeated_once(allow_private):
     ids=["on a new connection", "a second time", "in the middle of a response"],
 )
 def test_a_message_lost_in_another_way_is_an_error(allow_private, behaviours, messages):
+    """Nothing is repeated on a new connection, a second time, or in the middle of a response."""
     with receiver(*behaviours) as other:
-        outcome = post(*[other.url] * len(behaviours))
+        outcome = post(other.url, times=len(behaviours))
     assert outcome.status is None
     assert "ProtocolError" in outcome.error
     assert len(other.messages) == messages

@@ -216,7 +216,7 @@ def test_no_other_site_reads_responses_with_a_cookie(method, path):
     assert not [name for name in response.headers if name.startswith("Access-Control-")]
 
 
-def test_slots_of_other_providers_are_not_changed_with_ones_own_ids(api):
+def test_a_provider_cannot_change_a_slot_of_another_provider(api):
     """Object-level access: the id in the path and the id in the body belong to two providers."""
     mine, other = ProviderFactory(), ProviderFactory()
     ours = ServiceFactory(calendar=CalendarFactory(provider=mine))

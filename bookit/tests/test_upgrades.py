@@ -1,7 +1,7 @@
 """Upgrades: the demo town of each release can be restored, migrated and used.
 
 `bookit/tests/releases` has a backup of the demo town for each release, which `manage.py backup` of
-that release wrote. `.github/CONTRIBUTING.md` says how to add one.
+that release wrote. `.github/CONTRIBUTING.md` says how to add a backup.
 """
 
 import json

@@ -328,7 +328,8 @@ def _moved(body: Any) -> Any:
 def in_process() -> Iterator[None]:
     """Let the WSGI application use the connection of the test's transaction, and log nothing.
 
-    Sign in before you enter this context, because Django's test client connects the signals again.
+    Call `callers` before you enter this context. It signs in with Django's test client, which
+    connects `close_old_connections` to the signals again.
     """
     signals = (request_started, request_finished)
     for signal in signals:
