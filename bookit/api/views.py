@@ -76,7 +76,7 @@ class APIMixin(APIView):
     reads_replicas = False
     # The actions whose responses contain a secret, for example a token. They are never compressed.
     with_secrets: Collection[str] = ()
-    # The path of a request never names a format. DRF sets this attribute in `initial`.
+    # DRF's `initial` stores the format suffix of the path here. BookIt uses no such suffixes.
     format_kwarg: str | None = None
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

@@ -86,7 +86,7 @@ def test_a_list_allows_only_the_lookups_of_its_own_filters(rf, model):
 
 @every_page
 def test_a_list_can_be_filtered_by_whether_a_field_is_empty(site, world, rf, model):
-    """A list allows the lookup `isnull` of its filters even if none of its links contains it."""
+    """A list allows the lookup `isnull` for its filters, even if no link contains `isnull`."""
     allowed = {
         name
         for path, _ in reachable(model, depth=2)
