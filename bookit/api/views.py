@@ -76,7 +76,8 @@ class APIMixin(APIView):
     reads_replicas = False
     # The actions whose responses contain a secret, for example a token. They are never compressed.
     with_secrets: Collection[str] = ()
-    # DRF's `initial` stores the format suffix of the path here. BookIt uses no such suffixes.
+    # DRF reads this attribute. DRF's own `initial` sets it to the URL argument `format`, which no
+    # URL of BookIt has.
     format_kwarg: str | None = None
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
