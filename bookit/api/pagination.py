@@ -424,9 +424,10 @@ def _reverse(name: str) -> str:
 
 
 def _after(order: list[str], backwards: bool, rows: QuerySet[Any], **values: Any) -> QuerySet[Any]:
-    """Return the rows after a cursor: (a, b) > (x, y) for the columns a and b of the order.
+    """Return the rows after a cursor: (a, b) > (x, y).
 
-    The query can use an index.
+    a and b are the columns of the order. x and y are the values of these columns in the cursor. The
+    query can use an index.
     """
     condition = Q()
     for name, value in reversed(list(zip(order, values.values(), strict=True))):

@@ -157,7 +157,7 @@ class APIMixin(APIView):
         return not isinstance(key, UsedKey) or key.permits(permission)
 
     def takes(self, header: str, method: str) -> bool:
-        """Return whether the action supports `header`, which would be dangerous to ignore."""
+        """Return whether the action supports `header`, a header that must not be ignored."""
         action = getattr(self, getattr(self, "action", None) or method)
         return getattr(action, "takes", None) == header
 

@@ -42,7 +42,7 @@ ON CONFLICT (job_id) DO UPDATE SET at = excluded.at, error = excluded.error
 async def middleware(
     call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
 ) -> Any:
-    """Run a job, and store its error. procrastinate calls this for every job."""
+    """Run a job. If it fails, store the error. procrastinate calls this for every job."""
     try:
         return await call_next()
     except Exception as error:

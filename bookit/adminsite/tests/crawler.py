@@ -320,7 +320,7 @@ class Crawler:
         if self.arrivals[kind] <= ARRIVALS or not self.each:
             self.look("GET", location, when=", after a redirect")
         else:
-            # The page that is not opened would have shown and removed the messages.
+            # The page is not opened, so remove the messages that it would have shown.
             self.client.cookies.pop("messages", None)
 
     def complaint_about(self, url: str, response: Any) -> str:

@@ -60,7 +60,7 @@ def test_every_model_admin_is_strict():
 def test_the_links_of_a_lists_filters_work(site, world, model):
     page = site.get(changelist(model))
     names = filter_links(page.content.decode())
-    # The list of the few kinds of emails has no filters.
+    # The list of the kinds of emails is short, so it shows no filters.
     assert names or model is MailText
     for link in re.findall(r'href="(\?[^"]*)"', page.content.decode()):
         assert site.get(changelist(model) + link.replace("&amp;", "&")).status_code == 200, link
