@@ -16,7 +16,7 @@ UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this IP address
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's canonical IP address, or None, for example over a Unix socket."""
+    """Return the client's canonical IP address; None if there is none, as on a Unix socket."""
     return address_of(
         request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
     )

@@ -248,16 +248,16 @@ class EventPagination(Pagination):
     rows in steps: the rows before the current horizon, in the order of ids, are one step. The rows
     from this horizon to a later horizon are the next step.
 
-    Rows about one object are in order, because transactions that change the object wait for each
-    other, and each gives its rows higher ids than the rows before. If the waiting transaction has
-    the lower transaction id, the horizon passes neither of the two transactions until both have
-    ended, so their rows are in one step. If the waiting transaction has the higher id, its rows are
-    in the same step or in a later step.
+    Rows about one object are in order. Transactions that change the object wait for each other, so
+    the rows of the second transaction have higher ids than the rows of the first. If the second
+    transaction has the lower transaction id, the horizon passes neither transaction until both have
+    ended, so their rows are in one step. If the second transaction has the higher transaction id,
+    its rows are in the same step or in a later step.
     """
 
-    # A cursor contains a list of steps, because every PostgreSQL server counts its transactions for
-    # itself. On one server, the list has one step. In a distributed database, it has one step for
-    # each server.
+    # The only value in a cursor is a list of steps, because every PostgreSQL server counts its
+    # transactions for itself. On one server, the list has one step. In a distributed database, it
+    # has one step for each server.
     STEPS = ["steps"]
 
     def paginate_queryset(
@@ -301,7 +301,7 @@ class EventPagination(Pagination):
             rows = rows.filter(pk__gt=last)
         page = [*rows[: self.limit + 1]]
         within = len(page) > self.limit
-        # Either this step has more rows, or the next step may already have rows.
+        # More can be read if this step has more rows, or if the next step may already have rows.
         self.more = within or high < horizon.position
         following = (
             positions.Step(low, high, str(page[self.limit - 1].pk), horizon.server)
@@ -424,9 +424,10 @@ def _reverse(name: str) -> str:
 
 
 def _after(order: list[str], backwards: bool, rows: QuerySet[Any], **values: Any) -> QuerySet[Any]:
-    """Return the rows after a cursor: (a, b) > (x, y) for the columns a and b of the order.
+    """Return the rows after a cursor: (a, b) > (x, y).
 
-    The query can use an index.
+    a and b are the columns of the order. x and y are the values of these columns in the cursor. The
+    query can use an index.
     """
     condition = Q()
     for name, value in reversed(list(zip(order, values.values(), strict=True))):

@@ -76,7 +76,8 @@ class APIMixin(APIView):
     reads_replicas = False
     # The actions whose responses contain a secret, for example a token. They are never compressed.
     with_secrets: Collection[str] = ()
-    # The path of a request never names a format. DRF sets this attribute in `initial`.
+    # DRF reads this attribute. DRF's own `initial` sets it to the URL argument `format`, which no
+    # URL of BookIt has.
     format_kwarg: str | None = None
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -156,7 +157,7 @@ class APIMixin(APIView):
         return not isinstance(key, UsedKey) or key.permits(permission)
 
     def takes(self, header: str, method: str) -> bool:
-        """Return whether the action supports `header`, which would be dangerous to ignore."""
+        """Return whether the action supports `header`, a header that must not be ignored."""
         action = getattr(self, getattr(self, "action", None) or method)
         return getattr(action, "takes", None) == header
 

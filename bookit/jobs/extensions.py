@@ -31,7 +31,7 @@ JOB_SUBJECTS: Extensions[Callable[[Sequence[Arguments]], Iterable[Subject | None
 
 
 def uuid_in(value: Any) -> UUID | None:
-    """Return the id in an argument of a job; None if it is not an id."""
+    """Return the argument of a job as an id; None if the argument is not an id."""
     try:
         return UUID(value)
     except (AttributeError, TypeError, ValueError):

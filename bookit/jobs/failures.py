@@ -1,7 +1,8 @@
 """Stores the last error of each job, so that operators see why a job failed.
 
 procrastinate itself only logs the error. The row of an error refers to its job, and PostgreSQL
-deletes the row with the job: when a retry succeeds, when an account is erased, or after 30 days.
+deletes the row with the job: when a retry succeeds, or after 30 days. Erasing an account also
+deletes the errors that can contain data of the account.
 """
 
 import logging
@@ -17,7 +18,7 @@ from procrastinate.job_context import JobContext
 
 logger = logging.getLogger(__name__)
 
-# An error is kept up to this many characters.
+# A stored error has at most this many characters.
 MAX_LENGTH = 500
 WORKER_DIED = "The worker died or lost its connection while it ran the job."
 # Matches email addresses, which a mail server's reply can contain. They must not be stored.
@@ -41,7 +42,7 @@ ON CONFLICT (job_id) DO UPDATE SET at = excluded.at, error = excluded.error
 async def middleware(
     call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
 ) -> Any:
-    """Run a job, and store its error. procrastinate calls this for every job."""
+    """Run a job. If it fails, store the error. procrastinate calls this for every job."""
     try:
         return await call_next()
     except Exception as error:

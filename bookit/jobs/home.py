@@ -26,7 +26,7 @@ def read_jobs(glance: Glance) -> dict[str, Any]:
         "lines": [
             {
                 "title": TASK_WORDS.get(name, name),
-                # If the count is incomplete, the linked list would show more jobs.
+                # Leave out an incomplete count, because the linked list would show more jobs.
                 "count": "" if is_cut else count,
                 "url": list_of(ProcrastinateJob, status__exact="failed", task_name=name),
             }

@@ -38,8 +38,8 @@ class JobTally(models.Model):
 class JobFailure(models.Model):
     """The last error of a job that has failed, or that will run again.
 
-    A foreign key in the database deletes the row with its job. procrastinate deletes jobs with SQL,
-    so Django cannot delete the row.
+    A foreign key that a migration creates deletes the row with its job. procrastinate deletes jobs
+    with SQL, so Django cannot delete the row.
     """
 
     job = models.OneToOneField(

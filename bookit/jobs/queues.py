@@ -32,8 +32,8 @@ from bookit.jobs.tally import Tally
 # A worker that has sent no heartbeat for this many seconds counts as dead. Live workers send a
 # heartbeat every 10 seconds.
 SILENCE = 30
-# A stalled job is marked as failed if this many earlier attempts ended in an error or in the death
-# of their worker, because the job itself is probably the cause.
+# The job of a dead worker is marked as failed if this many earlier attempts ended in an error or in
+# the death of their worker. The job itself is then probably the cause.
 MAX_ATTEMPTS = 10
 # Jobs that did not succeed are kept for this long, so that operators can look at them.
 KEPT = timedelta(days=30)
@@ -114,7 +114,7 @@ class Connector(DjangoConnector):
     """Enqueues jobs on Django's connection, in its transaction. Workers use other connections."""
 
     def get_worker_connector(self) -> BaseAsyncConnector:
-        """Return a worker's connector. If `DATABASE_DIRECT_URL` is set, it bypasses a pooler."""
+        """Return a worker's connector, which bypasses a pooler if `DATABASE_DIRECT_URL` is set."""
         parameters = connector_params(self.alias)
         if settings.DATABASE_DIRECT_URL:
             parameters = {"connect_timeout": 2, **conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
@@ -166,7 +166,8 @@ class WorkerConnector(PsycopgConnector):
         long as its worker lives.
 
         Raises:
-            UniqueViolation: the job would wait for its next attempt, but the same job is waiting.
+            UniqueViolation: the job would wait for its next attempt, but a job with the same
+                queueing lock is already waiting.
         """
         was_tried = False
         while True:
@@ -278,7 +279,8 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
     """Put the jobs of dead workers back in their queues, and return how many were put back.
 
     A job that had been attempted `MAX_ATTEMPTS` times before is marked as failed instead. A job is
-    deleted if the same job is already waiting. The failed and the deleted jobs are not counted.
+    deleted if a job with the same queueing lock is already waiting. The failed and the deleted jobs
+    are not counted.
     """
     retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):

@@ -268,7 +268,7 @@ def test_a_request_does_the_same_work_whether_or_not_there_is_an_account(api, an
 
 
 def test_a_request_takes_the_same_time_whether_or_not_there_is_an_account(api, ana):
-    """CPU time is measured: it depends less on the load of the machine than elapsed time."""
+    """CPU time is measured: it depends less on the load of the machine than elapsed time does."""
 
     def seconds(email):
         began = time.process_time()

@@ -307,8 +307,8 @@ class Crawler:
     def arrive(self, location: str) -> None:
         """Check the target of a redirect.
 
-        If the crawler was signed out, or a form has signed in a crawler that does not sign in,
-        restore the user and the session.
+        If the request may have signed the crawler in or out, restore the user and the session
+        instead.
         """
         if "/login/" in location or not self.signed_in:
             self.user.__class__.objects.filter(pk=self.user.pk).update(is_active=True, role="admin")
@@ -320,7 +320,7 @@ class Crawler:
         if self.arrivals[kind] <= ARRIVALS or not self.each:
             self.look("GET", location, when=", after a redirect")
         else:
-            # The page that is not opened would have shown and removed the messages.
+            # The page is not opened, so remove the messages that it would have shown.
             self.client.cookies.pop("messages", None)
 
     def complaint_about(self, url: str, response: Any) -> str:

@@ -65,7 +65,7 @@ def test_staff_without_the_permission_can_press_no_button(client):
     assert not Delivery.objects.exists()
 
 
-def test_a_cell_shows_no_made_up_address_of_a_customer_without_an_email_address():
+def test_the_made_up_address_of_a_customer_without_an_email_address_is_not_shown():
     ana = User(name="Ana", email="ana@example.com")
     assert person(ana) == 'Ana <span class="below">ana@example.com</span>'
     ana.email = no_mailbox(ana.pk)

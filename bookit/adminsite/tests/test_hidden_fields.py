@@ -60,7 +60,7 @@ def test_every_model_admin_is_strict():
 def test_the_links_of_a_lists_filters_work(site, world, model):
     page = site.get(changelist(model))
     names = filter_links(page.content.decode())
-    # The list of the few kinds of emails has no filters.
+    # The list of the kinds of emails is short, so it shows no filters.
     assert names or model is MailText
     for link in re.findall(r'href="(\?[^"]*)"', page.content.decode()):
         assert site.get(changelist(model) + link.replace("&amp;", "&")).status_code == 200, link
@@ -86,7 +86,7 @@ def test_a_list_allows_only_the_lookups_of_its_own_filters(rf, model):
 
 @every_page
 def test_a_list_can_be_filtered_by_whether_a_field_is_empty(site, world, rf, model):
-    """A list allows the lookup `isnull` of its filters even if none of its links contains it."""
+    """A list allows the lookup `isnull` for its filters, even if no link contains `isnull`."""
     allowed = {
         name
         for path, _ in reachable(model, depth=2)

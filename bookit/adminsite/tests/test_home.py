@@ -258,7 +258,7 @@ def test_a_class_that_began_yesterday_shows_all_its_people(site):
     assert found(site, line["url"]) == 2
 
 
-def test_a_class_shows_all_its_people_if_another_class_begins_with_it(monkeypatch):
+def test_a_class_shows_all_its_people_if_another_class_begins_at_the_same_time(monkeypatch):
     monkeypatch.setattr("bookings.home.MAX_NEXT", 4)
     slots = [
         SlotFactory(

@@ -60,7 +60,7 @@ def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, br
 @pytest.mark.parametrize(
     "headers", [{"sec-fetch-mode": "navigate"}, {"host": "localhost:8000"}], ids=["proxy", "local"]
 )
-def test_a_form_without_its_cookie_asks_to_allow_cookies_if_browsers_would_keep_it(
+def test_a_form_without_its_cookie_asks_to_allow_cookies_if_browsers_would_keep_the_cookie(
     production, browser, headers
 ):
     text = page(browser.post("/admin/login/", {"username": "x"}, headers=headers), 403)
@@ -86,7 +86,9 @@ def test_signing_in_works_over_plain_http_if_the_operator_allows_it(production, 
     assert browser.get("/admin/").status_code == 200
 
 
-def test_a_form_from_another_origin_names_the_setting_and_its_value(browser, boss, settings):
+def test_the_refusal_of_a_form_from_another_origin_names_the_setting_and_its_value(
+    browser, boss, settings
+):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(sign_in(browser, boss, headers={"origin": "https://www.example.com:8443"}), 403)
     assert "CSRF_TRUSTED_ORIGINS=https://www.example.com:8443" in text

@@ -411,7 +411,7 @@ def test_no_message_claims_to_have_saved_a_refused_change(site, boss):
 
 
 @pytest.mark.parametrize("model", [Calendar, Service])
-def test_a_page_for_a_new_row_hides_the_fields_of_stored_rows(site, model):
+def test_a_page_for_a_new_row_hides_fields_that_only_stored_rows_have(site, model):
     page = site.get(reverse(f"admin:catalog_{model._meta.model_name}_add")).content.decode()
     assert "DatabaseDefault" not in page
     assert "Created at" not in page
@@ -479,8 +479,8 @@ def test_a_search_for_an_id_does_not_search_texts(site, world):
 
 
 def test_a_search_for_accounts_finds_ids_first_and_then_their_dates(site, world):
-    # If the query for the dates did not get the ids, PostgreSQL would look for the first date in
-    # all accounts.
+    # The query for the dates gets the ids that were found. Otherwise, PostgreSQL would look for the
+    # first date in all accounts.
     [found] = User.objects.filter(role="provider")[:1]
     texts = queries_of(site, page(User, "changelist"), q=found.email)
     dates = [text for text in texts if "MIN(" in text]

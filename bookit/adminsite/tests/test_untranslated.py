@@ -195,7 +195,8 @@ def leftovers_of_mail(subject, text, html, data=SAMPLE):
     return pseudo.leftovers(texts, data)
 
 
-def test_control_a_text_without_a_translation_is_found(brackets):
+def test_a_text_without_a_translation_is_found(brackets):
+    """Control for the tests above."""
     page = engines["django"].from_string(
         '{% load i18n %}<p title="Hint">{% translate "Good" %} bad <a>{{ name }}</a></p>'
     )

@@ -73,8 +73,8 @@
     };
   }
 
-  // Return what the background shows of a closed time, a buffer or time off. If the cells of a view
-  // are days, the background shows only whole days.
+  // Return the events that show a closed time, a buffer or time off in the background. If the cells
+  // of a view are days, the background shows only whole days.
   function shade(entry, kind, lines = []) {
     return hasDayCells() ? wholeDays(entry, kind) : [background(entry, kind, lines)];
   }
@@ -287,8 +287,8 @@
     for (const node of document.querySelectorAll(`#diary :is(${parts})`)) {
       ["role", "aria-colindex", "aria-rowindex"].forEach((name) => node.removeAttribute(name));
     }
-    // The diary can be scrolled by keyboard only while it, or an entry in it, has the focus. Let it
-    // have the focus, because there may be no entry.
+    // The diary can be scrolled by keyboard only while the diary or an entry has the focus. Let the
+    // diary take the focus, because there may be no entry.
     document.querySelector("#diary .ec-main")?.setAttribute("tabindex", "0");
   }
 
@@ -608,8 +608,8 @@
   function refuse(dialog, form, found) {
     showRefusal(dialog, found);
     etag = "";
-    // A version means that somebody else has changed the booking. The user now sees this, and can
-    // send the form again.
+    // A version means that somebody else has changed the booking. The dialog now says so, and the
+    // user can send the form again.
     if (found.version) form.elements.version.value = found.version;
     if (found.was) part(dialog, ".diary-when").textContent = period(found.was);
   }
