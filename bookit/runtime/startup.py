@@ -20,7 +20,8 @@ from bookit.runtime import environment
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
-# A process that has warned sets this variable to its pid, so that its children do not warn again.
+# A process that has warned of unknown variables sets this variable to its pid, so that its children
+# do not warn again.
 WARNED = "BOOKIT_WARNED_BY"
 
 # Django REST Framework imports these packages if they are installed, for features that BookIt does
@@ -68,7 +69,7 @@ def _hidden(packages: Iterable[str]) -> Iterator[None]:
 
 
 def _warn_of_unknown_variables() -> None:
-    """Write a line about each ignored variable, once for a process and all its children."""
+    """Write a line about each unknown variable, once for a process and all its children."""
     if os.environ.setdefault(WARNED, str(os.getpid())) == str(os.getpid()):
         for line in environment.unknown():
             sys.stderr.write(f"bookit: {line}\n")
