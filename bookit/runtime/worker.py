@@ -186,8 +186,8 @@ class Worker(ThreadWorker):
         """Handle signals, including those that arrived just after the fork.
 
         Until now, this process had the signal handlers of gunicorn's main process, which put
-        signals in a queue. gunicorn's own workers do not read this queue. If a server were stopped
-        while it starts, they would miss SIGTERM, and serve clients until they are killed.
+        signals in a queue. gunicorn's own workers do not read this queue: if a server is stopped
+        while it starts, they miss SIGTERM, and serve clients until they are killed.
         """
         super().init_signals()
         handlers = {
