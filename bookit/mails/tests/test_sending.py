@@ -92,7 +92,7 @@ def test_transactions_that_enqueue_the_same_emails_in_opposite_orders_do_not_dea
 def test_no_worker_starts_a_waiting_job_before_the_transaction_is_committed(
     monkeypatch, on_conflict, free
 ):
-    """A transaction that enqueues a waiting job again locks the job until its commit.
+    """A transaction that enqueues a waiting job again locks the job until it commits.
 
     Otherwise, a worker could compose the email without the changes of the transaction.
     """
