@@ -34,7 +34,7 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
         yield from write(found.free_times(terms), tz)
         return
     # Consecutive stretches mostly lie in the same row, and have the same number of seats left. The
-    # JSON of both is kept for the next stretch.
+    # JSON of the row and of the number is kept for the next stretch.
     step, duration = terms.step // INSTANT, terms.duration // INSTANT
     grid = row = left = None
     starts: list[bytes] = []

@@ -183,7 +183,7 @@ CROSS JOIN LATERAL (
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
 """  # noqa: S608 - only our own SQL fragments are interpolated, no values
 
-# Searches services on given terms. These may differ from the stored terms: for example, a booking
+# Searches services on given terms, which may differ from the stored terms: for example, a booking
 # that is moved keeps its length and its buffers.
 #
 # Parameters: service_ids uuid[] and, for each service, calendar_ids uuid[], is_open bool[],
@@ -295,14 +295,14 @@ class Search:
         if not free:
             return
         step, next_free = terms.step // INSTANT, 0
-        for opens, last in _grids(terms, earliest, before, fitting=True):
+        for opens, limit in _grids(terms, earliest, before, fitting=True):
             while next_free < len(free) and free[next_free][1] <= opens:
                 next_free += 1
             for index in range(next_free, len(free)):
                 begins, ends, seats_left = free[index]
-                if begins >= last:
+                if begins >= limit:
                     break
-                first, stop = _numbers(opens, step, begins, ends if ends < last else last)
+                first, stop = _numbers(opens, step, begins, ends if ends < limit else limit)
                 if first < stop:
                     yield opens, first, stop, seats_left
 
@@ -436,7 +436,7 @@ def nearest(
     """Return up to `ALTERNATIVES` free times, the nearest to `start_time` first.
 
     If two free times are equally near, the earlier one comes first. The free times of all the
-    services are considered. If several services are free at the same start, it is returned once.
+    services are considered. A start at which several services are free is returned once.
 
     Args:
         moved: the booking that is being moved, if any. It keeps its length and its buffers.
@@ -467,9 +467,10 @@ def nearest(
 def whole_days(
     times: Iterable[FreeTime], most: int, tz: tzinfo
 ) -> tuple[list[tuple[date, list[FreeTime]]], date | None]:
-    """Return the first days with their times, and the next day that has times, if there is one.
+    """Return the first days with their times, and the next day that has times, or None.
 
-    These are at most `most` times, unless the first day alone has more. Each day is complete.
+    The returned days have at most `most` times in all, unless the first day alone has more. Each
+    returned day has all of its times.
     """
     found: list[tuple[date, list[FreeTime]]] = []
     count = 0
@@ -521,8 +522,8 @@ def _grids(
     """Yield `(opens, before)` for each grid: its first start, and a time after all of its starts.
 
     Each opening period has its own grid. The steps are elapsed time, so they stay equally long when
-    the clocks change. All times are microseconds since 1970, because Python adds, compares and
-    divides integers much faster than instants.
+    the clocks change. `opens` and `before` are microseconds since 1970, because Python adds,
+    compares and divides integers much faster than instants.
 
     Args:
         fitting: leave out starts whose bookings would end after closing.

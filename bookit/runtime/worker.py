@@ -132,7 +132,8 @@ class Client:
         """Read the rest of the body, and return whether another request can use the connection.
 
         The whole body has arrived, so the next request begins directly after the body. If the body
-        is malformed, its end is unknown, and the connection cannot be used again.
+        is malformed, reading it fails or leaves bytes over. Its end is then unknown, and the
+        connection cannot be used again.
         """
         request = self.request
         try:
@@ -159,10 +160,10 @@ class Worker(ThreadWorker):
         self.early_signals: SimpleQueue[Any] = SimpleQueue()
         self.clients: set[Client] = set()
         self.lock = threading.Lock()
-        self.held = 0
+        self.held = 0  # bytes that this worker holds for its clients
         self.paused_until = 0.0
-        self.patient = True
-        self.swept = 0.0
+        self.patient = True  # whether `accept` may pause for other workers
+        self.swept = 0.0  # when the deadlines were last checked
         self.stop_at: float | None = None
         self.costly_turns = Turns[Client](max(1, self.cfg.threads // 2))
         # A flood of sign-ins gets one thread, however many connections it uses.
@@ -185,8 +186,8 @@ class Worker(ThreadWorker):
         """Handle signals, including those that arrived just after the fork.
 
         Until now, this process had the signal handlers of gunicorn's main process, which put
-        signals in a queue. gunicorn's own workers do not read this queue. If a server is stopped
-        while it starts, such a worker misses SIGTERM, and serves clients until it is killed.
+        signals in a queue. gunicorn's own workers do not read this queue: if a server is stopped
+        while it starts, they miss SIGTERM, and serve clients until they are killed.
         """
         super().init_signals()
         handlers = {

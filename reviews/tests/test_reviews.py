@@ -79,7 +79,7 @@ def rating(service):
 
 
 class TestCreate:
-    def test_a_completed_booking_is_reviewed(self, as_user, user, booking, service):
+    def test_users_can_review_their_completed_bookings(self, as_user, user, booking, service):
         response = as_user.post(
             "/reviews", {"booking_id": str(booking.pk), "rating": 4, "comment": "Good."}
         )
@@ -230,7 +230,7 @@ class TestRead:
             ("-rating", [3, 2, 1]),
         ],
     )
-    def test_reviews_are_ordered(self, api, service, ordering, expected):
+    def test_reviews_are_in_the_requested_order(self, api, service, ordering, expected):
         for seat, stars in enumerate((3, 1, 2), start=1):
             with time_machine.travel(TUESDAY + timedelta(seconds=seat)):
                 write(completed(service, seat=seat), rating=stars)
@@ -545,6 +545,6 @@ class TestRaces:
         assert tally(at_once([delete] * 4)) == {None: 1, Review.DoesNotExist: 3}
         assert rating(service) == (1, 3, 3)
 
-    def test_concurrent_calls_of_the_service_create_one_review(self, booking):
+    def test_concurrent_calls_of_create_review_store_one_review(self, booking):
         outcomes = at_once([partial(write, booking) for _ in range(6)])
         assert tally(outcomes) == {None: 1, ReviewExists: 5}

@@ -30,12 +30,12 @@ def defer(*locks):
     sending.defer(TASK, {lock: ({"lock": lock}, None) for lock in locks})
 
 
-def waiting():
-    """Return the queueing locks of the waiting jobs."""
+def queueing_locks():
+    """Return the queueing locks of all jobs, whatever their status."""
     return sorted(ProcrastinateJob.objects.values_list("queueing_lock", flat=True))
 
 
-def test_a_job_has_the_arguments_and_the_time_that_it_was_deferred_with():
+def test_a_job_has_the_arguments_and_the_time_that_it_was_enqueued_with():
     at = datetime(2026, 11, 21, 9, tzinfo=UTC)
     sending.defer(TASK, {"later": ({"kind": "invitation"}, at), "now": ({}, None)})
     later, now = ProcrastinateJob.objects.order_by("queueing_lock")
@@ -44,20 +44,20 @@ def test_a_job_has_the_arguments_and_the_time_that_it_was_deferred_with():
     assert (now.args, now.scheduled_at) == ({}, None)
 
 
-def test_a_job_that_is_waiting_is_not_deferred_again():
+def test_a_job_that_is_waiting_is_not_enqueued_again():
     defer("one")
     defer("one", "two")
-    assert waiting() == ["one", "two"]
+    assert queueing_locks() == ["one", "two"]
     ProcrastinateJob.objects.filter(queueing_lock="one").update(status="succeeded")
     defer("one", "two")
-    assert waiting() == ["one", "one", "two"]
+    assert queueing_locks() == ["one", "one", "two"]
 
 
 def test_concurrent_transactions_enqueue_an_email_once():
     with starting_line("procrastinate_jobs") as start:
         outcomes = start([partial(defer, "one")] * 5)
     assert tally(outcomes) == {None: 5}
-    assert waiting() == ["one"]
+    assert queueing_locks() == ["one"]
 
 
 def test_without_on_conflict_all_but_one_of_the_transactions_fail(monkeypatch):
@@ -72,7 +72,7 @@ def test_without_on_conflict_all_but_one_of_the_transactions_fail(monkeypatch):
 def test_an_email_is_enqueued_if_the_transaction_that_enqueued_it_first_is_rolled_back():
     outcomes = behind_a_rival([partial(defer, "one")] * 2, rival=partial(defer, "one"))
     assert tally(outcomes) == {None: 2}
-    assert waiting() == ["one"]
+    assert queueing_locks() == ["one"]
 
 
 def test_transactions_that_enqueue_the_same_emails_in_opposite_orders_do_not_deadlock():
@@ -81,7 +81,7 @@ def test_transactions_that_enqueue_the_same_emails_in_opposite_orders_do_not_dea
         outcomes = start([partial(defer, *locks), partial(defer, *reversed(locks))] * 2)
     assert tally(outcomes) == {None: 4}
     assert deadlocks() == before
-    assert waiting() == locks
+    assert queueing_locks() == locks
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,10 @@ def test_transactions_that_enqueue_the_same_emails_in_opposite_orders_do_not_dea
 def test_no_worker_starts_a_waiting_job_before_the_transaction_is_committed(
     monkeypatch, on_conflict, free
 ):
-    """Otherwise, the worker would compose the email without the changes of the transaction."""
+    """A transaction that enqueues a waiting job again locks the job until it commits.
+
+    Otherwise, a worker could compose the email without the changes of the transaction.
+    """
     defer("one")
     if on_conflict:
         plain, _, _ = sending.DEFER.partition("ON CONFLICT")
