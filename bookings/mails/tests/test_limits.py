@@ -186,7 +186,6 @@ class TestMoves:
     def test_bookings_that_are_moved_together_get_separate_emails(self, book, move):
         bookings = [book(start_time=START + 100 * DAY), book(start_time=START + 101 * DAY)]
         sent()
-        ids = []
         for number, booking in enumerate(bookings):
             for hours in (1, 2):
                 move(booking, 10 * number + hours)

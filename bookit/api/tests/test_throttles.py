@@ -33,7 +33,7 @@ from bookit.web.middleware import sign_in_paths
 pytestmark = pytest.mark.django_db
 
 # A second after the beginning of an hour, so that all requests of a test are in one window.
-NOON = now().replace(year=2030, hour=12, minute=0, second=1, microsecond=0)
+NOON = now().replace(year=2030, month=1, day=1, hour=12, minute=0, second=1, microsecond=0)
 
 
 @pytest.fixture(autouse=True)
