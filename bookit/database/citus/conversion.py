@@ -1,8 +1,9 @@
 """Distributes the database, for `manage.py distribute` and after migrations.
 
-Everything happens in one transaction, except for the last step, which lets the triggers of shards
-run functions of their own. All steps can run again: after a migration, they distribute the new
-tables and functions.
+The first run does everything in one transaction, except for the last step, which lets the triggers
+of shards run functions of their own. Later runs fill the tables of `FILLED_FROM_CALENDARS` in a
+second transaction. All steps can run again: after a migration, they distribute the new tables and
+functions.
 """
 
 import re
@@ -44,8 +45,8 @@ SELECT 'max_prepared_transactions is 0. Set it to twice max_connections on every
 WHERE current_setting('max_prepared_transactions') = '0'
 """
 
-# Lists those primary keys, unique and exclusion constraints, and unique indexes of tables whose own
-# definitions lack `calendar_id`.
+# Lists the primary keys, unique constraints, exclusion constraints and unique indexes of tables. A
+# key, constraint or index is left out if its definition contains `calendar_id`.
 #
 # Parameters: tables text[].
 # Columns: table text, name text, kind text (of pg_constraint, or `i` for an index), definition
@@ -214,7 +215,7 @@ CREATE OR REPLACE TRIGGER position_on_server BEFORE INSERT ON {table}
 FOR EACH ROW EXECUTE FUNCTION position_on_server()
 """
 
-# Lists the append-only tables whose rows have positions, but that lack the trigger
+# Lists the tables with the columns `server` and `transaction` that lack the trigger
 # `position_on_server`.
 #
 # Parameters: tables text[].
@@ -481,7 +482,7 @@ def _keys(tables: list[str]) -> Iterator[Step]:
             statements.append(sql.SQL("CREATE INDEX {} ON {} (id)").format(index, table))
             if key := own.get(row["table"]):
                 # A unique constraint on (calendar_id, id) exists, and replaces the primary key. A
-                # second index on the same columns would cost every insert.
+                # second index on the same columns would slow down every insert.
                 identity = sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}")
                 statements[1] = identity.format(table, sql.Identifier(key))
         words = f"{row['table']}: {row['name']} begins with the calendar"
@@ -565,7 +566,7 @@ def _known_functions() -> Iterator[Step]:
 
 
 def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
-    """Yield the steps that adapt functions of triggers and `enqueue_beside`, and add positions."""
+    """Yield the steps that adapt functions, and that add the triggers `position_on_server`."""
     for row in fetch(_TRIGGER_FUNCTIONS, {"tables": shared}, dict_row):
         definition = row["definition"]
         if row["is_before"]:

@@ -61,7 +61,7 @@ def is_distributed() -> bool:
     database: Any = connections[reading.alias()]
     database.ensure_connection()
     with database.wrap_database_errors:
-        # psycopg's own cursor, because this statement belongs to no request or job that is traced.
+        # Use psycopg's own cursor to avoid tracing: the statement belongs to no request or job.
         rows = psycopg.Cursor(database.connection).execute(_IS_DISTRIBUTED).fetchall()
     return bool(rows[0][0])
 

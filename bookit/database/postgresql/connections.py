@@ -23,10 +23,11 @@ CANCEL_TIMEOUT = 0.3
 class KeptStatements(PrepareManager):
     """The prepared statements of a connection, which outlive a rollback.
 
-    psycopg drops all of them at each ROLLBACK, even to a savepoint, because the transaction may
-    have created or dropped tables. PostgreSQL itself keeps the statements, and plans them again if
-    their tables have changed. Without this class, each booking that is refused within a transaction
-    would make the next requests on its connection parse and plan their statements again.
+    psycopg drops all prepared statements at each ROLLBACK, even to a savepoint, because the
+    transaction may have created or dropped tables. PostgreSQL itself keeps the statements, and
+    plans them again if their tables have changed. Without this class, each booking that is refused
+    within a transaction would make the next requests on its connection parse and plan their
+    statements again.
     """
 
     def _should_discard(self, prep: Prepare, results: Sequence[PGresult], *args: Any) -> bool:
@@ -92,7 +93,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
-    """A connection of the job queue's workers. It also closes itself after too long a wait."""
+    """A connection of the job queue's workers. It closes itself if a wait exceeds `patience`."""
 
     #: How many seconds to wait for one response; None means forever.
     patience: float | None = None

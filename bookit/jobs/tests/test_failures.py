@@ -58,6 +58,7 @@ def test_the_error_of_a_deleted_job_is_not_kept():
 
 def test_an_error_that_cannot_be_stored_does_not_stop_the_worker():
     asyncio.run(failures.record(Unavailable(), job_id=1, error="x", at=timezone.now()))
+    # The control: without `record`, the error reaches the caller.
     with pytest.raises(ConnectorException):
         asyncio.run(Unavailable().execute_query_async("SELECT 1"))
 

@@ -57,7 +57,7 @@ def test_a_job_is_enqueued_in_the_current_transaction():
 
 
 def test_a_job_enqueues_other_jobs_in_its_transaction():
-    """The worker itself fetches jobs on its own connections, outside Django's transactions."""
+    """Workers fetch jobs on connections of their own, but enqueue jobs on Django's connection."""
     with app.replace_connector(app.connector.get_worker_connector()):
         with transaction.atomic():
             app.configure_task(TASK).defer(timestamp=0)

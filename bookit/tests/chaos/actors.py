@@ -68,10 +68,10 @@ class Actor(threading.Thread):
     ) -> tuple[int, Any]:
         """Send a request, and return the status and the body of the response.
 
-        The status is 0 if there is no response. A bug is recorded in the ledger if the status is in
-        neither `allowed` nor `ALWAYS` (if `allowed` is None, all are allowed), if it is a server
-        error other than 503, if an error is not a problem document, or if the request ends, with or
-        without a response, after more than `MAX_SECONDS`.
+        The status is 0 if there is no response. The ledger records a bug for a status that is in
+        neither `allowed` nor `ALWAYS`, for a server error other than 503, and for an error that is
+        not a problem document. It also records a bug if the request takes more than `MAX_SECONDS`,
+        with or without a response. If `allowed` is None, every status below 500 is allowed.
         """
         if body is not None:
             options["json"] = body
@@ -605,7 +605,7 @@ class Admin(Member):
         self.send("GET", path, allowed={200})
 
     def patch_an_account_without_change(self) -> None:
-        """Send a value that the account already has, so that other clients can still use it."""
+        """Send a value that the account already has, because other clients use the account."""
         person = self.rng.choice(self.town.people["user"])
         body = self.rng.choice([{"role": "user"}, {"is_active": True}])
         self.send("PATCH", f"/users/{person.id}", body, allowed={200})

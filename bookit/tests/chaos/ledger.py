@@ -33,7 +33,9 @@ class Ledger:
         made: ids of acknowledged rows, by table.
         dropped: ids that a client tried to delete, whether or not the deletion was acknowledged.
         names: the names that an account can have now, by its id.
+        unclear_calendars: ids of calendars whose affected bookings are not all known.
         unanswered: the number of requests whose outcome is unknown, by method and path.
+        broken: the number of requests without a response.
         bugs: exceptions of clients, and responses that no client may ever get.
     """
 

@@ -70,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Relation:
-    """A target: a request of the case `name` takes at most `most` times as long as one of `other`.
+    """A target: requests of case `name` take at most `most` times as long as those of `other`.
 
     The time of a request is 1 / rate. Both cases use the same number of connections, so the ratio
     of their times is the ratio of their latencies too.

@@ -61,8 +61,9 @@ FROM booking
 
 # Changes the status of a part of the bookings of a day, and writes the events.
 #
-# Parameters: begin timestamptz (when the bookings start), before text and status text, part float
-#     (the part of the bookings that changes), type text, at timestamptz.
+# Parameters: begin timestamptz (when the bookings start), before text (the old status),
+#     status text (the new status), part float (the part of the bookings that changes), type text,
+#     at timestamptz.
 # Columns: none.
 CHANGE = f"""
 WITH booking AS (

@@ -29,8 +29,8 @@ from bookings.models import Booking, BookingEvent, Occupancy, Slot, blocked_peri
 from catalog.models import Calendar, OpeningHours, Service
 
 # The number of appointments in each diary. An appointment takes a quarter of an hour, and a day has
-# room for 36 appointments. They are spread over `DIARY_DAYS` days from tomorrow on. The more gaps
-# there are between appointments, the more work a search has to do.
+# room for 36 appointments. The appointments are spread over `DIARY_DAYS` days from tomorrow on. The
+# more gaps there are between appointments, the more work a search has to do.
 DIARIES = [0, 2_000, *[100] * 50]
 DIARY_DAYS = 62
 A_DAY = timedelta(days=1)
@@ -491,7 +491,7 @@ ORDER BY n
 """  # noqa: S608 - only our own expressions are interpolated, no values
 
 # Adds the first event of every booking, in which the booking is pending. The caller has disabled
-# the triggers of events: there are no earlier events, and nobody must be notified.
+# the triggers of events, which would look for earlier events and enqueue a job.
 #
 # Parameters: none.
 # Columns: none.

@@ -290,9 +290,9 @@ def _known(size: Size, server: Server) -> list[Case]:
     return [replace(case, title=_title(case, size)) for case in measured] + _long_lists(known)
 
 
-# The cases that are left out. Series of slots would overlap if they were published a second time.
-# The cost of a password's hash, and of a booking without events, does not depend on the size of the
-# database.
+# The cases that are left out. In a database that was measured before, new series of slots would
+# overlap the earlier series. The cost of a password's hash, and of a booking without events, does
+# not depend on the size of the database.
 UNMEASURED = {"create-silent", "publish", "login"}
 
 
@@ -407,7 +407,7 @@ STYLE = """
 
 
 def picture(sizes: Sequence[Size], lines: Sequence[Line]) -> str:
-    """Return an SVG picture. Each row shows how many times the CPU time of one line grows.
+    """Return an SVG picture. Each row shows the factor by which the CPU time of one line grows.
 
     The small dot stands for the second database, and the large dot for the largest.
     """

@@ -221,7 +221,7 @@ def _quiet_services(size: Size) -> list[int]:
 
 
 def _start_of_overdue(n: int, services: int) -> datetime:
-    """Return the start of overdue booking `n`. Each service has such a booking every two hours."""
+    """Return the start of overdue booking `n`. The bookings of a service are two hours apart."""
     return LONG_AGO + timedelta(hours=2 * (n // services))
 
 

@@ -17,7 +17,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from bookit.tools.benchmark.fill import Size, key, tomorrow
 
-# Stands for the id of the user who sends the request, in a recorded statement.
+# In a recorded statement, this stands for the id of the user who sends the request.
 USER = "the user"
 
 
@@ -90,7 +90,7 @@ def recorded(size: Size) -> dict[str, list[tuple[str, Any]]]:
         with connection.execute_wrapper(note):
             response = Client().get(request.path, headers=headers)
         assert response.status_code == 200, response.content  # noqa: S101 - a mistake in this file
-        # The first statement reads the user, for which the reference has a statement already.
+        # The first statement reads the user. The reference has its own statement for this.
         found[request.path] = statements[1:] if request.is_own else statements
     return found
 

@@ -324,8 +324,8 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
             f"{case.title}: the reference returns {status}, not {case.expected}."
         )
     if case.expected == 200:
-        # These fields are not compared, because the reference writes other links, and always has a
-        # count. BookIt has none if the request has a cursor.
+        # These fields are not compared. The reference writes other links, and always has a count.
+        # BookIt has no count if the request has a cursor.
         links = dict.fromkeys(("count", "next", "previous") if case.plain else ("next",))
         same = {**ours, **links} == {**theirs, **links}
     elif is_created:

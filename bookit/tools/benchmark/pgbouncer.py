@@ -18,7 +18,7 @@ from bookit.runtime.servers import START_TIMEOUT, ServerError
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 # The first version that keeps prepared statements of clients, and forgets them on DEALLOCATE ALL.
 PREPARES_SINCE = (1, 22)
-# On each connection, psycopg prepares at most 100 statements at a time.
+# Twice the number of statements that psycopg keeps prepared on a connection, which is at most 100.
 MAX_PREPARED_STATEMENTS = 200
 #: The settings of BookIt behind PgBouncer with prepared statements.
 SETTINGS = {"DATABASE_POOL_SIZE": "0", "DATABASE_PREPARED_STATEMENTS": "true"}

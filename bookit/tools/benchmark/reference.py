@@ -263,7 +263,7 @@ def represent_booking(row: Row) -> Row:
 
 
 def page(environ: Row, total: int, results: list[Row]) -> Row:
-    """Return the first page of a list."""
+    """Return a page of a list. Its links are those of the first page."""
     following = f"http://{environ['HTTP_HOST']}{environ['PATH_INFO']}?offset=20"
     return {
         "count": total,

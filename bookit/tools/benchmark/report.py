@@ -55,7 +55,7 @@ def _rate(run: Run) -> float:
 
 
 def _by_round(value: Callable[[Run], float], ones: list[Run], others: list[Run]) -> float:
-    """Return the median of the ratios of a value in two runs of the same round."""
+    """Return the median, over the rounds, of `value` in `ones` divided by `value` in `others`."""
     return median(value(one) / value(other) for one, other in zip(ones, others, strict=True))
 
 

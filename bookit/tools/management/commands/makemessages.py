@@ -9,7 +9,8 @@ class Command(BaseCommand):
     """Updates the catalogues of translations, and compiles them.
 
     Django's own command of this name would not find all texts: the messages of errors are
-    docstrings, and the names of fields follow from names in the code. It also needs GNU gettext.
+    docstrings, and the names of fields follow from names in the code. Django's command also needs
+    GNU gettext.
     """
 
     help = "Update and compile the catalogues of translations in bookit/locale."
