@@ -19,7 +19,7 @@ TUESDAY = datetime(2999, 1, 1, 10, tzinfo=UTC)
 
 
 class SlotFactory(DjangoModelFactory):
-    """A scheduled slot of the service's duration, buffers and capacity."""
+    """A scheduled slot with the duration, buffers and capacity of its service."""
 
     class Meta:
         model = Slot
@@ -40,7 +40,7 @@ class SlotFactory(DjangoModelFactory):
 
 
 class BookingFactory(DjangoModelFactory):
-    """A pending booking of the service's duration and buffers, in seat 1; it has no history."""
+    """A pending booking in seat 1, with the duration and buffers of its service, but no history."""
 
     class Meta:
         model = Booking

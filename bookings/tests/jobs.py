@@ -18,7 +18,7 @@ def work():
     """Run the jobs in the queue, and the jobs that these enqueue, until the queue is empty."""
     while job := _next_job():
         task = app.tasks[job.task_name]
-        # Some jobs are enqueued by SQL, which names the queue itself.
+        # Some jobs are enqueued by SQL, which must name the queue of the task.
         assert job.queue_name == task.queue
         do = async_to_sync(task.func) if iscoroutinefunction(task.func) else task.func
         do(**job.args)

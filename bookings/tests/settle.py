@@ -12,8 +12,8 @@ from bookit.tests.crowd import PATIENCE, ask
 def settle():
     """Wait until all transactions that are older than the last event have ended.
 
-    The feed and the stored total of the tally leave out events that are newer than an open
-    transaction. Tests that run at the same time keep transactions open, too.
+    `/events` and the stored total of `bookings.tally` leave out events that are newer than an open
+    transaction. Tests that run at the same time also keep transactions open.
     """
     if is_distributed():
         _settle_servers()

@@ -143,7 +143,7 @@ class TestOpeningHours:
         book(3, service=ServiceFactory())
         assert change({"opening_hours": MORNINGS}) == affected()
 
-    def test_all_affected_bookings_are_counted_and_the_first_hundred_listed(
+    def test_all_affected_bookings_are_counted_and_the_first_hundred_are_listed(
         self, change, close, book
     ):
         bookings = [book(3 + number / 100, seat=number + 1) for number in range(103)]
@@ -338,7 +338,7 @@ def test_a_new_calendar_does_not_show_affected_bookings(api, provider):
     assert "affected_bookings" not in made.json()
 
 
-def test_a_change_to_a_calendar_without_bookings_affects_none(api, provider):
+def test_a_change_to_a_calendar_without_bookings_affects_no_booking(api, provider):
     calendar = CalendarFactory(provider=provider)
     response = api.as_(provider).patch(f"/calendars/{calendar.pk}", {"opening_hours": MORNINGS})
     assert response.json()["affected_bookings"] == {"count": 0, "ids": []}

@@ -47,7 +47,7 @@ def test_a_database_on_one_server_stores_no_calendars():
     assert ids(own_bookings(user.pk)) == {booking.pk}
 
 
-def test_each_calendar_is_stored_once_before_its_first_booking(distributed):
+def test_a_calendar_with_several_bookings_of_a_user_is_stored_once(distributed):
     user, service = UserFactory(), ServiceFactory()
     made = {book(user, service, hours).pk for hours in range(3)}
     assert known(user) == {service.calendar_id}
@@ -86,7 +86,7 @@ def test_the_calendars_of_earlier_bookings_are_filled_in():
     assert BookedCalendar.objects.count() == 3
 
 
-def test_a_hold_for_a_caller_is_in_the_bookings_of_the_caller(distributed):
+def test_a_hold_that_staff_book_for_a_caller_is_in_the_bookings_of_the_caller(distributed):
     staff, caller = AdminFactory(), UserFactory()
     service = ServiceFactory()
     hold = services.create_booking(

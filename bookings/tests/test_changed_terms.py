@@ -331,7 +331,7 @@ def without_turns():
 
 
 class TestTurns:
-    """New bookings keep starting, each before the previous booking is committed."""
+    """A change waits only for earlier bookings, and later bookings wait for the change."""
 
     @pytest.fixture
     def begin(self):

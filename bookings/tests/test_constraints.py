@@ -429,7 +429,7 @@ class TestNames:
         }
 
     def test_a_constraint_without_a_name_is_found(self):
-        """Control: PostgreSQL names a check as Django does, and adds a number to a taken name."""
+        """Control: PostgreSQL names checks as Django does, and adds a number if a name is taken."""
         before = names_of_checks_and_exclusions()
         run("ALTER TABLE bookings_booking ADD CHECK (seat < 1000), ADD CHECK (notes <> 'x')")
         assert names_of_checks_and_exclusions() - before == {

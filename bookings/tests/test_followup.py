@@ -1,4 +1,4 @@
-"""An event and its job are stored together or not at all."""
+"""An event and the job that follows it up are stored together or not at all."""
 
 import pytest
 from django.db import connection, transaction
@@ -62,7 +62,7 @@ def test_a_statement_that_inserts_no_event_enqueues_nothing():
 
 
 def test_inserting_a_job_does_not_run_notify():
-    """NOTIFY holds a database-wide lock until the commit is on disk; other commits would wait."""
+    """NOTIFY holds a database-wide lock until the commit is on disk, so it serialises commits."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT tgname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"

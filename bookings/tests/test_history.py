@@ -121,7 +121,7 @@ def test_the_history_of_a_missing_booking_is_not_found(api, booking, owner):
 def test_the_history_takes_three_queries(api, booking, owner):
     with CaptureQueriesContext(connection) as queries:
         api.as_(owner).get(f"/bookings/{booking.pk}/history")
-    # One query each reads the account, the booking and the events of the booking.
+    # The queries read the account, the booking and the events of the booking.
     assert len(queries) == 3
 
 

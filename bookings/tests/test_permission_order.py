@@ -63,7 +63,7 @@ ALWAYS_REFUSED = {
     ("POST", "reviews"): ["anonymous"],
 }
 
-# Bodies, headers and states of objects that must not change the response to strangers.
+# Bodies, headers and states of objects that must not change the response to `strangers`.
 OTHER_BODIES = [
     *(b"", b"{", b"null", b"[]", b"7", b"\xff", b'{"x": NaN}', b"[" * 2000),
     json.dumps({"unknown_field": 1}).encode(),

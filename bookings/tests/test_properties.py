@@ -81,7 +81,11 @@ class Model:
         self.now = -60
 
     def seat(self, service, start, end, *, ignored=None):
-        """Return the seat for a booking from `start` to `end`. Both include the buffers."""
+        """Return a seat that is free from `start` to `end`, which include the buffers.
+
+        Raises:
+            Refused: no seat is free, or another service of the calendar is booked then.
+        """
         offer, taken = self.offers[service], set()
         for entry in self.entries.values():
             if entry is ignored or not entry.blocks(start, end):

@@ -137,7 +137,7 @@ def test_one_of_forty_concurrent_bookings_wins(crowd):
     assert Booking.objects.count() == BookingEvent.objects.count() == 60
 
 
-def test_one_of_forty_clients_that_all_saw_the_seat_free_wins(crowd, call_together):
+def test_one_of_forty_clients_wins_if_all_of_them_saw_the_free_seat(crowd, call_together):
     service = ServiceFactory()
     deadlocks_before = deadlocks()
     for number in range(20):
@@ -166,7 +166,7 @@ def test_thirty_nine_of_forty_clients_get_a_conflict(api, crowd):
                 problem = response.json()
                 assert problem.pop("request_id") == response["X-Request-ID"]
                 assert len(problem.pop("alternatives")) == 3
-                # Nothing in the response shows whose booking it is.
+                # Nothing in the response shows who has booked the time.
                 assert problem == {
                     "type": "/errors/booking_conflict",
                     "title": "Conflict",

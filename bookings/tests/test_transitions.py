@@ -43,7 +43,7 @@ def provider():
 
 @pytest.fixture
 def booking_in(owner, provider):
-    """Return a function that makes a booking with a status, which the test changes to `after`."""
+    """Return a function that makes a booking. The test then changes its status to `after`."""
     calendar = CalendarFactory(provider=provider)
 
     def make(status, after):

@@ -1,4 +1,4 @@
-"""If the operator requires a verified email address, only users who have one can book."""
+"""With `BOOKING_REQUIRES_VERIFIED_EMAIL`, users must verify their address before they book."""
 
 from datetime import timedelta
 

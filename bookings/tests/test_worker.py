@@ -225,7 +225,7 @@ def crash(url):
 
 
 async def retry_later(url, job):
-    """Put a job back as a worker does after a failed attempt."""
+    """Put a job back in its queue, as a worker does after a failed attempt."""
     options = {"conninfo": url, "kwargs": {"options": queues.ASYNCHRONOUS_COMMIT}}
     connector = queues.WorkerConnector(app.connector, **options)
     await connector.open_async()
@@ -236,7 +236,7 @@ async def retry_later(url, job):
 
 
 def test_a_finished_or_retried_job_keeps_its_state_when_postgresql_crashes(serve, tmp_path):
-    """If a job were `doing` again, no worker would retry it, because its own worker is alive."""
+    """If the crash made the job `doing` again, nothing would retry it while its worker is alive."""
     # Commits that do not wait for the disk reach the disk only after ten seconds.
     with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:
         migrate(url)

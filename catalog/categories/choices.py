@@ -4,8 +4,8 @@ from psycopg.rows import scalar_row
 
 from bookit.database.rows import fetch
 
-# A filter and an input of the admin site offer at most this many categories. Nobody could choose
-# from more.
+# A filter and an input of the admin site offer at most this many categories. A longer list would
+# be hard to choose from.
 MAX_CATEGORIES = 100
 
 # Returns the first categories in alphabetical order. PostgreSQL looks up the next category in the

@@ -23,7 +23,7 @@ class CategorySerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the names, and the numbers of services that `in_use` has annotated."""
+        """Return the names, and the totals that `CategoryQuerySet.in_use` has annotated."""
         return queryset.values("name", "total")
 
     @classmethod

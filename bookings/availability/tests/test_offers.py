@@ -42,7 +42,7 @@ def starts(service, at=MONDAY):
 
 
 def form_of(service, **changes):
-    """Return the form of the page, as the script sends it."""
+    """Return the form of a service with `changes`, as `forms.js` sends it for a preview."""
     return {
         "title": service.title,
         "calendar": service.calendar_id,
@@ -104,7 +104,7 @@ def test_a_day_with_many_times_says_how_many_more_it_has(service):
     assert (len(days[0].times), days[0].more) == (MAX_TIMES, 36 - MAX_TIMES)
 
 
-def test_the_page_shows_the_preview_and_the_url_of_the_preview_of_a_changed_form(
+def test_the_page_shows_a_preview_and_a_changed_form_gets_a_new_preview(
     site, service, django_assert_max_num_queries
 ):
     with time_machine.travel(MONDAY, tick=False):

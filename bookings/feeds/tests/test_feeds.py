@@ -357,7 +357,7 @@ class TestCalendar:
         for url in after:
             assert api.get(url).status_code == 200
 
-    def test_a_url_with_names_becomes_invalid_when_the_account_gets_a_new_owner(
+    def test_a_url_with_names_becomes_invalid_when_the_readers_account_gets_a_new_owner(
         self, api, helena, calendar, booked
     ):
         busy, names = urls(api, helena, calendar)
@@ -381,14 +381,17 @@ class TestCalendar:
         assert api.get(of_admin).status_code == 200
 
     def test_a_url_with_names_that_was_never_renewed_stays_valid(self, api, helena, calendar):
-        """Older tokens lack the version of the reader's own feed, so a version of 0 is left out."""
+        """Older tokens, which do not contain the version of the reader's own feed, must stay valid.
+
+        Therefore, a token contains this version only after the reader has renewed that feed.
+        """
         content = ["names-for", str(calendar.pk), 0, str(helena.pk)]
         token = signer.sign_object(content)
         _, names = urls(api, helena, calendar)
         assert names.endswith(f"?token={token}")
         assert api.get(names).status_code == 200
 
-    def test_an_erased_customer_is_a_former_user(self, api, helena, calendar, booked):
+    def test_an_erased_customer_is_shown_as_a_former_user(self, api, helena, calendar, booked):
         Booking.objects.filter(attendee_name__in=["", "Eva"]).update(attendee_name="")
         User.objects.exclude(pk=helena.pk).update(name="")
         _, names = urls(api, helena, calendar)
@@ -396,7 +399,9 @@ class TestCalendar:
         assert str(events[0]["SUMMARY"]) == "Haircut: a former user"
         assert events[2]["DESCRIPTION"] == "a former user\nMax"
 
-    def test_changing_a_slot_changes_the_time_of_its_entry(self, api, helena, calendar, booked):
+    def test_changing_a_slot_changes_the_timestamp_of_its_entry(
+        self, api, helena, calendar, booked
+    ):
         _, names = urls(api, helena, calendar)
         rows = Slot.objects.filter(start_time=START + 2 * DAY)
         rows.update(capacity=20, created_at=datetime(2020, 1, 1, tzinfo=UTC))
@@ -525,7 +530,7 @@ def test_any_text_is_read_back_and_every_line_is_short(text, name):
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
     st.none() | st.integers(0, 50),
 )
-def test_an_entry_of_a_feed_is_written_as_the_library_writes_it(summary, description, sequence):
+def test_an_entry_of_a_feed_is_written_as_icalendar_writes_it(summary, description, sequence):
     entry = ical.Entry(
         uuid4(),
         START,

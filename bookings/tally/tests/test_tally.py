@@ -1,7 +1,8 @@
 """The totals are exact, and reading them takes no longer as history grows.
 
-A total is the number of times that bookings have reached a status. If more than `MAX_NEW_EVENTS`
-events are not in the stored total yet, the totals are too low until a worker has counted them.
+A total is the number of times that bookings have reached a status: the stored total, which a worker
+updates, plus at most `MAX_NEW_EVENTS` newer events. Events beyond this limit are missing from the
+totals until a worker has counted them.
 """
 
 from datetime import timedelta
@@ -30,7 +31,7 @@ def totals():
 
 
 def count_events():
-    """Wait until all events can be added to the stored total, and add them."""
+    """Wait until all new events can be counted; return how many were added to the total."""
     settle()
     return tally.count_events()
 
@@ -132,7 +133,7 @@ def test_the_totals_stay_exact_after_an_operator_resets_transaction_ids():
 
 
 @pytest.mark.django_db
-def test_reading_the_totals_reads_few_events_after_the_stored_total(monkeypatch):
+def test_reading_the_totals_reads_at_most_max_new_events(monkeypatch):
     """The limit applies however long the history is, and whether or not a worker runs."""
     write_events(20_000, transaction=3)
     BookingTally.objects.create(transaction=4, counts={"completed": 20_000})

@@ -184,7 +184,10 @@ def test_a_page_reads_only_the_ids_of_the_providers_that_it_skips(api):
 
 
 def test_the_list_is_read_through_an_index_in_the_order_of_names():
-    """The list repeats the condition of the index, with its roles as constants."""
+    """PostgreSQL uses this partial index only if the query repeats the condition of the index.
+
+    Therefore, the roles in the query are constants; see `accounts.models.in_roles`.
+    """
     rows = services.listed().order_by("name", "id")[:20]
     with planning_without("seqscan", "bitmapscan", "sort"):
         plan = rows.explain()
@@ -221,7 +224,7 @@ def test_a_provider_changes_their_profile(api, rui):
     assert client.get("/me").json()["name"] == "Rui"
 
 
-def test_an_admin_writes_a_profile_that_is_listed_once_they_provide_a_service(api):
+def test_the_profile_of_an_admin_is_hidden_until_the_admin_provides_a_service(api):
     boss = AdminFactory(name="Boss")
     response = api.as_(boss).patch("/me/provider", {"biography": "I run this place."})
     assert (response.status_code, response.json()["biography"]) == (200, "I run this place.")
@@ -296,7 +299,7 @@ def test_the_admin_site_searches_profiles_by_provider_and_biography(client, rui)
         with CaptureQueriesContext(connection) as queries:
             response = client.get("/admin/catalog/profile/", {"q": words})
         assert {row.user for row in response.context["cl"].result_list} == people, words
-        # Each table is searched separately, so that the indexes of both can be used.
+        # Users and profiles are searched separately, so that each search can use an index.
         searches = [each["sql"] for each in queries if "UNION ALL" in each["sql"]]
         assert len(searches) == bool(words)
 
