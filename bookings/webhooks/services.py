@@ -237,8 +237,8 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
 def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
     """Send a message again now, with the same id and regardless of its status.
 
-    The number of retries is limited for all attempts together, so a message with many earlier
-    attempts has few retries left.
+    Earlier attempts count towards the limit of retries, so a message with many earlier attempts has
+    few retries left.
 
     Raises:
         Delivery.DoesNotExist: the webhook has no delivery with this id.

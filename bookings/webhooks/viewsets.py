@@ -64,8 +64,8 @@ class WebhookViewSet(RowViewSet):
     def create(self, request: Request) -> Response:
         """Send events to a URL from now on. Only this response contains the secret: store it.
 
-        Events are sent as long as you are an admin. After that, another admin must switch
-        it on.
+        Events are sent while you are an admin. After that, an admin must switch the webhook
+        on.
         """
         webhook = webhooks.create_webhook(
             actor=signed_in(request), at=timezone.now(), **self.checked()
