@@ -213,8 +213,7 @@ def test_no_session_survives_a_concurrent_change_of_the_password(transactional_d
             break
         user = UserFactory()
         calls = refreshes_and_logins(api, user)
-        # The place of the change among the requests varies, so that the order in which they run
-        # varies, too.
+        # In each round, the change has another place among the calls, so that their order varies.
         at = number % len(calls)
         calls.insert(at, lambda user=user: through_the_api(user, api.as_(user), None))
         outcomes = at_once(calls)

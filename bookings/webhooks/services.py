@@ -308,7 +308,7 @@ def is_delivering(*, webhook_id: UUID) -> bool:
 
 
 def forget_responses(*, events: Iterable[BookingEvent]) -> None:
-    """Erase the responses to messages about each booking that one of `events` records as deleted.
+    """For each deletion in `events`, erase the responses to messages about the deleted booking.
 
     A response can contain personal data. Once the booking is deleted, nobody knows whose data it
     is. A response that arrives later is not stored; see `bookings.webhooks.deliveries`.

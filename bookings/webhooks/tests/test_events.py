@@ -169,7 +169,7 @@ def test_events_of_one_booking_stay_in_order_if_the_clock_of_postgresql_was_ahea
     assert poll(admin)[0] == [last, ahead, corrected]
 
 
-def test_events_of_one_booking_are_in_the_order_in_which_it_was_locked(admin, booking):
+def test_events_are_in_the_order_in_which_their_booking_was_locked(admin, booking):
     """An id from before the lock is replaced if an earlier event has a higher id."""
     read_early = ask("SELECT uuid7()")
     with another_transaction() as first:
