@@ -72,7 +72,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
         return moment(key.created_at)
 
     def cards(self, request: HttpRequest, row: ApiKey) -> Sequence[Card]:
-        """Return whose key it is, and what it can be used for."""
+        """Return a card with the key's state, owner, permissions and times."""
         zone = request.user.timezone  # type: ignore[union-attr]
         page = reverse("admin:accounts_user_change", args=[row.user_id])
         facts = [

@@ -228,7 +228,7 @@ def test_registering_and_logging_in_ignore_an_invalid_token(api):
 
 
 @time_machine.travel(now(), tick=False)
-def test_registering_and_logging_in_set_the_last_sign_in_and_a_login_is_no_change(api):
+def test_registering_and_logging_in_set_last_login_but_a_login_keeps_updated_at(api):
     api.post("/auth/register", NEW)
     user = User.objects.get()
     assert user.last_login == user.updated_at == now()

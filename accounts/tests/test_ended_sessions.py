@@ -213,8 +213,7 @@ def test_no_session_survives_a_concurrent_change_of_the_password(transactional_d
             break
         user = UserFactory()
         calls = refreshes_and_logins(api, user)
-        # In each round, the change has a different place among the requests, which varies the order
-        # in which they run.
+        # In each round, the change has another place among the calls, so that their order varies.
         at = number % len(calls)
         calls.insert(at, lambda user=user: through_the_api(user, api.as_(user), None))
         outcomes = at_once(calls)
@@ -257,7 +256,7 @@ def test_a_change_that_is_rolled_back_ends_no_session(transactional_db, api):
     assert refresh(api, session).status_code == 200
 
 
-def test_the_trigger_finds_the_sessions_of_a_user_by_an_index():
+def test_sessions_have_an_index_on_the_user_for_the_trigger():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_indexes WHERE tablename = 'accounts_session'"

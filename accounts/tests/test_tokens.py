@@ -54,7 +54,7 @@ def claims(token):
 
 
 def signed(content, key=None, algorithm="HS256"):
-    """Return a token with these claims, signed with our own key unless another one is given."""
+    """Return a token with these claims, signed with `key` (by default, with SECRET_KEY)."""
     return jwt.encode(content, key or configured.SECRET_KEY, algorithm)
 
 
@@ -451,7 +451,7 @@ def test_a_request_reads_its_user_in_one_query(api, signed_in, django_assert_num
 
 
 def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(signed_in):
-    """Control for the odd claims: `TOKEN_ERRORS` must contain more than `TokenError`."""
+    """Control for the odd claims: `accounts.tokens.TOKEN_ERRORS` needs more than `TokenError`."""
     content = altered(signed_in["refresh_token"], {"exp": 10**18})
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))

@@ -1,4 +1,4 @@
-"""The form that a receptionist fills in during a call, and forms for parts of it."""
+"""The form that a receptionist fills in during a call, and forms with some of its fields."""
 
 from datetime import date, datetime
 from itertools import groupby
@@ -149,7 +149,7 @@ class WhenForm(StaffForm):
             del self.fields["overrides"]
         service = self["service"]
         found, is_cut = services(chosen=str(service.value() or ""))
-        # The browser chooses the only service by itself, so the form does not ask for a choice.
+        # If there is only one service, the browser chooses it, so the form asks for no choice.
         if sum(len(group) for _calendar, group in found) != 1:
             found.insert(0, ("", _("Choose a service")))
         service.field.choices = found  # type: ignore[attr-defined]

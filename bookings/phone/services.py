@@ -76,12 +76,13 @@ class Offer:
 
 @dataclass(frozen=True)
 class Offers:
-    """The free times of a service, by day in the zone of its calendar.
+    """The free times of a service from `first_day` to `last_day`, in the zone of its calendar.
 
     Args:
+        days: the days that have free times, with their free times.
         capacity: the number of seats of the service.
         cut_at: the first of the `DAYS` days that is left out, because there are too many times.
-        next_day: the next day with a free time, if none of these days has one.
+        next_day: if `days` is empty, the next day with a free time.
     """
 
     tz: tzinfo
@@ -94,7 +95,7 @@ class Offers:
 
     @property
     def last_day(self) -> date:
-        """The last of these days."""
+        """The last day that is offered, even if it has no free time."""
         return self.later - timedelta(days=1)
 
     @property
@@ -105,7 +106,7 @@ class Offers:
 
     @property
     def later(self) -> date:
-        """The day after these days."""
+        """The day after `last_day`."""
         return self.cut_at or self.first_day + timedelta(days=DAYS)
 
 
@@ -270,10 +271,10 @@ def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
 def hold_of_call(
     *, hold_id: UUID | None, service_id: UUID, start_time: datetime, caller: Caller, actor: User
 ) -> Booking | None:
-    """Return the hold of this call, or the booking that it has become, if it matches the form.
+    """Return the hold of this call, or the booking that the hold has become.
 
-    Return None for a hold that belongs to another customer, because that customer may have waited
-    for this seat.
+    Return None if the form has another service or start. Also return None for a hold that belongs
+    to another customer, because that customer may have waited for this seat.
     """
     if hold_id is None:
         return None

@@ -206,7 +206,7 @@ def _when(form: CallForm) -> WhenForm:
     values = {name: form[name].value() or "" for name in [*names, "hold"]}
     choices = form.fields["service"].choices  # type: ignore[attr-defined]
     if not values["service"] and choices and choices[0][0]:
-        # A browser shows the only service as chosen.
+        # If there is only one service, the browser shows it as chosen.
         values["service"] = choices[0][1][0][0]
     return WhenForm(values, actor=form.actor)
 

@@ -23,7 +23,7 @@ AT = "2026-11-21T09:05:00Z"
 def add_webhooks(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Add the messages to webhooks to the OpenAPI document `result`, and return the document.
+    """Describe the messages to webhooks in the OpenAPI document `result`. Return the document.
 
     A message is an event without its id, or a test.
     """

@@ -237,8 +237,8 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
 def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
     """Send a message again now, with the same id and regardless of its status.
 
-    The number of retries is limited for all attempts together, so a message with many earlier
-    attempts has few retries left.
+    Earlier attempts count towards the limit of retries, so a message with many earlier attempts has
+    few retries left.
 
     Raises:
         Delivery.DoesNotExist: the webhook has no delivery with this id.
@@ -308,7 +308,7 @@ def is_delivering(*, webhook_id: UUID) -> bool:
 
 
 def forget_responses(*, events: Iterable[BookingEvent]) -> None:
-    """Erase the responses to messages about each booking that one of `events` records as deleted.
+    """For each deletion in `events`, erase the responses to messages about the deleted booking.
 
     A response can contain personal data. Once the booking is deleted, nobody knows whose data it
     is. A response that arrives later is not stored; see `bookings.webhooks.deliveries`.

@@ -64,8 +64,8 @@ class WebhookViewSet(RowViewSet):
     def create(self, request: Request) -> Response:
         """Send events to a URL from now on. Only this response contains the secret: store it.
 
-        Events are sent as long as you are an admin. After that, another admin must switch
-        it on.
+        Events are sent while you are an admin. After that, an admin must switch the
+        webhook on.
         """
         webhook = webhooks.create_webhook(
             actor=signed_in(request), at=timezone.now(), **self.checked()
@@ -186,8 +186,8 @@ class EventViewSet(RowViewSet):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Return the events that webhooks receive, oldest first. None is missed or repeated.
 
-        Send the `cursor` of a page, even of an empty one, to get the next. An event appears when
-        all changes that began before it are done.
+        Send the `cursor` of a page, even of an empty page, to get the next. An event appears once
+        all changes that began earlier are done.
         """
         found: Any = self.filter_queryset(self.listed())  # type: ignore[arg-type]
         events = self.paginate_queryset(found.queryset()) or []

@@ -243,7 +243,7 @@ class TestPublish:
         assert "Nothing was published." in response.content.decode()
         assert not Slot.objects.exists()
 
-    def test_a_clash_publishes_nothing_and_shows_which_dates_are_taken(self, site, service):
+    def test_a_series_with_a_clash_is_refused_with_the_reason(self, site, service):
         SlotFactory(service=service, start_time=datetime(2026, 12, 4, 17, 30, tzinfo=UTC))
         response = site.post(ADD, form(service))
         assert response.status_code == 200

@@ -251,7 +251,7 @@ def test_a_refusal_names_the_time_that_was_booked_between_the_check_and_the_inse
 
 
 class TestWaiting:
-    """Two calls wait for an uncommitted slot that takes their time and is rolled back."""
+    """Two calls want the time of an uncommitted slot. They wait until the slot is rolled back."""
 
     @pytest.fixture
     def rival(self, yoga):

@@ -372,7 +372,7 @@ ZONES = ["UTC", "Europe/Lisbon", "America/New_York", "Australia/Lord_Howe", "Asi
 def instants(moment, tz):
     """Return all instants at which the clocks show `moment`.
 
-    Try the UTC offsets that the zone has in the 30 hours before and after.
+    Try the UTC offsets that the zone has in the 30 hours before and after `moment`.
     """
     around = [moment.replace(tzinfo=UTC) + timedelta(hours=hours) for hours in range(-30, 31)]
     found = {moment.replace(tzinfo=UTC) - each.astimezone(tz).utcoffset() for each in around}

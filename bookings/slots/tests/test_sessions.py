@@ -79,7 +79,7 @@ class TestBooking:
         later = (slot.start_time + HOUR / 2).isoformat()
         problem(client.post("/bookings", by_start(slot, start_time=later)), 409, "booking_conflict")
 
-    def test_slot_service_and_times_can_be_sent_together_if_they_agree(self, client, slot):
+    def test_a_slot_its_service_and_its_times_can_be_sent_together(self, client, slot):
         end_time = slot.end_time.isoformat()
         body = by_start(slot, slot_id=str(slot.pk), end_time=end_time)
         assert client.post("/bookings", body).status_code == 201
@@ -139,7 +139,7 @@ class TestBooking:
         )
         problem(client.post("/bookings", {"slot_id": str(slot.pk)}), 409, "outside_opening_hours")
 
-    def test_notice_horizon_and_state_of_the_service_apply_to_its_slots(self, slot, user):
+    def test_the_notice_the_horizon_and_the_state_of_a_service_apply_to_its_slots(self, slot, user):
         call = partial(services.create_booking, actor=user, slot_id=slot.pk)
         Service.objects.update(min_notice_minutes=60, max_advance_days=1)
         with pytest.raises(services.ServiceError) as refused:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LISBON = ZoneInfo("Europe/Lisbon")
-# A slot must start in the next ten years, so `TUESDAY` cannot be used.
+# A slot must start in the next ten years, so `bookings.tests.factories.TUESDAY` is too late.
 SOON = (timezone.now() + 30 * DAY).replace(hour=10, minute=0, second=0, microsecond=0)
 
 
@@ -630,7 +630,7 @@ class TestCancelling:
             name: type(value) for name, value in second.data.items()
         }
 
-    def test_an_expired_hold_expires_instead_of_being_cancelled(self, client, slot):
+    def test_a_hold_whose_time_is_over_becomes_expired_and_not_cancelled(self, client, slot):
         booking = hold(slot, left=-HOUR)
         self.cancel(client, slot)
         booking.refresh_from_db()
@@ -793,7 +793,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize("query", LISTS)
-def test_a_list_takes_one_query_and_a_second_query_if_it_must_count(api, service, query):
+def test_a_list_of_one_page_takes_one_query_and_a_longer_list_two(api, service, query):
     path = "/slots" + query.format(
         day=f"{SOON:%Y-%m-%d}",
         provider=service.calendar.provider_id,

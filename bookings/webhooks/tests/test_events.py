@@ -169,8 +169,8 @@ def test_events_of_one_booking_stay_in_order_if_the_clock_of_postgresql_was_ahea
     assert poll(admin)[0] == [last, ahead, corrected]
 
 
-def test_concurrent_changes_of_one_booking_are_in_the_order_of_its_lock(admin, booking):
-    """Events get their ids after the booking is locked, so they are in the order of the lock."""
+def test_events_are_in_the_order_in_which_their_booking_was_locked(admin, booking):
+    """An id from before the lock is replaced if an earlier event has a higher id."""
     read_early = ask("SELECT uuid7()")
     with another_transaction() as first:
         first.execute("SELECT FROM bookings_booking WHERE id = %s FOR UPDATE", [booking.pk])
@@ -194,7 +194,7 @@ def test_events_that_are_written_during_paging_come_last(admin, booking):
 
 
 def test_a_cursor_of_a_later_transaction_is_refused(admin, booking):
-    """Clients have such a cursor after PostgreSQL's files are restored from an older copy."""
+    """After PostgreSQL's files are restored from an older copy, clients can have later cursors."""
     cursor = cursor_of([10**15, 0, None, 10**15])
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 

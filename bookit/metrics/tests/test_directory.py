@@ -67,7 +67,7 @@ def test_disk_space_is_reserved_before_a_file_is_used(tmp_path):
         assert found.st_blocks * 512 >= size
 
 
-def test_a_server_without_space_starts_without_metrics(tmp_path):
+def test_a_server_without_disk_space_starts_without_metrics(tmp_path):
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"

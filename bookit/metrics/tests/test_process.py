@@ -153,7 +153,7 @@ def test_postgresql_is_up_while_a_migration_is_pending(api, monkeypatch, log_lin
     assert "not all metrics from PostgreSQL" in log_lines()[0]["message"]
 
 
-def test_a_process_without_space_counts_nothing_and_its_metrics_return_503(
+def test_a_process_without_disk_space_counts_nothing_and_its_metrics_return_503(
     api, monkeypatch, counted
 ):
     monkeypatch.setattr(directory, "recording", False)
