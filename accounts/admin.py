@@ -128,7 +128,7 @@ class PasswordForm(AdminPasswordChangeForm):
 
     @property
     def usable_password_help_text(self) -> Any:  # type: ignore[override]
-        """What the choice means, with the warning that Django's script shows and hides."""
+        """The translated help text, with the warning that Django's script shows and hides."""
         return format_html(
             '{}<ul id="id_unusable_warning" class="messagelist"><li class="warning">{}</li></ul>',
             gettext("Without a password, the user cannot sign in."),

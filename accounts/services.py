@@ -341,7 +341,8 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
 def request_verification(*, user: User) -> None:
     """Email a link that verifies the user's new email address.
 
-    Without a new email address, the link verifies the present one, unless it is verified already.
+    Without a new email address, the link verifies the present one. If the present one is verified
+    already, no email is sent.
     """
     if user.new_email or not user.email_verified:
         links.enqueue(kind=VERIFICATION, email=user.new_email or user.email, user=user)
