@@ -259,8 +259,8 @@ def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
 def _without_responses_about_deleted_bookings(sent: Sequence[Sent]) -> list[Sent]:
     """Return the results, without the responses to messages about deleted bookings.
 
-    Such responses must not be stored; see `forget_responses` in `services.py`. The deliveries must
-    be locked.
+    Such responses must not be stored; see `forget_responses` in `services.py`. The caller must have
+    locked the deliveries.
     """
     named = [
         each.message.booking_id for each in sent if each.answer.text and each.message.booking_id

@@ -75,8 +75,8 @@ CATALOG_READS = Counter(
     registry=REGISTRY,
 )
 
-# If a request waited for a thread for less than this many seconds, the wait is not counted. It only
-# shows that the thread had to wake up.
+# A request's wait for a thread is counted only if it is longer than this many seconds. A shorter
+# wait only shows that the thread had to wake up.
 SHORTEST_WAIT = 0.001
 
 # A parameter in a route: `<name>` or `<converter:name>`.

@@ -18,8 +18,8 @@ from bookit.errors import ServiceError
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
 
-# The functions of `django.utils.translation`, each with a letter for each of its string arguments:
-# `t` for a text, `p` for its plural and `c` for its context.
+# The functions of `django.utils.translation`. Each letter stands for a string argument: `t` for the
+# text, `p` for its plural and `c` for its context.
 FUNCTIONS = {
     **dict.fromkeys(("gettext", "gettext_lazy", "gettext_noop"), "t"),
     **dict.fromkeys(("ngettext", "ngettext_lazy"), "tp"),
