@@ -411,7 +411,7 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
 def add_user(*, user: User, actor: User, at: datetime, sends_email: bool = True) -> User:
     """Store a new account with any role, on behalf of an admin.
 
-    The user gets an email with a link. If the account has no password, the link sets one.
+    The user gets an email with a link. If the account has no password, the link sets a password.
     Otherwise, the link verifies the email address.
 
     Args:
