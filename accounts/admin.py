@@ -128,7 +128,7 @@ class PasswordForm(AdminPasswordChangeForm):
 
     @property
     def usable_password_help_text(self) -> Any:  # type: ignore[override]
-        """What the choice means, with the warning that Django's script shows and hides."""
+        """The translated help text, with the warning that Django's script shows and hides."""
         return format_html(
             '{}<ul id="id_unusable_warning" class="messagelist"><li class="warning">{}</li></ul>',
             gettext("Without a password, the user cannot sign in."),
@@ -335,14 +335,14 @@ def browser_of(client: str) -> Any:
 class OwnedAdmin(ReadOnlyAdmin):
     """The read-only pages of a long table whose rows belong to users.
 
-    A search finds a row by a part of its user's email address (the first of the `search_fields`) or
-    by the whole value of a field of its own (the second).
+    `search_fields` has two fields. A search finds a row by a part of the first field, the email
+    address of its user, or by the whole value of the second field.
     """
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Return a condition on the email address, and one on the other search field.
+        """Return a condition on each of the two `search_fields`.
 
-        The second condition is left out if the words cannot be a value of that field.
+        The second condition is left out if the words cannot be a value of the second field.
         """
         email, own = self.search_fields
         users = User.objects.filter(all_in(words, ["email"])).values("pk")

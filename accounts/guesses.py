@@ -17,9 +17,9 @@ from bookit.ratelimits.counting import count, forget
 class Guess:
     """One attempt to give the password of an account.
 
-    A network is known as long as a session of the account that began there is stored, even if the
-    session has ended. Each known network has its own limit, and all unknown networks share one
-    limit per account. Strangers who use up the shared limit therefore do not lock the owner out.
+    A network is known if any stored session of the account began there, even if the session has
+    ended. Each known network has its own limit, and all unknown networks share one limit per
+    account. Strangers who use up the shared limit therefore do not lock the owner out.
 
     Args:
         user: the owner of the account, or None if no account has the email address.

@@ -341,7 +341,8 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
 def request_verification(*, user: User) -> None:
     """Email a link that verifies the user's new email address.
 
-    Without a new email address, the link verifies the present one, unless it is verified already.
+    Without a new email address, the link verifies the present one. If the present one is verified
+    already, no email is sent.
     """
     if user.new_email or not user.email_verified:
         links.enqueue(kind=VERIFICATION, email=user.new_email or user.email, user=user)
@@ -350,7 +351,7 @@ def request_verification(*, user: User) -> None:
 def verify_email(*, token: str, at: datetime) -> None:
     """Verify the email address to which a token was sent.
 
-    If it is a new email address, it also replaces the old one, and BookIt notifies the old one.
+    A new email address also replaces the old address, and BookIt notifies the old address.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -410,8 +411,8 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
 def add_user(*, user: User, actor: User, at: datetime, sends_email: bool = True) -> User:
     """Store a new account with any role, on behalf of an admin.
 
-    The user gets an email: with a link that sets a password if the account has none, and otherwise
-    with a link that verifies the email address.
+    The user gets an email with a link. If the account has no password, the link sets a password.
+    Otherwise, the link verifies the email address.
 
     Args:
         sends_email: whether the user gets this email. An import of many accounts sends none.

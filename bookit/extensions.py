@@ -10,9 +10,10 @@ Added = TypeVar("Added")
 class Extensions(dict[str, Value]):
     """A dictionary of values that an app uses and that the apps above it add.
 
-    The app that declares the dictionary reads it without importing the apps above it. An app above
-    it adds a function or class with a decorator. The `AppConfig.ready()` of that app must import
-    the module of the decorated function::
+    The apps above an app are those that import it. The app that declares the dictionary reads it
+    without importing the apps above. An app above adds a function or class with a decorator. The
+    `AppConfig.ready()` of that app or, for the admin site, its `admin` module must import the
+    module of the decorated function::
 
         @EVENT_DATA.add("review.created")
         def reviews(events): ...

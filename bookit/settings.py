@@ -187,8 +187,8 @@ PORT = integer("PORT", 8000, at_most=65535)
 WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
-# A pool size of 0 is meant for a pooler in front of PostgreSQL. PgBouncer keeps the prepared
-# statements of its clients only if its `max_prepared_statements` is set.
+# A pool size of 0 is meant for a pooler in front of PostgreSQL. The operator then decides about
+# prepared statements: PgBouncer keeps them only if its `max_prepared_statements` is set.
 DATABASE_PREPARED_STATEMENTS = boolean("DATABASE_PREPARED_STATEMENTS") or DATABASE_POOL_SIZE > 0
 STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
 # If a web or worker host disappears, PostgreSQL closes its connections within a minute, and so
@@ -219,8 +219,8 @@ def database(name: str, url: str, more: str = "") -> dict[str, Any]:
         options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
     if DATABASE_PREPARED_STATEMENTS:
         # Prepared statements save a third of the server's time. A statement is prepared for one
-        # connection, so this does not work behind a pooler that gives each transaction another
-        # connection, unless the pooler prepares the statement there, too.
+        # connection. A pooler that gives each transaction another connection must prepare the
+        # statement there, too.
         options["server_side_binding"] = True
         options["prepare_threshold"] = 3
     return {

@@ -1,4 +1,4 @@
-"""Tables as CSV files, in which spreadsheet programs find no formula to run."""
+"""Writes tables as CSV files in which no cell is a formula."""
 
 import csv
 from collections.abc import Iterable, Iterator

@@ -188,7 +188,7 @@ def move(request: HttpRequest) -> HttpResponse:
 @retried
 @transaction.atomic
 def _move(known: Booking | None, *, actor: User, pk: UUID, to: datetime, at: datetime) -> Booking:
-    """Move a booking, unless somebody else changes it at the same moment."""
+    """Move a booking. Raise an error if somebody else has changed it since `known` was read."""
     if known:
         expect(pk, known.updated_at)
     return services.reschedule_booking(booking_id=pk, actor=actor, start_time=to, at=at)

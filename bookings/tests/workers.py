@@ -17,7 +17,7 @@ PATIENCE = 40
 
 
 def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
-    """Wait until a condition is true."""
+    """Wait until a condition is true; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"the condition is not true after {seconds} s"
@@ -68,14 +68,14 @@ class Worker:
             return session.execute(query).fetchall()
 
     def jobs(self, task: str) -> list[object]:
-        """Return the states of the jobs of a task, oldest first."""
+        """Return the states of the jobs of a task, oldest first. Successful jobs are deleted."""
         rows = self.ask(
             f"SELECT status FROM procrastinate_jobs WHERE task_name = '{task}' ORDER BY id"
         )
         return [status for (status,) in rows]
 
     def state(self, job: int) -> object:
-        """Return the state of a job, or None once it is done."""
+        """Return the state of a job; None if it has succeeded, because it is then deleted."""
         rows = self.ask(f"SELECT status FROM procrastinate_jobs WHERE id = {job}")
         return rows[0][0] if rows else None
 

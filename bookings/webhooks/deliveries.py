@@ -67,8 +67,8 @@ GIVE_UP_BATCH = 1000
 TURN = 5.0
 # A worker has `WEBHOOKS_AT_A_TIME` places. Each webhook that it serves takes a place. A webhook is
 # slow if it is failing or if its response is late. Slow webhooks can take at most this many places.
-# The other places are left to webhooks that respond quickly. A slow webhook delays them at most
-# until its response is late (`bookit.outbound.LATE`). If all places for slow webhooks are taken, a
+# The other places are left to quick webhooks. A slow webhook delays quick webhooks at most until
+# its response is late (`bookit.outbound.LATE`). If all places for slow webhooks are taken, a
 # failing webhook tries again after `SLOW_RETRY_PAUSE`, and an attempt whose response is late fails
 # immediately.
 MAX_SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
@@ -259,8 +259,8 @@ def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
 def _without_responses_about_deleted_bookings(sent: Sequence[Sent]) -> list[Sent]:
     """Return the results, without the responses to messages about deleted bookings.
 
-    Such responses must not be stored; see `forget_responses` in `services.py`. The deliveries must
-    be locked.
+    Such responses must not be stored; see `forget_responses` in `services.py`. The caller must have
+    locked the deliveries.
     """
     named = [
         each.message.booking_id for each in sent if each.answer.text and each.message.booking_id

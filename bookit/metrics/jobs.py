@@ -26,8 +26,8 @@ MAX_COUNTED = 10_000
 # Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (how many
 # seconds the oldest waiting job has waited, or NULL).
 # Invariant: the query finds jobs through procrastinate's indexes, and counts at most `most` due
-# jobs, `most` scheduled jobs and `most` running jobs. The due jobs include the oldest ones, because
-# these have the lowest ids: BookIt uses only one priority. To find the due jobs, the query may read
+# jobs, `most` scheduled jobs and `most` running jobs. The oldest due jobs are always counted: they
+# have the lowest ids, and BookIt uses only one priority. To find the due jobs, the query may read
 # all scheduled jobs, like a worker that looks for its next job.
 _OPEN = """
 WITH due AS MATERIALIZED (

@@ -17,8 +17,8 @@ from bookit.database.usage import usage
 from bookit.metrics import directory
 
 # If PROMETHEUS_MULTIPROC_DIR is set, prometheus_client by default keeps the counters of every
-# process in files. Only gunicorn's workers need them: `directory.shared` is None in commands and in
-# workers of the job queue.
+# process in files. Only gunicorn's workers need these files: `directory.shared` is None in commands
+# and in workers of the job queue.
 values.ValueClass = (
     values.MultiProcessValue(directory.name) if directory.shared else values.MutexValue
 )
@@ -31,8 +31,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER = "other"
 # The names that replace the view if a request reaches no view.
 STATIC, UNKNOWN = "static", "unknown"
-# The upper limits of durations that are counted together, in seconds. They range from the duration
-# of a cached page to the time limit of a request.
+# The upper limits of the histogram's buckets, in seconds. They range from the duration of a cached
+# page to the time limit of a request.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 #: The metrics of this process. Under gunicorn, `/metrics` reads the files of all processes instead.
@@ -75,8 +75,8 @@ CATALOG_READS = Counter(
     registry=REGISTRY,
 )
 
-# If a request waited for a thread for less than this many seconds, the wait is not counted. It only
-# shows that the thread had to wake up.
+# A request's wait for a thread is counted only if it is longer than this many seconds. A shorter
+# wait only shows that the thread had to wake up.
 SHORTEST_WAIT = 0.001
 
 # A parameter in a route: `<name>` or `<converter:name>`.

@@ -6,7 +6,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from bookit.database.replicas import replicas
 
-# The most seconds that a scrape waits for this process to look at a replica for the first time.
+# A scrape waits at most this many seconds for this process's first look at a replica.
 PATIENCE = 1.0
 
 

@@ -77,7 +77,7 @@ _generating = Lock()
 @lru_cache(maxsize=1)
 def schema() -> bytes:
     """Return the OpenAPI document, which is generated once because it never changes."""
-    # The first request for the document may be in any language.
+    # The document is in English, even if the first request for it asks for another language.
     with translation.override(SOURCE):
         return dumps(Generator().get_schema(request=None, public=True))
 
@@ -174,8 +174,8 @@ _migrated = False
 
 
 def _pending_migrations() -> bool:
-    # This is checked only until no migrations are pending, because a running process does not get
-    # new migrations.
+    # Once no migrations are pending, there is no further check, because a running process does not
+    # get new migrations.
     global _migrated
     if not _migrated:
         _migrated = not pending.pending_migrations()

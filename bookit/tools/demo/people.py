@@ -124,7 +124,7 @@ def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
 
 
 def _choose_regulars(town: Town, customers: list[Customer], chance: Chance, at: datetime) -> None:
-    """Choose the regulars of each calendar, each with a last visit before all bookings."""
+    """Choose each calendar's regulars, and give every regular a visit before the first day."""
     main_customer, *others = customers
     for calendar in town.calendars:
         eligible = [each for each in others if each.is_man or not calendar.men_only]

@@ -141,7 +141,7 @@ class Planner:
         return drafts
 
     def _book_seat(self, service: StoredService, start: datetime) -> Iterator[Draft]:
-        """Yield the booking of a seat. If it is cancelled, another booking may follow."""
+        """Yield the booking of a seat. If it is cancelled or expires, a new booking may follow."""
         earliest = None
         while True:
             draft = self.drafter.draft(service, start, self.people.customers, earliest=earliest)

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 DAYS_BEHIND, DAYS_AHEAD = 12, 10
 
 # For how many days ahead slots are published, and how many days ago providers published them. The
-# slots exist before the first booking is made, because `Drafter` lets customers book at most about
-# three weeks before the last moment at which they still can.
+# slots exist before the first booking is made: bookings start at most `DAYS_BEHIND` days ago, and
+# `Drafter` lets customers book at most about three weeks before the last possible moment.
 DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED = 42, 40
 
 

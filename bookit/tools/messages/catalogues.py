@@ -94,7 +94,7 @@ def compiled(catalogue: polib.POFile) -> bytes:
 
 
 def untranslated(catalogue: polib.POFile) -> list[str]:
-    """Return the texts of a catalogue that have no translation, or one that is marked as fuzzy."""
+    """Return the texts of a catalogue whose translation is missing or marked as fuzzy."""
     return [entry.msgid for entry in catalogue if entry.fuzzy or not all(_strings(entry))]
 
 

@@ -18,8 +18,8 @@ from bookit.errors import ServiceError
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
 
-# The functions of `django.utils.translation`, each with a letter for each of its string arguments:
-# `t` for a text, `p` for its plural and `c` for its context.
+# The functions of `django.utils.translation`. Each letter stands for a string argument: `t` for the
+# text, `p` for its plural and `c` for its context.
 FUNCTIONS = {
     **dict.fromkeys(("gettext", "gettext_lazy", "gettext_noop"), "t"),
     **dict.fromkeys(("ngettext", "ngettext_lazy"), "tp"),
@@ -105,7 +105,7 @@ def _of_models() -> Iterator[Message]:
         shown |= {each.model for each in page.inlines}
     for config in apps.get_app_configs():
         if config.label in OUR_APPS | OTHER_APPS:
-            # Django derives the name of an app without a class of its own from its package.
+            # If an app has no `AppConfig` class of its own, its name is derived from its package.
             is_plain = type(config) is AppConfig
             module = config.name if is_plain else type(config).__module__
             yield Message(_path_of(module), str(config.verbose_name))

@@ -48,7 +48,7 @@ def test_active_services_are_counted_by_category(api):
 def test_names_that_differ_in_case_are_one_category_with_the_most_frequent_name(api):
     for category in ("yoga", "Yoga", "YOGA", "Yoga", "Écharpe", "éCHARPE"):
         ServiceFactory(category=category)
-    # Both names of the scarf are equally frequent. The database's collation decides between them.
+    # Both spellings of écharpe are equally frequent. The database's collation decides between them.
     [(scarf, scarves), yoga] = sorted(shown(api), reverse=True)
     assert (scarf.lower(), scarves) == ("écharpe", 2)
     assert yoga == ("Yoga", 4)
@@ -125,7 +125,7 @@ def test_concurrent_changes_are_all_counted_without_a_deadlock():
         assert kept == found
 
 
-def test_the_migration_counts_the_services_that_exist():
+def test_the_migration_counts_the_active_services_that_exist():
     from importlib import import_module
 
     migration = import_module("catalog.migrations.0006_providers_and_categories")
