@@ -11,7 +11,7 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import F, Func, Q
+from django.db.models import F, Func, Q, Value
 from django.db.models.expressions import Col
 from django.db.models.functions import Cast, Now, NullIf, Round, Upper
 from django.db.models.lookups import Exact
@@ -260,6 +260,18 @@ def default_currency() -> str:
     return code
 
 
+def _words(field: str) -> Func:
+    """Return an expression for the words of a text field, separated by spaces."""
+    return Func(
+        F(field),
+        Value(triggers.BETWEEN_WORDS),
+        Value(" "),
+        Value("g"),
+        function="REGEXP_REPLACE",
+        output_field=models.TextField(),
+    )
+
+
 class Service(models.Model):
     """What customers book on a calendar: up to `capacity` bookings at a time, one in each seat."""
 
@@ -333,15 +345,15 @@ class Service(models.Model):
         db_persist=True,
     )
     search = models.GeneratedField(
-        expression=SearchVector("title", weight="A", config="english")
-        + SearchVector("description", weight="B", config="english"),
+        expression=SearchVector(_words("title"), weight="A", config="english")
+        + SearchVector(_words("description"), weight="B", config="english"),
         output_field=SearchVectorField(),
         db_persist=True,
     )
     # A search ranks services by their titles alone. `search` can be so large that PostgreSQL stores
     # it outside the row, where reading it is slow, so the title's words also have their own column.
     title_words = models.GeneratedField(
-        expression=SearchVector("title", config="english"),
+        expression=SearchVector(_words("title"), config="english"),
         output_field=SearchVectorField(),
         db_persist=True,
     )

@@ -116,13 +116,27 @@ END
     },
 )
 
+# A regular expression of PostgreSQL for the characters between two words. PostgreSQL's text search
+# alone would not find `colour` in `Cut/Colour`, because it takes this text for the name of a file.
+# In a database with the locale C, it also takes a typographic apostrophe or dash for a letter. The
+# ranges are code points, so they mean the same in every locale: the characters of ASCII and Latin-1
+# that are neither letters nor digits, accents that follow their letter, punctuation, currencies,
+# arrows and other symbols, punctuation of Chinese and Japanese, and emoji.
+BETWEEN_WORDS = (
+    r"[\u0001-/:-@\u005B-`{-\u00A9\u00AB-\u00B1\u00B4\u00B6-\u00B8\u00BB\u00BF\u00D7\u00F7"
+    r"\u0300-\u036F\u2000-\u206F\u20A0-\u20CF\u2190-\u245F\u2500-\u2775\u2794-\u2BFF"
+    r"\u3000-\u3004\u3008-\u3020\uFE00-\uFE0F\uFF01-\uFF0F\U0001F300-\U0001FAFF]+"
+)
+
 # Adds the words of a service's title and description to the dictionary (`Word`), in which a search
 # looks up misspelt words.
 WORDS_ARE_KNOWN = Trigger(
     name="service_words_are_known",
-    body="""
+    body=rf"""
 BEGIN
-    PERFORM catalog_learn(NEW.title || ' ' || NEW.description);
+    PERFORM catalog_learn(
+        regexp_replace(NEW.title || ' ' || NEW.description, '{BETWEEN_WORDS}', ' ', 'g')
+    );
     RETURN NULL;
 END
 """,

@@ -1,13 +1,17 @@
 """A search for services by words matches stems and misspellings. The best match comes first."""
 
+import re
+import string
 from urllib.parse import quote
 
 import pytest
+from django.db import connection
 
 from bookit.tests.crowd import run
 from bookit.tests.expect import problem
 from catalog.models import Service
 from catalog.tests.factories import ServiceFactory
+from catalog.triggers import BETWEEN_WORDS
 
 pytestmark = pytest.mark.django_db
 
@@ -68,6 +72,46 @@ def search(api, words, more=""):
 )
 def test_words_find_the_intended_service(api, town, words, title):
     assert search(api, words)[:1] == [title]
+
+
+@pytest.mark.parametrize(
+    ("title", "word"),
+    [
+        ("Cut/Colour", "colour"),
+        ("Cut/Colour", "colr"),
+        ("Lessons in node.js", "node"),
+        ("Lessons in node.js", "node.js"),
+        ("Yoga <beginners>", "beginners"),
+        ("Write to ada@example.com", "ada"),
+        ("Beard_trim", "trim"),
+        ("Trial -50%", "50"),
+        ("Men\u2019s cut", "men\u2019s"),
+        ("Men\u2019s cut", "men's"),
+        ("Cut\u2014beard\u2026", "beard"),
+        ("60\u201390 minutes", "90"),
+        ("\u201eRuhe\u201c", "ruhe"),
+        ("Manicure \u20ac20", "20"),
+        ("\U0001f487Haircut", "haircut"),
+        ("Cafe\u0301 Épilation", "épilation"),
+        ("Стрижка/борода", "борода"),
+    ],
+)
+@pytest.mark.parametrize("field", ["title", "description"])
+def test_punctuation_divides_words(api, field, title, word):
+    service = ServiceFactory(**{"title": "Session", "description": "", field: title})
+    ServiceFactory(title="Massage")
+    assert search(api, word) == [service.title]
+
+
+def test_only_characters_that_divide_the_words_of_a_search_divide_the_words_of_services():
+    """Searches divide words in Python (`Words.of`), services in PostgreSQL (`BETWEEN_WORDS`)."""
+    every = "".join(map(chr, [*range(1, 0xD800), *range(0xE000, 0x20000)]))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT regexp_replace(%s, %s, '', 'g')", [every, BETWEEN_WORDS])
+        [[kept]] = cursor.fetchall()
+    dividers = {*every} - {*kept}
+    assert not [each for each in dividers if re.match(r"[^\W_]", each)]
+    assert {*string.punctuation, *string.whitespace} <= dividers
 
 
 @pytest.mark.parametrize("words", ["plumber", "xyzzy", "zzzzzzzz", "qqq www eee"])
