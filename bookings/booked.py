@@ -24,9 +24,9 @@ from bookit.database.rows import fetch
 # If a user has booked on more calendars, all servers are asked.
 MAX_CALENDARS = 100
 
-# Stores the calendars of all bookings of users who have not deleted their accounts. Those of most
-# bookings are stored already, by `take_seat`. The other bookings were made before the database was
-# distributed, or were stored directly.
+# Stores the calendars of all bookings of users who have not deleted their accounts. For most
+# bookings, `take_seat` has already stored the calendar. The other bookings were made before the
+# database was distributed, or were stored directly.
 #
 # Parameters: none.
 # Columns: none.
@@ -81,8 +81,9 @@ def remember_calendar(*, user_id: UUID, calendar_id: UUID) -> None:
     """Store that a user books on a calendar, if the database is distributed.
 
     Call this function before a booking is stored, or gets another user. In a transaction of the
-    caller, both are committed together. Otherwise, the calendar is committed first. So a booking is
-    never missing from the lists of its user, but a refused booking may leave a calendar behind.
+    caller, the calendar and the booking are committed together. Otherwise, the calendar is
+    committed first. So a booking is never missing from the lists of its user, but a refused booking
+    may leave a calendar behind.
     """
     if not is_distributed():
         return

@@ -60,7 +60,8 @@ SELECT calendar_id, id, 'booking.' || status, %(at)s, jsonb_build_object(
 
 
 # The partial index `booking_unfinished` contains the start times of unfinished bookings, but not
-# their end times. It is enough for `_ENDED`, because only few bookings are in progress at any time.
+# their end times. For `_ENDED`, a search of this index also finds the bookings in progress, but
+# there are few of them.
 _ENDED = "unfinished AND start_time <= %(at)s AND end_time <= %(at)s AND status = 'confirmed'"
 _UNCONFIRMED = "unfinished AND start_time <= %(at)s AND status = 'pending'"
 _RUN_OUT = "hold_expires_at <= %(at)s"

@@ -50,8 +50,8 @@ MAX_LINES, MAX_NEXT = 8, 80
 # The maximum number of unconfirmed bookings that are shown, and the number up to which they are
 # counted.
 MAX_WAITING, MAX_COUNTED = 6, 100
-# The last days are compared with the same number of days before them. The number of days is the
-# first number here for which PostgreSQL expects to read at most `MAX_READ` bookings, or the last.
+# How many of the last days are compared with as many days before them: the first number for which
+# PostgreSQL expects to read at most `MAX_READ` bookings, or else the last number.
 DAYS = [30, 7, 1]
 # Reading this many bookings takes about 250 ms.
 MAX_READ = 250_000
@@ -65,7 +65,7 @@ ENDED = [Status.COMPLETED, Status.NO_SHOW]
 EARNING = [Status.CONFIRMED, Status.COMPLETED]
 
 # Counts the bookings of a period by day, status and currency, and the bookings of its later part by
-# service. One scan of the period's bookings finds both. Holds that were released have the status
+# service. One scan of the bookings gives both counts. Holds that were released have the status
 # "released" here.
 #
 # Parameters: begin, middle and end timestamptz (the period from begin to end; its later part begins
@@ -147,7 +147,7 @@ def read_next(glance: Glance) -> dict[str, Any]:
             end_time__gt=glance.at,
         )
         .select_related("service", "calendar", "user")
-        # The bookings of a class are next to each other, even if other classes begin with it.
+        # The bookings of a class stay together, even if other classes begin at the same time.
         .order_by("start_time", Coalesce("slot_id", "id"), "id")[:MAX_NEXT]
     ]
     groups = groupby(rows, key=lambda row: row.slot_id or row.pk)
@@ -217,7 +217,7 @@ def _foreign_zone(booking: Booking, glance: Glance) -> str:
 
 
 def read_waiting(glance: Glance) -> dict[str, Any]:
-    """Return the upcoming bookings that wait to be confirmed, the next first."""
+    """Return the upcoming bookings that wait to be confirmed, earliest first."""
     rows = [
         *Booking.objects.filter(unfinished=True, status=Status.PENDING, start_time__gte=glance.at)
         .select_related("service", "calendar", "user")

@@ -189,7 +189,7 @@ class BookingQuerySet(models.QuerySet["Booking"]):
 
         There is no index by the end, so the query searches by the start. All of these bookings
         start at most a day before the instant, except long bookings (`IS_LONG`). The search begins
-        there, or at the first long booking if that starts earlier.
+        a day before the instant, or at the first long booking if that starts earlier.
         """
         at = Cast(at, models.DateTimeField())
         # PostgreSQL does not know that there are few long bookings. If the order were `start_time`
@@ -592,8 +592,7 @@ class BookingEvent(OnCalendar):
                 name="event_by_api_key",
                 condition=Q(api_key_id__isnull=False),
             ),
-            # Distinguishes released holds from cancelled bookings. The status of both is
-            # `cancelled`.
+            # Distinguishes released holds from cancelled bookings, which have the same status.
             models.Index(
                 fields=["booking"],
                 name="event_hold_released",

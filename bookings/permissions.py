@@ -69,26 +69,28 @@ class BooksForUser(IsAuthenticated):
 
 
 class ReadsBooking(IsAuthenticated):
-    """The user of a booking, its provider, admins and staff may see it."""
+    """The owner of a booking, its provider, admins and staff may see it."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the booking belongs to somebody else.
+            Forbidden: the user is neither the owner, nor the provider, nor an admin, nor permitted
+                staff.
         """
         services.check_may_read(obj, signed_in(request))
         return True
 
 
 class ChangesBooking(IsAuthenticated):
-    """The user of a booking, its provider, admins and staff may change it."""
+    """The owner of a booking, its provider, admins and staff may change it."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the booking belongs to somebody else.
+            Forbidden: the user is neither the owner, nor the provider, nor an admin, nor permitted
+                staff.
         """
         services.check_may_change(obj, signed_in(request))
         return True
@@ -108,16 +110,16 @@ class ManagesBooking(IsAuthenticated):
 
 
 class DeletesBooking(IsAuthenticated):
-    """The user of a booking, admins and staff may delete it.
+    """The owner of a booking, admins and staff may delete it.
 
-    For the user, `services.delete_booking` also checks the start and the cancellation notice.
+    For the owner, `services.delete_booking` also checks the start and the cancellation notice.
     """
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the booking belongs to somebody else.
+            Forbidden: the user is neither the owner, nor an admin, nor permitted staff.
         """
         services.check_may_delete(obj, signed_in(request))
         return True

@@ -174,9 +174,9 @@ def create_booking(
             for another user.
         attendee_name, attendee_email, attendee_phone: the attendee; by default, the user.
         language: the language of emails to the attendee; by default, the user's.
-        overrides_limits: ignore the service's minimum notice and its booking horizon. Only admins
-            and staff who may book for other users and change bookings may do so, and only for a
-            hold, because `book_hold_for` records in the history which limit was overridden.
+        overrides_limits: ignore the service's minimum notice and its booking horizon. This is only
+            for holds, because `book_hold_for` records in the history which limit was overridden. It
+            is only for admins and staff who may book for other users and change bookings.
         at: the current time.
 
     Raises:
@@ -642,7 +642,8 @@ def _broken_limit(terms: Terms, start_time: datetime, at: datetime) -> str:
     except (TooSoon, TooFarAhead) as refusal:
         return refusal.code
     except ServiceError:
-        # This is not a limit. For example, the service was deactivated after the hold was made.
+        # The refusal has another reason: for example, the service was deactivated after the hold
+        # was made.
         return ""
     return ""
 

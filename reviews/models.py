@@ -18,8 +18,8 @@ class Review(OnCalendar):
     """A rating of a completed booking, with an optional comment."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # In the database, the booking and the service each form one foreign key with the calendar:
-    # `review_booking_on_calendar` and `review_service_on_calendar`. If the booking is deleted, the
+    # In the database, the foreign keys are `review_booking_on_calendar` and
+    # `review_service_on_calendar`, which also contain the calendar. If the booking is deleted, the
     # review remains, and its rating still counts for the service.
     booking = SameCalendarOneToOne(
         Booking,

@@ -52,7 +52,7 @@ class ReviewReportSerializer(ReportSerializer):
 
 
 def ratings(period: Period) -> Figures:
-    """Return the number of reviews, by rating, and their average rating, by month and in total."""
+    """Return how many reviews gave each rating, and the average rating, by month and in total."""
     # Month 0 is the whole period.
     counts = {(n, stars): 0 for n in range(len(period.months) + 1) for stars in STARS.values()}
     for row in fetch(_RATINGS, period.parameters, dict_row):

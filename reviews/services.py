@@ -64,7 +64,7 @@ def create_review(
             with transaction.atomic():
                 review.save(force_insert=True)
         except IntegrityError as error:
-            if database_error_facts(error)[0] == "23505":
+            if database_error_facts(error)[0] == "23505":  # unique_violation
                 raise ReviewExists from None
             raise
         events.record(
@@ -137,7 +137,7 @@ def check_may_delete(review: Review, actor: User) -> None:
     """Check that `actor` may delete a review, as its author, an admin or permitted staff.
 
     Raises:
-        Forbidden: `actor` is none of these.
+        Forbidden: `actor` is not the author, an admin or permitted staff.
     """
     if not actor.may("reviews.delete_review"):
         check_wrote(review, actor)

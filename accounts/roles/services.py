@@ -22,9 +22,9 @@ from accounts.models import User
 from accounts.roles.models import Role
 from bookit.errors import Forbidden, Invalid, database_error_facts
 
-# The fields, besides the staff roles, that staff with the permission to change accounts can change.
-# If they could change the other fields, they could gain rights: by making themselves providers, or
-# by taking over an account through its email address.
+# Staff with the permission to change accounts can change only these fields, and the staff roles. By
+# changing other fields, they could gain rights: they could make themselves providers, or take over
+# an account through its email address.
 STAFF_CHANGES = frozenset({"name", "phone", "timezone", "language", "is_active", "metadata"})
 
 

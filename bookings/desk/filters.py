@@ -76,7 +76,7 @@ class FewRelatedFilter(RelatedFieldListFilter):
         return [(row.pk, self.name_of(row)) for row in offered]
 
     def has_output(self) -> bool:
-        """Return whether the filter offers a choice or is in use. Django ignores other filters."""
+        """Return whether the filter offers a choice or is in use; otherwise, Django ignores it."""
         return bool(self.lookup_val) or super().has_output()
 
     def name_of(self, row: Any) -> str:

@@ -5,10 +5,10 @@ from django.db.models import Q
 
 
 class BookingTally(models.Model):
-    """The total of the booking events before a transaction. This table has only one row."""
+    """The total of the booking events before `transaction`. This table has only one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    # The id of this transaction. The total contains the events of all transactions with lower ids;
+    # The id of a transaction. The total contains the events of all transactions with lower ids;
     # see `BookingEvent.transaction`.
     transaction = models.BigIntegerField()
     # For each status, how many times a booking has reached it.

@@ -24,7 +24,7 @@ def last() -> int | None:
 def move(boundary: int, shift: int) -> None:
     """Subtract `shift` from the transaction ids of all events and of their total.
 
-    If the id of the total is above `boundary`, it first becomes `boundary`.
+    If the transaction id of the total is above `boundary`, it first becomes `boundary`.
     """
     BookingTally.objects.update(transaction=Least(F("transaction"), boundary) - shift)
     if not shift:

@@ -63,7 +63,7 @@ def trace_web(application: Application) -> Application:
     def choose(environ: dict[str, Any], start_response: Any) -> Any:
         if environ.get("PATH_INFO") not in UNTRACED:
             return traced(environ, start_response)
-        # Without this, each of their statements would be a trace of its own.
+        # Without this, each SQL statement of these requests would be a trace of its own.
         with suppress_instrumentation():
             return application(environ, start_response)
 

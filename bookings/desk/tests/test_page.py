@@ -351,14 +351,14 @@ def test_free_times_are_offered_in_the_zone_of_the_calendar(desk, book):
 
 @pytest.mark.parametrize("most", [5, 8, 12])
 def test_every_free_time_is_offered_on_one_of_the_pages(desk, book, monkeypatch, most):
-    """Each day has eight free times, and one of them is the time of the booking."""
+    """Each day has eight times. On 1 December, the booking takes place at one of them."""
     monkeypatch.setattr("bookings.desk.page.MAX_TIMES", most)
     booking, day, offered = book(), date(2026, 12, 1), set()
     while day <= date(2026, 12, 4):
         offers = desk.get(f"{page(booking)}?move={day}").context["offers"]
         offered |= {time.value for each in offers.days for time in each.times}
         assert offers.after > day
-        # Each day is complete. The first day is without the time of the booking.
+        # Each offered day is complete, apart from the time of the booking.
         assert {len(each.times) for each in offers.days} <= {7, 8}
         day = offers.after
     assert sum(value < "2026-12-05" for value in offered) == 4 * 8 - 1

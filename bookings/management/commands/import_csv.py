@@ -56,7 +56,7 @@ class Command(BaseCommand):
 
         Raises:
             CommandError: `admin` is not an active admin, the file cannot be read, a line is wrong,
-                or PostgreSQL fails.
+                or PostgreSQL is unavailable.
         """
         actor = User.objects.filter(email=lookup_form(admin), is_active=True).first()
         if actor is None or not actor.is_admin:

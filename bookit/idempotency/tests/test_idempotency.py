@@ -273,7 +273,7 @@ class TestConcurrently:
         assert book(client, slot).json()["id"] in created
 
     def test_identical_concurrent_requests_without_a_key_all_book(self, api, user, slot):
-        """Control for the test above: the key prevents the other bookings."""
+        """Control for the test above: only the key prevents a second booking."""
         client = api.as_(user)
 
         outcomes = at_once([lambda: book(client, slot, headers={})] * 3)
@@ -325,6 +325,7 @@ class TestConcurrently:
         assert response.status_code == 201
 
     def test_locks_of_an_unreachable_host_end_within_a_minute(self):
+        """PostgreSQL ends a session, and its locks, when TCP keepalives get no response."""
         idle, interval, count = (
             int(ask(f"SELECT current_setting('tcp_keepalives_{name}')"))
             for name in ("idle", "interval", "count")
@@ -352,7 +353,7 @@ class TestConcurrently:
         assert not Booking.objects.exists()
 
     def test_a_response_that_the_claim_missed_is_replayed(self, api, user, slot, monkeypatch):
-        """`claim` takes its snapshot before its lock, so it can miss a response."""
+        """`claim` takes its snapshot before its lock, so it misses a response stored in between."""
         claim, outcomes = services.claim, []
 
         def claim_too_early(**values):

@@ -115,7 +115,7 @@ class TestLoad:
         ],
     )
     def test_names_that_the_run_does_not_measure_are_refused(self, monkeypatch, more, only, wrong):
-        # The command must refuse them before it needs wrk.
+        # The command must refuse these names before it needs wrk.
         monkeypatch.setenv("PATH", "")
         with pytest.raises(CommandError, match=rf"does not measure: {wrong}\.$"):
             call_command("benchmark", only=only, **more)
