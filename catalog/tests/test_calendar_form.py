@@ -373,7 +373,7 @@ class TestAffectedBookings:
     def preview(self, calendar):
         return reverse("admin:catalog_calendar_affected", args=[calendar.pk])
 
-    def test_nothing_is_saved_before_the_bookings_were_shown(self, site, calendar, bookings):
+    def test_nothing_is_saved_before_the_bookings_are_shown(self, site, calendar, bookings):
         response = site.post(page_of(calendar), body(calendar, off=[self.off], name="New"))
         text = response.content.decode()
         assert response.status_code == 200
