@@ -191,7 +191,7 @@ def main() -> None:
     """Write the files, and check them."""
     python = OUTPUT / "venv" / "bin" / "python"
     # The environment has no pip, so that the bill names only the packages that BookIt needs. The
-    # environment also shows that requirements.txt alone is enough.
+    # command `check` shows that BookIt needs no other packages.
     _run(sys.executable, "-m", "venv", "--clear", "--without-pip", OUTPUT / "venv")
     _run(BIN / "pip", "--python", python, "install", "-q", "--no-compile", "-r", "requirements.txt")
     _run(python, "manage.py", "check")
@@ -215,7 +215,7 @@ def main() -> None:
     if error:
         raise SystemExit(f"Not a valid CycloneDX document: {error!r}")
     if not_allowed := refused(document, allowed_licenses()):
-        raise SystemExit("Licences that allow-only does not name:\n" + "\n".join(not_allowed))
+        raise SystemExit("Licences that are not in allow-only:\n" + "\n".join(not_allowed))
     packages = document["components"]
     holders = [*packages, document["metadata"]["component"]]
     nested = sum(len(each.get("components", [])) for each in holders)

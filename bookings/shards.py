@@ -44,7 +44,8 @@ _DECLARED = "\n".join(
 #   `bookings.seats`).
 # Columns: the fields of `Attempt`; no row if no seat is free or the slot was cancelled.
 # Invariant: as in CREATE_IN_SERVICE or CREATE_IN_SLOT. The function locks this server's own copy of
-#   the calendar. A change of the terms changes all copies, so it waits for the lock on this copy.
+#   the calendar. A change of the terms (see `bookings.availability.terms`) updates the version in
+#   all copies, so the change waits for this lock.
 _BOOK = f"""
 #variable_conflict use_column
 DECLARE

@@ -38,7 +38,7 @@ def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
                     None,
                     [
                         booking.service.title,
-                        # The name is empty once the user has deleted their account.
+                        # Both names are empty once the user has deleted their account.
                         booking.attendee_name or booking.user.name,
                         _when(booking.start_time, booking.calendar.timezone),
                     ],

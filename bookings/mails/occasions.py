@@ -265,7 +265,7 @@ class Occasion:
         return [audience for audience, gets_it in gets_email.items() if gets_it]
 
     def is_verified(self, audience: str) -> bool:
-        """Return whether a reader's email address counts as verified, as every provider's does."""
+        """Return whether a reader's email address counts as verified. A provider's always does."""
         own = self.attendee_email.lower() in ("", self.user_email)
         return audience == PROVIDER or (own and self.user_is_verified)
 

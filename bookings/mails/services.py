@@ -7,8 +7,8 @@ the event and the reader, so that email clients can recognise the second copy.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. Emails
-about all other events are sent immediately. Except for reminders, an event that causes such an
-email happens to a booking only once.
+about all other events are sent immediately. Except for reminders, each of these events happens to a
+booking only once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.mails.sending import Job, defer, send_within_limits
 
-# The last email of a booking is searched for among this many of its latest events.
+# `resend` searches this many of a booking's latest events for the attendee's last email.
 MAX_EVENTS = 100
 
 # Finds the last event that moved a booking, and all events of the booking after it.

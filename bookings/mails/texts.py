@@ -29,7 +29,7 @@ class UnknownKind(Exception):
 
 
 def key_of(kind: str, language: str) -> str:
-    """Return the key of a text. If `language` is empty, it is the text for every language."""
+    """Return the key of a text. If `language` is empty, the text is for every language."""
     return f"{kind}.{language}" if language else kind
 
 

@@ -255,7 +255,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return super().get_queryset(request).annotate(taken=slots.SEATS_TAKEN)
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return the order: lists of upcoming slots begin with the next, others with the latest."""
+        """Return the order, which `upcoming_first` explains."""
         return upcoming_first(request)
 
     @admin.display(description=gettext_lazy("when"), ordering="start_time")

@@ -169,7 +169,7 @@ def _first_day(cleaned: dict[str, Any]) -> date:
 def _position(day: date) -> int:
     """Return the position of a day among the same weekdays of its month: 1 to 4, or -1 for a fifth.
 
-    In a rule, -1 means the last one. Every month has a last one, but not every month has a fifth.
+    In a rule, -1 means the last. Every month has a last Tuesday, but not every month has a fifth.
     """
     number = (day.day - 1) // 7 + 1
     return number if number <= 4 else -1

@@ -20,8 +20,8 @@ WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 _weekday = "|".join(WEEKDAYS)
 _day_of_year = r"0{0,2}[1-9]|0?[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6]"
 # The parts that a rule may have, and the format of their values. Parts whose names begin with BY
-# take lists of values. HOURLY, MINUTELY and SECONDLY are left out: a series keeps its wall-clock
-# times when the clocks change, and for periods shorter than a day, that has no clear meaning.
+# take lists of values. HOURLY, MINUTELY and SECONDLY are left out. A series keeps its wall-clock
+# times when the clocks change, which has no clear meaning for periods shorter than a day.
 PARTS = {
     "FREQ": "DAILY|WEEKLY|MONTHLY|YEARLY",
     "INTERVAL": r"0*[1-9]\d*",
@@ -40,9 +40,9 @@ PARTS = {
 }
 # dateutil searches for the next occurrence up to the year 9999. If there is none, the search takes
 # seconds. The calendar, including its weekdays, repeats every 400 years. So the search is moved
-# ahead by as many whole cycles as fit. It finds the same occurrences, as long as it does not end,
-# but has at most about 400 years to search instead of 8,000. It never begins after `LATEST`, so at
-# least a decade is left, which is as far ahead as slots can be published.
+# ahead by as many whole cycles as fit before `LATEST`. There, it finds the same occurrences, but
+# searches at most about 400 years instead of 8,000. Even from `LATEST`, it covers at least a
+# decade, which is as far ahead as slots can be published.
 CYCLE = 400
 LATEST = 9988
 

@@ -178,7 +178,7 @@ def publish_slots(
     capacity: int | None = None,
     rrule: Rule | None = None,
 ) -> list[Slot]:
-    """Publish a slot of a service, or a series of slots. If any slot clashes, publish none.
+    """Publish and return a slot of a service, or a series. If any slot clashes, publish none.
 
     Args:
         capacity: by default the capacity of the service.
@@ -289,7 +289,7 @@ def change_slot(
     capacity: int | None = None,
     status: str | None = None,
 ) -> Slot:
-    """Change the capacity of a slot, or cancel it and its bookings, or both.
+    """Change the capacity of a slot, or cancel it and its bookings, or both. Return the slot.
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.

@@ -338,7 +338,7 @@ class TestWords:
         assert '<option value="Barber"></option>' in text
         assert "duration minutes" not in text.lower()
 
-    def test_the_section_record_names_the_zone_of_its_times(self, site):
+    def test_the_record_section_names_the_zone_of_its_times(self, site):
         calendar = CalendarFactory(timezone="Asia/Tokyo")
         service = ServiceFactory(calendar=calendar)
         for row in (calendar, service):

@@ -154,12 +154,12 @@ class TestWeek:
         ("opens", "closes", "stored"),
         [("0", "24", (0, 1440)), ("00:00", "24:00", (0, 1440)), ("23:59", "24", (1439, 1440))],
     )
-    def test_a_day_begins_and_ends_at_midnight(self, site, calendar, opens, closes, stored):
+    def test_hours_can_begin_and_end_at_midnight(self, site, calendar, opens, closes, stored):
         sent = body(calendar, hours=[span(6, opens, closes), span(0, "0", "2")])
         assert site.post(page_of(calendar), sent).status_code == 302
         assert self.stored(calendar) == [(0, 0, 120), (6, *stored)]
 
-    def test_hours_after_midnight_are_explained(self, site, calendar):
+    def test_the_form_explains_how_to_enter_hours_past_midnight(self, site, calendar):
         sent = body(calendar, hours=[span(5, "18:00", "02:00")])
         text = site.post(page_of(calendar), sent).content.decode()
         assert "close at 24:00 and open at 0:00 on the next day" in text
@@ -309,8 +309,7 @@ class TestTimeOff:
         [
             # On 31 March 2999, the clocks of Lisbon skip the hour from 1:00.
             (("2999-03-31", "01:30"), datetime(2999, 3, 31, 1, tzinfo=UTC)),
-            # On 27 October 2999, the clocks of Lisbon show the hour from 1:00 twice. The first one
-            # counts.
+            # On 27 October 2999, the clocks of Lisbon show 1:30 twice. The first 1:30 is stored.
             (("2999-10-27", "01:30"), datetime(2999, 10, 27, 0, 30, tzinfo=UTC)),
         ],
     )
@@ -374,7 +373,7 @@ class TestAffectedBookings:
     def preview(self, calendar):
         return reverse("admin:catalog_calendar_affected", args=[calendar.pk])
 
-    def test_nothing_is_saved_before_the_bookings_were_shown(self, site, calendar, bookings):
+    def test_nothing_is_saved_before_the_bookings_are_shown(self, site, calendar, bookings):
         response = site.post(page_of(calendar), body(calendar, off=[self.off], name="New"))
         text = response.content.decode()
         assert response.status_code == 200
@@ -421,7 +420,7 @@ class TestAffectedBookings:
         response = site.get(self.preview(calendar), self.query(**change))
         assert response.status_code == 200
 
-    def test_only_people_who_may_see_bookings_see_their_customers(self, client, calendar, bookings):
+    def test_only_people_who_may_see_bookings_see_customers(self, client, calendar, bookings):
         client.force_login(staff(["catalog.change_calendar"]))
         text = client.get(self.preview(calendar), self.query()).content.decode()
         assert "Tue 1 Jan 2999, 10:01 · Cut" in text

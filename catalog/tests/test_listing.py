@@ -1,4 +1,4 @@
-"""The statements of a search, which PostgreSQL can prepare once their parameters have numbers."""
+"""The statements of a search: PostgreSQL can prepare them, and they find the same services."""
 
 import re
 from uuid import UUID
@@ -33,7 +33,7 @@ WORDS = {
     "none": Words.of("!"),
     "alternatives": Words((("yoga", "toga"), ("class",)), ("mat",), ("yogaclass",)),
 }
-# By name: the services that pass filters other than the words, and the values of these filters.
+# Filters besides the words, by name: the services that pass them, and the values of the filters.
 FILTERS = {
     "none": (Prepared(Service.objects.all), {}),
     "active": (Prepared(lambda: Service.objects.filter(is_active=True)), {}),

@@ -27,7 +27,7 @@ def daily(opens, closes):
 
 @cache
 def minutes_of_the_week(odd):
-    """Return an instant and, for each minute from then on, the minute of the week on the clock."""
+    """Return an instant, and the minutes of the week that the clock shows from then on."""
     start, shown = faces(*ODD_DAYS[odd], DAYS)
     return start, [face.weekday() * 1440 + face.hour * 60 + face.minute for face in shown]
 
@@ -56,7 +56,7 @@ class Model:
         return all(self.open[self.number(start) : self.number(end)])
 
     def periods(self, start, end):
-        """Return the open periods, as a whole, that overlap a period. Ignore time off."""
+        """Return the open periods that overlap a period, in full length. Ignore time off."""
         found, number = [], 0
         for is_open, minutes in groupby(self.hours):
             first, number = number, number + len(list(minutes))

@@ -204,7 +204,7 @@ class TestCountLimit:
 
 
 class TestFrequentWords:
-    """Searches with more matches than they count, in an order other than by relevance."""
+    """Searches with more than `MAX_FOUND` matches, ordered by a field and not by relevance."""
 
     @pytest.fixture(autouse=True)
     def thirty_matches(self, limit_search):

@@ -157,7 +157,7 @@ class TestPlans:
     """The tests count the rows in parts of a plan: this number is the same on every machine."""
 
     @pytest.mark.parametrize("words", ["common", "common word", "b c d e f g", "everywhere"])
-    def test_a_page_finds_all_matches_once(self, api, crowded_town, limit_search, words):
+    def test_a_page_reads_all_matches_only_once(self, api, crowded_town, limit_search, words):
         limit_search("MAX_RANKED", MAX_RANKED_HERE)
         for order in ORDERS:
             parts = plans_of(statements_of(api, f"/services?q={quote(words)}{order}"))
@@ -189,7 +189,7 @@ class TestPlans:
         assert ranked["Actual Rows"] == expected
 
     @pytest.mark.parametrize("order", ["", "&page=3"])
-    def test_more_matches_than_a_search_counts_are_not_read_again(
+    def test_matches_are_not_counted_again_after_an_estimate(
         self, api, crowded_town, limit_search, order
     ):
         limit_search("MAX_FOUND", 500)

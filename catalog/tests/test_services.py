@@ -180,7 +180,7 @@ class TestCreate:
             ("KWD", "1.0005", "Ensure that there are no more than 3 decimal places."),
         ],
     )
-    def test_a_price_with_more_decimals_is_refused(self, as_admin, currency, price, message):
+    def test_a_price_with_too_many_decimals_is_refused(self, as_admin, currency, price, message):
         body = {**MINIMAL, "price": price, "currency": currency}
         response = as_admin.post("/services", body)
         problem(response, 400, "validation_error", "price")
@@ -222,7 +222,7 @@ class TestCreate:
         response = as_admin.post("/services", {**MINIMAL, "calendar_id": str(uuid4())})
         problem(response, 400, "validation_error", "calendar_id")
 
-    def test_nobody_creates_a_service_on_another_users_calendar(self, api, service):
+    def test_other_users_cannot_create_a_service_on_a_calendar(self, api, service):
         for stranger in (ProviderFactory(), UserFactory()):
             for calendar in (service.calendar, CalendarFactory()):
                 response = api.as_(stranger).post(

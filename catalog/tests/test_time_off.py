@@ -245,7 +245,7 @@ def queries(call):
 
 class TestQueries:
     @pytest.mark.parametrize("rows", [2, 30])
-    def test_a_list_takes_three_queries_and_a_full_page_a_fourth(
+    def test_a_list_takes_three_queries_and_a_full_page_takes_four(
         self, client, calendar, path, rows
     ):
         # The queries read the account, the calendar and its time off. Only a full page needs

@@ -112,7 +112,7 @@ def test_a_lost_database_is_reported_although_the_response_has_begun(site, monke
     response = upload(site, CUSTOMERS, accept="application/x-ndjson")
     text = response.getvalue().decode()
     assert "The database is unavailable or took too long. Check the file again" in text
-    # If the connection was lost during the commit, this could be false.
+    # "Nothing was imported" could be false: the connection may be lost during the commit.
     assert "Nothing was imported" not in text
 
 
