@@ -122,7 +122,7 @@ def index(request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(_address(chosen, day))
     start, end = day_start(day, tz), day_end(day, tz)
     # Only bookings that begin on the day count here, so that the index on start times finds them.
-    calendars = (
+    found = (
         Calendar.objects.filter(
             bookings__start_time__gte=start,
             bookings__start_time__lt=end,
@@ -131,15 +131,15 @@ def index(request: HttpRequest) -> HttpResponse:
         .annotate(number=Count("bookings"))
         .order_by("name", "id")[: MAX_CALENDARS + 1]
     )
-    rows = [(each.name, each.number, _address(each.pk, day)) for each in calendars[:MAX_CALENDARS]]
+    rows = [(each.name, each.number, _address(each.pk, day)) for each in found]
     return _page(
         request,
         "admin/bookings/day_sheets.html",
         _("Day sheets"),
         day,
         lambda other: f"{reverse('admin:day_sheets')}?day={other.isoformat()}",
-        rows=rows,
-        left_out=len(calendars) > MAX_CALENDARS,
+        rows=rows[:MAX_CALENDARS],
+        left_out=len(rows) > MAX_CALENDARS,
         zone=str(tz),
     )
 

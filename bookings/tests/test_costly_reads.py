@@ -10,6 +10,7 @@ from django.db import connection
 from bookings.tests.factories import SlotFactory
 from bookit.runtime.costly import Turns, may_cost_much
 from bookit.runtime.servers import production, serving
+from bookit.tests.crowd import until_waiting
 
 CLIENTS = 8
 
@@ -93,10 +94,7 @@ def test_eight_expensive_reads_do_not_delay_a_service_detail(url, path, are_expe
         lock.execute("LOCK TABLE bookings_slot")
         reads = [clients.submit(get, server.port, path) for _ in range(CLIENTS)]
         # Expensive reads get at most half of the four threads.
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        with psycopg.connect(url, autocommit=True) as watching:
-            while watching.execute(waiting).fetchone()[0] < (2 if are_expensive else 4):
-                pass
+        until_waiting(2 if are_expensive else 4)
         assert get(server.port, detail) == 200
         finished = [each for each in reads if each.done()]
         assert bool(finished) is not are_expensive

@@ -380,14 +380,14 @@ def test_the_token_of_a_deactivated_account_is_refused(api, people, world, row):
     people["admin"].is_active = False
     people["admin"].save()
     response = send(client, row, world)
-    if reads_tokens(path, world):
+    if reads_tokens(path):
         assert response.status_code == 401
         assert response.json()["code"] == "token_invalid"
     else:
         assert response.status_code == row[3]["anonymous"]
 
 
-def reads_tokens(path, world):
+def reads_tokens(path):
     """Return whether the endpoints under this path authenticate the client."""
     kind = path.split("/")[1].split("?")[0]
     return path == "/auth/verify-email/resend" or kind in (

@@ -1,4 +1,4 @@
-"""Formats of German, in addition to Django's."""
+"""Formats of German. Some replace Django's formats, and the others are additional."""
 
 DATETIME_FORMAT = "j. F Y, H:i"
 SHORT_DATETIME_FORMAT = "d.m.Y, H:i"

@@ -1,4 +1,4 @@
-"""Formats of Portuguese, in addition to Django's."""
+"""Formats of Portuguese. Some replace Django's formats, and the others are additional."""
 
 DATETIME_FORMAT = r"j \d\e F \d\e Y, H:i"
 SHORT_DATETIME_FORMAT = "d/m/Y, H:i"

@@ -1,4 +1,4 @@
-"""Formats of Russian, in addition to Django's."""
+"""Formats of Russian. Some replace Django's formats, and the others are additional."""
 
 TIME_FORMAT = "H:i"
 DATETIME_FORMAT = "j E Y г., H:i"
