@@ -261,11 +261,9 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
     """
     changes = dict(changes)
     with transaction.atomic():
-        service = (
-            Service.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("calendar")
-            .get(pk=service_id)
-        )
+        # The calendar is not joined. If the service moved while this statement waits for the lock,
+        # PostgreSQL would find no row, because the joined calendar would be the former one.
+        service = Service.objects.select_for_update(no_key=True).get(pk=service_id)
         check_owner(service.calendar, actor, "catalog.change_service")
         if "calendar_id" in changes:
             changes["calendar"] = _calendar_for(
@@ -302,11 +300,8 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
     """
     with transaction.atomic():
         # This lock, FOR UPDATE, waits for transactions that are creating a booking of this service.
-        service = (
-            Service.objects.select_for_update(of=("self",))
-            .select_related("calendar")
-            .get(pk=service_id)
-        )
+        # The calendar is not joined, as in `update_service`.
+        service = Service.objects.select_for_update().get(pk=service_id)
         check_owner(service.calendar, actor, "catalog.delete_service")
         try:
             delete_unreferenced(service)

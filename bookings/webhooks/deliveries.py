@@ -228,9 +228,11 @@ def _give_up(waiting: QuerySet[Delivery]) -> None:
     """Mark the pending deliveries of a webhook as failed, in batches."""
     while True:
         batch = [*waiting.order_by().values_list("pk", flat=True)[:GIVE_UP_BATCH]]
-        Delivery.objects.filter(pk__in=batch).update(
-            status=Delivery.Status.FAILED, next_attempt_at=None
-        )
+        with transaction.atomic():
+            locked = _locked_deliveries(batch).filter(status=Delivery.Status.PENDING)
+            Delivery.objects.filter(pk__in=[each.pk for each in locked]).update(
+                status=Delivery.Status.FAILED, next_attempt_at=None
+            )
         if len(batch) < GIVE_UP_BATCH:
             return
 

@@ -61,24 +61,30 @@ def at_once(
 
 
 def behind_a_rival(
-    calls: Sequence[Callable[[], Any]], *, rival: Callable[[], Any]
+    calls: Sequence[Callable[[], Any]],
+    *,
+    rival: Callable[[], Any],
+    end: Callable[[], Any] = transaction.rollback,
 ) -> list[Outcome]:
-    """Return the outcomes of calls that wait for the changes of `rival`, which are rolled back.
+    """Return the outcomes of calls that wait for the changes of `rival` to be rolled back.
 
     At the moment of the rollback, clients that an exclusion constraint blocks can start to wait for
     each other. Without this function, they wait for each other in about one of a hundred races.
+
+    Args:
+        end: `transaction.commit` to commit the changes of `rival` instead.
     """
     transaction.set_autocommit(False)
     try:
         rival()
 
-        def roll_back() -> None:
+        def end_rival() -> None:
             try:
                 until_waiting(len(calls))
             finally:
-                transaction.rollback()
+                end()
 
-        return at_once(calls, meanwhile=roll_back)
+        return at_once(calls, meanwhile=end_rival)
     finally:
         transaction.rollback()
         transaction.set_autocommit(True)

@@ -2,13 +2,17 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
+from bookit.tests.crowd import behind_a_rival
 from bookit.tests.expect import problem
+from catalog import services
 from catalog.models import Calendar, OpeningHours, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -706,3 +710,21 @@ def test_only_users_who_may_change_the_calendar_see_its_metadata_with_a_new_serv
     found = response.json()["calendar"]
     assert found["id"] == str(calendar.pk)
     assert {name: found[name] for name in ["metadata"] if name in found} == shown
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "change",
+    [partial(services.update_service, changes={"title": "New"}), services.delete_service],
+)
+def test_a_service_can_be_changed_and_deleted_although_it_moves_meanwhile(change):
+    service, admin, other = ServiceFactory(), AdminFactory(), CalendarFactory()
+
+    [outcome] = behind_a_rival(
+        [lambda: change(service_id=service.pk, actor=admin)],
+        rival=lambda: Service.objects.filter(pk=service.pk).update(calendar=other),
+        end=transaction.commit,
+    )
+
+    assert outcome.error is None
+    assert [*Service.objects.values_list("title", "calendar")] in ([], [("New", other.pk)])

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
-from django.db import DataError, InterfaceError, InternalError, OperationalError
+from django.db import DataError, InterfaceError, InternalError, OperationalError, transaction
 from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -28,7 +28,7 @@ from bookings.webhooks.deliveries import MAX_SLOW_AT_A_TIME
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.jobs.queues import WEBHOOKS_AT_A_TIME
 from bookit.runtime.startup import BASE_DIR
-from bookit.tests.crowd import run
+from bookit.tests.crowd import behind_a_rival, run
 from bookit.tests.receiver import answer, receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -252,6 +252,25 @@ def test_a_webhook_that_waits_for_a_retry_is_not_woken():
     webhooks.wake_forgotten()
     [job] = ProcrastinateJob.objects.filter(task_name="bookings.deliver")
     assert job.scheduled_at == later
+
+
+def test_a_message_that_arrives_while_its_webhook_gives_up_stays_delivered():
+    deliveries_of = WebhookFactory(is_active=False).deliveries
+    DeliveryFactory.create_batch(3, webhook_id=deliveries_of.instance.pk)
+    arrived = deliveries_of.order_by("pk")[1]
+
+    [outcome] = behind_a_rival(
+        [lambda: deliveries._due(arrived.webhook_id, at=timezone.now())],
+        rival=lambda: Delivery.objects.filter(pk=arrived.pk).update(status="delivered"),
+        end=transaction.commit,
+    )
+
+    assert outcome.error is None
+    assert [*deliveries_of.order_by("pk").values_list("status", flat=True)] == [
+        "failed",
+        "delivered",
+        "failed",
+    ]
 
 
 # --- queues -------------------------------------------------------------------------------------
