@@ -56,7 +56,7 @@ def lookup_form(address: str) -> str:
         return canonical(address)
     except ValidationError:
         # Only ASCII letters are lowercased. The lower case of a few non-ASCII letters, for example
-        # the Kelvin sign, is an ASCII letter, so the result could be the address of an account.
+        # the Kelvin sign, is an ASCII letter, so the address of another account could result.
         return "".join(letter.lower() if letter.isascii() else letter for letter in address)
 
 

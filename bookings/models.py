@@ -52,8 +52,9 @@ HAS_ATTENDEE = Func(
 )
 
 
-# Whether a booking takes longer than a day. There are few such bookings, if any. All other bookings
-# that end after a time start at most a day before it, so a search by the start finds them.
+# Whether a booking takes longer than a day. There are few such bookings, if any. If any other
+# booking ends after an instant, it starts at most a day before this instant, so a search by the
+# start finds it.
 IS_LONG = Func(
     F("end_time"),
     F("start_time"),
@@ -187,13 +188,14 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def ending_after(self, at: Any) -> "BookingQuerySet":
         """Return the bookings that end after an instant.
 
-        There is no index by the end, so the query searches by the start. All of these bookings
-        start at most a day before the instant, except long bookings (`IS_LONG`). The search begins
-        a day before the instant, or at the first long booking if that starts earlier.
+        Only long bookings (`IS_LONG`) have an index by the end, so the query searches by the start.
+        All of these bookings start at most a day before the instant, except long bookings. The
+        search begins a day before the instant, or at the first long booking if that starts earlier.
         """
         at = Cast(at, models.DateTimeField())
         # PostgreSQL does not know that there are few long bookings. If the order were `start_time`
-        # itself, PostgreSQL would search the index of all bookings by start for a long booking.
+        # itself, PostgreSQL would look for a long booking in `booking_by_start`, the index of all
+        # bookings.
         start = F("start_time") + Value(timedelta(0))
         long = Booking.objects.filter(IS_LONG, end_time__gt=at).order_by(start)
         first_long = models.Subquery(long.values("start_time")[:1])
@@ -272,8 +274,9 @@ class Booking(OnCalendar):
     blocked = DateTimeRangeField(help_text=_("The period, widened by the service's buffers."))
     status = models.CharField(max_length=9, choices=Status)
     # Indexes and exclusion constraints use this column instead of the status. Therefore, the change
-    # from pending to confirmed updates no index. PostgreSQL then checks no exclusion constraint
-    # again, so the change does not wait for other transactions.
+    # from pending to confirmed updates no index if the page of the row has free space
+    # (`fillfactor`). PostgreSQL then checks no exclusion constraint again, so the change does not
+    # wait for other transactions.
     active = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),

@@ -546,7 +546,7 @@ def check_may_read(booking: Booking, actor: User) -> None:
     """Check that `actor` may see a booking, as its owner, its provider, an admin or staff.
 
     Raises:
-        Forbidden: `actor` is none of these.
+        Forbidden: `actor` is somebody else.
     """
     if booking.user_id != actor.pk and not actor.may(
         "bookings.view_booking", booking.calendar.provider_id
@@ -558,7 +558,7 @@ def check_may_change(booking: Booking, actor: User) -> None:
     """Check that `actor` may change a booking, as its owner, its provider, an admin or staff.
 
     Raises:
-        Forbidden: `actor` is none of these.
+        Forbidden: `actor` is somebody else.
     """
     if booking.user_id != actor.pk and not _manages(actor, booking):
         raise Forbidden(_("This booking belongs to another user."))
@@ -571,7 +571,7 @@ def check_may_delete(booking: Booking, actor: User) -> None:
     locked the booking.
 
     Raises:
-        Forbidden: `actor` is none of these.
+        Forbidden: `actor` is somebody else.
     """
     if booking.user_id != actor.pk and not actor.may("bookings.delete_booking"):
         raise Forbidden(_("This booking belongs to another user."))
@@ -581,7 +581,7 @@ def check_manages(booking: Booking, actor: User) -> None:
     """Check that `actor` may manage a booking, as its provider, an admin or staff.
 
     Raises:
-        Forbidden: `actor` is none of these.
+        Forbidden: `actor` is somebody else.
     """
     if not _manages(actor, booking):
         raise Forbidden(

@@ -229,7 +229,7 @@ class BookingViewSet(RowViewSet):
     )
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Owners can delete a booking until it is too late to cancel, admins and staff always."""
+        """Delete a booking. Owners can until it is too late to cancel, admins and staff always."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
 

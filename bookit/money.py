@@ -21,8 +21,8 @@ _FUNDS = {
 
 # The number of decimals of each currency, by code. The library provides the ISO's list of
 # currencies in use. Its entries that are not means of payment are left out: funds, which the list
-# marks; metals, bonds, units such as XDR and test codes, which have no number of decimals; the
-# Uruguayan unit of account UYW, which has more decimals than `DECIMALS`; and `_ACCOUNTING_UNITS`.
+# marks; entries without a number of decimals, such as metals, bonds and test codes; the Uruguayan
+# unit of account UYW, which has more decimals than `DECIMALS`; and `_ACCOUNTING_UNITS`.
 CURRENCIES: dict[str, int] = {
     each.code: each.exponent
     for each in sorted(Currency, key=lambda currency: currency.code)

@@ -488,7 +488,7 @@ class ServiceAdmin(StampedAdmin):
             return gettext("no reviews")
         number = service.rating_count
         words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
-        average = number_format(service.rating_average, 1)
+        average = number_format(round(service.rating_average, 1), 1)
         return format_html('{} <span class="below">{}</span>', average, words)
 
     @admin.display(description=_("Created"))

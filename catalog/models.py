@@ -264,7 +264,7 @@ def _words(field: str) -> Func:
     """Return an expression for the words of a text field, separated by spaces."""
     return Func(
         F(field),
-        Value(triggers.BETWEEN_WORDS),
+        Value(f"[{triggers.DIVIDERS}]+"),
         Value(" "),
         Value("g"),
         function="REGEXP_REPLACE",

@@ -56,5 +56,7 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     Profile.objects.filter(user=user).delete()
     own = Calendar.objects.filter(provider=user)
     TimeOff.objects.filter(calendar__in=own).exclude(reason="").update(reason="")
+    # If the account is erased again, its name is empty, and every calendar that it got meanwhile is
+    # renamed.
     own.filter(name__icontains=user.name).update(name=NAMELESS)
     own.update(provider=None)

@@ -23,6 +23,7 @@ from typing import Any
 from psycopg.rows import namedtuple_row
 
 from bookit.database.rows import fetch
+from catalog.triggers import DIVIDERS
 
 # A search uses up to this many wanted words, and as many unwanted ones. For each word, PostgreSQL
 # reads another list of services in the index.
@@ -31,6 +32,8 @@ MAX_WORDS = 4
 CANDIDATES = 3
 # Shorter words are not corrected: too many of them are alike.
 SHORTEST_WORD = 4
+# A word, with the minus before it if there is one.
+WORD = re.compile(rf"(?:(?<!\S)(-))?[\"']*([^{DIVIDERS}]+)")
 # The SQL of a text search query that finds nothing.
 NOTHING = "''::tsquery"
 
@@ -85,7 +88,7 @@ class Words:
 
         Long words say more than short ones, many of which are stop words.
         """
-        found = re.findall(r"(?:(?<!\S)(-))?[\"']*([^\W_]+)", text.lower())
+        found = WORD.findall(text.lower())
         wanted = _longest(word for minus, word in found if not minus)
         return cls(
             wanted=tuple((word,) for word in wanted),

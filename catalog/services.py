@@ -326,7 +326,7 @@ def check_owner(calendar: Calendar, actor: User, permission: str) -> None:
     """Check that a user is the calendar's provider or an admin, or has the permission.
 
     Raises:
-        Forbidden: the user is none of these.
+        Forbidden: the user is somebody else.
     """
     if not actor.may(permission, calendar.provider_id):
         raise Forbidden(_("You do not manage this calendar."))

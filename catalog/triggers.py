@@ -116,16 +116,19 @@ END
     },
 )
 
-# A regular expression of PostgreSQL for the characters between two words. PostgreSQL's text search
-# alone would not find `colour` in `Cut/Colour`, because it takes this text for the name of a file.
-# In a database with the locale C, it also takes a typographic apostrophe or dash for a letter. The
-# ranges are code points, so they mean the same in every locale: the characters of ASCII and Latin-1
-# that are neither letters nor digits, accents that follow their letter, punctuation, currencies,
-# arrows and other symbols, punctuation of Chinese and Japanese, and emoji.
-BETWEEN_WORDS = (
-    r"[\u0001-/:-@\u005B-`{-\u00A9\u00AB-\u00B1\u00B4\u00B6-\u00B8\u00BB\u00BF\u00D7\u00F7"
-    r"\u0300-\u036F\u2000-\u206F\u20A0-\u20CF\u2190-\u245F\u2500-\u2775\u2794-\u2BFF"
-    r"\u3000-\u3004\u3008-\u3020\uFE00-\uFE0F\uFF01-\uFF0F\U0001F300-\U0001FAFF]+"
+# The characters between two words, as a class of a regular expression. It means the same in
+# PostgreSQL and in Python, so services and searches are divided into the same words. PostgreSQL's
+# text search alone would not find `colour` in `Cut/Colour`, because it takes this text for the name
+# of a file. In a database with the locale C, it also takes a typographic apostrophe or dash for a
+# letter. The ranges are code points, so they do not depend on the locale: everything in ASCII and
+# Latin-1 except letters and numbers, accents that follow their letter, punctuation, currencies,
+# symbols and emoji.
+DIVIDERS = (
+    r"\u0001-/:-@\u005B-`{-\u00A9\u00AB-\u00B1\u00B4\u00B6-\u00B8\u00BB\u00BF\u00D7\u00F7"
+    r"\u0300-\u036F\u037E\u0387\u05BE\u05F3\u05F4\u060C\u061B\u061F\u0964\u0965\u1680\u2000-\u206F"
+    r"\u20A0-\u20CF\u2100-\u214F\u2190-\u2BFF\u2E00-\u2E2E\u2E30-\u2E7F\u3000-\u3004\u3008-\u3020\u3030"
+    r"\u303D-\u303F\u30A0\u30FB\uFE00-\uFE6F\uFEFF\uFF00-\uFF0F\uFF1A-\uFF20\uFF3B-\uFF40"
+    r"\uFF5B-\uFF65\U0001F000-\U0001FAFF"
 )
 
 # Adds the words of a service's title and description to the dictionary (`Word`), in which a search
@@ -135,7 +138,7 @@ WORDS_ARE_KNOWN = Trigger(
     body=rf"""
 BEGIN
     PERFORM catalog_learn(
-        regexp_replace(NEW.title || ' ' || NEW.description, '{BETWEEN_WORDS}', ' ', 'g')
+        regexp_replace(NEW.title || ' ' || NEW.description, '[{DIVIDERS}]+', ' ', 'g')
     );
     RETURN NULL;
 END

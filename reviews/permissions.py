@@ -54,7 +54,7 @@ class DeletesReview(IsAuthenticated):
         """Return True.
 
         Raises:
-            Forbidden: the user is not the author, an admin or permitted staff.
+            Forbidden: the user is neither the author, nor an admin, nor permitted staff.
         """
         services.check_may_delete(obj, signed_in(request))
         return True

@@ -104,7 +104,7 @@ def delete_review(*, review_id: UUID, actor: User) -> None:
 
     Raises:
         Review.DoesNotExist: the review does not exist.
-        Forbidden: `actor` is not the author, an admin or permitted staff.
+        Forbidden: `actor` is neither the author, nor an admin, nor permitted staff.
     """
     with transaction.atomic():
         review = _locked_review(review_id)
@@ -137,7 +137,7 @@ def check_may_delete(review: Review, actor: User) -> None:
     """Check that `actor` may delete a review, as its author, an admin or permitted staff.
 
     Raises:
-        Forbidden: `actor` is not the author, an admin or permitted staff.
+        Forbidden: `actor` is neither the author, nor an admin, nor permitted staff.
     """
     if not actor.may("reviews.delete_review"):
         check_wrote(review, actor)

@@ -1,10 +1,10 @@
 """Free times as JSON.
 
 Most free times lie on a grid of starts that are one step apart. Each opening period has its own
-grid. A grid is divided into rows, and the JSON of each row is written once and cached. Services
-share cached rows if they have the same step and duration, and an opening period of each begins at
-the same time. The cached JSON does not contain the number of seats left, which is inserted for each
-response.
+grid. A grid is divided into rows, and the JSON of each row is written once and cached, for each
+time zone of a response. Two services share a cached row if they have the same step and duration,
+and if both have an opening period that begins at the same instant. The cached JSON does not contain
+the number of seats left, which is inserted for each response.
 """
 
 from collections.abc import Iterable, Iterator
@@ -62,7 +62,7 @@ def write(rows: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
 
 @lru_cache(maxsize=256)
 def _row(step: int, duration: int, opens: int, row: int, tz: tzinfo) -> list[bytes]:
-    """Return the JSON of each free time in a row of a grid, without the value of `seats_left`.
+    """Return the JSON of each free time in a row of a grid, up to the value of `seats_left`.
 
     The step, the duration and the beginning of the grid are microseconds, because the cache finds
     integers faster than instants.

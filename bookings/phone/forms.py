@@ -177,6 +177,7 @@ class CallForm(HoldForm):
         max_length=32,
         required=False,
         validators=[validate_phone],
+        widget=forms.TextInput(attrs={"type": "tel"}),
     )
     notes = forms.CharField(
         label=_("Notes"),
@@ -194,8 +195,8 @@ class CallForm(HoldForm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, label_suffix="", **options)
         # The suggestions of the browser would cover the list of customers that the page shows.
-        for name, kind in (("name", "text"), ("email", "email"), ("phone", "tel")):
-            self.fields[name].widget.attrs |= {"autocomplete": "off", "type": kind}
+        for name in ("name", "email", "phone"):
+            self.fields[name].widget.attrs["autocomplete"] = "off"
         self.fields["name"].widget.attrs["autofocus"] = True
         if not self.actor.may("bookings.change_booking"):
             del self.fields["confirm"]

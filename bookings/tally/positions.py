@@ -1,4 +1,4 @@
-"""Moves the transaction ids of booking events and of their total; see `bookit.restores`."""
+"""Moves the transaction ids of booking events and of their tally; see `bookit.restores`."""
 
 from django.db import connection
 from django.db.models import F, Max
@@ -22,17 +22,17 @@ def last() -> int | None:
 
 
 def move(boundary: int, shift: int) -> None:
-    """Subtract `shift` from the transaction ids of all events and of their total.
+    """Subtract `shift` from the transaction ids of all events and of the tally (`BookingTally`).
 
-    If the transaction id of the total is above `boundary`, it first becomes `boundary`.
+    If the transaction id of the tally is above `boundary`, it first becomes `boundary`.
     """
     BookingTally.objects.update(transaction=Least(F("transaction"), boundary) - shift)
     if not shift:
         return
     with connection.cursor() as cursor:
-        # The trigger refuses every change of an event. Only the owner of the table can disable it.
-        # ALTER TABLE locks the table until the commit, so no other session can change events while
-        # the trigger is disabled.
+        # The trigger refuses to change the transaction id of an event. Only the owner of the table
+        # can disable it. ALTER TABLE locks the table until the commit, so no other session can
+        # change events while the trigger is disabled.
         cursor.execute(
             "ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_event_append_only"
         )

@@ -81,7 +81,7 @@ class Model:
         self.now = -60
 
     def seat(self, service, start, end, *, ignored=None):
-        """Return a seat that is free from `start` to `end`, which include the buffers.
+        """Return a seat that is free from `start` to `end`; this period includes the buffers.
 
         Raises:
             Refused: no seat is free, or another service of the calendar is booked then.

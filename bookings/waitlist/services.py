@@ -151,7 +151,7 @@ def check_access(entry: WaitlistEntry, actor: User, permission: str) -> None:
     """Check that `actor` is the user of an entry, the slot's provider, an admin or permitted staff.
 
     Raises:
-        Forbidden: `actor` is none of these.
+        Forbidden: `actor` is somebody else.
     """
     if entry.user_id != actor.pk and not actor.may(permission, entry.slot.calendar.provider_id):
         raise Forbidden(_("This place in the queue belongs to another user."))

@@ -34,8 +34,7 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
     """Return the webhooks that do not get their messages, the longest failing first.
 
     Webhooks that an admin has merely switched off are left out. The same query also counts the
-    failed messages of all webhooks, because a webhook that works again can still have failed
-    messages. The query reads at most `MAX_COUNTED` + 1 webhooks.
+    failed messages, even of webhooks that work again. It reads at most `MAX_COUNTED` + 1 webhooks.
     """
     failing = Q(is_active=True, failing_since__isnull=False)
     switched_off = Q(is_active=False) & ~Q(disabled_reason="")

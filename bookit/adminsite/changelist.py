@@ -80,6 +80,15 @@ class StrictChangeList(ChangeList):
         is_filtered = is_filtered or bool(self.conditions)
         return specs, has_filters, rest, may_have_duplicates, is_filtered
 
+    @property
+    def may_hide_rows(self) -> bool:
+        """Whether a search or a filter narrows the list, perhaps by default."""
+        return bool(
+            self.query
+            or self.has_active_filters
+            or any(getattr(spec, "is_narrow_by_default", False) for spec in self.filter_specs)
+        )
+
     def _in_words(self, parameters: dict[str, Any]) -> Iterator[str]:
         """Yield, in words, the conditions of the URL that no filter of the list shows.
 

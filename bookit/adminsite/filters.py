@@ -74,7 +74,8 @@ class UpcomingFilter(DateFieldListFilter):
     A search finds rows of any day, unless the URL also names a period.
     """
 
-    # Makes the template `admin/filter.html` name the selected choice even if it is the first one.
+    # The template `admin/filter.html` names the selected choice even if it is the first one, and an
+    # empty list does not say that there are no rows.
     is_narrow_by_default = True
 
     def __init__(self, field: Any, request: Any, *args: Any, **options: Any) -> None:

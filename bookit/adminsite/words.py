@@ -64,4 +64,5 @@ def change(now: Decimal | int, before: Decimal | int) -> str:
 
 def share(part: int, whole: int) -> str:
     """Return a part of a whole in per cent, for example `8.6 %`; empty if the whole is 0."""
-    return f"{number_format(part * 100 / whole, 1)} %" if whole else ""
+    # `number_format` alone would cut the other decimals off.
+    return f"{number_format(round(part * 100 / whole, 1), 1)} %" if whole else ""

@@ -248,16 +248,16 @@ class EventPagination(Pagination):
     rows in steps: the rows before the current horizon, in the order of ids, are one step. The rows
     from this horizon to a later horizon are the next step.
 
-    Rows about one object are in order. Transactions that change the object wait for each other, so
-    the rows of the second transaction have higher ids than the rows of the first. If the second
-    transaction has the lower transaction id, the horizon passes neither transaction until both have
-    ended, so their rows are in one step. If the second transaction has the higher transaction id,
-    its rows are in the same step or in a later step.
+    Rows about one object are in order. Transactions that change the object wait for each other, and
+    each must give its rows higher ids than the rows before. If the second transaction has the lower
+    transaction id, the horizon passes neither transaction until both have ended, so their rows are
+    in one step. If the second transaction has the higher transaction id, its rows are in the same
+    step or in a later step.
     """
 
-    # The only value in a cursor is a list of steps, because every PostgreSQL server counts its
-    # transactions for itself. On one server, the list has one step. In a distributed database, it
-    # has one step for each server.
+    # A cursor contains a single value, a list of steps. It is a list because every PostgreSQL server
+    # counts its own transactions. On one server, the list has one step. In a distributed database,
+    # it has one step for each server.
     STEPS = ["steps"]
 
     def paginate_queryset(

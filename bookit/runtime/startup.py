@@ -20,7 +20,7 @@ from bookit.runtime import environment
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
-# A process that has warned of unknown variables sets this variable to its pid, so that its children
+# The process that looks for unknown variables sets this variable to its pid, so that its children
 # do not warn again.
 WARNED = "BOOKIT_WARNED_BY"
 

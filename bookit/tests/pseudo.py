@@ -156,7 +156,7 @@ _NEUTRAL = re.compile(
             r"__\w+__",  # a place that a script fills in
             r"\b(BookIt|iCalendar|JSON Lines|CSV|JSON|ID)\b",
             r"^(True|False)$",  # Django's texts for its icons, which have no translation
-            r"^(\u203a )?Job \d+",  # procrastinate's own name of a job
+            r"^(\u203a )?Job \d+",  # the title of a job (`bookit.jobs.admin`)
             r"^\{.*\}$",  # JSON
         ]
     )
@@ -183,7 +183,8 @@ def data_of_all_rows() -> set[str]:
                 if isinstance(field, models.CharField | models.TextField | models.JSONField)
                 and not field.choices
             ]
-            for row in model._default_manager.values_list(*fields):
+            # Without fields, `values_list` would return every column.
+            for row in model._default_manager.values_list(*fields) if fields else ():
                 found.update(_texts(row))
     return {text for text in found if len(text) > 1}
 

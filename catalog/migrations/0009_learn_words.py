@@ -2,28 +2,29 @@ from importlib import import_module
 
 from django.db import migrations
 
-BETWEEN_WORDS = import_module("catalog.migrations.0008_words_of_services").BETWEEN_WORDS
+from bookit.database.retries import retried
 
-# Few enough texts of the greatest length that their words fit into one `tsvector`.
-SERVICES = 20
+DIVIDERS = import_module("catalog.migrations.0008_words_of_services").DIVIDERS
 LEARN = "SELECT catalog_learn(regexp_replace(%s, %s, ' ', 'g'))"
 
 
 def learn(apps, schema_editor):
     """Add the words of existing services to the dictionary."""
     connection = schema_editor.connection
-    services = apps.get_model("catalog", "Service").objects.using(connection.alias).order_by("pk")
-    rows = services.values_list("pk", "title", "description")
-    last = None
-    while some := [*(rows.filter(pk__gt=last) if last else rows)[:SERVICES]]:
-        last = some[-1][0]
-        text = " ".join(f"{title} {description}" for _pk, title, description in some)
+
+    # An import can add the same words in another order, so the two can deadlock.
+    @retried
+    def learn_words(text):
         with connection.cursor() as cursor:
-            cursor.execute(LEARN, [text, BETWEEN_WORDS])
+            cursor.execute(LEARN, [text, f"[{DIVIDERS}]+"])
+
+    services = apps.get_model("catalog", "Service").objects.using(connection.alias)
+    for title, description in services.values_list("title", "description").iterator():
+        learn_words(f"{title} {description}")
 
 
 class Migration(migrations.Migration):
-    # Each statement is a transaction, so nobody waits until all words are known.
+    # Each statement is a transaction of its own, so nobody waits until all words are known.
     atomic = False
 
     dependencies = [
@@ -31,5 +32,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # Without this, PostgreSQL would not know which words are frequent, and index-only scans
+        # would read the table, which has just been written again.
+        migrations.RunSQL("VACUUM (ANALYZE) catalog_service", migrations.RunSQL.noop),
         migrations.RunPython(learn, migrations.RunPython.noop),
     ]

@@ -15,18 +15,18 @@ from catalog.providers.models import Profile
 SHORTEST_INDEXED = 3
 
 
-class WordsFilter(filters.CharFilter):
+class TextFilter(filters.CharFilter):
     """A filter by a text in names and, if the text is long enough for the index, biographies."""
 
     def parts(self, value: str, request: Request) -> tuple[str, ...]:
-        """Return the text once if only names are searched, and twice if biographies are, too."""
+        """Return the text for the search in names and, if it is long enough, in biographies."""
         return (value,) if len(value) < SHORTEST_INDEXED else (value, value)
 
 
 class ProviderFilter(FilterSet):
-    """Filters providers by words and by the categories of their services."""
+    """Filters providers by a text and by the categories of their services."""
 
-    q = WordsFilter(
+    q = TextFilter(
         method="search",
         max_length=200,
         help_text=(

@@ -347,6 +347,8 @@ class TestWords:
             assert "(Asia/Tokyo)" in text
             assert str(row.pk) in text
         assert "no reviews" in text
+        Service.objects.update(rating_sum=14, rating_count=3)
+        assert "4.7" in site.get(path).content.decode()
         assert "Record" not in site.get(reverse("admin:catalog_calendar_add")).content.decode()
 
     @pytest.mark.parametrize("value", ["\0", "9" * 400, "-1", "x", "1e5", "NaN"])

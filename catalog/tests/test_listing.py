@@ -1,4 +1,4 @@
-"""The statements of a search: PostgreSQL can prepare them, and they find the same services."""
+"""All statements of a search can be prepared, and find the same services."""
 
 import re
 from uuid import UUID

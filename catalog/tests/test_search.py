@@ -1,17 +1,21 @@
 """A search for services by words matches stems and misspellings. The best match comes first."""
 
 import re
-import string
+import unicodedata
+from importlib import import_module
+from itertools import chain
 from urllib.parse import quote
 
 import pytest
+from django.apps import apps
 from django.db import connection
 
 from bookit.tests.crowd import run
 from bookit.tests.expect import problem
-from catalog.models import Service
+from catalog.models import Service, Word
+from catalog.search import WORD
 from catalog.tests.factories import ServiceFactory
-from catalog.triggers import BETWEEN_WORDS
+from catalog.triggers import DIVIDERS
 
 pytestmark = pytest.mark.django_db
 
@@ -91,6 +95,9 @@ def test_words_find_the_intended_service(api, town, words, title):
         ("60\u201390 minutes", "90"),
         ("\u201eRuhe\u201c", "ruhe"),
         ("Manicure \u20ac20", "20"),
+        ("Nails\u2122", "nails"),
+        ("\u30ab\u30c3\u30c8\u30fb\u30ab\u30e9\u30fc", "\u30ab\u30e9\u30fc"),
+        ("\u0928\u092f\u093e \u092f\u094b\u0917", "\u092f\u094b\u0917"),
         ("\U0001f487Haircut", "haircut"),
         ("Cafe\u0301 Épilation", "épilation"),
         ("Стрижка/борода", "борода"),
@@ -103,15 +110,34 @@ def test_punctuation_divides_words(api, field, title, word):
     assert search(api, word) == [service.title]
 
 
-def test_only_characters_that_divide_the_words_of_a_search_divide_the_words_of_services():
-    """Searches divide words in Python (`Words.of`), services in PostgreSQL (`BETWEEN_WORDS`)."""
-    every = "".join(map(chr, [*range(1, 0xD800), *range(0xE000, 0x20000)]))
+def test_the_same_characters_divide_services_and_searches():
+    """Services are divided into words in PostgreSQL, searches in Python (`Words.of`)."""
+    every = [chr(code) for code in range(1, 0x20000) if not 0xD800 <= code < 0xE000]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT regexp_replace(%s, %s, '', 'g')", [every, BETWEEN_WORDS])
+        cursor.execute("SELECT regexp_replace(%s, %s, '', 'g')", ["".join(every), f"[{DIVIDERS}]+"])
         [[kept]] = cursor.fetchall()
-    dividers = {*every} - {*kept}
-    assert not [each for each in dividers if re.match(r"[^\W_]", each)]
-    assert {*string.punctuation, *string.whitespace} <= dividers
+    assert [*kept] == [each for each in every if WORD.search(each)]
+
+
+def test_no_letter_and_every_common_punctuation_mark_divides_words():
+    divides = re.compile(f"[{DIVIDERS}]").match
+    for code in range(1, 0x20000):
+        # The letters from U+2100 are symbols that stand for words, such as a kelvin.
+        if unicodedata.category(chr(code))[0] == "L" and not 0x2100 <= code < 0x2150:
+            assert not divides(chr(code)), hex(code)
+    blocks = [range(1, 0x250), range(0x2000, 0x2070), range(0x2190, 0x2C00)]
+    blocks += [range(0x2E00, 0x3040), range(0xFE00, 0xFFE0)]
+    for code in chain(*blocks):
+        if unicodedata.category(chr(code))[0] in "PZ":
+            assert divides(chr(code)), hex(code)
+
+
+def test_the_migration_learns_the_words_of_the_services_that_exist():
+    for title in ("Cut/Colour", "Yoga", "Men\u2019s cut"):
+        ServiceFactory(title=title, description="")
+    Word.objects.all().delete()
+    import_module("catalog.migrations.0009_learn_words").learn(apps, connection.schema_editor())
+    assert {*Word.objects.values_list("text", flat=True)} == {"colour", "yoga"}
 
 
 @pytest.mark.parametrize("words", ["plumber", "xyzzy", "zzzzzzzz", "qqq www eee"])
@@ -204,7 +230,7 @@ class TestCountLimit:
 
 
 class TestFrequentWords:
-    """Searches with more than `MAX_FOUND` matches, ordered by a field and not by relevance."""
+    """Searches with more than `MAX_FOUND` matches, mostly in the order of a field."""
 
     @pytest.fixture(autouse=True)
     def thirty_matches(self, limit_search):
@@ -243,7 +269,7 @@ class TestFrequentWords:
             f"Yoga {number}" for number in (9, 8, 7, 6, 5, 4)
         ]
 
-    def test_a_page_that_is_not_among_the_first_services_contains_only_counted_matches(
+    def test_if_too_few_of_the_first_services_match_a_page_contains_only_counted_matches(
         self, api, limit_search
     ):
         limit_search("MAX_READ", 3)  # the boxing class, and two of the four services of the page

@@ -1,7 +1,7 @@
 """BookIt offers, accepts and refuses the same times as a plain model, in random cases.
 
 The model reads rows through Django's ORM, and loops over them. It contains no SQL and no
-multiranges, and uses none of BookIt's rules.
+multiranges, and implements the booking rules anew instead of calling BookIt's code.
 """
 
 import random

@@ -104,7 +104,7 @@ def test_a_day_with_many_times_says_how_many_more_it_has(service):
     assert (len(days[0].times), days[0].more) == (MAX_TIMES, 36 - MAX_TIMES)
 
 
-def test_the_page_shows_a_preview_and_a_changed_form_gets_a_new_preview(
+def test_the_page_shows_a_preview_and_names_the_address_of_new_previews(
     site, service, django_assert_max_num_queries
 ):
     with time_machine.travel(MONDAY, tick=False):

@@ -66,7 +66,7 @@ def test_today_begins_at_midnight_of_the_signed_in_user(desk):
 
 
 def test_months_are_in_the_zone_of_the_signed_in_user(desk):
-    """The first hour of a month in Paris is still in the month before in UTC."""
+    """In UTC, the first hour of a month in Paris belongs to the previous month."""
     for start_time in (NOW, datetime(2026, 11, 30, 23, 30, tzinfo=UTC)):
         booked(start_time)
     text = desk.get(LIST).content.decode()

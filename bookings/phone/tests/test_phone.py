@@ -181,6 +181,10 @@ class TestBooking:
             "booking.created",
         ]
 
+    def test_the_input_of_a_phone_number_opens_the_keypad_of_a_phone(self, desk):
+        page = desk.get(PAGE).content.decode()
+        assert '<input type="tel" name="phone"' in page
+
     def test_the_checkbox_for_confirmation_refers_to_its_help_text(self, desk):
         page = desk.get(PAGE).content.decode()
         [box] = re.findall(r'<input type="checkbox" name="confirm"[^>]*>', page)

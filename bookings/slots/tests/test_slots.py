@@ -630,7 +630,7 @@ class TestCancelling:
             name: type(value) for name, value in second.data.items()
         }
 
-    def test_a_hold_whose_time_is_over_becomes_expired_and_not_cancelled(self, client, slot):
+    def test_cancelling_a_slot_expires_a_hold_whose_time_is_over(self, client, slot):
         booking = hold(slot, left=-HOUR)
         self.cancel(client, slot)
         booking.refresh_from_db()

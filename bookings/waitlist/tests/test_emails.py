@@ -84,7 +84,7 @@ def test_a_person_who_does_not_confirm_learns_that_the_seat_is_no_longer_kept(yo
     assert message.attachments == []
 
 
-def test_people_who_left_and_deactivated_accounts_get_no_email(yoga, ben, eva):
+def test_deactivated_accounts_and_people_who_left_get_no_email(yoga, ben, eva):
     entry = yoga.waitlist.get(user=ben)
     waitlist.leave(slot_id=yoga.pk, entry_id=entry.pk, actor=ben, at=NOW)
     eva.is_active = False

@@ -175,6 +175,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
+        # A browser ignores the second of two attributes with the same name.
+        assert len(attributes) == len(attrs), f"{self.path}: <{tag}> repeats an attribute: {attrs}"
         if tag == "a" and attributes.get("href"):
             self.links.append(urljoin(self.path, attributes["href"]))
         if "data-ajax--url" in attributes:

@@ -27,6 +27,7 @@ from bookings.tests.factories import (
     WaitlistEntryFactory,
     WebhookFactory,
 )
+from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, PAGES, HomeCard
 from bookit.adminsite.links import list_of
 from bookit.adminsite.lists import named_by
@@ -602,3 +603,13 @@ def test_an_empty_list_says_whether_a_filter_hides_rows(site):
     path = reverse("admin:bookings_waitlistentry_changelist")
     assert "There is nothing here yet." in site.get(path).content.decode()
     assert "Nothing matches." in site.get(path, {"q": "Ada"}).content.decode()
+    # By default, this list shows only today and later.
+    path = reverse("admin:bookings_booking_changelist")
+    assert "Nothing matches." in site.get(path).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"), [(2, 3, "66.7 %"), (1, 1, "100.0 %"), (0, 3, "0.0 %"), (0, 0, "")]
+)
+def test_a_share_is_rounded(part, whole, text):
+    assert words.share(part, whole) == text

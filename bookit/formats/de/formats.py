@@ -1,4 +1,4 @@
-"""Formats of German. Some replace Django's formats, and the others are additional."""
+"""Formats of German. Some replace formats of Django, and the others have new names."""
 
 DATETIME_FORMAT = "j. F Y, H:i"
 SHORT_DATETIME_FORMAT = "d.m.Y, H:i"

@@ -1,4 +1,4 @@
-"""Formats of English. Some replace Django's formats, and the others are additional."""
+"""Formats of English. Some replace formats of Django, and the others have new names."""
 
 DATE_FORMAT = "j F Y"
 TIME_FORMAT = "H:i"

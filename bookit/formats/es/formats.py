@@ -1,4 +1,4 @@
-"""Formats of Spanish. Some replace Django's formats, and the others are additional."""
+"""Formats of Spanish. Some replace formats of Django, and the others have new names."""
 
 DATETIME_FORMAT = r"j \d\e F \d\e Y, H:i"
 SHORT_DATETIME_FORMAT = "d/m/Y, H:i"

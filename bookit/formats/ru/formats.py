@@ -1,4 +1,4 @@
-"""Formats of Russian. Some replace Django's formats, and the others are additional."""
+"""Formats of Russian. Some replace formats of Django, and the others have new names."""
 
 TIME_FORMAT = "H:i"
 DATETIME_FORMAT = "j E Y г., H:i"

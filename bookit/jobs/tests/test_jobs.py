@@ -87,7 +87,7 @@ def test_a_waiting_job_is_not_retried(admin_site):
     assert (waiting.status, waiting.attempts) == ("todo", 0)
 
 
-def test_a_failed_job_is_not_retried_while_the_same_job_waits(admin_site):
+def test_an_operator_cannot_retry_a_failed_job_while_the_same_job_waits(admin_site):
     job = failed_job(queueing_lock="one")
     app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
     page = retry(admin_site, job).content.decode()
@@ -135,7 +135,7 @@ def test_the_outcome_of_a_job_is_written_when_postgresql_is_back(monkeypatch, qu
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failed_job_is_deleted_and_not_retried_while_the_same_job_waits():
+def test_a_worker_deletes_a_job_that_fails_while_the_same_job_waits():
     """The failed job must not stay `doing`, because no worker runs it."""
     failed = app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
     ProcrastinateJob.objects.filter(pk=failed).update(status="doing")

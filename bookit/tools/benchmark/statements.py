@@ -1,6 +1,7 @@
 """The SQL that BookIt runs for the measured requests, taken from the apps.
 
-The reference and pgbench run the same statements. Parameters are written as `%(name)s`.
+The reference (`reference.py`) and pgbench run the same statements. Parameters are written as
+`%(name)s`.
 """
 
 from psycopg.sql import Literal
