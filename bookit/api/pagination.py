@@ -255,7 +255,7 @@ class EventPagination(Pagination):
     step or in a later step.
     """
 
-    # A cursor contains a single value, a list of steps. It is a list because every PostgreSQL server
+    # A cursor contains a single value, a list of steps. It is a list because each PostgreSQL server
     # counts its own transactions. On one server, the list has one step. In a distributed database,
     # it has one step for each server.
     STEPS = ["steps"]
