@@ -16,6 +16,7 @@ class AccountsConfig(AppConfig):
         from accounts.keys import models as _keys  # noqa: F401 - the import registers them
         from accounts.links import models as _links  # noqa: F401 - the import registers them
         from accounts.roles import models as _roles  # noqa: F401 - the import registers them
+        from accounts.sessions import models as _sessions  # noqa: F401 - the import registers them
 
     def ready(self) -> None:
         """Register permissions, the OpenAPI description of tokens, and the subjects of jobs."""

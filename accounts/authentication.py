@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from accounts.keys import secrets, services
 from accounts.models import User
-from accounts.tokens import TOKEN_ERRORS, AccessToken
+from accounts.sessions.tokens import TOKEN_ERRORS, AccessToken
 from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
 from bookit.database.replicas import with_position

@@ -9,10 +9,11 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils import timezone
 
-from accounts import services
 from accounts.emails import lookup_form
-from accounts.guesses import Guess
 from accounts.models import User
+from accounts.sessions import services as sessions
+from accounts.sessions.clients import client_of
+from accounts.sessions.guesses import Guess
 from bookit.api.addresses import client_address
 
 
@@ -50,7 +51,7 @@ class AdminSiteBackend(ModelBackend):
             # browser was signed in as another user, `login` empties `request.session` before it
             # sends the signal for `record_login`.
             request.replaced_session = (  # type: ignore[attr-defined]
-                request.session.get(services.SESSION_KEY)
+                request.session.get(sessions.SESSION_KEY)
             )
         return user
 
@@ -63,19 +64,19 @@ def record_login(sender: Any, *, request: HttpRequest, user: User, **signal: Any
     """
     replaced_id = getattr(request, "replaced_session", None)
     if replaced_id:
-        services.record_admin_logout(session_id=replaced_id, at=timezone.now())
-    session = services.record_admin_login(
+        sessions.record_admin_logout(session_id=replaced_id, at=timezone.now())
+    session = sessions.record_admin_login(
         user=user,
-        client=services.Client(client_address(request), request.headers.get("User-Agent", "")),
+        client=client_of(request),
         lifetime=timedelta(seconds=request.session.get_expiry_age()),
         at=timezone.now(),
     )
-    request.session[services.SESSION_KEY] = str(session.pk)
+    request.session[sessions.SESSION_KEY] = str(session.pk)
 
 
 @receiver(user_logged_out)
 def record_logout(sender: Any, *, request: HttpRequest, **signal: Any) -> None:
     """Record a logout from the admin site."""
-    session_id = request.session.get(services.SESSION_KEY)
+    session_id = request.session.get(sessions.SESSION_KEY)
     if session_id:
-        services.record_admin_logout(session_id=session_id, at=timezone.now())
+        sessions.record_admin_logout(session_id=session_id, at=timezone.now())

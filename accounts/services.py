@@ -1,25 +1,17 @@
-"""The rules for accounts, logins and tokens."""
+"""The rules for accounts: registering, passwords, email addresses, profiles and roles."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.password_validation import validate_password
-from django.contrib.sessions.models import Session as AdminSession
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
 from django.utils.translation import gettext as _
-from rest_framework_simplejwt.settings import api_settings as token_settings
-from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
-from rest_framework_simplejwt.utils import datetime_from_epoch
-from uuid_utils.compat import uuid7
 
 from accounts.emails import lookup_form, no_mailbox
 from accounts.extensions import ON_NEW_OWNER, ON_NEW_PROVIDER
-from accounts.guesses import Guess
 from accounts.keys import services as keys
 from accounts.links import services as links
 from accounts.links.kinds import (
@@ -29,15 +21,13 @@ from accounts.links.kinds import (
     PASSWORD_RESET,
     VERIFICATION,
 )
-from accounts.models import Session, User
+from accounts.models import User
 from accounts.roles import services as staff_roles
-from accounts.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
-from bookit.database.batches import delete_in_batches
+from accounts.sessions import services as sessions
+from accounts.sessions.guesses import Guess
+from accounts.sessions.tokens import TokenInvalid
 from bookit.database.metadata import Changes, save_changes, stored
-from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
-
-# A Django session of the admin site stores the id of its `accounts.Session` under this key.
-SESSION_KEY = "accounts.session"
+from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
 
 # Passwords have a maximum length, because very long passwords keep the server busy.
 MAX_PASSWORD_LENGTH = 128
@@ -49,47 +39,10 @@ class EmailTaken(Conflict):
     code = "email_taken"
 
 
-class InvalidCredentials(Unauthenticated):
-    """The email address or the password is wrong."""
-
-    code = "invalid_credentials"
-
-
 class LastAdmin(Conflict):
     """This is the last active admin. Make another user an admin first."""
 
     code = "last_admin"
-
-
-@dataclass(frozen=True)
-class SignedIn:
-    """A user with a fresh pair of tokens."""
-
-    user: User
-    refresh: SessionToken
-
-    @property
-    def access_token(self) -> str:
-        """The token that authenticates requests."""
-        return str(self.refresh.access_token)
-
-    @property
-    def refresh_token(self) -> str:
-        """The token that can be exchanged once for the next pair."""
-        return str(self.refresh)
-
-    @property
-    def expires_in(self) -> int:
-        """The number of seconds for which the access token is valid."""
-        return int(token_settings.ACCESS_TOKEN_LIFETIME.total_seconds())
-
-
-@dataclass(frozen=True)
-class Client:
-    """The client that a login comes from. It helps the owner of an account recognise logins."""
-
-    address: str | None = None
-    name: str = ""
 
 
 def register(
@@ -97,11 +50,11 @@ def register(
     name: str,
     email: str,
     password: str,
-    client: Client,
+    client: sessions.Client,
     at: datetime,
     metadata: Changes | None = None,
     **fields: str,
-) -> SignedIn:
+) -> sessions.SignedIn:
     """Create an account with the role `user`, sign it in, and email it a verification link.
 
     Args:
@@ -121,150 +74,10 @@ def register(
     with transaction.atomic():
         _save_unique(user)
         links.enqueue(kind=VERIFICATION, email=user.email, user=user)
-        return _sign_in(user, client=client, at=at)
+        return sessions.start_session(user=user, client=client, at=at)
 
 
-def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
-    """Sign in with an email address and a password.
-
-    Raises:
-        InvalidCredentials: the account does not exist or is not active, or the password is wrong.
-            The work is the same in all three cases, so the response does not reveal who has an
-            account.
-        LimitExceeded: too many wrong passwords were tried.
-    """
-    email = lookup_form(email)
-    user = User.objects.filter(email=email).first()
-    guess = Guess(user=user, email=email, address=client.address)
-    guess.count()
-    if user is None:
-        make_password(password)
-        raise InvalidCredentials
-    if not check_password(password, user.password) or not user.is_active:
-        raise InvalidCredentials
-    guess.forgive()
-    with transaction.atomic():
-        # The password may have been changed, or the account deactivated, during the slow hashing.
-        # A later change waits for this transaction, and its trigger then ends the new session too.
-        unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
-        if not unchanged.update(last_login=at):
-            raise InvalidCredentials
-        return _sign_in(user, client=client, at=at)
-
-
-def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
-    """Exchange a refresh token for the next pair of tokens.
-
-    If a token is used twice, somebody may have copied it, and it is unknown whether the owner or
-    the thief uses it now. The session is therefore revoked, with all its refresh tokens (RFC 9700,
-    section 4.14.2).
-
-    Raises:
-        TokenInvalid: the token is malformed, expired or already used, or its session has ended.
-    """
-    token, session_id = _parse_token(refresh_token)
-    with transaction.atomic():
-        # The lock makes concurrent requests with the same token run one after the other.
-        session = (
-            Session.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("user")
-            .filter(pk=session_id, revoked_at=None, user__is_active=True)
-            .first()
-        )
-        if session is None:
-            raise TokenInvalid
-        reused = not _blacklist(token, session.user, at=at)
-        if reused:
-            session.revoked_at = at
-            session.save(update_fields=["revoked_at"])
-        else:
-            return _issue(session, at=at)
-    # Raised outside the transaction, because an error inside would roll back the revocation.
-    raise TokenInvalid
-
-
-def log_out(*, refresh_token: str, at: datetime) -> None:
-    """End the session of a refresh token, and with it all refresh tokens of the session.
-
-    Raises:
-        TokenInvalid: the token is malformed or expired, or its session has ended already.
-    """
-    token, session_id = _parse_token(refresh_token)
-    with transaction.atomic():
-        session = (
-            Session.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("user")
-            .filter(pk=session_id, revoked_at=None)
-            .first()
-        )
-        if session is None:
-            raise TokenInvalid
-        _blacklist(token, session.user, at=at)
-        session.revoked_at = at
-        session.save(update_fields=["revoked_at"])
-
-
-def sessions_of(*, user: User, at: datetime) -> QuerySet[Session]:
-    """Return the sessions of a user that have not ended."""
-    return Session.objects.filter(user=user, revoked_at=None, expires_at__gt=at)
-
-
-def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
-    """End one of the user's own sessions: a login to the API or to the admin site.
-
-    Raises:
-        Session.DoesNotExist: the user has no such session, or it has ended already.
-    """
-    if not sessions_of(user=user, at=at).filter(pk=session_id).update(revoked_at=at):
-        raise Session.DoesNotExist
-    if user.is_staff:
-        _end_admin_session(session_id, at=at)
-
-
-def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
-    """End a session of any user on behalf of an admin; see `end_own_session`.
-
-    Access tokens of the session work until they expire, within `ACCESS_TOKEN_EXPIRE_MINUTES`.
-
-    Raises:
-        Forbidden: the actor is not an admin.
-        Session.DoesNotExist: there is no such session.
-        Invalid: the session has ended already.
-    """
-    if not actor.is_admin:
-        raise Forbidden
-    session = Session.objects.select_related("user").get(pk=session_id)
-    try:
-        end_own_session(session_id=session_id, user=session.user, at=at)
-    except Session.DoesNotExist:
-        raise Invalid.of("", _("This session has ended already.")) from None
-
-
-def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
-    """Sign the browser of a session out of the admin site.
-
-    Django encodes the content of its sessions, so all of them are read. Only admins and staff have
-    such sessions, so there are few.
-    """
-    for row in AdminSession.objects.filter(expire_date__gt=at).iterator():
-        if row.get_decoded().get(SESSION_KEY) == str(session_id):
-            row.delete()
-
-
-def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
-    """Record a login to the admin site as a session, which has no refresh tokens."""
-    session = _new_session(user, client=client, at=at)
-    session.last_used_at, session.expires_at = at, at + lifetime
-    session.save()
-    return session
-
-
-def record_admin_logout(*, session_id: UUID, at: datetime) -> None:
-    """Record a logout from the admin site."""
-    Session.objects.filter(pk=session_id, revoked_at=None).update(revoked_at=at)
-
-
-def check_own_password(*, user: User, field: str, password: str, client: Client) -> None:
+def check_own_password(*, user: User, field: str, password: str, client: sessions.Client) -> None:
     """Check that the signed-in user knows the password of their account.
 
     Args:
@@ -282,7 +95,7 @@ def check_own_password(*, user: User, field: str, password: str, client: Client)
 
 
 def change_password(
-    *, user: User, current_password: str, new_password: str, client: Client
+    *, user: User, current_password: str, new_password: str, client: sessions.Client
 ) -> None:
     """Replace the password. Triggers end all sessions and emailed links of the account.
 
@@ -373,7 +186,7 @@ def rename(*, user: User, name: str) -> None:
     save_changes(user, {"name": name})
 
 
-def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> User:
+def update_profile(*, user: User, changes: dict[str, Any], client: sessions.Client) -> User:
     """Change the user's own account.
 
     A new email address takes effect once it is verified. Until then, the old one is kept. Sending
@@ -509,10 +322,8 @@ def prune_tokens(*, at: datetime) -> int:
 
     Return the number of deleted `Session` rows.
     """
-    delete_in_batches(OutstandingToken.objects.filter(expires_at__lt=at), by="expires_at")
     links.prune_links(at=at)
-    delete_in_batches(AdminSession.objects.filter(expire_date__lt=at), by="expire_date")
-    return delete_in_batches(Session.objects.filter(expires_at__lt=at), by="expires_at")
+    return sessions.prune_sessions(at=at)
 
 
 def _check_strength(password: str, user: User, *, field: str) -> None:
@@ -538,61 +349,3 @@ def _save_unique(user: User, **options: Any) -> None:
         if constraint == "user_email_unique":
             raise EmailTaken from None
         raise
-
-
-def _sign_in(user: User, *, client: Client, at: datetime) -> SignedIn:
-    return _issue(_new_session(user, client=client, at=at), at=at)
-
-
-def _new_session(user: User, *, client: Client, at: datetime) -> Session:
-    return Session(
-        id=uuid7(),
-        user=user,
-        created_at=at,
-        address=client.address,
-        client=client.name[:300],
-    )
-
-
-def _issue(session: Session, *, at: datetime) -> SignedIn:
-    """Create the next refresh token of a session, and store its id so that it can be revoked."""
-    token = SessionToken()
-    token["user_id"] = str(session.user_id)
-    token["session"] = str(session.pk)
-    expires_at = datetime_from_epoch(token["exp"])
-    session.last_used_at, session.expires_at = at, expires_at
-    session.save()
-    # The token itself is not stored, so that somebody who reads the table cannot use it.
-    OutstandingToken.objects.create(
-        user=session.user, jti=token["jti"], token="", created_at=at, expires_at=expires_at
-    )
-    return SignedIn(session.user, token)
-
-
-def _blacklist(token: SessionToken, user: User, *, at: datetime) -> bool:
-    """Mark a token as used. Return False if it was already marked."""
-    outstanding, _is_new = OutstandingToken.objects.get_or_create(
-        jti=token["jti"],
-        defaults={
-            "user": user,
-            "token": "",
-            "created_at": at,
-            "expires_at": datetime_from_epoch(token["exp"]),
-        },
-    )
-    return BlacklistedToken.objects.get_or_create(token=outstanding)[1]
-
-
-def _parse_token(raw: str) -> tuple[SessionToken, UUID]:
-    """Check the signature and expiry of a refresh token. Return it with the id of its session.
-
-    Raises:
-        TokenInvalid: the token is malformed, expired or not signed with our key.
-    """
-    try:
-        token = SessionToken(raw)  # type: ignore[arg-type]
-        if not isinstance(token["jti"], str):
-            raise TokenInvalid
-        return token, UUID(token["session"])
-    except TOKEN_ERRORS:
-        raise TokenInvalid from None

@@ -5,8 +5,6 @@ from datetime import UTC
 from tempfile import TemporaryFile
 from typing import Any
 
-from django.db.models import BooleanField, DateTimeField, ExpressionWrapper, Q, Value
-from django.db.models.functions import Coalesce
 from django.http import FileResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -21,35 +19,30 @@ from rest_framework.request import Request
 
 from accounts import services
 from accounts.filters import UserFilter
-from accounts.models import Session, User
+from accounts.models import User
 from accounts.permissions import IsPermitted, signed_in
 from accounts.privacy import services as privacy
 from accounts.serializers import (
     ANA,
-    LoginSerializer,
-    OpenSessionSerializer,
     OwnPasswordSerializer,
     PasswordChangeSerializer,
     PasswordResetConfirmSerializer,
     PasswordResetSerializer,
     ProfileSerializer,
-    RefreshTokenSerializer,
     RegisterSerializer,
-    SessionSerializer,
     UserChangeSerializer,
     UserCreateSerializer,
     UserSerializer,
     VerifyEmailSerializer,
 )
-from accounts.tokens import AccessToken
+from accounts.sessions.clients import client_of
+from accounts.sessions.serializers import SessionSerializer
 from bookit import deadlines
-from bookit.api.addresses import client_address
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
 from bookit.database.metadata import stored
-from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
 from bookit.json import dumps_in_parts
 from bookit.languages import accepted
@@ -61,28 +54,20 @@ from bookit.runtime.costly import ALWAYS
 EXPORT_SECONDS = 50.0
 
 
-def _client(request: Request) -> services.Client:
-    address = client_address(request._request)
-    return services.Client(address, request.headers.get("User-Agent", ""))
-
-
 class AuthViewSet(RowViewSet):
-    """Registering, sessions, password resets and verifying an email address.
+    """Registering, password resets and verifying an email address.
 
     Nobody has to be signed in: the `Authorization` header is ignored.
     """
 
     authentication_classes = []
-    with_secrets = {"register", "login", "refresh"}
+    with_secrets = {"register"}
     permission_classes = [AllowAny]
     throttle_classes = [SignInThrottle]
     serializer_class = SessionSerializer
     pagination_class = None
     input_classes = {
         "register": RegisterSerializer,
-        "login": LoginSerializer,
-        "refresh": RefreshTokenSerializer,
-        "logout": RefreshTokenSerializer,
         "password_reset": PasswordResetSerializer,
         "confirm_password_reset": PasswordResetConfirmSerializer,
         "verify_email": VerifyEmailSerializer,
@@ -101,50 +86,12 @@ class AuthViewSet(RowViewSet):
         spoken = accepted(request.META.get("HTTP_ACCEPT_LANGUAGE", ""))
         if spoken:
             fields.setdefault("language", spoken)
-        session = services.register(client=_client(request), at=timezone.now(), **fields)
+        session = services.register(client=client_of(request._request), at=timezone.now(), **fields)
         return Response(
             SessionSerializer.of(session),
             status=201,
             headers={"Location": request.build_absolute_uri("/me")},
         )
-
-    @extend_schema(
-        tags=["Accounts"],
-        summary="Sign in",
-        responses={200: SessionSerializer},
-        extensions=errors("invalid_credentials"),
-    )
-    def login(self, request: Request) -> Response:
-        """Exchange an email address and a password for a pair of tokens."""
-        return Response(
-            SessionSerializer.of(
-                services.log_in(client=_client(request), at=timezone.now(), **self.checked())
-            )
-        )
-
-    @extend_schema(
-        tags=["Accounts"],
-        summary="Exchange a refresh token",
-        responses={200: SessionSerializer},
-        extensions=errors("token_invalid"),
-    )
-    def refresh(self, request: Request) -> Response:
-        """Exchange a refresh token for a new pair of tokens. Each refresh token works only once.
-
-        Using it a second time ends the session and revokes all of its refresh tokens.
-        """
-        return Response(SessionSerializer.of(services.refresh(at=timezone.now(), **self.checked())))
-
-    @extend_schema(
-        tags=["Accounts"],
-        summary="Sign out",
-        responses={204: None},
-        extensions=errors("token_invalid"),
-    )
-    def logout(self, request: Request) -> Response:
-        """End the session that the refresh token belongs to."""
-        services.log_out(at=timezone.now(), **self.checked())
-        return Response(status=204)
 
     @extend_schema(tags=["Accounts"], summary="Request a password reset", responses={202: None})
     def password_reset(self, request: Request) -> Response:
@@ -224,7 +171,7 @@ class MeViewSet(RowViewSet):
             # email address, so the rate limit for signing in applies.
             SignInThrottle().allow_request(request, self)
         return self.shown(
-            services.update_profile(user=user, changes=changes, client=_client(request))
+            services.update_profile(user=user, changes=changes, client=client_of(request._request))
         )
 
     @extend_schema(
@@ -243,7 +190,10 @@ class MeViewSet(RowViewSet):
         # This endpoint checks a password, so the rate limit for signing in applies.
         SignInThrottle().allow_request(request, self)
         privacy.erase_own(
-            user=signed_in(request), client=_client(request), at=timezone.now(), **self.checked()
+            user=signed_in(request),
+            client=client_of(request._request),
+            at=timezone.now(),
+            **self.checked(),
         )
         return Response(status=204)
 
@@ -260,7 +210,9 @@ class PasswordViewSet(MeViewSet):
     @extend_schema(tags=["Accounts"], summary="Change your password", responses={204: None})
     def password(self, request: Request) -> Response:
         """Change your password. All sessions of the account end."""
-        services.change_password(user=signed_in(request), client=_client(request), **self.checked())
+        services.change_password(
+            user=signed_in(request), client=client_of(request._request), **self.checked()
+        )
         return Response(status=204)
 
 
@@ -310,47 +262,6 @@ class ExportViewSet(MeViewSet):
         file.writelines(dumps_in_parts(found, getattr(request, "zone", UTC)))
         file.seek(0)
         return FileResponse(file, content_type=JSON, headers=headers)
-
-
-# The sessions of a user that have not ended. `own` is the session of the access token, if any.
-SESSIONS = Prepared(
-    lambda user_id, at, own: services.sessions_of(user=user_id, at=at).annotate(
-        current=Coalesce(ExpressionWrapper(Q(pk=own), BooleanField()), Value(value=False))
-    ),
-    user_id=User._meta.pk,
-    at=DateTimeField(),
-    own=Session._meta.pk,
-)
-
-
-class SessionViewSet(RowViewSet):
-    """The places where the signed-in user is signed in."""
-
-    permission_classes = [IsAuthenticated]
-    serializer_class = OpenSessionSerializer
-    ordering_fields = {"created_at": "created_at", "last_used_at": "last_used_at"}
-    default_ordering = ["-last_used_at"]
-    queryset = Session.objects.all()
-
-    def listed(self) -> Bound:
-        """Return the user's sessions. `current` is true for the session of the access token."""
-        token = self.request.auth
-        own = token.get("session") if isinstance(token, AccessToken) else None
-        return SESSIONS(user_id=signed_in(self.request).pk, at=timezone.now(), own=own)
-
-    @extend_schema(tags=["Accounts"], summary="List your sessions")
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return your open sessions in the API and in the admin site."""
-        return super().list(request, *args, **kwargs)
-
-    @extend_schema(tags=["Accounts"], summary="End a session", responses={204: None})
-    def destroy(self, request: Request, pk: Any) -> Response:
-        """End one of your sessions, in the API or in the admin site.
-
-        Its access tokens work until they expire.
-        """
-        services.end_own_session(session_id=pk, user=signed_in(request), at=timezone.now())
-        return Response(status=204)
 
 
 @extend_schema_view(

@@ -15,8 +15,9 @@ from accounts.keys import secrets
 from accounts.keys.models import ApiKey
 from accounts.links import services as links
 from accounts.links.kinds import KEY_CREATED
-from accounts.models import Session, User
-from accounts.tokens import TokenInvalid
+from accounts.models import User
+from accounts.sessions.models import Session
+from accounts.sessions.tokens import TokenInvalid
 from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
 from bookit.database.replicas import with_position

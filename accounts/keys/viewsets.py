@@ -16,7 +16,7 @@ from accounts.keys.serializers import (
 )
 from accounts.models import User
 from accounts.permissions import signed_in
-from accounts.tokens import AccessToken
+from accounts.sessions.tokens import AccessToken
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.responses import Response

@@ -29,7 +29,7 @@ from accounts.links.kinds import (
 )
 from accounts.links.models import EmailedLink
 from accounts.models import User
-from accounts.tokens import TokenInvalid
+from accounts.sessions.tokens import TokenInvalid
 from bookit.database.batches import delete_in_batches
 from bookit.languages import speaking
 from bookit.mails.layout import Letter, Link

@@ -20,7 +20,9 @@ from accounts import services
 from accounts.extensions import ERASERS, EXPORTERS
 from accounts.keys.models import ApiKey
 from accounts.links import services as links
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions import services as sessions
+from accounts.sessions.models import Session
 from bookit.database.retries import retried
 from bookit.errors import Forbidden
 from bookit.idempotency.models import KeptResponse
@@ -92,7 +94,7 @@ def _export_keys(user: User) -> list[Any]:
     return [*rows.order_by("id").values("key", "status", "location", "created_at")]
 
 
-def erase_own(*, user: User, password: str, client: services.Client, at: datetime) -> None:
+def erase_own(*, user: User, password: str, client: sessions.Client, at: datetime) -> None:
     """Erase the account of the signed-in user; see `_erase`.
 
     Raises:

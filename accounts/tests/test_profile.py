@@ -8,7 +8,9 @@ from django.core import mail
 from django.test import Client
 
 from accounts import services
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions import services as sessions
+from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.tests.jobs import work
 from bookit.tests.crowd import at_once
@@ -378,7 +380,7 @@ def test_a_password_change_is_refused_if_another_change_happens_during_the_check
     monkeypatch.setattr(services, "check_password", check_and_change)
     with pytest.raises(services.Invalid):
         services.change_password(
-            user=user, current_password=PASSWORD, new_password=BETTER, client=services.Client()
+            user=user, current_password=PASSWORD, new_password=BETTER, client=sessions.Client()
         )
     user.refresh_from_db()
     assert user.check_password("the password of the other change")

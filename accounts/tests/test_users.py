@@ -9,7 +9,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils.timezone import now
 
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookit.tests.crowd import at_once, behind_a_rival
 from bookit.tests.expect import problem

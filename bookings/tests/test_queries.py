@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.services import Client, record_admin_login
+from accounts.sessions.services import Client, record_admin_login
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory

@@ -23,7 +23,7 @@ from django.utils import timezone
 from accounts.keys.services import create_key
 from accounts.links.kinds import PASSWORD_RESET, VERIFICATION
 from accounts.links.tests.tokens import emailed_token
-from accounts.services import Client, record_admin_login
+from accounts.sessions.services import Client, record_admin_login
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.feeds import services as feeds
 from bookings.models import Booking

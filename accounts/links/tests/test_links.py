@@ -21,7 +21,8 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.links.kinds import KINDS
 from accounts.links.models import EmailedLink
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.tests.jobs import work
 from bookit.mails.models import MailCount

@@ -17,9 +17,10 @@ from psycopg.types.range import TimestamptzRange
 from accounts.extensions import ERASERS
 from accounts.keys.models import ApiKey
 from accounts.keys.services import create_key
-from accounts.models import Session, User
+from accounts.models import User
 from accounts.privacy import services as privacy
 from accounts.roles.services import create_role
+from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import services
 from bookings.desk import services as desk

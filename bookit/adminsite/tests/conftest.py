@@ -3,8 +3,8 @@
 import pytest
 from django.utils import timezone
 
-from accounts import services as accounts_services
 from accounts.keys.services import create_key
+from accounts.sessions import services as sessions
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, staff
 from bookings import services
 from bookings.mails.models import MailText
@@ -37,13 +37,13 @@ def site(client, boss):
 @pytest.fixture
 def world(boss):
     """Create at least one row of every model. The jobs are those that the events enqueue."""
-    signed_in = accounts_services.log_in(
+    signed_in = sessions.log_in(
         email=boss.email,
         password=PASSWORD,
-        client=accounts_services.Client("192.0.2.1", "a browser"),
+        client=sessions.Client("192.0.2.1", "a browser"),
         at=timezone.now(),
     )
-    accounts_services.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
+    sessions.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
     calendar = CalendarFactory(provider=ProviderFactory())
     OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=1440)
     TimeOffFactory(calendar=calendar)

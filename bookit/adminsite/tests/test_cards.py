@@ -4,7 +4,8 @@ import pytest
 from django.urls import reverse
 
 from accounts.emails import no_mailbox
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions.models import Session
 from accounts.tests.factories import staff
 from bookings.tests.factories import DeliveryFactory, WebhookFactory
 from bookings.webhooks.models import Delivery, Webhook

@@ -21,7 +21,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rest_framework.throttling import SimpleRateThrottle
 
-from accounts import services
+from accounts import services as accounts
+from accounts.sessions import services as sessions
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookit.api import addresses
 from bookit.ratelimits import counting
@@ -699,8 +700,9 @@ def test_a_throttled_request_hashes_no_password_and_reads_at_most_its_user(
     def hashed(*args, **kwargs):
         raise AssertionError("hashed a password")
 
-    monkeypatch.setattr(services, "make_password", hashed)
-    monkeypatch.setattr(services, "check_password", hashed)
+    for module in (accounts, sessions):
+        monkeypatch.setattr(module, "make_password", hashed)
+        monkeypatch.setattr(module, "check_password", hashed)
     with CaptureQueriesContext(connection) as queries:
         problem(client.post(path, body), 429, "throttled")
         problem(client.generic("POST", path, b"[" * 900_000), 429, "throttled")

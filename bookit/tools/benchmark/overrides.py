@@ -37,8 +37,9 @@ from rest_framework.serializers import DateTimeField, ModelSerializer
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.tokens import AccessToken
 
-from accounts import authentication, tokens
+from accounts import authentication
 from accounts.models import User
+from accounts.sessions import tokens
 from bookings.viewsets import BookingViewSet
 from bookit.api import negotiation, parsers, renderers, views
 from bookit.database import prepared, rows

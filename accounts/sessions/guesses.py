@@ -8,7 +8,8 @@ are counted in the same way, so the limit does not reveal who has an account.
 from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
 
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions.models import Session
 from bookit.api.addresses import network
 from bookit.errors import LimitExceeded
 from bookit.ratelimits.counting import count, forget

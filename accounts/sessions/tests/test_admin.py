@@ -10,10 +10,10 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
-from accounts import services
-from accounts.models import Session
+from accounts.sessions import services as sessions
+from accounts.sessions.models import Session
+from accounts.sessions.tokens import TokenInvalid
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
-from accounts.tokens import TokenInvalid
 from bookit.errors import Forbidden
 from bookit.tests.plans import planning_without
 
@@ -25,10 +25,10 @@ def page(kind, *args):
 
 
 def sign_in(user):
-    return services.log_in(
+    return sessions.log_in(
         email=user.email,
         password=PASSWORD,
-        client=services.Client("192.0.2.1", "a browser"),
+        client=sessions.Client("192.0.2.1", "a browser"),
         at=timezone.now(),
     )
 
@@ -47,7 +47,7 @@ def test_an_admin_ends_the_session_of_a_user(site):
     response = site.post(page("act", session.pk, "end"), follow=True)
     assert "1 session ended." in response.content.decode()
     with pytest.raises(TokenInvalid):
-        services.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
+        sessions.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
     assert page("act", session.pk, "end") not in response.content.decode()
 
 
@@ -75,11 +75,11 @@ def test_only_admins_end_the_sessions_of_others():
     session = Session.objects.get(user=user)
     helper = staff(["accounts.view_user", "accounts.change_user"])
     with pytest.raises(Forbidden):
-        services.end_any_session(session_id=session.pk, actor=helper, at=timezone.now())
+        sessions.end_any_session(session_id=session.pk, actor=helper, at=timezone.now())
     client = Client()
     client.force_login(helper)
     assert client.post(page("act", session.pk, "end")).status_code == 403
-    assert services.sessions_of(user=user, at=timezone.now() + timedelta(minutes=1)).exists()
+    assert sessions.sessions_of(user=user, at=timezone.now() + timedelta(minutes=1)).exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from django.test.utils import override_settings
 from django.urls import reverse
 from django.utils.timezone import now
 
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem

@@ -1,19 +1,18 @@
-"""Registering, signing in and signing out."""
+"""Registering, and how passwords are stored."""
 
-import time
 from collections import Counter
 from datetime import timedelta
 
 import pytest
 import time_machine
-from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.test import Client
 from django.utils.timezone import now
 
 from accounts import services
-from accounts.hashers import Argon2idPasswordHasher
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions import services as sessions
+from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, UserFactory
 from bookit.tests.crowd import at_once, starting_line, tally
 from bookit.tests.expect import problem
@@ -134,7 +133,7 @@ def test_without_the_constraint_concurrent_registrations_race(transactional_db):
     """Control for the test above: all ten find the email address free before any is stored."""
 
     def register():
-        services.register(**NEW, client=services.Client(), at=now())
+        services.register(**NEW, client=sessions.Client(), at=now())
 
     unique = next(each for each in User._meta.constraints if each.name == "user_email_unique")
     with connection.schema_editor() as editor:
@@ -261,224 +260,3 @@ def test_passwords_are_stored_as_argon2id_and_never_returned(api):
 @pytest.mark.real_passwords
 def test_equal_passwords_have_different_hashes():
     assert UserFactory().password != UserFactory().password
-
-
-# --- log in -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda email: f" {email} "])
-def test_logging_in_ignores_the_case_of_the_email_address_and_spaces_around_it(api, spell):
-    user = UserFactory(email="ada@example.com")
-    response = api.post("/auth/login", {"email": spell(user.email), "password": PASSWORD})
-    assert response.status_code == 200
-    assert list(response.json()) == SESSION
-    assert response.json()["id"] == str(user.pk)
-    assert me(api, response.json()["access_token"]).json()["id"] == str(user.pk)
-
-
-def test_every_login_starts_a_new_session(api):
-    user = UserFactory()
-    at = now().replace(microsecond=0)
-    with time_machine.travel(at, tick=False):
-        for name in ("Firefox", "curl"):
-            response = api.post(
-                "/auth/login",
-                {"email": user.email, "password": PASSWORD},
-                headers={"user-agent": name},
-                REMOTE_ADDR="192.0.2.7",
-            )
-            assert response.status_code == 200
-    first, second = Session.objects.order_by("id")
-    assert first.pk != second.pk
-    assert [first.client, second.client] == ["Firefox", "curl"]
-    assert first.address == "192.0.2.7"
-    assert first.user == user
-    assert first.created_at == first.last_used_at == at
-    assert first.expires_at == at + timedelta(days=7)
-
-
-@pytest.mark.parametrize(
-    ("address", "stored"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8::1", "2001:db8::1"),
-        ("fe80::1%eth0", "fe80::1"),
-        ("unknown", None),
-        ("192.0.2.7:5123", "192.0.2.7"),
-        ("[2001:db8::1]:443", "2001:db8::1"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("", None),
-        ("x" * 500, None),
-    ],
-)
-def test_signing_in_works_with_any_client_address(api, settings, address, stored):
-    settings.NUM_PROXIES = 1
-    user = UserFactory()
-    response = api.post(
-        "/auth/login",
-        {"email": user.email, "password": PASSWORD},
-        headers={"x-forwarded-for": address},
-        REMOTE_ADDR="",
-    )
-    assert response.status_code == 200, response.content
-    assert Session.objects.get().address == stored
-
-
-def test_a_long_user_agent_is_truncated(api):
-    user = UserFactory()
-    response = api.post(
-        "/auth/login",
-        {"email": user.email, "password": PASSWORD},
-        headers={"user-agent": "x" * 8000},
-    )
-    assert response.status_code == 200
-    assert Session.objects.get().client == "x" * 300
-
-
-def refusals():
-    """Return the bodies of refused logins, keyed by the reason for the refusal."""
-    user = UserFactory()
-    return {
-        "unknown": {"email": "nobody@example.com", "password": PASSWORD},
-        "wrong": {"email": user.email, "password": "not the password"},
-        "inactive": {"email": UserFactory(is_active=False).email, "password": PASSWORD},
-        "unusable": {"email": UserFactory(password=None).email, "password": PASSWORD},
-        "no address": {"email": "nobody", "password": PASSWORD},
-    }
-
-
-def test_every_refused_login_gets_the_same_response(api, django_assert_num_queries):
-    seen = set()
-    for reason, body in refusals().items():
-        # The first query reads the account. The second one checks whether anybody has signed in to
-        # the account from this network.
-        with django_assert_num_queries(2):
-            response = api.post("/auth/login", body, headers={"x-request-id": "same"})
-        problem(response, 401, "invalid_credentials")
-        seen.add((response.content, tuple(sorted(response.headers.items()))))
-        assert len(seen) == 1, reason
-    assert not Session.objects.exists()
-
-
-@pytest.mark.real_passwords
-def test_every_refused_login_does_the_same_work(api, monkeypatch):
-    bodies = refusals()
-    done = []
-
-    def counted(name):
-        original = getattr(Argon2idPasswordHasher, name)
-
-        def call(self, *args, **kwargs):
-            done.append(name)
-            return original(self, *args, **kwargs)
-
-        monkeypatch.setattr(Argon2idPasswordHasher, name, call)
-
-    counted("encode")
-    counted("verify")
-    for reason, body in bodies.items():
-        done.clear()
-        assert api.post("/auth/login", body).status_code == 401
-        assert len(done) == 1, (reason, done)
-
-
-@pytest.mark.real_passwords
-def test_every_refused_login_takes_about_the_same_cpu_time(api):
-    """CPU time is measured: it depends less on the load of the machine than elapsed time."""
-
-    def seconds(body):
-        began = time.process_time()
-        assert api.post("/auth/login", body).status_code == 401
-        return time.process_time() - began
-
-    bodies = refusals()
-    rounds = [{reason: seconds(body) for reason, body in bodies.items()} for _ in range(7)]
-    # The quickest run is the one that other processes have disturbed least.
-    quickest = {reason: min(durations[reason] for durations in rounds) for reason in bodies}
-    assert max(quickest.values()) < 1.5 * min(quickest.values()), quickest
-    # Control: hashing takes most of the time.
-    began = time.process_time()
-    make_password(PASSWORD)
-    assert time.process_time() - began > 0.5 * min(quickest.values())
-
-
-def test_a_login_needs_both_fields(api):
-    problem(api.post("/auth/login", {}), 400, "validation_error", "email", "password")
-    problem(
-        api.post("/auth/login", {"email": "a@example.com"}), 400, "validation_error", "password"
-    )
-    problem(api.post("/auth/login", {"password": "x"}), 400, "validation_error", "email")
-
-
-def during_the_password_check(monkeypatch, change):
-    """Make every password check call `change` before it returns."""
-    check = services.check_password
-
-    def check_and_change(*args, **kwargs):
-        result = check(*args, **kwargs)
-        change()
-        return result
-
-    monkeypatch.setattr(services, "check_password", check_and_change)
-
-
-def test_a_login_is_refused_if_the_password_changes_during_the_check(api, monkeypatch):
-    user = UserFactory()
-
-    def change():
-        changed = User.objects.get(pk=user.pk)
-        changed.set_password("another good password")
-        changed.save()
-
-    during_the_password_check(monkeypatch, change)
-    problem(log_in(api, user), 401, "invalid_credentials")
-    assert not Session.objects.filter(revoked_at=None).exists()
-
-
-def test_a_login_is_refused_if_the_account_is_deactivated_during_the_check(api, monkeypatch):
-    user = UserFactory()
-    during_the_password_check(monkeypatch, lambda: User.objects.update(is_active=False))
-    problem(log_in(api, user), 401, "invalid_credentials")
-    assert not Session.objects.exists()
-
-
-# --- log out ----------------------------------------------------------------------------------
-
-
-def test_logging_out_revokes_all_refresh_tokens_of_the_session(api):
-    user = UserFactory()
-    first = log_in(api, user).json()["refresh_token"]
-    second = api.post("/auth/refresh", {"refresh_token": first}).json()["refresh_token"]
-    other = log_in(api, user).json()["refresh_token"]
-    response = api.post("/auth/logout", {"refresh_token": second})
-    assert (response.status_code, response.content) == (204, b"")
-    for token in (first, second):
-        problem(api.post("/auth/refresh", {"refresh_token": token}), 401, "token_invalid")
-    assert api.post("/auth/refresh", {"refresh_token": other}).status_code == 200
-
-
-def test_logging_out_with_a_used_token_revokes_the_tokens_that_followed_it(api):
-    first = log_in(api, UserFactory()).json()["refresh_token"]
-    second = api.post("/auth/refresh", {"refresh_token": first}).json()["refresh_token"]
-    assert api.post("/auth/logout", {"refresh_token": first}).status_code == 204
-    problem(api.post("/auth/refresh", {"refresh_token": second}), 401, "token_invalid")
-
-
-def test_logging_out_twice_is_a_401(api):
-    token = log_in(api, UserFactory()).json()["refresh_token"]
-    assert api.post("/auth/logout", {"refresh_token": token}).status_code == 204
-    problem(api.post("/auth/logout", {"refresh_token": token}), 401, "token_invalid")
-
-
-def test_logging_out_a_deactivated_user_is_a_401(api):
-    user = UserFactory()
-    token = log_in(api, user).json()["refresh_token"]
-    User.objects.update(is_active=False)
-    problem(api.post("/auth/logout", {"refresh_token": token}), 401, "token_invalid")
-
-
-@pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout"])
-def test_the_refresh_token_is_required_and_must_be_text(api, path):
-    for body in ({}, {"refresh_token": ""}, {"refresh_token": None}, {"refresh_token": ["x"]}):
-        problem(api.post(path, body), 400, "validation_error", "refresh_token")
-    problem(api.post(path, {"refresh_token": "x" * 5000}), 400, "validation_error", "refresh_token")

@@ -19,10 +19,11 @@ from rest_framework_simplejwt.serializers import TokenRefreshSerializer, api_set
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.tokens import RefreshToken
 
-from accounts import services
-from accounts.models import Session, User
+from accounts.models import User
+from accounts.sessions import services as sessions
+from accounts.sessions.models import Session
+from accounts.sessions.tokens import AccessToken
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from accounts.tokens import AccessToken
 from bookit.tests.crowd import at_once
 from bookit.tests.expect import problem
 
@@ -412,7 +413,7 @@ def test_pruning_deletes_expired_sessions_and_tokens_and_leaves_the_rest(api):
         following = refresh(api, living["refresh_token"]).json()
     assert (Session.objects.count(), OutstandingToken.objects.count()) == (2, 4)
     assert BlacklistedToken.objects.count() == 2
-    assert services.prune_tokens(at=now()) == 1
+    assert sessions.prune_sessions(at=now()) == 1
     assert (Session.objects.count(), OutstandingToken.objects.count()) == (1, 2)
     assert BlacklistedToken.objects.count() == 1
     # A used token that has not expired is still marked as used.
@@ -425,7 +426,7 @@ def test_a_session_in_use_survives_the_pruning_of_its_first_tokens(api):
         old = log_in(api, UserFactory())
     with time_machine.travel(now() - timedelta(days=4), tick=False):
         young = refresh(api, old["refresh_token"]).json()
-    assert services.prune_tokens(at=now()) == 0
+    assert sessions.prune_sessions(at=now()) == 0
     assert refresh(api, young["refresh_token"]).status_code == 200
 
 
@@ -451,7 +452,7 @@ def test_a_request_reads_its_user_in_one_query(api, signed_in, django_assert_num
 
 
 def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(signed_in):
-    """Control for the odd claims: `accounts.tokens.TOKEN_ERRORS` needs more than `TokenError`."""
+    """Control for the odd claims: `TOKEN_ERRORS` needs more than `TokenError`."""
     content = altered(signed_in["refresh_token"], {"exp": 10**18})
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))
@@ -459,7 +460,7 @@ def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(signed_in):
 
 
 def test_the_caching_backend_has_every_setting_of_simplejwts_own_backend():
-    """`accounts.tokens` lists the settings one by one, so a new setting could be forgotten."""
+    """`accounts.sessions.tokens` lists each setting, so a new setting could be forgotten."""
     theirs, ours = vars(state.token_backend), vars(AccessToken().token_backend)
     assert {name: ours[name] for name in theirs} == theirs
     assert ours.keys() - theirs.keys() == {"_verified"}

@@ -1,0 +1,1 @@
+"""Sessions: signing in to the API or the admin site, tokens, and signing out."""

@@ -1,0 +1,278 @@
+"""The rules for sessions: how they start, how their tokens are exchanged, and what ends them.
+
+A session is a login to the API, with its tokens, or a login to the admin site.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.sessions.models import Session as AdminSession
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from rest_framework_simplejwt.settings import api_settings as token_settings
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+from rest_framework_simplejwt.utils import datetime_from_epoch
+from uuid_utils.compat import uuid7
+
+from accounts.emails import lookup_form
+from accounts.models import User
+from accounts.sessions.guesses import Guess
+from accounts.sessions.models import Session
+from accounts.sessions.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
+from bookit.database.batches import delete_in_batches
+from bookit.errors import Forbidden, Invalid, Unauthenticated
+
+# A Django session of the admin site stores the id of its `accounts.Session` under this key.
+SESSION_KEY = "accounts.session"
+
+
+class InvalidCredentials(Unauthenticated):
+    """The email address or the password is wrong."""
+
+    code = "invalid_credentials"
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A user with a fresh pair of tokens."""
+
+    user: User
+    refresh: SessionToken
+
+    @property
+    def access_token(self) -> str:
+        """The token that authenticates requests."""
+        return str(self.refresh.access_token)
+
+    @property
+    def refresh_token(self) -> str:
+        """The token that can be exchanged once for the next pair."""
+        return str(self.refresh)
+
+    @property
+    def expires_in(self) -> int:
+        """The number of seconds for which the access token is valid."""
+        return int(token_settings.ACCESS_TOKEN_LIFETIME.total_seconds())
+
+
+@dataclass(frozen=True)
+class Client:
+    """The client that a login comes from. It helps the owner of an account recognise logins."""
+
+    address: str | None = None
+    name: str = ""
+
+
+def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
+    """Sign in with an email address and a password.
+
+    Raises:
+        InvalidCredentials: the account does not exist or is not active, or the password is wrong.
+            The work is the same in all three cases, so the response does not reveal who has an
+            account.
+        LimitExceeded: too many wrong passwords were tried.
+    """
+    email = lookup_form(email)
+    user = User.objects.filter(email=email).first()
+    guess = Guess(user=user, email=email, address=client.address)
+    guess.count()
+    if user is None:
+        make_password(password)
+        raise InvalidCredentials
+    if not check_password(password, user.password) or not user.is_active:
+        raise InvalidCredentials
+    guess.forgive()
+    with transaction.atomic():
+        # The password may have been changed, or the account deactivated, during the slow hashing.
+        # A later change waits for this transaction, and its trigger then ends the new session too.
+        unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
+        if not unchanged.update(last_login=at):
+            raise InvalidCredentials
+        return start_session(user=user, client=client, at=at)
+
+
+def start_session(*, user: User, client: Client, at: datetime) -> SignedIn:
+    """Start a session of a user, and issue its first pair of tokens.
+
+    The caller has checked who the user is.
+    """
+    return _issue(_new_session(user, client=client, at=at), at=at)
+
+
+def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
+    """Exchange a refresh token for the next pair of tokens.
+
+    If a token is used twice, somebody may have copied it, and it is unknown whether the owner or
+    the thief uses it now. The session is therefore revoked, with all its refresh tokens (RFC 9700,
+    section 4.14.2).
+
+    Raises:
+        TokenInvalid: the token is malformed, expired or already used, or its session has ended.
+    """
+    token, session_id = _parse_token(refresh_token)
+    with transaction.atomic():
+        # The lock makes concurrent requests with the same token run one after the other.
+        session = (
+            Session.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("user")
+            .filter(pk=session_id, revoked_at=None, user__is_active=True)
+            .first()
+        )
+        if session is None:
+            raise TokenInvalid
+        reused = not _blacklist(token, session.user, at=at)
+        if reused:
+            session.revoked_at = at
+            session.save(update_fields=["revoked_at"])
+        else:
+            return _issue(session, at=at)
+    # Raised outside the transaction, because an error inside would roll back the revocation.
+    raise TokenInvalid
+
+
+def log_out(*, refresh_token: str, at: datetime) -> None:
+    """End the session of a refresh token, and with it all refresh tokens of the session.
+
+    Raises:
+        TokenInvalid: the token is malformed or expired, or its session has ended already.
+    """
+    token, session_id = _parse_token(refresh_token)
+    with transaction.atomic():
+        session = (
+            Session.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("user")
+            .filter(pk=session_id, revoked_at=None)
+            .first()
+        )
+        if session is None:
+            raise TokenInvalid
+        _blacklist(token, session.user, at=at)
+        session.revoked_at = at
+        session.save(update_fields=["revoked_at"])
+
+
+def sessions_of(*, user: User, at: datetime) -> QuerySet[Session]:
+    """Return the sessions of a user that have not ended."""
+    return Session.objects.filter(user=user, revoked_at=None, expires_at__gt=at)
+
+
+def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
+    """End one of the user's own sessions: a login to the API or to the admin site.
+
+    Raises:
+        Session.DoesNotExist: the user has no such session, or it has ended already.
+    """
+    if not sessions_of(user=user, at=at).filter(pk=session_id).update(revoked_at=at):
+        raise Session.DoesNotExist
+    if user.is_staff:
+        _end_admin_session(session_id, at=at)
+
+
+def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
+    """End a session of any user on behalf of an admin; see `end_own_session`.
+
+    Access tokens of the session work until they expire, within `ACCESS_TOKEN_EXPIRE_MINUTES`.
+
+    Raises:
+        Forbidden: the actor is not an admin.
+        Session.DoesNotExist: there is no such session.
+        Invalid: the session has ended already.
+    """
+    if not actor.is_admin:
+        raise Forbidden
+    session = Session.objects.select_related("user").get(pk=session_id)
+    try:
+        end_own_session(session_id=session_id, user=session.user, at=at)
+    except Session.DoesNotExist:
+        raise Invalid.of("", _("This session has ended already.")) from None
+
+
+def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
+    """Sign the browser of a session out of the admin site.
+
+    Django encodes the content of its sessions, so all of them are read. Only admins and staff have
+    such sessions, so there are few.
+    """
+    for row in AdminSession.objects.filter(expire_date__gt=at).iterator():
+        if row.get_decoded().get(SESSION_KEY) == str(session_id):
+            row.delete()
+
+
+def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
+    """Record a login to the admin site as a session, which has no refresh tokens."""
+    session = _new_session(user, client=client, at=at)
+    session.last_used_at, session.expires_at = at, at + lifetime
+    session.save()
+    return session
+
+
+def record_admin_logout(*, session_id: UUID, at: datetime) -> None:
+    """Record a logout from the admin site."""
+    Session.objects.filter(pk=session_id, revoked_at=None).update(revoked_at=at)
+
+
+def prune_sessions(*, at: datetime) -> int:
+    """Delete expired sessions and their tokens, and Django's own sessions of the admin site.
+
+    Return the number of deleted `Session` rows.
+    """
+    delete_in_batches(OutstandingToken.objects.filter(expires_at__lt=at), by="expires_at")
+    delete_in_batches(AdminSession.objects.filter(expire_date__lt=at), by="expire_date")
+    return delete_in_batches(Session.objects.filter(expires_at__lt=at), by="expires_at")
+
+
+def _new_session(user: User, *, client: Client, at: datetime) -> Session:
+    return Session(
+        id=uuid7(),
+        user=user,
+        created_at=at,
+        address=client.address,
+        client=client.name[:300],
+    )
+
+
+def _issue(session: Session, *, at: datetime) -> SignedIn:
+    """Create the next refresh token of a session, and store its id so that it can be revoked."""
+    token = SessionToken()
+    token["user_id"] = str(session.user_id)
+    token["session"] = str(session.pk)
+    expires_at = datetime_from_epoch(token["exp"])
+    session.last_used_at, session.expires_at = at, expires_at
+    session.save()
+    # The token itself is not stored, so that somebody who reads the table cannot use it.
+    OutstandingToken.objects.create(
+        user=session.user, jti=token["jti"], token="", created_at=at, expires_at=expires_at
+    )
+    return SignedIn(session.user, token)
+
+
+def _blacklist(token: SessionToken, user: User, *, at: datetime) -> bool:
+    """Mark a token as used. Return False if it was already marked."""
+    outstanding, _is_new = OutstandingToken.objects.get_or_create(
+        jti=token["jti"],
+        defaults={
+            "user": user,
+            "token": "",
+            "created_at": at,
+            "expires_at": datetime_from_epoch(token["exp"]),
+        },
+    )
+    return BlacklistedToken.objects.get_or_create(token=outstanding)[1]
+
+
+def _parse_token(raw: str) -> tuple[SessionToken, UUID]:
+    """Check the signature and expiry of a refresh token. Return it with the id of its session.
+
+    Raises:
+        TokenInvalid: the token is malformed, expired or not signed with our key.
+    """
+    try:
+        token = SessionToken(raw)  # type: ignore[arg-type]
+        if not isinstance(token["jti"], str):
+            raise TokenInvalid
+        return token, UUID(token["session"])
+    except TOKEN_ERRORS:
+        raise TokenInvalid from None
