@@ -233,6 +233,8 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.UniqueConstraint(
                 fields=["email"],
                 name="user_email_unique",
+                # With this code, a form of Django shows the error at the field.
+                violation_error_code="unique",
                 violation_error_message=_("An account with this email address already exists."),
             ),
             models.CheckConstraint(
