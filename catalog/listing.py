@@ -135,7 +135,7 @@ class Listing:
             return [row["id"] for row in rows]
         ids = self._page(self.words, start, stop)
         if not ids and not self.is_corrected and self._count() == 0:
-            # No service is described by these words: they are misspelt or unfinished.
+            # No service matches these words, so they may be misspelt or unfinished.
             self.is_corrected = True
             self.words = self.words.corrected()
             ids = self._page(self.words, start, stop)

@@ -192,7 +192,7 @@ def affected_bookings(
     """Return the bookings that have not ended and are outside a calendar's open times.
 
     Args:
-        period: the period of time off. If given, only bookings that overlap it are returned.
+        period: the period of new time off. If given, return the bookings that overlap it instead.
     """
     found = [find(calendar=calendar, period=period, at=at) for find in AFFECTED.values()]
     return found[0] if found else Affected()

@@ -224,7 +224,7 @@ class ServiceViewSet(PrivateFieldsViewSet):
 
     @property
     def default_ordering(self) -> list[str]:
-        """By relevance if `q` contains words, otherwise by title."""
+        """By relevance if `q` is not blank, otherwise by title."""
         return ["-relevance"] if self._q() else ["title"]
 
     def listed(self) -> Bound:
@@ -232,7 +232,7 @@ class ServiceViewSet(PrivateFieldsViewSet):
         return super().listed() if "active" in self.request.query_params else ACTIVE_SERVICES()
 
     def filter_queryset(self, queryset: Any) -> Any:
-        """Filter and order the services. Ordering by relevance requires words in `q`."""
+        """Filter and order the services. Ordering by relevance requires `q`."""
         if not self._q() and "relevance" in self.request.query_params.get("ordering", ""):
             raise refuse("ordering", _("Ordering by relevance requires q."))
         return super().filter_queryset(queryset)

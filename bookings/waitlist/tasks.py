@@ -26,7 +26,7 @@ def send_queue_mail(entry_id: str) -> None:
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.offer", queueing_lock="bookings.offer")
 def offer_all_seats(timestamp: int) -> None:
-    """Offer the free seats of all slots, and end the waitlists of slots that start too soon.
+    """Offer the free seats of all slots; end the waitlists of slots that can no longer be booked.
 
     Runs every minute, because no event says that a slot can no longer be booked, and in case an
     event was missed.

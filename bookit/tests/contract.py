@@ -29,7 +29,7 @@ def resolve(document: dict[str, Any], part: Any) -> Any:
 
 
 def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return every operation by method and path. Only references to schemas are not resolved."""
+    """Return every operation by method and path. References are resolved, except to schemas."""
     found = {}
     for path, methods in document["paths"].items():
         common = methods.get("parameters", [])

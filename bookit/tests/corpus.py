@@ -59,7 +59,7 @@ TEXTS = {
     "an id in letters of another script": ANY_ID.replace("0", "\uff10"),
 }
 
-# Times that do not exist, that Python or PostgreSQL cannot store, or that are incomplete.
+# Times at the limits of Python and PostgreSQL, times that do not exist, and invalid formats.
 TIMES = {
     "year 0": "0000-01-01T00:00:00Z",
     "year 1": "0001-01-01T00:00:00Z",

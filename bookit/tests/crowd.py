@@ -130,7 +130,7 @@ def tally(outcomes: Sequence[Outcome]) -> Counter[type[Exception] | None]:
 
 
 def until_waiting(sessions: int) -> None:
-    """Return when exactly this number of sessions of this database wait for a lock."""
+    """Wait until exactly this number of sessions of this database wait for a lock."""
     deadline = monotonic() + PATIENCE
     waiting = None
     while waiting != sessions:

@@ -45,7 +45,7 @@ def test_redoc_shows_the_operations(watched):
 def test_errors_and_requests_to_other_hosts_are_recorded(watched):
     """Control for the other tests, which check that nothing was recorded.
 
-    The test opens a page without a content security policy, which would block the requests.
+    The test opens a page without a content security policy. A policy would block the requests.
     """
     page = watched.page
     page.goto("/health")

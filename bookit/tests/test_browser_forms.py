@@ -22,7 +22,7 @@ def page(watched):
     watched.assert_no_errors()
 
 
-def test_an_owner_edits_the_week_and_takes_time_off(page):
+def test_an_admin_edits_the_week_and_adds_time_off(page):
     calendar = CalendarFactory(timezone="Europe/Lisbon")
     OpeningHours.objects.create(calendar=calendar, weekday=0, opens=540, closes=720)
     OpeningHours.objects.create(calendar=calendar, weekday=6, opens=600, closes=660)

@@ -57,7 +57,7 @@ CONDITIONS = re.compile(r"\b(?:WHERE|ON)\b(?! CONFLICT)")
 
 
 def levels(text: str) -> Iterator[str]:
-    """Yield a statement and its subqueries, each without its own subqueries."""
+    """Yield the subqueries of a statement, then the statement, each without its own subqueries."""
     own, start, depth = "", 0, 0
     for place, letter in enumerate(text):
         if letter == "(":
