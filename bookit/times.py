@@ -70,6 +70,8 @@ def parse_instant(text: str) -> datetime:
             )
         )
     try:
+        if text[11:13] == "24":  # Python 3.14 and newer accept this hour, unlike RFC 3339.
+            raise ValueError
         instant = datetime.fromisoformat(text.upper())
     except ValueError:
         raise ValueError(_("This date or time does not exist.")) from None
