@@ -77,8 +77,8 @@ def _not_ended(
         calendar=calendar,
         end_time__gt=at,
         # Both conditions are redundant, but PostgreSQL needs them to use the index of
-        # booking_calendar_free. The statuses imply `active`, and the times that `find_affected`
-        # selects imply `blocked`.
+        # booking_calendar_free. The statuses imply `active`. A booking at the times that
+        # `find_affected` selects also blocks time between `start` and `end`.
         active=True,
         blocked__overlap=DateTimeTZRange(start, end),
     ).order_by("start_time", "id")

@@ -1,4 +1,4 @@
-"""Complete bookings, expire them and send reminders as time passes."""
+"""Completes bookings, expires them and sends reminders as time passes."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta

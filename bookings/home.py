@@ -50,8 +50,9 @@ MAX_LINES, MAX_NEXT = 8, 80
 # The maximum number of unconfirmed bookings that are shown, and the number up to which they are
 # counted.
 MAX_WAITING, MAX_COUNTED = 6, 100
-# How many of the last days are compared with as many days before them: the first number for which
-# PostgreSQL expects to read at most `MAX_READ` bookings, or else the last number.
+# The card of the last days compares this many days with as many days before them. It uses the
+# first number for which PostgreSQL expects to read at most `MAX_READ` bookings, or else the last
+# number.
 DAYS = [30, 7, 1]
 # Reading this many bookings takes about 250 ms.
 MAX_READ = 250_000

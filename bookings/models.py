@@ -177,8 +177,9 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def with_status(self, *statuses: str) -> "BookingQuerySet":
         """Return the bookings with one of the statuses.
 
-        If the only status is `held`, or if all statuses are unfinished, the query also contains the
-        condition of the partial index of such bookings, so that PostgreSQL can use this index.
+        If the only status is `held`, the query also contains the condition of the partial indexes
+        of holds. Otherwise, if all statuses are unfinished, it contains the condition of the index
+        `booking_unfinished`. PostgreSQL can then use these indexes.
         """
         found = self.filter(status__in=statuses)
         if {*statuses} == {Booking.Status.HELD}:

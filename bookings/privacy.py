@@ -22,9 +22,10 @@ from bookings.webhooks.models import Attempt, Webhook
 # of them in memory.
 BATCH = 1000
 
-# Removes the reasons from the history of a user's bookings, because staff wrote these reasons about
-# the user. The trigger `booking_event_append_only` allows no other change. The reasons of a deleted
-# booking are removed when it is deleted; see `bookings.events.forget_reasons`.
+# Removes the reasons from the history of a user's bookings. Somebody other than the user gave these
+# reasons, which can be personal data of the user. The trigger `booking_event_append_only` allows no
+# other change. The reasons of a deleted booking are removed when it is deleted; see
+# `bookings.events.forget_reasons`.
 #
 # Parameters: calendar_id uuid, user_id uuid.
 # Columns: none.

@@ -247,21 +247,22 @@ SELECT calendar_id, id, 'booking.expired', %(at)s, jsonb_build_object(
 # Does the same as CREATE_IN_SERVICE if the database is distributed. The function is defined in
 # `bookings/shards.py`.
 #
-# Parameters: calendar_id uuid, parameters jsonb (the parameters of CREATE_IN_SERVICE). It needs
-#   Citus.
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of CREATE_IN_SERVICE). The
+#   statement needs Citus.
 # Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SERVICE = "SELECT * FROM book_in_service(%(calendar_id)s, %(parameters)s)"
 
 # Does the same as CREATE_IN_SLOT if the database is distributed.
 #
-# Parameters: calendar_id uuid, parameters jsonb (the parameters of CREATE_IN_SLOT). It needs Citus.
+# Parameters: calendar_id uuid, parameters jsonb (the parameters of CREATE_IN_SLOT). The statement
+#   needs Citus.
 # Columns: the fields of `Attempt`; no row if no seat is free.
 BOOK_IN_SLOT = "SELECT * FROM book_in_slot(%(calendar_id)s, %(parameters)s)"
 
 # Locks a calendar on the server that has its bookings. If the statement locked the calendar's row
 # directly, Citus would ask the first server of the cluster, which may be down.
 #
-# Parameters: calendar_id uuid. It needs Citus.
+# Parameters: calendar_id uuid. The statement needs Citus.
 # Columns: is_locked boolean.
 LOCK_TO_BOOK = "SELECT is_locked FROM lock_to_book(%(calendar_id)s, '{}')"
 

@@ -157,7 +157,7 @@ class Prepared(Generic[Instance]):
     def selecting(self, *columns: str) -> tuple[str, tuple[Any, ...]]:
         """Return the SQL of some columns, without ORDER BY, and the value of each `%s`.
 
-        `parameters` does not fit this SQL, because it also has values for the columns of the shape.
+        Do not use `parameters` with this SQL: they include the values for the columns of the shape.
         """
         rows = self._unshaped.order_by()
         return rows.values(*columns).query.get_compiler(DEFAULT_DB_ALIAS).as_sql()

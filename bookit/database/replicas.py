@@ -275,7 +275,10 @@ _turns = count()
 
 
 def read(handle: Callable[..., Result], user: Any, *arguments: Any, **options: Any) -> Result:
-    """Call `handle`, on a replica if one is recent enough for the user, and return its result.
+    """Call `handle`, which reads from a replica or from the primary, and return its result.
+
+    The replicas in use take turns. If the next replica is not recent enough for the user, `handle`
+    reads from the primary.
 
     Args:
         handle: a function that only reads. It is called again if the replica fails.

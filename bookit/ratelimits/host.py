@@ -179,8 +179,8 @@ class HostCounts:
     def _lock(self, bucket: int) -> bool:
         """Lock a bucket and return True, or return False if another process keeps it locked.
 
-        Such a process is probably stopped. The caller then continues without the lock. At worst, a
-        request is not counted.
+        The other process is probably stopped. The caller then continues without the lock. At worst,
+        a request is not counted.
         """
         deadline = None
         while True:

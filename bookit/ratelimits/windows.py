@@ -32,7 +32,8 @@ class Window(NamedTuple):
     def wait(self, limit: int) -> float:
         """Return the seconds after which a client that waits has one more request left than now.
 
-        If no requests count now, the whole limit is already available, and the result is 0.
+        The result is 0 if no requests count now, because the whole limit is available. It is also 0
+        if the limit is 0.
         """
         used = self.used
         # `used` must fall below this number.

@@ -580,7 +580,7 @@ class TestCustomers:
     @pytest.mark.parametrize(
         "words", ["", "ad", "a\0da", "9 1", "351", "nobody", "example.com", "%%%"]
     )
-    def test_words_that_are_too_short_or_unknown_find_nobody(self, desk, ada, words):
+    def test_short_words_unknown_words_and_domains_find_nobody(self, desk, ada, words):
         assert desk.get(CUSTOMERS, {"q": words}).json() == {"customers": []}
 
     @pytest.mark.parametrize(
@@ -604,7 +604,7 @@ class TestCustomers:
         for number in range(phone.MOST_CUSTOMERS + 2):
             BookingFactory(user=UserFactory(name=f"Joana Silva {number}"))
         BookingFactory(user=UserFactory(name="Ana Silveira"))
-        receptionist.may("bookings.view_booking")
+        receptionist.may("bookings.view_booking")  # This loads the permissions.
 
         with CaptureQueriesContext(connection) as queries:
             found = phone.find_customers(words="ana", actor=receptionist)

@@ -31,7 +31,7 @@ def totals():
 
 
 def count_events():
-    """Wait until all new events can be counted; return how many were added to the total."""
+    """Wait until all new events can be counted; return how many were added to the stored total."""
     settle()
     return tally.count_events()
 

@@ -191,7 +191,7 @@ class TestCount:
         assert "count_exact" not in third
 
     def test_lists_with_different_values_of_a_filter_have_different_counts(self, api, monkeypatch):
-        """The SQL of both lists is the same, because the values are parameters."""
+        """Both lists have the same SQL text, because `%s` stands for the value of the filter."""
         monkeypatch.setattr("bookit.database.counts.MAX_COUNTED", 2)
         UserFactory.create_batch(4)
         ProviderFactory()

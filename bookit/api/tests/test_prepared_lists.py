@@ -22,8 +22,8 @@ PAGES = {"limit": ("1", "1"), "offset": ("9", "10"), "page": ("2", "3")}
 IDS = ("{service}", "{booking}")
 FROM = ("2026-01-01", "2026-01-02T10:00:00Z")
 TO = ("2027-01-01", "2027-01-02T10:00:00Z")
-# For each parameter of each list: its value in the first and in the second request. The
-# value of a parameter with fixed choices is a constant in the SQL, so it is the same in both.
+# For each parameter of each list: its value in the first and in the second request. If a parameter
+# has fixed choices, its value is a constant in the SQL, so both requests have the same value.
 LISTS = {
     "/services": {
         "q": ("yoga", "massage"),

@@ -245,7 +245,7 @@ def test_pages_of_the_admin_site_count_for_the_signed_in_user(limit):
     assert statuses(stranger, "/admin/login/", 1) == [200]
 
 
-def test_a_refused_request_counts_for_its_user(api, limit):
+def test_a_forbidden_request_counts_for_its_user(api, limit):
     limit(user="2/minute", anon="9/minute")
     client = api.as_(UserFactory())
     assert statuses(client, "/users", 3) == [403, 403, 429]
@@ -664,7 +664,7 @@ def test_a_refused_client_passes_after_the_seconds_in_retry_after(api, limit, no
     assert api.get("/services").status_code == 200
 
 
-def test_refused_requests_are_not_counted(api, limit, noon):
+def test_requests_over_the_limit_are_not_counted(api, limit, noon):
     limit(anon="3/minute")
     assert statuses(api, "/services", 50) == [200] * 3 + [429] * 47
     noon.shift(120)
