@@ -7,7 +7,7 @@ import socket
 from time import monotonic
 from typing import Any
 
-# If the client leaves more bytes than this unread, the thread waits until the client has read some.
+# If more bytes than this are unread, the thread waits until the client has read enough of them.
 MAX_UNREAD = 4 * 1024 * 1024
 # The head of a response is kept until the body follows, if the head has fewer bytes than this. Then
 # one system call sends the head and the body.

@@ -124,7 +124,8 @@ class RequestMiddleware:
         if not logger.isEnabledFor(level):
             return
         match = request.resolver_match
-        # The user of the token or, in the admin site, the user of the session if Django loaded it.
+        # The user of the token. In the admin site, the user of the session, if Django has loaded
+        # this user.
         user = getattr(request, "signed_in", None) or getattr(
             getattr(request, "_cached_user", None), "pk", None
         )

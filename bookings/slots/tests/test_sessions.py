@@ -79,7 +79,7 @@ class TestBooking:
         later = (slot.start_time + HOUR / 2).isoformat()
         problem(client.post("/bookings", by_start(slot, start_time=later)), 409, "booking_conflict")
 
-    def test_a_slot_its_service_and_its_times_can_be_sent_together(self, client, slot):
+    def test_a_body_can_name_a_slot_together_with_its_service_and_times(self, client, slot):
         end_time = slot.end_time.isoformat()
         body = by_start(slot, slot_id=str(slot.pk), end_time=end_time)
         assert client.post("/bookings", body).status_code == 201
