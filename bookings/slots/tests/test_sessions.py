@@ -71,7 +71,7 @@ class TestBooking:
         shown = client.post("/bookings", by_start(slot)).json()
         assert shown["slot_id"] == str(slot.pk)
 
-    def test_an_open_service_also_books_a_slot_by_its_start(self, client):
+    def test_a_booking_of_an_open_service_at_the_start_of_a_slot_is_in_the_slot(self, client):
         slot = SlotFactory(service=ServiceFactory(capacity=3), capacity=1)
         assert client.post("/bookings", by_start(slot)).json()["slot_id"] == str(slot.pk)
         problem(client.post("/bookings", by_start(slot)), 409, "slot_full")
