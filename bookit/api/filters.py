@@ -238,7 +238,7 @@ class CommaSeparatedField(BaseCSVField):
     """A field that checks the number of its values before it validates any of them."""
 
     def clean(self, value: Any) -> Any:
-        """Return the validated values; None if there are none."""
+        """Return the validated values; None if the request does not contain the parameter."""
         most = len(self.choices)  # type: ignore[attr-defined]
         if value is not None and len(value) > most:
             raise ValidationError(_("Send at most %(most)d values."), "max_length", {"most": most})

@@ -6,7 +6,7 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class UsedKey:
-    """The API key that authenticated a request, as `request.auth`.
+    """The API key that authenticated a request. Views find it in `request.auth`.
 
     A key restricts its owner: the key must permit the request, and the owner must also have the
     permission, as for a request without a key.

@@ -249,10 +249,10 @@ class EventPagination(Pagination):
     from this horizon to a later horizon are the next step.
 
     Rows about one object are in order. Transactions that change the object wait for each other, and
-    each must give its rows higher ids than the rows before. If the second transaction has the lower
-    transaction id, the horizon passes neither transaction until both have ended, so their rows are
-    in one step. If the second transaction has the higher transaction id, its rows are in the same
-    step or in a later step.
+    the rows of a later transaction must have higher ids than the rows of an earlier transaction. If
+    the second transaction has the lower transaction id, the horizon passes neither transaction
+    until both have ended, so their rows are in one step. If the second transaction has the higher
+    transaction id, its rows are in the same step or in a later step.
     """
 
     # A cursor contains a single value, a list of steps. It is a list because each PostgreSQL server

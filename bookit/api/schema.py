@@ -357,7 +357,7 @@ def add_common_parts(
     for name, schema in components["schemas"].items():
         if "enum" in schema and not _without_plain_choices(schema.get("description", "")):
             schema.pop("description", None)
-        # Responses are always complete; only request bodies may leave properties out.
+        # Responses have all properties that are not in SOMETIMES. Request bodies may have fewer.
         if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
             schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
             # No request has this schema, so no property has to be marked as read-only.

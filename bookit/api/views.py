@@ -68,9 +68,9 @@ UNUSED = {
 class APIMixin(APIView):
     """The parts of every view set that do not depend on its rows."""
 
-    # The query parameters that can make a read much more expensive than other reads. If this is
-    # empty, every read is expensive. If it is None, no read is expensive. `bookit.runtime.costly`
-    # limits how many expensive reads a web process runs at once.
+    # The query parameters that can make a read costly, that is, much slower than other reads. If
+    # this is empty, every read is costly. If it is None, no read is costly. `bookit.runtime.costly`
+    # limits how many costly reads a web process runs at once.
     costly_with: Collection[str] | None = None
     # Whether replicas of the database may answer GET and HEAD. True only where anyone may read.
     reads_replicas = False

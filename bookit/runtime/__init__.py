@@ -4,7 +4,7 @@ The web server consists of these modules:
 
 worker     gunicorn's worker with threads, changed so that waiting clients occupy no thread
 arrivals   collects the bytes of a connection until they form a whole request
-outgoing   sends responses without waiting for clients that do not read
+outgoing   sends responses, and keeps what a slow client has not read yet
 spread     balances the connections between the workers
 costly     limits how many costly requests a worker handles at a time
 floods     recognises sign-ins that are certain to be refused

@@ -121,8 +121,9 @@ def unknown() -> Iterator[str]:
 
 # --- values -----------------------------------------------------------------------------------
 
-# Docker and Kubernetes provide secrets as files. If one of these variables is unset, its value is
-# read from a file. The path of the file is in another variable, for example SECRET_KEY_FILE.
+# Docker and Kubernetes provide secrets as files. If one of these variables is unset or empty, its
+# value is read from a file. The path of the file is in another variable, for example
+# SECRET_KEY_FILE.
 _READABLE_FROM_FILE = {
     "SECRET_KEY",
     "DATABASE_URL",
@@ -137,7 +138,8 @@ _READABLE_FROM_FILE = {
 def text(name: str, default: str = "") -> str:
     """Return the variable without surrounding blanks, or `default` if it is unset or empty.
 
-    If an unset variable is in `_READABLE_FROM_FILE` and has a file, return the text of the file.
+    If an unset or empty variable is in `_READABLE_FROM_FILE` and has a file, return the text of the
+    file instead of `default`.
     """
     known.add(name)
     value = os.environ.get(name, "").strip()

@@ -1,4 +1,4 @@
-"""Sends responses without waiting for a client that does not read."""
+"""Sends responses. A thread waits for a client only if more than MAX_UNREAD bytes are unread."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ import socket
 from time import monotonic
 from typing import Any
 
-# If the client leaves more bytes than this unread, the thread waits until the client has read some.
+# If the client has more unread bytes than this, the thread waits until the client has read enough.
 MAX_UNREAD = 4 * 1024 * 1024
 # The head of a response is kept until the body follows, if the head has fewer bytes than this. Then
 # one system call sends the head and the body.

@@ -27,7 +27,7 @@ TYPES = frozenset({"application/json", "application/problem+json"})
 
 
 class GzipMiddleware:
-    """Compresses JSON of more than a kilobyte for clients that accept it."""
+    """Compresses JSON of more than a kilobyte for clients that accept gzip."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -41,7 +41,7 @@ logger = logging.getLogger("bookit.request")
 
 # Monitoring programs request these paths every few seconds.
 HEALTH = frozenset({"/health", "/health/ready", "/metrics"})
-# At least this many seconds pass between two log lines about refused hosts.
+# In each process, at least this many seconds pass between two log lines about refused hosts.
 REFUSALS_PAUSE = 60.0
 
 TRACED = tracing.is_on()
@@ -124,7 +124,8 @@ class RequestMiddleware:
         if not logger.isEnabledFor(level):
             return
         match = request.resolver_match
-        # The user of the token or, in the admin site, the user of the session if Django loaded it.
+        # The user of the token. In the admin site, the user of the session, if Django has loaded
+        # this user.
         user = getattr(request, "signed_in", None) or getattr(
             getattr(request, "_cached_user", None), "pk", None
         )
@@ -170,7 +171,7 @@ class HostMiddleware:
         return self.get_response(request)
 
     def refuse(self, request: HttpRequest) -> HttpResponse:
-        """Refuse the request, and log at most one such refusal a minute.
+        """Refuse the request. In each process, log at most one such refusal a minute.
 
         Without this limit, internet scanners could fill the log with made-up host names.
         """

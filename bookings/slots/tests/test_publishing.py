@@ -140,7 +140,7 @@ class TestPreview:
             assert date in text
         assert "Europe/Lisbon" in text
 
-    def test_a_long_series_is_cut_but_its_clashes_are_shown(
+    def test_the_preview_lists_24_dates_of_a_long_series_including_a_late_clash(
         self, site, service, django_assert_max_num_queries
     ):
         taken = datetime(2027, 3, 2, 18, 30, tzinfo=UTC)

@@ -71,7 +71,7 @@ class TestBooking:
         shown = client.post("/bookings", by_start(slot)).json()
         assert shown["slot_id"] == str(slot.pk)
 
-    def test_an_open_service_also_books_a_slot_by_its_start(self, client):
+    def test_a_booking_of_an_open_service_at_the_start_of_a_slot_is_in_the_slot(self, client):
         slot = SlotFactory(service=ServiceFactory(capacity=3), capacity=1)
         assert client.post("/bookings", by_start(slot)).json()["slot_id"] == str(slot.pk)
         problem(client.post("/bookings", by_start(slot)), 409, "slot_full")
@@ -79,7 +79,7 @@ class TestBooking:
         later = (slot.start_time + HOUR / 2).isoformat()
         problem(client.post("/bookings", by_start(slot, start_time=later)), 409, "booking_conflict")
 
-    def test_a_slot_its_service_and_its_times_can_be_sent_together(self, client, slot):
+    def test_a_body_can_name_a_slot_together_with_its_service_and_times(self, client, slot):
         end_time = slot.end_time.isoformat()
         body = by_start(slot, slot_id=str(slot.pk), end_time=end_time)
         assert client.post("/bookings", body).status_code == 201

@@ -423,7 +423,7 @@ class TestFinding:
     def test_the_date_parameter_must_be_a_date(self, api, day):
         response = api.get("/slots", {"date": day})
         problem(response, 400, "validation_error", "date")
-        if day != "2026-13-01":
+        if day != "2026-13-01":  # The message for this text says that the date does not exist.
             [error] = response.json()["errors"]
             assert error["message"] == "Must be a date, for example 2026-12-01."
 
