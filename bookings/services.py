@@ -452,7 +452,8 @@ def book_hold_for(
     for column, text in attendee.items():
         setattr(booking, column, text)
     booking.save(update_fields=["user", "notes", *attendee])
-    status = Status.CONFIRMED if confirm else Status.PENDING
+    # A booking that is pending already could be confirmed, but only a hold can become pending.
+    status = Status.CONFIRMED if confirm and booking.status == Status.HELD else Status.PENDING
     return _change_status(status, booking, actor=actor, at=at, overridden=overridden)
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import date, timedelta
+from functools import partial
 from html import unescape
 from zoneinfo import ZoneInfo
 
@@ -502,6 +503,26 @@ class TestHold:
                 attendee={},
             )
 
+    def test_a_hold_is_booked_only_once(self, desk, service, receptionist):
+        service.requires_confirmation = True
+        service.save()
+        held = desk.post(HOLD, call(service)).json()["hold"]
+        book = partial(
+            services.book_hold_for,
+            booking_id=held,
+            user=UserFactory(),
+            actor=receptionist,
+            at=NOW,
+            attendee={},
+        )
+        assert book().status == "pending"
+
+        with pytest.raises(services.InvalidTransition):
+            book(confirm=True, notes="Another call")
+
+        booking = Booking.objects.get(pk=held)
+        assert (booking.status, booking.notes) == ("pending", "")
+
     def test_an_expired_hold_is_replaced_if_the_time_is_still_free(self, desk, service):
         held = desk.post(HOLD, call(service)).json()["hold"]
         with time_machine.travel(NOW + HOUR, tick=False):
@@ -536,7 +557,6 @@ class TestCustomers:
         ]
 
     def test_a_search_by_words_without_three_letters_reads_no_table(self, receptionist):
-        receptionist.may("bookings.view_booking")
         with CaptureQueriesContext(connection) as queries:
             for words in ("", "ad", " a d ", "@.@", "9-1", "%%%", "__"):
                 assert phone.find_customers(words=words, actor=receptionist) == []

@@ -483,6 +483,8 @@ class TestPage:
         listed = reverse("admin:bookings_slot_changelist")
         text = site.post(listed, chosen, follow=True).content.decode()
         assert "Cancel at most 0 slots at a time." in text
+        slot.refresh_from_db()
+        assert slot.status == "scheduled"
 
     def test_only_users_who_may_change_slots_can_cancel_them(self, client, slot):
         client.force_login(staff(["bookings.view_slot"]))

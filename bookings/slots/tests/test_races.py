@@ -221,6 +221,7 @@ def test_a_series_is_published_completely_or_not_at_all_while_people_book(admin,
             assert isinstance(published.error, SlotConflict)
             assert re.match(r"The slot at [\d-]+T[\d:+]+ overlaps ", published.error.detail)
             assert made > 0
+            assert not Slot.objects.exists()
         Slot.objects.all().delete()
         Booking.objects.all().delete()
     assert deadlocks() == deadlocks_before

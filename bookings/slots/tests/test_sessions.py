@@ -337,7 +337,7 @@ def book(slot, user):
     services.create_booking(actor=user, slot_id=slot.pk, at=TUESDAY - timedelta(days=1))
 
 
-def test_bookings_in_slots_are_listed_and_changed_like_other_bookings(api, slot, user):
+def test_bookings_in_slots_are_listed_and_changed_like_other_bookings(api, user):
     provider = ProviderFactory()
     slot = SlotFactory(
         service=ServiceFactory(calendar=CalendarFactory(provider=provider), mode="slots")
