@@ -103,7 +103,7 @@ class GroupedCheckboxes(forms.CheckboxSelectMultiple):
 
 
 class LocalDateTimeField(forms.SplitDateTimeField):
-    """A date and a time in the zone `tz`. Without a time, it stands for the whole day.
+    """A date and a time in the zone `tz`. A date without a time stands for the whole day.
 
     A time that the clocks skip or show twice is read like opening hours; see
     `bookit.times.wall_clock`.

@@ -74,8 +74,8 @@ class UpcomingFilter(DateFieldListFilter):
     A search finds rows of any day, unless the URL also names a period.
     """
 
-    # The template `admin/filter.html` names the selected choice even if it is the first one, and an
-    # empty list does not say that there are no rows.
+    # Because of this, `admin/filter.html` names the selected choice even if it is the first one,
+    # and an empty list says "Nothing matches." instead of "There is nothing here yet."
     is_narrow_by_default = True
 
     def __init__(self, field: Any, request: Any, *args: Any, **options: Any) -> None:

@@ -64,7 +64,7 @@ def _named(model: type[Model]) -> Iterator[tuple[Any, str]]:
 
 
 def choices_of(model: type[Model]) -> Iterator[str]:
-    """Yield the labels of the choices of a package's model. Our own models translate theirs."""
+    """Yield the choice labels of a model in `OTHER_APPS`. Our own models translate their labels."""
     for field in model._meta.concrete_fields if model._meta.app_label in OTHER_APPS else ():
         for _key, words in field.choices or ():
             yield str(words)

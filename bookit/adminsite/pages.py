@@ -462,7 +462,7 @@ class StrictAdmin(admin.ModelAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Return what the page lists as deleted: only the given rows.
 
-        Django would load all rows that refer to them, and there can be a million.
+        Django would load all rows that refer to the given rows, perhaps a million.
         """
         return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
 

@@ -104,7 +104,7 @@ class Walk:
     def wait(self):
         """Wait until the page is at rest.
 
-        The content security policy of the page forbids Playwright's `wait_for_function`.
+        The page's content security policy keeps `wait_for_function` from evaluating `AT_REST`.
         """
         for _ in range(100):
             if self.page.evaluate(AT_REST):

@@ -35,7 +35,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site():
-    """Return the origin of a web server other than BookIt, which serves the page as a file."""
+    """Return the origin of a static web server, which serves the page as a file."""
     handler = partial(QuietHandler, directory=PAGE.parent)
     with ThreadingHTTPServer(("localhost", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -271,7 +271,7 @@ def test_admins_see_only_their_own_bookings_and_none_after_they_are_signed_out(
 
 
 @needs_chromium
-def test_a_refused_booking_can_be_tried_again_at_the_same_time(site, server, browse):
+def test_a_visitor_can_try_a_refused_booking_again(site, server, browse):
     first = a_class()[0]
     page, errors = browse(f"{site}/{PAGE.name}?api={server}")
     page.get_by_role("button", name="Sign in").click()

@@ -717,7 +717,7 @@ def test_reads_ignore_bodies(world):
 
 
 def test_a_field_that_breaks_on_one_value_is_noticed(everybody, wsgi, monkeypatch):
-    """Control for the tests of values: a bug in one kind of field is found in every endpoint."""
+    """Control for the tests of values: they report each field that a bug in `CharField` breaks."""
     convert = serializers.CharField.to_internal_value
 
     def break_on_template(self, data):

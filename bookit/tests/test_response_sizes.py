@@ -105,7 +105,7 @@ def test_the_longest_feed_of_full_classes_is_at_most_30_mb(world, api):
         api.get(found).content.decode().replace("\r\n ", ""),
         re.DOTALL,
     )
-    assert entry.count(WIDE * 50) == 20 + 4  # in the description, and four times in the title
+    assert entry.count(WIDE * 50) == 20 + 4  # 20 names, and a title as long as four names
     assert "and 100 more" in entry
     # Each line of a file is folded after 75 bytes.
     assert len(entry.encode()) * 78 / 75 * MAX_ENTRIES < MOST

@@ -216,6 +216,9 @@ def test_no_other_site_reads_responses_with_a_cookie(method, path):
     assert not [name for name in response.headers if name.startswith("Access-Control-")]
 
 
+# --- ids of other providers -----------------------------------------------------------------------
+
+
 def test_a_provider_cannot_change_a_slot_of_another_provider(api):
     """Object-level access: the id in the path and the id in the body belong to two providers."""
     mine, other = ProviderFactory(), ProviderFactory()

@@ -152,7 +152,7 @@ def sign_in(port, user):
 
 
 def metrics(server):
-    """Return the metrics of one web server, asked directly, as Prometheus does."""
+    """Return the metrics of one web server. As Prometheus does, bypass the load balancer."""
     return samples(send_request(server.port, "GET", "/metrics").content.decode())
 
 

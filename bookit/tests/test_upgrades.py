@@ -76,7 +76,7 @@ def schema(url):
     text = subprocess.run(command, capture_output=True, check=True, text=True).stdout
     # Some lines contain a random key. The restored database has a new schema `public`.
     text = re.sub(r"^(--|\\(un)?restrict |CREATE SCHEMA ).*\n", "", text, flags=re.MULTILINE)
-    # A restore changes where conditions convert values to text, but not what they mean.
+    # A restore moves the casts to text within a condition, but does not change its meaning.
     statements = re.split(r";\n+", text)
     return [re.sub(r"::(text|character varying)(\[\])?|[()\s]", "", each) for each in statements]
 

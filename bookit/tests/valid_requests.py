@@ -328,8 +328,8 @@ def _moved(body: Any) -> Any:
 def in_process() -> Iterator[None]:
     """Let the WSGI application use the connection of the test's transaction, and log nothing.
 
-    Call `callers` before you enter this context. It signs in with Django's test client, which
-    connects `close_old_connections` to the signals again.
+    Call `callers` before you enter this context: `callers` signs in with Django's test client,
+    which connects `close_old_connections` to the signals again.
     """
     signals = (request_started, request_finished)
     for signal in signals:

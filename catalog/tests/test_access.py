@@ -1,4 +1,4 @@
-"""The rule about who keeps a calendar is written in Python and in SQL, and both agree."""
+"""The rule about who keeps (manages) a calendar agrees in Python and in SQL; see `User.keeps`."""
 
 from itertools import product
 from uuid import uuid4

@@ -134,7 +134,7 @@ class TestWeek:
         assert self.stored(calendar) == [(1, 540, 720)]
         assert Calendar.objects.get().name == "Stool"
 
-    def test_hours_that_change_while_the_form_is_saved_are_not_lost(
+    def test_hours_that_change_while_the_form_is_saved_are_noticed(
         self, site, calendar, monkeypatch
     ):
         lock = services.lock_calendar

@@ -92,7 +92,7 @@ def test_postgresql_accepts_every_statement(words, services):
         assert {*values} <= names
 
 
-def test_postgresql_accepts_the_dictionary_lookup():
+def test_postgresql_accepts_the_search_for_similar_words():
     assert {*prepare(SIMILAR)} == {"words", "longest", "last"}
 
 
@@ -116,8 +116,8 @@ def test_every_page_statement_finds_the_same_services():
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_statements_stay_short_enough_to_be_prepared(words):
-    # psycopg prepares statements of up to 4,096 characters.
+def test_statements_stay_short_enough_for_the_cache_of_psycopg(words):
+    # Each time a longer statement runs, psycopg parses it again (`MAX_CACHED_STATEMENT_LENGTH`).
     texts, _ = statements("active", WORDS[words])
     assert max(map(len, texts)) <= 4096
 

@@ -14,7 +14,7 @@ from bookit.times import wall_clock
 from catalog.opening import ALWAYS, Opening, Span
 
 # The model covers this many days before and after an odd day, that is, a day with an unusual clock
-# change. No open period around the odd day is longer, unless the calendar is always open.
+# change. An open period around the odd day is shorter, unless the calendar is always open.
 DAYS = 22
 LISBON = ZoneInfo("Europe/Lisbon")
 WEEK = range(7)

@@ -119,10 +119,10 @@ def test_the_same_characters_divide_services_and_searches():
     assert [*kept] == [each for each in every if WORD.search(each)]
 
 
-def test_no_letter_and_every_common_punctuation_mark_divides_words():
+def test_common_punctuation_marks_divide_words_and_letters_do_not():
     divides = re.compile(f"[{DIVIDERS}]").match
     for code in range(1, 0x20000):
-        # The letters from U+2100 are symbols that stand for words, such as a kelvin.
+        # The letters from U+2100 to U+214F are symbols for words, such as the kelvin sign.
         if unicodedata.category(chr(code))[0] == "L" and not 0x2100 <= code < 0x2150:
             assert not divides(chr(code)), hex(code)
     blocks = [range(1, 0x250), range(0x2000, 0x2070), range(0x2190, 0x2C00)]
@@ -137,6 +137,7 @@ def test_the_migration_learns_the_words_of_the_services_that_exist():
         ServiceFactory(title=title, description="")
     Word.objects.all().delete()
     import_module("catalog.migrations.0009_learn_words").learn(apps, connection.schema_editor())
+    # The dictionary contains no words of fewer than four letters.
     assert {*Word.objects.values_list("text", flat=True)} == {"colour", "yoga"}
 
 

@@ -52,7 +52,7 @@ def test_the_openapi_document_is_json_and_generated_once(client):
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/openapi.json", "/health"])
-def test_a_head_request_gets_the_headers_of_a_get_request_without_a_body(client, path):
+def test_a_head_request_gets_the_content_type_of_a_get_request_and_no_body(client, path):
     get, head = client.get(path), client.head(path)
     assert head.status_code == 200
     assert head.content == b""
