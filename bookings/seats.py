@@ -13,7 +13,7 @@ from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from accounts.models import User
-from bookings.availability.search import BookingConflict, SlotFull
+from bookings.availability.taken import BookingConflict, SlotFull
 from bookings.availability.terms import TermsChanged
 from bookings.booked import remember_calendar
 from bookings.events import STATE_COLUMNS, state_of

@@ -14,7 +14,8 @@ from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
-from bookings.availability.search import BookingConflict, SlotFull, nearest
+from bookings.availability.search import nearest
+from bookings.availability.taken import BookingConflict, SlotFull
 from bookings.availability.terms import (
     OutsideOpeningHours,
     ServiceInactive,

@@ -277,7 +277,7 @@ TERMS_COLUMNS = f"{SERVICE_COLUMNS}, {time_off_after('%(from)s')}"
 # Reads the terms of services.
 #
 # The ids are wrapped in a subquery to hide the array from the planner; see `SEARCH` in
-# `bookings.availability.search`.
+# `bookings.availability.taken`.
 #
 # Parameters: service_ids uuid[], from timestamptz (time off that ends by this time is left out).
 # Columns: `TERMS_COLUMNS`; one row for each service that exists.

@@ -13,7 +13,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.request import Request
 
-from bookings.availability.free_times import write, write_free_times
+from bookings.availability.json import write, write_free_times
 from bookings.availability.search import Search, search, window
 from bookings.availability.serializers import (
     AvailabilitiesSerializer,

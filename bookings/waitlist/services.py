@@ -28,7 +28,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import User
 from bookings import services
-from bookings.availability.search import SlotFull
+from bookings.availability.taken import SlotFull
 from bookings.availability.terms import SlotTerms, Terms, terms_in
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds, lock_to_book, seats_taken, take_seat

@@ -11,7 +11,7 @@ import pytest
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import services
-from bookings.availability.search import SlotFull
+from bookings.availability.taken import SlotFull
 from bookings.availability.terms import ServiceInactive
 from bookings.models import Booking, Slot
 from bookings.services import InvalidTransition

@@ -8,7 +8,7 @@ from psycopg.sql import Literal
 
 from accounts.authentication import ACTIVE_USER
 from bookings import seats
-from bookings.availability import search, terms
+from bookings.availability import taken, terms
 from bookings.booked import OWN_BOOKINGS
 from bookings.serializers import BookingSerializer
 from bookit.api.pagination import DEFAULT_LIMIT
@@ -45,7 +45,7 @@ def statements() -> dict[str, str]:
         "bookings_count": _named(bookings, bookings.count_text),
         "terms_at_start": terms.TERMS_AT_START,
         "create": seats.CREATE_IN_SERVICE,
-        "search": search.SEARCH,
+        "search": taken.SEARCH,
     }
 
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from bookings.availability.search import INSTANT, Search, instant_at
+from bookings.availability.grids import INSTANT, instant_at
+from bookings.availability.search import Search
 from bookings.availability.terms import Terms
 from bookit.json import dumps
 
