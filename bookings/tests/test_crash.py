@@ -21,7 +21,7 @@ from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
 from bookings.tests.smtp import AnyPort, Server
 from bookings.tests.workers import Worker, until
 from bookit.runtime.embedded_postgres import running
-from bookit.runtime.servers import connected_to, migrate
+from bookit.runtime.servers import connected_to
 from bookit.runtime.startup import BASE_DIR
 from catalog.tests.factories import ServiceFactory
 
@@ -102,7 +102,9 @@ def first_column(rows):
 
 
 @pytest.mark.real_passwords
-def test_acknowledged_bookings_keep_their_row_event_and_emails(tmp_path, django_db_blocker):
+def test_acknowledged_bookings_keep_their_row_event_and_emails(
+    tmp_path, django_db_blocker, migrate
+):
     mailbox = Server()
     smtp = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     smtp.start()

@@ -3,10 +3,12 @@
 import gc
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import psycopg
@@ -113,6 +115,43 @@ def distributed_database(request: pytest.FixtureRequest) -> None:
             # An open session does not see settings of the database that are changed later.
             connection.close()
             connection.close_pool()  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def migrate(django_db_setup: None, django_db_blocker: Any) -> Callable[[str], None]:
+    """Return a function that creates the tables in the empty database at a URL.
+
+    The result is that of `manage.py migrate`, which takes several seconds. The function copies the
+    schema of the test database, and the list of its migrations.
+    """
+    from django.core.management.sql import emit_post_migrate_signal
+    from django.db import DEFAULT_DB_ALIAS, connection
+    from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+
+    from bookings.tests.workers import database_url
+    from bookit.runtime import servers
+    from bookit.runtime.embedded_postgres import binary
+    from bookit.tests.cluster import Cluster
+
+    # pytest-django creates the test database only if a test of this run uses it. If it is on a
+    # Citus cluster, the other servers lack the extension.
+    is_created = connection.settings_dict["NAME"].startswith(TEST_DATABASE_PREFIX)
+    if not is_created or Cluster.running():
+        return servers.migrate
+
+    def dump(*options: str) -> bytes:
+        command = [binary("pg_dump"), "--no-owner", "--no-privileges", "--no-comments", *options]
+        return subprocess.run([*command, database_url()], capture_output=True, check=True).stdout
+
+    tables = dump("--schema-only") + dump("--data-only", "--table=django_migrations")
+
+    def migrate(url: str) -> None:
+        psql = [binary("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
+        subprocess.run(psql, input=tables, stdout=subprocess.DEVNULL, check=True)
+        with django_db_blocker.unblock(), servers.connected_to(url):
+            emit_post_migrate_signal(verbosity=0, interactive=False, db=DEFAULT_DB_ALIAS)
+
+    return migrate
 
 
 @pytest.fixture(autouse=True)
