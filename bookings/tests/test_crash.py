@@ -21,8 +21,9 @@ from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
 from bookings.tests.smtp import AnyPort, Server
 from bookings.tests.workers import Worker, until
 from bookit.runtime.embedded_postgres import running
-from bookit.runtime.servers import connected_to, migrate
+from bookit.runtime.servers import connected_to
 from bookit.runtime.startup import BASE_DIR
+from bookit.tests.plugin import THROWAWAY
 from catalog.tests.factories import ServiceFactory
 
 CLIENTS = 3
@@ -102,11 +103,14 @@ def first_column(rows):
 
 
 @pytest.mark.real_passwords
-def test_acknowledged_bookings_keep_their_row_event_and_emails(tmp_path, django_db_blocker):
+def test_acknowledged_bookings_keep_their_row_event_and_emails(
+    tmp_path, django_db_blocker, migrate
+):
     mailbox = Server()
     smtp = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     smtp.start()
-    with running(tmp_path / "postgres") as url:
+    # Nothing kills PostgreSQL.
+    with running(tmp_path / "postgres", settings=THROWAWAY) as url:
         migrate(url)
         with django_db_blocker.unblock(), connected_to(url):
             customers = UserFactory.create_batch(CLIENTS)
@@ -147,16 +151,17 @@ def check(serve, url, mailbox, customers):
     assert min(killed.values()) > 0
     assert len(acknowledged) > 50
 
-    # Age the heartbeats of killed workers, so that their jobs count as stalled.
+    # Kill the worker once more, so that all known workers are dead. Age their heartbeats, so that
+    # their jobs count as stalled.
     until(lambda: processes(serve, "worker"))
+    [last] = processes(serve, "worker")
+    last.kill()
+    last.wait()
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 minute'"
-            " WHERE id < (SELECT max(id) FROM procrastinate_workers)"
-        )
+        ask = connection.execute
+        ask("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 minute'")
         retry = [sys.executable, "manage.py", "retry_stalled_jobs"]
         subprocess.run(retry, cwd=BASE_DIR, env={**os.environ, "DATABASE_URL": url}, check=True)
-        ask = connection.execute
         until(
             lambda: (
                 first_column(

@@ -21,7 +21,6 @@ from bookings.tests.workers import PATIENCE, Worker, database_url, until
 from bookings.webhooks.models import Attempt, Delivery
 from bookit.jobs import queues
 from bookit.runtime.embedded_postgres import running
-from bookit.runtime.servers import migrate
 from bookit.tests.receiver import answer, receiver
 
 LONG_AGO = TUESDAY.replace(year=2020)
@@ -184,7 +183,7 @@ def serve(tmp_path):
         each.end()
 
 
-def test_jobs_are_done_after_postgresql_restarts(serve, tmp_path):
+def test_jobs_are_done_after_postgresql_restarts(serve, tmp_path, migrate):
     """The jobs are done by the same worker or, if the restart ended it, by the next worker."""
     directory = tmp_path / "postgres"
     with running(directory) as url:
@@ -235,7 +234,9 @@ async def retry_later(url, job):
     await connector.close_async()
 
 
-def test_a_finished_or_retried_job_keeps_its_state_when_postgresql_crashes(serve, tmp_path):
+def test_a_finished_or_retried_job_keeps_its_state_when_postgresql_crashes(
+    serve, tmp_path, migrate
+):
     """If the crash made the job `doing` again, nothing would retry it while its worker is alive."""
     # Commits that do not wait for the disk reach the disk only after ten seconds.
     with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bookit.tests.browser import CHROMIUM, Watched
+from bookit.tests.browser import CHROMIUM, NO_OTHER_HOST, Watched
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def chromium():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox"] if os.geteuid() == 0 else [],
+            args=[*NO_OTHER_HOST, *(["--no-sandbox"] if os.geteuid() == 0 else [])],
         )
         yield browser
         browser.close()

@@ -3,12 +3,15 @@
 import gc
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
+import psutil
 import psycopg
 import pytest
 
@@ -37,6 +40,9 @@ ENVIRONMENT = {
 # Faster settings of PostgreSQL, because the data of a test run need not survive a power cut.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
+# Each process of pytest-xdist may run a test with forty clients and the servers that they use.
+MAX_CONNECTIONS = "500"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options for pictures of the admin site, and for a Citus cluster."""
@@ -50,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PREFIX",
         help="run the tests on a Citus cluster; PREFIX is a PostgreSQL with the extension",
     )
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Use one process more than there are cores, because many tests wait for other processes."""
+    return (psutil.cpu_count(logical=False) or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -71,7 +83,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     from bookit.runtime.embedded_postgres import acquire, release
 
     directory = Path(tempfile.mkdtemp(prefix="bookit-tests-"))
-    os.environ["DATABASE_URL"] = acquire(directory / "postgres", settings=THROWAWAY)
+    settings = {**THROWAWAY, "max_connections": MAX_CONNECTIONS}
+    os.environ["DATABASE_URL"] = acquire(directory / "postgres", settings=settings)
     os.environ["BOOKIT_TEST_DATABASE_URL"] = os.environ["DATABASE_URL"]
 
     def stop() -> None:
@@ -113,6 +126,71 @@ def distributed_database(request: pytest.FixtureRequest) -> None:
             # An open session does not see settings of the database that are changed later.
             connection.close()
             connection.close_pool()  # type: ignore[attr-defined]
+
+
+# Tables with rows that migrations create and that no test changes.
+CONSTANT = {"auth_permission", "bookit_server", "django_content_type"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_flush() -> Iterator[None]:
+    """After a test that commits, empty all tables except `CONSTANT`.
+
+    Django's own `flush` also deletes the rows of `CONSTANT`, and creates them again, which takes
+    longer than everything else that it does.
+    """
+    from django.db import connection
+    from django.test import TransactionTestCase
+
+    from bookit.tests.cluster import Cluster
+
+    def empty(case: TransactionTestCase) -> None:
+        names = connection.introspection.django_table_names(only_existing=True, include_views=False)
+        tables = map(connection.ops.quote_name, sorted({*names} - CONSTANT))
+        with connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {', '.join(tables)}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not Cluster.running():
+            patch.setattr(TransactionTestCase, "_fixture_teardown", empty)
+        yield
+
+
+@pytest.fixture(scope="session")
+def migrate(django_db_setup: None, django_db_blocker: Any) -> Callable[[str], None]:
+    """Return a function that creates the tables in the empty database at a URL.
+
+    The result is that of `manage.py migrate`, which takes several seconds. The function copies the
+    schema of the test database, and the list of its migrations.
+    """
+    from django.core.management.sql import emit_post_migrate_signal
+    from django.db import DEFAULT_DB_ALIAS, connection
+    from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+
+    from bookings.tests.workers import database_url
+    from bookit.runtime import servers
+    from bookit.runtime.embedded_postgres import binary
+    from bookit.tests.cluster import Cluster
+
+    # pytest-django creates the test database only if a test of this run uses it. If it is on a
+    # Citus cluster, the other servers lack the extension.
+    is_created = connection.settings_dict["NAME"].startswith(TEST_DATABASE_PREFIX)
+    if not is_created or Cluster.running():
+        return servers.migrate
+
+    def dump(*options: str) -> bytes:
+        command = [binary("pg_dump"), "--no-owner", "--no-privileges", "--no-comments", *options]
+        return subprocess.run([*command, database_url()], capture_output=True, check=True).stdout
+
+    tables = dump("--schema-only") + dump("--data-only", "--table=django_migrations")
+
+    def migrate(url: str) -> None:
+        psql = [binary("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
+        subprocess.run(psql, input=tables, stdout=subprocess.DEVNULL, check=True)
+        with django_db_blocker.unblock(), servers.connected_to(url):
+            emit_post_migrate_signal(verbosity=0, interactive=False, db=DEFAULT_DB_ALIAS)
+
+    return migrate
 
 
 @pytest.fixture(autouse=True)

@@ -34,8 +34,8 @@ GUARDS = {
 }
 
 
-def test_acknowledged_changes_exist_once_after_a_day_of_faults(tmp_path):
-    day = play(tmp_path, seconds=SECONDS, seed=20261126)
+def test_acknowledged_changes_exist_once_after_a_day_of_faults(tmp_path, migrate):
+    day = play(tmp_path, seconds=SECONDS, seed=20261126, migrate=migrate)
     assert day.violations == [], day.report()
     # Control: requests were acknowledged, and faults happened.
     assert day.ledger.acknowledged > 50

@@ -33,6 +33,9 @@ AT_REST = (
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
     '.main, .content, #content, #content-main, form, fieldset, .form-row, .card')]
     .map(each => each.scrollWidth - each.clientWidth))"""
+# The script of axe-core, and its accessibility faults in a page into which the script was loaded.
+AXE = Axe().axe_script
+VIOLATIONS = "options => axe.run(options).then(found => found.violations)"
 # The endings of links to files.
 FILES = (".csv", ".ics")
 
@@ -69,7 +72,7 @@ class Walk:
 
     def __init__(self, watched, pictures):
         self.watched, self.page, self.pictures = watched, watched.page, pictures
-        self.axe, self.faults, self.seen = Axe(), [], set()
+        self.faults, self.seen = [], set()
 
     def run(self, *more):
         """Visit all kinds of pages, beginning with the home page and with `more`."""
@@ -87,6 +90,7 @@ class Walk:
     def look(self, name):
         """Check the current page in both widths and in both themes."""
         page = self.page
+        page.evaluate(AXE)
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
             self.wait()
@@ -117,10 +121,8 @@ class Walk:
         rules = {"dark": {"runOnly": ["color-contrast"]}}.get(theme, {})
         # By default, axe-core loads the style sheets again. The page's policy forbids this, and an
         # `@import` in them would be resolved against the wrong URL.
-        found = self.axe.run(
-            self.page, options={"resultTypes": ["violations"], "preload": False, **rules}
-        )
-        for fault in found.response["violations"]:
+        options = {"resultTypes": ["violations"], "preload": False, **rules}
+        for fault in self.page.evaluate(VIOLATIONS, options):
             if fault["impact"] in ("serious", "critical"):
                 places = "; ".join(node["html"][:200] for node in fault["nodes"][:3])
                 self.faults.append(f"{self.page.url} ({theme}): {fault['help']}: {places}")

@@ -25,7 +25,7 @@ from bookings.tests.workers import Worker, until
 from bookit.metrics.tests.scraping import samples
 from bookit.ratelimits.tests import redis_server
 from bookit.runtime.embedded_postgres import running
-from bookit.runtime.servers import BOOKIT, connected_to, migrate, production, serving
+from bookit.runtime.servers import BOOKIT, connected_to, production, serving
 from bookit.runtime.startup import BASE_DIR
 from bookit.runtime.tests.test_frozen_postgres import send_request
 from bookit.tests.plugin import THROWAWAY
@@ -124,7 +124,7 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path, stack, django_db_blocker):
+def site(tmp_path, stack, django_db_blocker, migrate):
     redis = stack.enter_context(redis_server.running(tmp_path))
     url = stack.enter_context(running(tmp_path / "postgres", settings=THROWAWAY))
     migrate(url)

@@ -21,7 +21,7 @@ from bookit.database import replicas
 from bookit.database.tests.standby import PRIMARY_SETTINGS, Standby
 from bookit.metrics.tests.scraping import samples
 from bookit.runtime.embedded_postgres import running
-from bookit.runtime.servers import BOOKIT, connected_to, migrate, production, serving
+from bookit.runtime.servers import BOOKIT, connected_to, production, serving
 from bookit.runtime.tests.test_frozen_postgres import frozen, send_request
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -49,7 +49,7 @@ class Town:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory, django_db_blocker):
+def town(tmp_path_factory, django_db_blocker, migrate):
     folder = tmp_path_factory.mktemp("replica")
     with running(folder / "primary", settings=PRIMARY_SETTINGS) as url:
         migrate(url)

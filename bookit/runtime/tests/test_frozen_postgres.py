@@ -20,7 +20,7 @@ from bookit.database.postgresql import base
 from bookit.database.postgresql.connections import Connection
 from bookit.jobs.queues import SILENCE, WorkerConnection
 from bookit.runtime.embedded_postgres import running
-from bookit.runtime.servers import BOOKIT, Server, connected_to, migrate, production, serving
+from bookit.runtime.servers import BOOKIT, Server, connected_to, production, serving
 from bookit.tests.expect import problem
 from bookit.tests.plugin import THROWAWAY
 from bookit.tests.processes import servers
@@ -78,7 +78,9 @@ def send_request(
 
 @pytest.fixture(scope="module")
 def cluster(
-    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
+    tmp_path_factory: pytest.TempPathFactory,
+    django_db_blocker: Any,
+    migrate: Callable[[str], None],
 ) -> Iterator[tuple[Path, str]]:
     """The directory and the URL of a PostgreSQL that only these tests use, and freeze."""
     directory = tmp_path_factory.mktemp("frozen") / "postgres"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +101,20 @@ class Day:
         return "\n".join([*lines, "Violations:", *shown, ""])
 
 
-def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> Day:
+def play(
+    directory: Path,
+    *,
+    seconds: float,
+    seed: int,
+    calm: bool = False,
+    migrate: Callable[[str], None] | None = None,
+) -> Day:
     """Run a day in `directory`, check for violations at the end, and return the outcome.
 
     Args:
         seed: determines the choices of actors and faults, but not their timing.
         calm: run without faults.
+        migrate: creates the tables in the database at a URL; None to run `manage.py migrate`.
     """
     ledger = Ledger()
     mailbox = Server()
@@ -117,7 +125,11 @@ def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> D
         smtp.start()
         stack.callback(smtp.stop)
         environment = _environment(url, smtp.port)
-        _prepare_database(environment)
+        if migrate is None:
+            _manage(environment, "migrate", "--no-input", "--verbosity=0")
+        else:
+            migrate(url)
+        _manage(environment, "createsuperuser", "--no-input")
         serve, base = stack.enter_context(_serving(directory / "output", environment))
         town = build(base, CHIEF)
         chief = town.people["admin"][-1]
@@ -208,11 +220,6 @@ def _environment(url: str, smtp_port: int) -> dict[str, str]:
 def _manage(environment: dict[str, str], *arguments: str) -> None:
     command = [sys.executable, "manage.py", *arguments]
     subprocess.run(command, cwd=BASE_DIR, env=environment, check=True, stdout=subprocess.DEVNULL)
-
-
-def _prepare_database(environment: dict[str, str]) -> None:
-    _manage(environment, "migrate", "--no-input", "--verbosity=0")
-    _manage(environment, "createsuperuser", "--no-input")
 
 
 @contextmanager

@@ -28,6 +28,8 @@ from bookit.tools.benchmark.storage import Table, tables
 DAYS = 365
 # Autovacuum looks for work this often, so that a year of its work fits into minutes.
 SETTINGS = {"autovacuum_naptime": "1s"}
+# How long autovacuum may work after the last day.
+SETTLE_SECONDS = 5
 # The tables that are measured. The table of jobs is left out: it is smaller than a megabyte,
 # because workers delete jobs at once.
 CHURNED = ["bookings_booking", "bookings_occupancy", "bookings_bookingevent"]
@@ -153,7 +155,7 @@ def churn(size: Size, *, days: int, directory: Path, say: Say) -> list[Bloat]:
                     say(f"Simulating day {day} of {days}.")
                 _simulate_day(services, begin, day)
             # Autovacuum may still be at work on the last days.
-            time.sleep(5)
+            time.sleep(SETTLE_SECONDS)
             return measured()
 
 

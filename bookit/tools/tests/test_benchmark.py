@@ -26,7 +26,8 @@ from accounts.tests.factories import UserFactory
 from bookings.models import Booking, BookingEvent, Occupancy, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.api.pagination import DEFAULT_LIMIT
-from bookit.tools.benchmark import fill, growth, jobs, lists, load, overrides, pgbench
+from bookit.runtime import servers
+from bookit.tools.benchmark import churn, fill, growth, jobs, lists, load, overrides, pgbench
 from bookit.tools.benchmark.cases import MOST_OF_PLAIN, RELATIONS, SERIES, Cases
 from bookit.tools.benchmark.fill import Size
 from bookit.tools.benchmark.jobs import JobsDone
@@ -450,7 +451,7 @@ class TestGrowth:
     @pytest.mark.real_passwords
     @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
     def test_growth_is_measured_in_databases_of_two_sizes(
-        self, tmp_path, transactional_db, monkeypatch
+        self, tmp_path, transactional_db, migrate, monkeypatch
     ):
         sizes = [Size(20, 500), Size(40, 1_000)]
         wanted = ("service", "create", "admin-users-q", "everybody-held", "error")
@@ -458,6 +459,8 @@ class TestGrowth:
         known = growth._lists
         monkeypatch.setattr(growth, "_lists", lambda size: known(size) | {"error": "/unknown"})
         monkeypatch.setattr(growth, "SLOW", 1)
+        monkeypatch.setattr(churn, "SETTLE_SECONDS", 0)  # No assertion needs a vacuum.
+        monkeypatch.setattr(servers, "migrate", migrate)
         results = growth.Growth(sizes)
         growth.grow(
             results,
