@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
-import psutil
 import psycopg
 import pytest
 
@@ -40,9 +39,6 @@ ENVIRONMENT = {
 # Faster settings of PostgreSQL, because the data of a test run need not survive a power cut.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
-# Each process of pytest-xdist may run a test with forty clients and the servers that they use.
-MAX_CONNECTIONS = "500"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options for pictures of the admin site, and for a Citus cluster."""
@@ -56,12 +52,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PREFIX",
         help="run the tests on a Citus cluster; PREFIX is a PostgreSQL with the extension",
     )
-
-
-@pytest.hookimpl(tryfirst=True, optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Use one process more than there are cores, because many tests wait for other processes."""
-    return (psutil.cpu_count(logical=False) or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -83,8 +73,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     from bookit.runtime.embedded_postgres import acquire, release
 
     directory = Path(tempfile.mkdtemp(prefix="bookit-tests-"))
-    settings = {**THROWAWAY, "max_connections": MAX_CONNECTIONS}
-    os.environ["DATABASE_URL"] = acquire(directory / "postgres", settings=settings)
+    os.environ["DATABASE_URL"] = acquire(directory / "postgres", settings=THROWAWAY)
     os.environ["BOOKIT_TEST_DATABASE_URL"] = os.environ["DATABASE_URL"]
 
     def stop() -> None:
