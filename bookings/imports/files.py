@@ -21,7 +21,7 @@ MAX_BYTES = 32 * 1024 * 1024
 SEPARATORS = ",;\t"
 # Some programs begin a file with this line, which tells Excel the separator.
 SEPARATOR_LINE = re.compile(r'sep=([^"\r\n])\r?\n', re.IGNORECASE)
-# The byte order marks of the encodings that are recognised by them.
+# The byte order marks by which encodings are recognised.
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 #: The encodings that people can choose. Only UTF-8 and UTF-16 are recognised. A program cannot tell

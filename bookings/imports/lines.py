@@ -352,7 +352,7 @@ class ServiceLine(Line):
             self.add_error("price", ValidationError(text % meanings, "invalid"))
 
     def add(self, known: Any, *, actor: User, at: datetime) -> bool:
-        """Create the service, unless its calendar has one with its title."""
+        """Create the service, unless `about` says that the line is skipped."""
         fields = self.filled()
         name = fields.pop("calendar", None)
         if "requires_confirmation" in fields:

@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
 
 class PeriodForm(forms.Form):
-    """The period of a report, as two days that both belong to it."""
+    """The first and the last day of the period of a report."""
 
     # `from` is a Python keyword, so the class body cannot assign to it.
     vars()["from"] = forms.DateField(
@@ -274,7 +274,7 @@ URLS = [
 def add_to_menu(name: str) -> None:
     """Add a report to the menu. An app that adds a report calls this function."""
     address = reverse_lazy("admin:report", args=[name])
-    # The same URLs serve all reports, so only the first link adds them.
+    # The same URLs serve all reports, so only the first report adds the URLs.
     urls = () if any(each.startswith("report_") for each in PAGES) else URLS
     PAGES.add(f"report_{name}")(Page(Menu.REPORTS, REPORTS[name].title, address, urls=urls))
 

@@ -243,7 +243,7 @@ def test_only_bookings_that_occupy_time_are_shown(site):
 def test_only_the_chosen_calendars_and_days_are_shown(site):
     service = ServiceFactory()
     inside = BookingFactory(service=service, start_time=TUESDAY + timedelta(days=5))
-    # These two touch the week, but are not in it.
+    # The next two bookings touch the week, but are not in it.
     BookingFactory(service=service, start_time=datetime(2998, 12, 30, 23, tzinfo=UTC))
     BookingFactory(service=service, start_time=datetime(2999, 1, 7, tzinfo=UTC))
     BookingFactory()

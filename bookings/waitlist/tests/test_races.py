@@ -186,7 +186,7 @@ def test_a_seat_is_offered_eight_times_without_lock_and_constraint(freed, withou
 
 
 def test_one_of_six_concurrent_bookings_wins_without_a_waitlist(freed):
-    """Control for the first test: without a waitlist, one of the other users gets the free seat."""
+    """Control for the first test: without a waitlist, one of six users gets the free seat."""
     freed.waitlist.all().delete()
     outcomes = at_once([book(user, freed) for user in UserFactory.create_batch(6)])
     assert tally(outcomes) == {None: 1, SlotFull: 5}

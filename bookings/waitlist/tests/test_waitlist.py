@@ -527,7 +527,7 @@ class TestAFreedSeat:
         assert not ProcrastinateJob.objects.filter(task_name="bookings.offer_seats").exists()
 
 
-class TestNoJumpingTheQueue:
+class TestBeforeASeatIsOffered:
     """A free seat belongs to the waitlist even before a worker offers it."""
 
     @pytest.fixture

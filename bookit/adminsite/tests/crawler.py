@@ -448,7 +448,7 @@ class Crawler:
                 yield Case(f"{shape}, several parameters", "GET", f"{path}?{query}")
 
     def wrong_forms(self, pages: dict[str, Page]) -> Iterator[Case]:
-        """Yield each form several times, each time with a different wrong field."""
+        """Yield wrong requests for each POST form, except the form for signing out."""
         sent = set()
         for page in pages.values():
             for form in page.forms:
@@ -459,7 +459,7 @@ class Crawler:
                     yield from self.wrong_form(form)
 
     def wrong_form(self, form: Form) -> Iterator[Case]:
-        """Yield a form with each field missing, repeated, and replaced by each wrong value."""
+        """Yield a form with each field wrong, with several fields wrong, and with a wrong body."""
         shape = shape_of(urlsplit(form.path).path)
         for name in dict.fromkeys(name for name, _ in form.fields):
             for fields in self.wrong_fields(form, name):
@@ -476,7 +476,7 @@ class Crawler:
             yield Case(f"{shape}, a body that is no form", "POST", form.path, text)
 
     def wrong_fields(self, form: Form, name: str) -> Iterator[list[tuple[str, str]]]:
-        """Yield the fields of a form several times, with the field `name` wrong."""
+        """Yield the fields of a form several times: with `name` missing, repeated, and wrong."""
         others = [pair for pair in form.fields if pair[0] != name]
         yield others
         yield [*form.fields, (name, "x"), (name, "1")]
@@ -519,9 +519,9 @@ class Crawler:
 
 
 def shape_of(url: str) -> str:
-    """Return a URL with `ID` in place of its ids and languages. Ids differ from run to run.
+    """Return a URL with `ID` in place of its ids, because ids differ from run to run.
 
-    The words of each kind of email have a page for each language, for example `/booked.de/`.
+    The id of the words of an email can contain a language, for example `booked.de`.
     """
     return re.sub(r"/([0-9]+|[a-z-]+\.[a-z]{2})/", "/ID/", UUID.sub("ID", url))
 

@@ -178,7 +178,7 @@ def test_a_senseless_booking_is_refused_with_a_message(booking):
     assert 'class="error"' in response.content.decode()
 
 
-def test_confirming_a_cancelled_booking_says_why_not():
+def test_confirming_a_cancelled_booking_is_refused_with_the_reason():
     booking = book("cancelled", start_time=NOON + timedelta(hours=1))
     assert "cannot become confirmed" in confirm(AdminFactory(), booking.pk).content.decode()
 
@@ -271,6 +271,7 @@ def test_a_class_shows_all_its_people_if_another_class_begins_at_the_same_time(m
         for slot in slots:
             in_class(slot, seat=seat, id=UUID(int=2 * seat + slots.index(slot)))
     found = shown(AdminFactory())["next"]
+    # Only one booking of the second class was read, so this class has no line.
     assert [line["who"] for line in found["lines"]] == ["3 people"]
     assert found["more"]
 

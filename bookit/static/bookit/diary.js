@@ -92,7 +92,7 @@
     const lines = [words.off, entry.reason];
     const drawn = shade(entry, "off", lines);
     if (!hasDayCells() && view !== "list") return drawn;
-    // These views also show time off as an entry, like a booking.
+    // Views with day cells, and the list, also show time off as an entry, like a booking.
     return [...drawn, { ...background(entry, "off", lines), display: "auto", startEditable: false }];
   }
 
@@ -200,9 +200,9 @@
     }[view];
   }
 
-  let shown = null; // the first day of the sheet, and the day after its last
+  let shown = null; // the first day of the sheet, and the day after its last day
   let last = null; // the latest sheet that the server returned
-  let hours = ""; // the hours between which days are drawn
+  let hours = ""; // the hours at which the drawn days begin and end
   let etag = "";
   let asking = null;
 
@@ -608,8 +608,8 @@
   function refuse(dialog, form, found) {
     showRefusal(dialog, found);
     etag = "";
-    // A version means that somebody else has changed the booking. The dialog now says so, and the
-    // user can send the form again.
+    // The response contains a version if somebody else has changed the booking. The dialog then
+    // shows the current time of the booking, and the user can send the form again.
     if (found.version) form.elements.version.value = found.version;
     if (found.was) part(dialog, ".diary-when").textContent = period(found.was);
   }

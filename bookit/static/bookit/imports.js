@@ -25,7 +25,7 @@
     steps.querySelector("h2").after(note);
   };
 
-  /** Show the progress or the result in a line, and return whether the line has a result. */
+  /** Show the progress or the result that a line contains. Return true if it is the result. */
   const showLine = (line) => {
     const news = JSON.parse(line);
     if (news.html !== undefined) {

@@ -14,7 +14,7 @@
   // is the first button of the form.
   form.querySelector(".phone-show").remove();
 
-  /** Return a function that calls `act` once nobody has called it for `wait` milliseconds. */
+  /** Return a function that calls `act` after `wait` milliseconds without another call. */
   const later = (act, wait) => {
     let timer;
     return (...values) => {
@@ -326,7 +326,7 @@
 
   // --- the booking -----------------------------------------------------------------------------
 
-  /** Show the first detail that is missing, and go to its field. Return whether one is missing. */
+  /** Show the first missing detail, and go to its field. Return whether a detail is missing. */
   const isMissing = () => {
     const has = (name) => field(name).value.trim() !== "";
     const [name, text, place] =

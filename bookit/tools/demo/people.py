@@ -124,7 +124,7 @@ def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
 
 
 def _choose_regulars(town: Town, customers: list[Customer], chance: Chance, at: datetime) -> None:
-    """Choose each calendar's regulars, and give every regular a visit before the first day."""
+    """Choose each calendar's regulars, and give them a visit before the first day of the demo."""
     main_customer, *others = customers
     for calendar in town.calendars:
         eligible = [each for each in others if each.is_man or not calendar.men_only]

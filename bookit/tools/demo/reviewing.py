@@ -47,7 +47,7 @@ class _Writer:
         self.chance, self.random = chance, chance.random
         self.at = at
         self.reviewed: set[tuple[CalendarEntry, UUID]] = set()
-        #: The reviews from the files that no customer has written yet, by calendar or service.
+        #: The unused reviews of the town's files, by calendar or service.
         self.unused: dict[CalendarEntry | ServiceEntry, list[ReviewEntry]] = {}
         for calendar in calendars:
             self._shuffle(calendar.entry)
