@@ -1,4 +1,4 @@
-"""Factories for slots, bookings and webhooks."""
+"""Factories for slots, bookings, waitlist entries and webhooks."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -40,7 +40,7 @@ def book(user, service, hours):
     )
 
 
-def test_a_database_on_one_server_stores_no_calendars():
+def test_a_database_on_one_server_stores_no_booked_calendars():
     user = UserFactory()
     booking = book(user, ServiceFactory(), 1)
     assert known(user) == set()
@@ -75,7 +75,7 @@ def test_all_calendars_are_searched_if_a_user_has_booked_on_many(distributed, mo
     assert ids(own_bookings(user.pk)) == {booking.pk for booking in bookings}
 
 
-def test_the_calendars_of_earlier_bookings_are_filled_in():
+def test_fill_stores_the_calendars_of_all_bookings_once():
     user = UserFactory()
     bookings = [BookingFactory(user=user) for _ in range(2)]
     BookingFactory()

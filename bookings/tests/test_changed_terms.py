@@ -300,7 +300,7 @@ class TestTwoHundredRaces:
             Service.objects.update(is_active=True)
         assert deadlocks() == deadlocks_before
 
-    def test_time_off_misses_some_bookings_without_versions(self, close, user, service):
+    def test_without_versions_time_off_misses_some_bookings(self, close, user, service):
         """Control for `test_time_off_sees_every_booking`: the version is not raised."""
         with without_versions():
             assert count_missed(
@@ -375,7 +375,7 @@ class TestTurns:
             assert isinstance(second.result().error, (ServiceInactive, type(None)))
             Booking.objects.all().delete()
 
-    def test_later_bookings_overtake_a_change_without_turns(self, begin, close, user, service):
+    def test_without_turns_later_bookings_overtake_a_change(self, begin, close, user, service):
         """Control for the tests above: bookings and changes do not take turns."""
         with without_turns():
             with transaction.atomic():
@@ -533,7 +533,7 @@ class TestChangeFirst:
         )
         assert booked.value.start_time == hour(5)
 
-    def test_the_booking_is_made_without_versions(self, race, close, user, service):
+    def test_without_versions_the_booking_is_made(self, race, close, user, service):
         """Control for `test_the_booking_waits_and_is_refused`: the version is not raised."""
         with without_versions():
             booked = race(
@@ -579,7 +579,7 @@ class TestBetweenCheckAndInsert:
             call()
         assert not Booking.objects.exists()
 
-    def test_a_calendar_that_was_closed_is_booked_without_versions(self, close, user, service):
+    def test_without_versions_a_calendar_that_was_closed_is_booked(self, close, user, service):
         """Control for the test above: the version is not raised."""
         with without_versions(), between_check_and_insert(close(service.calendar, TUESDAY)):
             book(user, service, TUESDAY)()

@@ -295,7 +295,7 @@ def test_every_booking_can_be_rebuilt_from_its_history(seed):
                 step = chance.choice(OPERATIONS)
                 getattr(world, step)(chance.randrange(48), chance.randrange(4))
         except (ServiceError, ObjectDoesNotExist):
-            pass  # A refused step must change nothing, which `check` below verifies.
+            pass  # The step was refused and is rolled back.
         world.check()
     # Control: the checks above would also pass if no step ever succeeded.
     seen = Counter(event.type for event in BookingEvent.objects.all())

@@ -232,7 +232,7 @@ def test_a_missing_object_is_not_found_whatever_the_body(api, people, key):
 def test_demoted_providers_and_admins_have_the_rights_of_a_user(api, people, world, row):
     expected = row[3]["user"]
     if "{names_token}" in row[1]:
-        expected = 404  # The token names the provider as its reader.
+        expected = 404  # The token works only while the provider may see the names.
     if "/providers/{provider}" in row[1]:
         expected = 404  # The user is no longer in the list of providers.
     for who in ("provider", "admin"):

@@ -43,7 +43,7 @@ def provider():
 
 @pytest.fixture
 def booking_in(owner, provider):
-    """Return a function that makes a booking. The test then changes its status to `after`."""
+    """Return a function that stores a booking with `status`, which the test changes to `after`."""
     calendar = CalendarFactory(provider=provider)
 
     def make(status, after):
@@ -130,7 +130,7 @@ def test_an_owner_can_only_cancel_a_booking_or_book_a_hold(api, owner, booking_i
 
 
 @pytest.mark.parametrize("before", STATES)
-def test_owners_at_the_status_endpoint_and_other_people_cannot_change_the_status(
+def test_strangers_cannot_change_the_status_and_owners_cannot_use_the_status_endpoint(
     api, owner, booking_in, before
 ):
     booking = booking_in(before, "pending")

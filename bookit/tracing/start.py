@@ -116,7 +116,8 @@ def _trace_database() -> None:
     from opentelemetry.instrumentation.utils import unwrap
 
     PsycopgInstrumentor().instrument()
-    # Do not trace asynchronous connections. Only workers use them, to poll for jobs every second.
+    # Do not trace asynchronous connections. Only workers use them, and workers constantly poll for
+    # jobs.
     unwrap(psycopg.AsyncConnection, "connect")
 
 

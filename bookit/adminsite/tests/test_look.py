@@ -1,4 +1,4 @@
-"""The admin site fits a laptop and a phone, in a real browser."""
+"""In a real browser, the admin site fits a laptop and a phone, and filters and buttons work."""
 
 import re
 from functools import lru_cache

@@ -102,7 +102,7 @@ def test_a_csv_file_has_plain_text_and_exact_times(site, world):
 
 
 @pytest.mark.parametrize("model", [BookingEvent, Review], ids=lambda model: model.__name__)
-def test_rows_that_services_write_cannot_be_added_by_hand(site, model):
+def test_events_and_reviews_cannot_be_added_by_hand(site, model):
     assert site.get(page(model, "add")).status_code == 403
 
 
@@ -112,7 +112,7 @@ def test_a_user_who_is_not_an_admin_cannot_open_the_admin_site(client):
     assert client.get("/admin/").status_code == 302
 
 
-def test_actions_change_the_state_through_the_service(site, boss):
+def test_an_action_confirms_a_booking_and_the_history_names_the_admin(site, boss):
     booking = BookingFactory()
 
     response = site.post(
@@ -241,7 +241,7 @@ def test_a_slot_is_deleted_unless_it_has_bookings(site):
         (lambda booking: booking.slot, "This slot has bookings."),
     ],
 )
-def test_a_row_in_use_cannot_be_deleted_and_the_rows_that_use_it_are_not_read(site, find, reason):
+def test_a_row_in_use_cannot_be_deleted_and_no_query_reads_all_its_bookings(site, find, reason):
     slot = SlotFactory(capacity=3)
     for seat in (1, 2, 3):
         booked(slot, seat=seat)
@@ -369,7 +369,7 @@ def hours(calendar, *spans):
     return body
 
 
-def test_opening_hours_are_checked_against_each_other_and_replaced_at_once(site):
+def test_opening_hours_are_checked_against_each_other_and_replaced_together(site):
     calendar = CalendarFactory()
     path = reverse("admin:catalog_calendar_change", args=[calendar.pk])
 

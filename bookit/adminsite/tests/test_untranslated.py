@@ -35,7 +35,7 @@ def brackets(monkeypatch):
 
 
 def texts_of_pages(pages, crawler):
-    """Return the texts outside brackets, by the shape of the path of their page."""
+    """Return the texts outside brackets, by the path of their page, with `ID` in place of ids."""
     data = pseudo.data_of_all_rows()
     found = {}
     for url in pages:

@@ -114,8 +114,8 @@ def test_concurrent_threads_lose_no_count():
 def test_the_counts_equal_those_of_the_limits_library(limit, pauses):
     counts = HostCounts(buckets=1)
     item = RateLimitItemPerMinute(limit)
-    # The microsecond avoids whole seconds, at which the counted part of the previous window can be
-    # exactly 1. `limits` computes 0.9999999963 instead, and rounds it down to 0.
+    # At a whole second, the requests of the previous window can count as exactly one. `limits` then
+    # computes 0.9999999963 and rounds it down to 0. The microsecond avoids whole seconds.
     with time_machine.travel(1_900_000_000.000001, tick=False) as clock:
         limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         for pause in pauses:
@@ -185,7 +185,7 @@ def test_processes_killed_at_random_leave_a_table_that_works():
     assert [counts.hit("ada", 2, LONG)[0] for _ in range(3)] == [True, True, False]
 
 
-def test_clients_with_many_requests_stay_when_the_table_is_full():
+def test_clients_with_many_requests_stay_refused_when_the_table_is_full():
     counts = HostCounts(buckets=1)
     heavy = [f"heavy {number}" for number in range(ENTRIES // 2)]
     for name in heavy * 3:

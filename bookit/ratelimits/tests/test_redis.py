@@ -106,7 +106,7 @@ def test_counts_expire_in_redis_within_two_windows(server):
     assert all(0 < server.client.ttl(key) <= 2 * LONG for key in keys)
 
 
-def test_the_host_counts_while_redis_is_down(server, short_pause, caplog):
+def test_the_host_counts_requests_while_redis_is_down(server, short_pause, caplog):
     caplog.set_level(logging.INFO, logger=redis.__name__)
     counts = RedisCounts(server.url, HostCounts())
     assert counts.hit("ada", 3, LONG)[1].current == 1
