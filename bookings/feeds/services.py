@@ -73,7 +73,8 @@ def _own_entries(bookings: QuerySet[Booking]) -> QuerySet[Booking, Any]:
 #     names in an entry).
 # Columns: id uuid, start_time timestamptz, end_time timestamptz, updated_at timestamptz, status
 #     text, title text, capacity int (null for a booking), names text[] (of the first attendees),
-#     attendees bigint (how many there are). The rows are in the order of start_time and id.
+#     attendees bigint (the number of all attendees). The rows are in the order of start_time and
+#     id.
 CALENDAR_ENTRIES = """
 SELECT * FROM (
     (

@@ -57,9 +57,9 @@ CALENDAR_FILE: Any = {
 
 
 class CalendarFileViewSet(RowViewSet):
-    """Bookings in iCalendar format for calendar clients; a 304 if nothing has changed.
+    """Bookings in iCalendar format for calendar programs; a 304 if nothing has changed.
 
-    Calendar clients cannot sign in to read a feed, so the URL of a feed contains a token.
+    Calendar programs cannot sign in to read a feed, so the URL of a feed contains a token.
     """
 
     costly_with = ALWAYS

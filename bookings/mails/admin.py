@@ -130,7 +130,7 @@ class MailTextAdmin(StrictAdmin):
     """The words of every kind of email, which operators can change, with a preview.
 
     Only words that an operator has saved have a row. The list shows all kinds. Each kind has a page
-    "Every language" and a page for each single language, even for words without a row.
+    "Every language" and a page for each single language, whether or not their texts have a row.
     """
 
     list_title = gettext_lazy("What your emails say")

@@ -25,7 +25,7 @@ def limits_of(
 
 
 def address_limit(address: str, *, is_verified: bool) -> Limit:
-    """Return the limit for all emails about bookings and queues to one address."""
+    """Return the limit for all emails about bookings and waitlists to one address."""
     return Limit(
         "address",
         f"address/{hashed(address)}",

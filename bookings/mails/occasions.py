@@ -157,7 +157,7 @@ class Occasion:
 
     Args:
         sequence: the number of earlier events of the booking.
-        is_announced: False if the event is the end of a hold; see `bookings.holds.ANNOUNCED`.
+        is_announced: False if the event cancels or expires a hold; see `bookings.holds.ANNOUNCED`.
         is_offer: whether the booking began as a seat that was offered to a user on the waitlist.
         is_current: whether the booking still has the status and start time of the event.
         language: the language of the booking or, if it has none, of the user.
@@ -165,7 +165,7 @@ class Occasion:
         user_is_verified: whether the email address of the user's account is verified.
         reason: the reason in the event or, if the user cancelled the booking, in the booking.
         provider_id: None if the calendar has no provider, or if its provider is inactive or no
-            longer a provider or admin; see `accounts.models.User.keeps`.
+            longer a provider or admin; see `accounts.models.keeps_own`.
     """
 
     event_id: UUID

@@ -1,4 +1,7 @@
-"""Emails to users whose wait in a queue has ended without a seat."""
+"""Emails to users whose waitlist has ended without a seat for them.
+
+The emails call a waitlist a queue.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +35,7 @@ UNVERIFIED = gettext_lazy(
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a queue, and everything that the email about the end of the wait says.
+    """A place on a waitlist, and everything that the email about the end of the waitlist says.
 
     Args:
         is_cancelled: True if the session was cancelled, False if it can no longer be booked.
@@ -97,7 +100,7 @@ def _composed(place: Place, texts: Mapping[str, MailText]) -> Mail:
 
 
 def send_end(*, place: Place, at: datetime) -> None:
-    """Send the email about the end of a wait, unless the limit of its address has been reached.
+    """Send the email about the end of a waitlist, unless the limit of its address has been reached.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.

@@ -75,7 +75,8 @@ ORDER BY event.id
 def enqueue(*, events: Iterable[BookingEvent]) -> None:
     """Enqueue one job for each email that the events cause, unless the job is already waiting.
 
-    All moves of a booking share one job per reader, which the first move enqueues.
+    While the job for a move waits, later moves of the booking enqueue no job for the same reader,
+    because that job reports them too.
     """
     task = "bookings.send_mail"
     jobs: dict[str, Job] = {}

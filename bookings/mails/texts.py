@@ -4,7 +4,7 @@ The operator's words can be for every language or for one. Each field is taken f
 reader's language, else from the text for every language, else from BookIt's own words.
 
 A text can contain placeholders such as `{service}`. They are replaced one by one, and not by
-`str.format`, because a placeholder such as `{name.__class__}` would then read an attribute.
+`str.format`, because `str.format` would read an attribute for `{name.__class__}`.
 """
 
 import re
@@ -46,7 +46,7 @@ def in_use() -> dict[str, MailText]:
 
 
 def text_of(key: str) -> MailText | None:
-    """Return the operator's text with this key, with empty fields if there is none.
+    """Return the operator's text with this key, or a text with empty fields if none is stored.
 
     Return None if no email has this kind, or if BookIt does not speak the language.
     """

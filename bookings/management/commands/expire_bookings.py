@@ -9,7 +9,7 @@ from bookings import clock
 
 
 class Command(BaseCommand):
-    """Expires unconfirmed bookings and holds; the worker does so every minute."""
+    """Expires bookings and holds not confirmed in time; the worker does so every minute."""
 
     help = (
         "Expire bookings that were not confirmed before their start, and holds whose time has "

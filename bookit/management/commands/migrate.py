@@ -55,9 +55,9 @@ class Command(migrate.Command):
     and then finds little or nothing to do.
 
     A migration waits only briefly for a lock (`bookit.database.postgresql.base.LOCK_TIMEOUT`),
-    because all later statements on the same table wait behind it. Transactions of requests may also
-    lock two tables in another order than the migration; PostgreSQL then aborts one of them. In both
-    cases, the command tries the migration again.
+    because all later statements on the same table wait behind it. A request may also lock two
+    tables in another order than the migration; PostgreSQL then aborts the request's transaction or
+    the migration. If the migration fails for one of these reasons, the command tries it again.
     """
 
     migration: Migration | None = None

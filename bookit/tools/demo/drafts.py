@@ -257,7 +257,10 @@ class Drafter:
         return steps
 
     def move(self, draft: Draft) -> None:
-        """Pretend that a booking was moved from a free start less than six days away, if any."""
+        """Pretend that a booking was moved from a free start less than six days from its own start.
+
+        Change nothing if no free start is suitable.
+        """
         booking, steps = draft.booking, draft.steps
         ended = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
         number = len(steps) - 1 if ended else len(steps)

@@ -86,7 +86,7 @@ def test_at_most_twenty_calendars_and_services_are_shown(api, rui):
     assert (len(shown["calendars"]), len(shown["services"])) == (20, 20)
 
 
-def test_active_providers_are_listed_and_active_admins_only_if_they_have_services(api, rui):
+def test_all_active_providers_but_only_admins_with_an_active_service_are_listed(api, rui):
     listed = {"Rui Costa", "Boss with a service"}
     ServiceFactory(calendar__provider=AdminFactory(name="Boss with a service"))
     hidden = [
@@ -143,7 +143,7 @@ def test_providers_are_ordered_and_paged(api):
         ("q=rui&category=physio", []),
     ],
 )
-def test_providers_are_found_by_words_and_categories(api, rui, query, found):
+def test_providers_are_found_by_a_text_and_by_categories(api, rui, query, found):
     ana = ProviderFactory(name="Ana")
     Profile.objects.create(user=ana, biography="A physiotherapist. 50% off.")
     ServiceFactory(calendar__provider=rui, category="Barber")
@@ -293,7 +293,7 @@ def test_the_admin_site_searches_profiles_by_provider_and_biography(client, rui)
         ("costa", {rui}),
         ("physio 1998", {rui}),
         ("eva@example.com", {eva}),
-        ("a", {rui}),
+        ("a", {rui}),  # Words of one or two letters are found only at the start of a word.
         ("nobody", set()),
     ]:
         with CaptureQueriesContext(connection) as queries:
