@@ -199,7 +199,7 @@ class TestDetails:
             # The owner may still send back the values that are shown, because they change nothing.
             shown = client.get(f"/bookings/{booking.pk}").json()
             assert client.patch(f"/bookings/{booking.pk}", shown).status_code == 200
-            assert events(booking) == events(booking)[:1]
+            assert len(events(booking)) == 1
             for who in ("provider", "admin"):
                 response = api.as_(people[who]).patch(f"/bookings/{booking.pk}", {"notes": who})
                 assert response.json()["notes"] == who

@@ -9,7 +9,7 @@ from typing import Any
 
 from dateutil.relativedelta import relativedelta
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
@@ -79,6 +79,11 @@ class StrictChangeList(ChangeList):
         self.conditions = [*self._in_words(rest)]
         is_filtered = is_filtered or bool(self.conditions)
         return specs, has_filters, rest, may_have_duplicates, is_filtered
+
+    @property
+    def url_without_search(self) -> str:
+        """The URL of this list with the same filters and the same order, but without the search."""
+        return self.get_query_string(remove=[SEARCH_VAR])
 
     @property
     def may_hide_rows(self) -> bool:

@@ -95,7 +95,10 @@ def test_customers_are_sent_to_the_sign_in_form(client, path):
     client.force_login(UserFactory())
     send = client.get if path in READ else client.post
 
-    assert send(path).status_code == 302
+    response = send(path)
+
+    assert response.status_code == 302
+    assert response["Location"].startswith("/admin/login/")
 
 
 def test_changes_need_a_post(site):

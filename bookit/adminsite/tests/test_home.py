@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from urllib.parse import parse_qs
 from uuid import UUID
 
 import pytest
@@ -607,6 +608,13 @@ def test_an_empty_list_says_whether_a_filter_hides_rows(site):
     # By default, this list shows only today and later.
     path = reverse("admin:bookings_booking_changelist")
     assert "Nothing matches." in site.get(path).content.decode()
+
+
+def test_clearing_the_search_keeps_the_filters_and_the_order(site):
+    path = reverse("admin:bookings_booking_changelist")
+    text = site.get(path, {"status__exact": "pending", "o": "1", "q": "Ada"}).content.decode()
+    [clear] = re.findall(r'href="([^"]*)">Clear the search', text)
+    assert parse_qs(unescape(clear)) == {"?status__exact": ["pending"], "o": ["1"]}
 
 
 @pytest.mark.parametrize(

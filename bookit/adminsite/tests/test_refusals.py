@@ -72,6 +72,7 @@ def test_a_row_that_was_deleted_in_the_meantime_is_not_stored_again(site, before
     assert response.status_code == 200
     assert "It no longer exists, because somebody has deleted it" in response.content.decode()
     assert 'value="New"' in response.content.decode()
+    assert not Service.objects.exists()
 
 
 def test_a_page_saves_only_the_fields_that_were_changed_on_it(site, before_saving):
