@@ -130,8 +130,8 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: set[UUID]) -> dict[str, An
     """Return the content of a sheet, with four queries.
 
     The result has the lists `bookings`, `slots`, `off` (time off), `closed` (outside the opening
-    hours) and `buffers`; `opens` and `closes`, the earliest and the latest open hour of a day; and
-    `more`, whether there were too many rows to show.
+    hours) and `buffers`. It also has the full hours `opens` and `closes`, before and after which
+    all calendars are closed, and `more`, whether there were too many rows to show.
 
     Args:
         with_reasons: the ids of the calendars whose time off is shown with its reasons. Reasons are

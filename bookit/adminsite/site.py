@@ -53,7 +53,7 @@ class Site(AdminSite):
         def in_zone_of_user(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             with timezone.override(zone(getattr(request.user, "timezone", "UTC"))):
                 response = checked(request, *args, **kwargs)
-                # Django would render the page after the zone has been reset.
+                # Otherwise, Django would render the page after the zone has been reset.
                 if hasattr(response, "render"):
                     response.render()
                 return response

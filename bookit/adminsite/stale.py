@@ -12,7 +12,7 @@ MOST = 60
 
 
 def noticing(form: Any) -> Any:
-    """Return a subclass of `form` that replaces no stored value that its user has not seen.
+    """Return a subclass of `form` that replaces only stored values that its user has seen.
 
     A form contains all fields, including those that its user left alone. Two people who change the
     same row would therefore undo each other's changes without noticing it. To prevent this, the

@@ -61,7 +61,7 @@ SELECT coalesce(queue.queue_name, running.queue_name) AS queue,
 FROM queue FULL JOIN running USING (queue_name)
 """
 
-# Counts the failed jobs of each task.
+# Counts the failed jobs of each task, but at most `most` jobs in total.
 #
 # Parameters: most bigint.
 # Columns: task text, jobs bigint.

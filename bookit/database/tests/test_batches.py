@@ -199,11 +199,13 @@ SAFE_PLACES = {
     "catalog/providers/admin.py: user__in=people.values('pk')": "a subquery",
     "catalog/privacy.py: calendar__in=own": "a queryset: it becomes a subquery",
     "bookit/adminsite/pages.py: pk__in=ids": "selected rows: a form has at most 1,000 fields",
-    "bookit/database/prepared.py: pk__in=ids": "a page",
+    "bookit/database/prepared.py: pk__in=ids": "a subquery",
     "bookit/api/expand.py: pk__in=ids": "a page",
     "bookings/viewsets.py: pk__in=booking_ids": "a page",
-    "bookings/webhooks/deliveries.py: pk__in=[each.pk for each in locked]": "ten batches of messages",
-    "bookings/webhooks/deliveries.py: pk__in=ids": "a batch of messages",
+    "bookings/webhooks/deliveries.py: pk__in=[each.pk for each in locked]": (
+        "ten batches of messages"
+    ),
+    "bookings/webhooks/deliveries.py: pk__in=ids": "at most ten batches of messages",
     "bookings/webhooks/deliveries.py: pk__in=named": "the bookings of a batch of messages",
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
     "bookings/exports/daysheets.py: bookings__status__in=SHOWN": "four statuses",

@@ -225,8 +225,8 @@ def test_a_statement_that_takes_too_long_causes_a_503_and_writes_nothing(api):
 def cross(first, second, met):
     """Change two rows. Two threads that do this in opposite orders wait for each other.
 
-    `met` contains the barrier at which the threads meet after the first change. A retry finds the
-    list empty, so it does not wait.
+    `met` contains the barrier at which the threads meet after the first change. A retry finds `met`
+    empty, so it does not wait.
     """
     User.objects.filter(pk=first.pk).update(name="first")
     if met:

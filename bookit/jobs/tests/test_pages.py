@@ -40,7 +40,7 @@ def event_of(booking):
 
 
 def job(task, *, status="todo", **args):
-    """Store a job. A failed job also has an error."""
+    """Store a job, and return its id. A failed job also has an error."""
     job_id = app.configure_task(task).defer(**args)
     if status == "failed":
         with connection.cursor() as cursor:

@@ -269,7 +269,7 @@ def _endpoint() -> Iterator[str]:
 
 @contextmanager
 def _command_running(url: str, *command: str, **variables: str) -> Iterator[psutil.Process]:
-    """Run a command of `manage.py` on one core inside a `with` block."""
+    """Run a command of `manage.py` on one core inside a `with` block, and yield its process."""
     process = subprocess.Popen(
         [sys.executable, "manage.py", *command],
         cwd=BASE_DIR,

@@ -54,8 +54,8 @@ class Command(BaseCommand):
             "--growth",
             type=Path,
             metavar="FILE",
-            help="measure how costs grow to ten million bookings, and write a picture (SVG) to this"
-            " file; this needs 25 GB of disk space and an hour",
+            help="measure how costs grow with up to ten million bookings, and write a picture (SVG)"
+            " to this file; this needs 25 GB of disk space and an hour",
         )
         stored = "number to store (default: %(default)s)"
         add("--services", type=_positive, default=1_000, help=stored)
