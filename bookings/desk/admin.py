@@ -355,8 +355,8 @@ class BookingAdmin(ServedAdmin):
         """Return the page.
 
         Args:
-            refused: the refused form under the name of its button, and the free times that the
-                page offers instead under the name "alternatives"; empty if no form was refused.
+            refused: under the name of its button, the refused form; under "alternatives", the free
+                times to offer. Empty if no form was refused.
         """
         page = _contents(request, booking)
         may_change = self.has_change_permission(request, booking)
