@@ -319,9 +319,10 @@ class BookingAdmin(ServedAdmin):
         )
 
     def _resend(self, request: HttpRequest, booking: Booking) -> None:
+        # If a copy is already waiting to be sent, this enqueues no second copy.
         mails.resend(booking=booking, at=timezone.now())
-        # The history has no event for a copy of an email, so the admin site's log says who
-        # asked for it. If a copy is waiting to be sent, no second copy is made.
+        # The history has no event for a copy of an email, so the admin site's log says who asked
+        # for the copy.
         self.log_change(request, booking, _("Asked to send the last email to the attendee again."))
 
     # --- The page of a booking ------------------------------------------------------------------
@@ -354,8 +355,8 @@ class BookingAdmin(ServedAdmin):
         """Return the page.
 
         Args:
-            refused: the refused form under the name of its button, and the free times to offer
-                under "alternatives"; empty if no form was refused.
+            refused: under the name of its button, the refused form; under "alternatives", the free
+                times to offer. Empty if no form was refused.
         """
         page = _contents(request, booking)
         may_change = self.has_change_permission(request, booking)

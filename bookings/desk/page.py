@@ -35,8 +35,8 @@ MAX_EVENTS = 100
 MAX_NOTES = 50
 MAX_OTHERS = 8
 MAX_COUNTED = 200
-# The page offers the free times of this many days at once, and at most this many free times, unless
-# the first day has more.
+# The page offers the free times of `DAYS` days at once, but at most `MAX_TIMES` free times, unless
+# the first day alone has more.
 DAYS = 7
 MAX_TIMES = 300
 # A booking can be moved to a day that is at most this far away.

@@ -79,7 +79,7 @@ class Entry:
 
     Args:
         text: what happened and who caused it, as one sentence.
-        is_automatic: whether no user caused it.
+        is_automatic: whether no user caused the event.
         notes: the limit that staff overrode, if any, and the reason of the change, if any.
     """
 

@@ -227,7 +227,7 @@ async def run_workers(
     }
     # Python's default thread pool has a size that depends on the number of cores. This thread pool
     # has enough threads for all concurrent jobs that are functions. Webhook jobs are coroutines.
-    # Their database calls share one other thread (asgiref's), so they run one at a time.
+    # Their database calls share one other thread (asgiref's), so these calls run one at a time.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1

@@ -426,7 +426,7 @@ FRONT_END = "https://app.example.com"
 
 
 def links_of(message):
-    """Return the paths of the front end to which both the text and the HTML of an email link."""
+    """Return the paths of the links in an email. Its text and its HTML must have the same links."""
     html = message.alternatives[0].content
     paths = re.findall(rf'href="{FRONT_END}([^"]+)"', html)
     assert paths == re.findall(rf"^{FRONT_END}(\S+)$", message.body, re.MULTILINE)

@@ -146,7 +146,7 @@ def test_the_end_of_a_hold_is_not_sent(admin, kind):
     assert [each.event.data["was"] for each in Delivery.objects.all()] == [{"status": "pending"}]
 
 
-def test_webhooks_the_event_feed_and_emails_agree_on_which_events_are_announced():
+def test_webhooks_and_emails_announce_the_events_that_the_event_feed_lists():
     """Try each event type with each old status, without an old status, and without old values."""
     old_values = [None, {"seat": 2}, *({"status": status} for status in Booking.Status)]
     booking, at = BookingFactory(), timezone.now()
@@ -210,7 +210,7 @@ def test_a_message_about_a_deleted_booking_contains_its_id_and_its_state():
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_responses_to_messages_about_a_deleted_booking_are_not_kept(status):
-    """One webhook is sent its message before the deletion, the other webhook after it."""
+    """Messages are sent to one webhook before the deletion, and to the other webhook after it."""
     kept, deleted = BookingFactory.create_batch(2)
     pk = deleted.pk
     happened = [happen(booking=booking) for booking in (kept, deleted)]
@@ -229,7 +229,7 @@ def test_responses_to_messages_about_a_deleted_booking_are_not_kept(status):
         assert responses(webhook, pk) == {""}
 
 
-def test_only_webhooks_that_are_on_receive_the_types_that_they_subscribed_to():
+def test_webhooks_receive_only_subscribed_types_and_nothing_while_they_are_off():
     WebhookFactory(events=["booking.cancelled"])
     WebhookFactory(is_active=False)
     subscribed = WebhookFactory(events=["booking.cancelled", "booking.created"])
@@ -832,7 +832,7 @@ def test_tests_and_redeliveries_are_refused_while_a_webhook_is_off(admin):
     assert jobs() == []
 
 
-def test_deliveries_are_found_only_under_their_own_webhook_and_by_status(admin):
+def test_a_webhook_has_only_its_own_deliveries_which_can_be_filtered_by_status(admin):
     one, other = DeliveryFactory(), DeliveryFactory(status="delivered")
     for webhook, delivery in ((one.webhook, other), (other.webhook, one)):
         path = f"/webhooks/{webhook.pk}/deliveries/{delivery.pk}/redeliver"

@@ -1,4 +1,4 @@
-"""A restored backup contains all data, and clients of `/events` miss nothing after a restore."""
+"""A restore brings back all data except admin sessions, and clients of `/events` miss nothing."""
 
 import os
 import re
@@ -391,8 +391,8 @@ READ = "0199d3a5-6b1c-7e40-a3d2-8f4c1b7e9d05"
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        # The step begins below the boundary. Its end is not known yet, above the boundary, or
-        # below it.
+        # The step begins below the boundary of 500. Its end is, in this order, not known yet, above
+        # the boundary, and below the boundary.
         (Step(300, 0, None, 1), Step(200, 0, None, 2)),
         (Step(300, 900, READ, 1), Step(200, 400, READ, 2)),
         (Step(300, 400, READ, 1), Step(200, 300, READ, 2)),

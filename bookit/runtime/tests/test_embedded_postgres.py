@@ -486,7 +486,7 @@ def test_only_the_owner_can_read_the_files(home: Path) -> None:
             assert stat.S_IMODE((home / name).stat().st_mode) & 0o077 == 0, name
 
 
-def test_postgresql_variables_of_the_environment_change_nothing(
+def test_postgresql_variables_of_the_environment_do_not_prevent_a_start(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {

@@ -32,7 +32,7 @@ def test_a_server_ignores_the_databases_and_the_redis_of_a_developer(
     assert settings["DATABASE_DIRECT_URL"] == settings["REDIS_URL"] == ""
 
 
-def test_a_server_is_as_in_production_whatever_a_developer_has_set(monkeypatch):
+def test_variables_that_a_developer_has_set_are_empty_for_a_server(monkeypatch):
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318",
         "COMPOSE_PROXIES": "1",

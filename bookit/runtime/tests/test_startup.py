@@ -1,4 +1,4 @@
-"""The packages that programs import at their start, and the commands that get a database."""
+"""The packages that programs import at their start, and the commands that need a database."""
 
 import os
 import subprocess
@@ -63,7 +63,7 @@ def test_a_package_that_was_imported_before_is_not_hidden():
         ("dbshell -- -h localhost", True),
     ],
 )
-def test_only_commands_that_use_the_database_get_one(command, is_needed):
+def test_only_commands_that_use_the_database_need_a_database(command, is_needed):
     assert needs_database(command.split()) == is_needed
 
 

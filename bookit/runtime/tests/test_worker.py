@@ -113,7 +113,7 @@ def test_idle_and_half_sent_connections_do_not_delay_other_clients() -> None:
 
 
 def test_half_sent_requests_block_gunicorns_own_worker() -> None:
-    """Control for the test above: with gunicorn's worker, 20 half-sent requests are enough."""
+    """Control for the test above: 20 half-sent requests block gunicorn's own worker."""
     with web(1, GUNICORN_CMD_ARGS="--worker-class gthread") as server, ExitStack() as connections:
         for _ in range(20):
             connections.enter_context(connect(server.port)).sendall(HALF_HEAD)

@@ -500,7 +500,7 @@ class Provider(Member):
                 self.town.completed.append(booking)
 
     def record_closure(self, calendar_id: str, status: int, content: Any, **closure: Any) -> None:
-        """Record the affected bookings that the response to time off or new opening hours lists.
+        """Record the affected bookings in a response to new time off or new opening hours.
 
         If there is no response, or a 503, the affected bookings are unknown.
         """
