@@ -5,9 +5,11 @@ import re
 import runpy
 import subprocess
 import time
+from urllib.parse import unquote
 
 import pytest
 from django.conf import settings
+from psycopg.conninfo import conninfo_to_dict
 
 from bookit.runtime import environment, gunicorn
 from bookit.runtime.startup import BASE_DIR
@@ -150,9 +152,8 @@ def test_secrets_are_created_once_and_kept(tmp_path):
     assert first.keys() == {"secret_key", "postgres_password", "database_url"}
     assert re.fullmatch(r"[A-Za-z0-9]{64}", first["secret_key"])
     assert re.fullmatch(r"[A-Za-z0-9]{64}", first["postgres_password"])
-    assert first["database_url"] == (
-        f"postgresql://bookit:{first['postgres_password']}@db:5432/bookit"
-    )
+    password = first["postgres_password"]
+    assert unquote(first["database_url"]) == f"postgresql://bookit:{password}@db:5432/bookit"
     again = make_secrets(tmp_path, POSTGRES_PASSWORD="another")
     assert {name: path.read_text() for name, path in again.items()} == first
 
@@ -163,8 +164,11 @@ def test_empty_secrets_are_created_again(tmp_path):
 
 
 def test_a_given_password_is_used(tmp_path):
-    files = make_secrets(tmp_path, POSTGRES_PASSWORD="mine")
-    assert files["postgres_password"].read_text() == "mine"
+    password = "a/b?c%41 @:#é"
+    files = make_secrets(tmp_path, POSTGRES_PASSWORD=password)
+    assert files["postgres_password"].read_text() == password
+    url = environment.postgres_url("DATABASE_URL", files["database_url"].read_text())
+    assert conninfo_to_dict(url)["password"] == password
 
 
 def test_the_documented_commands_can_be_run_again(tmp_path):

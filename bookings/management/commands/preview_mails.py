@@ -32,21 +32,25 @@ class Command(BaseCommand):
         """Write the files."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            _write_all(directory, language)
         except OSError as error:
             raise CommandError(f"Cannot write to {directory}: {error.strerror}.") from None
-        readers = {name: occasion.audiences for name, occasion in samples.OCCASIONS.items()}
-        readers |= {name: [ATTENDEE] for name in samples.PLACES}
-        for name, audiences in readers.items():
-            for audience in audiences:
-                with speaking(language):
-                    mail = samples.mail(name, audience, {})
-                _write(mail, directory / f"{name}-{audience}")
         self.stdout.write(f"The mails are in {directory.resolve()}.")
 
 
+def _write_all(directory: Path, language: str) -> None:
+    readers = {name: occasion.audiences for name, occasion in samples.OCCASIONS.items()}
+    readers |= {name: [ATTENDEE] for name in samples.PLACES}
+    for name, audiences in readers.items():
+        for audience in audiences:
+            with speaking(language):
+                mail = samples.mail(name, audience, {})
+            _write(mail, directory / f"{name}-{audience}")
+
+
 def _write(mail: Mail, file: Path) -> None:
-    file.with_suffix(".txt").write_text(f"{mail.subject}\n\n{mail.text}")
-    file.with_suffix(".html").write_text(mail.html)
+    file.with_suffix(".txt").write_text(f"{mail.subject}\n\n{mail.text}", "utf-8")
+    file.with_suffix(".html").write_text(mail.html, "utf-8")
     file.with_suffix(".eml").write_bytes(mail.message().message().as_bytes())
     if mail.calendar:
         file.with_suffix(".ics").write_bytes(mail.calendar.encode())

@@ -614,7 +614,7 @@ def test_clearing_the_search_keeps_the_filters_and_the_order(site):
     path = reverse("admin:bookings_booking_changelist")
     text = site.get(path, {"status__exact": "pending", "o": "1", "q": "Ada"}).content.decode()
     [clear] = re.findall(r'href="([^"]*)">Clear the search', text)
-    assert parse_qs(unescape(clear)) == {"?status__exact": ["pending"], "o": ["1"]}
+    assert parse_qs(unescape(clear).lstrip("?")) == {"status__exact": ["pending"], "o": ["1"]}
 
 
 @pytest.mark.parametrize(

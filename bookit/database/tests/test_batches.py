@@ -282,7 +282,7 @@ SAFE_PLACES = {
 
 
 # Lists of constant length.
-CONSTANTS = {"REPORTED_TYPES", "roles", "User.KEEPERS"}
+CONSTANTS = {"REPORTED_TYPES"}
 
 
 def mass_operations(path):

@@ -433,7 +433,6 @@ def test_a_bug_in_a_page_is_also_a_500_problem(browser, monkeypatch):
 
 def test_a_bug_while_rendering_is_also_a_500_problem(admin, monkeypatch):
     monkeypatch.setattr("bookit.api.renderers.dumps", bug)
-    monkeypatch.setattr("bookit.api.views.APIMixin.finalize_response", bug)
     problem(admin.get("/services"), 500, "internal_error")
 
 

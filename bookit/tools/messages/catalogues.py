@@ -70,8 +70,9 @@ def updated(language: str, messages: Iterable[Message]) -> polib.POFile:
     forms = int(plurals[len("nplurals=")])
     for entry in entries.values():
         if entry.msgid_plural:
-            one = entry.msgstr
-            entry.msgstr_plural = entry.msgstr_plural or dict.fromkeys(range(forms), one)
+            # If the text had no plural before, only its first form has a translation.
+            before = {0: entry.msgstr, **entry.msgstr_plural}
+            entry.msgstr_plural = {number: before.get(number, "") for number in range(forms)}
             entry.msgstr = ""
         elif entry.msgstr_plural:
             entry.msgstr, entry.msgstr_plural = entry.msgstr_plural[0], {}

@@ -72,6 +72,17 @@ def test_a_changed_text_loses_its_translation(monkeypatch):
     assert catalogues.untranslated(new) == ["Booked on %(start)s"]
 
 
+def test_a_text_that_gets_a_plural_has_no_translation_of_the_plural(monkeypatch):
+    old = polib.POFile()
+    old.append(polib.POEntry(msgid="One seat", msgstr="Ein Platz"))
+    monkeypatch.setattr(catalogues, "read", lambda language: old)
+
+    new = catalogues.updated("de", [Message("a.py", "One seat", "%(n)d seats")])
+
+    assert [entry.msgstr_plural for entry in new] == [{0: "Ein Platz", 1: ""}]
+    assert catalogues.untranslated(new) == ["One seat"]
+
+
 def test_control_a_wrong_placeholder_is_found():
     catalogue = polib.POFile()
     catalogue.append(polib.POEntry(msgid="%(name)s is here", msgstr="%(nombre)s está aquí"))
