@@ -128,7 +128,7 @@ def test_a_file_can_be_imported_again(load):
     assert counts() == before
 
 
-def test_if_lines_are_wrong_they_are_named_and_no_line_is_imported(load):
+def test_wrong_lines_are_named_and_nothing_is_imported(load):
     for kind in ("customers", "calendars", "services"):
         load(kind)
     report = load(
