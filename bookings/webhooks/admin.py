@@ -343,7 +343,7 @@ def _read_attempts(deliveries: Sequence[Delivery]) -> None:
 
 
 def find_subjects(deliveries: Sequence[Delivery]) -> None:
-    """Set the attribute `subject` of each delivery: its booking, or that it is a test."""
+    """Set the attribute `subject` of each delivery to its booking or, for a test, to `A_TEST`."""
     ids = {each.event.booking_id for each in deliveries if each.event}
     found = booking_subjects(ids) if ids else {}
     for each in deliveries:

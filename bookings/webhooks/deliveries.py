@@ -1,4 +1,4 @@
-"""Sends signed messages to webhooks, in the order of events, as Standard Webhooks specifies.
+"""Sends messages to webhooks in the order of events, signed as Standard Webhooks specifies.
 
 At most one job runs for each webhook at a time. The job keeps one connection open, sends the
 messages over it, and records the results of several messages together. If a worker dies after
@@ -55,8 +55,8 @@ MAX_PAUSE = PAUSES[-1]
 # A webhook is switched off once no attempt has succeeded for this long.
 PATIENCE = timedelta(days=1)
 
-# Results are recorded after this many messages, after this many seconds, or when a message fails.
-# When a worker dies, up to `BATCH` messages are sent again. When a webhook is switched off, up to
+# Results are recorded after `BATCH` messages, after `BATCH_SECONDS`, or when a message fails. When
+# a worker dies, up to `BATCH` messages are sent again. When a webhook is switched off, up to
 # `BATCH` messages are still sent.
 BATCH = 100
 BATCH_SECONDS = 1.0
@@ -300,8 +300,8 @@ def _record_failed(sent: Sent) -> None:
     webhook = Webhook.objects.select_for_update(no_key=True).get(pk=delivery.webhook_id)
     attempts = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
-    # The failure of a last retry, or of a redelivery that was requested after the last retry, says
-    # too little about the webhook.
+    # The failure of a last retry, or of a redelivery that was requested after the last retry, does
+    # not mark the webhook as failing: it says too little about the webhook.
     if not was_failing and attempts <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:

@@ -558,7 +558,7 @@ def test_staff_who_may_only_see_bookings_get_no_buttons(book):
     assert not StaffNote.objects.exists()
 
 
-def test_other_staff_do_not_see_the_page(book):
+def test_staff_who_may_not_see_bookings_cannot_open_the_page(book):
     browser = Client()
     browser.force_login(staff(["reviews.view_review"]))
     assert browser.get(page(book())).status_code == 403

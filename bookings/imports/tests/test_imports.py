@@ -128,7 +128,7 @@ def test_a_file_can_be_imported_again(load):
     assert counts() == before
 
 
-def test_one_wrong_line_keeps_all_lines_out_and_is_named(load):
+def test_wrong_lines_are_named_and_nothing_is_imported(load):
     for kind in ("customers", "calendars", "services"):
         load(kind)
     report = load(
@@ -301,7 +301,7 @@ def test_a_wrong_cell_is_named_with_its_reason(load, chair, cells, column, part)
     assert part in problem.message
 
 
-def test_a_cancelled_booking_leaves_its_time_free_wherever_its_line_is(load, chair):
+def test_a_cancelled_booking_can_have_the_time_of_a_confirmed_booking_above_it(load, chair):
     text = one_booking("2026-12-01 10:00", status="confirmed")
     text += "ben@example.com,Haircut,cancelled,2026-12-01 10:00\n"
     report = load("bookings", text)

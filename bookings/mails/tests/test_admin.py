@@ -163,7 +163,7 @@ def test_unknown_placeholders_are_refused_at_their_field(site, kind, field, text
 class TestLanguages:
     """The words of a kind of email can differ between languages."""
 
-    def test_a_field_falls_back_to_every_language_and_then_to_bookits_words(self):
+    def test_a_field_falls_back_to_the_words_for_every_language_and_then_to_bookits_words(self):
         change("booked", attendee="Park behind {calendar}.")
         change("booked.de", label="Bis bald")
         used = texts.in_use()
@@ -283,7 +283,7 @@ class TestLanguages:
         assert "Hello!" in site.get(preview("booked.pt")).context["text"]
         assert "Olá, Ana Silva," in site.get(preview("booked.pt")).context["text"]
 
-    def test_the_preview_of_every_language_ignores_the_words_for_one_language(self, site):
+    def test_words_for_one_language_are_previewed_only_on_the_page_of_this_language(self, site):
         change("booked", attendee="Hello!")
         change("booked.en", attendee="Good morning!")
         assert "Hello!" in site.get(preview("booked")).context["text"]

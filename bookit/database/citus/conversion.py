@@ -344,8 +344,8 @@ FROM run_command_on_workers(%(command)s) WHERE NOT success
 # The number of bytes to which PostgreSQL shortens longer names.
 MAX_NAME = 63
 
-# Settings of every session. With "sequential", Citus uses only one connection to each server: a
-# transaction that has used several could not change a table of which every server has a copy.
+# Settings of every session. With "sequential", Citus uses only one connection to each server. After
+# using several connections, a transaction cannot change a table of which every server has a copy.
 # "Unsafe" triggers are allowed, because the triggers of a calendar's rows write only rows of the
 # same calendar. With "local", SET LOCAL also reaches the workers.
 _SETTINGS = {
@@ -438,7 +438,7 @@ def _distribute() -> list[Step]:
         if is_first:
             _fill(cursor)
     if not is_first:
-        # The site may be in use, so this must not keep the locks of the steps.
+        # The site may be in use, so the locks of the steps are released before tables are filled.
         with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = 0")
             _fill(cursor)
@@ -509,7 +509,7 @@ def _by_calendar(table: str, first: str) -> Step:
 
 
 def _foreign_keys(tables: list[str]) -> tuple[Step, Step]:
-    """Return the steps that remove foreign keys, and that create them again at the end."""
+    """Return the step that removes foreign keys, and the step that creates them again."""
     drops, adds = [], []
     for row in fetch(_FOREIGN_KEYS, {"tables": tables}, dict_row):
         table, name = _name(row["table"]), sql.Identifier(row["name"])
@@ -528,7 +528,7 @@ def _foreign_keys(tables: list[str]) -> tuple[Step, Step]:
 
 
 def _triggers(tables: list[str]) -> tuple[Step, Step]:
-    """Return the steps that remove triggers, and that create them again at the end.
+    """Return the step that removes triggers, and the step that creates them again.
 
     Citus moves the rows with COPY, so triggers would write everything a second time.
     """

@@ -60,7 +60,7 @@ def test_a_client_behind_a_proxy_is_refused(get, proxies, headers):
     assert get(LOOPBACK, proxies=proxies, **headers).status_code == 403
 
 
-def test_a_program_on_the_server_may_use_a_local_proxy_or_none(get):
+def test_a_program_on_the_server_may_use_a_local_proxy_or_no_proxy(get):
     assert get(LOOPBACK, proxies=1, HTTP_X_FORWARDED_FOR=LOOPBACK).status_code == 200
     assert get(LOOPBACK, proxies=1).status_code == 200
     # A proxy on another machine reports the loopback address of that machine.
