@@ -337,8 +337,9 @@ def _schedule_retry(
         delivery.status, delivery.next_attempt_at = Delivery.Status.FAILED, None
     else:
         pause = PAUSES[attempts - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 - the pause is not a secret
-        requested = min(_requested_pause(sent.answer.retry_after, sent.at), MAX_PAUSE)
-        delivery.next_attempt_at = sent.at + max(pause, requested)
+        ended = sent.at + timedelta(milliseconds=sent.answer.duration_ms)
+        requested = min(_requested_pause(sent.answer.retry_after, ended), MAX_PAUSE)
+        delivery.next_attempt_at = ended + max(pause, requested)
         # Other messages wait for one quick retry, unless the webhook was already failing.
         if attempts == 1 and not was_failing and requested <= pause:
             webhook.paused_until = delivery.next_attempt_at

@@ -515,6 +515,11 @@ def test_messages_are_also_signed_with_the_previous_secret_for_a_day(admin):
 # --- retries ------------------------------------------------------------------------------------
 
 
+def duration():
+    """Return how long the only attempt took."""
+    return timedelta(milliseconds=Attempt.objects.get().duration_ms)
+
+
 def test_a_failed_message_is_retried_with_the_same_id(admin):
     at = timezone.now()
     with receiver(answer(500, b"Sorry."), answer(204)) as subscriber:
@@ -526,9 +531,10 @@ def test_a_failed_message_is_retried_with_the_same_id(admin):
         [delivery] = log(admin, webhook)
         assert delivery["status"] == "pending"
         [waiting] = Delivery.objects.all()
-        assert timedelta(seconds=5) <= waiting.next_attempt_at - at <= timedelta(seconds=6)
+        pause = waiting.next_attempt_at - at - duration()
+        assert timedelta(seconds=5) <= pause <= timedelta(seconds=6)
         assert [job.scheduled_at for job in jobs()] == [waiting.next_attempt_at]
-        send_all(at + timedelta(seconds=6))
+        send_all(waiting.next_attempt_at)
     first, second = subscriber.messages
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.headers["webhook-timestamp"] < second.headers["webhook-timestamp"]
@@ -641,8 +647,22 @@ def test_retry_after_is_respected_within_bounds(header, least, most):
         WebhookFactory(url=subscriber.url)
         follow_up(happen())
         send_all(AT)
-    [delivery] = Delivery.objects.all()
-    assert least <= delivery.next_attempt_at - AT <= most
+    pause = Delivery.objects.get().next_attempt_at - AT
+    assert least <= pause
+    assert pause - duration() <= most
+
+
+def test_a_pause_begins_at_the_end_of_the_attempt():
+    def slow(request):
+        time.sleep(0.3)
+        answer(429, Retry_After="120")(request)
+
+    with receiver(slow) as subscriber:
+        WebhookFactory(url=subscriber.url)
+        follow_up(happen())
+        send_all(AT)
+    assert duration() >= timedelta(seconds=0.3)
+    assert Delivery.objects.get().next_attempt_at == AT + duration() + timedelta(seconds=120)
 
 
 def test_the_first_two_kibibytes_of_a_long_response_are_stored(admin):
