@@ -18,7 +18,8 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework_simplejwt.tokens import AccessToken
 from uuid_utils.compat import uuid7
 
-from accounts.tests.factories import AdminFactory, UserFactory
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings import services
 from bookings.models import BookedCalendar, Booking, BookingEvent
 from bookings.services import BookingConflict
@@ -220,6 +221,27 @@ def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead
         assert other.get("/bookings").status_code == 503
     assert len(other.get("/bookings").json()["results"]) == 1
     assert len(client.get("/bookings").json()["results"]) == 3
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_users_sign_in_while_a_worker_is_dead(name):
+    user, admin = UserFactory(), AdminFactory()
+    right = {"email": user.email, "password": PASSWORD}
+    browser = {"username": admin.email, "password": PASSWORD, "next": "/me"}
+    assert send(Client().post, "/auth/login", right) == 200
+    before = User.objects.get(pk=user.pk).last_login
+    with running_again(name):
+        cluster.kill(name)
+        for _ in range(2):  # Only the first time, the coordinator loses an open connection.
+            signed_in = Client().post("/auth/login", json.dumps(right), "application/json")
+            assert signed_in.status_code == 200
+        token = {"refresh_token": signed_in.json()["refresh_token"]}
+        assert send(Client().post, "/auth/refresh", token) == 200
+        assert send(Client().post, "/auth/login", {**right, "password": "wrong"}) == 401
+        assert Client().post("/admin/login/", browser).status_code == 302
+        assert User.objects.get(pk=user.pk).last_login == before
+    assert send(Client().post, "/auth/login", right) == 200
+    assert User.objects.get(pk=user.pk).last_login > before
 
 
 def test_distribute_stores_the_calendars_of_earlier_bookings():
