@@ -16,6 +16,7 @@ from accounts.models import User
 from bookit import money
 from bookit.database.metadata import Changes, save_changes, stored
 from bookit.database.references import delete_unreferenced
+from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid
 from catalog import turns
 from catalog.extensions import AFFECTED, Affected
@@ -292,6 +293,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
     return service
 
 
+@retried
 def delete_service(*, service_id: UUID, actor: User) -> None:
     """Delete a service that has no bookings and no slots.
 

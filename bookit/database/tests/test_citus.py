@@ -203,6 +203,24 @@ def test_rows_of_a_living_worker_are_found_by_id_while_another_worker_is_dead(li
     assert client.get(unknown).status_code == 404
 
 
+@pytest.mark.parametrize(("living", "dying"), [("one", "two"), ("two", "one")])
+def test_slots_on_a_living_worker_are_shown_while_another_worker_is_dead(living, dying):
+    here, there = (
+        SlotFactory(service=service_on(name, mode="slots", capacity=3)) for name in (living, dying)
+    )
+    client = client_of(UserFactory())
+    with running_again(dying):
+        cluster.kill(dying)
+        assert send(client.post, "/bookings", {"slot_id": str(here.pk)}) == 201
+        for each in (Client(), client):
+            assert each.get(f"/slots/{here.pk}").json()["seats_left"] == 2
+            [shown] = each.get(f"/slots?calendar_id={here.calendar_id}").json()["results"]
+            assert shown["seats_left"] == 2
+        assert client.get(f"/slots/{there.pk}").status_code == 503
+        assert client.get(f"/slots?calendar_id={there.calendar_id}").status_code == 503
+    assert client.get(f"/slots/{there.pk}").json()["seats_left"] == 3
+
+
 def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead():
     alive, dead = service_on("two"), service_on("one")
     client, other = client_of(UserFactory()), client_of(UserFactory())
