@@ -552,7 +552,7 @@ def between_check_and_insert(*calls):
     waiting = list(calls)
 
     def run_call_before(execute, sql, *rest):
-        steps = ("INSERT INTO bookings_booking (", 'FROM "catalog_calendar" WHERE')
+        steps = ("INSERT INTO bookings_booking (", " book_in_", 'FROM "catalog_calendar" WHERE')
         if waiting and any(step in sql for step in steps):
             [outcome] = at_once([waiting.pop(0)])
             assert outcome.error is None

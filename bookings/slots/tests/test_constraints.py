@@ -147,7 +147,6 @@ class TestSlotsAndBookings:
         insert(service, status=status)
 
     @pytest.mark.parametrize("status", FREE)
-    @pytest.mark.one_server("disables a trigger after changes in one transaction")
     def test_an_inactive_booking_cannot_become_active_over_a_slot(self, service, status):
         former = insert(service, status=status)
         publish(service)

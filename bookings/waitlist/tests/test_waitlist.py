@@ -441,7 +441,6 @@ class TestAFreedSeat:
         work()
         assert statuses(slot) == ["offered", "waiting", "waiting"]
 
-    @pytest.mark.one_server("disables a trigger after changes in one transaction")
     def test_a_hold_that_expires_frees_a_seat(self, people, slot, queue, work):
         with disabled_trigger("bookings_booking", "booking_transition"):
             Booking.objects.filter(slot=slot, seat=2).update(

@@ -1,6 +1,9 @@
 """Bookings on a Citus cluster: races, a worker that dies, and a shard that moves."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +31,7 @@ from bookings.tests.settle import settle
 from bookings.tests.workers import database_url, until
 from bookit.jobs import outbox
 from bookit.jobs.models import Outbox
+from bookit.runtime.startup import BASE_DIR
 from bookit.tests.cluster import Cluster
 from bookit.tests.crowd import at_once, tally
 from catalog.services import update_service
@@ -40,6 +44,19 @@ pytestmark = [
 ]
 
 CROWD = 40
+
+# The tests of the contract that run on the cluster too. `docs/scaling.md` names all that can run.
+CONTRACT = [
+    "bookings/tests/test_bookings.py",
+    "bookings/tests/test_affected.py",
+    "bookings/waitlist/tests/test_waitlist.py",
+    "bookings/waitlist/tests/test_races.py",
+    "bookings/mails/tests",
+    "bookings/webhooks/tests/test_events.py",
+    "bookings/webhooks/tests/test_webhooks.py",
+    "bookings/slots/tests/test_slots.py",
+    "bookings/feeds/tests",
+]
 
 # Finds the server and the shard of a calendar.
 PLACE = """
@@ -428,3 +445,16 @@ def test_a_second_booking_of_the_same_time_is_refused():
             start_time=TUESDAY + timedelta(hours=1),
             at=timezone.now(),
         )
+
+
+def test_the_tests_of_the_contract_pass_on_a_cluster():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "--no-header", "-p", "no:cacheprovider", *CONTRACT],
+        # These tests need a database of their own.
+        env={**os.environ, "BOOKIT_TEST_DATABASE_URL": cluster.url(database="contract")},
+        cwd=BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
