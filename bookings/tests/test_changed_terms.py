@@ -361,6 +361,7 @@ class TestTurns:
         assert closing.result().value == {first.pk}
         assert second.result().value.start_time == hour(1)
 
+    @pytest.mark.one_server("on a cluster, the first bookings of a user wait for each other")
     def test_changes_in_sql_and_changes_to_services_also_block_later_bookings(
         self, begin, deactivate, user, service
     ):
@@ -375,6 +376,7 @@ class TestTurns:
             assert isinstance(second.result().error, (ServiceInactive, type(None)))
             Booking.objects.all().delete()
 
+    @pytest.mark.one_server("on a cluster, the first bookings of a user wait for each other")
     def test_later_bookings_overtake_a_change_without_turns(self, begin, close, user, service):
         """Control for the tests above: bookings and changes do not take turns."""
         with without_turns():
@@ -475,6 +477,7 @@ class TestBookingFirst:
             changed, booked = set_off([change_before_insert, book(user, service, TUESDAY)])
         assert (changed.value, booked.error) == (0, None)
 
+    @pytest.mark.one_server("on a cluster, the first bookings of a user wait for each other")
     def test_other_bookings_do_not_wait_for_a_booking(self, user, service):
         with transaction.atomic():
             book(user, service, TUESDAY)()
@@ -533,6 +536,7 @@ class TestChangeFirst:
         )
         assert booked.value.start_time == hour(5)
 
+    @pytest.mark.one_server("on a cluster, the booking does not wait for the change")
     def test_the_booking_is_made_without_versions(self, race, close, user, service):
         """Control for `test_the_booking_waits_and_is_refused`: the version is not raised."""
         with without_versions():
@@ -644,6 +648,10 @@ class TestBetweenCheckAndInsert:
             assert book(user, service, TUESDAY)().start_time == TUESDAY
 
 
+# A statement that BookIt does not use.
+REFUSED = pytest.mark.one_server("Citus refuses the statement")
+
+
 class TestVersion:
     @pytest.fixture
     def calendar(self, service):
@@ -656,18 +664,22 @@ class TestVersion:
     @pytest.mark.parametrize(
         "statement",
         [
-            (
+            pytest.param(
                 "INSERT INTO catalog_openinghours (id, calendar_id, weekday, opens, closes)"
-                " SELECT gen_random_uuid(), calendar_id, 2, 540, 1020 FROM catalog_service"
+                " SELECT gen_random_uuid(), calendar_id, 2, 540, 1020 FROM catalog_service",
+                marks=REFUSED,
             ),
             "UPDATE catalog_openinghours SET closes = 1080",
             "DELETE FROM catalog_openinghours",
-            (
+            pytest.param(
                 "INSERT INTO catalog_timeoff (id, calendar_id, start_time, end_time, reason)"
                 " SELECT gen_random_uuid(), calendar_id, now(), now() + interval '1 day', ''"
-                " FROM catalog_service"
+                " FROM catalog_service",
+                marks=REFUSED,
             ),
-            "UPDATE catalog_timeoff SET end_time = end_time + interval '1 day'",
+            pytest.param(
+                "UPDATE catalog_timeoff SET end_time = end_time + interval '1 day'", marks=REFUSED
+            ),
             "DELETE FROM catalog_timeoff",
             (
                 "UPDATE catalog_calendar SET timezone = 'Asia/Tokyo'"

@@ -50,7 +50,6 @@ CONTRACT = [
     "bookings/tests/test_bookings.py",
     "bookings/tests/test_affected.py",
     "bookings/waitlist/tests/test_waitlist.py",
-    "bookings/waitlist/tests/test_races.py",
     "bookings/mails/tests",
     "bookings/webhooks/tests/test_events.py",
     "bookings/webhooks/tests/test_webhooks.py",
