@@ -56,7 +56,7 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
 # Parameters: user_id uuid.
 # Columns: none.
 # Invariant: MATERIALIZED and ARRAY make PostgreSQL read the few jobs with an error first, not all
-#   jobs and events. Each part reads either jobs or rows of calendars, because these are on different
+#   jobs and events. Each part reads either jobs or rows of calendars, because they are on different
 #   servers if the database is distributed.
 DELETE_ERRORS = """
 WITH job AS MATERIALIZED (
