@@ -308,6 +308,7 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, OperationalError: 1}
         assert deadlocks() == deadlocks_before + 1
 
+    @pytest.mark.one_server("counts the deadlocks of one server")
     def test_two_plain_updates_deadlock(self, rival, two_bookings):
         """Control for `test_one_waiting_booking_is_moved`: the calendar is not locked."""
         update = (

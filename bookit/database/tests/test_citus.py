@@ -45,16 +45,16 @@ pytestmark = [
 
 CROWD = 40
 
-# The tests of the contract that run on the cluster too. `docs/scaling.md` names all that can run.
+# The quick tests of the contract. `docs/scaling.md` says how to run all that can run on a cluster.
 CONTRACT = [
     "bookings/tests/test_bookings.py",
     "bookings/tests/test_affected.py",
     "bookings/waitlist/tests/test_waitlist.py",
-    "bookings/mails/tests",
+    "bookings/mails/tests/test_mails.py",
+    "bookings/mails/tests/test_limits.py",
     "bookings/webhooks/tests/test_events.py",
-    "bookings/webhooks/tests/test_webhooks.py",
     "bookings/slots/tests/test_slots.py",
-    "bookings/feeds/tests",
+    "bookings/feeds/tests/test_feeds.py",
 ]
 
 # Finds the server and the shard of a calendar.
