@@ -361,31 +361,32 @@ class TestTurns:
         assert closing.result().value == {first.pk}
         assert second.result().value.start_time == hour(1)
 
-    @pytest.mark.one_server("on a cluster, the first bookings of a user wait for each other")
+    @pytest.mark.one_server("on a cluster, later bookings do not wait for a change in SQL")
     def test_changes_in_sql_and_changes_to_services_also_block_later_bookings(
         self, begin, deactivate, user, service
     ):
+        other = UserFactory()
         for change in (partial(close_in_sql, service.calendar, hour(9)), deactivate):
             with transaction.atomic():
                 book(user, service, TUESDAY)()
                 changing = begin(change)
                 until_waiting(1)
-                second = begin(book(user, service, hour(1)))
+                second = begin(book(other, service, hour(1)))
                 until_waiting(2)
             assert changing.result().error is None
             assert isinstance(second.result().error, (ServiceInactive, type(None)))
             Booking.objects.all().delete()
 
-    @pytest.mark.one_server("on a cluster, the first bookings of a user wait for each other")
     def test_later_bookings_overtake_a_change_without_turns(self, begin, close, user, service):
         """Control for the tests above: bookings and changes do not take turns."""
+        other = UserFactory()
         with without_turns():
             with transaction.atomic():
                 book(user, service, TUESDAY)()
                 closing = begin(close(service.calendar, TUESDAY))
                 until_waiting(1)
                 for number in range(1, 6):
-                    assert begin(book(user, service, hour(number))).result().error is None
+                    assert begin(book(other, service, hour(number))).result().error is None
                 assert not closing.done()
             assert closing.result().error is None
 
@@ -477,11 +478,11 @@ class TestBookingFirst:
             changed, booked = set_off([change_before_insert, book(user, service, TUESDAY)])
         assert (changed.value, booked.error) == (0, None)
 
-    @pytest.mark.one_server("on a cluster, the first bookings of a user wait for each other")
     def test_other_bookings_do_not_wait_for_a_booking(self, user, service):
+        another_user = UserFactory()
         with transaction.atomic():
             book(user, service, TUESDAY)()
-            [other] = at_once([book(user, service, hour(1))])
+            [other] = at_once([book(another_user, service, hour(1))])
         assert other.error is None
         assert Booking.objects.count() == 2
 
