@@ -56,6 +56,11 @@ class AdminSiteBackend(ModelBackend):
         return user
 
 
+# `record_login` stores the time instead. Django's own receiver would refuse the login if one of the
+# servers of a distributed database is down.
+user_logged_in.disconnect(dispatch_uid="update_last_login")
+
+
 @receiver(user_logged_in)
 def record_login(sender: Any, *, request: HttpRequest, user: User, **signal: Any) -> None:
     """Record a login to the admin site, with the IP address and the browser of the user.

@@ -56,31 +56,38 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
 #
 # Parameters: user_id uuid.
 # Columns: none.
-# Invariant: MATERIALIZED makes PostgreSQL read the few jobs with an error first, not all jobs.
+# Invariant: MATERIALIZED and ARRAY make PostgreSQL read the few jobs with an error first, not all
+#   jobs and events. Each part reads either jobs or rows of calendars, because they are on different
+#   servers if the database is distributed.
 DELETE_ERRORS = """
 WITH job AS MATERIALIZED (
     SELECT job.id, job.task_name, job.args
     FROM bookit_jobfailure AS failure JOIN procrastinate_jobs AS job ON job.id = failure.job_id
+), named AS MATERIALIZED (
+    SELECT job.id AS job_id, CASE
+        -- A job that was enqueued by hand can name anything.
+        WHEN event_id #>> '{}' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+        THEN (event_id #>> '{}')::uuid
+    END AS event_id
+    FROM job, jsonb_path_query(
+        jsonb_build_array(job.args->'event_id', job.args->'event_ids'), '$[*][*]'
+    ) AS event_id
+    WHERE job.task_name IN ('bookings.send_mail', 'bookings.follow_up')
+), found AS MATERIALIZED (
+    SELECT event.id FROM bookings_bookingevent AS event
+    LEFT JOIN bookings_booking AS booking
+        ON booking.calendar_id = event.calendar_id AND booking.id = event.booking_id
+    WHERE event.id = ANY(ARRAY(SELECT event_id FROM named))
+      AND (booking.id IS NULL OR booking.user_id = %(user_id)s::uuid)
+), entry AS MATERIALIZED (
+    SELECT id::text FROM bookings_waitlistentry WHERE user_id = %(user_id)s::uuid
 )
 DELETE FROM bookit_jobfailure AS failure USING job
 WHERE job.id = failure.job_id AND (
-    job.task_name IN ('bookings.send_mail', 'bookings.follow_up') AND EXISTS (
-        SELECT FROM jsonb_path_query(
-            jsonb_build_array(job.args->'event_id', job.args->'event_ids'), '$[*][*]'
-        ) AS named
-        JOIN bookings_bookingevent AS event
-            -- A job that was enqueued by hand can name anything.
-            ON event.id = CASE WHEN named #>> '{}' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-                THEN (named #>> '{}')::uuid END
-        LEFT JOIN bookings_booking AS booking
-            ON booking.calendar_id = event.calendar_id AND booking.id = event.booking_id
-        WHERE booking.id IS NULL OR booking.user_id = %(user_id)s::uuid
-    )
+    job.id IN (SELECT job_id FROM named JOIN found ON found.id = named.event_id)
     OR job.args->>'user_id' = %(user_id)s::uuid::text
-    OR job.task_name = 'bookings.send_queue_mail' AND EXISTS (
-        SELECT 1 FROM bookings_waitlistentry AS entry
-        WHERE entry.user_id = %(user_id)s::uuid AND entry.id::text = job.args->>'entry_id'
-    )
+    OR job.task_name = 'bookings.send_queue_mail'
+        AND job.args->>'entry_id' IN (SELECT id FROM entry)
 )
 """
 

@@ -19,6 +19,7 @@ from bookings.booked import remember_calendar
 from bookings.events import STATE_COLUMNS, state_of
 from bookings.holds import unexpired, unexpired_sql
 from bookings.models import Booking, BookingEvent
+from bookit.database.citus.lookups import OuterCalendar
 from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
@@ -273,7 +274,7 @@ def seats_taken(at: Any) -> Coalesce:
     Holds that have expired by `at` do not count.
     """
     taken = Booking.objects.filter(
-        unexpired(at), calendar=OuterRef("calendar"), slot=OuterRef("pk"), active=True
+        unexpired(at), calendar=OuterCalendar(), slot=OuterRef("pk"), active=True
     ).order_by()
     return Coalesce(Subquery(taken.values("slot").annotate(seats=Count("pk")).values("seats")), 0)
 

@@ -119,8 +119,11 @@ class OnCalendar(models.Model):
         calendar_id = calendar_id or cls.calendar_of(pk)
         return cls._default_manager.filter(calendar=calendar_id, pk=pk)
 
-    def _do_update(self, base_qs: Any, *args: Any) -> Any:
-        return super()._do_update(base_qs.filter(calendar=self.calendar_id), *args)
+    def _do_update(self, base_qs: Any, using: Any, pk_val: Any, values: Any, *args: Any) -> Any:
+        own = base_qs.filter(calendar=self.calendar_id)
+        # Citus refuses statements that set the calendar.
+        changes = [each for each in values if each[0].name != "calendar"]
+        return super()._do_update(own, using, pk_val, changes, *args)
 
     def refresh_from_db(
         self, using: Any = None, fields: Any = None, from_queryset: Any = None

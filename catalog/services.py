@@ -14,8 +14,10 @@ from psycopg.errors import ForeignKeyViolation
 from accounts.extensions import ON_NEW_PROVIDER
 from accounts.models import User
 from bookit import money
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.metadata import Changes, save_changes, stored
 from bookit.database.references import delete_unreferenced
+from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid
 from catalog import turns
 from catalog.extensions import AFFECTED, Affected
@@ -109,7 +111,9 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
 def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
     """Replace all opening hours of a calendar. Spans that are changed one by one could overlap."""
     calendar.hours.all().delete()
-    OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
+    hours = (OpeningHours(calendar=calendar, **span) for span in spans)
+    # Citus would send several rows with COPY, and it cannot run triggers of the table meanwhile.
+    OpeningHours.objects.bulk_create(hours, batch_size=1 if is_distributed() else None)
 
 
 def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
@@ -290,6 +294,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
     return service
 
 
+@retried
 def delete_service(*, service_id: UUID, actor: User) -> None:
     """Delete a service that has no bookings and no slots.
 
@@ -305,7 +310,9 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
         check_owner(service.calendar, actor, "catalog.delete_service")
         try:
             delete_unreferenced(service)
-        except RestrictedError:
+        except (RestrictedError, IntegrityError):
+            # If the database is distributed, the lock does not wait for other servers. A foreign
+            # key then refuses the deletion of a service that has just been booked.
             raise ServiceInUse(str(SERVICE_IN_USE)) from None
 
 

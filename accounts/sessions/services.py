@@ -3,13 +3,14 @@
 A session is a login to the API, with its tokens, or a login to the admin site.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.sessions.models import Session as AdminSession
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from rest_framework_simplejwt.settings import api_settings as token_settings
@@ -23,7 +24,10 @@ from accounts.sessions.guesses import Guess
 from accounts.sessions.models import Session
 from accounts.sessions.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
 from bookit.database.batches import delete_in_batches
+from bookit.database.citus.nodes import is_server_down
 from bookit.errors import Forbidden, Invalid, Unauthenticated
+
+logger = logging.getLogger(__name__)
 
 # A Django session of the admin site stores the id of its `accounts.Session` under this key.
 SESSION_KEY = "accounts.session"
@@ -85,11 +89,19 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
     if not check_password(password, user.password) or not user.is_active:
         raise InvalidCredentials
     guess.forgive()
+    # The password may have been changed, or the account deactivated, during the slow hashing.
+    unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
+    try:
+        with transaction.atomic():
+            # A later change waits for this transaction, and its trigger then ends the new session.
+            if not unchanged.update(last_login=at):
+                raise InvalidCredentials
+            return start_session(user=user, client=client, at=at)
+    except DatabaseError as error:
+        _accept_unstored_login(user, error)
+    # No change can be committed while one of the servers is down.
     with transaction.atomic():
-        # The password may have been changed, or the account deactivated, during the slow hashing.
-        # A later change waits for this transaction, and its trigger then ends the new session too.
-        unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
-        if not unchanged.update(last_login=at):
+        if not unchanged.exists():
             raise InvalidCredentials
         return start_session(user=user, client=client, at=at)
 
@@ -203,6 +215,11 @@ def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
 
 def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
     """Record a login to the admin site as a session, which has no refresh tokens."""
+    user.last_login = at
+    try:
+        user.save(update_fields=["last_login"])
+    except DatabaseError as error:
+        _accept_unstored_login(user, error)
     session = _new_session(user, client=client, at=at)
     session.last_used_at, session.expires_at = at, at + lifetime
     session.save()
@@ -222,6 +239,20 @@ def prune_sessions(*, at: datetime) -> int:
     delete_in_batches(OutstandingToken.objects.filter(expires_at__lt=at), by="expires_at")
     delete_in_batches(AdminSession.objects.filter(expire_date__lt=at), by="expire_date")
     return delete_in_batches(Session.objects.filter(expires_at__lt=at), by="expires_at")
+
+
+def _accept_unstored_login(user: User, error: DatabaseError) -> None:
+    """Accept that the time of a login was not stored, if the reason is a server that is down.
+
+    If the database is distributed, every server has a copy of each user. So no user can be changed
+    while one of the servers is down. But users can still sign in.
+
+    Raises:
+        DatabaseError: the error has another reason.
+    """
+    if not is_server_down(error):
+        raise error
+    logger.warning("the time of a login of %s was not stored: a server is down", user.pk)
 
 
 def _new_session(user: User, *, client: Client, at: datetime) -> Session:

@@ -86,7 +86,8 @@ SELECT * FROM (
                 )
                 FROM bookings_booking AS booking
                 JOIN accounts_user AS attendee ON attendee.id = booking.user_id
-                WHERE booking.slot_id = slot.id AND booking.status = ANY(%(shown)s)
+                WHERE booking.calendar_id = %(calendar_id)s AND booking.slot_id = slot.id
+                  AND booking.status = ANY(%(shown)s)
                 ORDER BY booking.seat, booking.id LIMIT %(most_names)s
             ) AS names, taken.attendees
         FROM bookings_slot AS slot
@@ -94,7 +95,7 @@ SELECT * FROM (
         CROSS JOIN LATERAL (
             SELECT max(updated_at) AS updated_at,
                 count(*) FILTER (WHERE status = ANY(%(shown)s)) AS attendees
-            FROM bookings_booking WHERE slot_id = slot.id
+            FROM bookings_booking WHERE calendar_id = %(calendar_id)s AND slot_id = slot.id
         ) AS taken
         WHERE slot.calendar_id = %(calendar_id)s AND slot.status = 'scheduled'
           AND slot.start_time >= %(since)s

@@ -56,8 +56,10 @@ class SlotSerializer(RowSerializer):
 
     @classmethod
     def represent_many(cls, slots: list[Slot]) -> list[dict[str, Any]]:
-        """Return the representations of slots, in order of their start times."""
-        stored = Slot.objects.filter(pk__in=[slot.pk for slot in slots])
+        """Return the representations of slots of one calendar, in order of their start times."""
+        stored = Slot.objects.filter(
+            calendar=slots[0].calendar_id, pk__in=[slot.pk for slot in slots]
+        )
         return [cls.represent(row) for row in cls.rows(stored.order_by("start_time", "id"))]
 
 

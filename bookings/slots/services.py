@@ -32,6 +32,8 @@ from bookings.services import InvalidTransition
 from bookings.slots.recurrence import Rule
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
+from bookit.database.citus.lookups import OuterCalendar
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.references import delete_unreferenced
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
@@ -54,7 +56,7 @@ SEATS_TAKEN = seats_taken(Now())
 WAITING = Coalesce(
     Subquery(
         WaitlistEntry.objects.filter(
-            calendar=OuterRef("calendar"),
+            calendar=OuterCalendar(),
             slot=OuterRef("pk"),
             status=WaitlistEntry.Status.WAITING,
         )
@@ -350,14 +352,24 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
     for _try in range(TRIES):
         _check_clashes(slots, series, calendar)
         try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute(PUBLISH, series)
+            _store(slots, series)
             return
         except IntegrityError as error:
             # A booking was committed between the check and the insert. The next check sees it.
             if not isinstance(error.__cause__, postgres.ExclusionViolation):
                 raise
     raise SlotConflict
+
+
+@transaction.atomic
+def _store(slots: list[Slot], series: dict[str, Any]) -> None:
+    if is_distributed():
+        # Citus would send the rows of `PUBLISH` to their server with COPY. If a constraint refused
+        # them, the error would not say so.
+        Slot.objects.bulk_create(slots)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(PUBLISH, series)
 
 
 def _columns(slots: list[Slot]) -> dict[str, Any]:

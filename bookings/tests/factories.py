@@ -8,10 +8,12 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.booked import remember_calendar
 from bookings.events import REPORTED_TYPES
 from bookings.models import Booking, Slot
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Delivery, Webhook
+from bookit.database.citus.nodes import is_distributed
 from catalog.tests.factories import ServiceFactory
 
 # A Tuesday, far enough in the future for every test to book it.
@@ -65,6 +67,13 @@ class BookingFactory(DjangoModelFactory):
     )
     price = factory.SelfAttribute("service.price")
     currency = factory.SelfAttribute("service.currency")
+
+    @classmethod
+    def _create(cls, model_class, *args, **kwargs):
+        booking = super()._create(model_class, *args, **kwargs)
+        if is_distributed():
+            remember_calendar(user_id=booking.user_id, calendar_id=booking.calendar_id)
+        return booking
 
 
 class WaitlistEntryFactory(DjangoModelFactory):

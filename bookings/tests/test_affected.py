@@ -287,6 +287,7 @@ class TestQueries:
             ({"timezone": "Europe/Paris", "opening_hours": MORNINGS}, 12),
         ],
     )
+    @pytest.mark.one_server("counts statements, and a cluster needs more of them")
     def test_a_change_takes_a_fixed_number_of_queries(
         self, api, provider, calendar, book, rows, changes, expected
     ):

@@ -216,6 +216,7 @@ def test_concurrent_bookings_in_any_order_do_not_deadlock():
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.one_server("counts the deadlocks of one server")
 def test_attempts_that_keep_their_locks_deadlock():
     """Control for the test above: calls that keep locks on several calendars deadlock."""
     chairs = ServiceFactory.create_batch(2)

@@ -40,6 +40,7 @@ def book(user, service, hours):
     )
 
 
+@pytest.mark.one_server("on a cluster, factories store the calendars, too")
 def test_a_database_on_one_server_stores_no_booked_calendars():
     user = UserFactory()
     booking = book(user, ServiceFactory(), 1)
@@ -55,6 +56,7 @@ def test_a_calendar_with_several_bookings_of_a_user_is_stored_once(distributed):
     assert ids(own_bookings(user.pk)) == made
 
 
+@pytest.mark.one_server("on a cluster, factories store the calendars, too")
 def test_only_known_calendars_are_searched(distributed):
     user = UserFactory()
     first, second = BookingFactory(user=user), BookingFactory(user=user)

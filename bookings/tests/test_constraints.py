@@ -241,6 +241,7 @@ class TestCalendars:
         with refused_by("booking_service_on_calendar"):
             insert(neighbour, calendar_id=CalendarFactory().pk)
 
+    @pytest.mark.one_server("Citus refuses the change with an error of its own")
     def test_a_booking_cannot_move_to_another_calendar(self, service):
         booking = insert(service)
         with refused_by("booking_service_on_calendar"):
@@ -428,6 +429,7 @@ class TestNames:
             "waitlist_status_known",
         }
 
+    @pytest.mark.one_server("alters a table in a way that Citus refuses")
     def test_a_constraint_without_a_name_is_found(self):
         """Control: PostgreSQL names checks as Django does, and adds a number if a name is taken."""
         before = names_of_checks_and_exclusions()
@@ -499,6 +501,7 @@ class TestNames:
         problem(response, 409, "service_in_use")
 
 
+@pytest.mark.one_server("reads the statistics of one server")
 def test_the_change_from_pending_to_confirmed_updates_no_index(service):
     """PostgreSQL makes a HOT update: it stores a new version of the row and updates no index.
 

@@ -244,6 +244,7 @@ class TestRaces:
             ]
             assert tally(at_once(calls)) == {None: 3, services.TooManyHolds: 7}
 
+    @pytest.mark.one_server("a cluster takes another lock")
     def test_all_ten_holds_are_placed_without_locks(self, monkeypatch):
         """Control for the test above: no row is locked."""
         monkeypatch.setattr(QuerySet, "select_for_update", lambda queryset, **options: queryset)
@@ -252,6 +253,7 @@ class TestRaces:
             calls = [partial(book, service, user, hours=hours, hold=True) for hours in range(10)]
             assert tally(set_off(calls))[None] == 10
 
+    @pytest.mark.one_server("counts deadlocks, which a cluster resolves by repeating a booking")
     def test_one_of_twenty_concurrent_bookings_gets_the_seat_of_an_expired_hold(self):
         user, service, crowd = UserFactory(), ServiceFactory(), UserFactory.create_batch(20)
         before = deadlocks()

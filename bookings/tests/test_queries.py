@@ -15,7 +15,10 @@ from bookit.tests.expect import problem
 from catalog.models import OpeningHours
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.one_server("counts statements, and a cluster needs more of them"),
+]
 
 FEW, MANY = 2, 50
 

@@ -207,6 +207,7 @@ def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, call_together):
 
 
 @pytest.mark.parametrize(("service_count", "capacity"), [(1, 1), (1, 3), (2, 20)])
+@pytest.mark.one_server("uses a table without shards")
 def test_all_forty_bookings_are_made_without_the_constraints(crowd, service_count, capacity):
     """Control for the tests above: the table has no constraints."""
     calendar = CalendarFactory()
@@ -307,6 +308,7 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, OperationalError: 1}
         assert deadlocks() == deadlocks_before + 1
 
+    @pytest.mark.one_server("counts the deadlocks of one server")
     def test_two_plain_updates_deadlock(self, rival, two_bookings):
         """Control for `test_one_waiting_booking_is_moved`: the calendar is not locked."""
         update = (

@@ -15,7 +15,8 @@ import psycopg
 from bookit.runtime.embedded_postgres import DEFAULT_SETTINGS, _Account
 from bookit.tests.processes import free_port
 
-NAMES = ("coordinator", "one", "two")
+WORKERS = ("one", "two")
+NAMES = ("coordinator", *WORKERS)
 # The environment variable with the folders of the cluster that pytest-xdist's workers share: its
 # `home` and its `prefix`, separated by a colon.
 VARIABLE = "BOOKIT_TEST_CITUS"
@@ -107,7 +108,7 @@ class Cluster:
 
     def distribute(self, database: str) -> None:
         """Distribute a database of the coordinator. All migrations must have been applied to it."""
-        for name in NAMES[1:]:
+        for name in WORKERS:
             with psycopg.connect(self.url(name), autocommit=True) as session:
                 session.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
                 session.execute(f'CREATE DATABASE "{database}"')
@@ -117,7 +118,7 @@ class Cluster:
             session.execute("CREATE EXTENSION citus")
             place = ["127.0.0.1", self.port("coordinator")]
             session.execute("SELECT citus_set_coordinator_host(%s, %s)", place)
-            for name in NAMES[1:]:
+            for name in WORKERS:
                 session.execute("SELECT citus_add_node(%s, %s)", ["127.0.0.1", self.port(name)])
 
         from bookit.database.citus import conversion

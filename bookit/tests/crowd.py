@@ -12,10 +12,17 @@ from contextlib import contextmanager
 from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
+import psycopg
+import pytest
 from django.db import OperationalError, connection, transaction
+
+from bookit.tests.cluster import WORKERS, Cluster
 
 # A test that waits longer than this number of seconds fails.
 PATIENCE = 30
+
+# The sessions that keep the starting line closed on the workers of a Citus cluster.
+_closed: "list[psycopg.Connection[Any]]" = []
 
 
 class Outcome(NamedTuple):
@@ -113,15 +120,33 @@ def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]]
             try:
                 until_waiting(len(calls))
             finally:
-                ask("SELECT pg_advisory_unlock(1)")
+                open_line()
 
-        ask("SELECT pg_advisory_lock(1)")
+        close_line()
         return at_once(calls, meanwhile=unlock, **options)
 
     try:
         yield from_the_line
     finally:
         run("DROP FUNCTION wait_at_line CASCADE")
+
+
+def close_line() -> None:
+    """Let writers wait at the starting line, until `open_line` is called."""
+    ask("SELECT pg_advisory_lock(1)")
+    if cluster := Cluster.running():
+        # Triggers run on the servers of the rows, and each server has locks of its own.
+        for name in WORKERS:
+            url = cluster.url(name, connection.settings_dict["NAME"])
+            _closed.append(psycopg.connect(url, autocommit=True))
+            _closed[-1].execute("SELECT pg_advisory_lock(1)")
+
+
+def open_line() -> None:
+    """Let the writers at the starting line continue."""
+    ask("SELECT pg_advisory_unlock(1)")
+    while _closed:
+        _closed.pop().close()
 
 
 def tally(outcomes: Sequence[Outcome]) -> Counter[type[Exception] | None]:
@@ -136,7 +161,7 @@ def until_waiting(sessions: int) -> None:
     while waiting != sessions:
         assert monotonic() < deadline, f"{waiting} sessions wait, not {sessions}"
         # In a transaction, pg_stat_activity shows the same sessions until its snapshot is cleared.
-        waiting = ask(
+        waiting = _on_all_servers(
             "SELECT count(*) FROM pg_stat_activity, pg_stat_clear_snapshot()"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
@@ -145,7 +170,16 @@ def until_waiting(sessions: int) -> None:
 def deadlocks() -> int:
     """Return the number of deadlocks that PostgreSQL has ended in this database so far."""
     ask("SELECT pg_stat_clear_snapshot()")
-    return ask("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    return _on_all_servers(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
+
+
+def _on_all_servers(sql: str) -> int:
+    """Return the number that `sql` selects. On a Citus cluster, add the numbers of all servers."""
+    if not Cluster.running():
+        return ask(sql)
+    return ask("SELECT sum(result::int) FROM run_command_on_all_nodes(%s)", [sql])
 
 
 def ask(sql: str, parameters: Sequence[Any] = ()) -> Any:
@@ -165,6 +199,8 @@ def run(sql: str, parameters: Sequence[Any] = ()) -> int:
 @contextmanager
 def disabled_trigger(table: str, trigger: str) -> Iterator[None]:
     """Disable a trigger, so that tests can write what the trigger would refuse."""
+    if Cluster.running() and connection.in_atomic_block:
+        pytest.skip("On a Citus cluster, a transaction cannot alter a table that it has changed.")
     # A table cannot be altered while checks of its foreign keys are deferred.
     run("SET CONSTRAINTS ALL IMMEDIATE")
     run(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")

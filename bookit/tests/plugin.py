@@ -95,6 +95,15 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("patient")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests that cannot run on a Citus cluster."""
+    from bookit.tests.cluster import Cluster
+
+    marker = item.get_closest_marker("one_server")
+    if marker and Cluster.running():
+        pytest.skip(marker.args[0])
+
+
 def pytest_collection_finish() -> None:
     """Exclude imported modules from garbage collection, because scanning them frees nothing."""
     gc.collect()

@@ -277,6 +277,7 @@ class TestOwn:
     def test_a_feed_without_a_token_is_not_found(self, api):
         problem(api.get("/me/calendar.ics"), 404, "not_found")
 
+    @pytest.mark.one_server("counts statements, and a cluster needs more of them")
     def test_a_feed_takes_three_queries_for_any_number_of_entries(self, api, ana, haircut):
         url = own_url(api, ana)
 

@@ -22,7 +22,7 @@ from bookings import clock, followup, services
 from bookings.mails import composition, samples, tasks
 from bookings.mails.queue import compose_end
 from bookings.models import BookingEvent
-from bookings.tests.jobs import attendee_mail, follow_events_up, work
+from bookings.tests.jobs import attendee_mail, follow_events_up, relay_jobs, work
 from bookit.mails import limits as mail_limits
 from bookit.mails.models import MailCount
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -90,6 +90,7 @@ def sent():
 
 def follow_up_all():
     """Run the jobs that enqueue emails, and return the jobs that send them."""
+    relay_jobs()
     for job in ProcrastinateJob.objects.filter(task_name="bookings.follow_up").order_by("id"):
         followup.follow_up(**job.args, at=NOW)
     with connection.cursor() as cursor:
@@ -190,6 +191,7 @@ class TestMoves:
             for hours in (1, 2):
                 move(booking, 10 * number + hours)
         ids = [event.pk for event in BookingEvent.objects.filter(type="booking.rescheduled")]
+        relay_jobs()
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM procrastinate_jobs")
         follow_events_up(ids, at=NOW)

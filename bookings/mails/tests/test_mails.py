@@ -22,7 +22,7 @@ from bookings.mails import tasks, texts
 from bookings.models import Booking, BookingEvent
 from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
-from bookings.tests.jobs import attendee_mail, follow_events_up, work
+from bookings.tests.jobs import attendee_mail, follow_events_up, relay_jobs, work
 from bookings.tests.smtp import AnyPort, Server
 from bookings.waitlist import services as waitlist
 from bookit.runtime import environment
@@ -283,7 +283,9 @@ class TestRecipients:
         assert (TO_HELENA in [to for to, _ in sent()]) == (role != "user")
 
     def test_a_provider_who_is_demoted_gets_no_pending_emails(self, book, helena):
-        follow_events_up([event.pk for event in book().events.all()], at=NOW)
+        booking = book()
+        relay_jobs()
+        follow_events_up([event.pk for event in booking.events.all()], at=NOW)
         assert len(waiting()) == 2
         helena.role = "user"
         helena.save()

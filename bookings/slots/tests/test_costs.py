@@ -13,7 +13,10 @@ from bookings.slots.serializers import SlotSerializer
 from bookings.tests.factories import SlotFactory
 from catalog.tests.factories import ServiceFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.one_server("reads the plans of one server"),
+]
 
 HOUR = timedelta(hours=1)
 

@@ -25,7 +25,9 @@ from bookit.tests.crowd import (
     ask,
     at_once,
     behind_a_rival,
+    close_line,
     deadlocks,
+    open_line,
     run,
     starting_line,
     tally,
@@ -237,10 +239,10 @@ def test_a_refusal_names_the_time_that_was_booked_between_the_check_and_the_inse
             until_waiting(1)
             book(user, hire, hour(48.5))()
         finally:
-            ask("SELECT pg_advisory_unlock(1)")
+            open_line()
 
     with starting_line("bookings_slot"):
-        ask("SELECT pg_advisory_lock(1)")
+        close_line()
         [published] = at_once(
             [publish(admin, yoga, TUESDAY, "FREQ=DAILY;COUNT=5")], meanwhile=book_between
         )

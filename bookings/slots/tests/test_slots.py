@@ -698,6 +698,7 @@ class TestCancelling:
             response = client.patch(f"/slots/{slot.pk}", {"status": status})
             problem(response, 400, "validation_error", "status")
 
+    @pytest.mark.one_server("counts statements, and a cluster needs more of them")
     def test_cancelling_a_slot_takes_the_same_number_of_queries_for_any_number_of_bookings(
         self, client, service
     ):
@@ -811,6 +812,7 @@ def test_a_list_of_one_page_takes_one_query_and_a_longer_list_two(api, service, 
         assert len(captured) == expected, captured.captured_queries
 
 
+@pytest.mark.one_server("counts statements, and a cluster needs more of them")
 def test_reading_one_slot_takes_one_query(api, service):
     slot = SlotFactory(service=service, start_time=SOON)
     with CaptureQueriesContext(connection) as captured:

@@ -20,6 +20,7 @@ from accounts.tests.factories import AdminFactory
 from bookings import events
 from bookings.models import BookingEvent
 from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFactory
+from bookings.tests.jobs import relay_jobs
 from bookings.tests.smtp import AnyPort, Server
 from bookings.tests.workers import PATIENCE, database_url, until
 from bookings.webhooks import deliveries, tasks
@@ -81,6 +82,7 @@ def happen(count=1):
 
 def enqueue(happened):
     """Enqueue the deliveries of some events, but no emails and no offers to waitlists."""
+    relay_jobs()
     run("DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.follow_up'")
     webhooks.enqueue(event_ids=[event.pk for event in happened], at=timezone.now())
 

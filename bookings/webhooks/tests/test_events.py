@@ -23,6 +23,7 @@ from bookit.tests.expect import problem
 # The feed hides the events of open transactions, so the tests must not run in a transaction.
 pytestmark = pytest.mark.django_db(transaction=True)
 
+LOCK = "SELECT FROM bookings_booking WHERE calendar_id = %s AND id = %s FOR UPDATE"
 WRITE = """
 INSERT INTO bookings_bookingevent (id, calendar_id, booking_id, type, at, data)
 VALUES (coalesce(%s, uuid7()), %s, %s, 'booking.created', now(), '{}') RETURNING id
@@ -109,6 +110,7 @@ def test_a_reader_gets_an_event_with_a_lower_id_that_is_committed_later(admin, b
     assert poll(admin, cursor)[0] == [lower]
 
 
+@pytest.mark.one_server("compares transactions of different servers")
 def test_events_of_one_booking_are_in_order_even_if_their_transactions_are_not(admin, booking):
     with another_transaction() as first:
         first.execute("SELECT pg_current_xact_id()")
@@ -173,10 +175,10 @@ def test_events_are_in_the_order_in_which_their_booking_was_locked(admin, bookin
     """An id from before the lock is replaced if an earlier event has a higher id."""
     read_early = ask("SELECT uuid7()")
     with another_transaction() as first:
-        first.execute("SELECT FROM bookings_booking WHERE id = %s FOR UPDATE", [booking.pk])
+        first.execute(LOCK, [booking.calendar_id, booking.pk])
         confirmed = write(first, booking)
     with another_transaction() as second:
-        second.execute("SELECT FROM bookings_booking WHERE id = %s FOR UPDATE", [booking.pk])
+        second.execute(LOCK, [booking.calendar_id, booking.pk])
         cancelled = write(second, booking, read_early)
     # Control: the id that was made before the lock is lower.
     assert read_early < confirmed < cancelled
@@ -193,12 +195,14 @@ def test_events_that_are_written_during_paging_come_last(admin, booking):
     assert poll(admin, cursor)[0] == []
 
 
+@pytest.mark.one_server("expects a cursor with one position")
 def test_a_cursor_of_a_later_transaction_is_refused(admin, booking):
     """After PostgreSQL's files are restored from an older copy, clients can have later cursors."""
     cursor = cursor_of([10**15, 0, None, 10**15])
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
+@pytest.mark.one_server("expects a cursor with one position")
 def test_on_one_server_a_cursor_must_have_exactly_one_position(admin, booking):
     event = happen(booking)
     step = [LOWEST, 0, None, 0]
@@ -334,6 +338,7 @@ def test_times_are_in_the_requested_time_zone(admin, booking):
     assert event["data"]["start_time"] == "2999-01-01T19:00:00+09:00"
 
 
+@pytest.mark.one_server("counts statements, and a cluster needs more of them")
 def test_the_feed_takes_four_queries_for_any_number_of_events(
     admin, booking, django_assert_num_queries
 ):

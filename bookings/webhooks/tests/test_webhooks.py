@@ -28,7 +28,7 @@ from bookings.tests.factories import (
     DeliveryFactory,
     WebhookFactory,
 )
-from bookings.tests.jobs import follow_events_up
+from bookings.tests.jobs import follow_events_up, relay_jobs
 from bookings.webhooks import deliveries, tasks
 from bookings.webhooks import services as webhooks
 from bookings.webhooks.models import Attempt, Delivery, Webhook
@@ -943,11 +943,15 @@ def work():
     """Return a function that runs all due jobs as a worker does."""
     connector = app.connector.get_worker_connector()
 
+    def jobs_left():
+        relay_jobs()
+        return {job.pk for job in ProcrastinateJob.objects.all()}
+
     def run_workers():
         before = None
         # A worker with `wait=False` stops when no job can start, even if jobs wait for the lock of
         # the job that it is running. So start workers until a worker leaves the jobs unchanged.
-        while before != (before := {job.pk for job in ProcrastinateJob.objects.all()}):
+        while before != (before := jobs_left()):
             with app.replace_connector(connector) as worker:
                 worker.run_worker(
                     wait=False,

@@ -10,7 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError, connections, transaction
-from django.db.models import Model, QuerySet
+from django.db.models import Model, OuterRef, QuerySet, Value
+from django.db.models.expressions import Col, ResolvedOuterRef
+from django.db.models.lookups import Exact
 from psycopg.rows import dict_row
 
 from bookit.database import reading
@@ -26,6 +28,36 @@ _ASK_EACH = """
 SELECT CASE WHEN success THEN nullif(result, '')::uuid END AS calendar_id
 FROM run_command_on_workers(%(command)s)
 """
+
+
+class OuterCalendar(OuterRef):
+    """In a subquery, the calendar of the outer query's row.
+
+    If the outer query finds the rows of one calendar and the database is distributed, the subquery
+    names that calendar itself. Only then does Citus ask no other server than the calendar's own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("calendar")
+
+    def resolve_expression(self, *args: Any, **options: Any) -> Any:
+        """Return a reference that is resolved once the outer query is known, as Django does."""
+        return _ResolvedOuterCalendar("calendar")
+
+
+class _ResolvedOuterCalendar(ResolvedOuterRef):
+    def resolve_expression(self, query: Any = None, *args: Any, **options: Any) -> Any:
+        column: Any = super().resolve_expression(query, *args, **options)
+        if is_distributed():
+            for each in query.where.children:
+                if isinstance(each, Exact) and _is_same(each.lhs, column):
+                    value = each.rhs
+                    return value if isinstance(value, Value) else Value(value, column.output_field)
+        return column
+
+
+def _is_same(one: Any, other: Col) -> bool:
+    return isinstance(one, Col) and (one.alias, one.target) == (other.alias, other.target)
 
 
 def calendar_of(model: type[Model], pk: Any) -> UUID:

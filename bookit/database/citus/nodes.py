@@ -4,11 +4,12 @@ from functools import cache
 from typing import Any
 
 import psycopg
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections
 from psycopg.rows import dict_row
 
 from bookit.database import reading
 from bookit.database.rows import fetch
+from bookit.errors import database_error_facts, is_database_unavailable
 
 # `distribute` sets this setting of the database.
 SETTING = "bookit.distributed"
@@ -64,6 +65,17 @@ def is_distributed() -> bool:
         # Use psycopg's own cursor to avoid tracing: the statement belongs to no request or job.
         rows = psycopg.Cursor(database.connection).execute(_IS_DISTRIBUTED).fetchall()
     return bool(rows[0][0])
+
+
+def is_server_down(error: DatabaseError) -> bool:
+    """Return whether a statement failed because a server of a distributed database is down.
+
+    A statement that exceeded its time limit is no proof: it may have waited for a lock.
+    """
+    sqlstate, _constraint = database_error_facts(error)
+    # The classes of lost connections and, from Citus, of internal errors.
+    is_connection_lost = is_database_unavailable(error) and (sqlstate or "")[:2] in ("08", "XX")
+    return is_connection_lost and is_distributed()
 
 
 def forget() -> None:

@@ -1,6 +1,9 @@
 """Bookings on a Citus cluster: races, a worker that dies, and a shard that moves."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +21,8 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework_simplejwt.tokens import AccessToken
 from uuid_utils.compat import uuid7
 
-from accounts.tests.factories import AdminFactory, UserFactory
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings import services
 from bookings.models import BookedCalendar, Booking, BookingEvent
 from bookings.services import BookingConflict
@@ -27,6 +31,7 @@ from bookings.tests.settle import settle
 from bookings.tests.workers import database_url, until
 from bookit.jobs import outbox
 from bookit.jobs.models import Outbox
+from bookit.runtime.startup import BASE_DIR
 from bookit.tests.cluster import Cluster
 from bookit.tests.crowd import at_once, tally
 from catalog.services import update_service
@@ -39,6 +44,18 @@ pytestmark = [
 ]
 
 CROWD = 40
+
+# The quick tests of the contract. `docs/scaling.md` says how to run all that can run on a cluster.
+CONTRACT = [
+    "bookings/tests/test_bookings.py",
+    "bookings/tests/test_affected.py",
+    "bookings/waitlist/tests/test_waitlist.py",
+    "bookings/mails/tests/test_mails.py",
+    "bookings/mails/tests/test_limits.py",
+    "bookings/webhooks/tests/test_events.py",
+    "bookings/slots/tests/test_slots.py",
+    "bookings/feeds/tests/test_feeds.py",
+]
 
 # Finds the server and the shard of a calendar.
 PLACE = """
@@ -202,6 +219,24 @@ def test_rows_of_a_living_worker_are_found_by_id_while_another_worker_is_dead(li
     assert client.get(unknown).status_code == 404
 
 
+@pytest.mark.parametrize(("living", "dying"), [("one", "two"), ("two", "one")])
+def test_slots_on_a_living_worker_are_shown_while_another_worker_is_dead(living, dying):
+    here, there = (
+        SlotFactory(service=service_on(name, mode="slots", capacity=3)) for name in (living, dying)
+    )
+    client = client_of(UserFactory())
+    with running_again(dying):
+        cluster.kill(dying)
+        assert send(client.post, "/bookings", {"slot_id": str(here.pk)}) == 201
+        for each in (Client(), client):
+            assert each.get(f"/slots/{here.pk}").json()["seats_left"] == 2
+            [shown] = each.get(f"/slots?calendar_id={here.calendar_id}").json()["results"]
+            assert shown["seats_left"] == 2
+        assert client.get(f"/slots/{there.pk}").status_code == 503
+        assert client.get(f"/slots?calendar_id={there.calendar_id}").status_code == 503
+    assert client.get(f"/slots/{there.pk}").json()["seats_left"] == 3
+
+
 def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead():
     alive, dead = service_on("two"), service_on("one")
     client, other = client_of(UserFactory()), client_of(UserFactory())
@@ -220,6 +255,27 @@ def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead
         assert other.get("/bookings").status_code == 503
     assert len(other.get("/bookings").json()["results"]) == 1
     assert len(client.get("/bookings").json()["results"]) == 3
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_users_sign_in_while_a_worker_is_dead(name):
+    user, admin = UserFactory(), AdminFactory()
+    right = {"email": user.email, "password": PASSWORD}
+    browser = {"username": admin.email, "password": PASSWORD, "next": "/me"}
+    assert send(Client().post, "/auth/login", right) == 200
+    before = User.objects.get(pk=user.pk).last_login
+    with running_again(name):
+        cluster.kill(name)
+        for _ in range(2):  # Only the first time, the coordinator loses an open connection.
+            signed_in = Client().post("/auth/login", json.dumps(right), "application/json")
+            assert signed_in.status_code == 200
+        token = {"refresh_token": signed_in.json()["refresh_token"]}
+        assert send(Client().post, "/auth/refresh", token) == 200
+        assert send(Client().post, "/auth/login", {**right, "password": "wrong"}) == 401
+        assert Client().post("/admin/login/", browser).status_code == 302
+        assert User.objects.get(pk=user.pk).last_login == before
+    assert send(Client().post, "/auth/login", right) == 200
+    assert User.objects.get(pk=user.pk).last_login > before
 
 
 def test_distribute_stores_the_calendars_of_earlier_bookings():
@@ -388,3 +444,16 @@ def test_a_second_booking_of_the_same_time_is_refused():
             start_time=TUESDAY + timedelta(hours=1),
             at=timezone.now(),
         )
+
+
+def test_the_tests_of_the_contract_pass_on_a_cluster():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "--no-header", "-p", "no:cacheprovider", *CONTRACT],
+        # These tests need a database of their own.
+        env={**os.environ, "BOOKIT_TEST_DATABASE_URL": cluster.url(database="contract")},
+        cwd=BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
