@@ -59,14 +59,28 @@ class Trigger(_DatabaseConstraint):
         return path, arguments, options
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Return the statements that create the function and its triggers."""
+        """Create the function and its triggers, except the last trigger. Return its statement.
+
+        These are separate statements, because Citus cannot send several at once to other servers.
+        """
+        *others, last = self._statements(model, schema_editor)
+        for each in others:
+            schema_editor.execute(each, params=None)
+        return last
+
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Create the function and its triggers at the end of the migration."""
+        schema_editor.deferred_sql += self._statements(model, schema_editor)
+
+    def _statements(self, model: Any, schema_editor: Any) -> list[Statement]:
         table = schema_editor.quote_name(model._meta.db_table)
         head = f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql {self.options}"
-        lines = [f"{head.strip()} AS $$", self.body, "$$;"]
-        for name, when in self.triggers.items():
-            clause = when.format(table=table)
-            lines.append(f"CREATE TRIGGER {name} {clause} EXECUTE FUNCTION {self.name}();")
-        return _statement("\n".join(lines))
+        function = f"{head.strip()} AS $$\n{self.body}\n$$"
+        triggers = [
+            f"CREATE TRIGGER {name} {when.format(table=table)} EXECUTE FUNCTION {self.name}()"
+            for name, when in self.triggers.items()
+        ]
+        return [*map(_statement, (function, *triggers))]
 
     def remove_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statement that removes the function and its triggers."""

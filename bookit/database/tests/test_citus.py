@@ -29,10 +29,12 @@ from bookings.services import BookingConflict
 from bookings.tests.factories import TUESDAY, SlotFactory
 from bookings.tests.settle import settle
 from bookings.tests.workers import database_url, until
+from bookit.database.citus import conversion, nodes
 from bookit.jobs import outbox
 from bookit.jobs.models import Outbox
+from bookit.runtime.servers import connected_to
 from bookit.runtime.startup import BASE_DIR
-from bookit.tests.cluster import Cluster
+from bookit.tests.cluster import WORKERS, Cluster
 from bookit.tests.crowd import at_once, tally
 from catalog.services import update_service
 from catalog.tests.factories import ServiceFactory
@@ -56,6 +58,9 @@ CONTRACT = [
     "bookings/slots/tests/test_slots.py",
     "bookings/feeds/tests/test_feeds.py",
 ]
+
+# For each app with later migrations, its last migration in release 0.1.0.
+FIRST_RELEASE = {"accounts": "0010", "catalog": "0007"}
 
 # Finds the server and the shard of a calendar.
 PLACE = """
@@ -431,6 +436,33 @@ def test_changed_terms_increase_the_version_of_the_calendar_once_on_every_server
 def test_distribute_has_nothing_to_do_if_the_database_is_distributed(capsys):
     call_command("distribute", "--check")
     assert capsys.readouterr().out.startswith("Nothing was changed.\n")
+
+
+def test_a_distributed_database_of_the_first_release_can_be_migrated(monkeypatch):
+    # `distribute` would refuse a database without the later migrations.
+    monkeypatch.setattr(conversion, "problems", list)
+    with psycopg.connect(cluster.url(), autocommit=True) as session:
+        session.execute("DROP DATABASE IF EXISTS upgraded WITH (FORCE)")
+        session.execute("CREATE DATABASE upgraded")
+    with connected_to(cluster.url(database="upgraded")):
+        call_command("migrate", verbosity=0)
+        for app, name in FIRST_RELEASE.items():
+            call_command("migrate", app, name, verbosity=0)
+        nodes.forget()
+        try:
+            cluster.distribute("upgraded")
+            connection.close()  # Only new sessions have the settings of the distributed database.
+            connection.close_pool()
+            call_command("migrate", verbosity=0)
+            ServiceFactory(title="Cut/Colour")
+            assert conversion.steps() == []
+        finally:
+            connection.close()
+            nodes.forget()
+    for name in WORKERS:
+        with psycopg.connect(cluster.url(name, "upgraded"), autocommit=True) as session:
+            [words] = session.execute("SELECT title_words::text FROM catalog_service").fetchall()
+            assert words == ("'colour':2 'cut':1",)
 
 
 def test_a_second_booking_of_the_same_time_is_refused():
