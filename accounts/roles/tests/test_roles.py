@@ -159,7 +159,7 @@ def test_a_changed_role_applies_to_its_holders_at_once(api, admin):
     problem(api.as_(user).get(path), 403, "permission_denied")
 
 
-def test_roles_are_shown_in_profiles_lists_and_sessions(api, admin):
+def test_roles_are_shown_in_profiles_and_lists_and_when_signing_in(api, admin):
     create(admin)
     user = UserFactory()
     give(admin, user, "Reception")
