@@ -102,7 +102,7 @@ class UserChangeForm(DjangoUserChangeForm):
         self.initial["roles"] = self.instance.roles
         # For users who may only view the page, the form has none of the model's fields.
         if "language" in self.fields:
-            # A program may have stored another tag, such as `pt-BR`.
+            # A program may have stored a tag that is not in `LANGUAGES`, such as `pt-BR`.
             tag = self.instance.language
             self.fields["language"] = forms.ChoiceField(
                 choices={tag: tag, **dict(settings.LANGUAGES)},
@@ -118,7 +118,7 @@ class UserChangeForm(DjangoUserChangeForm):
 class PasswordForm(AdminPasswordChangeForm):
     """The form for a new password of another user.
 
-    Django builds its own help text while a module is imported, so that text is always in English.
+    Django's own help text is always in English, because it is built while a module is imported.
     """
 
     @property
@@ -228,8 +228,8 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
         """Return the condition on the name and the email address; none if the words are an id.
 
-        The accounts are first found through an index. The list and the dates above it then read
-        only these accounts.
+        Without a condition, the search finds the account by its id. Otherwise, the accounts are
+        first found through an index. The list and the dates above it then read only these accounts.
         """
         return [] if is_id(words) else [all_in(words, ["name", "email"])]
 

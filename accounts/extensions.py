@@ -1,4 +1,4 @@
-"""The extension points of accounts, to which the apps that depend on accounts add functions."""
+"""The extension points of accounts: functions and permissions that this and higher apps add."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ ERASERS: Extensions[Callable[..., None]] = Extensions()
 
 
 class Permission(NamedTuple):
-    """What a Django permission lets a person do, and to whom it can be given.
+    """What a Django permission allows, who has it, and whether roles and API keys can contain it.
 
     Admins have every permission.
 

@@ -45,8 +45,8 @@ def in_roles(*roles: str) -> models.Func:
     )
 
 
-# A search by phone number needs at least this many digits. The digits of a country code would find
-# almost everybody.
+# A search by phone number needs at least this many digits, because the digits of a country code
+# would find almost everybody.
 FEWEST_DIGITS = 4
 
 
@@ -284,9 +284,9 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Whether the user is an active admin."""
         return self.is_active and self.role == self.Role.ADMIN
 
-    # One rule decides who may see and change the bookings of a calendar without a staff role:
-    # admins, and the provider of the calendar as long as they are an active provider or admin (a
-    # "keeper"). `keeps` is the whole rule, for one calendar. `may` adds the staff roles. Two more
+    # Apart from staff roles, one rule decides who may see and change the bookings of a calendar:
+    # admins, and the provider of the calendar as long as they are a "keeper", an active provider or
+    # admin. `keeps` is the whole rule, for one calendar. `may` adds the staff roles. Two more
     # forms of the rule state only the part about the provider: `on_own_calendars` for a queryset,
     # and `keeps_own` for an SQL statement that joins the provider. All code that shows bookings
     # uses one of these forms, for example lists, emails and feeds.

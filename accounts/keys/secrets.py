@@ -1,4 +1,4 @@
-"""The format of an API key: `bk_`, followed by 32 random bytes and a seal in base64."""
+"""The format of an API key: `bk_`, followed by the base64 of 32 random bytes and a seal."""
 
 import binascii
 import re

@@ -1,7 +1,8 @@
 """The rules for staff roles: what a role may contain, and who may give it to whom.
 
-Nobody can give permissions that they do not have. To change a role, or the roles of a user, an
-actor needs every permission that is given or taken away.
+Nobody can give permissions that they do not have. To change a role, an actor needs every permission
+that the role has or gets. To change the roles of a user, an actor needs every permission of the
+roles that are given or taken away.
 """
 
 from collections.abc import Collection

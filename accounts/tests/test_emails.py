@@ -75,7 +75,7 @@ def test_a_lookalike_or_malformed_address_cannot_sign_in(api, email):
         ("sue@example.com", " SUE@Example.COM "),
     ],
 )
-def test_two_spellings_of_a_domain_lead_to_one_account(api, first, second):
+def test_two_spellings_of_an_email_address_lead_to_one_account(api, first, second):
     made = api.post("/auth/register", {**NEW, "email": first})
     assert made.status_code == 201
     assert made.json()["email"].isascii()

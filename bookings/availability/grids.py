@@ -1,4 +1,7 @@
-"""Grids of starts. Each opening period has its own grid of starts that are one step apart."""
+"""Grids of starts that are one step apart.
+
+Each opening period has its own grid. If a calendar never closes, each day has its own grid.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,9 +22,9 @@ def grids(
 ) -> Iterator[tuple[int, int]]:
     """Yield `(opens, before)` for each grid: its first start, and a time after all of its starts.
 
-    Each opening period has its own grid. The steps are elapsed time, so they stay equally long when
-    the clocks change. `opens` and `before` are microseconds since 1970, because Python adds,
-    compares and divides integers much faster than instants.
+    The steps are elapsed time, so they stay equally long when the clocks change. `opens` and
+    `before` are microseconds since 1970, because Python adds, compares and divides integers much
+    faster than instants.
 
     Args:
         fitting: leave out starts whose bookings would end after closing.
@@ -35,8 +38,8 @@ def grids(
 def numbers(origin: int, step: int, begins: int, before: int) -> tuple[int, int]:
     """Return `(first, stop)`: `range(first, stop)` has the numbers of the starts in the period.
 
-    The period is `[begins, before)`. The start with a number is `origin + number * step`. All times
-    are microseconds.
+    The period is `[begins, before)`. Start number `n` is `origin + n * step`. All times are
+    microseconds.
     """
     # `-(a // b)` is the quotient of `-a` and `b`, rounded up.
     first = -((origin - begins) // step) if begins > origin else 0

@@ -1,10 +1,10 @@
 """Free times as JSON.
 
-Most free times lie on a grid of starts that are one step apart. Each opening period has its own
-grid. A grid is divided into rows, and the JSON of each row is written once and cached, for each
-time zone of a response. Two services share a cached row if they have the same step and duration,
-and if both have an opening period that begins at the same instant. The cached JSON does not contain
-the number of seats left, which is inserted for each response.
+Most free times lie on grids; see `bookings.availability.grids`. A grid is divided into rows, and
+the JSON of each row is written once and cached, for each time zone of a response. Two services
+share a cached row if they have the same step and duration, and if both have a grid that begins at
+the same instant. The cached JSON does not contain the number of seats left, which is inserted for
+each response.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,8 +34,8 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
     if found.has_slots(terms):
         yield from write(found.free_times(terms), tz)
         return
-    # Consecutive stretches mostly lie in the same row, and have the same number of seats left. The
-    # JSON of the row and of the number is kept for the next stretch.
+    # Consecutive stretches (see `Stretch` in `search.py`) mostly lie in the same row, and have the
+    # same number of seats left. The JSON of the row and of the number is kept for the next stretch.
     step, duration = terms.step // INSTANT, terms.duration // INSTANT
     grid = row = left = None
     starts: list[bytes] = []
@@ -54,10 +54,10 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
             number += ROW - first
 
 
-def write(rows: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
-    """Yield rows of any kind as JSON, in the same form as `write_free_times`."""
-    rows = iter(rows)
-    while batch := [*islice(rows, BATCH)]:
+def write(times: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
+    """Yield free or refused times as JSON, in the same form as `write_free_times`."""
+    times = iter(times)
+    while batch := [*islice(times, BATCH)]:
         yield len(batch), dumps(batch, tz)[1:-1]
 
 

@@ -127,7 +127,7 @@ AROUND_COLUMNS = "taken, slot_starts, slot_ends, slot_ids, seats_left"
 # array, it would know the array's length, and would make a new plan for each search.
 #
 # Parameters: service_ids uuid[]; from, until, ignored and at, as in `AROUND`.
-# Columns: those of `TERMS_OF_SERVICES` and of `AROUND`; one row for each service that exists.
+# Columns: `TERMS_COLUMNS`, and those of `AROUND`; one row for each service that exists.
 SEARCH = f"""
 SELECT {TERMS_COLUMNS}, {AROUND_COLUMNS}
 FROM catalog_service AS service

@@ -1,10 +1,10 @@
 """The terms on which a service is booked: the facts that a booking needs, and the rules for starts.
 
 Terms are read before a booking is inserted, so somebody may change them in between, for example by
-taking time off or by deactivating the service. That is why each calendar has a version. Triggers in
-the migrations of `catalog` increment the version when the calendar's opening hours, time off or
-time zone change, and when a service changes in a column that bookings depend on. Changes in raw SQL
-fire the triggers as well. Terms contain the version that the calendar had when they were read. The
+taking time off or by deactivating the service. That is why each calendar has a version. Triggers
+(see `catalog.triggers`) increment the version when the calendar's opening hours, time off or time
+zone change, and when a service changes in a column that bookings depend on. Changes in raw SQL fire
+the triggers as well. Terms contain the version that the calendar had when they were read. The
 statement that inserts a booking (`bookings.seats`) compares this version with the current one:
 
     SELECT ... FROM catalog_calendar WHERE id = ... AND version = ... FOR KEY SHARE

@@ -104,7 +104,7 @@ def test_the_name_of_a_role_is_unique(admin):
 @pytest.mark.parametrize(
     "name", ["bookings.fly", "auth.add_group", "bookings.add_webhook", "", "a.b.c", "nothing"]
 )
-def test_a_permission_without_effect_is_refused(admin, name):
+def test_a_permission_that_no_role_can_contain_is_refused(admin, name):
     response = admin.post("/roles", {"name": "Pilot", "permissions": [name]})
     problem(response, 400, "validation_error")
     assert not Role.objects.exists()
@@ -159,7 +159,7 @@ def test_a_changed_role_applies_to_its_holders_at_once(api, admin):
     problem(api.as_(user).get(path), 403, "permission_denied")
 
 
-def test_roles_are_shown_in_profiles_lists_and_sessions(api, admin):
+def test_roles_are_shown_in_profiles_and_lists_and_when_signing_in(api, admin):
     create(admin)
     user = UserFactory()
     give(admin, user, "Reception")
