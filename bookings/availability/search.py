@@ -348,5 +348,5 @@ def with_free_time(
     return found
 
 
-def _start(time: FreeTime | Refusal) -> datetime:
+def _start(time: FreeTime) -> datetime:
     return time["start_time"]

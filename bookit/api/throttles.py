@@ -32,7 +32,7 @@ def count_request(request: HttpRequest, policy: str, who: str) -> None:
 
 
 def origin(request: HttpRequest) -> str:
-    """Return the IP address or network that identifies the client of a request without a token."""
+    """Return the IP address or network that is counted as one client."""
     return network(client_address(request))
 
 

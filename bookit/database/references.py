@@ -13,7 +13,7 @@ def is_referenced(row: Model) -> bool:
 
 
 def delete_unreferenced(row: Model) -> None:
-    """Delete a row whose deletion no other row restricts.
+    """Delete a row, unless other rows restrict its deletion.
 
     `Model.delete()` loads all rows that refer to the row before it refuses to delete it. A service,
     for example, can have a million bookings.

@@ -38,8 +38,8 @@ class JobTally(models.Model):
 class JobFailure(models.Model):
     """The last error of a job that has failed, or that will run again.
 
-    A foreign key that a migration creates deletes the row with its job. procrastinate deletes jobs
-    with SQL, so Django cannot delete the row.
+    procrastinate deletes jobs with SQL, so Django cannot delete this row with its job. Instead, the
+    migration that creates the table adds a foreign key with ON DELETE CASCADE.
     """
 
     job = models.OneToOneField(

@@ -1065,7 +1065,8 @@ class Run:
 
     @property
     def model(self):
-        return Model(self.calendar.pk, self.now, (self.world.origin, self.world.origin + DAY))
+        around = (self.world.window.start, self.world.origin + DAY)
+        return Model(self.calendar.pk, self.now, around)
 
     def service(self, number):
         return Service.objects.order_by("id")[number % 3]
