@@ -33,7 +33,8 @@ AT_REST = (
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
     '.main, .content, #content, #content-main, form, fieldset, .form-row, .card')]
     .map(each => each.scrollWidth - each.clientWidth))"""
-# The script of axe-core, and its accessibility faults in a page into which the script was loaded.
+# The script of axe-core, and a function that returns the accessibility faults of a page into which
+# the script was loaded.
 AXE = Axe().axe_script
 VIOLATIONS = "options => axe.run(options).then(found => found.violations)"
 # The endings of links to files.
@@ -88,7 +89,7 @@ class Walk:
             self.look(name)
 
     def look(self, name):
-        """Check the current page in both widths and in both themes."""
+        """Check the accessibility of the current page in both themes, and whether it fits."""
         page = self.page
         page.evaluate(AXE)
         for theme in ("light", "dark"):

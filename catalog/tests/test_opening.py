@@ -13,8 +13,8 @@ from bookit.tests.clocks import DAY, MINUTE, ODD_DAYS, faces
 from bookit.times import wall_clock
 from catalog.opening import ALWAYS, Opening, Span
 
-# The model covers this many days before and after an odd day, that is, a day with an unusual clock
-# change. An open period around the odd day is shorter, unless the calendar is always open.
+# The model covers this many days before and after an odd day (see `ODD_DAYS`). No open period around
+# the odd day is that long, unless the calendar is always open.
 DAYS = 22
 LISBON = ZoneInfo("Europe/Lisbon")
 WEEK = range(7)
@@ -142,7 +142,7 @@ def test_periods_are_complete_ordered_and_separate(question):
     assert around == Model(odd, hours).periods(start, end)
 
 
-def test_a_span_until_midnight_ends_when_a_change_of_clocks_skips_midnight():
+def test_a_span_until_midnight_ends_at_a_change_of_clocks_that_skips_midnight():
     # On 30 March 1919 at 23:30 (04:30 UTC on 31 March), the clocks in Toronto went to 00:30.
     break_at_night = [*(Span(day, 0, 1440) for day in WEEK if day), Span(0, 60, 1440)]
     when = opening("Toronto skips the time around midnight", break_at_night)
