@@ -19,6 +19,8 @@ class Within(PostgresOperatorLookup):
 class Session(models.Model):
     """One login, and the chain of refresh tokens that starts with it. They end together.
 
+    A login to the admin site has no refresh tokens.
+
     A trigger (`user_sessions_end`) ends all sessions of an account when the account is deactivated,
     when its role changes and when its password hash changes, even if the password stays the same.
     """

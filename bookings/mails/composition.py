@@ -1,4 +1,4 @@
-"""Composes emails, with times in the reader's time zone.
+"""Composes emails, with times in the time zone of the user who booked or of the provider.
 
 Anybody can enter any email address for an attendee, or register with it. Therefore, an email to an
 unverified address contains no names, phone numbers or notes, and no reasons that people wrote. It

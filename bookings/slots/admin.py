@@ -369,8 +369,10 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             except REFUSALS as error:
                 form.add_error("capacity", message_of(error))
             else:
-                self.log_change(request, slot, _("Changed the number of seats."))
-                self.message_user(request, _("The number of seats was changed."), messages.SUCCESS)
+                if form.cleaned_data["capacity"] != slot.capacity:
+                    self.log_change(request, slot, _("Changed the number of seats."))
+                    text = _("The number of seats was changed.")
+                    self.message_user(request, text, messages.SUCCESS)
                 return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot.pk]))
         if not self.offers(slot, ""):
             self.message_user(request, " ".join(map(str, form.errors["capacity"])), messages.ERROR)
@@ -402,7 +404,8 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     def _cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> None:
         self.apply(
             request,
-            queryset,
+            # The log must not name somebody who "cancels" a cancelled slot.
+            queryset.exclude(status=Slot.Status.CANCELLED),
             lambda slot: self._cancel_one(request, slot),
             done=ngettext_lazy("%d slot cancelled.", "%d slots cancelled."),
             name=self.heading,

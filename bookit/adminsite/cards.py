@@ -85,7 +85,7 @@ class CardsAdmin(StrictAdmin):
             allowed[action][0](self, request, rows)
         except REFUSALS as error:
             self.message_user(request, message_of(error), messages.ERROR)
-        if rows.exists():
+        if rows.all().exists():  # `rows` may have cached the row before the action deleted it.
             return redirect(reverse(f"admin:{self._name('change')}", args=[quote(row.pk)]))
         return redirect(reverse(f"admin:{self._name('changelist')}"))
 

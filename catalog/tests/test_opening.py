@@ -13,8 +13,8 @@ from bookit.tests.clocks import DAY, MINUTE, ODD_DAYS, faces
 from bookit.times import wall_clock
 from catalog.opening import ALWAYS, Opening, Span
 
-# The model covers this many days before and after an odd day (see `ODD_DAYS`). No open period around
-# the odd day is that long, unless the calendar is always open.
+# The model covers this many days before and after an odd day (see `ODD_DAYS`). No open period
+# around the odd day is that long, unless the calendar is always open.
 DAYS = 22
 LISBON = ZoneInfo("Europe/Lisbon")
 WEEK = range(7)

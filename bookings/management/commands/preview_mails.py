@@ -17,8 +17,9 @@ class Command(BaseCommand):
     """Writes every kind of email about a made-up booking, for every recipient."""
 
     help = (
-        "Write a sample of every kind of email about bookings to files (.txt, .html, .ics, and "
-        ".eml with all of them), one set for each recipient. No database is needed."
+        "Write a sample of every kind of email about bookings to files, one set for each recipient:"
+        " the text (.txt), the HTML (.html), the calendar file if there is one (.ics), and the"
+        " whole email (.eml). No database is needed."
     )
     requires_system_checks = []
 

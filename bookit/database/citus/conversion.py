@@ -25,7 +25,7 @@ from bookit.deadlines import no_time_limit
 
 # Lists the requirements that the database does not meet, one in each row.
 #
-# Parameters: none. It needs Citus.
+# Parameters: none. The statement needs Citus.
 # Columns: problem text.
 _PROBLEMS = """
 SELECT 'There are no workers. Add them: SELECT citus_add_node(''host'', 5432).' AS problem
@@ -105,7 +105,7 @@ ORDER BY 1, 2
 
 # Lists the tables that are distributed already.
 #
-# Parameters: none. It needs Citus.
+# Parameters: none. The statement needs Citus.
 # Columns: table text.
 _DISTRIBUTED = """
 SELECT logicalrelid::text AS table FROM pg_dist_partition
@@ -127,7 +127,7 @@ ORDER BY proname
 # Lists our own functions that workers do not have yet. Functions in SQL that use tables are left
 # out, because workers do not need them and could not create them.
 #
-# Parameters: none. It needs Citus.
+# Parameters: none. The statement needs Citus.
 # Columns: signature text.
 _FUNCTIONS = """
 SELECT oid::regprocedure::text AS signature FROM pg_proc
@@ -231,7 +231,7 @@ GROUP BY attrelid HAVING count(*) = 2
 
 # Lists the shards of calendars. For each shard, lists the names that tables have on its server.
 #
-# Parameters: tables text[]. It needs Citus.
+# Parameters: tables text[]. The statement needs Citus.
 # Columns: shard bigint (of the bookings), table text, name text.
 _SHARDS = """
 SELECT booking.shardid AS shard, other.logicalrelid::text AS table,
@@ -334,7 +334,7 @@ $do$
 """
 # Runs a command on every worker.
 #
-# Parameters: command text. It needs Citus.
+# Parameters: command text. The statement needs Citus.
 # Columns: server text, problem text; one row for each worker that could not run the command.
 _FAILED_ON_WORKERS = """
 SELECT nodename || ':' || nodeport AS server, result AS problem

@@ -22,7 +22,7 @@ from bookit.database.rows import fetch
 
 # Asks each server for the calendar of a row. Only one of the servers has the row.
 #
-# Parameters: command text (calls `calendar_on_server`). It needs Citus.
+# Parameters: command text (calls `calendar_on_server`). The statement needs Citus.
 # Columns: calendar_id uuid; null if the server does not answer, or does not have the row.
 _ASK_EACH = """
 SELECT CASE WHEN success THEN nullif(result, '')::uuid END AS calendar_id
@@ -34,7 +34,7 @@ class OuterCalendar(OuterRef):
     """In a subquery, the calendar of the outer query's row.
 
     If the outer query finds the rows of one calendar and the database is distributed, the subquery
-    names that calendar itself. Only then does Citus ask no other server than the calendar's own.
+    names that calendar itself. Otherwise, Citus would also ask servers without the calendar.
     """
 
     def __init__(self) -> None:

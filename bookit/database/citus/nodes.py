@@ -25,7 +25,7 @@ SELECT coalesce(current_setting('{SETTING}', true), '') = 'on' AS is_distributed
 
 # Reads the id of the oldest open transaction of every server.
 #
-# Parameters: none. It needs Citus.
+# Parameters: none. The statement needs Citus.
 # Columns: server int, is_known boolean (false if the server did not answer), position text (an
 #   error message if is_known is false).
 _POSITIONS = """

@@ -26,10 +26,13 @@ def main() -> int:
     chosen = parser.parse_args()
     seed = random.SystemRandom().getrandbits(32) if chosen.seed is None else chosen.seed
     with tempfile.TemporaryDirectory(prefix="bookit-chaos-") as directory:
-        day: Day = play(Path(directory), seconds=chosen.seconds, seed=seed, calm=chosen.calm)
-        if chosen.log:
-            shutil.copy(Path(directory, "output"), chosen.log)
-    sys.stdout.write(day.report())
+        try:
+            day: Day = play(Path(directory), seconds=chosen.seconds, seed=seed, calm=chosen.calm)
+            sys.stdout.write(day.report())
+        finally:
+            output = Path(directory, "output")
+            if chosen.log and output.exists():
+                shutil.copy(output, chosen.log)
     return 1 if day.violations else 0
 
 

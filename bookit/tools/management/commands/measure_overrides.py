@@ -33,6 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and write a line for each override and kind of request."""
+        if options["rounds"] < 1:
+            raise CommandError("--rounds must be at least 1.")
         # Not imported at the top, because the module imports the whole application, which needs the
         # settings to be loaded first.
         from bookit.tools.benchmark.overrides import measure
