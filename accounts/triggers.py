@@ -7,10 +7,12 @@ _ACCESS_CHANGES = (
     "OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active"
 )
 
+# The lock is for logins that cannot lock the row of the user (`accounts.sessions.services.log_in`).
 SESSIONS_END = Trigger(
     name="user_sessions_end",
     body="""
 BEGIN
+    PERFORM pg_advisory_xact_lock(uuid_hash_extended(NEW.id, 2));
     UPDATE accounts_session SET revoked_at = now()
     WHERE user_id = NEW.id AND revoked_at IS NULL;
     RETURN NULL;

@@ -310,10 +310,14 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
         check_owner(service.calendar, actor, "catalog.delete_service")
         try:
             delete_unreferenced(service)
-        except (RestrictedError, IntegrityError):
+        except (RestrictedError, IntegrityError) as error:
             # If the database is distributed, the lock does not wait for other servers. A foreign
             # key then refuses the deletion of a service that has just been booked.
-            raise ServiceInUse(str(SERVICE_IN_USE)) from None
+            if isinstance(error, RestrictedError) or isinstance(
+                error.__cause__, ForeignKeyViolation
+            ):
+                raise ServiceInUse(str(SERVICE_IN_USE)) from None
+            raise
 
 
 def lock_calendar(*, calendar_id: UUID) -> Calendar:

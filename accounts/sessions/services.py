@@ -25,9 +25,17 @@ from accounts.sessions.models import Session
 from accounts.sessions.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
 from bookit.database.batches import delete_in_batches
 from bookit.database.citus.nodes import is_server_down
+from bookit.database.rows import fetch
 from bookit.errors import Forbidden, Invalid, Unauthenticated
 
 logger = logging.getLogger(__name__)
+
+# Waits for changes that end the sessions of a user, and lets later changes wait.
+#
+# Parameters: user_id uuid.
+# Columns: one, which is void.
+# Invariant: the trigger `user_sessions_end` takes the same lock.
+LOCK_ACCOUNT = "SELECT pg_advisory_xact_lock(uuid_hash_extended(%(user_id)s::uuid, 2))"
 
 # A Django session of the admin site stores the id of its `accounts.Session` under this key.
 SESSION_KEY = "accounts.session"
@@ -99,8 +107,9 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
             return start_session(user=user, client=client, at=at)
     except DatabaseError as error:
         _accept_unstored_login(user, error)
-    # No change can be committed while one of the servers is down.
     with transaction.atomic():
+        # The server may come back at any moment. A change of the account takes the same lock.
+        fetch(LOCK_ACCOUNT, {"user_id": user.pk})
         if not unchanged.exists():
             raise InvalidCredentials
         return start_session(user=user, client=client, at=at)

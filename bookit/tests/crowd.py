@@ -122,8 +122,11 @@ def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]]
             finally:
                 open_line()
 
-        close_line()
-        return at_once(calls, meanwhile=unlock, **options)
+        try:
+            close_line()
+            return at_once(calls, meanwhile=unlock, **options)
+        finally:
+            open_line()
 
     try:
         yield from_the_line
@@ -143,8 +146,8 @@ def close_line() -> None:
 
 
 def open_line() -> None:
-    """Let the writers at the starting line continue."""
-    ask("SELECT pg_advisory_unlock(1)")
+    """Let the writers at the starting line continue, if the line is closed."""
+    ask("SELECT pg_advisory_unlock_all()")
     while _closed:
         _closed.pop().close()
 

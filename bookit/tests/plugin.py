@@ -142,7 +142,17 @@ def quick_flush() -> Iterator[None]:
 
     from bookit.tests.cluster import Cluster
 
+    def constant_rows() -> Any:
+        counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in CONSTANT)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {counts}")
+            return cursor.fetchone()
+
+    known: list[Any] = []
+
     def empty(case: TransactionTestCase) -> None:
+        known[:] = known or [constant_rows()]
+        assert constant_rows() == known[0], "the test has changed a table of CONSTANT"
         names = connection.introspection.django_table_names(only_existing=True, include_views=False)
         tables = map(connection.ops.quote_name, sorted({*names} - CONSTANT))
         with connection.cursor() as cursor:

@@ -171,6 +171,13 @@ def test_a_given_password_is_used(tmp_path):
     assert conninfo_to_dict(url)["password"] == password
 
 
+def test_the_url_of_the_database_is_written_again(tmp_path):
+    files = make_secrets(tmp_path)
+    stored = files["database_url"].read_text()
+    files["database_url"].write_text("postgresql://bookit:a/b@db:5432/bookit")
+    assert make_secrets(tmp_path)["database_url"].read_text() == stored
+
+
 def test_the_documented_commands_can_be_run_again(tmp_path):
     """Lines that call Docker are not run here. The tests above check what Docker runs."""
     found = re.search(

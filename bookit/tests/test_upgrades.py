@@ -20,6 +20,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import User
 from bookings.tests.workers import database_url
+from bookit.runtime import servers
 from bookit.runtime.embedded_postgres import binary, running
 from bookit.runtime.servers import connected_to
 from bookit.runtime.startup import BASE_DIR
@@ -79,6 +80,20 @@ def schema(url):
     # A restore moves the casts to text within a condition, but does not change its meaning.
     statements = re.split(r";\n+", text)
     return [re.sub(r"::(text|character varying)(\[\])?|[()\s]", "", each) for each in statements]
+
+
+def test_the_quick_way_of_tests_creates_the_tables_of_migrate(tmp_path, migrate):
+    """See the fixture `migrate`."""
+    found = []
+    for name, create in {"quick": migrate, "usual": servers.migrate}.items():
+        with running(tmp_path / name, settings=THROWAWAY) as url:
+            create(url)
+            with psycopg.connect(url) as session:
+                applied = session.execute("SELECT app, name FROM django_migrations ORDER BY 1, 2")
+                permissions = session.execute("SELECT codename FROM auth_permission ORDER BY 1")
+                found.append((sorted(schema(url)), applied.fetchall(), permissions.fetchall()))
+    quick, usual = found
+    assert quick == usual
 
 
 def test_every_release_has_a_backup():

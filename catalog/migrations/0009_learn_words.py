@@ -5,6 +5,7 @@ from django.db import migrations
 from bookit.database.retries import retried
 
 DIVIDERS = import_module("catalog.migrations.0008_words_of_services").DIVIDERS
+BATCH = 1000
 LEARN = "SELECT catalog_learn(regexp_replace(%s, %s, ' ', 'g'))"
 
 
@@ -18,9 +19,13 @@ def learn(apps, schema_editor):
         with connection.cursor() as cursor:
             cursor.execute(LEARN, [text, f"[{DIVIDERS}]+"])
 
-    services = apps.get_model("catalog", "Service").objects.using(connection.alias)
-    for title, description in services.values_list("title", "description").iterator():
-        learn_words(f"{title} {description}")
+    services = apps.get_model("catalog", "Service").objects.using(connection.alias).order_by("pk")
+    rows = services.values_list("pk", "title", "description")
+    last = None
+    while some := [*(rows.filter(pk__gt=last) if last else rows)[:BATCH]]:
+        last = some[-1][0]
+        for _pk, title, description in some:
+            learn_words(f"{title} {description}")
 
 
 class Migration(migrations.Migration):

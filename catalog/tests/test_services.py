@@ -714,6 +714,22 @@ def test_only_users_who_may_change_the_calendar_see_its_metadata_with_a_new_serv
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_service_that_changes_meanwhile_is_not_deleted_by_its_old_tag(api):
+    service = ServiceFactory()
+    client = api.as_(AdminFactory())
+    tag = client.get(f"/services/{service.pk}")["ETag"]
+
+    [outcome] = behind_a_rival(
+        [lambda: client.delete(f"/services/{service.pk}", headers={"if-match": tag})],
+        rival=lambda: Service.objects.filter(pk=service.pk).update(title="New"),
+        end=transaction.commit,
+    )
+
+    problem(outcome.value, 412, "precondition_failed")
+    assert Service.objects.filter(pk=service.pk).exists()
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("change", "titles"),
     [

@@ -5,13 +5,13 @@ import getpass
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.test.utils import override_settings
 from django.urls import reverse
 from django.utils.timezone import now
 
-from accounts.models import User
+from accounts.models import User, UserQuerySet
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookit.tests.crowd import at_once, behind_a_rival, run
@@ -246,6 +246,28 @@ def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
     assert log_in(api, user).status_code == 200
     change(user)
     assert open_sessions(user) == 1
+
+
+def test_a_login_while_a_server_is_down_waits_for_a_change(transactional_db, api, monkeypatch):
+    """A login that cannot store its time must not survive a change that begins before it."""
+    user = UserFactory()
+
+    def fail(rows, **fields):
+        raise OperationalError
+
+    monkeypatch.setattr(UserQuerySet, "update", fail)
+    monkeypatch.setattr("accounts.sessions.services.is_server_down", lambda error: True)
+    assert log_in(api, user).status_code == 200
+    set_password = "UPDATE accounts_user SET password = 'x' WHERE id = %s"
+
+    [outcome] = behind_a_rival(
+        [lambda: log_in(api, user)],
+        rival=lambda: run(set_password, [user.pk]),
+        end=transaction.commit,
+    )
+
+    problem(outcome.value, 401, "invalid_credentials")
+    assert open_sessions(user) == 0
 
 
 def test_a_change_that_is_rolled_back_ends_no_session(transactional_db, api):

@@ -52,7 +52,10 @@ class _ResolvedOuterCalendar(ResolvedOuterRef):
             for each in query.where.children:
                 if isinstance(each, Exact) and _is_same(each.lhs, column):
                     value = each.rhs
-                    return value if isinstance(value, Value) else Value(value, column.output_field)
+                    if not hasattr(value, "resolve_expression"):
+                        return Value(value, column.output_field)
+                    if isinstance(value, Value):
+                        return value
         return column
 
 
