@@ -80,15 +80,15 @@ def lock_holds_of(user_id: UUID) -> None:
 def remember_calendar(*, user_id: UUID, calendar_id: UUID) -> None:
     """Store that a user books on a calendar, if the database is distributed.
 
-    Call this function before a booking is stored, or gets another user. In a transaction of the
-    caller, the calendar and the booking are committed together. Otherwise, the calendar is
+    Call this function before a booking is stored, or gets another user. If the caller has opened
+    a transaction, the calendar and the booking are committed together. Otherwise, the calendar is
     committed first. So a booking is never missing from the lists of its user, but a refused booking
     may leave a calendar behind.
     """
     if not is_distributed():
         return
-    # Reading first is cheap. In a transaction of the caller, an INSERT for every booking would make
-    # each commit a two-phase commit.
+    # Reading first is cheap. If the caller has opened a transaction, an INSERT for every booking
+    # would make each commit a two-phase commit.
     if not BookedCalendar.objects.filter(user=user_id, calendar_id=calendar_id).exists():
         row = BookedCalendar(user_id=user_id, calendar_id=calendar_id)
         BookedCalendar.objects.bulk_create([row], ignore_conflicts=True)

@@ -35,7 +35,8 @@ def day(value: date, *, beside: date | None = None) -> str:
 def clock(local: datetime) -> str:
     """Return the time of day. If it occurs twice on that day, add the zone's abbreviation."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
-    return date_format(local, "H:i T" if shown_twice else "H:i")
+    # The format `T` of Django is empty for such a time.
+    return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"
 
 
 def moment(at: datetime, tz: tzinfo, *, beside: datetime | None = None) -> str:

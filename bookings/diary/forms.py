@@ -12,8 +12,9 @@ from django.utils.translation import gettext_lazy as _
 from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS, wall
 from bookit.times import parse_day, validate_zone, wall_clock, zone
 
-# The time of day in the value of `<input type="datetime-local">`. The seconds are ignored.
-CLOCK = re.compile(r"T(\d\d:\d\d)(:\d\d(\.\d+)?)?", re.ASCII)
+# The time of day in the value of `<input type="datetime-local">`. The seconds are ignored. Python
+# 3.14 and newer would accept 24:00, as the midnight before.
+CLOCK = re.compile(r"T((?:[01]\d|2[0-3]):\d\d)(:\d\d(\.\d+)?)?", re.ASCII)
 
 
 class DayField(forms.CharField):

@@ -22,7 +22,7 @@ from bookit.errors import CONSTRAINT_ERRORS, Invalid
 MAX_KEYS = 50
 MAX_KEY_LENGTH = 40
 MAX_VALUE_LENGTH = 500
-# The length of the longest JSON that these limits allow. JSON can need six characters for one
+# No JSON that these limits allow is longer than this. JSON can need six characters for one
 # character of a key or a value, for example `\u0001`.
 MAX_LENGTH = 2 + MAX_KEYS * (6 * (MAX_KEY_LENGTH + MAX_VALUE_LENGTH) + len('"": "", '))
 

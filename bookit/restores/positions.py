@@ -42,7 +42,7 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position, (
 
 
 class Step(NamedTuple):
-    """The unread rows of a step, as `bookit.api.pagination.EventPagination` defines it.
+    """The unread rows of a step. `bookit.api.pagination.EventPagination` says what a step is.
 
     Args:
         low: the first position.

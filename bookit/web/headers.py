@@ -28,9 +28,9 @@ def content_security_policy(**changes: str) -> str:
 PAGE_POLICY = content_security_policy()
 
 
-# The request headers on which public JSON depends. Times are in the zone of `Time-Zone`, and users
-# who may write metadata also see the metadata. A cache must not send one client a response that it
-# has stored for another client.
+# The request headers on which the JSON of a public URL depends. Times are in the zone of
+# `Time-Zone`. With `Authorization`, users who may write metadata also get the metadata. A cache
+# must not send one client a response that it has stored for another client.
 VARY = "Authorization, Time-Zone"
 
 

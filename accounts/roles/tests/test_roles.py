@@ -234,7 +234,7 @@ def manager(api):
     return api.as_(staff([*MANAGER, "bookings.view_booking"]))
 
 
-def test_nobody_gives_a_role_permissions_that_they_do_not_have(admin, manager):
+def test_a_manager_cannot_give_a_role_permissions_that_the_manager_lacks(admin, manager):
     body = {"name": "Reception", "permissions": RECEPTION}
     assert (
         "bookings.change_booking"
@@ -254,7 +254,7 @@ def test_nobody_gives_a_role_permissions_that_they_do_not_have(admin, manager):
     assert manager.delete(f"/roles/{role['id']}").status_code == 204
 
 
-def test_nobody_gives_a_user_permissions_that_they_do_not_have(api, admin, manager):
+def test_a_manager_cannot_give_a_user_permissions_that_the_manager_lacks(api, admin, manager):
     create(admin)
     create(manager, "Readers", ["bookings.view_booking"])
     user = UserFactory()

@@ -60,7 +60,7 @@ def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, br
 @pytest.mark.parametrize(
     "headers", [{"sec-fetch-mode": "navigate"}, {"host": "localhost:8000"}], ids=["proxy", "local"]
 )
-def test_a_form_without_its_cookie_asks_to_allow_cookies_if_browsers_would_keep_the_cookie(
+def test_a_missing_cookie_that_browsers_would_keep_is_answered_with_allow_cookies(
     production, browser, headers
 ):
     text = page(browser.post("/admin/login/", {"username": "x"}, headers=headers), 403)

@@ -385,7 +385,7 @@ def test_a_server_that_is_no_replica_of_the_primary_is_never_used(town, replica,
         assert in_use(server, "replica1") is False
 
 
-def test_the_log_says_why_a_replica_is_left_out_from_the_start(caplog):
+def test_the_log_says_once_why_a_replica_has_never_been_used(caplog):
     replica = replicas.Replica(DEFAULT_DB_ALIAS)
     for reason in ["it is not a replica", "it is not a replica", "it lags by 2.0 s"]:
         replica._judge(reason)
