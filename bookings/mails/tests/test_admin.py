@@ -210,7 +210,7 @@ class TestLanguages:
         assert german["label"].value() == "Erinnerung"
         assert "Empty: “Erinnerung”" in german["label"].help_text
         assert german["label"].field.widget.attrs["lang"] == "de"
-        assert "in every language that has no words of its own" in site.get(page("reminder")).text
+        assert "of every language that has no words of its own" in site.get(page("reminder")).text
         assert "only to readers of this language" in site.get(page("reminder.de")).text
 
     def test_the_tabs_lead_to_each_language_and_mark_those_with_own_words(self, site):

@@ -50,7 +50,8 @@ def end_all_sessions():
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             " AND backend_type = 'client backend'"
         ).fetchone()[0]
-        for _ in range(1000):  # Sessions need a moment to end.
+        deadline = time.monotonic() + 10  # Sessions need a moment to end.
+        while time.monotonic() < deadline:
             left = other.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
