@@ -182,6 +182,13 @@ def format_wall_clock(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
+def time_of_day(local: datetime) -> str:
+    """Return the time of day, with the zone's abbreviation if this time occurs twice that day."""
+    shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
+    # The format `T` of Django is empty for such a time.
+    return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"
+
+
 class InstantField(serializers.DateTimeField):
     """A date-time with an offset (RFC 3339); naive and date-only values are refused."""
 

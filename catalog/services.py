@@ -310,7 +310,7 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
         check_owner(service.calendar, actor, "catalog.delete_service")
         try:
             delete_unreferenced(service)
-        except (RestrictedError, IntegrityError) as error:
+        except IntegrityError as error:
             # If the database is distributed, the lock does not wait for other servers. A foreign
             # key then refuses the deletion of a service that has just been booked.
             if isinstance(error, RestrictedError) or isinstance(

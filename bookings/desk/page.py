@@ -24,7 +24,7 @@ from bookings.models import Booking
 from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
 from bookit.mails.models import MailCount
-from bookit.times import day_start, zone
+from bookit.times import day_start, time_of_day, zone
 from catalog.models import MAX_ADVANCE_DAYS
 
 Status = Booking.Status
@@ -245,7 +245,7 @@ class BookingPage:
         local = free["start_time"].astimezone(self.tz)
         return Time(
             value=str(free["slot_id"] or free["start_time"].isoformat()),
-            label=words.moment(local, self.tz) if with_day else words.clock(local),
+            label=words.moment(local, self.tz) if with_day else time_of_day(local),
             seats_left=free.get("seats_left", 1),
         )
 

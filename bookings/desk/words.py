@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from bookings.availability.terms import TooFarAhead, TooSoon
 from bookings.events import SLOT_CANCELLED
 from bookings.models import Booking, BookingEvent
+from bookit.times import time_of_day
 
 Type = BookingEvent.Type
 
@@ -32,13 +33,6 @@ def day(value: date, *, beside: date | None = None) -> str:
     return date_format(value, "DAY_OF_YEAR_FORMAT" if same_year else "DAY_FORMAT")
 
 
-def clock(local: datetime) -> str:
-    """Return the time of day. If it occurs twice on that day, add the zone's abbreviation."""
-    shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
-    # The format `T` of Django is empty for such a time.
-    return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"
-
-
 def moment(at: datetime, tz: tzinfo, *, beside: datetime | None = None) -> str:
     """Return a time in words: `Tue 1 Dec 2026, 10:00`.
 
@@ -46,7 +40,7 @@ def moment(at: datetime, tz: tzinfo, *, beside: datetime | None = None) -> str:
         beside: if this time is in the same year, the text leaves out the year.
     """
     local = at.astimezone(tz)
-    return f"{day(local, beside=beside and beside.astimezone(tz))}, {clock(local)}"
+    return f"{day(local, beside=beside and beside.astimezone(tz))}, {time_of_day(local)}"
 
 
 def period(
@@ -60,7 +54,7 @@ def period(
     start, end = start_time.astimezone(tz), end_time.astimezone(tz)
     first = moment(start, tz, beside=beside)
     if start.date() == end.date():
-        return f"{first}\N{EN DASH}{clock(end)}"
+        return f"{first}\N{EN DASH}{time_of_day(end)}"
     return f"{first} \N{EN DASH} {moment(end, tz, beside=beside)}"
 
 

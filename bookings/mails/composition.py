@@ -38,7 +38,7 @@ from bookit import money
 from bookit.languages import SOURCE, speaking
 from bookit.mails.layout import Letter, Link
 from bookit.mails.limits import Limit
-from bookit.times import zone
+from bookit.times import time_of_day, zone
 
 UNVERIFIED = gettext_lazy(
     "You receive this email because somebody gave this address when booking. If you do not know "
@@ -242,7 +242,8 @@ def placeholder_values(title: str, calendar_name: str, when: str) -> dict[str, s
 def subject_of(news: News, title: str, start_time: datetime, tz_name: str) -> str:
     """Return the subject of an email: `Confirmed: Haircut, Tue 1 Dec 2026, 10:00`."""
     local = start_time.astimezone(zone(tz_name))
-    return f"{line(str(news.label))}: {title}, {date_format(local, 'DAY_FORMAT')}, {_clock(local)}"
+    day = date_format(local, "DAY_FORMAT")
+    return f"{line(str(news.label))}: {title}, {day}, {time_of_day(local)}"
 
 
 def unlinked(text: str) -> str:
@@ -268,20 +269,14 @@ def period(start_time: datetime, end_time: datetime, tz_name: str) -> str:
     """Return a period in words: `Tuesday, 1 December 2026, 10:00-11:00 (Europe/Lisbon)`."""
     start, end = (moment.astimezone(zone(tz_name)) for moment in (start_time, end_time))
     if start.date() == end.date():
-        return f"{_day(start)}, {_clock(start)}-{_clock(end)} ({tz_name})"
-    return f"{_day(start)}, {_clock(start)} - {_day(end)}, {_clock(end)} ({tz_name})"
+        return f"{_day(start)}, {time_of_day(start)}-{time_of_day(end)} ({tz_name})"
+    return f"{_day(start)}, {time_of_day(start)} - {_day(end)}, {time_of_day(end)} ({tz_name})"
 
 
 def _moment(moment: datetime, tz_name: str) -> str:
     local = moment.astimezone(zone(tz_name))
-    return f"{_day(local)}, {_clock(local)} ({tz_name})"
+    return f"{_day(local)}, {time_of_day(local)} ({tz_name})"
 
 
 def _day(local: datetime) -> str:
     return date_format(local, "LONG_DAY_FORMAT")
-
-
-def _clock(local: datetime) -> str:
-    """Return the time of day, with the zone's abbreviation if this time occurs twice that day."""
-    shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
-    return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookit.tests.clocks import DAY, MINUTE, ODD_DAYS, faces
-from bookit.times import day_end, day_start, parse_day_or_instant, wall_clock
+from bookit.times import day_end, day_start, parse_day_or_instant, time_of_day, wall_clock
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,16 @@ def test_a_day_ends_when_the_next_day_starts(odd):
 def test_the_error_for_a_mistyped_date_or_time_says_what_to_type(text, message):
     with pytest.raises(ValueError, match=message):
         parse_day_or_instant(text)
+
+
+@pytest.mark.parametrize(
+    ("instant", "text"),
+    [
+        ("2026-10-25T00:30Z", "02:30 CEST"),
+        ("2026-10-25T01:30Z", "02:30 CET"),
+        ("2026-10-25T02:30Z", "03:30"),
+    ],
+)
+def test_a_time_that_occurs_twice_has_the_abbreviation_of_its_zone(instant, text):
+    local = datetime.fromisoformat(instant).astimezone(ZoneInfo("Europe/Berlin"))
+    assert time_of_day(local) == text

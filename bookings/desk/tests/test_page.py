@@ -2,7 +2,6 @@
 
 from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
-from zoneinfo import ZoneInfo
 
 import pytest
 from django.core import mail
@@ -16,7 +15,6 @@ from bookings import clock, services
 from bookings.desk.models import StaffNote
 from bookings.desk.page import MAX_OTHERS
 from bookings.desk.tests.conftest import NOW, START, page
-from bookings.desk.words import clock as clock_in_words
 from bookings.mails.models import MailText
 from bookings.models import Booking
 from bookings.slots.services import change_slot
@@ -570,16 +568,3 @@ def test_a_form_without_a_csrf_token_is_refused(rui, book):
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(rui)
     assert browser.post(page(book()), {"do": "confirmed"}).status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("instant", "text"),
-    [
-        ("2026-10-25T00:30Z", "02:30 CEST"),
-        ("2026-10-25T01:30Z", "02:30 CET"),
-        ("2026-10-25T02:30Z", "03:30"),
-    ],
-)
-def test_a_time_that_occurs_twice_has_the_abbreviation_of_its_zone(instant, text):
-    local = datetime.fromisoformat(instant).astimezone(ZoneInfo("Europe/Berlin"))
-    assert clock_in_words(local) == text
