@@ -502,7 +502,7 @@ class ServiceAdmin(StampedAdmin):
         return money.written(service.price, service.currency)
 
     def delete_row(self, request: HttpRequest, row: Service) -> None:
-        """Delete a service that has no bookings and no slots."""
+        """Delete a service that has no bookings, slots or reviews."""
         services.delete_service(service_id=row.pk, actor=request.user)  # type: ignore[arg-type]
 
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:

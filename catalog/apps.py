@@ -18,7 +18,7 @@ class CatalogConfig(AppConfig):
         from catalog.providers import models as _  # noqa: F401 - the import registers them
 
     def ready(self) -> None:
-        """Extend accounts, and distribute what `migrate` adds to a distributed (Citus) database."""
+        """Extend accounts. In a distributed database (Citus), distribute what `migrate` adds."""
         from bookit.database.citus.conversion import keep_distributed
         from catalog import permissions, privacy, services  # noqa: F401 - the imports register them
 

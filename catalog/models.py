@@ -121,8 +121,8 @@ class OnCalendar(models.Model):
 
     def _do_update(self, base_qs: Any, using: Any, pk_val: Any, values: Any, *args: Any) -> Any:
         own = base_qs.filter(calendar=self.calendar_id)
-        # Citus refuses statements that set the calendar. A change of the calendar alone stays, so
-        # that the caller gets an error.
+        # Citus refuses statements that set the calendar, so the calendar is left out. A statement
+        # that sets nothing else keeps the calendar, so that the caller gets an error.
         changes = [each for each in values if each[0].name != "calendar"] or values
         return super()._do_update(own, using, pk_val, changes, *args)
 

@@ -261,7 +261,8 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
         Service.DoesNotExist: the service does not exist.
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
         Forbidden: the actor does not manage the service's calendar, or would not after the change.
-        ServiceInUse: the service would move to another calendar, but has bookings or slots.
+        ServiceInUse: the service has bookings, slots or reviews, so it cannot move to another
+            calendar.
     """
     changes = dict(changes)
     with transaction.atomic():
@@ -284,8 +285,8 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             with transaction.atomic():
                 save_changes(service, changes)
         except IntegrityError as error:
-            # The foreign keys of bookings and slots cover the service and its calendar together, so
-            # they prevent the move.
+            # The foreign keys of bookings, slots and reviews cover the service and its calendar
+            # together, so they prevent the move.
             if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
                 raise ServiceInUse(
                     _("This service has bookings or slots, which cannot move to another calendar.")
@@ -296,12 +297,12 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
 
 @retried
 def delete_service(*, service_id: UUID, actor: User) -> None:
-    """Delete a service that has no bookings and no slots.
+    """Delete a service that has no bookings, slots or reviews.
 
     Raises:
         Service.DoesNotExist: the service does not exist.
         Forbidden: the actor does not manage the service's calendar.
-        ServiceInUse: the service has bookings or slots.
+        ServiceInUse: the service has bookings, slots or reviews.
     """
     with transaction.atomic():
         # This lock, FOR UPDATE, waits for transactions that are creating a booking of this service.

@@ -120,9 +120,9 @@ END
 # PostgreSQL and in Python, so services and searches are divided into the same words. PostgreSQL's
 # text search alone would not find `colour` in `Cut/Colour`, because it takes this text for the name
 # of a file. In a database with the locale C, it also takes a typographic apostrophe or dash for a
-# letter. The ranges are code points, so they do not depend on the locale: everything in ASCII and
-# Latin-1 except letters and numbers, accents that follow their letter, punctuation, currencies,
-# symbols and emoji.
+# letter. The ranges are code points, so they do not depend on the locale: accents that follow their
+# letter, punctuation, currencies, symbols, emoji, and everything in ASCII and Latin-1 except
+# letters and numbers.
 DIVIDERS = (
     r"\u0001-/:-@\u005B-`{-\u00A9\u00AB-\u00B1\u00B4\u00B6-\u00B8\u00BB\u00BF\u00D7\u00F7"
     r"\u0300-\u036F\u037E\u0387\u05BE\u05F3\u05F4\u060C\u061B\u061F\u0964\u0965\u1680"

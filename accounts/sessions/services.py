@@ -30,7 +30,7 @@ from bookit.errors import Forbidden, Invalid, Unauthenticated
 
 logger = logging.getLogger(__name__)
 
-# Waits for changes that end the sessions of a user, and lets later changes wait.
+# Waits for changes that end the sessions of a user, and makes later changes wait.
 #
 # Parameters: user_id uuid.
 # Columns: one, which is void.

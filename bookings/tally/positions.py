@@ -30,9 +30,9 @@ def move(boundary: int, shift: int) -> None:
     if not shift:
         return
     with connection.cursor() as cursor:
-        # The trigger refuses to change the transaction id of an event. Only the owner of the table
-        # can disable it. ALTER TABLE locks the table until the commit, so no other session can
-        # change events while the trigger is disabled.
+        # The trigger refuses changes to the transaction id of an event. Only the owner of the table
+        # can disable the trigger. ALTER TABLE locks the table until the commit, so no other session
+        # can change events while the trigger is disabled.
         cursor.execute(
             "ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_event_append_only"
         )

@@ -59,9 +59,10 @@ class Trigger(_DatabaseConstraint):
         return path, arguments, options
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Create the function and its triggers, except the last trigger. Return its statement.
+        """Create the function and its triggers, except the last trigger.
 
-        These are separate statements, because Citus cannot send several at once to other servers.
+        Return the statement that creates the last trigger. Citus cannot send several statements to
+        other servers at once, so each statement is executed on its own.
         """
         *others, last = self._statements(model, schema_editor)
         for each in others:

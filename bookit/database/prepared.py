@@ -257,7 +257,7 @@ class Bound:
 
 
 def nullable_fields(model: type[Model]) -> set[str]:
-    """Return the names of the fields that can be null. Only orders by them need NULLS LAST.
+    """Return the names of the fields that can be null. Only these fields need NULLS LAST.
 
     In PostgreSQL, nulls come first in a descending order. They also come first in an ordinary index
     that is read backwards, so PostgreSQL cannot use that index for DESC NULLS LAST.

@@ -1,4 +1,4 @@
-"""The extension point for apps whose tables contain positions."""
+"""The extension point for apps whose tables contain positions (see `bookit.restores`)."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -11,7 +11,7 @@ from bookit.api.filters import AnyOfFilter, FilterSet, any_of
 from catalog.models import Service
 from catalog.providers.models import Profile
 
-# The index finds texts by groups of three letters, so it cannot find a shorter text.
+# The index of biographies contains groups of three letters, so it cannot find a shorter text.
 SHORTEST_INDEXED = 3
 
 

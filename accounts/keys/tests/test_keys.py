@@ -142,7 +142,7 @@ def test_creating_a_key_with_an_idempotency_key_is_refused(api):
     assert not KeptResponse.objects.exists()
 
 
-def test_the_list_of_keys_takes_two_queries_however_many_there_are(api, with_key):
+def test_the_list_of_keys_takes_two_queries_however_many_keys_there_are(api, with_key):
     owner = UserFactory()
     for _ in range(12):
         with_key(owner)

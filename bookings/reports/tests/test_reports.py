@@ -523,7 +523,7 @@ def test_a_report_without_any_booking_is_shown_too(site, name):
     assert site.get(f"/admin/reports/{name}/").status_code == 200
 
 
-def test_a_report_on_too_many_calendars_does_not_suggest_a_shorter_period(site, monkeypatch):
+def test_a_report_on_too_many_calendars_says_why_it_is_refused(site, monkeypatch):
     CalendarFactory.create_batch(2)
     monkeypatch.setattr("bookings.reports.figures.MAX_ROWS", 1)
     page = site.get("/admin/reports/utilisation/", SPRING_DAYS).content.decode()

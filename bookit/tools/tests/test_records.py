@@ -38,7 +38,7 @@ def written(path):
 # The export sets the isolation level of its transaction. This is impossible inside the transaction
 # of an ordinary test, because that transaction has already begun.
 @pytest.mark.django_db(transaction=True)
-def test_rows_become_lines_in_the_order_of_their_references(town, tmp_path, capsys):
+def test_rows_become_lines_that_refer_only_to_earlier_lines(town, tmp_path, capsys):
     path = tmp_path / "all.jsonl"
 
     call_command("export_records", str(path))

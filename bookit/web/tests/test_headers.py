@@ -80,7 +80,7 @@ def test_public_responses_may_be_cached(client, path):
 
 @pytest.mark.parametrize("path", ["/services", "/calendars", "/slots", "/reviews"])
 def test_caches_never_confuse_responses_to_different_request_headers(client, path):
-    """Otherwise, a cache could show times to a client in the time zone of another client."""
+    """Without `Vary`, clients could get cached times in the time zone of another client."""
     for response in (
         client.get(path, headers={"time-zone": "Asia/Tokyo"}),
         client.head(path),

@@ -56,7 +56,7 @@ def test_errors_are_in_the_language_of_the_request(client, language):
     assert "Accept-Language" in response["Vary"]
 
 
-def test_without_the_header_errors_are_in_english(client):
+def test_errors_are_in_english_if_the_request_names_no_language(client):
     response = client.get("/nowhere")
 
     assert response.json()["detail"] == NOT_FOUND["en"]
@@ -191,7 +191,7 @@ def test_a_user_who_registers_gets_the_language_of_the_browser(api):
 
 
 class TestLanguageOfABooking:
-    def test_a_booking_has_the_language_of_the_user_unless_the_request_names_another(self, api):
+    def test_a_booking_has_the_language_of_the_user_unless_the_request_names_a_language(self, api):
         user, service = UserFactory(language="ru"), ServiceFactory(capacity=2)
         body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
 
@@ -217,7 +217,7 @@ class TestLanguageOfABooking:
 
 
 class TestEmails:
-    def test_the_customer_gets_the_language_of_the_booking_and_the_provider_their_own(self):
+    def test_the_customer_gets_the_language_of_the_booking_and_the_provider_gets_their_own(self):
         occasion = samples.replace(samples.BOOKED, language="de-CH", provider_language="es")
 
         customer = samples.compose(occasion, "attendee", {})
