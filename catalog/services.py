@@ -109,7 +109,7 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
 
 
 def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    """Replace all opening hours of a calendar. Spans that are changed one by one could overlap."""
+    """Replace all opening hours of a calendar, because spans changed one by one could overlap."""
     calendar.hours.all().delete()
     hours = (OpeningHours(calendar=calendar, **span) for span in spans)
     # Citus would send several rows with COPY, and it cannot run triggers of the table meanwhile.

@@ -29,7 +29,7 @@ def alias() -> str:
 def reading_from(alias: str) -> Iterator[None]:
     """Let this thread read from the database `alias` during a `with` block.
 
-    Both `fetch` and the ORM obey. The ORM still writes to the primary.
+    This applies to `fetch` and to the ORM. The ORM still writes to the primary.
     """
     _current.alias = alias
     try:

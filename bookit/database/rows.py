@@ -29,8 +29,9 @@ def fetch(
 ) -> list[Any]:
     """Run one statement on Django's connection, in its transaction, and return the rows.
 
-    Hot paths use this for every statement, because it saves the layers of Django's cursor. If the
-    connection's queries are counted or logged, it uses Django's cursor, so that no query is missed.
+    Hot paths use `fetch` for every statement, because it saves the layers of Django's cursor. If
+    the connection's queries are counted or logged, `fetch` uses Django's cursor, so that no query
+    is missed.
 
     Args:
         row: the row factory, for example `psycopg.rows.namedtuple_row` or `class_row(...)`.

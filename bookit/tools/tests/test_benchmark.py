@@ -235,7 +235,7 @@ class TestReport:
         assert line.split() == ["login", "30", "10.0", "20.0", "3,333", "0"]
         assert "reached" in other
 
-    def test_the_cpu_time_of_a_request_includes_that_of_postgresql(self):
+    def test_the_cpu_time_of_a_request_includes_the_time_of_postgresql(self):
         bookit, reference = run(100, database=0.05), run(100, used=(0.05, 0.0), database=0.025)
         _heading, line = table([result(bookit=[bookit], reference=[reference])])
         assert line.split()[-5:] == ["1,500", "500", "750", "250", "2.00"]
