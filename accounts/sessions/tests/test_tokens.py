@@ -452,7 +452,7 @@ def test_a_request_reads_its_user_in_one_query(api, signed_in, django_assert_num
 
 
 def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(signed_in):
-    """Control for the odd claims: `TOKEN_ERRORS` needs more than `TokenError`."""
+    """Control for the tests of odd claims: it is not enough to catch `TokenError`."""
     content = altered(signed_in["refresh_token"], {"exp": 10**18})
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))
