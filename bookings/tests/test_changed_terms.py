@@ -469,8 +469,8 @@ class TestBookingFirst:
         def change_before_insert():
             until_waiting(1)
             seen = move_to_tokyo()
-            # `set_off` inserts the booking once two sessions wait. The change does not wait, so
-            # its session waits here to be the second one.
+            # `set_off` lets the booking be inserted once both sessions wait. The change does not
+            # wait for the booking, so its session waits here.
             ask("SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)")
             return seen
 

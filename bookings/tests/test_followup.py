@@ -46,7 +46,7 @@ def test_an_event_that_is_rolled_back_leaves_no_job():
     assert jobs() == []
 
 
-def test_events_recorded_with_follow_up_off_enqueue_no_job():
+def test_events_enqueue_no_job_while_follow_up_is_suppressed():
     with transaction.atomic():
         events.suppress_follow_up()
         events.record(BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now())

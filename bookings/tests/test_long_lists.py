@@ -41,7 +41,7 @@ def test_ending_after_returns_long_bookings_that_began_days_before():
     assert [*Booking.objects.ending_after(TUESDAY - 5 * DAY)][:2] == [ended, long]
 
 
-def test_ending_after_returns_a_booking_of_exactly_a_day_until_its_end():
+def test_ending_after_returns_a_24_hour_booking_until_the_booking_ends():
     service = ServiceFactory(duration_minutes=24 * 60)
     booking = BookingFactory(service=service, start_time=TUESDAY)
     almost_over = TUESDAY + DAY - timedelta(seconds=1)
@@ -82,7 +82,7 @@ def test_with_status_returns_exactly_the_bookings_of_each_status(status):
     assert Booking.objects.with_status(status, other).count() == 2
 
 
-def test_on_calendars_returns_the_bookings_of_a_provider_and_repeats_its_condition():
+def test_on_calendars_finds_a_providers_bookings_with_a_condition_that_is_written_twice():
     provider = ProviderFactory()
     ours = BookingFactory(service=ServiceFactory(calendar=CalendarFactory(provider=provider)))
     BookingFactory()

@@ -130,11 +130,11 @@ class Model:
             actor == "provider" and self.offers[entry.service].calendar == "theirs"
         )
 
-    def find(self, key, actor, *, owner=True):
+    def find(self, key, actor, *, owner_may=True):
         if key not in self.entries:
             raise Refused("not_found")
         entry = self.entries[key]
-        if not self.may_decide(entry, actor) and not (owner and entry.owner == actor):
+        if not self.may_decide(entry, actor) and not (owner_may and entry.owner == actor):
             raise Refused("permission_denied")
         return entry
 
@@ -157,11 +157,11 @@ class Model:
         entry.start = start
         entry.events += 1
 
-    def enter(self, key, status, actor, *, owner=False):
-        entry = self.find(key, actor, owner=owner)
+    def enter(self, key, status, actor, *, owner_may=False):
+        entry = self.find(key, actor, owner_may=owner_may)
         if status not in TABLE[entry.status].split():
             raise Refused("invalid_transition")
-        if owner:
+        if owner_may:
             self.check_notice(entry, actor)
         entry.status = status
         entry.events += 1
@@ -303,7 +303,7 @@ class Run:
     def cancel(self, number, actor):
         key = self.key(number)
         self.compare(
-            lambda: self.model.enter(key, "cancelled", actor, owner=True),
+            lambda: self.model.enter(key, "cancelled", actor, owner_may=True),
             lambda: services.cancel_booking(**self.booking(key, actor)),
         )
 

@@ -43,7 +43,7 @@ def provider():
 
 @pytest.fixture
 def booking_in(owner, provider):
-    """Return a function that stores a booking with `status`, which the test changes to `after`."""
+    """Return a function that stores a booking, whose status the test then changes to `after`."""
     calendar = CalendarFactory(provider=provider)
 
     def make(status, after):

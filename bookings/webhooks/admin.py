@@ -96,7 +96,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
     def why_off(self, webhook: Webhook) -> str:
         """Return the recorded reason, or that the owner is no longer an admin.
 
-        The text is empty if the webhook works, or if an admin has merely switched it off.
+        The text is empty if messages are sent, or if an admin has merely switched the webhook off.
         """
         reason = webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
         # The worker stores reasons in English, as the API shows them.

@@ -4,9 +4,9 @@ At most one job runs for each webhook at a time. The job keeps one connection op
 messages over it, and records the results of several messages together. If a worker dies after
 sending a message but before recording the result, the message is sent again with the same id.
 
-A message that fails is retried after a few seconds, and the other messages to the webhook wait for
-this retry. If the retry fails too, the other messages are sent, and the failed message is retried
-on a schedule of its own.
+A message that fails is retried after a few seconds. The other messages to the webhook usually wait
+for this retry; see `_schedule_retry`. If the retry fails too, the other messages are sent, and the
+failed message is retried on a schedule of its own.
 """
 
 import random
@@ -301,7 +301,7 @@ def _record_failed(sent: Sent) -> None:
     attempts = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
     # The failure of a last retry, or of a redelivery that was requested after the last retry, does
-    # not mark the webhook as failing: it says too little about the webhook.
+    # not mark the webhook as failing, because the cause may be the message itself.
     if not was_failing and attempts <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:

@@ -249,7 +249,7 @@ def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
 
 
 def test_a_login_while_a_server_is_down_waits_for_a_change(transactional_db, api, monkeypatch):
-    """A login that cannot store its time must not survive a change that begins before it."""
+    """Even if its time cannot be stored, a login must not survive a change that began earlier."""
     user = UserFactory()
 
     def fail(rows, **fields):

@@ -175,7 +175,7 @@ def test_a_login_needs_both_fields(api):
 
 
 def during_the_password_check(monkeypatch, change):
-    """Make every password check call `change` before it returns."""
+    """Call `change` at the end of every password check."""
     check = sessions.check_password
 
     def check_and_change(*args, **kwargs):

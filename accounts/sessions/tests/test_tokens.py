@@ -421,7 +421,7 @@ def test_pruning_deletes_expired_sessions_and_tokens_and_leaves_the_rest(api):
     problem(refresh(api, living["refresh_token"]), 401, "token_invalid")
 
 
-def test_a_session_in_use_survives_the_pruning_of_its_first_tokens(api):
+def test_pruning_keeps_a_session_whose_first_token_has_expired(api):
     with time_machine.travel(now() - timedelta(days=10), tick=False):
         old = log_in(api, UserFactory())
     with time_machine.travel(now() - timedelta(days=4), tick=False):
@@ -452,7 +452,7 @@ def test_a_request_reads_its_user_in_one_query(api, signed_in, django_assert_num
 
 
 def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(signed_in):
-    """Control for the odd claims: `TOKEN_ERRORS` needs more than `TokenError`."""
+    """Control for the tests of odd claims: it is not enough to catch `TokenError`."""
     content = altered(signed_in["refresh_token"], {"exp": 10**18})
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))

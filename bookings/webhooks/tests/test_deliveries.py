@@ -256,7 +256,7 @@ def test_a_webhook_that_waits_for_a_retry_is_not_woken():
     assert job.scheduled_at == later
 
 
-def test_a_message_that_arrives_while_its_webhook_gives_up_stays_delivered():
+def test_a_message_that_arrives_while_deliveries_are_marked_as_failed_stays_delivered():
     deliveries_of = WebhookFactory(is_active=False).deliveries
     DeliveryFactory.create_batch(3, webhook_id=deliveries_of.instance.pk)
     arrived = deliveries_of.order_by("pk")[1]

@@ -222,7 +222,8 @@ def test_events_are_not_shown_while_an_older_transaction_is_open(admin, booking)
 
 
 def test_events_that_are_rolled_back_are_not_shown_and_do_not_block_other_events(admin, booking):
-    # Both events are on one calendar, because each server of a cluster has its own horizon.
+    # Both events are on one calendar: on a cluster, an open transaction hides only the events on
+    # the servers to which it writes.
     later = booking.start_time + timedelta(days=1)
     unrelated = BookingFactory(service=booking.service, start_time=later)
     with another_transaction() as other:

@@ -49,7 +49,7 @@ WHERE current_setting('max_prepared_transactions') = '0'
 # key, constraint or index is left out if its definition contains `calendar_id`.
 #
 # Parameters: tables text[].
-# Columns: table text, name text, kind text (of pg_constraint, or `i` for an index), definition
+# Columns: table text, name text, kind text (pg_constraint.contype, or `i` for an index), definition
 #   text.
 _KEYS = """
 SELECT conrelid::regclass::text AS table, conname AS name, contype AS kind,
@@ -263,7 +263,7 @@ ORDER BY 1
 #
 # Statements that name a shard do not take the lock with which Citus moves the shard, so this
 # function takes it. 5 is a ShareLock. If the shard is not on this server any more, or if it was
-# split and has no function of its own yet, the function for all shards does the same.
+# split and has no function of its own yet, the function for all shards runs instead.
 _DISPATCH = """
 CREATE OR REPLACE FUNCTION {name}(calendar_id uuid, p jsonb)
 RETURNS TABLE ({columns}) LANGUAGE plpgsql AS $$
@@ -383,7 +383,7 @@ def problems() -> list[str]:
 
 
 def steps() -> list[Step]:
-    """Return the steps that are left to do, apart from those of each run (see `distribute`)."""
+    """Return the steps left to do, except the steps that every run repeats (see `distribute`)."""
     placed = {row["table"] for row in fetch(_DISTRIBUTED, {}, dict_row)}
     shared = [model._meta.db_table for model in models_with(Layout.EVERYWHERE)]
     spread = [model._meta.db_table for model in models_with(Layout.BY_CALENDAR)]
@@ -558,7 +558,7 @@ def _emptied(name: str, table: Any, column: str, target: Any) -> list[Any]:
 
 
 def _known_functions() -> Iterator[Step]:
-    """Yield the steps that create, on workers, the functions of triggers and statements."""
+    """Yield the steps that create on workers the functions that triggers and statements call."""
     statement = sql.SQL("SELECT create_distributed_function({})")
     for row in fetch(_FUNCTIONS, {}, dict_row):
         signature = row["signature"]

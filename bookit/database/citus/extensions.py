@@ -7,7 +7,7 @@ from bookit.extensions import Extensions
 
 @dataclass(frozen=True)
 class CalendarFunction:
-    """A function in PL/pgSQL with the arguments `calendar_id uuid` and `p jsonb`.
+    """A function in PL/pgSQL with the arguments `calendar_id uuid` and `p jsonb` (other values).
 
     Args:
         columns: the columns that the function returns, with their types.

@@ -242,7 +242,7 @@ def install(tmp_path, monkeypatch):
     return _install
 
 
-def test_older_programs_are_never_used_and_newer_programs_not_by_default(install):
+def test_older_programs_are_never_used_and_newer_programs_are_not_used_by_default(install):
     install("9.6.24", "pg_dump")
     with pytest.raises(dumps.DumpError, match="postgresql-client-18"):
         dumps._programs("pg_dump", newer=True)
