@@ -232,8 +232,8 @@ def _programs(*names: str, newer: bool = False) -> dict[str, str]:
 
     Args:
         newer: whether programs of a newer version are accepted if there are none of the server's
-            version. pg_dump can read older servers, but only pg_restore of the same version or a
-            newer one is sure to read its backups.
+            version. pg_dump can read older servers, but its backups need pg_restore of pg_dump's
+            version or newer.
 
     Raises:
         DumpError: no folder has all of these programs in an accepted version.
