@@ -16,7 +16,7 @@ class Kind:
     """A kind of email about an account.
 
     Args:
-        name: identifies the kind in jobs, counts and links.
+        name: identifies the kind in jobs, limits and links.
         subject: the subject, which is also the heading.
         lead: the first paragraph: what has happened, and what the reader can do.
         note: the last paragraph: what to do if the email is unexpected.

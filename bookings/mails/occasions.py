@@ -325,8 +325,8 @@ ORDER BY event.id
 """  # noqa: S608 - only our own SQL conditions are interpolated, no values
 
 
-# Reads the occasions of events on one calendar, if the database is distributed. Citus runs a
-# statement on the server with the rows of a calendar only if each part of it names the calendar.
+# Reads the occasions of events on one calendar, if the database is distributed. Citus runs this
+# statement on the calendar's server only if each part of the statement names the calendar.
 #
 # Parameters: calendar_id uuid, event_ids uuid[].
 # Columns: as in OCCASIONS.

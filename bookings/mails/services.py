@@ -2,8 +2,8 @@
 
 Each event enqueues one job per email. The worker composes the email and sends it, unless a limit
 has been reached (`bookit.mails.limits`). An email may arrive twice, because a worker may die after
-sending it and before finishing the job. Both copies have the same Message-ID, which depends only on
-the event and the reader, so that email clients can recognise the second copy.
+sending it and before finishing the job. Both emails get the same Message-ID from the arguments of
+the job, so that email clients can recognise the second email.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. Emails

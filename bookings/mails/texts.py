@@ -34,7 +34,7 @@ def key_of(kind: str, language: str) -> str:
 
 
 def is_known(key: str) -> bool:
-    """Return whether a key names a known kind of email and, if any, a known language."""
+    """Return whether a key is a known kind of email, alone or with a known language."""
     languages = ["", *dict(settings.LANGUAGES)]
     kind = MailText(key=key).kind
     return kind in NEWS and key in [key_of(kind, language) for language in languages]
@@ -79,7 +79,7 @@ def _replaced(news: News, text: MailText) -> News:
 def standard(text: MailText) -> dict[str, str]:
     """Return what is sent in place of each empty field of a text, in the language of the text.
 
-    For a text for every language, these are BookIt's own words in the current language.
+    If the text is for every language, return BookIt's own words in the current language.
     """
     every = MailText.objects.filter(pk=text.kind) if text.language else ()
     with speaking(text.language or get_language() or SOURCE):

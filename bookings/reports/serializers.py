@@ -96,7 +96,7 @@ class UtilisationTotalsSerializer(InputSerializer):
     open_minutes = CountField(help_text="Opening hours, minus time off.")
     booked_minutes = CountField(help_text="The time in which there was at least one booking.")
     utilisation = RateField(
-        help_text="Booked time as a share of open time; above 1 if bookings are outside of it."
+        help_text="Booked share of the open time; above 1 if more time is booked than is open."
     )
 
 

@@ -217,8 +217,8 @@ def test_concurrent_bookings_in_any_order_do_not_deadlock():
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.one_server("counts the deadlocks of one server")
-def test_attempts_that_keep_their_locks_deadlock():
-    """Control for the test above: calls that keep locks on several calendars deadlock."""
+def test_control_attempts_that_keep_their_locks_cause_deadlocks():
+    """Control for the test above: calls that keep locks on several calendars cause deadlocks."""
     chairs = ServiceFactory.create_batch(2)
     before = deadlocks()
 

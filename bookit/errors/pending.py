@@ -67,7 +67,7 @@ def is_cause(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str | None:
-    """Return the message of a command if pending migrations are the cause of `error`, or None."""
+    """Return the message to print if pending migrations are the cause of `error`, or None."""
     count = pending_migrations() if _is_undefined_object(error) else 0
     return explanation(count) if count else None
 

@@ -21,9 +21,9 @@ from psycopg.pq import Conninfo
 
 from bookit.restores import positions
 
-# Owners, privileges and comments are not restored, because the role that restores the backup can
-# have another name and may not be allowed to set them. This role owns the restored tables, as if it
-# had run the migrations.
+# Owners, privileges and comments are not restored: the old owner may not exist on this server, and
+# the role that restores the backup may not be allowed to set them. This role owns the restored
+# tables, as if it had run the migrations.
 _PORTABLE = ("--no-owner", "--no-privileges", "--no-comments")
 
 # A backup contains no sessions of the admin site. A session cookie contains only the key of a
@@ -232,8 +232,8 @@ def _programs(*names: str, newer: bool = False) -> dict[str, str]:
 
     Args:
         newer: whether programs of a newer version are accepted if there are none of the server's
-            version. pg_dump can read older servers, but only pg_restore of the same version or a
-            newer one is sure to read its backups.
+            version. pg_dump can read older servers, but its backups may need pg_restore of
+            pg_dump's version or newer.
 
     Raises:
         DumpError: no folder has all of these programs in an accepted version.

@@ -35,8 +35,8 @@ threads = settings.WEB_THREADS
 # The code is loaded once, before the fork, so that workers start immediately and share its memory.
 preload_app = True
 
-# gunicorn trusts these headers if a client on loopback sends them. Its default includes the header
-# SCRIPT_NAME, which shortens the path.
+# The headers that gunicorn trusts from clients on loopback: none. By default, gunicorn trusts
+# SCRIPT_NAME, whose value shortens the path.
 forwarder_headers = ""
 # The maximum that gunicorn allows, except for 0, which means no limit. A URL may need 12 characters
 # for each character of a search text (up to 200 characters) and of a category (up to 100), and

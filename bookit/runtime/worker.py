@@ -464,7 +464,7 @@ class Worker(ThreadWorker):
         self.advance(client)
 
     def limit_files(self, client: Client) -> None:
-        """Close the connection that has been sending a file the longest, if too many send one."""
+        """If too many connections send files, close the one that has been sending the longest."""
         if client.sock.has_file:
             busy = [each for each in self.clients if each.state == SENDING and each.sock.has_file]
             if len(busy) > MAX_FILES:

@@ -313,7 +313,9 @@ class TestTimeOff:
             (("2999-10-27", "01:30"), datetime(2999, 10, 27, 0, 30, tzinfo=UTC)),
         ],
     )
-    def test_a_change_of_clocks_is_no_error(self, site, calendar, start, stored):
+    def test_a_time_that_the_clocks_skip_or_repeat_can_be_entered(
+        self, site, calendar, start, stored
+    ):
         row = period(*start, "2999-12-01", "")
         assert site.post(page_of(calendar), body(calendar, off=[row])).status_code == 302
         assert calendar.time_off.get().start_time == stored

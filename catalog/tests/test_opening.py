@@ -77,7 +77,7 @@ TIMES = [0, 1, 30, 60, 61, 90, 105, 119, 120, 135, 150, 180, 181, 540, 720, 1080
 
 @st.composite
 def some_hours(draw):
-    """Draw spans of a week that do not overlap. Some of them touch."""
+    """Draw spans of a week that do not overlap, but may touch."""
     hours = []
     for weekday in WEEK:
         cuts = draw(st.lists(st.sampled_from([*TIMES, 1440]), unique=True, max_size=6))

@@ -288,7 +288,9 @@ class TestBookingsOnTheirCalendars:
     def booked(self, service):
         return BookingFactory(service=service)
 
-    def test_providers_see_only_bookings_on_their_calendars(self, api, as_other, provider, booked):
+    def test_providers_see_only_their_own_bookings_and_bookings_on_their_calendars(
+        self, api, as_other, provider, booked
+    ):
         elsewhere = BookingFactory()
         own = BookingFactory(user=provider)
         client = api.as_(provider)

@@ -269,7 +269,7 @@ class TestFrequentWords:
             f"Yoga {number}" for number in (9, 8, 7, 6, 5, 4)
         ]
 
-    def test_if_too_few_of_the_first_services_match_a_page_contains_only_counted_matches(
+    def test_a_page_contains_only_counted_matches_if_too_few_of_the_first_services_match(
         self, api, limit_search
     ):
         limit_search("MAX_READ", 3)  # the boxing class, and two of the four services of the page

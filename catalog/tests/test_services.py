@@ -714,7 +714,7 @@ def test_only_users_who_may_change_the_calendar_see_its_metadata_with_a_new_serv
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_service_that_changes_meanwhile_is_not_deleted_by_its_old_tag(api):
+def test_a_deletion_with_an_etag_is_refused_if_the_service_changes_meanwhile(api):
     service = ServiceFactory()
     client = api.as_(AdminFactory())
     tag = client.get(f"/services/{service.pk}")["ETag"]
@@ -737,7 +737,7 @@ def test_a_service_that_changes_meanwhile_is_not_deleted_by_its_old_tag(api):
         (services.delete_service, []),
     ],
 )
-def test_a_service_can_be_changed_and_deleted_although_it_moves_meanwhile(change, titles):
+def test_a_service_can_be_changed_or_deleted_while_it_moves_to_another_calendar(change, titles):
     service, admin, other = ServiceFactory(), AdminFactory(), CalendarFactory()
 
     [outcome] = behind_a_rival(

@@ -193,7 +193,7 @@ def test_endpoints_that_do_not_support_keys_refuse_them(api, user, method, path)
     problem(response, 400, "validation_error", "Idempotency-Key")
 
 
-def test_the_response_to_an_internal_error_is_not_kept(api, user, slot, monkeypatch):
+def test_a_booking_whose_response_cannot_be_kept_is_rolled_back(api, user, slot, monkeypatch):
     api = api.as_(user)
     api.raise_request_exception = False
     with monkeypatch.context() as patch:

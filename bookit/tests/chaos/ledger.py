@@ -117,7 +117,7 @@ class Ledger:
         return []
 
     def _bookings_missed_by_closures(self, fetch: Fetch, bookings: dict[str, Row]) -> list[str]:
-        """Return one sentence for each booking at a closed time that no response has listed.
+        """Return a sentence for each booking at a closed time, unless a response lists the booking.
 
         BookIt must refuse or list a booking that is made while its calendar is being closed.
         """

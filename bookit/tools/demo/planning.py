@@ -51,7 +51,7 @@ class Planner:
                 self._add_request(service)
 
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
-        """Yield the bookings of a day, and add free start times to the `free` of their services.
+        """Yield the bookings of a day, and add the unbooked start times to `StoredService.free`.
 
         The starts of sessions with several seats are never added.
         """

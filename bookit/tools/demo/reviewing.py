@@ -23,7 +23,7 @@ def store_reviews(
     *,
     at: datetime,
 ) -> list[Review]:
-    """Store reviews of some of the bookings, and update the ratings of the services."""
+    """Store and return reviews of some of the bookings. Update the ratings of the services."""
     writer = _Writer(calendars, chance, at=at)
     reviews = [review for draft in drafts if (review := writer.review(draft)) is not None]
     Review.objects.bulk_create(reviews)

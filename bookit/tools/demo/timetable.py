@@ -1,4 +1,4 @@
-"""Stores time off and slots, which providers publish in advance."""
+"""Stores time off, and publishes slots in advance."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

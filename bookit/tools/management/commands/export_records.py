@@ -11,7 +11,7 @@ from bookit.tools import records
 
 
 class Command(BaseCommand):
-    """Writes all records as JSON Lines to a file or to stdout."""
+    """Writes all records that another system can use, as JSON Lines, to a file or to stdout."""
 
     help = (
         "Write all accounts, calendars, services, slots, bookings with their histories, waitlists, "
