@@ -118,7 +118,7 @@ def test_an_imported_booking_gets_the_reminders_that_are_due_after_it_was_made(l
         assert last.booking.start_time.hour == start
 
 
-def test_a_file_can_be_imported_again(load):
+def test_importing_a_file_again_adds_nothing(load):
     for kind in FILES:
         load(kind)
     before = counts()

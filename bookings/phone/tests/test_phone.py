@@ -704,7 +704,7 @@ class TestTimes:
         first = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
         assert first.earlier is None
 
-    def test_the_days_begin_today_where_the_calendar_is(self):
+    def test_the_first_day_is_today_in_the_zone_of_the_calendar(self):
         service = ServiceFactory(calendar=CalendarFactory(timezone="Pacific/Kiritimati"))
 
         offers = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
