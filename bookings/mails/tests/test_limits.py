@@ -359,7 +359,7 @@ def whole(message):
 @database
 class TestStrangers:
     @pytest.mark.parametrize("address", [STRANGER, ""], ids=["named", "registered"])
-    def test_unverified_addresses_get_no_links_and_no_names_phones_notes_or_reasons_of_people(
+    def test_an_unverified_address_gets_no_links_and_no_names_notes_or_reasons_of_users(
         self, book, move, mallory, haircut, helena, address
     ):
         mallory.name = "Evil http://evil.example"

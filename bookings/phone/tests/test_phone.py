@@ -79,7 +79,7 @@ def written(moment):
 
 
 def call(service, start=TUESDAY, **more):
-    """Return the fields of the form with which a new customer books during a call."""
+    """Return the fields of the form with which staff book for a new customer who calls."""
     form = {"service": str(service.pk), "start": written(start)}
     return {**form, "name": "Ada Lovelace", "email": "ada@example.com", "phone": "", **more}
 
