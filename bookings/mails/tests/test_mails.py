@@ -184,7 +184,7 @@ class TestRecipients:
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=START - timedelta(hours=22))
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Cancelled"}
 
-    def test_completion_and_no_show_cause_no_emails(self, book, admin):
+    def test_a_booking_that_is_completed_or_missed_causes_no_email(self, book, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         sent()

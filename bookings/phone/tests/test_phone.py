@@ -212,7 +212,7 @@ class TestBooking:
         assert sorted(slot.bookings.values_list("seat", flat=True)) == [1, 2]
         assert not User.objects.filter(email="late@example.org").exists()
 
-    def test_a_customer_who_gets_a_seat_is_no_longer_on_its_waitlist(self, desk):
+    def test_a_customer_who_gets_a_seat_is_no_longer_on_the_waitlist(self, desk):
         service = ServiceFactory(mode="slots", capacity=1, requires_confirmation=False)
         slot = SlotFactory(service=service)
         customer = UserFactory()
