@@ -52,7 +52,7 @@ class StrictChangeList(ChangeList):
             raise SenselessList from error
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Return the rows. Their years, months and days are found without reading all rows.
+        """Return the rows. Unless a search finds few of them, the date hierarchy uses `periods`.
 
         A search can set `request.finds_few`. It is True if the search finds so few rows that
         reading all of them is cheap, and False if it finds too many to count.

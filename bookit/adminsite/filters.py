@@ -74,7 +74,7 @@ class UpcomingFilter(DateFieldListFilter):
     A search finds rows of any day, unless the URL also names a period.
     """
 
-    # Because of this, `admin/filter.html` names the selected choice even if it is the first one,
+    # Because this is True, `admin/filter.html` names the selected choice even if it is the first,
     # and an empty list says "Nothing matches." instead of "There is nothing here yet."
     is_narrow_by_default = True
 

@@ -155,7 +155,7 @@ class StrictAdmin(admin.ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     # The formats in which users can download the rows of the list, by file extension.
     formats: ClassVar[Mapping[str, Format]] = {"csv": CSV}
-    # The columns of a CSV file. If this is empty, the file has the columns of the list.
+    # The columns of a CSV file after the id. If this is empty, they are the columns of the list.
     csv_columns: ClassVar[Sequence[str]] = ()
     delete_confirmation_template = "bookit/delete.html"
     # The text of the link and of the button that delete a row.

@@ -1,6 +1,6 @@
 """Relays jobs from the servers of calendars to the queue, if the database is distributed.
 
-The rows of a calendar and the queue are on different servers. The transaction that changes a
+The queue and the rows of a calendar are on different servers. The transaction that changes a
 calendar stores each resulting job in the outbox, on the server of the calendar. Every worker
 process relays the rows of the outbox: it enqueues the job and commits, and then deletes the row. If
 the process dies in between, the job is enqueued twice. Therefore, tasks that are enqueued this way

@@ -608,7 +608,7 @@ class TestAlternatives:
         assert self.starts(response)[0] == "2999-01-01T09:30:00Z"
         assert Booking.objects.get(pk=booking.pk).start_time == TUESDAY - HOUR
 
-    def test_refusals_for_other_reasons_than_the_calendar_have_no_alternatives(self, client):
+    def test_an_inactive_service_and_a_time_too_far_ahead_have_no_alternatives(self, client):
         response = self.book(client, ServiceFactory(is_active=False))
         assert "alternatives" not in problem(response, 409, "service_inactive")
         response = self.book(client, ServiceFactory(max_advance_days=1))

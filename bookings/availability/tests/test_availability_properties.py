@@ -215,7 +215,7 @@ class Model:
         return Verdict(code, slot.end_time, slot.pk, 0 if code else left)
 
     def refusal(self, service, start):
-        """Return the code if a start is refused regardless of opening hours and taken time."""
+        """Return the code of a refusal, or None, without checking opening hours and taken time."""
         if not service.is_active:
             return "service_inactive"
         if start < self.now:
@@ -1152,7 +1152,7 @@ class Run:
             assert outcome(self.world.as_("admin").delete(path)) is None
 
     def offer(self):
-        """Offer the free seats, as the worker does, and check that nobody waits for a free seat."""
+        """Offer the free seats, as the worker does. Check that nobody who still waits can book."""
         waitlist.offer_seats(at=self.now)
         model = self.model
         for slot in model.slots:

@@ -118,7 +118,7 @@ def test_an_imported_booking_gets_the_reminders_that_are_due_after_it_was_made(l
         assert last.booking.start_time.hour == start
 
 
-def test_a_file_can_be_imported_again(load):
+def test_importing_a_file_again_adds_nothing(load):
     for kind in FILES:
         load(kind)
     before = counts()
@@ -152,7 +152,7 @@ def test_wrong_lines_are_named_and_nothing_is_imported(load):
     assert [each.value for each in report.problems] == ["", "", "tomorrow", "", ""]
 
 
-def test_nobody_gets_an_email_or_a_webhook_message(load):
+def test_an_import_causes_no_emails_and_no_webhook_messages(load):
     for kind in FILES:
         load(kind)
     assert not ProcrastinateJob.objects.exists()
@@ -404,7 +404,7 @@ def test_opening_hours_that_cannot_be_read_are_quoted(load, text):
     assert f"“{text}” cannot be read." in problem.message
 
 
-def test_opening_hours_past_sunday_are_quoted_with_how_to_write_them(load):
+def test_the_refusal_of_opening_hours_past_sunday_shows_how_to_write_them(load):
     text = "name,opening_hours\nChair,Mon 09:00-18:00; Fri-Mon 09:00-12:00\n"
     [problem] = load("calendars", text).problems
     assert problem.message == (

@@ -213,7 +213,7 @@ class TestLanguages:
         assert "of every language that has no words of its own" in site.get(page("reminder")).text
         assert "only to readers of this language" in site.get(page("reminder.de")).text
 
-    def test_the_tabs_lead_to_each_language_and_mark_those_with_own_words(self, site):
+    def test_each_language_has_a_tab_and_a_mark_if_it_has_own_words(self, site):
         change("reminder.pt", attendee="Traga uma toalha.")
         shown = site.get(page("reminder.de"))
         assert [(each.name, each.url, each.has_words) for each in shown.context["pages"]] == [

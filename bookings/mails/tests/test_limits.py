@@ -359,7 +359,7 @@ def whole(message):
 @database
 class TestStrangers:
     @pytest.mark.parametrize("address", [STRANGER, ""], ids=["named", "registered"])
-    def test_an_email_to_an_unverified_address_contains_nothing_that_users_wrote(
+    def test_an_unverified_address_gets_no_links_and_no_names_notes_or_reasons_of_users(
         self, book, move, mallory, haircut, helena, address
     ):
         mallory.name = "Evil http://evil.example"
@@ -391,7 +391,7 @@ class TestStrangers:
         for message in emails:
             text = whole(message)
             assert "http" not in re.sub(r"<!DOCTYPE.*?>", "", text).lower()
-            # The text that the provider chose is there, but it is not a link.
+            # The title of the service is there, but it is not a link.
             assert "Cut by evil. example" in text
             assert not re.search(r"evil\.\S", text)
             for word in ("Pay", "won", "Evil", "See", "666 666"):

@@ -184,7 +184,7 @@ class TestRecipients:
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=START - timedelta(hours=22))
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Cancelled"}
 
-    def test_completion_and_no_show_cause_no_emails(self, book, admin):
+    def test_a_booking_that_is_completed_or_missed_causes_no_email(self, book, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         sent()
@@ -441,14 +441,14 @@ class TestLayout:
     def front_end(self, settings):
         settings.PUBLIC_URL = FRONT_END
 
-    def test_attendees_get_links_to_see_move_and_cancel_and_providers_only_to_see(self, book):
+    def test_an_attendee_gets_three_links_and_a_provider_only_the_link_to_the_booking(self, book):
         booking = book()
         work()
         links = {message.to[0]: links_of(message) for message in mail.outbox}
         page = f"/bookings/{booking.pk}"
         assert links == {TO_ANA: [page, f"{page}/move", f"{page}/cancel"], TO_HELENA: [page]}
 
-    def test_an_email_without_a_front_end_has_no_links(self, book, settings):
+    def test_emails_have_no_links_if_there_is_no_front_end(self, book, settings):
         settings.PUBLIC_URL = ""
         book()
         message = sent_one(TO_ANA)
@@ -599,7 +599,7 @@ class TestJobs:
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Requested", "Cancelled"}
 
-    def test_no_email_is_sent_again_if_the_booking_is_deleted_first(self, book, ana):
+    def test_a_copy_is_not_sent_if_the_booking_is_deleted_before_the_job_runs(self, book, ana):
         booking = book()
         sent()
         mails.resend(booking=booking, at=NOW)

@@ -79,7 +79,7 @@ def written(moment):
 
 
 def call(service, start=TUESDAY, **more):
-    """Return the fields of the form with which a new customer books during a call."""
+    """Return the fields of the form with which staff book for a new customer who calls."""
     form = {"service": str(service.pk), "start": written(start)}
     return {**form, "name": "Ada Lovelace", "email": "ada@example.com", "phone": "", **more}
 
@@ -212,7 +212,7 @@ class TestBooking:
         assert sorted(slot.bookings.values_list("seat", flat=True)) == [1, 2]
         assert not User.objects.filter(email="late@example.org").exists()
 
-    def test_a_customer_who_gets_a_seat_is_no_longer_on_its_waitlist(self, desk):
+    def test_a_customer_who_gets_a_seat_is_no_longer_on_the_waitlist(self, desk):
         service = ServiceFactory(mode="slots", capacity=1, requires_confirmation=False)
         slot = SlotFactory(service=service)
         customer = UserFactory()
@@ -704,7 +704,7 @@ class TestTimes:
         first = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())
         assert first.earlier is None
 
-    def test_the_days_begin_today_where_the_calendar_is(self):
+    def test_the_first_day_is_today_in_the_zone_of_the_calendar(self):
         service = ServiceFactory(calendar=CalendarFactory(timezone="Pacific/Kiritimati"))
 
         offers = phone.offer(service_id=service.pk, day=None, at=NOW, actor=AdminFactory())

@@ -101,8 +101,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     features_class = DatabaseFeatures
     SchemaEditorClass = DatabaseSchemaEditor
 
-    #: The module psycopg, except that `connect` returns connections of our own class. It looks up
-    #: `Connection.connect` at each call, because tracing replaces that method.
+    #: The module psycopg, except that `connect` returns connections of our own class. The lambda
+    #: looks up `Connection.connect` at each call, because tracing replaces that method.
     Database = SimpleNamespace(  # type: ignore[assignment]
         **{**vars(psycopg), "connect": lambda *args, **params: Connection.connect(*args, **params)}
     )

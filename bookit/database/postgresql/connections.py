@@ -48,8 +48,8 @@ class Connection(psycopg.Connection[Any]):
     def __init__(self, pgconn: Any, *args: Any, **options: Any) -> None:
         super().__init__(pgconn, *args, **options)
         self._prepared = KeptStatements()
-        #: Whether PostgreSQL has refused to run a prepared statement, because its result has
-        #: another type than before. Only then does a rollback drop the statements.
+        #: Whether PostgreSQL has refused to run a prepared statement whose result has another type
+        #: than before. If so, the next rollback drops all prepared statements.
         self.has_outdated_statements = False
 
     def rollback(self) -> None:

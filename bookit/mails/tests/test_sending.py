@@ -60,7 +60,7 @@ def test_concurrent_transactions_enqueue_an_email_once():
     assert queueing_locks() == ["one"]
 
 
-def test_without_on_conflict_all_but_one_of_the_transactions_fail(monkeypatch):
+def test_all_but_one_of_the_transactions_fail_without_on_conflict(monkeypatch):
     """Control for the test above."""
     plain, _, _ = sending.DEFER.partition("ON CONFLICT")
     monkeypatch.setattr(sending, "DEFER", plain)

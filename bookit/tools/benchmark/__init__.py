@@ -9,7 +9,7 @@ The benchmark is run by hand. Its modules, in the order in which they are used:
     cases       the requests that are measured
     lists       requests for lists, with filters, orders, later pages and cursors
     load        sends requests with wrk, which runs drive.lua
-    usage       the CPU time and memory of the web workers
+    usage       the CPU time of web workers and PostgreSQL, and the memory of web workers
     pgbouncer   runs PgBouncer in front of PostgreSQL (`--pgbouncer`)
     pgbench     measures PostgreSQL alone, with the same SQL
     jobs        measures emails, webhooks and overdue bookings

@@ -18,7 +18,7 @@ from bookit.tools.benchmark.load import CONNECTIONS, MAX_REQUESTS_PER_SECOND, ra
 # their lists stay the same. The first 200 customers send the requests of the case `login`.
 BOOKERS, LOGINS = 50, 200
 SERVICES_BOOKED = 200
-# The time between the starts of two new bookings of a service. Every service is shorter.
+# The time between the starts of two new bookings of a service. Every service takes less time.
 STEP = timedelta(hours=2)
 # A series of slots has one slot a day for a year. Up to 44 series of each course start on the same
 # day, one every half hour from 02:00 to midnight. Clocks do not change for daylight saving time in
@@ -139,7 +139,7 @@ class Cases:
 
     @property
     def years_later(self) -> datetime:
-        """A day long after the days on which `create` books."""
+        """A day years after the days on which `create` books."""
         return self.first_day + timedelta(days=4000)
 
     def all(self) -> list[Case]:

@@ -86,7 +86,7 @@ def test_at_most_twenty_calendars_and_services_are_shown(api, rui):
     assert (len(shown["calendars"]), len(shown["services"])) == (20, 20)
 
 
-def test_all_active_providers_but_only_admins_with_an_active_service_are_listed(api, rui):
+def test_active_providers_are_listed_and_admins_only_if_they_have_an_active_service(api, rui):
     listed = {"Rui Costa", "Boss with a service"}
     ServiceFactory(calendar__provider=AdminFactory(name="Boss with a service"))
     hidden = [
