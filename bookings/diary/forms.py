@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS, wall
 from bookit.times import parse_day, validate_zone, wall_clock, zone
 
-# The time of day in the value of `<input type="datetime-local">`. The seconds are ignored. Python
-# 3.14 and newer would accept 24:00, as the midnight before.
+# The time of day in the value of `<input type="datetime-local">`. The seconds are ignored. Hour 24
+# is refused here, because Python 3.14 and newer would read 24:00 as 00:00 of the same day.
 CLOCK = re.compile(r"T((?:[01]\d|2[0-3]):\d\d)(:\d\d(\.\d+)?)?", re.ASCII)
 
 
@@ -65,7 +65,7 @@ class CalendarsField(forms.Field):
         """Return the ids.
 
         Raises:
-            ValidationError: there are too many, or one of them is not an id.
+            ValidationError: there are too many ids, or a value is not an id.
         """
         if len(value or ()) > MAX_CALENDARS:
             raise ValidationError(_("Choose fewer calendars."), code="max_length")
