@@ -52,7 +52,7 @@ def test_the_sign_in_form_is_shown_behind_a_proxy_that_hides_https(production, b
     assert response.status_code == 200
 
 
-def test_a_missing_cookie_over_plain_http_is_answered_with_needs_https(production, browser):
+def test_a_missing_cookie_over_plain_http_gets_the_page_about_https(production, browser):
     text = page(browser.post("/admin/login/", {"username": "x", "password": "y"}), 403)
     assert "The admin site needs HTTPS" in text
 
