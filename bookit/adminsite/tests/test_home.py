@@ -295,7 +295,7 @@ def test_waiting_requests_are_counted_and_the_first_six_are_listed(site):
     assert found(site, waiting["url"]) == 8
 
 
-def test_the_count_of_requests_that_wait_has_a_limit(monkeypatch):
+def test_the_count_of_waiting_requests_has_a_limit(monkeypatch):
     monkeypatch.setattr("bookings.home.MAX_COUNTED", 7)
     counts = []
     for hours in range(9):
@@ -460,7 +460,7 @@ def test_failed_deliveries_are_counted(site):
     assert "3 failed deliveries" in page.content.decode()
 
 
-def test_the_count_of_webhooks_that_fail_has_a_limit(monkeypatch):
+def test_the_count_of_failing_webhooks_has_a_limit(monkeypatch):
     monkeypatch.setattr("bookings.webhooks.home.MAX_COUNTED", 2)
     counts = []
     for _each in range(4):

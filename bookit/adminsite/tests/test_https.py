@@ -112,7 +112,7 @@ def test_an_invalid_origin_is_not_shown(browser, boss, settings, origin):
     assert "Reload the page" in text
 
 
-def test_an_expired_form_asks_to_reload(browser, boss, settings):
+def test_an_expired_form_is_answered_with_reload_the_page(browser, boss, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     browser.get("/admin/login/")
     text = page(browser.post("/admin/login/", {"csrfmiddlewaretoken": "x" * 64}), 403)
