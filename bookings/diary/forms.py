@@ -121,7 +121,7 @@ class MoveForm(ZoneForm):
     """A booking, the version of it that the diary shows, and its new time."""
 
     booking = forms.UUIDField()
-    # Versions are times in microseconds (`version_of`). This limit is later than the year 2999.
+    # A version is a time in microseconds (`version_of`), which is far below this limit.
     version = forms.IntegerField(min_value=0, max_value=10**17)
     start = WallClockField(label=_("New time"))
 
