@@ -91,7 +91,7 @@ class RoleAdmin(ServedAdmin):
             roles.update_role(role_id=obj.pk, actor=actor, changes=changes)
             return
         stored = roles.create_role(actor=actor, at=timezone.now(), **form.cleaned_data)
-        # Django's response and its log entry refer to the stored row.
+        # Django names `obj` in its message and its log entry, so set the stored id and group.
         obj.pk, obj.group = stored.pk, stored.group
 
     def delete_row(self, request: HttpRequest, row: Role) -> None:

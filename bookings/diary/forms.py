@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS, wall
 from bookit.times import parse_day, validate_zone, wall_clock, zone
 
-# The time of day in the value of `<input type="datetime-local">`. The seconds are ignored. Python
-# 3.14 and newer would accept 24:00, as the midnight before.
+# The time of day in the value of `<input type="datetime-local">`. The seconds are ignored. Hour 24
+# is refused here, because Python 3.14 and newer would read 24:00 as 00:00 of the same day.
 CLOCK = re.compile(r"T((?:[01]\d|2[0-3]):\d\d)(:\d\d(\.\d+)?)?", re.ASCII)
 
 
@@ -65,7 +65,7 @@ class CalendarsField(forms.Field):
         """Return the ids.
 
         Raises:
-            ValidationError: there are too many, or one of them is not an id.
+            ValidationError: there are too many ids, or a value is not an id.
         """
         if len(value or ()) > MAX_CALENDARS:
             raise ValidationError(_("Choose fewer calendars."), code="max_length")
@@ -121,7 +121,7 @@ class MoveForm(ZoneForm):
     """A booking, the version of it that the diary shows, and its new time."""
 
     booking = forms.UUIDField()
-    # Versions are times in microseconds (`version_of`). This limit is later than the year 2999.
+    # A version is a time in microseconds (`version_of`), which is far below this limit.
     version = forms.IntegerField(min_value=0, max_value=10**17)
     start = WallClockField(label=_("New time"))
 

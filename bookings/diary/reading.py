@@ -26,7 +26,7 @@ from catalog.opening import Opening, Period, Span
 
 # A diary shows at most this many calendars side by side.
 MAX_CALENDARS = 20
-# The longest period: a month, together with the days that fill its first and its last week.
+# A diary shows at most this many days. A month needs up to six whole weeks.
 MAX_DAYS = 45
 # A diary shows at most this many bookings, this many slots, and this many periods of time off.
 # Twenty calendars with ten bookings a day fill a week with 1,400.
@@ -130,8 +130,8 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: set[UUID]) -> dict[str, An
     """Return the content of a sheet, with four queries.
 
     The result has the lists `bookings`, `slots`, `off` (time off), `closed` (outside the opening
-    hours) and `buffers`. It also has the full hours `opens` and `closes`, before and after which
-    all calendars are closed, and `more`, whether there were too many rows to show.
+    hours) and `buffers`. On every day, all calendars are closed before the full hour `opens` and
+    after the full hour `closes`. `more` says whether there were too many rows to show.
 
     Args:
         with_reasons: the ids of the calendars whose time off is shown with its reasons. Reasons are

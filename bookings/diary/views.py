@@ -54,7 +54,8 @@ MAX_OFFERED = 200
 SHOWN_FIRST = 4
 # The page offers at most this many services of the shown calendars.
 MAX_SERVICES = 500
-# After a calendar was closed for a period, the message links to at most this many bookings in it.
+# If a calendar is closed for a period, the message links to at most this many bookings in that
+# period.
 MAX_NAMED = 5
 VIEWS = ("day", "week", "month", "list")
 
@@ -160,7 +161,7 @@ def sheet(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def move(request: HttpRequest) -> HttpResponse:
-    """Move a booking. A refusal contains the free times that are nearest to the new time.
+    """Move a booking. A refusal can contain the free times that are nearest to the new time.
 
     If somebody has changed the booking since the diary loaded it, the booking is not moved. The
     response then contains its current state, so that the user can decide again.

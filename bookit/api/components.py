@@ -55,8 +55,8 @@ class Generator(SchemaGenerator):
         """Return the document, in which parts that operations share are written once.
 
         Each path has the parameters that all of its methods take, and the document has the
-        authentication that most operations take. A hook cannot move the parameters, because
-        drf-spectacular, after the hooks, reads every value in a path as an operation.
+        authentication that most operations take. A hook cannot move the parameters: after the hooks
+        have run, drf-spectacular looks for an operation id in every value of a path.
         """
         document: dict[str, Any] = super().get_schema(*args, **kwargs)
         _share_security(document)

@@ -250,8 +250,8 @@ class EventPagination(Pagination):
 
     Rows about one object are in order. Transactions that change the object wait for each other, and
     the rows of a later transaction must have higher ids than the rows of an earlier transaction. If
-    the second transaction has the lower transaction id, the horizon passes neither transaction
-    until both have ended, so their rows are in one step. If the second transaction has the higher
+    the later transaction has the lower transaction id, the horizon passes neither transaction until
+    both have ended, so their rows are in one step. If the later transaction has the higher
     transaction id, its rows are in the same step or in a later step.
     """
 

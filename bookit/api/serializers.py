@@ -26,11 +26,11 @@ def _is_integer(value: Any) -> bool:
     return type(value) is int or (type(value) is float and value.is_integer())
 
 
-# For each class of fields: a function that returns whether a value has the JSON type in the OpenAPI
-# document, and the message for a value of another type. DRF itself also accepts "30" for a number,
-# 0 for a boolean and 0 for a text, which hides mistakes. Decimals are not in the table: they
-# are documented as strings, but a number is accepted too, because its meaning is clear. All other
-# classes of fields check the type themselves.
+# For each class of fields: a function that returns whether a value has the JSON type that the
+# OpenAPI document names, and the message for a value of another type. DRF itself also accepts "30"
+# for a number, 0 for a boolean and 0 for a text, which hides mistakes. Decimals are not in the
+# table: they are documented as strings, but a number is accepted too, because its meaning is clear.
+# All other classes of fields check the type themselves.
 JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], Any]] = {
     serializers.BooleanField: (
         lambda value: type(value) is bool,

@@ -288,7 +288,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return [permission()] if permission else [*super().get_permissions()]
 
     def check_object(self) -> None:
-        """Store the object that the path names in `self.object`, and check the caller's permission.
+        """Find the object that the path names, store it in `self.object`, and check permissions.
 
         For a read without object permissions, this does nothing. A change always reads the object,
         so that a path that names no object is a 404, whatever the body contains.

@@ -29,7 +29,7 @@ class _Database(Collector):
     """The metrics from PostgreSQL."""
 
     def collect(self) -> Iterator[Metric]:
-        # The limit starts after the files are added up, because it covers only SQL statements.
+        # Start the limit after the processes' files are added up, because it is only for SQL.
         deadlines.shorten(DATABASE_LIMIT)
         return database.collect()
 

@@ -51,7 +51,7 @@ def protect(request: HttpRequest, response: HttpResponse) -> None:
 
 
 def _is_public(request: HttpRequest) -> bool:
-    """Return whether anybody may see the response to this request. Caches may store such responses.
+    """Return whether anybody may see the response to a request. Caches may store public responses.
 
     Responses to GET and HEAD requests without an `Authorization` header are public, except in the
     admin site. Calendar files are not public either: their path or their token identifies a user.

@@ -72,7 +72,7 @@ class RequestMiddleware:
                     _("The server is busy, and the request waited too long. Try again shortly."),
                 )
             if isinstance(response, HttpResponseNotAllowed):
-                # Django's own views return such a response for a method that they do not allow.
+                # Django's own views return an empty response for a method that they do not allow.
                 allowed = response["Allow"]
                 response = refuse(request, "method_not_allowed")
                 response["Allow"] = allowed
@@ -171,7 +171,7 @@ class HostMiddleware:
         return self.get_response(request)
 
     def refuse(self, request: HttpRequest) -> HttpResponse:
-        """Refuse the request. In each process, log at most one such refusal a minute.
+        """Refuse the request. In each process, log at most one refusal a minute.
 
         Without this limit, internet scanners could fill the log with made-up host names.
         """

@@ -409,7 +409,7 @@ class Crawler:
                 self.send(case.method, case.url, body)
 
     def wrong_ids(self, pages: dict[str, Page]) -> Iterator[Case]:
-        """Yield requests for the pages of rows with senseless ids."""
+        """Yield requests for the pages of rows, with senseless ids in their URLs."""
         for shape in sorted({shape for url in pages if (shape := _id_shape(url))}):
             for value in IDS:
                 url = shape.replace("{id}", value)

@@ -185,7 +185,7 @@ def test_confirming_a_cancelled_booking_is_refused_with_the_reason():
 
 
 @pytest.mark.parametrize("card", ["", "nothing", "today"])
-def test_a_form_that_names_no_card_with_an_action_gets_a_404(site, card):
+def test_a_form_for_an_unknown_card_or_a_card_without_an_action_gets_a_404(site, card):
     assert site.post(HOME, {"card": card}).status_code == 404
 
 
@@ -295,7 +295,7 @@ def test_waiting_requests_are_counted_and_the_first_six_are_listed(site):
     assert found(site, waiting["url"]) == 8
 
 
-def test_the_count_of_requests_that_wait_has_a_limit(monkeypatch):
+def test_the_count_of_waiting_requests_has_a_limit(monkeypatch):
     monkeypatch.setattr("bookings.home.MAX_COUNTED", 7)
     counts = []
     for hours in range(9):
@@ -304,7 +304,7 @@ def test_the_count_of_requests_that_wait_has_a_limit(monkeypatch):
     assert counts == [1, 2, 3, 4, 5, 6, 7, "7+", "7+"]
 
 
-def test_a_slot_shows_the_seats_that_nobody_has_taken_or_waits_for(site):
+def test_taken_seats_and_people_who_wait_reduce_the_free_seats_of_a_slot(site):
     slot = SlotFactory(capacity=4, start_time=NOON + timedelta(hours=1))
     in_class(slot)
     in_class(slot, seat=2, status="cancelled")
@@ -460,7 +460,7 @@ def test_failed_deliveries_are_counted(site):
     assert "3 failed deliveries" in page.content.decode()
 
 
-def test_the_count_of_webhooks_that_fail_has_a_limit(monkeypatch):
+def test_the_count_of_failing_webhooks_has_a_limit(monkeypatch):
     monkeypatch.setattr("bookings.webhooks.home.MAX_COUNTED", 2)
     counts = []
     for _each in range(4):

@@ -52,7 +52,7 @@ def test_the_sign_in_form_is_shown_behind_a_proxy_that_hides_https(production, b
     assert response.status_code == 200
 
 
-def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, browser):
+def test_a_missing_cookie_over_plain_http_gets_the_page_about_https(production, browser):
     text = page(browser.post("/admin/login/", {"username": "x", "password": "y"}), 403)
     assert "The admin site needs HTTPS" in text
 
@@ -68,7 +68,7 @@ def test_a_missing_cookie_that_browsers_would_keep_is_answered_with_allow_cookie
     assert "The admin site needs HTTPS" not in text
 
 
-def test_outside_production_a_form_without_its_cookie_asks_to_allow_cookies(browser, settings):
+def test_outside_production_a_missing_cookie_is_answered_with_allow_cookies(browser, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(browser.post("/admin/login/", {"username": "x", "password": "y"}), 403)
     assert "Allow cookies" in text
@@ -112,7 +112,7 @@ def test_an_invalid_origin_is_not_shown(browser, boss, settings, origin):
     assert "Reload the page" in text
 
 
-def test_an_expired_form_asks_to_reload(browser, boss, settings):
+def test_an_expired_form_is_answered_with_reload_the_page(browser, boss, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     browser.get("/admin/login/")
     text = page(browser.post("/admin/login/", {"csrfmiddlewaretoken": "x" * 64}), 403)

@@ -63,7 +63,7 @@ def test_every_model_of_bookit_is_registered():
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
-def test_the_list_the_search_and_the_page_of_a_row_open(site, world, model):
+def test_a_list_can_be_opened_and_searched_and_the_page_of_a_row_opens(site, world, model):
     options = admin.site._registry[model]
     assert options.list_filter
     assert options.search_fields

@@ -135,6 +135,7 @@ def test_a_form_that_was_opened_long_ago_saves_only_what_was_changed(site):
 
 
 def test_scripts_that_do_not_send_the_shown_values_replace_all_fields(site):
+    """Browsers also send the shown values, in hidden fields (Django's `show_hidden_initial`)."""
     user = UserFactory(name="Ada", phone="+351 900 000 001")
     sent = {
         name: values

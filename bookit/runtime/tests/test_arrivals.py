@@ -132,7 +132,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("data", REQUESTS.values(), ids=REQUESTS.keys())
-def test_requests_are_the_same_when_they_are_split_at_any_byte(data: bytes) -> None:
+def test_requests_are_the_same_when_they_arrive_in_two_pieces(data: bytes) -> None:
     expected = parse_with_gunicorn(data)
     assert expected
     for at in range(0, len(data) + 1, max(1, len(data) // 300)):

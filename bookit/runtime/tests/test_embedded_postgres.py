@@ -206,7 +206,7 @@ def test_the_next_user_joins_and_stops_a_server_whose_user_was_killed(
     assert servers(home) == []
 
 
-def test_a_forked_child_that_ends_leaves_the_server_running(
+def test_the_end_of_a_forked_child_does_not_stop_the_server(
     home: Path, user: Callable[..., User]
 ) -> None:
     parent = user(FORKING_USER)

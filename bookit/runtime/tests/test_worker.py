@@ -168,7 +168,7 @@ def test_every_connection_is_accepted_while_a_worker_is_stuck() -> None:
             stuck.send_signal(signal.SIGCONT)
 
 
-def test_a_server_that_stops_still_responds_to_received_requests() -> None:
+def test_a_stopping_server_still_responds_to_received_requests() -> None:
     with web(workers=1) as server:
         idle, asking, late = (connect(server.port) for _ in range(3))
         with idle, asking, late:
@@ -191,7 +191,7 @@ def test_a_server_that_stops_still_responds_to_received_requests() -> None:
             assert time.monotonic() - stops < 10
 
 
-def test_a_server_that_stops_accepts_no_new_connections() -> None:
+def test_a_stopping_server_accepts_no_new_connections() -> None:
     with web() as server, connect(server.port) as idle:
         idle.sendall(GET)
         read(idle)
@@ -616,7 +616,7 @@ def test_a_client_that_disconnects_is_forgotten(run: Callable[..., Running]) -> 
     assert running.worker.nr_conns == running.worker.held == 0
 
 
-def test_a_worker_that_stops_still_responds_to_received_requests(
+def test_a_stopping_worker_still_responds_to_received_requests(
     run: Callable[..., Running],
 ) -> None:
     running = run(threads=1)

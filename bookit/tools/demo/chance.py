@@ -52,7 +52,7 @@ class Chance:
         return at.replace(microsecond=0)
 
     def between(self, earliest: datetime, latest: datetime) -> datetime:
-        """Return a moment between two moments: from 7:00 on, unless ten attempts fail."""
+        """Return a moment between two moments. Up to ten attempts avoid the hours before 7:00."""
         for _ in range(10):
             at = earliest + self.random.uniform(0.05, 0.95) * (latest - earliest)
             if at.astimezone(self.tz).hour >= 7:

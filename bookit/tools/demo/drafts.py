@@ -257,9 +257,9 @@ class Drafter:
         return steps
 
     def move(self, draft: Draft) -> None:
-        """Pretend that a booking was moved from a free start less than six days from its own start.
+        """Pretend that a booking was moved from another start time, less than six days away.
 
-        Change nothing if no free start is suitable.
+        Nobody has booked the other start time. If no free start time is suitable, change nothing.
         """
         booking, steps = draft.booking, draft.steps
         ended = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
