@@ -535,7 +535,7 @@ def test_one_of_two_admins_can_be_deleted(api):
     problem(delete(api.as_(one)), 409, "last_admin")
 
 
-def test_if_two_admins_delete_each_other_at_once_one_stays(transactional_db, api):
+def test_one_admin_stays_if_two_admins_delete_each_other_at_once(transactional_db, api):
     one, other = AdminFactory(), AdminFactory()
     clients = {one: api.as_(one), other: api.as_(other)}
     outcomes = behind_a_rival(
