@@ -490,7 +490,7 @@ def test_a_wrong_password_deletes_nothing(api, ana, settings):
 # --- admins -----------------------------------------------------------------------------------
 
 
-def test_an_admin_deletes_an_account(api, ana, activity):
+def test_an_account_that_an_admin_deletes_is_erased_and_no_longer_found(api, ana, activity):
     admin = api.as_(AdminFactory())
     response = admin.delete(f"/users/{ana.pk}")
     assert (response.status_code, response.content) == (204, b"")

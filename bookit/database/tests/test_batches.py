@@ -134,7 +134,7 @@ def test_a_locked_row_is_skipped_until_the_next_run(monkeypatch):
 
 
 def write_events(booking, many):
-    """Write events in one statement, and return the event ids in the job that a trigger enqueues."""
+    """Write events in one statement; return the event ids in the job that a trigger enqueues."""
     run(
         "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)"
         f" SELECT '{booking.calendar_id}', '{booking.pk}', 'booking.completed', now(), '{{}}'"
