@@ -1,7 +1,7 @@
 """The time limits of requests, and of a connection's wait for PostgreSQL.
 
-PostgreSQL cancels statements that take too long. A PostgreSQL that has stopped (a frozen machine, a
-broken disk) cancels nothing, and no network error occurs, because the kernel of its machine still
+PostgreSQL cancels statements that take too long. A PostgreSQL whose processes are frozen, or whose
+disk hangs, cancels nothing. No network error occurs either, because the kernel of its machine still
 acknowledges received data. Therefore BookIt, as the client, has its own limits.
 """
 

@@ -1,4 +1,4 @@
-"""Extension points: one app declares an extension point, and the apps above it add values to it."""
+"""Extension points: an app declares an extension point, and the apps above the app add values."""
 
 from collections.abc import Callable
 from typing import TypeVar

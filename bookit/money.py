@@ -61,7 +61,7 @@ def written(amount: Decimal, currency: str) -> str:
     """Return the amount and its currency in the current language, for example `25.00 EUR`."""
     number = in_currency(amount, currency)
     # Some languages, for example Spanish, do not group the digits of numbers below 10,000. Such
-    # numbers are easy to read without groups in every language.
+    # numbers are easy to read anyway, so they have no groups in any language.
     text = number_format(number, decimals(currency), force_grouping=number >= 10_000)
     return f"{text} {currency}"
 

@@ -9,7 +9,7 @@ JSON = "application/json"
 
 
 class Response(HttpResponse):
-    """A response with data, which a renderer turns into the body before the view returns it.
+    """A response with data. A renderer writes the data as the body before the view returns.
 
     DRF's response is a `SimpleTemplateResponse`, which Django renders later, outside the view.
     """

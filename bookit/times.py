@@ -185,7 +185,7 @@ def format_wall_clock(minutes: int) -> str:
 def time_of_day(local: datetime) -> str:
     """Return the time of day, with the zone's abbreviation if this time occurs twice that day."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
-    # The format `T` of Django is empty for such a time.
+    # This uses `%Z`, because Django's format `T` is empty for a time that occurs twice.
     return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"
 
 

@@ -116,7 +116,7 @@ class BookingPage:
         self.tz = zone(booking.calendar.timezone)
 
     def moment(self, at: datetime) -> str:
-        """Return a time in the calendar's zone, without the year if it is this year."""
+        """Return a time in the calendar's zone, without the year if that is the current year."""
         return words.moment(at, self.tz, beside=self.at)
 
     # --- What and when --------------------------------------------------------------------------

@@ -490,7 +490,7 @@ def test_a_wrong_password_deletes_nothing(api, ana, settings):
 # --- admins -----------------------------------------------------------------------------------
 
 
-def test_an_admin_deletes_an_account(api, ana, activity):
+def test_an_account_that_an_admin_deletes_is_erased_and_no_longer_found(api, ana, activity):
     admin = api.as_(AdminFactory())
     response = admin.delete(f"/users/{ana.pk}")
     assert (response.status_code, response.content) == (204, b"")
@@ -535,7 +535,7 @@ def test_one_of_two_admins_can_be_deleted(api):
     problem(delete(api.as_(one)), 409, "last_admin")
 
 
-def test_if_two_admins_delete_each_other_at_once_one_stays(transactional_db, api):
+def test_one_admin_stays_if_two_admins_delete_each_other_at_once(transactional_db, api):
     one, other = AdminFactory(), AdminFactory()
     clients = {one: api.as_(one), other: api.as_(other)}
     outcomes = behind_a_rival(

@@ -134,7 +134,7 @@ def test_a_locked_row_is_skipped_until_the_next_run(monkeypatch):
 
 
 def write_events(booking, many):
-    """Write events in one statement, and return the event ids in the job that it enqueues."""
+    """Write events in one statement; return the event ids in the job that a trigger enqueues."""
     run(
         "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)"
         f" SELECT '{booking.calendar_id}', '{booking.pk}', 'booking.completed', now(), '{{}}'"
@@ -165,7 +165,7 @@ def test_more_events_than_a_statement_has_parameters_are_followed_up():
 
 @pytest.mark.django_db
 def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
-    """The order does not depend on which part of the events a worker follows up first."""
+    """All deliveries are written before the parts become jobs, which can run in any order."""
     monkeypatch.setattr(followup, "MAX_EVENTS", 3)
     WebhookFactory(events=["booking.completed"])
     ids = write_events(BookingFactory(), 8)

@@ -59,7 +59,7 @@ CONTRACT = [
     "bookings/feeds/tests/test_feeds.py",
 ]
 
-# For each app with later migrations, its last migration in release 0.1.0.
+# For each app that has new migrations since release 0.1.0: its last migration in that release.
 FIRST_RELEASE = {"accounts": "0010", "catalog": "0007"}
 
 # Finds the server and the shard of a calendar.
@@ -439,7 +439,7 @@ def test_distribute_has_nothing_to_do_if_the_database_is_distributed(capsys):
 
 
 def test_a_distributed_database_of_the_first_release_can_be_migrated(monkeypatch):
-    # `distribute` would refuse a database without the later migrations.
+    # `distribute` would refuse a database without the migrations since that release.
     monkeypatch.setattr(conversion, "problems", list)
     with psycopg.connect(cluster.url(), autocommit=True) as session:
         session.execute("DROP DATABASE IF EXISTS upgraded WITH (FORCE)")

@@ -347,7 +347,7 @@ def test_every_exclusion_constraint_of_bookings_has_an_error():
 
 @pytest.mark.django_db
 def test_no_unique_or_exclusion_constraint_of_the_main_tables_has_a_generated_name():
-    """Nobody could search for the names that Django generates, because they contain a hash."""
+    """A generated name can contain a hash, so a search of the code would not find the name."""
     tables = [model._meta.db_table for model in (User, Calendar, Booking)]
     with connection.cursor() as cursor:
         cursor.execute(

@@ -223,8 +223,8 @@
       load(`${card.dataset.preview}?${query}`);
     };
     form.addEventListener("input", refresh);
-    // Select2 announces a choice only through jQuery, which also passes on the events of the
-    // browser.
+    // Select2 announces a choice only as an event of jQuery. This handler also receives the
+    // browser's own `change` events.
     window.django.jQuery(form).on("change", refresh);
   };
 
