@@ -437,7 +437,7 @@ class BookingLine(Line):
 
     @staticmethod
     def comes_first(cells: Mapping[str, str]) -> bool:
-        """Return whether the booking was cancelled. Another line may have booked the time again."""
+        """Return whether the booking was cancelled, and so frees its time for the other lines."""
         return cells.get("status", "").strip() == Status.CANCELLED
 
     @classmethod
