@@ -206,7 +206,7 @@ def test_the_host_of_a_request_is_never_in_an_email(api, owner):
 
 
 @pytest.mark.parametrize(("method", "path"), [*product(("GET", "OPTIONS"), ("/me", "/services"))])
-def test_no_other_site_reads_responses_with_a_cookie(method, path):
+def test_another_site_cannot_read_the_api_with_a_cookie(method, path):
     """The API ignores cookies, and sends no CORS headers unless the operator lists origins."""
     browser = Client()
     browser.force_login(AdminFactory())
