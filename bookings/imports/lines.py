@@ -82,7 +82,7 @@ class Line(forms.Form):
 
     @staticmethod
     def comes_first(cells: Mapping[str, str]) -> bool:
-        """Return whether a line has to be imported before the lines for which this is false."""
+        """Return whether a line with these cells has to be imported before the other lines."""
         return False
 
     @classmethod
@@ -175,7 +175,7 @@ class TimeColumn(forms.CharField):
 class CustomerLine(Line):
     """A customer, who gets no email about the account.
 
-    They set their first password by resetting it.
+    Customers set their first password by resetting it.
     """
 
     words = gettext_lazy("Customers")

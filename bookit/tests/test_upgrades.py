@@ -139,7 +139,7 @@ def test_an_upgraded_site_lists_and_makes_bookings(upgraded):
 
 
 def free_time(client):
-    """Return a service with one seat and one of its free times, next week."""
+    """Return the id of a service with one seat, and a free time of this service next week."""
     day = timezone.now().date() + timedelta(days=7)
     for service in client.get("/services?limit=100&mode=open").json()["results"]:
         if service["capacity"] == 1:
