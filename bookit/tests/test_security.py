@@ -116,7 +116,7 @@ def test_no_body_sets_a_field_that_the_server_decides(api, owner, world, write):
 
 
 def stored(name):
-    """Return the values of a column, in every table that has it."""
+    """Return the values of a column of users, bookings, reviews or services."""
     return [
         str(value) if isinstance(value, UUID | Decimal) else value
         for model in (User, Booking, Review, Service)
