@@ -3,8 +3,8 @@
 A form checks the cells of a line. `add` stores the line with the same service function as the API
 and the admin site. `add` stores nothing and returns False if there already is an account with the
 line's email address, a calendar with its name, a service with its title, or a booking of its
-service and customer at its start. If the same import has cancelled that booking, a line with
-another status is stored. An import changes nothing that exists already.
+service and customer at its start. But if the same import has stored that booking as cancelled, a
+line with another status is stored, too. An import changes nothing that exists already.
 """
 
 import re
