@@ -3,8 +3,8 @@
 A form checks the cells of a line. `add` stores the line with the same service function as the API
 and the admin site. `add` stores nothing and returns False if there already is an account with the
 line's email address, a calendar with its name, a service with its title, or a booking of its
-service and customer at its start. If the same import has cancelled that booking, a line with
-another status is stored. An import changes nothing that exists already.
+service and customer at its start. But if the same import has stored that booking as cancelled, a
+line with another status is stored, too. An import changes nothing that exists already.
 """
 
 import re
@@ -82,7 +82,7 @@ class Line(forms.Form):
 
     @staticmethod
     def comes_first(cells: Mapping[str, str]) -> bool:
-        """Return whether a line has to be imported before the lines for which this is false."""
+        """Return whether a line with these cells has to be imported before the other lines."""
         return False
 
     @classmethod
@@ -175,7 +175,7 @@ class TimeColumn(forms.CharField):
 class CustomerLine(Line):
     """A customer, who gets no email about the account.
 
-    They set their first password by resetting it.
+    Customers set their first password by resetting it.
     """
 
     words = gettext_lazy("Customers")
@@ -437,7 +437,7 @@ class BookingLine(Line):
 
     @staticmethod
     def comes_first(cells: Mapping[str, str]) -> bool:
-        """Return whether the booking was cancelled. Another line may have booked the time again."""
+        """Return whether the booking was cancelled, and so frees its time for the other lines."""
         return cells.get("status", "").strip() == Status.CANCELLED
 
     @classmethod

@@ -14,7 +14,7 @@ MAX_STARTS = 366
 LONGEST_RULE = 500
 # The maximum number of positions in BYSETPOS. dateutil needs much time for each position.
 MAX_POSITIONS = 12
-# No month has more than five of a weekday.
+# No month has the same weekday more than five times.
 MAX_WEEKS_OF_MONTH = 5
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 _weekday = "|".join(WEEKDAYS)
@@ -39,9 +39,9 @@ PARTS = {
     "BYSETPOS": rf"[+-]?({_day_of_year})",
 }
 # dateutil searches for the next occurrence up to the year 9999. If there is none, the search takes
-# seconds. The calendar, including its weekdays, repeats every 400 years. So the search is moved
-# ahead by as many whole cycles as fit before `LATEST`. There, it finds the same occurrences, but
-# searches at most about 400 years instead of 8,000. Even from `LATEST`, it covers at least a
+# seconds. The Gregorian calendar, including its weekdays, repeats every 400 years. So the search is
+# moved ahead by as many whole cycles as fit before `LATEST`. There, it finds the same occurrences,
+# but searches at most about 400 years instead of 8,000. Even from `LATEST`, it covers at least a
 # decade, which is as far ahead as slots can be published.
 CYCLE = 400
 LATEST = 9988
@@ -127,7 +127,7 @@ def parse_rule(text: str) -> Rule:
     """Parse the value of an RRULE, which may be preceded by `RRULE:`.
 
     Raises:
-        ValueError: the text is not a valid rule, or the rule has no end.
+        ValueError: the rule is invalid or not supported, or has no end.
     """
     parts: dict[str, str] = {}
     for part in re.sub(r"\ARRULE:", "", text.upper()).split(";"):
@@ -169,8 +169,8 @@ def parse_rule(text: str) -> Rule:
             _("A number in BYDAY is too high: no month has that many of this weekday.")
         )
     if parts["FREQ"] == "DAILY" and "BYSETPOS" in parts:
-        # RFC 5545 shows BYSETPOS only with longer periods. If the positions never match, dateutil
-        # searches for seconds.
+        # RFC 5545 shows BYSETPOS only with periods longer than a day. If the positions never match,
+        # the search in dateutil takes seconds.
         raise ValueError(_("BYSETPOS can be used only if FREQ is WEEKLY, MONTHLY or YEARLY."))
     count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
     if (count is None) == (until is None):

@@ -153,7 +153,8 @@ class SlotConflict(Conflict):
     code = "slot_conflict"
 
 
-# Refuses slots whose service is deleted or moved to another calendar during the publication.
+# This constraint refuses a slot if its service is deleted, or gets another calendar, during the
+# publication.
 CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 
@@ -364,8 +365,8 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
 @transaction.atomic
 def _store(slots: list[Slot], series: dict[str, Any]) -> None:
     if is_distributed():
-        # Citus would send the rows of `PUBLISH` to their server with COPY. If a constraint refused
-        # them, the error would not say so.
+        # Citus would send the rows of `PUBLISH` to their server with COPY. The error would then not
+        # say that a constraint refused a row.
         Slot.objects.bulk_create(slots)
         return
     with connection.cursor() as cursor:

@@ -19,8 +19,8 @@ CHROMIUM = next(
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
-# With this argument, Chromium finds no other host. If Playwright intercepted requests instead,
-# Chromium would use no cache, and each page would load all styles and scripts again.
+# With this argument, Chromium finds no host except this machine. If Playwright intercepted requests
+# instead, Chromium would use no cache, and each page would load all styles and scripts again.
 NO_OTHER_HOST = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"]
 
 

@@ -1,4 +1,4 @@
-"""A plain minute-by-minute model of wall clocks, on days with unusual clock changes."""
+"""A plain minute-by-minute model of wall clocks, and days on which clocks change."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache

@@ -129,6 +129,7 @@ class Cluster:
         program = str(self.prefix / "bin" / arguments[0])
         command, options = self._account.run([program, *arguments[1:]])
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        if arguments[0] == "pg_ctl":  # `run` would wait for a pipe that the server keeps open.
+        if arguments[0] == "pg_ctl":
+            # `subprocess.run` would wait for a pipe that the server keeps open.
             quiet["stderr"] = subprocess.DEVNULL
         subprocess.run(command, **options, **quiet, check=True)

@@ -1,8 +1,7 @@
 """Hostile values, for every parameter, header and field of the API.
 
-Each value has a name, which a failed test shows. Values of parameters are percent-encoded. Values
-of fields are JSON texts, because Python has no value for some of them. Values of headers are as in
-a WSGI environment: each character stands for one byte.
+Each value has a name, which a failed test shows. Values of headers are as in a WSGI environment:
+each character stands for one byte.
 """
 
 import gzip
@@ -83,7 +82,7 @@ TIMES = {
     "seconds since 1970": "32472144000",
 }
 
-# JSON texts other than strings.
+# Values other than strings, as JSON texts, because Python has no value for some of them.
 JSON = {
     "null": "null",
     "true": "true",

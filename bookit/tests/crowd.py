@@ -21,7 +21,7 @@ from bookit.tests.cluster import WORKERS, Cluster
 # A test that waits longer than this number of seconds fails.
 PATIENCE = 30
 
-# The sessions that keep the starting line closed on the workers of a Citus cluster.
+# The sessions on the workers of a Citus cluster that keep the line of `starting_line` closed.
 _closed: "list[psycopg.Connection[Any]]" = []
 
 

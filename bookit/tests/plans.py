@@ -9,7 +9,7 @@ from django.db import connection, transaction
 def planning_without(*methods):
     """Make PostgreSQL avoid some methods when it plans queries.
 
-    PostgreSQL chooses plans by the sizes of tables. These include rows that earlier tests rolled
+    PostgreSQL chooses plans by the sizes of tables, which include rows that earlier tests rolled
     back. So a query has the plan that a test expects only if all alternatives are excluded.
 
     Args:

@@ -126,7 +126,7 @@ def distributed_database(request: pytest.FixtureRequest) -> None:
             connection.close_pool()  # type: ignore[attr-defined]
 
 
-# Tables with rows that migrations create and that no test changes.
+# Tables with rows that `migrate` creates and that no test changes.
 CONSTANT = {"auth_permission", "bookit_server", "django_content_type"}
 
 
@@ -180,8 +180,8 @@ def migrate(django_db_setup: None, django_db_blocker: Any) -> Callable[[str], No
     from bookit.runtime.embedded_postgres import binary
     from bookit.tests.cluster import Cluster
 
-    # pytest-django creates the test database only if a test of this run uses it. If it is on a
-    # Citus cluster, the other servers lack the extension.
+    # pytest-django creates the test database only if a test of this run uses it. A copy from a
+    # Citus cluster would need the extension of the cluster, which other servers lack.
     is_created = connection.settings_dict["NAME"].startswith(TEST_DATABASE_PREFIX)
     if not is_created or Cluster.running():
         return servers.migrate

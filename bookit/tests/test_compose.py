@@ -171,7 +171,7 @@ def test_a_given_password_is_used(tmp_path):
     assert conninfo_to_dict(url)["password"] == password
 
 
-def test_the_url_of_the_database_is_written_again(tmp_path):
+def test_the_url_of_the_database_is_written_at_each_start(tmp_path):
     files = make_secrets(tmp_path)
     stored = files["database_url"].read_text()
     files["database_url"].write_text("postgresql://bookit:a/b@db:5432/bookit")

@@ -235,7 +235,7 @@ class TestOrdering:
             )
             assert "once" in content["errors"][0]["message"]
 
-    def test_a_cursor_follows_an_ordering_with_every_field_once(self, api):
+    def test_a_cursor_reads_every_row_in_an_ordering_by_every_field(self, api):
         user = UserFactory()
         BookingFactory.create_batch(3, user=user)
         page = api.as_(user).get("/bookings?ordering=-start_time,created_at&cursor=&limit=1")

@@ -443,8 +443,8 @@ def with_raw(request, fields):
 def is_tolerated(name, value):
     """Return whether a field may accept a value that its schema does not describe.
 
-    Blanks around a text are removed. A price may also be a number, and an id may have any of the
-    forms that Python reads.
+    Blanks around a text are removed, so blanks count as an empty text. A price may also be a
+    number, and an id may have any of the forms that Python reads.
     """
     if isinstance(value, str):
         return value.strip() == "" or value in ID_FORMS
@@ -717,7 +717,7 @@ def test_reads_ignore_bodies(world):
 
 
 def test_a_field_that_breaks_on_one_value_is_noticed(everybody, wsgi, monkeypatch):
-    """Control for the tests of values: they report each field that a bug in `CharField` breaks."""
+    """Control for `send_hostile_fields`: it reports each field that a bug in `CharField` breaks."""
     convert = serializers.CharField.to_internal_value
 
     def break_on_template(self, data):

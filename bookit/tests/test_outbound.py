@@ -350,7 +350,10 @@ def test_a_message_lost_on_a_kept_connection_is_repeated_once(allow_private):
     ids=["on a new connection", "a second time", "in the middle of a response"],
 )
 def test_a_message_lost_in_another_way_is_an_error(allow_private, behaviours, messages):
-    """It is not sent again: the connection was new, it was repeated, or its response broke off."""
+    """The message is not sent again.
+
+    Its connection was new, the message was already a repetition, or its response broke off.
+    """
     with receiver(*behaviours) as other:
         outcome = post(other.url, times=len(behaviours))
     assert outcome.status is None

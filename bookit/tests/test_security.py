@@ -116,7 +116,7 @@ def test_no_body_sets_a_field_that_the_server_decides(api, owner, world, write):
 
 
 def stored(name):
-    """Return the values of a column, in every table that has it."""
+    """Return the values of a column of users, bookings, reviews or services."""
     return [
         str(value) if isinstance(value, UUID | Decimal) else value
         for model in (User, Booking, Review, Service)
@@ -206,7 +206,7 @@ def test_the_host_of_a_request_is_never_in_an_email(api, owner):
 
 
 @pytest.mark.parametrize(("method", "path"), [*product(("GET", "OPTIONS"), ("/me", "/services"))])
-def test_no_other_site_reads_responses_with_a_cookie(method, path):
+def test_another_site_cannot_read_the_api_with_a_cookie(method, path):
     """The API ignores cookies, and sends no CORS headers unless the operator lists origins."""
     browser = Client()
     browser.force_login(AdminFactory())

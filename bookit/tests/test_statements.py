@@ -65,7 +65,7 @@ def statements() -> Iterator[Statement]:
 
 
 def literal(node: ast.AST) -> str | None:
-    """Return the text of a string, or the text that an f-string begins with."""
+    """Return the text of a string, or the text that an f-string begins with; otherwise, None."""
     if isinstance(node, ast.JoinedStr):
         node = node.values[0]
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None

@@ -82,8 +82,8 @@ def schema(url):
     return [re.sub(r"::(text|character varying)(\[\])?|[()\s]", "", each) for each in statements]
 
 
-def test_the_quick_way_of_tests_creates_the_tables_of_migrate(tmp_path, migrate):
-    """See the fixture `migrate`."""
+def test_the_fixture_migrate_has_the_same_result_as_the_command_migrate(tmp_path, migrate):
+    """The fixture in `bookit/tests/plugin.py` copies the tables, which is quicker."""
     found = []
     for name, create in {"quick": migrate, "usual": servers.migrate}.items():
         with running(tmp_path / name, settings=THROWAWAY) as url:
@@ -139,7 +139,7 @@ def test_an_upgraded_site_lists_and_makes_bookings(upgraded):
 
 
 def free_time(client):
-    """Return a service with one seat and one of its free times, next week."""
+    """Return the id of a service with one seat, and a free time of this service next week."""
     day = timezone.now().date() + timedelta(days=7)
     for service in client.get("/services?limit=100&mode=open").json()["results"]:
         if service["capacity"] == 1:

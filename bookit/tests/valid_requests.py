@@ -231,8 +231,8 @@ class Caller:
 
     Args:
         headers: the headers of each request of the caller, as in a WSGI environment.
-        rows: ids of rows and other values, by kind. If the caller has rows of a kind, the id
-            is of the caller's own row.
+        rows: ids of rows and other values, by kind. If the caller has a row of a kind, the id is
+            the id of this row.
     """
 
     headers: dict[str, str]

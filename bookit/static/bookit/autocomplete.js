@@ -16,8 +16,8 @@
   };
 
   document.addEventListener("DOMContentLoaded", () => {
-    // jQuery calls these functions in the order in which they were passed. Django's function, which
-    // starts Select2, therefore runs before this function.
+    // jQuery calls functions in the order in which it received them. Django's function, which
+    // starts Select2, came before this function.
     window.django.jQuery(() => {
       document.querySelectorAll("select.admin-autocomplete").forEach(name);
     });

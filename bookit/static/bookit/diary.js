@@ -7,7 +7,7 @@
   const config = JSON.parse(document.getElementById("diary-config").textContent);
   const words = config.words;
   const byId = (id) => document.getElementById(id);
-  // BookIt writes the day before the month, in all languages.
+  // Dates begin with the day, in all languages. In English, this needs the locale en-GB.
   const lang = document.documentElement.lang;
   const locale = lang.startsWith("en") ? "en-GB" : lang || undefined;
   const calendars = new Map(config.calendars.map((each) => [each.id, each]));
