@@ -58,7 +58,7 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
 
 
 class _AlreadyKept(Exception):
-    """A response was kept for the key after `claim` had looked for it."""
+    """Another request kept a response for the key after `claim` had found none."""
 
 
 def _respond_once(

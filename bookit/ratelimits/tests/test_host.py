@@ -77,7 +77,7 @@ def test_four_processes_with_separate_memory_let_all_requests_pass():
     assert passed_in_processes(lambda: limiter.hit(item, "ada")) == 160
 
 
-def test_processes_that_do_not_lock_lose_counts(monkeypatch):
+def test_processes_without_the_lock_lose_counts(monkeypatch):
     """Control for the first test: without the lock, too many requests pass."""
     monkeypatch.setattr(HostCounts, "_lock", lambda self, bucket: False)
     find = HostCounts._find
