@@ -124,7 +124,7 @@ def written(monkeypatch):
 
 @pytest.fixture
 def town(db):
-    """Return by name: an admin, their calendar with a service, a booking and a slot, a webhook."""
+    """Return, by name, an admin, their calendar, and a service, a booking, a slot and a webhook."""
     admin = AdminFactory()
     calendar = CalendarFactory(provider=admin)
     services = [
