@@ -114,8 +114,8 @@ def test_concurrent_threads_lose_no_count():
 def test_the_counts_equal_those_of_the_limits_library(limit, pauses):
     counts = HostCounts(buckets=1)
     item = RateLimitItemPerMinute(limit)
-    # At a whole second, the requests of the previous window can count as exactly one. `limits` then
-    # computes 0.9999999963 and rounds it down to 0. The microsecond avoids whole seconds.
+    # At a whole second, the previous window can count as exactly one request. `limits` then
+    # computes 0.9999999963 and rounds it down to 0. So the clock starts a microsecond later.
     with time_machine.travel(1_900_000_000.000001, tick=False) as clock:
         limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         for pause in pauses:
