@@ -1,9 +1,9 @@
 """Finds the bookings of a user without asking every server, if the database is distributed.
 
-The rows of a booking are on the server of its calendar. A copy of each booking beside its user
-would lag behind the booking, or would make every change of a booking a two-phase commit. Instead,
-`BookedCalendar` stores on which calendars each user has booked. Only the servers of these calendars
-are asked.
+The rows of a booking are on the server of its calendar. A copy of all bookings, distributed by
+user, would lag behind the bookings, or would make every change of a booking a two-phase commit.
+Instead, `BookedCalendar` stores on which calendars each user has booked. Only the servers of these
+calendars are asked.
 """
 
 from collections.abc import Sequence

@@ -90,8 +90,8 @@ def record(
 def forget_reasons(booking: Booking) -> None:
     """Remove the reasons from the history of a booking that will be deleted.
 
-    Somebody other than the user gave these reasons, which can be personal data of the user. Once
-    the booking is deleted, nobody knows whose history it was, so the reasons are removed before.
+    Somebody other than the user gave these reasons, which can be personal data of the user. They
+    are removed before the deletion, because afterwards nobody knows whose history it was.
     """
     named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
     with connection.cursor() as cursor:

@@ -52,8 +52,8 @@ HAS_ATTENDEE = Func(
 )
 
 
-# Whether a booking takes longer than a day. There are few such bookings, if any. If any other
-# booking ends after an instant, it starts at most a day before this instant, so a search by the
+# Whether a booking takes longer than a day. There are few such bookings, if any. Every other
+# booking that ends after an instant starts at most a day before this instant, so a search by the
 # start finds it.
 IS_LONG = Func(
     F("end_time"),
@@ -190,8 +190,9 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         """Return the bookings that end after an instant.
 
         Only long bookings (`IS_LONG`) have an index by the end, so the query searches by the start.
-        All of these bookings start at most a day before the instant, except long bookings. The
-        search begins a day before the instant, or at the first long booking if that starts earlier.
+        A booking that ends after the instant starts at most a day before it, unless the booking is
+        long. The search begins a day before the instant, or at the start of the first long booking
+        that ends after the instant, whichever is earlier.
         """
         at = Cast(at, models.DateTimeField())
         # PostgreSQL does not know that there are few long bookings. If the order were `start_time`

@@ -27,8 +27,8 @@ from bookit.json import dumps
 from catalog import turns
 from catalog.models import Calendar
 
-# Fragments of the statements below. All except ATTEMPT and EXPIRED_HOLDS are parts of a WITH
-# clause. A condition that is needed for several tables comes from a function.
+# Fragments of the statements below. PLACE_IN_SERVICE, PLACE_IN_SLOT, FREE_SEAT and TAKE_SEAT are
+# parts of a WITH clause. A condition that is needed for several tables comes from a function.
 
 # The number of seats, and the number of users who are ahead of the booker on the waitlist. For a
 # booking without a slot, the number of seats is the capacity of the service, and nobody is ahead.
@@ -167,7 +167,7 @@ class Attempt(NamedTuple):
 #   api_key_id uuid (null), at timestamptz (now).
 # Columns: the fields of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
-#   booking that overlaps another booking, so this statement only has to find a seat.
+#   booking whose seat or calendar is not free, so this statement only has to find a seat.
 CREATE_IN_SERVICE = f"""
 WITH {PLACE_IN_SERVICE}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
     INSERT INTO bookings_bookingevent
@@ -448,7 +448,7 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
 def close_expired_holds(
     *, calendar_id: UUID, blocked_from: datetime, blocked_until: datetime, at: datetime
 ) -> None:
-    """End the holds on a calendar that expired by `at` and overlap a period.
+    """End the holds that expired by `at` and overlap a period of a calendar.
 
     The caller holds the lock on the calendar, in the transaction that needs the period.
     """

@@ -107,7 +107,7 @@ class BookingSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows, with the columns of the users that replace empty values."""
+        """Return the rows, each with `USER_COLUMNS`, which replace empty values of the booking."""
         return queryset.values(*cls.Meta.fields, *USER_COLUMNS)
 
     @classmethod

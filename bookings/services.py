@@ -453,7 +453,8 @@ def book_hold_for(
     for column, text in attendee.items():
         setattr(booking, column, text)
     booking.save(update_fields=["user", "notes", *attendee])
-    # A booking that is pending already could be confirmed, but only a hold can become pending.
+    # A booking that is not a hold must be refused. `_change_status` would confirm a pending
+    # booking, but it refuses PENDING for every booking except a hold.
     status = Status.CONFIRMED if confirm and booking.status == Status.HELD else Status.PENDING
     return _change_status(status, booking, actor=actor, at=at, overridden=overridden)
 

@@ -1,4 +1,4 @@
-"""Triggers that PostgreSQL runs when any code changes slots, bookings or events."""
+"""Triggers on tables of this app. PostgreSQL runs them, whichever code changes the tables."""
 
 from bookings.transitions import TRANSITIONS
 from bookit.database.constraints import Trigger

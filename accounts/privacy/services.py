@@ -55,7 +55,10 @@ def export(*, user: User) -> dict[str, Any]:
 
 
 def _begun(found: Any) -> Any:
-    """Replace an iterator of only one list by that list. Most exports then have no iterator."""
+    """Replace an iterator of only one list by that list.
+
+    Most exports then have no iterator, so `ExportViewSet` needs no file for them.
+    """
     if not isinstance(found, Iterator):
         return found
     first: list[Any] = next(found, [])

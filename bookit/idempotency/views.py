@@ -36,8 +36,8 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
     """Let an action of a view accept the header `Idempotency-Key`.
 
     With this header, the whole action is one transaction, which also keeps the response. If the
-    action raises a refusal, a second transaction keeps the response, unless its status is in
-    `NOT_KEPT` or at least 500.
+    action raises a refusal, a second transaction keeps the response. Responses whose status is in
+    `NOT_KEPT` or is at least 500 are not kept.
     """
 
     @wraps(action)
@@ -58,7 +58,7 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
 
 
 class _AlreadyKept(Exception):
-    """A response was kept for the key after `claim` had looked for it."""
+    """Another request kept a response for the key after `claim` had found none."""
 
 
 def _respond_once(

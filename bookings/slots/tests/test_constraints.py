@@ -327,8 +327,8 @@ class TestOccupancy:
         assert list(rows) == [(slot, slot, None), (booking.pk, service.pk, 2)]
 
     def test_the_index_of_the_occupancy_starts_with_the_calendar_and_the_period(self):
-        # If the occupant were the first column, PostgreSQL would search the index once for each
-        # occupant, and each slot is an occupant.
+        # If the occupant came before the period, a search would read every row of the calendar,
+        # because each slot is a separate occupant.
         assert "(calendar_id WITH =, blocked WITH &&, occupant WITH <>)" in ask(
             "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
             " WHERE conname = 'occupancy_one_at_a_time'"

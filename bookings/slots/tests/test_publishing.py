@@ -297,7 +297,7 @@ def test_a_series_is_published_as_planned_unless_a_slot_clashes(service):
     assert [slot.start_time for slot in slots.publish_slots(**wish)] == plan.starts
 
 
-def test_the_words_for_a_weekly_series_list_all_its_weekdays():
+def test_a_weekly_series_is_described_with_all_its_weekdays():
     pattern = weeks_in_words(1, [0, 2, 4])
     first = datetime(2026, 11, 30, 9)  # noqa: DTZ001 - wall-clock time
     assert pattern == "Every Monday, Wednesday and Friday"

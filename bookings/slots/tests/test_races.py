@@ -88,7 +88,7 @@ def is_a(refusal, error):
 
 
 def is_taken(error):
-    """Return whether `error` refuses a booking because a slot or booking takes its time."""
+    """Return whether `error` refuses a booking because a slot or booking occupies the time."""
     by_the_database = (
         isinstance(error, IntegrityError)
         and database_error_facts(error)[1] == "booking_beside_slots"

@@ -76,20 +76,6 @@ class TestWallClock:
         with pytest.raises(ValueError, match="start_time does not match this rule"):
             series("FREQ=DAILY;COUNT=3", local("2026-10-25T01:30", fold=1))
 
-    @pytest.mark.parametrize(
-        ("short", "long"),
-        [
-            ("FREQ=DAILY;COUNT=3;BYHOUR=9;BYMINUTE=5", "FREQ=DAILY;COUNT=3;BYHOUR=09;BYMINUTE=05"),
-            ("FREQ=YEARLY;COUNT=3;BYMONTH=2", "FREQ=YEARLY;COUNT=3;BYMONTH=02"),
-            ("FREQ=YEARLY;COUNT=3;BYYEARDAY=40", "FREQ=YEARLY;COUNT=3;BYYEARDAY=040"),
-            ("FREQ=MONTHLY;COUNT=3;BYMONTHDAY=9", "FREQ=MONTHLY;COUNT=3;BYMONTHDAY=09"),
-            ("FREQ=MONTHLY;COUNT=3;BYDAY=2MO", "FREQ=MONTHLY;COUNT=3;BYDAY=+02MO"),
-        ],
-    )
-    def test_numbers_can_have_leading_zeros(self, short, long):
-        first = "2026-02-09T09:05"
-        assert series(short, first) == series(long, first)
-
     def test_fractions_of_seconds_are_kept(self):
         first = datetime(2026, 12, 1, 10, 0, 0, 250_000, tzinfo=UTC)
         starts = parse_rule("FREQ=DAILY;COUNT=2").starts(first, LISBON, limit=first + DECADE)
@@ -178,6 +164,20 @@ class TestRules:
     def test_a_rule_can_be_in_lower_case_and_have_the_prefix_rrule(self):
         for rule in ("FREQ=DAILY;COUNT=2", "rrule:freq=daily;count=2", "RRULE:COUNT=2;FREQ=DAILY"):
             assert series(rule, "2026-12-01T18:00") == ["2026-12-01 18:00", "2026-12-02 18:00"]
+
+    @pytest.mark.parametrize(
+        ("short", "long"),
+        [
+            ("FREQ=DAILY;COUNT=3;BYHOUR=9;BYMINUTE=5", "FREQ=DAILY;COUNT=3;BYHOUR=09;BYMINUTE=05"),
+            ("FREQ=YEARLY;COUNT=3;BYMONTH=2", "FREQ=YEARLY;COUNT=3;BYMONTH=02"),
+            ("FREQ=YEARLY;COUNT=3;BYYEARDAY=40", "FREQ=YEARLY;COUNT=3;BYYEARDAY=040"),
+            ("FREQ=MONTHLY;COUNT=3;BYMONTHDAY=9", "FREQ=MONTHLY;COUNT=3;BYMONTHDAY=09"),
+            ("FREQ=MONTHLY;COUNT=3;BYDAY=2MO", "FREQ=MONTHLY;COUNT=3;BYDAY=+02MO"),
+        ],
+    )
+    def test_numbers_can_have_leading_zeros(self, short, long):
+        first = "2026-02-09T09:05"
+        assert series(short, first) == series(long, first)
 
     def test_a_day_can_have_several_starts(self):
         assert series("FREQ=DAILY;COUNT=3;BYHOUR=9,14;BYMINUTE=30", "2026-12-01T09:30") == [

@@ -101,7 +101,7 @@ def everybody(api):
 
 @pytest.fixture
 def application_schema(everybody):
-    """Return the schema of the application. Its requests run in the transaction of the test."""
+    """Return the schema of the application. All requests run in the transaction of the test."""
     with in_process():
         yield schemathesis.openapi.from_wsgi("/openapi.json", application)
 

@@ -222,7 +222,7 @@ def test_a_former_provider_does_not_see_metadata(api, people, paths):
     assert "metadata" not in api.as_(people["provider"]).get(paths["services"]).json()
 
 
-def test_a_calendar_does_not_get_the_metadata_of_the_service_it_is_created_with(api, people):
+def test_the_metadata_of_a_new_service_is_not_copied_to_its_new_calendar(api, people):
     body = {"title": "Cut", "price": "20.00", "duration_minutes": 30, "metadata": {"a": "1"}}
     made = api.as_(people["provider"]).post("/services", body).json()
     assert (made["metadata"], made["calendar"]["metadata"]) == ({"a": "1"}, {})

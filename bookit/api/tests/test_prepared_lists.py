@@ -124,7 +124,7 @@ def written(monkeypatch):
 
 @pytest.fixture
 def town(db):
-    """Return, by kind, an admin, their calendar with a row of each kind, and a webhook."""
+    """Return, by name, an admin, their calendar, and a service, a booking, a slot and a webhook."""
     admin = AdminFactory()
     calendar = CalendarFactory(provider=admin)
     services = [
@@ -148,7 +148,7 @@ def town(db):
 def test_every_parameter_of_every_list_is_tried(api):
     """A new list, and a new filter of a list, must be added to `LISTS`.
 
-    `/events` is left out: it is not prepared, because only admins can read it.
+    `/events` is left out: it is not prepared, because `EventPagination` needs a queryset.
     """
     operations = contract.operations(api.get("/openapi.json").json())
     documented = {}

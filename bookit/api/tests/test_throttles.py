@@ -134,7 +134,7 @@ def test_anonymous_requests_are_counted_by_ip_address(api, limit):
     assert statuses(api, "/calendars", 1, REMOTE_ADDR="192.0.2.7") == [429]
 
 
-def test_users_are_counted_by_account_at_every_ip_address(api, limit):
+def test_users_are_counted_by_account_whatever_their_ip_address(api, limit):
     limit(anon="1/minute", user="2/minute")
     one, other = api.as_(UserFactory()), api.as_(UserFactory())
     assert statuses(one, "/me", 1, REMOTE_ADDR="192.0.2.7") == [200]

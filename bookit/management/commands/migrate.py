@@ -57,7 +57,7 @@ class Command(migrate.Command):
     A migration waits only briefly for a lock (`bookit.database.postgresql.base.LOCK_TIMEOUT`),
     because all later statements on the same table wait behind it. A request may also lock two
     tables in another order than the migration; PostgreSQL then aborts the request's transaction or
-    the migration. If the migration fails for one of these reasons, the command tries it again.
+    the migration. If an atomic migration fails for one of these reasons, it is tried again.
     """
 
     migration: Migration | None = None

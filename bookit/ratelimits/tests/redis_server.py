@@ -57,7 +57,7 @@ class Server:
             self.process.wait()
 
     def freeze(self) -> None:
-        """Stop the process: it accepts connections but does not respond."""
+        """Suspend the process, so that the server accepts connections but does not respond."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 

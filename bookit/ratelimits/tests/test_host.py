@@ -77,7 +77,7 @@ def test_four_processes_with_separate_memory_let_all_requests_pass():
     assert passed_in_processes(lambda: limiter.hit(item, "ada")) == 160
 
 
-def test_processes_that_do_not_lock_lose_counts(monkeypatch):
+def test_processes_without_the_lock_lose_counts(monkeypatch):
     """Control for the first test: without the lock, too many requests pass."""
     monkeypatch.setattr(HostCounts, "_lock", lambda self, bucket: False)
     find = HostCounts._find
@@ -114,8 +114,8 @@ def test_concurrent_threads_lose_no_count():
 def test_the_counts_equal_those_of_the_limits_library(limit, pauses):
     counts = HostCounts(buckets=1)
     item = RateLimitItemPerMinute(limit)
-    # At a whole second, the requests of the previous window can count as exactly one. `limits` then
-    # computes 0.9999999963 and rounds it down to 0. The microsecond avoids whole seconds.
+    # At a whole second, the previous window can count as exactly one request. `limits` then
+    # computes 0.9999999963 and rounds it down to 0. So the clock starts a microsecond later.
     with time_machine.travel(1_900_000_000.000001, tick=False) as clock:
         limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         for pause in pauses:
