@@ -17,13 +17,13 @@ from django.utils import timezone
 from accounts.models import User
 from bookings.models import Booking, Slot
 from bookings.tests import test_permissions as table
-from bookings.tests.test_permissions import BODIES, PEOPLE, ROWS, api_routes, people, world
+from bookings.tests.test_permissions import BODIES, PEOPLE, ROWS, api_routes, created, people, world
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Webhook
 from bookit.tests.crowd import disabled_trigger
 from catalog.models import Service
 
-__all__ = ["people", "world"]  # pytest finds these fixtures in this module.
+__all__ = ["created", "people", "world"]  # pytest finds these fixtures in this module.
 
 pytestmark = pytest.mark.django_db
 

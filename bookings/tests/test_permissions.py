@@ -1,17 +1,21 @@
 """Permissions: every endpoint and method of the API against every kind of user."""
 
+from copy import deepcopy
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from django.db import transaction
+from django.test import override_settings
 from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from accounts.keys import services as keys
 from accounts.links.kinds import PASSWORD_RESET, VERIFICATION
 from accounts.links.tests.tokens import emailed_token
 from accounts.roles.models import Role
+from accounts.sessions import services as sessions
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.feeds import services as feeds
 from bookings.models import Booking
@@ -22,6 +26,7 @@ from bookings.tests.factories import (
     SlotFactory,
     WaitlistEntryFactory,
 )
+from bookit.tests.plugin import QUICK_HASHERS
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
@@ -263,9 +268,33 @@ ROWS = [
 NAMES = [" ".join(filter(None, row[:3])) for row in ROWS]
 
 
+@pytest.fixture(scope="module")
+def created(django_db_setup, django_db_blocker):
+    """Create the people and the world for all tests of a module, and delete them afterwards.
+
+    They are created in a transaction that is still open while the tests run. pytest-django rolls
+    the changes of each test back to a savepoint in this transaction.
+    """
+    hashers = override_settings(PASSWORD_HASHERS=QUICK_HASHERS)
+    with django_db_blocker.unblock(), transaction.atomic(), hashers:
+        people = create_people()
+        yield people, create_world(people)
+        transaction.set_rollback(True)
+
+
 @pytest.fixture
-def people():
+def people(created):
     """Return a user of each kind, by the name of the kind."""
+    return deepcopy(created[0])
+
+
+@pytest.fixture
+def world(created):
+    """Return the values of the table's placeholders."""
+    return {**created[1]}
+
+
+def create_people():
     return {
         "user": UserFactory(),
         "owner": UserFactory(),
@@ -276,9 +305,8 @@ def people():
     }
 
 
-@pytest.fixture
-def world(api, people):
-    """Return the values of the table's placeholders."""
+def create_world(people):
+    at = timezone.now()
     calendar = CalendarFactory(provider=people["provider"])
     service = ServiceFactory(calendar=calendar)
 
@@ -290,20 +318,29 @@ def world(api, people):
             **fields,
         )
 
-    reviewed = booking(1, status=Booking.Status.COMPLETED)
-    review = api.as_(people["owner"]).post(
-        "/reviews", {"booking_id": str(reviewed.pk), "rating": 5}
+    def slot(days):
+        return SlotFactory(
+            service=ServiceFactory(calendar=calendar), start_time=at + timedelta(days=days)
+        )
+
+    signed_in = sessions.log_in(
+        email=people["owner"].email,
+        password=PASSWORD,
+        client=sessions.Client("192.0.2.1", "a browser"),
+        at=at,
     )
-    in_a_month = timezone.now() + timedelta(days=30)
-    in_two_months = timezone.now() + timedelta(days=60)
-    session = api.post("/auth/login", {"email": people["owner"].email, "password": PASSWORD})
-    full_slot = SlotFactory(service=ServiceFactory(calendar=calendar), start_time=in_two_months)
+    client = APIClient()
+    client.force_authenticate(people["owner"])
+    reviewed = booking(1, status=Booking.Status.COMPLETED)
+    review = client.post("/reviews", {"booking_id": str(reviewed.pk), "rating": 5}, format="json")
+    full_slot = slot(days=60)
     delivery = DeliveryFactory()
     things = {
         "webhook": delivery.webhook,
         "delivery": delivery,
         "role": Role.objects.get(),
-        "api_key": keys.create_key(owner=people["owner"], name="Till", at=timezone.now())[0],
+        "api_key": keys.create_key(owner=people["owner"], name="Till", at=at)[0],
+        "session": people["owner"].sessions.get(),
         "calendar": calendar,
         "others_calendar": CalendarFactory(provider=people["other"]),
         "empty_calendar": CalendarFactory(provider=people["provider"]),
@@ -311,15 +348,13 @@ def world(api, people):
         "service": service,
         "inactive_service": ServiceFactory(calendar=calendar, is_active=False),
         "unbooked_service": ServiceFactory(calendar=calendar),
-        "slot": SlotFactory(service=ServiceFactory(calendar=calendar), start_time=in_a_month),
+        "slot": slot(days=30),
         "full_slot": full_slot,
         "entry": WaitlistEntryFactory(slot=full_slot, user=people["owner"]),
         "booking": booking(0),
         "completed_booking": booking(2, status=Booking.Status.COMPLETED),
         "past_booking": BookingFactory(
-            user=people["owner"],
-            service=service,
-            start_time=timezone.now() - timedelta(days=1),
+            user=people["owner"], service=service, start_time=at - timedelta(days=1)
         ),
         **people,
     }
@@ -330,10 +365,9 @@ def world(api, people):
         "busy_token": busy_token,
         "names_token": names_token,
         "review": review.json()["id"],
-        "next_week": (timezone.now() + timedelta(days=7)).isoformat(),
+        "next_week": (at + timedelta(days=7)).isoformat(),
         "owner_email": people["owner"].email,
-        "refresh_token": session.json()["refresh_token"],
-        "session": str(people["owner"].sessions.get().pk),
+        "refresh_token": signed_in.refresh_token,
         "reset_token": emailed_token(PASSWORD_RESET, people["owner"]),
         "verify_token": emailed_token(VERIFICATION, people["owner"]),
     }

@@ -38,6 +38,8 @@ ENVIRONMENT = {
 }
 # Faster settings of PostgreSQL, because the data of a test run need not survive a power cut.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# Setting for passwords that are hashed quickly.
+QUICK_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -205,7 +207,7 @@ def migrate(django_db_setup: None, django_db_blocker: Any) -> Callable[[str], No
 def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> None:
     """Hash passwords quickly, except in tests that are marked `real_passwords`."""
     if "real_passwords" not in request.keywords:
-        settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
+        settings.PASSWORD_HASHERS = QUICK_HASHERS  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)
