@@ -18,7 +18,9 @@ from bookings.models import Booking
 for name, permission in {
     "bookings.view_booking": Permission(_("see all bookings and their history"), "user"),
     "bookings.add_booking": Permission(_("book for other users"), "user"),
-    "bookings.change_booking": Permission(_("change all bookings as their providers can"), "user"),
+    "bookings.change_booking": Permission(
+        _("change all bookings in every way that their providers can"), "user"
+    ),
     "bookings.delete_booking": Permission(_("delete all bookings"), "user"),
     "bookings.view_waitlistentry": Permission(_("see all waitlists"), "user"),
     "bookings.add_waitlistentry": Permission(_("join a waitlist"), "user", in_roles=False),
@@ -29,7 +31,8 @@ for name, permission in {
         _("change and cancel slots, with their bookings"), "provider"
     ),
     "bookings.delete_slot": Permission(_("delete slots"), "provider"),
-    # The URL of a feed works without the key, so revoking the key would not end the access.
+    # API keys cannot read the URL of a feed, because the URL would still work after the key was
+    # revoked.
     "bookings.view_feed": Permission(_("subscribe to all calendars"), "provider", in_keys=False),
     "bookings.change_feed": Permission(
         _("renew the addresses of feeds"), "provider", in_keys=False

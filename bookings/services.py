@@ -200,7 +200,10 @@ def create_booking(
     user = actor
     if overrides_limits and not (hold and may_override(actor=actor)):
         raise Forbidden(
-            _("Only staff who may change bookings can override notice and horizon, for a customer.")
+            _(
+                "Only staff who may change bookings and book for customers can override the notice "
+                "and the horizon."
+            )
         )
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)

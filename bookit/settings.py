@@ -188,7 +188,7 @@ WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
 # A pool size of 0 is meant for a pooler in front of PostgreSQL. The operator then decides about
-# prepared statements: PgBouncer keeps them only if its `max_prepared_statements` is set.
+# prepared statements: PgBouncer keeps them only if its `max_prepared_statements` is not 0.
 DATABASE_PREPARED_STATEMENTS = boolean("DATABASE_PREPARED_STATEMENTS") or DATABASE_POOL_SIZE > 0
 STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
 # If a web or worker host disappears, PostgreSQL closes its connections within a minute, and so
@@ -287,8 +287,8 @@ SIMPLE_JWT = {
 # of the operator's front end, which call the API. If a link is unset, emails show the token itself.
 PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
 VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
-# The daily limit on emails of one kind about an account, such as password resets, to one email
-# address.
+# The daily limit on emails about accounts. Each kind of email, such as password resets, and each
+# email address is counted separately.
 MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
 # Whether only users with a verified email address can book.
 BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
@@ -308,14 +308,15 @@ WAITLIST_OFFER_TIME = timedelta(
 MAX_MAILS = 10_000_000
 # The moves of a booking within this time after the first move are reported in one email.
 MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
-# Daily limits on emails about bookings: to one recipient about one booking, to one unverified email
-# address, and to one verified email address.
+# Daily limits on emails about bookings: to one recipient about one booking (and one more if the
+# booking is cancelled or expires), to one unverified email address, and to one verified email
+# address.
 MAILS_PER_BOOKING = integer("MAILS_PER_BOOKING", 8, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_VERIFIED_ADDRESS = integer(
     "MAILS_PER_VERIFIED_ADDRESS", 500, at_least=1, at_most=MAX_MAILS
 )
-# How long before the start of a booking its reminders are sent, the last reminder first.
+# How long before the start of a booking its reminders are sent, the shortest time first.
 REMINDER_TIMES = [timedelta(hours=each) for each in hours("REMINDER_HOURS", 24, at_most=30 * 24)]
 WEBHOOK_ALLOW_PRIVATE = boolean("WEBHOOK_ALLOW_PRIVATE")
 

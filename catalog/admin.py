@@ -28,6 +28,7 @@ from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StampedAdmin, is_id
 from bookit.adminsite.search import all_in
+from bookit.database.references import is_referenced
 from bookit.errors import Invalid
 from bookit.times import zone, zone_names
 from catalog import services
@@ -506,7 +507,6 @@ class ServiceAdmin(StampedAdmin):
         services.delete_service(service_id=row.pk, actor=request.user)  # type: ignore[arg-type]
 
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:
-        """Make the calendar read-only if the service has bookings or slots."""
+        """Make the calendar read-only if the service has bookings, slots or reviews."""
         fixed = [*self.readonly_fields]
-        in_use = obj and (obj.bookings.exists() or obj.slots.exists())
-        return [*fixed, "calendar"] if in_use else fixed
+        return [*fixed, "calendar"] if obj and is_referenced(obj) else fixed

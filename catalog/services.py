@@ -29,12 +29,12 @@ LONGEST_TIME_OFF = timedelta(days=3653)
 
 CALENDAR_IN_USE = gettext_lazy("This calendar has services. Delete them first.")
 SERVICE_IN_USE = gettext_lazy(
-    "This service has bookings or slots. Deactivate it instead of deleting it."
+    "This service has bookings, slots or reviews. Deactivate it instead of deleting it."
 )
 
 
 class ServiceInUse(Conflict):
-    """This is in use: the service has bookings or slots, or the calendar has services."""
+    """This is in use: the service has bookings, slots or reviews, or the calendar has services."""
 
     code = "service_in_use"
 
@@ -289,7 +289,10 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             # together, so they prevent the move.
             if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
                 raise ServiceInUse(
-                    _("This service has bookings or slots, which cannot move to another calendar.")
+                    _(
+                        "This service has bookings, slots or reviews, which cannot move to another "
+                        "calendar."
+                    )
                 ) from None
             raise
     return service

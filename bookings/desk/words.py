@@ -37,7 +37,8 @@ def moment(at: datetime, tz: tzinfo, *, beside: datetime | None = None) -> str:
     """Return a time in words: `Tue 1 Dec 2026, 10:00`.
 
     Args:
-        beside: if this time is in the same year, the text leaves out the year.
+        beside: another time that is shown. If `at` is in the same year, the text leaves out the
+            year.
     """
     local = at.astimezone(tz)
     return f"{day(local, beside=beside and beside.astimezone(tz))}, {time_of_day(local)}"
@@ -49,7 +50,8 @@ def period(
     """Return a period in words: `Tue 1 Dec 2026, 10:00-10:30`, with an en dash.
 
     Args:
-        beside: if this time is in the same year, the text leaves out the year.
+        beside: another time that is shown. The text leaves out the year of a start or end in the
+            same year.
     """
     start, end = start_time.astimezone(tz), end_time.astimezone(tz)
     first = moment(start, tz, beside=beside)

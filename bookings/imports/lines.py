@@ -273,8 +273,8 @@ class ServiceLine(Line):
 
     words = gettext_lazy("Services")
     about = gettext_lazy(
-        "A line is skipped if its calendar already has a service with this title. If the line "
-        "names no calendar, it is skipped if any calendar has a service with this title."
+        "A line is skipped if its calendar already has a service with this title. A line without a "
+        "calendar is skipped if any calendar has a service with this title."
     )
     example = [
         {

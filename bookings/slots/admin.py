@@ -1,6 +1,6 @@
 """Slots in the admin site."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -141,6 +141,19 @@ def _who_comes(slot: Slot) -> Card:
             _("All bookings of this slot, including cancelled ones"),
         ),
     )
+
+
+def _uncancelled(rows: QuerySet[Slot]) -> QuerySet[Slot]:
+    """Leave out cancelled slots. The log must not name somebody who "cancels" such a slot again."""
+    return rows.exclude(status=Slot.Status.CANCELLED)
+
+
+def _told(rows: Iterable[Slot]) -> int:
+    """Return how many customers get an email if these slots are cancelled; holds get none."""
+    slots = [*rows]
+    calendars = {slot.calendar_id for slot in slots}
+    booked = Booking.objects.filter(calendar__in=calendars, slot__in=slots, active=True)
+    return booked.exclude(status=Booking.Status.HELD).count()
 
 
 @admin.register(Slot)
@@ -330,7 +343,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         if is_open and self.has_change_permission(request, obj):
             refused = getattr(request, "seats_form", None)
             context["seats_form"] = refused or SeatsForm(initial={"capacity": obj.capacity})
-            context["taken"] = obj.taken
+            context["bookings"] = _told([obj])
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def cancel_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
@@ -341,7 +354,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         """
         if not self.has_change_permission(request):
             raise PermissionDenied
-        self._cancel(request, self.get_queryset(request).filter(pk=slot_id))
+        self._cancel(request, _uncancelled(self.get_queryset(request).filter(pk=slot_id)))
         return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot_id]))
 
     def seats_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
@@ -386,10 +399,11 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     )
     def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> HttpResponse | None:
         """Ask whether to cancel the selected slots and their bookings; once confirmed, do so."""
-        if "sure" in request.POST:
+        queryset = _uncancelled(queryset)
+        rows: list[Any] = [*queryset[: MAX_CANCELLED + 1]]
+        if "sure" in request.POST or not rows:
             self._cancel(request, queryset)
             return None
-        rows: list[Any] = [*queryset[: MAX_CANCELLED + 1]]
         if len(rows) > MAX_CANCELLED:
             text = _("Cancel at most %d slots at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
@@ -397,15 +411,14 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         names = [(self.heading(row), self.seats(row)) for row in rows[:MAX_NAMED]]
         context = {
             **self.question(request, _("Cancel slots"), rows, names),
-            "bookings": sum(row.taken for row in rows if self.offers(row, "cancel")),
+            "bookings": _told(row for row in rows if self.offers(row, "cancel")),
         }
         return render(request, "admin/bookings/slot/cancel_selected.html", context)
 
     def _cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> None:
         self.apply(
             request,
-            # The log must not name somebody who "cancels" a cancelled slot.
-            queryset.exclude(status=Slot.Status.CANCELLED),
+            queryset,
             lambda slot: self._cancel_one(request, slot),
             done=ngettext_lazy("%d slot cancelled.", "%d slots cancelled."),
             name=self.heading,

@@ -177,16 +177,18 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
     @admin.action(description=_("Switch on"), permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         """Switch the selected webhooks on. The admin becomes the owner of those that were off."""
-        self._switch(request, queryset, is_active=True)
+        self._switch(request, queryset, "switch_on")
 
     @admin.action(description=_("Switch off"), permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         """Switch the selected webhooks off."""
-        self._switch(request, queryset, is_active=False)
+        self._switch(request, queryset, "switch_off")
 
-    def _switch(
-        self, request: HttpRequest, queryset: QuerySet[Webhook], *, is_active: bool
-    ) -> None:
+    def _switch(self, request: HttpRequest, queryset: QuerySet[Webhook], action: str) -> None:
+        """Switch the webhooks on or off, except those that already are."""
+        is_active = action == "switch_on"
+        rows = [row for row in queryset.select_related("owner") if self.offers(row, action)]
+
         def switch(webhook: Webhook) -> None:
             webhooks.update_webhook(
                 webhook_id=webhook.pk,
@@ -200,7 +202,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
         on = ngettext_lazy("%d webhook switched on.", "%d webhooks switched on.")
         off = ngettext_lazy("%d webhook switched off.", "%d webhooks switched off.")
-        self.apply(request, queryset, switch, done=on if is_active else off)
+        self.apply(request, rows, switch, done=on if is_active else off)
 
     def delete_row(self, request: HttpRequest, row: Webhook) -> None:
         """Delete a webhook and the log of its deliveries."""

@@ -101,7 +101,9 @@ def _message(kind: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
             ],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
             "responses": {
-                "2XX": {"description": "The message has arrived. The body is only logged."},
+                "2XX": {
+                    "description": "The message has arrived. The response's body has no effect."
+                },
                 "default": {
                     "description": "The attempt failed. It is repeated for a day, except after 410."
                 },

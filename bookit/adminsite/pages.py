@@ -657,7 +657,8 @@ class ServedAdmin(StrictAdmin):
         """Call `call` with each row. Messages say which rows were refused, and why.
 
         There is one message for each reason. It names only a few of the refused rows, because
-        nobody reads a thousand messages.
+        nobody reads a thousand messages. If there are no rows, the message says that nothing was
+        changed.
 
         Args:
             call: changes one row, usually with a function in `services.py`.
@@ -677,6 +678,8 @@ class ServedAdmin(StrictAdmin):
             self.message_user(request, _refusal(reason, names), messages.ERROR)
         if number:
             self.message_user(request, done % number, messages.SUCCESS)
+        elif not refused:
+            self.message_user(request, gettext("Nothing was changed."), messages.WARNING)
 
 
 def _refusal(reason: str, names: list[str]) -> str:

@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,10 @@ def _created(parent: Path) -> Path:
     """Make and lock a folder, and return it. Remove the folders of servers that were killed."""
     global _lock
     for old in glob.glob(f"{parent}/{PREFIX}*"):
-        if os.stat(old).st_uid == os.getuid():
+        # Another server that starts now may remove the same folder first.
+        with suppress(FileNotFoundError):
+            if os.stat(old).st_uid != os.getuid():
+                continue
             handle = os.open(old, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

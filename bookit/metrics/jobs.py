@@ -16,7 +16,8 @@ from bookit.database.rows import fetch
 from bookit.jobs import tally
 from bookit.jobs.queues import MAILS, SILENCE, WEBHOOKS
 
-# Jobs are counted up to this number. A longer queue is far too long, whatever its exact length is.
+# Jobs are counted up to this number, over all queues. A longer queue is far too long, whatever its
+# exact length is.
 MAX_COUNTED = 10_000
 
 # Counts, for each queue, the jobs that wait for a worker, the jobs that are scheduled for later,
@@ -25,10 +26,10 @@ MAX_COUNTED = 10_000
 # Parameters: most bigint.
 # Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (how many
 # seconds the oldest waiting job has waited, or NULL).
-# Invariant: the query finds jobs through procrastinate's indexes, and counts at most `most` due
-# jobs, `most` scheduled jobs and `most` running jobs. The oldest due jobs are always counted: they
-# have the lowest ids, and BookIt uses only one priority. To find the due jobs, the query may read
-# all scheduled jobs, like a worker that looks for its next job.
+# Invariant: the query finds jobs through procrastinate's indexes. It counts the `most` due jobs
+# with the lowest ids, the scheduled jobs among the `most` jobs with the lowest ids that have not
+# begun, and at most `most` running jobs. A long queue can therefore hide another queue. To find the
+# due jobs, the query may read all scheduled jobs, like a worker that looks for its next job.
 _OPEN = """
 WITH due AS MATERIALIZED (
     SELECT id, queue_name, scheduled_at, true AS is_due FROM procrastinate_jobs
@@ -105,17 +106,17 @@ def collect() -> Iterator[Metric]:
 def _open() -> Iterator[Metric]:
     waiting = GaugeMetricFamily(
         "bookit_jobs_waiting",
-        f"Jobs that could run now, counted up to {MAX_COUNTED}.",
+        f"Jobs that could run now, counted up to {MAX_COUNTED} over all queues.",
         labels=["queue"],
     )
     scheduled = GaugeMetricFamily(
         "bookit_jobs_scheduled",
-        f"Jobs that run later, counted up to {MAX_COUNTED}.",
+        f"Jobs that run later, among the first {MAX_COUNTED} jobs that have not begun.",
         labels=["queue"],
     )
     running = GaugeMetricFamily(
         "bookit_jobs_running",
-        f"Jobs that are running, counted up to {MAX_COUNTED}.",
+        f"Jobs that are running, counted up to {MAX_COUNTED} over all queues.",
         labels=["queue"],
     )
     oldest = GaugeMetricFamily(

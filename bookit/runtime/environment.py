@@ -252,7 +252,7 @@ def http_url(name: str, *, example: str = "http://localhost:4318") -> str:
 def origins(name: str) -> list[str]:
     """Return a comma-separated variable as a list of browser origins."""
     for origin in names(name):
-        if not re.fullmatch(r"https?://[\w.*-]+(:\d+)?", origin):
+        if not re.fullmatch(r"https?://([\w.*-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin):
             raise ImproperlyConfigured(
                 f"{name} must be origins such as https://app.example.com, not {_shown(origin)}."
             )

@@ -134,7 +134,7 @@ def test_a_visitor_books_and_resolves_a_conflict_from_another_origin(site, serve
     button = dialog.get_by_role("button", name=clock).first
     assert button.inner_text().split() == [clock, "2", "left"]
 
-    # The page asks a visitor who is not signed in to sign in, and explains a mistake.
+    # The page first asks the visitor to sign in, and explains a mistake in the form.
     button.click()
     page.get_by_label("Email").fill("ana@example.com")
     page.get_by_label("Password").fill("12345678")

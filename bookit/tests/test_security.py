@@ -16,7 +16,7 @@ from bookings.models import Booking
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
 from bookit.tests.expect import problem
-from catalog.models import Service
+from catalog.models import Calendar, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
 
@@ -116,10 +116,10 @@ def test_no_body_sets_a_field_that_the_server_decides(api, owner, world, write):
 
 
 def stored(name):
-    """Return the values of a column of users, bookings, reviews or services."""
+    """Return the values of a column of users, bookings, reviews, services or calendars."""
     return [
         str(value) if isinstance(value, UUID | Decimal) else value
-        for model in (User, Booking, Review, Service)
+        for model in (User, Booking, Review, Service, Calendar)
         for field in model._meta.concrete_fields
         if name in (field.name, field.attname)
         for value in model.objects.values_list(field.attname, flat=True)

@@ -281,6 +281,12 @@ class TestWindow:
             len(times(ServiceFactory(duration_minutes=1440), "from=2999-01-01&to=2999-03-03")) == 62
         )
 
+    def test_sixty_two_days_with_a_change_of_clocks_can_be_searched(self, api):
+        """On the last Sunday in October, the clocks in Lisbon are set back by an hour."""
+        path = f"/services/{ServiceFactory().pk}/availability?tz=Europe/Lisbon&from=2026-10-01"
+        assert api.get(f"{path}&to=2026-12-01").status_code == 200
+        problem(api.get(f"{path}&to=2026-12-02"), 400, "validation_error", "to")
+
     def test_a_service_that_does_not_exist_is_not_found(self, api):
         unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
         problem(api.get(f"/services/{unknown}/availability"), 404, "not_found")

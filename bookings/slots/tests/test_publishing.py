@@ -479,6 +479,23 @@ class TestPage:
             each.refresh_from_db()
             assert each.status == "cancelled"
 
+    def test_a_hold_is_not_counted_among_the_customers_who_get_an_email(self, site, slot):
+        booked(slot)
+        booked(slot, seat=2, status="held", hold_expires_at=NOW + timedelta(minutes=5))
+        listed = reverse("admin:bookings_slot_changelist")
+        chosen = {"action": "cancel", "_selected_action": [str(slot.pk)]}
+        assert "1 booking is cancelled with it" in site.get(self.page(slot)).content.decode()
+        assert "1 booking will be cancelled, too" in site.post(listed, chosen).content.decode()
+
+    def test_slots_that_are_cancelled_already_are_not_cancelled_again(self, site, slot):
+        cancelled = SlotFactory(service=slot.service, status="cancelled")
+        listed = reverse("admin:bookings_slot_changelist")
+        both = {"action": "cancel", "_selected_action": [str(slot.pk), str(cancelled.pk)]}
+        assert "This slot will be cancelled:" in site.post(listed, both).content.decode()
+        one = {"action": "cancel", "_selected_action": [str(cancelled.pk)]}
+        assert "Nothing was changed." in site.post(listed, one, follow=True).content.decode()
+        assert not LogEntry.objects.exists()
+
     def test_too_many_slots_are_not_cancelled_at_once(self, site, slot, monkeypatch):
         monkeypatch.setattr("bookings.slots.admin.MAX_CANCELLED", 0)
         chosen = {"action": "cancel", "_selected_action": [str(slot.pk)]}

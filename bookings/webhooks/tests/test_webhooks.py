@@ -9,6 +9,7 @@ import pytest
 import standardwebhooks
 import time_machine
 from asgiref.sync import async_to_sync
+from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
 from django.db import connection, transaction
 from django.urls import reverse
@@ -915,6 +916,22 @@ def test_the_admin_site_shows_why_a_webhook_is_off_and_no_secret(client):
         reverse("admin:bookings_webhook_delete", args=[webhook.pk]), {"post": "yes"}, follow=True
     )
     assert not Webhook.objects.exists()
+
+
+@pytest.mark.parametrize("action", ["switch_on", "switch_off"])
+def test_only_webhooks_that_change_are_switched_and_logged(client, action):
+    client.force_login(AdminFactory())
+    webhooks = WebhookFactory(is_active=True), WebhookFactory(is_active=False)
+    [changed] = [each for each in webhooks if each.is_active == (action == "switch_off")]
+    response = client.post(
+        reverse("admin:bookings_webhook_changelist"),
+        {"action": action, "_selected_action": [str(each.pk) for each in webhooks]},
+        follow=True,
+    )
+    assert f"1 webhook {action.replace('switch', 'switched').replace('_', ' ')}." in (
+        response.content.decode()
+    )
+    assert LogEntry.objects.get().object_id == str(changed.pk)
 
 
 def test_the_admin_site_shows_attempts_and_redelivers(client):

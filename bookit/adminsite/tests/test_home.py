@@ -150,14 +150,16 @@ def confirm(user, booking):
 def test_a_receptionist_confirms_a_booking_on_the_home_page():
     booking = BookingFactory(start_time=NOON + timedelta(hours=1))
     receptionist = staff(["bookings.view_booking", "bookings.change_booking"])
-    assert f'value="{booking.pk}"' in opened(receptionist).content.decode()
+    page = unescape(opened(receptionist).content.decode())
+    assert f'value="{booking.pk}"' in page
+    assert f'aria-label="Confirm {booking.user.name}, Today, 13:00' in page
 
     response = confirm(receptionist, booking.pk)
 
     assert response.redirect_chain == [(HOME, 302)]
     page = unescape(response.content.decode())
     assert f"Confirmed: {booking.service.title} for {booking.user.name}, Wed 2 Dec, 13:00." in page
-    assert "Nothing waits." in page
+    assert "No booking waits to be confirmed." in page
     booking.refresh_from_db()
     assert booking.status == "confirmed"
     assert booking.events.get().actor == receptionist

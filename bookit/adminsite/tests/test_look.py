@@ -104,7 +104,7 @@ def test_a_filter_closes_on_escape_and_a_booking_is_confirmed_on_the_home_page(
     page.get_by_text("Status: Pending").wait_for()
     page.goto("/admin/")
     page.get_by_role("button", name="Confirm Ada Lovelace").click()
-    page.get_by_text("Nothing waits.").wait_for()
+    page.get_by_text("No booking waits to be confirmed.").wait_for()
     booking.refresh_from_db()
     assert booking.status == "confirmed"
     watched.assert_no_errors()

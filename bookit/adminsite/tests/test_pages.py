@@ -237,7 +237,7 @@ def test_a_slot_is_deleted_unless_it_has_bookings(site):
     ("find", "reason"),
     [
         (lambda booking: booking.calendar, "This calendar has services."),
-        (lambda booking: booking.service, "This service has bookings or slots."),
+        (lambda booking: booking.service, "This service has bookings, slots or reviews."),
         (lambda booking: booking.slot, "This slot has bookings."),
     ],
 )

@@ -5,6 +5,7 @@ import socket
 import threading
 from datetime import timedelta
 from time import monotonic
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -14,6 +15,8 @@ from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import seats
+from bookings import services as bookings
+from bookings.availability.terms import TermsChanged
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.idempotency import services
@@ -202,6 +205,19 @@ def test_a_booking_whose_response_cannot_be_kept_is_rolled_back(api, user, slot,
     assert not Booking.objects.exists()
 
     assert book(api, slot).status_code == 201
+
+
+def test_the_response_that_a_request_should_be_repeated_is_not_kept(api, user, monkeypatch):
+    """`TermsChanged` is a 503. The repeated request must not get the 503 again."""
+    body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
+    with monkeypatch.context() as patch:
+        patch.setattr(bookings, "create_booking", Mock(side_effect=TermsChanged))
+        problem(api.as_(user).post("/bookings", body, headers=KEY), 503, TermsChanged.code)
+
+    response = api.as_(user).post("/bookings", body, headers=KEY)
+
+    assert response.status_code == 201
+    assert "Idempotent-Replayed" not in response
 
 
 def test_post_requests_that_create_something_accept_a_key(api):

@@ -427,11 +427,12 @@ def test_a_bad_origin_is_refused(load, refuse, name):
         "ftp://app.example.com",
         "https://a.example.com https://b.example.com",
         "https://a.example.com,b.example.com",
+        "https://fd00::1",
         "*",
     ):
         assert refuse(**{name: value}).startswith(f"{name} must be origins such as ")
-    good = "https://a.example.com, http://localhost:3000,,"
-    assert load(**{name: good})[name] == ["https://a.example.com", "http://localhost:3000"]
+    good = ["https://a.example.com", "http://localhost:3000", "https://[fd00::1]:8443"]
+    assert load(**{name: ", ".join([*good, "", ""])})[name] == good
 
 
 def test_a_bad_host_is_refused(load, refuse):

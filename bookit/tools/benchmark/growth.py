@@ -132,6 +132,8 @@ class Growth:
         )
 
     def _bloat_in_words(self) -> str:
+        if not self.bloat:
+            return "not measured"
         missed = [each.name for each in self.bloat if each.part > MOST_BLOAT]
         return f"missed by {', '.join(missed)}" if missed else "reached"
 

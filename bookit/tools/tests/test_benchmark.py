@@ -420,6 +420,9 @@ class TestGrowth:
             results.text()
         )
 
+    def test_a_run_that_ends_before_the_simulated_year_does_not_reach_its_target(self):
+        assert "At most 30% empty: not measured" in growth.Growth(growth.SIZES, []).text()
+
     def test_a_line_whose_requests_got_no_answer_has_dashes_and_is_not_flat(self):
         costs = [[growth.Cost(1.0, 100)], [growth.Cost(2.0, 200)], [growth.NOT_ANSWERED]]
         line = growth.Line("reports", "/reports", costs)

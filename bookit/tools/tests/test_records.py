@@ -5,6 +5,7 @@ import json
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
+from django.db import DatabaseError
 
 from accounts.models import User
 from accounts.tests.factories import staff
@@ -94,6 +95,17 @@ def test_every_model_is_exported_or_listed_as_without_records():
     exported = {model._meta.label for model in records.MODELS}
     assert exported | WITHOUT_RECORDS == ours
     assert not exported & WITHOUT_RECORDS
+
+
+def test_an_export_that_fails_leaves_no_file(tmp_path, monkeypatch):
+    def lines():
+        yield b"{}"
+        raise DatabaseError
+
+    monkeypatch.setattr(records, "lines", lines)
+    with pytest.raises(DatabaseError):
+        call_command("export_records", str(tmp_path / "all.jsonl"))
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path):

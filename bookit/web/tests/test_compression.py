@@ -153,13 +153,14 @@ class TestSecrets:
 
 
 ANY_ID = "01980000-0000-7000-8000-000000000000"
-# The names of properties that contain a secret. `feed_address` stands for the `address` of a feed.
-# The `address` of a session is the client's IP address, which is not a secret.
+# The names of properties that contain a secret. `feed_address` stands for an `address` whose
+# description says that it is secret: the URL of a user's feed. The `address` of a session or of a
+# calendar's feed is no secret.
 SECRET = re.compile(r".*token|.*secret|key|address_with_names|feed_address")
 
 
 def _properties(document, part, depth=0):
-    """Yield all property names in a part of the document; `SECRET` explains `feed_address`."""
+    """Yield all property names in a part of the document, and `feed_address` (see `SECRET`)."""
     part = contract.resolve(document, part)
     for name, inner in part.get("properties", {}).items():
         yield "feed_address" if name == "address" and "secret" in str(inner) else name

@@ -34,13 +34,23 @@ class Command(BaseCommand):
         try:
             # Nobody but the owner may read the file, because it contains personal data.
             path.touch(mode=0o600, exist_ok=False)
-            number = 0
-            with path.open("wb") as output:
-                for line in records.lines():
-                    output.write(line)
-                    number += 1
+            number = _write(path)
         except FileExistsError:
             raise CommandError(f"{file} exists. Choose another name.") from None
         except OSError as error:
             raise CommandError(f"{file} cannot be written: {error.strerror}.") from None
         self.stdout.write(f"{file}: {number:,} records.")
+
+
+def _write(path: Path) -> int:
+    """Write the records to a file, and return how many there are; remove the file on failure."""
+    number = 0
+    try:
+        with path.open("wb") as output:
+            for line in records.lines():
+                output.write(line)
+                number += 1
+    except BaseException:
+        path.unlink()
+        raise
+    return number
