@@ -28,7 +28,7 @@ from catalog.tests.factories import ServiceFactory
 
 CLIENTS = 3
 # The pause of a client between two bookings, and the duration of the random kills, in seconds.
-PAUSE, SECONDS = 0.03, 6
+PAUSE, SECONDS = 0.1, 6
 
 
 class Client(threading.Thread):
@@ -117,26 +117,32 @@ def test_acknowledged_bookings_keep_their_row_event_and_emails(
             customers = UserFactory.create_batch(CLIENTS)
             providers = ProviderFactory.create_batch(CLIENTS)
             services = [ServiceFactory(calendar__provider=provider) for provider in providers]
+        environment = {
+            "EMAIL_URL": f"smtp://127.0.0.1:{smtp.port}",
+            # Each customer makes many bookings, and no limit may suppress the emails about them.
+            "MAILS_PER_ADDRESS": "10000000",
+            "MAILS_PER_VERIFIED_ADDRESS": "10000000",
+        }
         serve = Worker(
             tmp_path / "output",
             url=url,
             command=["serve", "--port", "0"],
-            EMAIL_URL=f"smtp://127.0.0.1:{smtp.port}",
-            # Each customer makes many bookings, and no limit may suppress the emails about them.
-            MAILS_PER_ADDRESS="10000000",
-            MAILS_PER_VERIFIED_ADDRESS="10000000",
             WEB_CONCURRENCY="2",
             WEB_THREADS="",
+            **environment,
         )
         try:
-            check(serve, url, mailbox, zip(customers, services, strict=True))
+            acknowledged = book_and_kill(serve, zip(customers, services, strict=True))
+            serve.end()
+            do_all_jobs(tmp_path / "output", url, environment)
         finally:
             serve.end()
             smtp.stop()
+        check(url, mailbox, acknowledged)
 
 
-def check(serve, url, mailbox, customers):
-    """Kill workers at random while customers book, and check that nothing acknowledged is lost."""
+def book_and_kill(serve, customers):
+    """Kill workers at random while customers book. Return the ids of the acknowledged bookings."""
     until(lambda: "Press Ctrl-C to stop it" in serve.output.read_text())
     found = re.search(r"API +http://127\.0\.0\.1:(\d+)", serve.output.read_text())
     stop = threading.Event()
@@ -152,30 +158,33 @@ def check(serve, url, mailbox, customers):
     acknowledged = {booking for client in clients for booking in client.booked}
     assert min(killed.values()) > 0
     assert len(acknowledged) > 50
+    return acknowledged
 
-    # Kill the worker once more, so that all known workers are dead. Age their heartbeats, so that
-    # their jobs count as stalled.
-    until(lambda: processes(serve, "worker"))
-    [last] = processes(serve, "worker")
-    last.kill()
-    last.wait()
+
+def do_all_jobs(output, url, environment):
+    """Let a new worker do all jobs. After these kills, `serve` would pause before it starts one."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        # All known workers are dead. Age their heartbeats, so that their jobs count as stalled.
+        connection.execute(
+            "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 minute'"
+        )
+    retry = [sys.executable, "manage.py", "retry_stalled_jobs"]
+    subprocess.run(retry, cwd=BASE_DIR, env={**os.environ, "DATABASE_URL": url}, check=True)
+    worker = Worker(output, url=url, **environment)
+    unfinished = (
+        "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE 'bookings.%'"
+        " AND status IN ('todo', 'doing')"
+    )
+    try:
+        until(lambda: worker.ask(unfinished) == [(0,)], seconds=90)
+    finally:
+        worker.end()
+
+
+def check(url, mailbox, acknowledged):
+    """Check that nothing acknowledged is lost."""
     with psycopg.connect(url, autocommit=True) as connection:
         ask = connection.execute
-        ask("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 minute'")
-        retry = [sys.executable, "manage.py", "retry_stalled_jobs"]
-        subprocess.run(retry, cwd=BASE_DIR, env={**os.environ, "DATABASE_URL": url}, check=True)
-        until(
-            lambda: (
-                first_column(
-                    ask(
-                        "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE 'bookings.%'"
-                        " AND status IN ('todo', 'doing')"
-                    )
-                )
-                == [0]
-            ),
-            seconds=90,
-        )
         stored = {
             str(each)
             for each in first_column(

@@ -240,12 +240,14 @@ def measure(
                 continue
             line = Line(case.name, case.title.strip(), [[] for _ in places])
             say(f"Measuring {line.title}.")
-            for place in places:
+            for place, costs in zip(places, line.costs, strict=True):
                 # The first requests, which open connections and warm up code, are not counted.
-                place.run(place.cases[number], seconds=seconds, directory=directory)
+                warm_up, _ = place.run(place.cases[number], seconds=seconds, directory=directory)
+                if warm_up is NOT_ANSWERED:
+                    costs.append(warm_up)
             for _round in range(rounds):
                 for place, costs in zip(places, line.costs, strict=True):
-                    # A request that takes longer than a round is measured only once.
+                    # A request that takes longer than a round is measured only once, or not at all.
                     if any(each.p50_ms > seconds * 1000 for each in costs):
                         continue
                     cost, unexpected = place.run(

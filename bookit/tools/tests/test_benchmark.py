@@ -457,7 +457,7 @@ class TestGrowth:
         self, tmp_path, transactional_db, migrate, monkeypatch
     ):
         sizes = [Size(20, 500), Size(40, 1_000)]
-        wanted = ("service", "create", "admin-users-q", "everybody-held", "error")
+        wanted = ("create", "admin-users-q", "error")
         # The list `error` returns only errors. They would look like quick answers if they counted.
         known = growth._lists
         monkeypatch.setattr(growth, "_lists", lambda size: known(size) | {"error": "/unknown"})
@@ -475,10 +475,8 @@ class TestGrowth:
             churned=Size(20, 500),
             days=32,
         )
-        assert [line.name for line in results.lines] == [
-            *("service", "create", "everybody-held", "admin-users-q", "error")
-        ]
-        assert [line.unexpected for line in results.lines] == [0] * 5
+        assert [line.name for line in results.lines] == [*wanted]
+        assert [line.unexpected for line in results.lines] == [0] * 3
         errors = results.lines.pop()
         assert errors.costs == [[growth.NOT_ANSWERED]] * 2
         assert all(0 < cost.cpu_us < inf for line in results.lines for [cost] in line.costs)
