@@ -11,7 +11,7 @@ from dateutil.relativedelta import relativedelta
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db import DataError
 from django.db.models import DateTimeField, Max, Min, QuerySet, Value
 from django.db.models.constants import LOOKUP_SEP
@@ -150,6 +150,17 @@ class BoundedPaginator(Paginator):
     def num_pages(self) -> int:
         """The number of pages."""
         return super().num_pages if self.is_exact else self.most // self.per_page
+
+    def page(self, number: int | str) -> Page[Any]:
+        """Return a page. Its rows are found first, and then joined with rows of other tables.
+
+        Otherwise, PostgreSQL would also join the rows of all earlier pages, only to skip them.
+        """
+        page = super().page(number)
+        every: Any = self.object_list
+        if page.number > 1 and isinstance(page.object_list, QuerySet):
+            page.object_list = every.filter(pk__in=page.object_list.values("pk"))
+        return page
 
     @cached_property
     def _counted(self) -> tuple[int, bool]:

@@ -20,7 +20,7 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 def found(desk, **query):
@@ -296,6 +296,20 @@ def test_pages_end_where_rows_are_no_longer_counted(desk, monkeypatch):
     )
     assert response.context["cl"].paginator.num_pages == 2
     assert desk.get(LIST, {"p": "3"}).status_code == 302
+
+
+def test_each_booking_is_on_one_page_and_only_the_rows_of_a_page_are_joined(desk, monkeypatch):
+    monkeypatch.setattr("bookings.desk.admin.BookingAdmin.list_per_page", 2)
+    bookings = [booked(START + hour * HOUR) for hour in range(7)]
+    responses = [desk.get(LIST, {"p": page}) for page in range(1, 5)]
+    lists = [response.context["cl"] for response in responses]
+    assert [each for shown in lists for each in shown.result_list] == bookings
+    # Only the subquery, which joins no other table, skips the rows of earlier pages.
+    statement = str(lists[3].paginator.page(4).object_list.query)
+    outer, _, inner = statement.partition(" IN (SELECT ")
+    assert "JOIN" in outer
+    assert "JOIN" not in inner
+    assert statement.count("OFFSET 6") == inner.count("OFFSET 6)") == 1
 
 
 def test_the_list_is_ordered_only_by_a_column_with_an_index(desk, book):
