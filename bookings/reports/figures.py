@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 from bookings.reports.opentimes import open_times
 from bookings.reports.periods import Period
 from bookit import money
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.errors import Invalid
 from bookit.languages import grouped
@@ -127,6 +128,23 @@ SELECT months, EXISTS (
 FROM visits GROUP BY 1, 2
 """  # noqa: S608 - the inserted texts are constants
 
+# Does the same as _CUSTOMERS if the database is distributed. Citus cannot look up the bookings of a
+# user on all servers for each row, so it reads the users with earlier bookings at once.
+#
+# Parameters: as in _CUSTOMERS.
+# Columns: as in _CUSTOMERS.
+_CUSTOMERS_ON_CLUSTER = f"""
+WITH visits AS MATERIALIZED (
+    SELECT user_id, bit_or(1::bigint << {MONTH}) AS months
+    FROM bookings_booking WHERE {BEGINS} AND {BOOKED} GROUP BY user_id
+), earlier AS MATERIALIZED (
+    SELECT DISTINCT user_id FROM bookings_booking
+    WHERE user_id IN (SELECT user_id FROM visits) AND start_time < %(start)s AND {BOOKED}
+)
+SELECT months, earlier.user_id IS NOT NULL AS known, count(*) AS people
+FROM visits LEFT JOIN earlier USING (user_id) GROUP BY 1, 2
+"""  # noqa: S608 - the inserted texts are constants
+
 # Counts bookings by the number of whole hours between their creation and their start. Leaves out
 # bookings that were entered after their start.
 #
@@ -153,7 +171,8 @@ SELECT {MONTH} AS month,
     CASE WHEN released.booking_id IS NULL THEN status ELSE 'released' END AS status,
     count(*) AS bookings
 FROM bookings_booking AS booking
-LEFT JOIN bookings_bookingevent AS released ON released.booking_id = booking.id
+LEFT JOIN bookings_bookingevent AS released
+    ON released.calendar_id = booking.calendar_id AND released.booking_id = booking.id
     AND released.type = 'booking.cancelled' AND released.data #> '{{was,status}}' = '"held"'
 WHERE {BEGINS} GROUP BY 1, 2
 """  # noqa: S608 - the inserted texts are constants
@@ -257,7 +276,8 @@ def customers(period: Period) -> Figures:
     # The numbers of customers by the number of the month, from 1. The key 0 is the whole period.
     present: Counter[int] = Counter()
     new: Counter[int] = Counter()
-    for row in fetch(_CUSTOMERS, period.parameters, dict_row):
+    statement = _CUSTOMERS_ON_CLUSTER if is_distributed() else _CUSTOMERS
+    for row in fetch(statement, period.parameters, dict_row):
         visited = [n for n in range(1, len(period.months) + 1) if row["months"] >> n & 1]
         for month in visited:
             present[month] += row["people"]

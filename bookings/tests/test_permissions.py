@@ -393,16 +393,7 @@ def send(client, row, world):
     return response
 
 
-# Citus refuses the statements of these reports.
-REFUSED = pytest.mark.one_server("Citus refuses the report")
-REPORTS = ("/reports/customers", "/reports/cancellations")
-
-
-@pytest.mark.parametrize(
-    "row",
-    [pytest.param(row, marks=[REFUSED] if row[1] in REPORTS else []) for row in ROWS],
-    ids=NAMES,
-)
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_every_endpoint_responds_to_each_user_as_the_table_says(api, people, world, row):
     responses = {
         who: send(api if who == "anonymous" else api.as_(people[who]), row, world) for who in PEOPLE

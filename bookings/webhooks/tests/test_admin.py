@@ -135,7 +135,7 @@ def test_pages_take_the_same_number_of_queries_for_many_rows(site):
     assert max(few) <= 12
 
 
-@pytest.mark.one_server("Citus refuses a statement of the home page")
+@pytest.mark.one_server("opens the home page in a transaction that has changed a reference table")
 def test_the_home_page_lists_failing_and_stopped_webhooks(site):
     failing = WebhookFactory(failing_since=timezone.now())
     switched_off = WebhookFactory(

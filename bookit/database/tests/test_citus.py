@@ -25,8 +25,9 @@ from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings import services
 from bookings.models import BookedCalendar, Booking, BookingEvent
+from bookings.reports.kinds import REPORTS
 from bookings.services import BookingConflict
-from bookings.tests.factories import TUESDAY, SlotFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookings.tests.settle import settle
 from bookings.tests.workers import database_url, until
 from bookit.database.citus import conversion, nodes
@@ -281,6 +282,38 @@ def test_users_sign_in_while_a_worker_is_dead(name):
         assert User.objects.get(pk=user.pk).last_login == before
     assert send(Client().post, "/auth/login", right) == 200
     assert User.objects.get(pk=user.pk).last_login > before
+
+
+def test_the_home_page_and_the_reports_count_bookings_on_all_workers():
+    user, now = UserFactory(), timezone.now()
+    for name in ("one", "two"):
+        service = service_on(name)
+        for hours in range(1, 3):
+            BookingFactory(
+                user=user,
+                service=service,
+                start_time=now - timedelta(hours=hours),
+                status="completed",
+                created_at=now - timedelta(days=2),
+                price=20,
+                currency="USD",
+            )
+    admin, site = AdminFactory(), Client()
+    site.force_login(admin)
+    cards = {each["name"]: each["shown"] for each in site.get("/admin/").context["cards"]}
+    numbers = {each["label"]: each["now"] for each in cards["recent"]["numbers"]}
+    assert (numbers["Bookings"], numbers["Revenue"]) == ("4", "80.00 USD")
+    assert len(cards["recent"]["services"]) == 2
+
+    period = f"from={now - timedelta(days=1):%Y-%m-%d}&to={now:%Y-%m-%d}"
+    totals = {
+        name: client_of(admin).get(f"/reports/{name}?{period}").json()["totals"] for name in REPORTS
+    }
+    assert totals["customers"] == {"customers": 1, "new": 1, "returning": 0}
+    assert totals["utilisation"]["bookings"] == totals["cancellations"]["bookings"] == 4
+    assert totals["lead_time"]["bookings"] == 4
+    assert totals["revenue"]["currencies"][0]["bookings"] == 4
+    assert totals["reviews"]["reviews"] == 0
 
 
 def test_distribute_stores_the_calendars_of_earlier_bookings():
