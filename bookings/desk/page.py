@@ -277,7 +277,7 @@ class BookingPage:
         )
         columns = ("id", "start_time", "end_time", "status", "service__title", "calendar__timezone")
         rows = bookings.exclude(pk=self.booking.pk).values(*columns)
-        return [*rows[:MAX_COUNTED]]
+        return [*rows[: MAX_COUNTED + 1]]
 
     @property
     def others(self) -> list[Other]:
@@ -298,12 +298,18 @@ class BookingPage:
     @property
     def more_others(self) -> int:
         """The number of counted bookings that are not listed."""
-        return max(0, len(self._others) - MAX_OTHERS)
+        return max(0, min(len(self._others), MAX_COUNTED) - MAX_OTHERS)
+
+    @property
+    def more_in_words(self) -> str:
+        """The number of bookings that are not listed: `192+` if not all were counted."""
+        plus = "+" if len(self._others) > MAX_COUNTED else ""
+        return f"{self.more_others}{plus}"
 
     @property
     def counts(self) -> list[tuple[str, str, int]]:
         """The statuses of the customer's other bookings, each with its label and its number."""
-        found = Counter(row["status"] for row in self._others)
+        found = Counter(row["status"] for row in self._others[:MAX_COUNTED])
         return [(each, str(LABELS[each]), found[each]) for each in LABELS if found[each]]
 
     # --- What happened --------------------------------------------------------------------------
@@ -342,11 +348,20 @@ class BookingPage:
         return sum(counts.values_list("withheld", flat=True))
 
     @cached_property
+    def _notes(self) -> list[StaffNote]:
+        found: QuerySet[StaffNote] = StaffNote.objects.filter(booking=self.booking)
+        return [*found.select_related("author").order_by("-id")[: MAX_NOTES + 1]]
+
+    @property
+    def has_earlier_notes(self) -> bool:
+        """Whether the booking has more notes than the page shows."""
+        return len(self._notes) > MAX_NOTES
+
+    @property
     def notes(self) -> list[tuple[str, str, StaffNote]]:
         """The notes of staff, latest first: the time, the author, and the note."""
-        found: QuerySet[StaffNote] = StaffNote.objects.filter(booking=self.booking)
-        rows = found.select_related("author").order_by("-id")[:MAX_NOTES]
-        return [(self.moment(each.at), each.author.in_words(), each) for each in rows]
+        shown = self._notes[:MAX_NOTES]
+        return [(self.moment(each.at), each.author.in_words(), each) for each in shown]
 
     @property
     def columns(self) -> list[tuple[str, str]]:

@@ -116,7 +116,7 @@ class CustomerForm(StaffForm):
         """Return the account that was chosen from the search.
 
         Raises:
-            ValidationError: `actor` may no longer find this account, for example because it was
+            ValidationError: `actor` can no longer find this account, for example because it was
                 deleted.
         """
         pk = self.cleaned_data["customer"]

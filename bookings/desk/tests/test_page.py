@@ -410,6 +410,30 @@ def test_the_page_opens_for_a_day_that_cannot_be_shown(desk, book, day):
 # --- notes --------------------------------------------------------------------------------------
 
 
+def test_the_page_says_that_earlier_notes_are_not_shown(desk, book, monkeypatch):
+    monkeypatch.setattr("bookings.desk.page.MAX_NOTES", 1)
+    booking = book()
+    for number in (1, 2):
+        assert ("Earlier notes are not shown." in text_of(desk, booking)) == (number > 2)
+        press(desk, booking, "note", text=f"Note {number}")
+    text = text_of(desk, booking)
+    assert "Earlier notes are not shown." in text
+    assert ("Note 1" in text, "Note 2" in text) == (False, True)
+
+
+def test_a_number_of_other_bookings_that_is_not_counted_to_the_end_has_a_plus(
+    desk, book, monkeypatch
+):
+    monkeypatch.setattr("bookings.desk.page.MAX_OTHERS", 1)
+    monkeypatch.setattr("bookings.desk.page.MAX_COUNTED", 3)
+    booking = book()
+    for hours in range(1, 5):
+        book(start_time=START + timedelta(hours=hours))
+        text = text_of(desk, booking)
+        shown = {2: "And 1 more", 3: "And 2 more", 4: "And 2+ more"}.get(hours, "")
+        assert shown in text
+
+
 def test_a_note_has_an_author_and_a_time(desk, rui, book):
     booking = book()
     text = press(desk, booking, "note", text=" Prefers <b>mornings</b> ")

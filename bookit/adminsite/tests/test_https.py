@@ -60,7 +60,7 @@ def test_a_missing_cookie_over_plain_http_gets_the_page_about_https(production, 
 @pytest.mark.parametrize(
     "headers", [{"sec-fetch-mode": "navigate"}, {"host": "localhost:8000"}], ids=["proxy", "local"]
 )
-def test_a_missing_cookie_that_browsers_would_keep_is_answered_with_allow_cookies(
+def test_a_missing_cookie_gets_allow_cookies_where_browsers_would_keep_the_cookie(
     production, browser, headers
 ):
     text = page(browser.post("/admin/login/", {"username": "x"}, headers=headers), 403)

@@ -1,4 +1,4 @@
-"""Subqueries that name the calendar of the outer query. These tests do not need Citus."""
+"""Subqueries of a distributed database name their calendar. These tests do not need Citus."""
 
 from uuid import uuid4
 
@@ -25,7 +25,7 @@ def text_of(slots):
     return str(SlotSerializer.rows(slots).query)
 
 
-@pytest.mark.one_server("compares statements with those of a distributed database")
+@pytest.mark.one_server("on a cluster, these subqueries name the calendar")
 def test_on_one_server_subqueries_refer_to_the_calendar_of_the_row():
     calendar_id = uuid4()
     text = text_of(Slot.objects.filter(calendar=calendar_id))
