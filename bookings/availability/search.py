@@ -237,16 +237,17 @@ def window(
     """Return the start and the end of a search. By default, it starts now and ends a week later.
 
     Raises:
-        Invalid: the end is not after the start, or the window is longer than `LONGEST` on the
-            clocks of `tz`.
+        Invalid: the end is not after the start, or the window is longer than `LONGEST`, both in
+            elapsed time and on the clocks of `tz`.
     """
     start = at if from_ is None else begin(from_, tz)
     stop = start + WEEK if to is None else end(to, tz)
     if stop <= start:
         raise Invalid.of(field, _("The end must be after the start."))
     # Python ignores changes of the clocks if it subtracts times in the same zone. So 62 whole days
-    # are never too long, although they can take an hour more than 62 times 24 hours.
-    if stop.astimezone(tz) - start.astimezone(tz) > LONGEST:
+    # are never too long, although they can take an hour more than 62 times 24 hours. If the clocks
+    # are set forward, they show an hour more than has passed.
+    if min(stop - start, stop.astimezone(tz) - start.astimezone(tz)) > LONGEST:
         raise Invalid.of(
             field, _("The search can cover at most %(days)s days.") % {"days": LONGEST.days}
         )
