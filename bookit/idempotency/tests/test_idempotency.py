@@ -81,6 +81,18 @@ def test_a_repeated_response_without_a_version_has_no_entity_tag(api, slot):
     assert "ETag" not in client.post("/slots", body, headers=KEY)
 
 
+def test_a_repeated_refusal_does_not_claim_to_be_in_the_language_of_the_second_request(api, user):
+    def refusal(language):
+        headers = {**KEY, "Accept-Language": language}
+        return api.as_(user).post("/bookings", {}, headers=headers)
+
+    first, again = refusal("de"), refusal("ru")
+
+    assert first["Content-Language"] == "de"
+    assert again.content == first.content
+    assert "Content-Language" not in again
+
+
 def test_without_a_key_each_request_books(api, user, slot):
     assert [book(api.as_(user), slot, headers={}).status_code for _ in range(3)] == [201] * 3
     assert Booking.objects.count() == 3
