@@ -240,8 +240,10 @@ def window(
         Invalid: the end is not after the start, or the window is longer than `LONGEST`, both in
             elapsed time and on the clocks of `tz`.
     """
-    start = at if from_ is None else begin(from_, tz)
-    stop = start + WEEK if to is None else end(to, tz)
+    first = at if from_ is None else from_
+    start = begin(first, tz)
+    # A week from a date is seven whole days, even if the clocks change in between.
+    stop = begin(first + WEEK, tz) if to is None else end(to, tz)
     if stop <= start:
         raise Invalid.of(field, _("The end must be after the start."))
     # Python ignores changes of the clocks if it subtracts times in the same zone. So 62 whole days
