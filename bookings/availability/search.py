@@ -19,7 +19,7 @@ from bookings.availability.taken import BookingConflict, SlotFull, taken_around,
 from bookings.availability.terms import Terms, terms_of
 from bookings.models import Booking
 from bookit.errors import Invalid, ServiceError
-from bookit.times import begin, end
+from bookit.times import begin, end, is_longer
 from catalog.models import Service
 
 # The maximum length of the window of a search.
@@ -237,8 +237,7 @@ def window(
     """Return the start and the end of a search. By default, it starts now and ends a week later.
 
     Raises:
-        Invalid: the end is not after the start, or the window is longer than `LONGEST`, both in
-            elapsed time and on the clocks of `tz`.
+        Invalid: the end is not after the start, or the window is longer than `LONGEST`.
     """
     first = at if from_ is None else from_
     start = begin(first, tz)
@@ -246,10 +245,7 @@ def window(
     stop = begin(first + WEEK, tz) if to is None else end(to, tz)
     if stop <= start:
         raise Invalid.of(field, _("The end must be after the start."))
-    # Python ignores changes of the clocks if it subtracts times in the same zone. So 62 whole days
-    # are never too long, although they can take an hour more than 62 times 24 hours. If the clocks
-    # are set forward, they show an hour more than has passed.
-    if min(stop - start, stop.astimezone(tz) - start.astimezone(tz)) > LONGEST:
+    if is_longer(start, stop, LONGEST, tz):
         raise Invalid.of(
             field, _("The search can cover at most %(days)s days.") % {"days": LONGEST.days}
         )
