@@ -260,8 +260,11 @@ def _create(
     except ERRORS_WITH_ALTERNATIVES as refusal:
         # Unless the caller has begun a transaction (`bookit.idempotency` does so), no lock is held
         # while this call searches for free times.
-        _add_alternatives(
-            refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
+        add_alternatives(
+            refusal=refusal,
+            service_ids=[terms.service_id for terms, _ in offers],
+            start_time=start_time,
+            at=wish.at,
         )
         raise
 
@@ -300,8 +303,13 @@ def reschedule_booking(
         return _move(booking_id, actor=actor, at=at, start_time=start_time, slot_id=slot_id)
     except ERRORS_WITH_ALTERNATIVES as refusal:
         booking = Booking.with_id(booking_id).get()
-        asked_for = start_time or Slot.with_id(slot_id).get().start_time
-        _add_alternatives(refusal, [booking.service_id], asked_for, at=at, moved=booking)
+        add_alternatives(
+            refusal=refusal,
+            service_ids=[booking.service_id],
+            start_time=start_time or Slot.with_id(slot_id).get().start_time,
+            at=at,
+            moved=booking,
+        )
         raise
 
 
@@ -509,6 +517,20 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     forget_reasons(booking)
     booking.delete()
+
+
+def add_alternatives(
+    *,
+    refusal: ServiceError,
+    service_ids: Sequence[UUID],
+    start_time: datetime,
+    at: datetime,
+    moved: Booking | None = None,
+) -> None:
+    """Add the free times nearest to `start_time` to an error, and count conflicts."""
+    if isinstance(refusal, BookingConflict | SlotFull):
+        CONFLICTS.increment()
+    refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)
 
 
 def _manages(user: User, booking: Booking) -> bool:
@@ -804,20 +826,6 @@ def _bookings_that_day(
         dict_row,
     )
     return {row["calendar_id"]: row["bookings"] for row in rows}
-
-
-def _add_alternatives(
-    refusal: ServiceError,
-    service_ids: Sequence[UUID],
-    start_time: datetime,
-    *,
-    at: datetime,
-    moved: Booking | None = None,
-) -> None:
-    """Add the free times nearest to `start_time` to an error, and count conflicts."""
-    if isinstance(refusal, BookingConflict | SlotFull):
-        CONFLICTS.increment()
-    refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)
 
 
 def _destination(

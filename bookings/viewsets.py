@@ -181,19 +181,23 @@ class BookingViewSet(RowViewSet):
         """
         changes = {name: value for name, value in self.checked().items() if value is not None}
         reason = changes.pop("reason", "")
+        if reason and changes.get("status") != Booking.Status.CANCELLED:
+            raise refuse("reason", _("Send a reason only together with the status cancelled."))
         if len(changes) > 1:
             # A client may send back the booking that it has read. A field with the old value is not
-            # a change.
+            # a change, except a cancellation with a reason.
             shown = BookingSerializer.represent_instance(self.object)
-            changes = {name: value for name, value in changes.items() if shown[name] != value}
+            changes = {
+                name: value
+                for name, value in changes.items()
+                if shown[name] != value or (name == "status" and reason)
+            }
         details = {name: changes.pop(name) for name in DETAILS if name in changes}
         status = changes.pop("status", None)
         if bool(changes) + bool(status) + bool(details) > 1:
             raise refuse(
                 "", _("Change the time, the status or the details, but only one of them at once.")
             )
-        if reason and status != Booking.Status.CANCELLED:
-            raise refuse("reason", _("Send a reason only together with the status cancelled."))
         call = {"booking_id": pk, "actor": signed_in(request), "at": timezone.now()}
         if details:
             return self.shown(services.change_details(**call, details=details))

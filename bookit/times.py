@@ -164,6 +164,15 @@ def end(moment: date | datetime, tz: tzinfo) -> datetime:
     return moment if isinstance(moment, datetime) else day_end(moment, tz)
 
 
+def is_longer(start: datetime, stop: datetime, limit: timedelta, tz: tzinfo) -> bool:
+    """Return whether a period exceeds `limit`, both in elapsed time and on the clocks of `tz`."""
+    # Python ignores changes of the clocks if it subtracts times in the same zone. So a number of
+    # whole days is never too long, although they take an hour more if the clocks are set back. If
+    # the clocks are set forward, they show an hour more than has passed.
+    on_clocks = stop.astimezone(tz) - start.astimezone(tz)
+    return min(stop - start, on_clocks) > limit
+
+
 def parse_wall_clock(text: str) -> int:
     """Parse a time of day from `00:00` to `24:00`, and return the minutes after midnight.
 

@@ -28,6 +28,9 @@ from catalog.opening import Period
 LONGEST_TIME_OFF = timedelta(days=3653)
 
 CALENDAR_IN_USE = gettext_lazy("This calendar has services. Delete them first.")
+NO_NEW_CALENDAR = gettext_lazy(
+    "You cannot create calendars. Choose an existing calendar for the service."
+)
 SERVICE_IN_USE = gettext_lazy(
     "This service has bookings, slots or reviews. Deactivate it instead of deleting it."
 )
@@ -221,9 +224,7 @@ def create_service(
     with transaction.atomic():
         if calendar_id is None:
             if not actor.may("catalog.add_calendar", actor.pk):
-                raise Forbidden(
-                    _("You cannot create calendars. Choose an existing calendar for the service.")
-                )
+                raise Forbidden(str(NO_NEW_CALENDAR))
             service.calendar = create_calendar(
                 actor=actor, at=at, name=service.title, timezone=actor.timezone
             )

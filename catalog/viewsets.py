@@ -16,6 +16,7 @@ from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
+from bookit.errors import Forbidden
 from bookit.errors.refusals import refuse
 from bookit.idempotency.views import idempotent
 from bookit.responses import Response
@@ -249,8 +250,10 @@ class ServiceViewSet(PrivateFieldsViewSet):
 
         That calendar is always open until it gets opening hours. The response includes it.
         """
-        actor = signed_in(request)
-        service = services.create_service(actor=actor, at=timezone.now(), **self.checked())
+        actor, content = signed_in(request), self.checked()
+        if "calendar_id" not in content and not self.key_permits("catalog.add_calendar"):
+            raise Forbidden(str(services.NO_NEW_CALENDAR))
+        service = services.create_service(actor=actor, at=timezone.now(), **content)
         response = self.created(service)
         calendar, permission = service.calendar, CalendarViewSet.private_to
         # Staff or a key may create services on an existing calendar that they may not change.

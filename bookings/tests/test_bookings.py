@@ -955,6 +955,8 @@ class TestListFilters:
             ("status=done", "status"),
             ("status=pending,done", "status"),
             ("status=PENDING", "status"),
+            ("status=,", "status"),
+            ("status=pending,", "status"),
             ("service_id=x", "service_id"),
             ("calendar_id=7", "calendar_id"),
             ("user_id=me", "user_id"),

@@ -353,6 +353,17 @@ class TestReason:
         assert shown["cancellation_reason"] == ""
         assert events(booking)[1].data["reason"] == "Paid."
 
+    def test_a_cancellation_with_a_reason_is_refused_if_the_booking_is_cancelled(
+        self, api, people, booking
+    ):
+        owner, path = api.as_(people["owner"]), f"/bookings/{booking.pk}"
+        body = {**owner.get(path).json(), "status": "cancelled", "reason": SECRET}
+        services.cancel_booking(
+            booking_id=booking.pk, actor=people["provider"], at=timezone.now(), reason="Ill."
+        )
+
+        problem(owner.patch(path, body), 409, "invalid_transition")
+
     def test_a_booking_that_is_cancelled_with_its_slot_has_a_reason(self, people):
         slot = SlotFactory(service__calendar=CalendarFactory(provider=people["provider"]))
         booking = services.create_booking(actor=people["owner"], slot_id=slot.pk, at=timezone.now())

@@ -29,7 +29,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import User
 from bookings import services
 from bookings.availability.taken import SlotFull
-from bookings.availability.terms import SlotTerms, Terms, terms_in
+from bookings.availability.terms import OutsideOpeningHours, SlotTerms, Terms, terms_in
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds, lock_to_book, seats_taken, take_seat
 from bookings.waitlist import emails
@@ -74,8 +74,6 @@ POSITION = Case(
 TYPES_THAT_FREE_A_SEAT = {Type.CANCELLED, Type.EXPIRED, Type.RESCHEDULED, Type.DELETED}
 
 
-@retried
-@transaction.atomic
 def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
     """Join the waitlist of a full slot. Users who are already waiting keep their position.
 
@@ -90,27 +88,14 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
         EmailNotVerified: users must verify their email address first, and `actor` has not.
     """
     services.check_verified(actor)
-    slot = _locked_slot(slot_id)
-    close_expired_holds(
-        calendar_id=slot.calendar_id,
-        blocked_from=slot.blocked.lower,
-        blocked_until=slot.blocked.upper,
-        at=at,
-    )
-    own = slot.waitlist.filter(user=actor, status__in=[Status.WAITING, Status.OFFERED]).first()
-    if own is not None:
-        return own
-    terms, slot_terms = _terms(slot_id)
-    terms.check_start(slot_terms.start_time, at)
-    terms.check_slot(slot_terms)
-    seated = slot.bookings.filter(active=True)
-    if seated.filter(user=actor).exists():
-        raise Invalid(_("You already have a seat in this slot."))
-    if slot.capacity > seated.count() + slot.waitlist.filter(WAITING).count():
-        raise SlotNotFull
-    return WaitlistEntry.objects.create(
-        calendar_id=slot.calendar_id, slot=slot, user=actor, created_at=at, updated_at=at
-    )
+    try:
+        return _join(slot_id, actor=actor, at=at)
+    except OutsideOpeningHours as refusal:
+        slot = Slot.with_id(slot_id).get()
+        services.add_alternatives(
+            refusal=refusal, service_ids=[slot.service_id], start_time=slot.start_time, at=at
+        )
+        raise
 
 
 @retried
@@ -212,6 +197,33 @@ def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int
     if slot_ids is not None:
         slots = slots.filter(pk__in=slot_ids)
     return sum(_offer(pk, at=at) for pk in [*slots.values_list("pk", flat=True)])
+
+
+@retried
+@transaction.atomic
+def _join(slot_id: UUID, *, actor: User, at: datetime) -> WaitlistEntry:
+    """Join a waitlist; see `join`."""
+    slot = _locked_slot(slot_id)
+    close_expired_holds(
+        calendar_id=slot.calendar_id,
+        blocked_from=slot.blocked.lower,
+        blocked_until=slot.blocked.upper,
+        at=at,
+    )
+    own = slot.waitlist.filter(user=actor, status__in=[Status.WAITING, Status.OFFERED]).first()
+    if own is not None:
+        return own
+    terms, slot_terms = _terms(slot_id)
+    terms.check_start(slot_terms.start_time, at)
+    terms.check_slot(slot_terms)
+    seated = slot.bookings.filter(active=True)
+    if seated.filter(user=actor).exists():
+        raise Invalid(_("You already have a seat in this slot."))
+    if slot.capacity > seated.count() + slot.waitlist.filter(WAITING).count():
+        raise SlotNotFull
+    return WaitlistEntry.objects.create(
+        calendar_id=slot.calendar_id, slot=slot, user=actor, created_at=at, updated_at=at
+    )
 
 
 @retried

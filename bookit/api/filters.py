@@ -242,6 +242,10 @@ class CommaSeparatedField(BaseCSVField):
         most = len(self.choices)  # type: ignore[attr-defined]
         if value is not None and len(value) > most:
             raise ValidationError(_("Send at most %(most)d values."), "max_length", {"most": most})
+        if value is not None and "" in value:
+            # An empty value would match no row, and the client might not notice.
+            text = self.error_messages["invalid_choice"]
+            raise ValidationError(text, "invalid_choice", {"value": ""})
         return super().clean(value)
 
 

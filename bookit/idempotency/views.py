@@ -1,6 +1,7 @@
 """Lets endpoints accept idempotency keys (draft-ietf-httpapi-idempotency-key-header)."""
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial, wraps
 from hashlib import sha256
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -11,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.request import Request
 
+from bookit.api.etags import entity_tag
 from bookit.api.keys import UsedKey
 from bookit.api.renderers import JSONRenderer
 from bookit.api.schema import IDEMPOTENCY_KEY
@@ -120,11 +122,16 @@ def _keep(request: Request, response: Response, owned: dict[str, Any]) -> bool:
 
 
 def _replay(kept: services.Kept) -> Response:
-    """Return the kept response, with the header `Idempotent-Replayed`."""
+    """Return the kept response, with its entity tag and the header `Idempotent-Replayed`."""
     headers = {"Idempotent-Replayed": "true"}
     if kept.location:
         headers["Location"] = kept.location
     is_problem = kept.status >= 400
+    if kept.status == 201:
+        # As in the first response, `If-Match` needs the version of the new row.
+        updated_at = orjson.loads(kept.body).get("updated_at")
+        if updated_at:
+            headers["ETag"] = entity_tag(bytes(kept.body), datetime.fromisoformat(updated_at))
     return Response(
         orjson.Fragment(bytes(kept.body)) if kept.body else None,
         status=kept.status,

@@ -21,6 +21,7 @@ from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.idempotency.models import KeptResponse
 from bookit.tests.crowd import at_once
 from bookit.tests.expect import problem
+from catalog.models import Calendar
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -180,6 +181,20 @@ def test_a_key_can_do_only_what_its_permissions_allow(with_key):
         client.get("/events"),
     ):
         problem(response, 403, "permission_denied")
+
+
+def test_a_key_creates_a_calendar_for_a_new_service_only_with_the_permission(with_key):
+    owner = ProviderFactory()
+    body = {"title": "Haircut", "duration_minutes": 30, "price": "20.00"}
+    client = with_key(owner, permissions=["catalog.add_service"])
+
+    problem(client.post("/services", body), 403, "permission_denied")
+
+    assert not Calendar.objects.exists()
+    on_calendar = {**body, "calendar_id": str(CalendarFactory(provider=owner).pk)}
+    assert client.post("/services", on_calendar).status_code == 201
+    client = with_key(owner, permissions=["catalog.add_service", "catalog.add_calendar"])
+    assert client.post("/services", body).status_code == 201
 
 
 def test_a_key_loses_the_permissions_that_its_owner_loses(with_key):

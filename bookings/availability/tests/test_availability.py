@@ -287,6 +287,19 @@ class TestWindow:
         assert api.get(f"{path}&to=2026-12-01").status_code == 200
         problem(api.get(f"{path}&to=2026-12-02"), 400, "validation_error", "to")
 
+    def test_sixty_two_times_24_hours_in_which_clocks_are_set_forward_can_be_searched(self, api):
+        """On the last Sunday in March, the clocks in Lisbon are set forward by an hour."""
+        path = f"/services/{ServiceFactory().pk}/availability?tz=Europe/Lisbon"
+        path = f"{path}&from=2026-01-30T00:00:00Z"
+        assert api.get(f"{path}&to=2026-04-02T00:00:00Z").status_code == 200
+        problem(api.get(f"{path}&to=2026-04-02T00:00:01Z"), 400, "validation_error", "to")
+
+    def test_without_an_end_seven_whole_days_are_searched_if_the_start_is_a_date(self, times):
+        """On the last Sunday in October, the clocks in Lisbon are set back by an hour."""
+        found = times(ServiceFactory(), "tz=Europe/Lisbon&from=2999-10-26", slice(0, 13))
+        assert found[0] == "2999-10-26T00"
+        assert found[-1] == "2999-11-01T23"
+
     def test_a_service_that_does_not_exist_is_not_found(self, api):
         unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
         problem(api.get(f"/services/{unknown}/availability"), 404, "not_found")

@@ -393,6 +393,15 @@ def test_a_period_that_is_reversed_or_too_long_is_refused(from_, to):
         chosen(from_=from_, to=to, tz=UTC, at=timezone.now())
 
 
+def test_a_period_can_have_1098_days_in_which_the_clocks_are_set_back():
+    """In Lisbon, the clocks are set back on 25 October 2026."""
+    first, last, at = date(2023, 10, 25), date(2026, 10, 26), timezone.now()
+    period = chosen(from_=first, to=last, tz=LISBON, at=at)
+    assert period.end - period.start == timedelta(days=1098, hours=1)
+    with pytest.raises(Invalid):
+        chosen(from_=first, to=date(2026, 10, 27), tz=LISBON, at=at)
+
+
 # --- the API ----------------------------------------------------------------------------------
 
 

@@ -211,6 +211,14 @@ class TestJoining:
         TimeOff.objects.create(calendar=slot.calendar, start_time=SOON, end_time=SOON + DAY)
         problem(join(people[0], slot), 409, "outside_opening_hours")
 
+    def test_the_refusal_during_time_off_lists_free_slots(self, join, people, slot, service):
+        TimeOff.objects.create(calendar=slot.calendar, start_time=SOON, end_time=SOON + HOUR)
+        free = SlotFactory(service=service, start_time=SOON + DAY)
+
+        refused = problem(join(people[0], slot), 409, "outside_opening_hours")
+
+        assert [time["slot_id"] for time in refused["alternatives"]] == [str(free.pk)]
+
     def test_the_waitlist_of_an_unknown_slot_is_not_found(self, api, people):
         path = "/slots/01980000-0000-7000-8000-000000000000/waitlist"
         client = api.as_(people[0])

@@ -60,6 +60,39 @@ def test_a_repeated_request_gets_the_first_response_and_books_once(api, user, sl
     assert BookingEvent.objects.count() == 1
 
 
+def test_a_repeated_response_has_the_entity_tag_of_the_first(api, user, slot):
+    client = api.as_(user)
+    first = book(client, slot)
+    again = book(client, slot, headers={**KEY, "Time-Zone": "Asia/Tokyo"})
+
+    assert again["ETag"] == first["ETag"]
+    path, notes = f"/bookings/{first.json()['id']}", {"notes": "Window seat"}
+    changed = client.patch(path, notes, headers={"If-Match": again["ETag"]})
+    assert changed.status_code == 200
+    outdated = {"If-Match": book(client, slot)["ETag"]}
+    problem(client.patch(path, notes, headers=outdated), 412, "precondition_failed")
+
+
+def test_a_repeated_response_without_a_version_has_no_entity_tag(api, slot):
+    client = api.as_(AdminFactory())
+    body = {"service_id": str(slot.service_id), "start_time": "2999-01-01T10:00:00Z"}
+    body["rrule"] = "FREQ=DAILY;COUNT=2"
+    assert "ETag" not in client.post("/slots", body, headers=KEY)
+    assert "ETag" not in client.post("/slots", body, headers=KEY)
+
+
+def test_a_repeated_refusal_does_not_claim_to_be_in_the_language_of_the_second_request(api, user):
+    def refusal(language):
+        headers = {**KEY, "Accept-Language": language}
+        return api.as_(user).post("/bookings", {}, headers=headers)
+
+    first, again = refusal("de"), refusal("ru")
+
+    assert first["Content-Language"] == "de"
+    assert again.content == first.content
+    assert "Content-Language" not in again
+
+
 def test_without_a_key_each_request_books(api, user, slot):
     assert [book(api.as_(user), slot, headers={}).status_code for _ in range(3)] == [201] * 3
     assert Booking.objects.count() == 3
