@@ -28,6 +28,7 @@ from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StampedAdmin, is_id
 from bookit.adminsite.search import all_in
+from bookit.adminsite.stale import noticing
 from bookit.database.references import is_referenced
 from bookit.errors import Invalid
 from bookit.times import zone, zone_names
@@ -87,8 +88,12 @@ class TimeOffInline(CalendarPartInline):
     extra = 1
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """Return the class of the formset, with the user who sees the affected bookings."""
+        """Return the class of the formset, with the user who sees the affected bookings.
+
+        Its forms notice what somebody else has changed in the meantime.
+        """
         formset = super().get_formset(request, obj, **kwargs)
+        formset.form = noticing(formset.form)
         formset.viewer = request.user  # type: ignore[attr-defined]
         return formset
 

@@ -303,8 +303,14 @@ class TimeOffForm(forms.ModelForm):
             field.tz = zone(zone_name)
 
     def clean(self) -> None:
-        """Refuse the periods that the API refuses, and ask about the bookings in the period."""
+        """Refuse the periods that the API refuses, and ask about the bookings in the period.
+
+        A field that the user left alone keeps its stored value, which may be newer than the page.
+        """
         super().clean()
+        columns = {"start_time", "end_time", "reason"}
+        for name in columns & {*self.cleaned_data} - {*self.changed_data}:
+            self.cleaned_data[name] = getattr(self.instance, name)
         start, end = self.cleaned_data.get("start_time"), self.cleaned_data.get("end_time")
         if not (start and end):
             return

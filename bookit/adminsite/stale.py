@@ -49,7 +49,7 @@ def noticing(form: Any) -> Any:
             if isinstance(hidden, forms.MultipleHiddenInput):
                 self.data.setlist(bound.html_initial_name, [str(each) for each in value or ()])
             else:
-                self.data[bound.html_initial_name] = "" if value is None else str(value)
+                self.data[bound.html_initial_name] = hidden.format_value(value) or ""
 
     return NoticingForm
 
@@ -63,7 +63,15 @@ def _is_stale(bound: BoundField) -> bool:
     """Return whether the stored value differs from both the shown value and the sent value."""
     hidden, _value = _hidden(bound)
     shown = hidden.value_from_datadict(bound.form.data, bound.form.files, bound.html_initial_name)
-    return all(bound.field.has_changed(bound.initial, each) for each in (shown, bound.data))
+    stored = _with_plain_lines(bound.initial)
+    return all(
+        bound.field.has_changed(stored, _with_plain_lines(each)) for each in (shown, bound.data)
+    )
+
+
+def _with_plain_lines(value: Any) -> Any:
+    """Return a text with the line ends that most programs store. Browsers send CRLF instead."""
+    return value.replace("\r\n", "\n") if isinstance(value, str) else value
 
 
 def _text(bound: BoundField) -> str:
@@ -81,7 +89,8 @@ def _text(bound: BoundField) -> str:
 def _words(bound: BoundField) -> str:
     """Return the stored value in words, or an empty text if it is a relation or a list."""
     value = bound.field.prepare_value(bound.initial)
-    if isinstance(bound.field, forms.ModelChoiceField | forms.MultipleChoiceField):
+    lists = forms.ModelChoiceField | forms.MultipleChoiceField | forms.MultiValueField
+    if isinstance(bound.field, lists):
         return ""
     if isinstance(bound.field, forms.BooleanField):
         return str(_("yes") if value else _("no"))
