@@ -102,6 +102,23 @@ class GroupedCheckboxes(forms.CheckboxSelectMultiple):
     template_name = "bookit/grouped_checkboxes.html"
 
 
+class LinesField(forms.CharField):
+    """A text with several lines.
+
+    Browsers send CRLF at the end of each line. Each would count as two characters, although
+    browsers and clients of the API count one.
+    """
+
+    def to_python(self, value: Any) -> Any:
+        """Return the text with the line ends that clients of the API send."""
+        text: str | None = super().to_python(value)
+        return text.replace("\r\n", "\n") if text else text
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Return whether the text was changed. Other line ends are no change."""
+        return super().has_changed(self.to_python(initial), data)
+
+
 class ShownDateTime(forms.HiddenInput):
     """Sends the date and the time that a `LocalDateTimeField` showed, as one text.
 

@@ -14,7 +14,16 @@ from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect, RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, transaction
-from django.db.models import DateTimeField, Field, IntegerField, Model, Q, QuerySet, UUIDField
+from django.db.models import (
+    DateTimeField,
+    Field,
+    IntegerField,
+    Model,
+    Q,
+    QuerySet,
+    TextField,
+    UUIDField,
+)
 from django.db.models.constants import LOOKUP_SEP
 from django.http import (
     Http404,
@@ -36,7 +45,7 @@ from django.views.decorators.http import require_safe
 
 from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
 from bookit.adminsite.exports import CHUNK, CSV, Format
-from bookit.adminsite.fields import zone_field
+from bookit.adminsite.fields import LinesField, zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import (
     GONE,
@@ -151,6 +160,7 @@ class StrictAdmin(admin.ModelAdmin):
     # If this were True, Django would count the rows twice, with and without filters.
     show_full_result_count = False
     paginator = BoundedPaginator
+    formfield_overrides: ClassVar[Mapping[Any, Any]] = {TextField: {"form_class": LinesField}}
     # By default, `?_facets` counts all rows once for each choice of each filter.
     show_facets = admin.ShowFacets.NEVER
     # The formats in which users can download the rows of the list, by file extension.

@@ -63,15 +63,7 @@ def _is_stale(bound: BoundField) -> bool:
     """Return whether the stored value differs from both the shown value and the sent value."""
     hidden, _value = _hidden(bound)
     shown = hidden.value_from_datadict(bound.form.data, bound.form.files, bound.html_initial_name)
-    stored = _with_plain_lines(bound.initial)
-    return all(
-        bound.field.has_changed(stored, _with_plain_lines(each)) for each in (shown, bound.data)
-    )
-
-
-def _with_plain_lines(value: Any) -> Any:
-    """Return a text with the line ends that most programs store. Browsers send CRLF instead."""
-    return value.replace("\r\n", "\n") if isinstance(value, str) else value
+    return all(bound.field.has_changed(bound.initial, each) for each in (shown, bound.data))
 
 
 def _text(bound: BoundField) -> str:

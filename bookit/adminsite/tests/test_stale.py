@@ -103,7 +103,25 @@ def test_the_line_ends_that_browsers_send_are_no_change_by_somebody_else(site):
     sent = {name: [each.replace("\n", "\r\n") for each in form[name]] for name in form}
     assert send(site, service, sent, description="Wash\r\n\r\nand dry").status_code == 302
     service.refresh_from_db()
-    assert service.description.split() == ["Wash", "and", "dry"]
+    assert service.description == "Wash\n\nand dry"
+
+
+def test_the_longest_text_can_be_saved_although_browsers_send_more_characters(site):
+    text = "x\n" * 4999 + "xx"
+    service = ServiceFactory(description=text)
+    form = opened(site, service)
+    sent = {name: [each.replace("\n", "\r\n") for each in form[name]] for name in form}
+    assert send(site, service, sent, title="Trim").status_code == 302
+    service.refresh_from_db()
+    assert (service.title, service.description) == ("Trim", text)
+
+
+def test_a_text_that_was_stored_with_other_line_ends_counts_as_unchanged(site):
+    service = ServiceFactory(description="Wash\r\nand cut")
+    form = opened(site, service)
+    Service.objects.update(description="Theirs")
+    assert send(site, service, form, title="Trim").status_code == 302
+    assert Service.objects.get().description == "Theirs"
 
 
 def test_two_people_who_choose_the_same_value_do_not_conflict(site):
