@@ -187,13 +187,18 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
             raise ValidationError(STALE_HOURS)
 
     def shown(self) -> str:
-        """Return the stored hours as the text that the page sends back."""
-        return _encoded(self.stored)
+        """Return the hours that the page shows, as the text that it sends back.
+
+        If the user left the hours alone, these are still the hours that the page showed before,
+        because it does not say what somebody else has changed.
+        """
+        seen = self._seen()
+        return _encoded(self.stored) if seen is None or self.has_changed() else seen
 
     def is_stale(self) -> bool:
         """Return whether the stored hours differ from those that the page showed."""
         seen = self._seen()
-        return seen is not None and seen != self.shown()
+        return seen is not None and seen != _encoded(self.stored)
 
     def _seen(self) -> str | None:
         """Return the hours that the page showed, or None if the form does not contain them."""
