@@ -355,9 +355,18 @@ class ServiceForm(forms.ModelForm):
             self.initial["price"] = money.in_currency(stored.price, stored.currency)
 
     def clean(self) -> None:
-        """Refuse a price with more decimals than its currency has, with the API's message."""
+        """Refuse a price with more decimals than its currency has, with the API's message.
+
+        Somebody else may have changed the field that the user left alone.
+        """
         super().clean()
-        price, currency = self.cleaned_data.get("price"), self.cleaned_data.get("currency")
+        is_new = self.instance._state.adding
+        price, currency = (
+            self.cleaned_data.get(name)
+            if is_new or name in self.changed_data
+            else getattr(self.instance, name)
+            for name in ("price", "currency")
+        )
         if price is not None and currency:
             try:
                 services.check_price(price, currency)

@@ -124,6 +124,17 @@ def test_a_text_that_was_stored_with_other_line_ends_counts_as_unchanged(site):
     assert Service.objects.get().description == "Theirs"
 
 
+def test_a_price_must_fit_the_currency_that_somebody_else_has_chosen(site):
+    service = ServiceFactory(price="25.00", currency="USD")
+    form = opened(site, service)
+    Service.objects.update(currency="JPY")
+    errors = send(site, service, form, price="25.50").context["adminform"].form.errors
+    assert errors["price"] == ["A price in JPY has no decimals."]
+    assert send(site, service, form, price="30").status_code == 302
+    service.refresh_from_db()
+    assert (service.price, service.currency) == (30, "JPY")
+
+
 def test_two_people_who_choose_the_same_value_do_not_conflict(site):
     service = ServiceFactory()
     form = opened(site, service)
