@@ -66,8 +66,9 @@ FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
 # The lookups that a date hierarchy appends to the name of its field.
 DATE_LOOKUPS = ["year", "month", "day"]
 # An action accepts at most this many rows, because it holds all of them in memory and changes them
-# one by one.
-MAX_ROWS = 1000
+# one by one. The page that asks before a deletion sends each row as a form field. Django accepts at
+# most 1,000 fields, so this number leaves room for all other fields.
+MAX_ROWS = 900
 # The message about rows that an action has changed.
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
 # An autocomplete field contains at most this many rows, for browsers without scripts.
