@@ -28,6 +28,7 @@ from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StampedAdmin, is_id
 from bookit.adminsite.search import all_in
+from bookit.adminsite.stale import noticing
 from bookit.database.references import is_referenced
 from bookit.errors import Invalid
 from bookit.times import zone, zone_names
@@ -87,8 +88,12 @@ class TimeOffInline(CalendarPartInline):
     extra = 1
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """Return the class of the formset, with the user who sees the affected bookings."""
+        """Return the class of the formset, with the user who sees the affected bookings.
+
+        Its forms notice what somebody else has changed in the meantime.
+        """
         formset = super().get_formset(request, obj, **kwargs)
+        formset.form = noticing(formset.form)
         formset.viewer = request.user  # type: ignore[attr-defined]
         return formset
 
@@ -350,9 +355,18 @@ class ServiceForm(forms.ModelForm):
             self.initial["price"] = money.in_currency(stored.price, stored.currency)
 
     def clean(self) -> None:
-        """Refuse a price with more decimals than its currency has, with the API's message."""
+        """Refuse a price with more decimals than its currency has, with the API's message.
+
+        Somebody else may have changed the field that the user left alone.
+        """
         super().clean()
-        price, currency = self.cleaned_data.get("price"), self.cleaned_data.get("currency")
+        is_new = self.instance._state.adding
+        price, currency = (
+            self.cleaned_data.get(name)
+            if is_new or name in self.changed_data
+            else getattr(self.instance, name)
+            for name in ("price", "currency")
+        )
         if price is not None and currency:
             try:
                 services.check_price(price, currency)

@@ -187,13 +187,18 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
             raise ValidationError(STALE_HOURS)
 
     def shown(self) -> str:
-        """Return the stored hours as the text that the page sends back."""
-        return _encoded(self.stored)
+        """Return the hours that the page shows, as the text that it sends back.
+
+        If the user left the hours alone, these are still the hours that the page showed before,
+        because it does not say what somebody else has changed.
+        """
+        seen = self._seen()
+        return _encoded(self.stored) if seen is None or self.has_changed() else seen
 
     def is_stale(self) -> bool:
         """Return whether the stored hours differ from those that the page showed."""
         seen = self._seen()
-        return seen is not None and seen != self.shown()
+        return seen is not None and seen != _encoded(self.stored)
 
     def _seen(self) -> str | None:
         """Return the hours that the page showed, or None if the form does not contain them."""
@@ -303,8 +308,14 @@ class TimeOffForm(forms.ModelForm):
             field.tz = zone(zone_name)
 
     def clean(self) -> None:
-        """Refuse the periods that the API refuses, and ask about the bookings in the period."""
+        """Refuse the periods that the API refuses, and ask about the bookings in the period.
+
+        A field that the user left alone keeps its stored value, which may be newer than the page.
+        """
         super().clean()
+        columns = {"start_time", "end_time", "reason"}
+        for name in columns & {*self.cleaned_data} - {*self.changed_data}:
+            self.cleaned_data[name] = getattr(self.instance, name)
         start, end = self.cleaned_data.get("start_time"), self.cleaned_data.get("end_time")
         if not (start and end):
             return

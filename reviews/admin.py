@@ -102,11 +102,13 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
             return reverse(f"admin:{app}_{model}_change", args=[pk]) if may else ""
 
         tz = row.service.calendar.timezone
+        # The account of a former user has no page.
+        author = None if row.user.deleted_at else row.user_id
         booking = row.booking and exactly(row.booking.start_time, tz)
         facts = [
             (_("Rating"), _stars(row.rating)),
             (_("Comment"), row.comment or _("none")),
-            (_("By"), link(page("accounts.user", row.user_id), row.user.name or row.user.email)),
+            (_("By"), link(page("accounts.user", author), row.user.in_words())),
             (_("Service"), link(page("catalog.service", row.service_id), row.service)),
             (_("Booking"), link(page("bookings.booking", row.booking_id), booking or _("deleted"))),
             (_("Written"), exactly(row.created_at, tz)),

@@ -7,13 +7,14 @@ from uuid import UUID
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from bookit.adminsite.fields import LinesField
 from bookit.times import parse_instant
 
 
 class CancelForm(forms.Form):
     """The reason for a cancellation, which the customer reads."""
 
-    reason = forms.CharField(
+    reason = LinesField(
         label=_("Reason"),
         required=False,
         max_length=500,
@@ -25,7 +26,7 @@ class CancelForm(forms.Form):
 class NoteForm(forms.Form):
     """A note for other staff."""
 
-    text = forms.CharField(
+    text = LinesField(
         label=_("New note"),
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 2}),

@@ -166,6 +166,11 @@ class BookingPage:
         return money.written(self.booking.price, self.booking.currency)
 
     @property
+    def reason(self) -> str:
+        """The reason of a cancellation, if there is one."""
+        return words.reason(self.booking.cancellation_reason)
+
+    @property
     def held_until(self) -> str:
         """When a hold expires, in the calendar's zone."""
         until = self.booking.hold_expires_at

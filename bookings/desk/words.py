@@ -114,14 +114,17 @@ def entries(
     ]
 
 
+def reason(stored: str) -> str:
+    """Return the reason of a cancellation. BookIt's own reason is translated."""
+    return _("The slot was cancelled.") if stored == SLOT_CANCELLED else stored
+
+
 def _reason(event: BookingEvent, booking: Booking) -> str:
-    reason: str = event.data.get("reason", "")
-    if reason == SLOT_CANCELLED:
-        return _("The slot was cancelled.")
-    if not reason and event.type == Type.CANCELLED:
+    stored: str = event.data.get("reason", "")
+    if not stored and event.type == Type.CANCELLED:
         # The reason that the user of a booking gave is stored only in the booking.
-        reason = booking.cancellation_reason
-    return reason
+        stored = booking.cancellation_reason
+    return reason(stored)
 
 
 def _override(event: BookingEvent) -> str:

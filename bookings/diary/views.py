@@ -176,7 +176,7 @@ def move(request: HttpRequest) -> HttpResponse:
     if known and version_of(known.updated_at) != asked["version"]:
         return _changed(known, form)
     try:
-        booking = _move(known, actor=user, pk=asked["booking"], to=form.instant("start"), at=now)
+        booking = _move(known, actor=user, pk=asked["booking"], to=_new_start(known, form), at=now)
     except REFUSALS as error:
         if known and database_error_facts(error)[1] == CONSTRAINT:
             known.refresh_from_db()
@@ -184,6 +184,18 @@ def move(request: HttpRequest) -> HttpResponse:
         return _refused(error, form)
     time = _written(booking.start_time, form)
     return _json({"message": _("Moved to %(time)s.") % {"time": time}})
+
+
+def _new_start(known: Booking | None, form: MoveForm) -> datetime:
+    """Return the start that the form names.
+
+    If the user left the time alone, this is the present start of the booking: the form does not say
+    which of two equal times it shows, and it has no seconds.
+    """
+    chosen: str = form.cleaned_data["start"].isoformat(timespec="minutes")
+    if known and wall(known.start_time, zone(form.cleaned_data["zone"])).startswith(chosen):
+        return known.start_time
+    return form.instant("start")
 
 
 @retried

@@ -15,6 +15,7 @@ from accounts.models import User, validate_phone
 from bookings.phone.services import Caller, customers
 from bookings.services import may_override
 from bookit import money
+from bookit.adminsite.fields import LinesField
 from bookit.adminsite.pages import is_id
 from bookit.times import parse_instant
 from catalog.models import Service
@@ -179,7 +180,7 @@ class CallForm(HoldForm):
         validators=[validate_phone],
         widget=forms.TextInput(attrs={"type": "tel"}),
     )
-    notes = forms.CharField(
+    notes = LinesField(
         label=_("Notes"),
         max_length=2000,
         required=False,

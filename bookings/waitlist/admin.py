@@ -103,7 +103,9 @@ class WaitlistEntryAdmin(CardsAdmin, ReadOnlyAdmin):
             return reverse(f"admin:{kind}_change", args=[key]) if may(permission) else ""
 
         slot = page("bookings_slot", row.slot_id, "bookings.view_slot")
-        user = page("accounts_user", row.user_id, "accounts.view_user")
+        # The account of a former user has no page.
+        is_gone = row.user.deleted_at
+        user = "" if is_gone else page("accounts_user", row.user_id, "accounts.view_user")
         zone_name = row.slot.calendar.timezone
         facts = [
             (_("State"), self.state(row)),

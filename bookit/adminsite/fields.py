@@ -102,6 +102,40 @@ class GroupedCheckboxes(forms.CheckboxSelectMultiple):
     template_name = "bookit/grouped_checkboxes.html"
 
 
+class LinesField(forms.CharField):
+    """A text with several lines.
+
+    Browsers send CRLF at the end of each line. Each would count as two characters, although
+    browsers and clients of the API count one.
+    """
+
+    def to_python(self, value: Any) -> Any:
+        """Return the text with the line ends that clients of the API send."""
+        text: str | None = super().to_python(value)
+        return text.replace("\r\n", "\n") if text else text
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Return whether the text was changed. Other line ends are no change."""
+        return super().has_changed(self.to_python(initial), data)
+
+
+class ShownDateTime(forms.HiddenInput):
+    """Sends the date and the time that a `LocalDateTimeField` showed, as one text.
+
+    Django's hidden widget sends two texts. If the form has errors, Django would then replace what
+    the page showed with what was entered.
+    """
+
+    def format_value(self, value: Any) -> str | None:
+        """Return the date and the time as one text."""
+        return " ".join(str(each) for each in value or () if each is not None) or None
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
+        """Return the date and the time, which is empty for a whole day."""
+        day, _space, clock = str(data.get(name) or "").partition(" ")
+        return [day, clock]
+
+
 class LocalDateTimeField(forms.SplitDateTimeField):
     """A date and a time in the zone `tz`. A date without a time stands for the whole day.
 
@@ -114,6 +148,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
     """
 
     tz: tzinfo = UTC
+    hidden_widget = ShownDateTime
 
     def __init__(self, *, closing: bool = False, label: Any = None) -> None:
         self.closing = closing
@@ -158,14 +193,19 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         return self._shown(value) if isinstance(value, datetime) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Return whether the entered date and time differ from those that show `initial`."""
-        if initial is None:
+        """Return whether the entered date and time differ from those that show `initial`.
+
+        Args:
+            initial: an instant, or the date and the time that a page showed.
+        """
+        if not isinstance(initial, datetime) and not any(initial or []):
             return any(data or [])
         try:
             entered = self.clean(data)
+            before = initial if isinstance(initial, datetime) else self.clean(initial)
         except ValidationError:
             return True
-        return entered is None or self._shown(entered) != self._shown(initial)
+        return entered is None or before is None or self._shown(entered) != self._shown(before)
 
     def _shown(self, moment: datetime) -> list[date | time | None]:
         local = moment.astimezone(self.tz).replace(tzinfo=None, microsecond=0)

@@ -14,7 +14,16 @@ from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect, RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, transaction
-from django.db.models import DateTimeField, Field, IntegerField, Model, Q, QuerySet, UUIDField
+from django.db.models import (
+    DateTimeField,
+    Field,
+    IntegerField,
+    Model,
+    Q,
+    QuerySet,
+    TextField,
+    UUIDField,
+)
 from django.db.models.constants import LOOKUP_SEP
 from django.http import (
     Http404,
@@ -36,7 +45,7 @@ from django.views.decorators.http import require_safe
 
 from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
 from bookit.adminsite.exports import CHUNK, CSV, Format
-from bookit.adminsite.fields import zone_field
+from bookit.adminsite.fields import LinesField, zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import (
     GONE,
@@ -57,8 +66,9 @@ FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
 # The lookups that a date hierarchy appends to the name of its field.
 DATE_LOOKUPS = ["year", "month", "day"]
 # An action accepts at most this many rows, because it holds all of them in memory and changes them
-# one by one.
-MAX_ROWS = 1000
+# one by one. The page that asks before a deletion sends each row as a form field. Django accepts at
+# most 1,000 fields, so this number leaves room for all other fields.
+MAX_ROWS = 900
 # The message about rows that an action has changed.
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
 # An autocomplete field contains at most this many rows, for browsers without scripts.
@@ -151,6 +161,7 @@ class StrictAdmin(admin.ModelAdmin):
     # If this were True, Django would count the rows twice, with and without filters.
     show_full_result_count = False
     paginator = BoundedPaginator
+    formfield_overrides: ClassVar[Mapping[Any, Any]] = {TextField: {"form_class": LinesField}}
     # By default, `?_facets` counts all rows once for each choice of each filter.
     show_facets = admin.ShowFacets.NEVER
     # The formats in which users can download the rows of the list, by file extension.

@@ -49,7 +49,7 @@ def noticing(form: Any) -> Any:
             if isinstance(hidden, forms.MultipleHiddenInput):
                 self.data.setlist(bound.html_initial_name, [str(each) for each in value or ()])
             else:
-                self.data[bound.html_initial_name] = "" if value is None else str(value)
+                self.data[bound.html_initial_name] = hidden.format_value(value) or ""
 
     return NoticingForm
 
@@ -81,7 +81,8 @@ def _text(bound: BoundField) -> str:
 def _words(bound: BoundField) -> str:
     """Return the stored value in words, or an empty text if it is a relation or a list."""
     value = bound.field.prepare_value(bound.initial)
-    if isinstance(bound.field, forms.ModelChoiceField | forms.MultipleChoiceField):
+    lists = forms.ModelChoiceField | forms.MultipleChoiceField | forms.MultiValueField
+    if isinstance(bound.field, lists):
         return ""
     if isinstance(bound.field, forms.BooleanField):
         return str(_("yes") if value else _("no"))

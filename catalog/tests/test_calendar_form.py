@@ -134,6 +134,19 @@ class TestWeek:
         assert self.stored(calendar) == [(1, 540, 720)]
         assert Calendar.objects.get().name == "Stool"
 
+    def test_correcting_another_field_does_not_undo_changes_of_the_hours(self, site, calendar):
+        old = body(calendar, name="") | {"hours-shown": ""}
+        services.set_opening_hours(
+            calendar=calendar, spans=[{"weekday": 1, "opens": 540, "closes": 720}]
+        )
+        text = site.post(page_of(calendar), old).content.decode()
+        assert "This field is required." in text
+        shown = re.search(r'name="hours-shown" value="([^"]*)"', text)[1]
+        corrected = old | {"name": "Stool", "hours-shown": shown}
+        assert site.post(page_of(calendar), corrected).status_code == 302
+        assert self.stored(calendar) == [(1, 540, 720)]
+        assert Calendar.objects.get().name == "Stool"
+
     def test_hours_that_change_while_the_form_is_saved_are_noticed(
         self, site, calendar, monkeypatch
     ):

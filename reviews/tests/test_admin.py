@@ -2,7 +2,9 @@
 
 import pytest
 from django.contrib import admin
+from django.utils import timezone
 
+from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.tests.factories import BookingFactory
 from bookit.tests.plans import planning_without
@@ -37,6 +39,19 @@ def test_a_search_finds_reviews_by_comment_service_author_or_id(client):
     ]:
         response = client.get(LIST, {"q": words})
         assert {*response.context["cl"].result_list} == expected, words
+
+
+def test_a_review_by_a_former_user_names_no_account(client):
+    review = reviewed("Yoga", "ana@example.com", "Calm and friendly.")
+    client.force_login(AdminFactory())
+    page = f"{LIST}{review.pk}/change/"
+    account = f"/admin/accounts/user/{review.user_id}/change/"
+    assert account in client.get(page).content.decode()
+    erase_user(user_id=review.user_id, actor=AdminFactory(), at=timezone.now())
+    text = client.get(page).content.decode()
+    assert "a former user" in text
+    assert account not in text
+    assert "deleted.invalid" not in text
 
 
 def test_a_search_for_reviews_does_not_read_all_rows():

@@ -187,6 +187,18 @@ def test_history_says_that_the_slot_was_cancelled(desk, haircut, ana):
     assert history(desk, booking)[0] == ("Cancelled by Helena", "The slot was cancelled.")
 
 
+def test_the_reason_that_the_slot_was_cancelled_is_translated(desk, rui, haircut, ana):
+    rui.language = "de"
+    rui.save()
+    slot = SlotFactory(service=haircut, start_time=START)
+    booking = services.create_booking(actor=ana, slot_id=slot.pk, at=NOW)
+    change_slot(slot_id=slot.pk, status="cancelled", actor=AdminFactory(), at=NOW)
+    text = text_of(desk, booking)
+    assert "Der Termin wurde abgesagt." in text
+    # Only the stored columns, which are for support, keep the stored words.
+    assert text.count("The slot was cancelled.") == 1
+
+
 def test_a_key_that_was_deleted_has_no_name(desk, rui, book):
     booking = book()
     rui.api_key_id = uuid4()
@@ -214,6 +226,14 @@ def test_the_page_of_a_booking_opens_after_its_user_was_erased(desk, book, ana):
     text = text_of(desk, booking)
     assert "<title>Haircut, a former user" in text.replace("\n", "")
     assert "deleted.invalid</a>" not in text
+
+
+def test_only_an_account_that_was_not_erased_is_linked(client, book, ana):
+    booking, account = book(), f"/admin/accounts/user/{ana.pk}/change/"
+    client.force_login(AdminFactory())
+    assert account in text_of(client, booking)
+    erase_user(user_id=ana.pk, actor=AdminFactory(), at=NOW)
+    assert account not in text_of(client, booking)
 
 
 def test_the_number_of_queries_does_not_depend_on_the_history(

@@ -564,6 +564,23 @@ def test_a_time_that_the_clocks_skip_is_refused_at_its_field(site, start):
     assert move(site, booking, "2999-03-31T02:00", zone="Europe/Lisbon").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("start", "shown"),
+    [
+        # On 2999-10-27, the clocks of Lisbon show the hour from 01:00 twice.
+        (datetime(2999, 10, 27, 1, 30, tzinfo=UTC), "2999-10-27T01:30"),
+        # The form has no seconds.
+        (datetime(2999, 1, 1, 10, 0, 30, tzinfo=UTC), "2999-01-01T10:00"),
+    ],
+)
+def test_a_booking_stays_where_it_is_if_its_time_is_left_alone(site, start, shown):
+    booking = BookingFactory(start_time=start)
+    assert move(site, booking, shown, zone="Europe/Lisbon").status_code == 200
+    booking.refresh_from_db()
+    assert booking.start_time == start
+    assert not BookingEvent.objects.exists()
+
+
 # --- confirming -------------------------------------------------------------------------------
 
 

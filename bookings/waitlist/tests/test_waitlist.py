@@ -11,6 +11,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.clock import expire_bookings
 from bookings.models import Booking, BookingEvent, Slot
@@ -639,3 +640,9 @@ def test_admins_see_waitlists_in_the_admin_site(client, slot, queue, people):
     shown = client.get(f"/admin/bookings/waitlistentry/{queue[0]['id']}/change/")
     assert shown.status_code == 200
     assert b'name="_save"' not in shown.content
+    account = f"/admin/accounts/user/{people[0].pk}/change/"
+    assert account in shown.content.decode()
+    erase_user(user_id=people[0].pk, actor=AdminFactory(), at=timezone.now())
+    text = client.get(f"/admin/bookings/waitlistentry/{queue[0]['id']}/change/").content.decode()
+    assert "a former user" in text
+    assert account not in text

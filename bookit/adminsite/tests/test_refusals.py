@@ -1,5 +1,6 @@
 """If a rule or another user's change forbids an action, a message says so and nothing changes."""
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -12,7 +13,7 @@ from bookings.models import Booking, Slot
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookit.adminsite import pages
 from bookit.tests.expect import page
-from catalog.admin import ServiceAdmin
+from catalog.admin import CalendarAdmin, ServiceAdmin
 from catalog.models import Calendar, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -173,6 +174,18 @@ def test_an_action_takes_a_limited_number_of_rows(site, monkeypatch):
     text = choose(site, Booking, "mark_confirmed", first, select_across="1")
     assert "Select at most 2 rows at a time." in text
     assert not Booking.objects.filter(status="confirmed").exists()
+
+
+def test_the_page_that_asks_before_a_deletion_can_send_every_row_of_an_action(site, monkeypatch):
+    deleted = []
+    monkeypatch.setattr(CalendarAdmin, "delete_row", lambda *args: deleted.append(args))
+    Calendar.objects.bulk_create(Calendar(name=f"Chair {n}") for n in range(pages.MAX_ROWS))
+    first = Calendar.objects.first().pk
+    question = choose(site, Calendar, "delete_selected", first, select_across="1")
+    ids = re.findall(r'name="_selected_action" value="([^"]*)"', question)
+    assert len(ids) == pages.MAX_ROWS
+    choose(site, Calendar, "delete_selected", *ids, post="yes", csrfmiddlewaretoken="x")
+    assert len(deleted) == pages.MAX_ROWS
 
 
 def test_either_all_selected_rows_are_deleted_or_none(site):

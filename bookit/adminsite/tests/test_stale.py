@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,8 +10,8 @@ from accounts.models import User
 from accounts.roles.models import Role
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookit.adminsite.tests.test_pages import page
-from catalog.models import Calendar, Service
-from catalog.tests.factories import CalendarFactory, ServiceFactory
+from catalog.models import Calendar, Service, TimeOff
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -95,6 +96,45 @@ def test_a_conflict_is_shown_at_its_field_and_keeps_the_input(site, field, their
     assert str(getattr(service, field)).startswith(mine)
 
 
+def test_the_line_ends_that_browsers_send_are_no_change_by_somebody_else(site):
+    """A client of the API sends other line ends than a browser, which sends CRLF."""
+    service = ServiceFactory(description="Wash\n\nand cut")
+    form = opened(site, service)
+    sent = {name: [each.replace("\n", "\r\n") for each in form[name]] for name in form}
+    assert send(site, service, sent, description="Wash\r\n\r\nand dry").status_code == 302
+    service.refresh_from_db()
+    assert service.description == "Wash\n\nand dry"
+
+
+def test_the_longest_text_can_be_saved_although_browsers_send_more_characters(site):
+    text = "x\n" * 4999 + "xx"
+    service = ServiceFactory(description=text)
+    form = opened(site, service)
+    sent = {name: [each.replace("\n", "\r\n") for each in form[name]] for name in form}
+    assert send(site, service, sent, title="Trim").status_code == 302
+    service.refresh_from_db()
+    assert (service.title, service.description) == ("Trim", text)
+
+
+def test_a_text_that_was_stored_with_other_line_ends_counts_as_unchanged(site):
+    service = ServiceFactory(description="Wash\r\nand cut")
+    form = opened(site, service)
+    Service.objects.update(description="Theirs")
+    assert send(site, service, form, title="Trim").status_code == 302
+    assert Service.objects.get().description == "Theirs"
+
+
+def test_a_price_must_fit_the_currency_that_somebody_else_has_chosen(site):
+    service = ServiceFactory(price="25.00", currency="USD")
+    form = opened(site, service)
+    Service.objects.update(currency="JPY")
+    errors = send(site, service, form, price="25.50").context["adminform"].form.errors
+    assert errors["price"] == ["A price in JPY has no decimals."]
+    assert send(site, service, form, price="30").status_code == 302
+    service.refresh_from_db()
+    assert (service.price, service.currency) == (30, "JPY")
+
+
 def test_two_people_who_choose_the_same_value_do_not_conflict(site):
     service = ServiceFactory()
     form = opened(site, service)
@@ -132,6 +172,57 @@ def test_a_form_that_was_opened_long_ago_saves_only_what_was_changed(site):
     assert send(site, calendar, form, name="Stool").status_code == 302
     calendar.refresh_from_db()
     assert (calendar.name, calendar.timezone) == ("Stool", "Asia/Tokyo")
+
+
+class TestTimeOff:
+    """A row of time off on the page of its calendar, which is stored from 1:00 to 1:00."""
+
+    @pytest.fixture
+    def off(self):
+        return TimeOffFactory(calendar=CalendarFactory(timezone="Europe/Lisbon"), reason="Fair")
+
+    def end_later(self, off):
+        TimeOff.objects.update(end_time=off.end_time + timedelta(days=7), reason="Summer fair")
+
+    def test_an_old_page_does_not_undo_changes_of_time_off(self, site, off):
+        form = opened(site, off.calendar)
+        self.end_later(off)
+        assert send(site, off.calendar, form, name="Stool").status_code == 302
+        stored = TimeOff.objects.get()
+        assert (stored.start_time, stored.end_time - off.end_time, stored.reason) == (
+            *(off.start_time, timedelta(days=7), "Summer fair"),
+        )
+
+    def test_two_people_can_change_different_fields_of_time_off(self, site, off):
+        form = opened(site, off.calendar)
+        self.end_later(off)
+        changes = {"time_off-0-start_time_0": ["2999-07-30"], "time_off-0-start_time_1": [""]}
+        assert send(site, off.calendar, form, **changes).status_code == 302
+        stored = TimeOff.objects.get()
+        assert stored.start_time == datetime(2999, 7, 29, 23, tzinfo=UTC)
+        assert (stored.end_time - off.end_time, stored.reason) == (timedelta(days=7), "Summer fair")
+
+    def test_a_conflict_about_time_off_is_shown_in_its_row(self, site, off):
+        form = opened(site, off.calendar)
+        self.end_later(off)
+        mine = {"time_off-0-end_time_0": ["2999-08-20"], "time_off-0-reason": ["Holiday"]}
+        response = send(site, off.calendar, form, **mine)
+        [_, formset] = response.context["inline_admin_formsets"]
+        errors = formset.formset[0].errors
+        assert "Somebody else has changed this since" in errors["end_time"][0]
+        assert "\u201cSummer fair\u201d" in errors["reason"][0]
+        again = shown(response.content.decode())
+        assert again["time_off-0-end_time_0"] == ["2999-08-20"]
+        assert send(site, off.calendar, again).status_code == 302
+        stored = TimeOff.objects.get()
+        assert stored.end_time == datetime(2999, 8, 20, tzinfo=UTC)
+        assert (stored.start_time, stored.reason) == (off.start_time, "Holiday")
+
+    @pytest.mark.parametrize("value", ["\0", "9" * 400, "x", ""])
+    def test_nonsense_in_place_of_a_shown_time_causes_no_error_page(self, site, off, value):
+        sent = opened(site, off.calendar)
+        sent |= {"initial-time_off-0-start_time_0": value, "initial-time_off-0-end_time_1": value}
+        assert send(site, off.calendar, sent, name="New").status_code in (200, 302)
 
 
 def test_scripts_that_do_not_send_the_shown_values_replace_all_fields(site):
