@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.contrib.admin.models import LogEntry
 from django.db import connection, transaction
@@ -164,8 +164,9 @@ def erase_again(*, user_id: UUID, at: datetime) -> None:
 def _empty(user: User) -> None:
     """Remove the personal data from the row of a user. The caller saves the row."""
     user.name, user.phone, user.new_email, user.verified_email = "", "", "", ""
-    # RFC 2606 reserves the domain `.invalid`, so this address never receives email.
-    user.email = f"{user.pk}@deleted.invalid"
+    # RFC 2606 reserves the domain `.invalid`, so this address never receives email. It is random,
+    # because anybody could register with an address that can be foretold, and ids are public.
+    user.email = f"{uuid4()}@deleted.invalid"
     user.timezone, user.language, user.last_login = "UTC", "en", None
     user.metadata = {}
 

@@ -373,6 +373,13 @@ def test_a_deleted_account_cannot_be_used_again(api, ana, activity):
     assert not ApiKey.objects.filter(user=ana).exists()
 
 
+def test_nobody_can_prevent_a_deletion_by_registering_with_a_reserved_address(api, ana):
+    """The ids of users are public, for example in reviews."""
+    squatter = {"name": "Eve", "email": f"{ana.pk}@deleted.invalid", "password": PASSWORD}
+    api.post("/auth/register", squatter)
+    assert delete(api.as_(ana)).status_code == 204
+
+
 def test_a_deleted_account_holds_no_role(api, ana):
     role = create_role(name="Reception", permissions=[], actor=AdminFactory(), at=now())
     role.group.user_set.add(ana)
