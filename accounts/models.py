@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import Permission, PermissionsMixin
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import RegexValidator
@@ -98,9 +99,15 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.annotate(digits=digits_of("phone")).filter(found)
 
     def without_mailbox(self, *, name: str, phone: str) -> "UserQuerySet":
-        """Return the users without an email address who have this name and this phone number."""
+        """Return the users without an email address who have this name and this phone number.
+
+        Users who have a password are left out. They chose their name and phone number themselves,
+        which can be those of somebody else.
+        """
         same = {"name__iexact": name, "digits": re.sub(r"[^0-9]", "", phone)}
-        users = self.annotate(digits=digits_of("phone"))
+        users = self.annotate(digits=digits_of("phone")).filter(
+            password__startswith=UNUSABLE_PASSWORD_PREFIX
+        )
         return users.filter(email__endswith=NOWHERE, **same)
 
     def search(self, words: str) -> "UserQuerySet":

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from accounts.emails import canonical
+from accounts.emails import canonical, mailbox
 from accounts.models import User, validate_language, validate_phone
 from accounts.roles.models import role_names
 from bookit.api.metadata import MetadataField
@@ -139,6 +139,12 @@ class RegisterSerializer(InputSerializer):
     timezone = ZoneField(default="UTC")
     language = LanguageField(required=False)
     metadata = MetadataField()
+
+    def validate_email(self, address: str) -> str:
+        """Refuse an address that BookIt gives to accounts whose owners have no email address."""
+        if not mailbox(address):
+            self.fields["email"].fail("invalid")
+        return address
 
 
 @example("Ana moves", {"timezone": "America/Sao_Paulo"})

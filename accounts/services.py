@@ -214,6 +214,8 @@ def update_profile(*, user: User, changes: dict[str, Any], client: sessions.Clie
         changes["new_email"] = ""
     if changes:
         with transaction.atomic():
+            if is_new:
+                _check_unchanged(user, field="current_password")
             save_changes(user, changes)
             if is_new:
                 links.enqueue(kind=VERIFICATION, email=user.new_email, user=user)
@@ -338,6 +340,20 @@ def _check_strength(password: str, user: User, *, field: str) -> None:
         except ValidationError as error:
             problems = error.messages
     raise Invalid(errors={field: problems})
+
+
+def _check_unchanged(user: User, *, field: str) -> None:
+    """Check that the password is still the one that was checked, and lock the user's row.
+
+    The password may have been changed during the slow hashing. A new email address that was
+    requested with the old password must not outlive it.
+
+    Raises:
+        Invalid: the password was changed, or the account was deleted.
+    """
+    unchanged = User.objects.filter(pk=user.pk, password=user.password)
+    if not unchanged.select_for_update(no_key=True).exists():
+        raise Invalid.of(field, _("This is not your current password."))
 
 
 def _save_unique(user: User, **options: Any) -> None:

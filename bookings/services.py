@@ -345,9 +345,10 @@ def change_details(
     outlive their bookings. Metadata is merged, and its changes are not recorded in the history.
 
     Args:
-        details: the new values by the names of the columns. A value that the booking already shows
-            is not a change, even if it comes from the user's account. If the name, email address,
-            phone number or language is empty, the booking shows the value from the user's account.
+        details: the new values by the names of the columns. A value that the booking already
+            stores or shows is not a change, even if it comes from the user's account. If the name,
+            email address, phone number or language is empty, the booking shows the value from the
+            user's account.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -359,7 +360,11 @@ def change_details(
     booking = _locked_booking(booking_id)
     check_may_change(booking, actor)
     shown = {**booking.attendee(), "notes": booking.notes}
-    changed = [name for name in shown if details.get(name, shown[name]) != shown[name]]
+    changed = [
+        name
+        for name in shown
+        if details.get(name, shown[name]) not in (shown[name], getattr(booking, name))
+    ]
     columns = [*changed, "metadata"] if details.get("metadata") else changed
     if not columns:
         return booking

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.contrib.admin.models import LogEntry
 from django.db import connection, transaction
@@ -136,15 +136,12 @@ def _erase(user_id: UUID, *, actor: User, at: datetime) -> None:
     for erase in ERASERS.values():
         erase(user=user, actor=actor, at=at)
     _erase_traces(user)
-    user.name, user.phone, user.new_email, user.verified_email = "", "", "", ""
-    # RFC 2606 reserves the domain `.invalid`, so this address never receives email.
-    user.email = f"{user.pk}@deleted.invalid"
+    _empty(user)
     user.role, user.is_active, user.deleted_at = User.Role.USER, False, at
-    user.timezone, user.language, user.last_login = "UTC", "en", None
-    user.metadata = {}
     user.set_unusable_password()
     user.save()
-    # A request that began before this transaction can still store something, such as a booking.
+    # A request that began before this transaction can still store something, such as a booking or a
+    # new name.
     for delay in ERASE_DELAYS:
         app.configure_task(ERASE_AGAIN, schedule_at=at + delay).defer(user_id=str(user.pk))
 
@@ -157,9 +154,21 @@ def erase_again(*, user_id: UUID, at: datetime) -> None:
     user = deleted.select_for_update(no_key=True).first()
     if user is None:
         return
+    _empty(user)
+    user.save()
     for erase in ERASERS.values():
         erase(user=user, actor=user, at=at)
     _erase_traces(user)
+
+
+def _empty(user: User) -> None:
+    """Remove the personal data from the row of a user. The caller saves the row."""
+    user.name, user.phone, user.new_email, user.verified_email = "", "", "", ""
+    # RFC 2606 reserves the domain `.invalid`, so this address never receives email. It is random,
+    # because anybody could register with an address that can be foretold, and ids are public.
+    user.email = f"{uuid4()}@deleted.invalid"
+    user.timezone, user.language, user.last_login = "UTC", "en", None
+    user.metadata = {}
 
 
 def _erase_traces(user: User) -> None:

@@ -99,6 +99,8 @@ def delete_role(*, role_id: UUID, actor: User) -> None:
     with transaction.atomic():
         role = _locked_role(role_id)
         _check_has(actor, role.permissions)
+        # Wait for requests that give the role to a user; see `give_roles`.
+        Group.objects.select_for_update(no_key=True).get(pk=role.group_id)
         role.group.delete()
 
 
@@ -110,7 +112,9 @@ def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
         Invalid: a role does not exist.
     """
     held, wanted = set(user.roles), set(names)
-    found = {group.name: group for group in Group.objects.filter(name__in=held | wanted)}
+    # The lock keeps the roles from being deleted before the user has them.
+    groups = Group.objects.filter(name__in=held | wanted).order_by("pk")
+    found = {group.name: group for group in groups.select_for_update(no_key=True)}
     unknown = sorted(wanted - found.keys())
     if unknown:
         raise Invalid.of(

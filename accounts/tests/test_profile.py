@@ -5,7 +5,9 @@ from collections import Counter
 
 import pytest
 from django.core import mail
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from accounts import services
 from accounts.models import User
@@ -201,6 +203,26 @@ def test_a_changed_password_cancels_the_change_of_the_address(api, me, user):
     assert user.new_email == ""
     me.post("/auth/verify-email/resend")
     assert send_emails_and_read_tokens().keys() == {"ada@example.com"}
+
+
+def test_a_new_address_is_refused_if_the_password_changes_during_the_check(user, monkeypatch):
+    check = services.check_password
+
+    def check_and_change(*args):
+        result = check(*args)
+        other = User.objects.get(pk=user.pk)
+        other.set_password(BETTER)
+        other.save()
+        return result
+
+    monkeypatch.setattr(services, "check_password", check_and_change)
+    with CaptureQueriesContext(connection) as queries, pytest.raises(services.Invalid):
+        services.update_profile(user=user, changes={**NEW}, client=sessions.Client())
+    assert any(query["sql"].endswith("FOR NO KEY UPDATE") for query in queries)
+    user.refresh_from_db()
+    assert user.new_email == ""
+    work()
+    assert mail.outbox == []
 
 
 def test_verifying_an_address_that_another_account_has_taken_is_a_409(api, me):

@@ -99,7 +99,8 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
 def enqueue_composed(*, booking: Booking) -> None:
     """Compose the pending emails about a booking that will be deleted, and enqueue their jobs.
 
-    Emails that have been sent before are not sent again.
+    Emails that no longer apply are left out, and emails that have been sent before are not sent
+    again.
     """
     named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
     rows = [row for row in fetch(PENDING, named, dict_row) if not row["is_copy"]]
@@ -109,9 +110,10 @@ def enqueue_composed(*, booking: Booking) -> None:
     pending = {(row["event_id"], row["audience"]) for row in rows}
     task = "bookings.send_composed_mail"
     jobs: dict[str, Job] = {}
-    for occasion in occasions([booking.calendar_id], [row["event_id"] for row in rows]):
-        if occasion.type == Type.RESCHEDULED:
-            continue  # The new time no longer matters.
+    for found in occasions([booking.calendar_id], [row["event_id"] for row in rows]):
+        # The stored booking still has its old status. Once it is deleted, emails about moves,
+        # reminders and offers no longer apply, and links to the booking lead nowhere.
+        occasion = replace(found, is_current=False, is_over=True)
         for audience in occasion.audiences:
             if pending & {(occasion.event_id, None), (occasion.event_id, audience)}:
                 args = {

@@ -172,6 +172,13 @@ class TestDetails:
         assert Booking.objects.values().get(pk=booking.pk) == before
         assert len(events(booking)) == 1
 
+    def test_emptying_a_field_that_is_empty_already_is_no_change(self, api, people, booking):
+        client = api.as_(people["owner"])
+        before = client.get(f"/bookings/{booking.pk}").json()
+        response = client.patch(f"/bookings/{booking.pk}", {**dict.fromkeys(RUI, ""), "notes": ""})
+        assert response.json() == before
+        assert [event.type for event in events(booking)] == ["booking.created"]
+
     def test_a_client_can_send_back_the_booking_with_one_changed_detail(self, api, people, booking):
         client = api.as_(people["owner"])
         shown = client.get(f"/bookings/{booking.pk}").json()

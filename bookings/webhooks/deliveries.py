@@ -29,7 +29,7 @@ from django.utils.translation import gettext_noop
 from bookings.models import Booking
 from bookings.payloads import payloads
 from bookings.webhooks.models import Attempt, Delivery, Webhook
-from bookings.webhooks.services import TEST, wake
+from bookings.webhooks.services import TEST, is_delivering, wake
 from bookit.jobs.queues import WEBHOOKS_AT_A_TIME
 from bookit.json import dumps
 
@@ -187,7 +187,7 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
     webhook = Webhook.objects.delivering().filter(pk=webhook_id).first()
     waiting = Delivery.objects.filter(webhook=webhook_id, status=Delivery.Status.PENDING)
     if webhook is None:
-        _give_up(waiting)
+        _give_up(webhook_id, waiting)
         return nothing
     if webhook.paused_until and webhook.paused_until > at:
         return nothing
@@ -224,10 +224,13 @@ def contents(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
     ]
 
 
-def _give_up(waiting: QuerySet[Delivery]) -> None:
-    """Mark the pending deliveries of a webhook as failed, in batches."""
+def _give_up(webhook_id: UUID, waiting: QuerySet[Delivery]) -> None:
+    """Mark the pending deliveries of a webhook as failed, in batches, until it is switched on."""
     while True:
         batch = [*waiting.order_by().values_list("pk", flat=True)[:GIVE_UP_BATCH]]
+        # A batch that was read while the webhook was off contains no newer deliveries.
+        if is_delivering(webhook_id=webhook_id):
+            return
         with transaction.atomic():
             locked = _locked_deliveries(batch).filter(status=Delivery.Status.PENDING)
             Delivery.objects.filter(pk__in=[each.pk for each in locked]).update(

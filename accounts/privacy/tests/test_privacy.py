@@ -14,12 +14,14 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.types.range import TimestamptzRange
 
+from accounts import services as accounts
 from accounts.extensions import ERASERS
 from accounts.keys.models import ApiKey
 from accounts.keys.services import create_key
 from accounts.models import User
 from accounts.privacy import services as privacy
 from accounts.roles.services import create_role
+from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import services
@@ -371,6 +373,13 @@ def test_a_deleted_account_cannot_be_used_again(api, ana, activity):
     assert not ApiKey.objects.filter(user=ana).exists()
 
 
+def test_nobody_can_prevent_a_deletion_by_registering_with_a_reserved_address(api, ana):
+    """The ids of users are public, for example in reviews."""
+    squatter = {"name": "Eve", "email": f"{ana.pk}@deleted.invalid", "password": PASSWORD}
+    api.post("/auth/register", squatter)
+    assert delete(api.as_(ana)).status_code == 204
+
+
 def test_a_deleted_account_holds_no_role(api, ana):
     role = create_role(name="Reception", permissions=[], actor=AdminFactory(), at=now())
     role.group.user_set.add(ana)
@@ -572,3 +581,14 @@ def test_no_booking_survives_a_concurrent_deletion(transactional_db, api, servic
     assert delays == [1, 2 * 24 * 60]
     work()
     assert not Booking.objects.filter(user=user, unfinished=True).exists()
+
+
+def test_a_change_of_the_profile_that_outlasts_the_deletion_is_erased_a_minute_later(api, ana):
+    me = api.as_(ana)
+    slow = User.objects.get(pk=ana.pk)
+    assert delete(me).status_code == 204
+    changes = {"name": NAME, "phone": PHONE, "language": "pt", "metadata": {"crm_id": "4711"}}
+    accounts.update_profile(user=slow, changes=changes, client=sessions.Client())
+    work()
+    gone = User.objects.get(pk=ana.pk)
+    assert (gone.name, gone.phone, gone.language, gone.metadata) == ("", "", "en", {})

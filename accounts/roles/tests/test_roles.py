@@ -1,7 +1,7 @@
 """Staff roles: what they permit in the API, who may give them, and where they are shown."""
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.extensions import PERMISSIONS
@@ -9,6 +9,7 @@ from accounts.models import User
 from accounts.roles.models import Role
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.tests.factories import BookingFactory
+from bookit.tests.crowd import behind_a_rival
 from bookit.tests.expect import problem
 from catalog.tests.factories import ServiceFactory
 
@@ -157,6 +158,27 @@ def test_a_changed_role_applies_to_its_holders_at_once(api, admin):
         problem(api.as_(user).patch(path, body), 403, "permission_denied")
     admin.delete(f"/roles/{role['id']}")
     problem(api.as_(user).get(path), 403, "permission_denied")
+
+
+def test_a_role_can_be_deleted_while_it_is_given_to_a_user(transactional_db, admin):
+    path, user = f"/roles/{create(admin)['id']}", UserFactory()
+    [outcome] = behind_a_rival(
+        [lambda: admin.delete(path)],
+        rival=lambda: give(admin, user, "Reception"),
+        end=transaction.commit,
+    )
+    assert outcome.value.status_code == 204
+    assert admin.get(f"/users/{user.pk}").json()["roles"] == []
+
+
+def test_a_role_that_is_being_deleted_cannot_be_given_to_a_user(transactional_db, admin):
+    path, user = f"/roles/{create(admin)['id']}", UserFactory()
+    [outcome] = behind_a_rival(
+        [lambda: give(admin, user, "Reception")],
+        rival=lambda: admin.delete(path),
+        end=transaction.commit,
+    )
+    problem(outcome.value, 400, "validation_error", "roles")
 
 
 def test_roles_are_shown_in_profiles_and_lists_and_when_signing_in(api, admin):

@@ -599,6 +599,27 @@ class TestJobs:
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Requested", "Cancelled"}
 
+    def test_a_pending_reminder_is_not_sent_if_the_booking_is_deleted(self, book, admin):
+        booking = book()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+        sent()
+        clock.send_reminders(at=START - timedelta(hours=23))
+        services.delete_booking(booking_id=booking.pk, actor=admin, at=START - timedelta(hours=22))
+        assert {subject.partition(":")[0] for _, subject in sent()} == {"Cancelled"}
+
+    def test_a_pending_offer_is_not_sent_if_the_hold_is_deleted(self, ana, haircut):
+        offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
+        events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
+        services.delete_booking(booking_id=offer.pk, actor=ana, at=NOW)
+        assert sent() == []
+
+    def test_pending_emails_about_a_deleted_booking_have_no_links(self, book, ana, settings):
+        settings.PUBLIC_URL = "https://book.example"
+        services.delete_booking(booking_id=book().pk, actor=ana, at=NOW)
+        work()
+        assert len(mail.outbox) == 4
+        assert not any("https://book.example" in message.body for message in mail.outbox)
+
     def test_a_copy_is_not_sent_if_the_booking_is_deleted_before_the_job_runs(self, book, ana):
         booking = book()
         sent()

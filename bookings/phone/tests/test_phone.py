@@ -655,6 +655,17 @@ class TestCustomers:
             assert ".invalid" not in made.content.decode()
         assert ("Send the last email again" in made.content.decode()) == bool(sent)
 
+    def test_a_caller_never_gets_the_account_of_somebody_who_has_a_password(self, desk, service):
+        """Anybody could have registered with the name and phone number of the caller."""
+        other = UserFactory(name="Zita", phone="912 345 678", email="eve@nowhere.invalid")
+        for days in range(2):
+            start = TUESDAY + timedelta(days=days)
+            desk.post(PAGE, call(service, start, name="Zita", email="", phone="912 345 678"))
+        [first, second] = [booking.user_id for booking in Booking.objects.all()]
+
+        assert first == second
+        assert first != other.pk
+
     def test_no_email_is_sent_to_an_address_that_cannot_receive_any(self):
         for address in ("a@customer.invalid", "a@example.com"):
             message = EmailMultiAlternatives("Subject", "Text", to=[address])

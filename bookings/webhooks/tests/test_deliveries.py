@@ -275,6 +275,26 @@ def test_a_message_that_arrives_while_deliveries_are_marked_as_failed_stays_deli
     ]
 
 
+def test_new_deliveries_stay_pending_if_a_webhook_is_switched_on_while_old_ones_are_failed(
+    monkeypatch,
+):
+    webhook = WebhookFactory(is_active=False)
+    DeliveryFactory.create_batch(2, webhook=webhook)
+    lock = deliveries._locked_deliveries
+
+    def lock_and_switch_on(ids):
+        if Webhook.objects.filter(pk=webhook.pk, is_active=False).update(is_active=True):
+            DeliveryFactory(webhook=webhook)
+        return lock(ids)
+
+    monkeypatch.setattr(deliveries, "GIVE_UP_BATCH", 1)
+    monkeypatch.setattr(deliveries, "_locked_deliveries", lock_and_switch_on)
+    deliveries._due(webhook.pk, at=timezone.now())
+    statuses = [*webhook.deliveries.values_list("status", flat=True)]
+    assert sorted(statuses) == ["failed", "pending", "pending"]
+    assert webhook.deliveries.latest("created_at", "id").status == Delivery.Status.PENDING
+
+
 # --- queues -------------------------------------------------------------------------------------
 
 
