@@ -164,6 +164,16 @@ def end(moment: date | datetime, tz: tzinfo) -> datetime:
     return moment if isinstance(moment, datetime) else day_end(moment, tz)
 
 
+def is_longer(start: datetime, stop: datetime, most: timedelta, tz: tzinfo) -> bool:
+    """Return whether a period is longer than `most`, in elapsed time and on the clocks of `tz`.
+
+    If the clocks are set back, whole days take an hour more than the same number of times 24 hours.
+    """
+    # Python ignores changes of the clocks if it subtracts times in the same zone.
+    shown = stop.astimezone(tz) - start.astimezone(tz)
+    return min(shown, stop.astimezone(UTC) - start.astimezone(UTC)) > most
+
+
 def parse_wall_clock(text: str) -> int:
     """Parse a time of day from `00:00` to `24:00`, and return the minutes after midnight.
 

@@ -19,7 +19,7 @@ from bookings.availability.taken import BookingConflict, SlotFull, taken_around,
 from bookings.availability.terms import Terms, terms_of
 from bookings.models import Booking
 from bookit.errors import Invalid, ServiceError
-from bookit.times import begin, end
+from bookit.times import begin, end, is_longer
 from catalog.models import Service
 
 # The maximum length of the window of a search.
@@ -237,16 +237,13 @@ def window(
     """Return the start and the end of a search. By default, it starts now and ends a week later.
 
     Raises:
-        Invalid: the end is not after the start, or the window is longer than `LONGEST` on the
-            clocks of `tz`.
+        Invalid: the end is not after the start, or the window is longer than `LONGEST`.
     """
     start = at if from_ is None else begin(from_, tz)
     stop = start + WEEK if to is None else end(to, tz)
     if stop <= start:
         raise Invalid.of(field, _("The end must be after the start."))
-    # Python ignores changes of the clocks if it subtracts times in the same zone. So 62 whole days
-    # are never too long, although they can take an hour more than 62 times 24 hours.
-    if stop.astimezone(tz) - start.astimezone(tz) > LONGEST:
+    if is_longer(start, stop, LONGEST, tz):
         raise Invalid.of(
             field, _("The search can cover at most %(days)s days.") % {"days": LONGEST.days}
         )

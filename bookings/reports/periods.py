@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from bookit.errors import Invalid
 from bookit.languages import grouped
-from bookit.times import begin, day_start, end
+from bookit.times import begin, day_start, end, is_longer
 
 # Three years. A longer report could exceed the time limit of a statement.
 LONGEST = timedelta(days=3 * 366)
@@ -75,7 +75,7 @@ def chosen(
     first = begin(from_, tz)
     if last <= first:
         raise Invalid.of("to", _("The end must be after the start."))
-    if last - first > LONGEST:
+    if is_longer(first, last, LONGEST, tz):
         raise Invalid.of(
             "to", _("A report can cover at most %(days)s days.") % {"days": grouped(LONGEST.days)}
         )

@@ -287,6 +287,13 @@ class TestWindow:
         assert api.get(f"{path}&to=2026-12-01").status_code == 200
         problem(api.get(f"{path}&to=2026-12-02"), 400, "validation_error", "to")
 
+    def test_sixty_two_times_24_hours_can_be_searched_while_the_clocks_are_set_forward(self, api):
+        """On the last Sunday in March, the clocks in Lisbon are set forward by an hour."""
+        path = f"/services/{ServiceFactory().pk}/availability?tz=Europe/Lisbon"
+        path = f"{path}&from=2026-03-01T00:00:00Z"
+        assert api.get(f"{path}&to=2026-05-02T00:00:00Z").status_code == 200
+        problem(api.get(f"{path}&to=2026-05-02T00:00:01Z"), 400, "validation_error", "to")
+
     def test_a_service_that_does_not_exist_is_not_found(self, api):
         unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
         problem(api.get(f"/services/{unknown}/availability"), 404, "not_found")

@@ -388,6 +388,15 @@ def test_a_period_that_is_reversed_or_too_long_is_refused(from_, to):
         chosen(from_=from_, to=to, tz=UTC, at=timezone.now())
 
 
+def test_a_period_of_1098_days_can_begin_in_summer_time_and_end_in_winter_time():
+    """In Lisbon, summer time ends on 31 October 2027 and on 27 October 2030."""
+    period = chosen(from_=date(2027, 10, 28), to=date(2030, 10, 29), tz=LISBON, at=timezone.now())
+
+    assert period.end - period.start == timedelta(days=1098, hours=1)
+    with pytest.raises(Invalid):
+        chosen(from_=date(2027, 10, 28), to=date(2030, 10, 30), tz=LISBON, at=timezone.now())
+
+
 # --- the API ----------------------------------------------------------------------------------
 
 
