@@ -24,8 +24,8 @@ from bookit.money import CURRENCIES
 #: The names of all variables that have been read.
 known: set[str] = set()
 
-# Variables that only the Compose files read.
-_READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD"}
+# Variables that only the Compose files or only programs that start the embedded PostgreSQL read.
+_READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD", "EMBEDDED_POSTGRES_DIR"}
 # Names in `.env` that belong to other programs.
 _FOREIGN_NAME = re.compile(
     r"COMPOSE_|DOCKER_|DJANGO_|OTEL_|PYTHON|PG|PROMETHEUS_|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$"

@@ -757,7 +757,7 @@ def test_mistyped_variables_are_reported(project):
 
 
 def test_a_valid_file_and_an_ordinary_environment_cause_no_warnings(project):
-    (project / ".env").write_text("RATE_LIMIT_USER=5/minute\n")
+    (project / ".env").write_text("RATE_LIMIT_USER=5/minute\nEMBEDDED_POSTGRES_DIR=.postgres\n")
     names = "SHELL USER TERM HOSTNAME EDITOR SSH_CONNECTION KUBERNETES_PORT DATABASE_PUBLIC_URL"
     names += " PGHOST REDIS_TLS EMAIL WEBHOOK_SECRET DYNO"
     ordinary = dict.fromkeys(names.split(), "x")
