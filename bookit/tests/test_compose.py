@@ -98,6 +98,15 @@ def test_containers_get_more_time_to_stop_than_they_need(compose):
         assert seconds(services[name]["stop_grace_period"]) >= graceful + 5, name
 
 
+def test_nginx_restarts_with_the_web_server_and_caddy_does_not(compose):
+    """nginx keeps the IP address that `web` had when nginx started; Caddy looks it up again."""
+    proxy = compose["services"]["proxy"]
+    assert "resolver" not in compose["configs"]["proxy"]["content"]
+    assert proxy["depends_on"]["web"] == {"condition": "service_healthy", "restart": True}
+    caddy = read("compose.tls.yaml", {"DOMAIN": "a.example"})["services"]["proxy"]
+    assert caddy["depends_on"]["web"] == {"condition": "service_healthy", "restart": False}
+
+
 def test_the_web_server_the_worker_and_the_database_have_health_checks(compose):
     """The proxy needs no health check, because the check would only send a request to `web`.
 
