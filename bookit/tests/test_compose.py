@@ -119,6 +119,12 @@ def test_the_web_server_the_worker_and_the_database_have_health_checks(compose):
     assert services["db"]["healthcheck"]["test"][0] == "CMD"
 
 
+def test_postgresql_is_not_healthy_while_its_image_creates_the_database(compose):
+    """Meanwhile, the image runs a server that listens only on a Unix socket."""
+    [kind, *check] = compose["services"]["db"]["healthcheck"]["test"]
+    assert (kind, check[:3]) == ("CMD", ["pg_isready", "--host", "127.0.0.1"])
+
+
 def test_a_worker_is_healthy_while_it_touches_its_file(compose, tmp_path):
     worker = compose["services"]["worker"]
     assert worker["environment"]["WORKER_HEARTBEAT_FILE"] == "/tmp/worker"
