@@ -234,9 +234,10 @@ def urls(name: str) -> list[str]:
 def hosts(name: str) -> list[str]:
     """Return a comma-separated variable as a list of host names."""
     for host in names(name):
-        if not re.fullmatch(r"[\w.*-]+|\[[0-9a-fA-F:]+\]", host):
+        if not re.fullmatch(r"\*|[\w.-]+|\[[0-9a-fA-F:]+\]", host):
             raise ImproperlyConfigured(
                 f"{name} must be host names without scheme or port, not {_shown(host)}."
+                " .example.com stands for example.com and all its subdomains."
             )
     return names(name)
 
@@ -249,14 +250,21 @@ def http_url(name: str, *, example: str = "http://localhost:4318") -> str:
     return value
 
 
-def origins(name: str) -> list[str]:
-    """Return a comma-separated variable as a list of browser origins."""
+def origins(name: str, *, wildcards: bool = False) -> list[str]:
+    """Return a comma-separated variable as a list of browser origins, in lower case.
+
+    Args:
+        wildcards: whether `https://*.example.com` is accepted.
+    """
+    subdomains = r"(\*\.)?" if wildcards else ""
     for origin in names(name):
-        if not re.fullmatch(r"https?://([\w.*-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin):
+        if not re.fullmatch(
+            rf"https?://({subdomains}[\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin, re.IGNORECASE
+        ):
             raise ImproperlyConfigured(
                 f"{name} must be origins such as https://app.example.com, not {_shown(origin)}."
             )
-    return names(name)
+    return [origin.lower() for origin in names(name)]
 
 
 def link(name: str) -> str:
