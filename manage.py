@@ -22,6 +22,10 @@ WITHOUT_DATABASE = {
     "version",
 }
 
+# Commands that reach the database through procrastinate, whose errors do not say what failed. A
+# worker would also retry for half a minute, and log a warning at each attempt.
+WITH_PROCRASTINATE = {"procrastinate", "retry_stalled_jobs"}
+
 
 def needs_database(arguments: Sequence[str]) -> bool:
     """Return whether the command in `arguments` uses the database."""
@@ -45,9 +49,8 @@ def main() -> None:
         from django.core.management import execute_from_command_line
         from django.db import OperationalError, ProgrammingError
 
-        is_procrastinate = uses_database and sys.argv[1:2] == ["procrastinate"]
-        if is_procrastinate and (reason := why_not_ready()):
-            # procrastinate would retry for half a minute, and log a warning at each attempt.
+        uses_procrastinate = uses_database and sys.argv[1] in WITH_PROCRASTINATE
+        if uses_procrastinate and (reason := why_not_ready()):
             fail(reason)
         try:
             execute_from_command_line(sys.argv)

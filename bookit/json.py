@@ -1,13 +1,14 @@
 """Writes JSON. The format of instants, money and ids is defined here and nowhere else."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
 OPTIONS = orjson.OPT_UTC_Z
+MINUTE = timedelta(minutes=1)
 # Etc/UTC and its aliases in the IANA time zone database.
 UTC_NAMES = frozenset(
     {"UTC", "UCT", "Universal", "Zulu", "Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu"}
@@ -50,6 +51,15 @@ def _plain(value: object) -> str:
 
 def _plain_in(tz: tzinfo) -> Callable[[object], str]:
     def plain(value: object) -> str:
-        return value.astimezone(tz).isoformat() if isinstance(value, datetime) else _plain(value)
+        if not isinstance(value, datetime):
+            return _plain(value)
+        local = value.astimezone(tz)
+        text = local.isoformat()
+        if text[-6] != ":":
+            return text
+        # The offset has seconds, as in the time before zones had a standard time. RFC 3339 has no
+        # such offsets, so the instant is written with an offset of whole minutes.
+        offset = (local.utcoffset() or timedelta(0)) // MINUTE * MINUTE
+        return value.astimezone(timezone(offset)).isoformat()
 
     return plain

@@ -164,13 +164,14 @@ def end(moment: date | datetime, tz: tzinfo) -> datetime:
     return moment if isinstance(moment, datetime) else day_end(moment, tz)
 
 
-def is_longer(start: datetime, stop: datetime, limit: timedelta, tz: tzinfo) -> bool:
-    """Return whether a period exceeds `limit`, both in elapsed time and on the clocks of `tz`."""
-    # Python ignores changes of the clocks if it subtracts times in the same zone. So a number of
-    # whole days is never too long, although they take an hour more if the clocks are set back. If
-    # the clocks are set forward, they show an hour more than has passed.
-    on_clocks = stop.astimezone(tz) - start.astimezone(tz)
-    return min(stop - start, on_clocks) > limit
+def is_longer(start: datetime, stop: datetime, most: timedelta, tz: tzinfo) -> bool:
+    """Return whether a period is longer than `most`, in elapsed time and on the clocks of `tz`.
+
+    If the clocks are set back, whole days take an hour more than the same number of times 24 hours.
+    """
+    # Python ignores changes of the clocks if it subtracts times in the same zone.
+    shown = stop.astimezone(tz) - start.astimezone(tz)
+    return min(shown, stop.astimezone(UTC) - start.astimezone(UTC)) > most
 
 
 def parse_wall_clock(text: str) -> int:

@@ -24,8 +24,8 @@ from bookit.money import CURRENCIES
 #: The names of all variables that have been read.
 known: set[str] = set()
 
-# Variables that only the Compose files read.
-_READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD"}
+# Variables that only the Compose files or only programs that start the embedded PostgreSQL read.
+_READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD", "EMBEDDED_POSTGRES_DIR"}
 # Names in `.env` that belong to other programs.
 _FOREIGN_NAME = re.compile(
     r"COMPOSE_|DOCKER_|DJANGO_|OTEL_|PYTHON|PG|PROMETHEUS_|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$"
@@ -234,9 +234,10 @@ def urls(name: str) -> list[str]:
 def hosts(name: str) -> list[str]:
     """Return a comma-separated variable as a list of host names."""
     for host in names(name):
-        if not re.fullmatch(r"[\w.*-]+|\[[0-9a-fA-F:]+\]", host):
+        if not re.fullmatch(r"\*|[\w.-]+|\[[0-9a-fA-F:]+\]", host):
             raise ImproperlyConfigured(
                 f"{name} must be host names without scheme or port, not {_shown(host)}."
+                " .example.com stands for example.com and all its subdomains."
             )
     return names(name)
 
@@ -249,14 +250,21 @@ def http_url(name: str, *, example: str = "http://localhost:4318") -> str:
     return value
 
 
-def origins(name: str) -> list[str]:
-    """Return a comma-separated variable as a list of browser origins."""
+def origins(name: str, *, wildcards: bool = False) -> list[str]:
+    """Return a comma-separated variable as a list of browser origins, in lower case.
+
+    Args:
+        wildcards: whether `https://*.example.com` is accepted.
+    """
+    subdomains = r"(\*\.)?" if wildcards else ""
     for origin in names(name):
-        if not re.fullmatch(r"https?://([\w.*-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin):
+        if not re.fullmatch(
+            rf"https?://({subdomains}[\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin, re.IGNORECASE
+        ):
             raise ImproperlyConfigured(
                 f"{name} must be origins such as https://app.example.com, not {_shown(origin)}."
             )
-    return names(name)
+    return [origin.lower() for origin in names(name)]
 
 
 def link(name: str) -> str:

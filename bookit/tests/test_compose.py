@@ -98,6 +98,15 @@ def test_containers_get_more_time_to_stop_than_they_need(compose):
         assert seconds(services[name]["stop_grace_period"]) >= graceful + 5, name
 
 
+def test_nginx_restarts_with_the_web_server_and_caddy_does_not(compose):
+    """nginx keeps the IP address that `web` had when nginx started; Caddy looks it up again."""
+    proxy = compose["services"]["proxy"]
+    assert "resolver" not in compose["configs"]["proxy"]["content"]
+    assert proxy["depends_on"]["web"] == {"condition": "service_healthy", "restart": True}
+    caddy = read("compose.tls.yaml", {"DOMAIN": "a.example"})["services"]["proxy"]
+    assert caddy["depends_on"]["web"] == {"condition": "service_healthy", "restart": False}
+
+
 def test_the_web_server_the_worker_and_the_database_have_health_checks(compose):
     """The proxy needs no health check, because the check would only send a request to `web`.
 
@@ -108,6 +117,12 @@ def test_the_web_server_the_worker_and_the_database_have_health_checks(compose):
     assert "healthcheck" not in services["web"]
     assert services["worker"]["healthcheck"]["test"][0] == "CMD-SHELL"
     assert services["db"]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_postgresql_is_not_healthy_while_its_image_creates_the_database(compose):
+    """Meanwhile, the image runs a server that listens only on a Unix socket."""
+    [kind, *check] = compose["services"]["db"]["healthcheck"]["test"]
+    assert (kind, check[:3]) == ("CMD", ["pg_isready", "--host", "127.0.0.1"])
 
 
 def test_a_worker_is_healthy_while_it_touches_its_file(compose, tmp_path):

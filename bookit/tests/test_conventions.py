@@ -128,6 +128,19 @@ def test_times_are_in_the_requested_zone(api, calendar, name, shown):
     assert listed == shown
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Asia/Kathmandu", "1910-01-01T05:41:00+05:41"),  # Kathmandu was at +05:41:16.
+        ("Africa/Monrovia", "1909-12-31T23:16:00-00:44"),  # Monrovia was at -00:43:08.
+    ],
+)
+def test_the_offsets_of_old_times_have_whole_minutes_too(api, name, shown):
+    """RFC 3339 has no offsets with seconds, as zones had before they had a standard time."""
+    calendar = CalendarFactory(created_at=datetime(1910, 1, 1, tzinfo=UTC))
+    assert api.get(f"/calendars/{calendar.pk}", {"tz": name}).json()["created_at"] == shown
+
+
 UTC_PATHS = [
     "/services/{service}/availability?",
     "/services/{service}/availability?explain=true&",

@@ -71,8 +71,11 @@ class RequestMiddleware:
                     "service_unavailable",
                     _("The server is busy, and the request waited too long. Try again shortly."),
                 )
-            if isinstance(response, HttpResponseNotAllowed):
-                # Django's own views return an empty response for a method that they do not allow.
+            if isinstance(response, HttpResponseNotAllowed) or (
+                response.status_code == 405 and response.streaming
+            ):
+                # Django's own views and WhiteNoise, whose responses are always streams, return an
+                # empty response for a method that they do not allow.
                 allowed = response["Allow"]
                 response = refuse(request, "method_not_allowed")
                 response["Allow"] = allowed

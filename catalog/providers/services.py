@@ -7,6 +7,7 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from accounts import services as accounts
 from accounts.models import User
+from bookit.database.retries import retried
 from bookit.errors import Forbidden
 from catalog.models import Service
 from catalog.providers.models import Profile
@@ -24,6 +25,7 @@ def listed() -> QuerySet[User]:
     return User.objects.all().keepers().filter(Q(role=User.Role.PROVIDER) | Q(pk=offers))
 
 
+@retried
 @transaction.atomic
 def update_profile(*, actor: User, changes: dict[str, Any]) -> User:
     """Change the profile of a provider or an admin. A new `name` is the new name of the account.

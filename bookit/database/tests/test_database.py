@@ -462,3 +462,19 @@ def test_reads_succeed_after_the_type_of_a_column_has_changed(api, widened):
         query.get()
     with transaction.atomic():
         query.get()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_profile_can_be_changed_after_the_type_of_a_column_has_changed(api):
+    """Nothing reads the profile before the transaction that locks it."""
+    definition = "ALTER TABLE catalog_profile ALTER COLUMN picture_url TYPE varchar({})"
+    provider = api.as_(AdminFactory())
+    for number in range(6):
+        assert provider.patch("/me/provider", {"biography": f"{number}"}).status_code == 200
+    with separate_connection() as other:
+        other.execute(definition.format(600))
+    try:
+        assert provider.patch("/me/provider", {"biography": "last"}).status_code == 200
+    finally:
+        with separate_connection() as other:
+            other.execute(definition.format(500))

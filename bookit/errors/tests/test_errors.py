@@ -138,6 +138,7 @@ def test_a_private_row_that_does_not_exist_is_a_404(admin, path):
         ("POST", "/openapi.json", "GET, HEAD"),
         ("POST", "/docs", "GET, HEAD"),
         ("PUT", "/redoc", "GET, HEAD"),
+        ("POST", "/static/bookit/forms.js", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method_is_a_405_that_lists_allowed_methods(api, browser, method, path, allowed):

@@ -108,7 +108,12 @@ def environment_with_empty_database():
 
 @pytest.mark.parametrize(
     "command",
-    [["procrastinate", "worker"], ["complete_bookings"], ["createsuperuser", "--noinput"]],
+    [
+        ["procrastinate", "worker"],
+        ["complete_bookings"],
+        ["retry_stalled_jobs"],
+        ["createsuperuser", "--noinput"],
+    ],
     ids=" ".join,
 )
 def test_a_command_fails_with_one_line_of_explanation(command):

@@ -428,15 +428,28 @@ def test_a_bad_origin_is_refused(load, refuse, name):
         "https://a.example.com https://b.example.com",
         "https://a.example.com,b.example.com",
         "https://fd00::1",
+        "https://app.*.com",
         "*",
     ):
         assert refuse(**{name: value}).startswith(f"{name} must be origins such as ")
     good = ["https://a.example.com", "http://localhost:3000", "https://[fd00::1]:8443"]
     assert load(**{name: ", ".join([*good, "", ""])})[name] == good
+    # Browsers send the host in lower case, and the origin is compared as it is.
+    assert load(**{name: "https://App.Example.com"})[name] == ["https://app.example.com"]
+
+
+def test_only_trusted_origins_can_have_a_wildcard(load, refuse):
+    """django-cors-headers compares whole origins, so a wildcard would match nothing."""
+    origin = "https://*.example.com"
+    assert load(CSRF_TRUSTED_ORIGINS=origin)["CSRF_TRUSTED_ORIGINS"] == [origin]
+    assert refuse(CORS_ALLOWED_ORIGINS=origin).startswith("CORS_ALLOWED_ORIGINS must be origins ")
 
 
 def test_a_bad_host_is_refused(load, refuse):
-    for value in ("https://example.com", "example.com/", "example.com:8000", "a b", "::1"):
+    for value in (
+        *("https://example.com", "example.com/", "example.com:8000", "a b", "::1"),
+        "*.example.com",  # Django would take the asterisk for a part of the name.
+    ):
         line = refuse(**{**PRODUCTION, "ALLOWED_HOSTS": value})
         assert line.startswith("ALLOWED_HOSTS must be host names"), value
     good = load(ALLOWED_HOSTS="example.com, .example.org,10.0.0.1,[::1],*")["ALLOWED_HOSTS"]
@@ -757,7 +770,7 @@ def test_mistyped_variables_are_reported(project):
 
 
 def test_a_valid_file_and_an_ordinary_environment_cause_no_warnings(project):
-    (project / ".env").write_text("RATE_LIMIT_USER=5/minute\n")
+    (project / ".env").write_text("RATE_LIMIT_USER=5/minute\nEMBEDDED_POSTGRES_DIR=.postgres\n")
     names = "SHELL USER TERM HOSTNAME EDITOR SSH_CONNECTION KUBERNETES_PORT DATABASE_PUBLIC_URL"
     names += " PGHOST REDIS_TLS EMAIL WEBHOOK_SECRET DYNO"
     ordinary = dict.fromkeys(names.split(), "x")

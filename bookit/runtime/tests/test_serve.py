@@ -247,7 +247,9 @@ def test_a_wrong_host_is_reported_in_one_line(directory: Path, host: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "command", [["serve", "--port", "0"], ["procrastinate", "worker"]], ids=" ".join
+    "command",
+    [["serve", "--port", "0"], ["procrastinate", "worker"], ["retry_stalled_jobs"]],
+    ids=" ".join,
 )
 def test_an_unreachable_postgresql_is_reported_in_one_line(command: list[str]) -> None:
     with socket.socket() as silent:
