@@ -388,6 +388,7 @@ def test_the_statements_for_a_distributed_database_find_the_same_rows(site, monk
     assert sheet_of(site, *calendars) == expected
 
 
+@pytest.mark.one_server("counts statements, and a cluster needs more of them")
 def test_a_sheet_takes_the_same_number_of_queries_for_many_calendars(
     site, django_assert_num_queries
 ):
