@@ -104,6 +104,7 @@ def delete_role(*, role_id: UUID, actor: User) -> None:
         role.group.delete()
 
 
+@transaction.atomic
 def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
     """Replace the roles of a user, whose row the caller has locked.
 
