@@ -98,6 +98,26 @@ def test_messages_about_limits_are_in_the_language_of_each_request(api):
     assert {len(messages) for messages in found.values()} == {3}, found
 
 
+@pytest.mark.parametrize("language", ["de", "es", "pt", "ru"])
+def test_texts_of_the_frameworks_are_translated_into_every_language(api, language):
+    path = f"/services/{ServiceFactory().pk}/availability?explain=1"
+    user = api.as_(UserFactory())
+    account = {"name": "Ana", "email": "ana@example.com", "password": "x1"}
+
+    def messages(headers):
+        for response in (
+            user.post("/auth/register", account, headers=headers),
+            user.post("/bookings", {"service_id": "x"}, headers=headers),
+            user.post("/bookings", {"service_ids": ["x"] * 21}, headers=headers),
+            user.get(path, headers=headers),
+        ):
+            yield from (error["message"] for error in response.json()["errors"])
+
+    english, translated = ({*messages({"Accept-Language": each})} for each in ("en", language))
+    assert len(english) >= 4
+    assert not english & translated
+
+
 def test_russian_has_a_plural_form_for_each_kind_of_number():
     texts = []
     for seats in (1, 3, 5, 21):
