@@ -7,6 +7,7 @@ Only texts that clients of the API can get are listed.
 from django.utils.translation import gettext_noop, ngettext_lazy
 
 TEXTS = [
+    gettext_noop("Ensure this field has at least {min_length} elements."),
     gettext_noop("Ensure this field has no more than {max_length} elements."),
     gettext_noop("Must be a valid UUID."),
     gettext_noop("Must be a valid boolean."),

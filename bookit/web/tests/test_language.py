@@ -108,6 +108,7 @@ def test_texts_of_the_frameworks_are_translated_into_every_language(api, languag
         for response in (
             user.post("/auth/register", account, headers=headers),
             user.post("/bookings", {"service_id": "x"}, headers=headers),
+            user.post("/bookings", {"service_ids": []}, headers=headers),
             user.post("/bookings", {"service_ids": ["x"] * 21}, headers=headers),
             user.get(path, headers=headers),
         ):
