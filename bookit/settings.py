@@ -78,6 +78,7 @@ INSTALLED_APPS = [
     "bookit.adminsite.apps.AdminSiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.humanize",  # For its translations of "3 days ago".
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.sessions",

@@ -521,7 +521,9 @@ class BookingLine(Line):
         if status == Status.CONFIRMED and booking.end_time <= at:
             status = Status.COMPLETED
         if booking.status != status:
-            bookings.change_status(booking_id=booking.pk, status=status, actor=actor, at=at)
+            # A confirmation after the time of a reminder would replace the reminder.
+            changed_at = booked_at if status == Status.CONFIRMED else at
+            bookings.change_status(booking_id=booking.pk, status=status, actor=actor, at=changed_at)
         known[key] = status == Status.CANCELLED
         return True
 

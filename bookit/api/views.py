@@ -9,10 +9,12 @@ from django.core.exceptions import TooManyFieldsSent
 from django.db.models import Model, QuerySet, UUIDField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls.converters import UUIDConverter, register_converter
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from rest_framework import serializers, viewsets
 from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
+from rest_framework.utils.formatting import lazy_format
 from rest_framework.views import APIView
 
 from bookit import deadlines
@@ -441,10 +443,27 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]:
     """Return the serializer that validates a body, shared by all requests.
 
-    A serializer keeps no state between two validations. DRF creates a new serializer, with copies
-    of all its fields, for each request. Creating it takes half the time of a validation.
+    A serializer keeps no state between two validations, once `_keep_no_language` has changed it.
+    DRF creates a new serializer, with copies of all its fields, for each request. Creating it takes
+    half the time of a validation.
     """
-    return serializer(**options)
+    shared: serializers.BaseSerializer[Any] = serializer(**options)
+    _keep_no_language(shared)
+    return shared
+
+
+def _keep_no_language(field: Any) -> None:
+    """Translate the messages of a field and of its parts whenever they are read.
+
+    DRF's messages about limits are translated when they are first read, and keep that language.
+    """
+    for validator in field.validators:
+        message = getattr(validator, "message", None)
+        if isinstance(message, lazy_format) and message.format_string:
+            validator.message = format_lazy(message.format_string, *message.args, **message.kwargs)
+    child = getattr(field, "child", None)
+    for part in [*getattr(field, "fields", {}).values(), *([child] if child else [])]:
+        _keep_no_language(part)
 
 
 @cache

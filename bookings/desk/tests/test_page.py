@@ -13,7 +13,7 @@ from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import clock, services
 from bookings.desk.models import StaffNote
-from bookings.desk.page import MAX_OTHERS
+from bookings.desk.page import MAX_OTHERS, BookingPage
 from bookings.desk.tests.conftest import NOW, START, page
 from bookings.mails.models import MailText
 from bookings.models import Booking
@@ -21,6 +21,7 @@ from bookings.slots.services import change_slot
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
 from bookings.waitlist import services as waitlist
+from bookit.languages import speaking
 
 pytestmark = pytest.mark.django_db
 
@@ -42,6 +43,23 @@ def press(browser, booking, do, **values):
 
 
 # --- what it shows ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("language", "days", "ahead", "ago"),
+    [
+        ("en", 3, "in 3 days", "3 days ago"),
+        ("de", 3, "noch 3 Tage", "3 Tage her"),
+        ("ru", 7, "осталось: 1 неделя", "прошло: 1 неделя"),
+    ],
+)
+def test_the_page_says_how_far_away_the_booking_is(book, rui, language, days, ahead, ago):
+    """Django's words for periods are nominatives, which the sentences around them must fit."""
+    booking = book()
+    with speaking(language):
+        for at, words in ((START - days * DAY, ahead), (booking.end_time + days * DAY, ago)):
+            distance = BookingPage(booking, viewer=rui, at=at).distance
+            assert distance.replace("\N{NO-BREAK SPACE}", " ") == words
 
 
 def test_the_page_says_who_what_and_when_in_both_zones(desk, book):

@@ -118,6 +118,21 @@ def test_an_imported_booking_gets_the_reminders_that_are_due_after_it_was_made(l
         assert last.booking.start_time.hour == start
 
 
+def test_confirming_an_imported_booking_does_not_count_as_news(load):
+    """So the reminder that is due after `booked_at` is sent, whatever the service requires."""
+    for kind in ("customers", "calendars", "services"):
+        load(kind)
+    Service.objects.update(requires_confirmation=True)
+    load(
+        "bookings",
+        "customer_email,service,start_time,booked_at\n"
+        "ana@example.com,Haircut,2026-11-21 11:00,2026-11-01 09:00\n"
+        "ana@example.com,Haircut,2026-11-21 12:00,\n",
+    )
+    assert send_reminders(at=NOW) == 1
+    assert BookingEvent.objects.get(type="booking.reminded").booking.start_time.hour == 11
+
+
 def test_importing_a_file_again_adds_nothing(load):
     for kind in FILES:
         load(kind)

@@ -17,14 +17,15 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, events, services
+from bookings.mails import samples, tasks, texts
 from bookings.mails import services as mails
-from bookings.mails import tasks, texts
 from bookings.models import Booking, BookingEvent
 from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import attendee_mail, follow_events_up, relay_jobs, work
 from bookings.tests.smtp import AnyPort, Server
 from bookings.waitlist import services as waitlist
+from bookit.languages import speaking
 from bookit.runtime import environment
 from bookit.runtime.startup import BASE_DIR
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -718,6 +719,13 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
         assert icalendar.Calendar.from_ical(path.read_bytes()).walk("VEVENT")
     text = (tmp_path / "mails" / "moved-attendee.txt").read_text()
     assert text.startswith("Moved: Haircut, Tue 1 Dec 2026, 10:00\n")
+
+
+def test_the_day_until_which_a_seat_is_kept_fits_into_the_russian_sentence():
+    """The name of the weekday is a nominative, so it cannot follow a preposition."""
+    with speaking("ru"):
+        text = samples.mail("seat-offered", "attendee", {}).text
+    assert "сохраняется за вами до этого времени: Понедельник, 30 ноября" in text
 
 
 # --- copies that staff send again -------------------------------------------------------------

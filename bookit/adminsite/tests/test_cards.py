@@ -1,7 +1,11 @@
 """The pages that show a row as cards, and their buttons."""
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import strip_tags
 
 from accounts.emails import no_mailbox
 from accounts.models import User
@@ -9,7 +13,8 @@ from accounts.sessions.models import Session
 from accounts.tests.factories import staff
 from bookings.tests.factories import DeliveryFactory, WebhookFactory
 from bookings.webhooks.models import Delivery, Webhook
-from bookit.adminsite.cells import person
+from bookit.adminsite.cells import moment, person
+from bookit.languages import speaking
 
 pytestmark = pytest.mark.django_db
 
@@ -71,3 +76,19 @@ def test_the_made_up_address_of_a_customer_without_an_email_address_is_not_shown
     assert person(ana) == 'Ana <span class="below">ana@example.com</span>'
     ana.email = no_mailbox(ana.pk)
     assert person(ana) == 'Ana <span class="below"></span>'
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "3 days ago"),
+        ("de", "3 Tage her"),
+        ("es", "hace 3 días"),
+        ("pt", "3 dias atrás"),
+        ("ru", "3 дня назад"),
+    ],
+)
+def test_how_long_ago_something_happened_is_said_in_the_language_of_the_user(language, words):
+    with speaking(language):
+        shown = strip_tags(moment(timezone.now() - timedelta(days=3)))
+    assert shown.replace("\N{NO-BREAK SPACE}", " ") == words

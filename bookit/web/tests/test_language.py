@@ -79,6 +79,46 @@ def test_errors_of_fields_are_translated_and_keep_their_codes(api):
     assert not messages & {each["message"] for each in english["errors"]}
 
 
+def test_messages_about_limits_are_in_the_language_of_each_request(api):
+    """All requests share the fields, and DRF's messages about limits keep their first language."""
+    bodies = {
+        "/auth/register": {"name": "x" * 201, "password": "x" * 129},
+        "/services": {"title": "x" * 201, "price": "-1", "capacity": 0},
+        "/calendars": {"opening_hours": [{"weekday": 7}]},
+        "/bookings": {"service_ids": ["x"] * 21, "notes": "x" * 2001},
+    }
+    admin = api.as_(AdminFactory())
+    found = {}
+    for path, body in bodies.items():
+        for language in ("de", "en", "es"):
+            response = admin.post(path, body, headers={"Accept-Language": language})
+            for error in response.json()["errors"]:
+                found.setdefault((path, error["field"]), set()).add(error["message"])
+    assert len(found) >= 9
+    assert {len(messages) for messages in found.values()} == {3}, found
+
+
+@pytest.mark.parametrize("language", ["de", "es", "pt", "ru"])
+def test_texts_of_the_frameworks_are_translated_into_every_language(api, language):
+    path = f"/services/{ServiceFactory().pk}/availability?explain=1"
+    user = api.as_(UserFactory())
+    account = {"name": "Ana", "email": "ana@example.com", "password": "x1"}
+
+    def messages(headers):
+        for response in (
+            user.post("/auth/register", account, headers=headers),
+            user.post("/bookings", {"service_id": "x"}, headers=headers),
+            user.post("/bookings", {"service_ids": []}, headers=headers),
+            user.post("/bookings", {"service_ids": ["x"] * 21}, headers=headers),
+            user.get(path, headers=headers),
+        ):
+            yield from (error["message"] for error in response.json()["errors"])
+
+    english, translated = ({*messages({"Accept-Language": each})} for each in ("en", language))
+    assert len(english) >= 4
+    assert not english & translated
+
+
 def test_russian_has_a_plural_form_for_each_kind_of_number():
     texts = []
     for seats in (1, 3, 5, 21):
