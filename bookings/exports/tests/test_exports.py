@@ -275,6 +275,14 @@ def test_a_sheet_takes_a_fixed_number_of_queries(site, studio, django_assert_num
         site.get(f"/admin/day-sheets/{studio.pk}/2999-01-01/")
 
 
+def test_only_people_who_may_see_time_off_see_its_reason(client, studio):
+    for permissions, is_shown in [([], False), (["catalog.view_calendar"], True)]:
+        client.force_login(staff(["bookings.view_booking", *permissions]))
+        page = client.get(f"/admin/day-sheets/{studio.pk}/2999-01-01/").content.decode()
+        assert "Closed from" in page
+        assert ("Lunch" in page) == is_shown
+
+
 def test_only_people_who_may_see_bookings_see_day_sheets(client, studio):
     client.force_login(staff(["catalog.view_service"]))
     assert client.get("/admin/day-sheets/").status_code == 403
