@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import connection
-from django.db.models import F, QuerySet, UUIDField
+from django.db.models import Exists, F, OuterRef, QuerySet, UUIDField
 
 from accounts.models import User
 from bookings.models import BookedCalendar, Booking
@@ -67,6 +67,15 @@ def own_bookings(user_id: UUID) -> Bound:
 def live_holds_of(user_id: UUID, at: datetime) -> QuerySet[Booking]:
     """Return the holds of a user that have not expired."""
     return own_bookings(user_id).queryset().filter(hold_expires_at__gt=at)
+
+
+def with_bookings(users: QuerySet[User]) -> QuerySet[User]:
+    """Return those of the users who have bookings.
+
+    If the database is distributed, users who have only tried to book are included, too.
+    """
+    rows = BookedCalendar if is_distributed() else Booking
+    return users.filter(Exists(rows._default_manager.filter(user=OuterRef("pk"))))
 
 
 def lock_holds_of(user_id: UUID) -> None:

@@ -115,8 +115,8 @@ END
 
 # The status of a waitlist entry follows the status of its user's booking in the slot. A booking
 # that moves into the slot is not linked to the entry, because the booking may already be linked to
-# an entry of its old slot. If staff book a hold of their own for another user, their own entry
-# waits again.
+# an entry of its old slot. If staff use a hold that they were offered to book for another user,
+# their own entry waits again.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""
@@ -166,9 +166,9 @@ END
 
 # An event is on the calendar of its booking, and its id is higher than the ids of all earlier
 # events of the booking. Events of one booking are written one after another: whenever an event is
-# written, its booking is locked or has just been created. The id comes from PostgreSQL's clock. An
-# earlier event can have a higher id, because the clock has been corrected since, or because another
-# server wrote that event. The new event then gets the next id after the highest id.
+# written, its booking is locked or has just been created. The id comes from PostgreSQL's clock. If
+# this id is not higher, because the clock has been corrected since or because another server wrote
+# the last event, the new event gets the next id after the highest id.
 #
 # `enable_seqscan` is off because a session plans the query once. If the tables are nearly empty at
 # that time, PostgreSQL would choose to read them whole, and would still do so when one statement

@@ -255,6 +255,7 @@ def check_price(price: Decimal, currency: str, *, field: str = "price") -> None:
         raise Invalid.of(field, text % {"currency": currency, "most": most})
 
 
+@retried
 def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) -> Service:
     """Change a service. Existing bookings keep their prices, buffers and seats.
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from accounts.models import User
 from bookings import services
+from bookings.booked import with_bookings
 from bookings.desk import (
     history,  # noqa: F401 - the import registers its pages
     words,
@@ -207,10 +208,10 @@ class BookingAdmin(ServedAdmin):
         return super().changelist_view(request, {**more, **(extra_context or {})})
 
     def _title(self, request: HttpRequest) -> str:
-        users = User.objects.all()
+        users: QuerySet[User] = User.objects.all()
         if not request.user.has_perm("accounts.view_user"):
             # The list already shows which users have bookings. All other accounts stay hidden.
-            users = users.filter(Exists(Booking.objects.filter(user=OuterRef("pk"))))
+            users = with_bookings(users)
         by_link: dict[str, tuple[Any, Callable[[Any], str]]] = {
             "user__id__exact": (users, _title_for_customer),
             "slot__id__exact": (

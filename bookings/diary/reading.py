@@ -7,6 +7,7 @@ All times are wall-clock times in one zone, without an offset, because a diary d
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from psycopg.rows import dict_row
 from accounts.emails import mailbox
 from bookings.holds import unexpired_sql
 from bookings.models import Booking
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.database.versions import version_of
 from bookit.times import day_start, zone
@@ -97,11 +99,22 @@ JOIN catalog_service AS service ON service.id = slot.service_id
 CROSS JOIN LATERAL (
     SELECT count(*) AS taken, count(*) FILTER (WHERE status = 'pending') AS pending
     FROM bookings_booking
-    WHERE slot_id = slot.id AND active AND {unexpired_sql("hold_expires_at")}
+    WHERE calendar_id = calendar.id AND slot_id = slot.id AND active
+      AND {unexpired_sql("hold_expires_at")}
 ) AS seats
 ORDER BY slot.start_time, slot.id
 LIMIT %(most)s
 """  # noqa: S608 - only our own SQL condition is interpolated, no values
+
+# Do the same as BOOKINGS and SLOTS for one calendar. Used if the database is distributed, because
+# Citus refuses the statements above for rows on several servers.
+#
+# Parameters: as in BOOKINGS, and calendar_id uuid, which is also the only one of calendar_ids.
+# Columns: as in BOOKINGS.
+BOOKINGS_ON_CALENDAR = BOOKINGS.replace("= calendar.id", "= %(calendar_id)s::uuid")
+# Parameters: as in BOOKINGS_ON_CALENDAR.
+# Columns: as in SLOTS.
+SLOTS_ON_CALENDAR = SLOTS.replace("= calendar.id", "= %(calendar_id)s::uuid")
 
 Entry = dict[str, Any]
 
@@ -127,7 +140,7 @@ class Sheet:
 
 
 def read(sheet: Sheet, *, at: datetime, with_reasons: set[UUID]) -> dict[str, Any]:
-    """Return the content of a sheet, with four queries.
+    """Return the content of a sheet, with four queries, or more if the database is distributed.
 
     The result has the lists `bookings`, `slots`, `off` (time off), `closed` (outside the opening
     hours) and `buffers`. On every day, all calendars are closed before the full hour `opens` and
@@ -146,8 +159,7 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: set[UUID]) -> dict[str, An
         "at": at,
         "most": MAX_ENTRIES + 1,
     }
-    bookings = fetch(BOOKINGS, parameters, dict_row)
-    slots = fetch(SLOTS, parameters, dict_row)
+    bookings, slots = _bookings_and_slots(parameters)
     off: list[Any] = [
         *TimeOff.objects.filter(calendar__in=ids, start_time__lt=until, end_time__gt=from_)
         .order_by("start_time", "id")
@@ -183,6 +195,20 @@ def read(sheet: Sheet, *, at: datetime, with_reasons: set[UUID]) -> dict[str, An
         "closes": closes,
         "more": any(len(rows) > MAX_ENTRIES for rows in (bookings, slots, off)),
     }
+
+
+def _bookings_and_slots(parameters: dict[str, Any]) -> list[list[Entry]]:
+    """Return the rows of `BOOKINGS`, and the rows of `SLOTS`."""
+    if not is_distributed():
+        return [fetch(text, parameters, dict_row) for text in (BOOKINGS, SLOTS)]
+    found = []
+    for text in (BOOKINGS_ON_CALENDAR, SLOTS_ON_CALENDAR):
+        rows: list[Entry] = []
+        for pk in parameters["calendar_ids"]:
+            only = {**parameters, "calendar_ids": [pk], "calendar_id": pk}
+            rows += fetch(text, only, dict_row)
+        found.append(sorted(rows, key=itemgetter("start_time", "id"))[: parameters["most"]])
+    return found
 
 
 def wall(moment: datetime, tz: ZoneInfo) -> str:

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta, tzinfo
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from accounts import services as accounts
@@ -16,6 +16,7 @@ from accounts.models import User
 from bookings import services
 from bookings.availability.search import LONGEST, FreeTime, Search, whole_days
 from bookings.availability.terms import Terms, TooFarAhead, TooSoon, terms_of
+from bookings.booked import with_bookings
 from bookings.models import Booking
 from bookit.database.retries import retried
 from bookit.errors import Invalid
@@ -121,7 +122,7 @@ def customers(*, actor: User) -> QuerySet[User]:
     if actor.may("accounts.view_user"):
         return users
     if actor.may("bookings.view_booking"):
-        return users.filter(Exists(Booking.objects.filter(user=OuterRef("pk"))))
+        return with_bookings(users)
     return users.none()
 
 

@@ -9,14 +9,16 @@ from bookings import events
 from bookings.models import BookingEvent
 from bookings.tests.factories import BookingFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.one_server("on a cluster, the jobs are in the outbox"),
+]
 
 
 def jobs():
     return [job.args for job in ProcrastinateJob.objects.filter(task_name="bookings.follow_up")]
 
 
-@pytest.mark.one_server("on a cluster, the job is in the outbox")
 def test_an_event_is_stored_with_its_job():
     event = events.record(
         BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now()
@@ -24,7 +26,6 @@ def test_an_event_is_stored_with_its_job():
     assert jobs() == [{"calendar_ids": [str(event.calendar_id)], "event_ids": [str(event.pk)]}]
 
 
-@pytest.mark.one_server("on a cluster, the job is in the outbox")
 def test_events_inserted_by_one_statement_share_a_job():
     first, second = BookingFactory(), BookingFactory()
     with connection.cursor() as cursor:

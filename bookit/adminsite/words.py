@@ -64,5 +64,5 @@ def change(now: Decimal | int, before: Decimal | int) -> str:
 
 def share(part: int, whole: int) -> str:
     """Return a part of a whole in per cent, for example `8.6 %`; empty if the whole is 0."""
-    # `number_format` alone would cut the other decimals off.
+    # `number_format` alone would cut off further decimals instead of rounding.
     return f"{number_format(round(part * 100 / whole, 1), 1)} %" if whole else ""

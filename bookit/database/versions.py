@@ -35,8 +35,9 @@ def expect(pk: UUID, updated_at: datetime) -> None:
     the versions again.
     """
     with connection.cursor() as cursor:
-        expected = f"{pk} {version_of(updated_at)}"
-        cursor.execute("SELECT set_config(%s, %s, true)", [SETTING, expected])
+        # Citus sends SET LOCAL to the server of the row, but not `set_config`. SET takes no
+        # parameters, so the text contains the values, which are an id and a number.
+        cursor.execute(f"SET LOCAL {SETTING} = '{UUID(str(pk))} {version_of(updated_at)}'")
 
 
 def updated_at_trigger(prefix: str, columns: Sequence[str] = ()) -> Trigger:

@@ -39,11 +39,9 @@ def page(watched, service):
 
 
 def hold_a_time(page):
-    """Choose a free time, and return the status that the page shows once the time is held."""
+    """Choose a free time, and wait until the page says that the time is held."""
     page.locator("#phone-times:not([aria-busy]) input[name=start]").nth(30).check(force=True)
-    status = page.locator("#phone-hold", has_text="Held for this call:")
-    status.wait_for()
-    return status.inner_text()
+    page.locator("#phone-hold", has_text="Held for this call:").wait_for()
 
 
 def eventually(is_so):

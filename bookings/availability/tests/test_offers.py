@@ -104,7 +104,7 @@ def test_a_day_with_many_times_says_how_many_more_it_has(service):
     assert (len(days[0].times), days[0].more) == (MAX_TIMES, 36 - MAX_TIMES)
 
 
-def test_the_page_shows_a_preview_and_names_the_address_of_new_previews(
+def test_the_page_contains_the_url_of_the_preview_which_shows_unsaved_values(
     site, service, django_assert_max_num_queries
 ):
     with time_machine.travel(MONDAY, tick=False):

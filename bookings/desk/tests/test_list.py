@@ -135,6 +135,7 @@ def test_a_search_reads_users_and_attendees_through_their_indexes(desk):
     assert "Seq Scan on bookings_booking" not in plan
 
 
+@pytest.mark.one_server("opens the list in a transaction that has changed a reference table")
 def test_a_search_that_matches_many_bookings_finds_them_all(desk, monkeypatch):
     bookings = [booked(START + number * DAY, attendee_name="Tiago") for number in range(3)]
     booked(START)
@@ -283,6 +284,7 @@ def test_rows_are_counted_only_up_to_a_limit(desk, monkeypatch):
     assert "LIMIT 3" in texts[0]
 
 
+@pytest.mark.one_server("opens the list in a transaction that has changed a reference table")
 def test_pages_end_where_rows_are_no_longer_counted(desk, monkeypatch):
     monkeypatch.setattr("bookings.desk.admin.BookingAdmin.list_per_page", 1)
     for module in ("bookit.adminsite.changelist", "bookit.database.counts"):

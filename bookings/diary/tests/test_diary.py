@@ -370,6 +370,25 @@ def test_a_sheet_that_is_too_full_says_so(site, monkeypatch):
     assert len(found["bookings"]) == 2
 
 
+@pytest.mark.parametrize("most", [2000, 3])
+def test_the_statements_for_a_distributed_database_find_the_same_rows(site, monkeypatch, most):
+    monkeypatch.setattr(reading, "MAX_ENTRIES", most)
+    calendars = CalendarFactory.create_batch(3)
+    for number, calendar in enumerate(calendars):
+        service = ServiceFactory(calendar=calendar, capacity=2)
+        for hours in (number, 5 - number):
+            BookingFactory(service=service, start_time=TUESDAY + timedelta(hours=hours))
+        slot = SlotFactory(service=service, start_time=TUESDAY + timedelta(hours=8 - number))
+        BookingFactory(slot=slot, service=service, start_time=slot.start_time)
+    expected = sheet_of(site, *calendars)
+    assert (len(expected["bookings"]), len(expected["slots"])) == (min(most, 6), 3)
+
+    monkeypatch.setattr(reading, "is_distributed", lambda: True)
+
+    assert sheet_of(site, *calendars) == expected
+
+
+@pytest.mark.one_server("counts statements, and a cluster needs more of them")
 def test_a_sheet_takes_the_same_number_of_queries_for_many_calendars(
     site, django_assert_num_queries
 ):

@@ -372,6 +372,7 @@ def test_an_import_stops_after_many_problems(load, boss):
     assert MAX_PROBLEMS <= len(report.problems) < report.lines * 2
 
 
+@pytest.mark.one_server("counts statements, and a cluster needs more of them")
 def test_a_booking_is_imported_with_at_most_eight_queries(
     load, chair, django_assert_max_num_queries
 ):

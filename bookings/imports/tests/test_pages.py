@@ -143,6 +143,7 @@ def test_only_admins_import(client):
     assert client.get(PAGE).status_code == 302
 
 
+@pytest.mark.one_server("opens the home page in a transaction that has changed a reference table")
 def test_the_page_is_in_the_menu_of_admins(site):
     assert f'href="{PAGE}"' in site.get("/admin/").content.decode()
 

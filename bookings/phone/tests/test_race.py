@@ -52,6 +52,7 @@ def test_one_of_ten_calls_that_override_the_notice_gets_the_time():
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
+@pytest.mark.one_server("uses a table without shards")
 def test_all_ten_calls_get_the_time_without_the_constraints():
     """Control for the test above."""
     rivals = [on_bare_table(each) for each in calls()]

@@ -71,8 +71,8 @@ class Server:
 def running(directory: Path) -> Iterator[Server]:
     """Run a Redis server until the end of a `with` block."""
     server = Server(directory)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()

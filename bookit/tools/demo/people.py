@@ -24,7 +24,7 @@ class Customer:
     """A customer, with their visits and the times of their bookings.
 
     Args:
-        child: the name of their child, who attends the services for children that they book.
+        child: the name of their child, who attends when they book a service for children.
         weight: how often they book, compared with other customers.
         visits: the calendars that they visit regularly, and the days of their visits.
         busy: the periods of their bookings, which must not overlap.

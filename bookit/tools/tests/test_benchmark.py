@@ -420,7 +420,7 @@ class TestGrowth:
             results.text()
         )
 
-    def test_a_run_that_ends_before_the_simulated_year_does_not_reach_its_target(self):
+    def test_the_bloat_is_not_measured_if_a_run_ends_before_the_simulated_year(self):
         assert "At most 30% empty: not measured" in growth.Growth(growth.SIZES, []).text()
 
     def test_a_line_whose_requests_got_no_answer_has_dashes_and_is_not_flat(self):
@@ -537,6 +537,6 @@ def test_the_gain_of_every_override_is_measured(transactional_db, monkeypatch):
 
     assert {gain.override for gain in gains} == {each.name for each in overrides.OVERRIDES}
     assert all(gain.microseconds > 0 for gain in gains)
-    # DRF's own serializers cost far more CPU time than the noise of the measurement.
+    # Without this override, DRF's own serializers cost much more than the noise of the measurement.
     [rows] = [gain for gain in gains if gain.case == "services" and "rows" in gain.override]
     assert rows.part > 0.2
