@@ -1,6 +1,7 @@
 """Writes tables as CSV files in which no cell is a formula."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from io import StringIO
 from itertools import islice
@@ -8,9 +9,11 @@ from typing import Any
 
 # Spreadsheet programs treat a cell that begins with one of these characters as a formula. A formula
 # can send the other cells of the sheet to an attacker. With an apostrophe in front, the cell is
-# plain text.
+# plain text. In many countries, Excel expects semicolons between cells. It then ignores the commas
+# and the quotation marks that follow them, so a cell can begin in the middle of a text.
 # https://owasp.org/www-community/attacks/CSV_Injection
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA = re.compile(r"^(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])(?=[=+\-@])")
+PROTECTED = re.compile(r"^'(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])'(?=[=+\-@])")
 # Excel reads a CSV file as UTF-8 only if it begins with this mark.
 BYTE_ORDER_MARK = "\ufeff"
 # The number of rows in a part of a file.
@@ -19,9 +22,12 @@ BATCH = 500
 
 def cell(value: Any) -> Any:
     """Return a value as it is written into a cell. Only texts can be formulas; numbers cannot."""
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
+    return FORMULA.sub("'", value) if isinstance(value, str) else value
+
+
+def without_apostrophes(cell: str) -> str:
+    """Return a text without the apostrophes that `cell` writes before formulas."""
+    return PROTECTED.sub("", cell)
 
 
 def written(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:

@@ -188,8 +188,6 @@ def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
     """
     if not sessions_of(user=user, at=at).filter(pk=session_id).update(revoked_at=at):
         raise Session.DoesNotExist
-    if user.is_staff:
-        _end_admin_session(session_id, at=at)
 
 
 def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
@@ -209,17 +207,6 @@ def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
         end_own_session(session_id=session_id, user=session.user, at=at)
     except Session.DoesNotExist:
         raise Invalid.of("", _("This session has ended already.")) from None
-
-
-def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
-    """Sign the browser of a session out of the admin site.
-
-    Django encodes the content of its sessions, so all of them are read. Only admins and staff have
-    such sessions, so there are few.
-    """
-    for row in AdminSession.objects.filter(expire_date__gt=at).iterator():
-        if row.get_decoded().get(SESSION_KEY) == str(session_id):
-            row.delete()
 
 
 def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:

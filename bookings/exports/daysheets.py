@@ -152,6 +152,7 @@ def sheet(request: HttpRequest, calendar_id: UUID, day: str) -> HttpResponse:
     parsed = _day(day)
     if calendar is None or parsed is None:
         raise Http404
+    user: Any = request.user
     return _page(
         request,
         "admin/bookings/day_sheet.html",
@@ -159,6 +160,7 @@ def sheet(request: HttpRequest, calendar_id: UUID, day: str) -> HttpResponse:
         parsed,
         lambda other: _address(calendar.pk, other),
         sheet=day_sheet(calendar=calendar, day=parsed),
+        with_reasons=user.may("catalog.view_calendar", calendar.provider_id),
     )
 
 

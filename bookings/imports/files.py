@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from bookit.errors import Invalid
-from bookit.spreadsheets import BYTE_ORDER_MARK, FORMULA_STARTS
+from bookit.spreadsheets import BYTE_ORDER_MARK, without_apostrophes
 
 # The number of lines is limited, because an import is one transaction, which keeps the calendars of
 # its bookings locked.
@@ -140,10 +140,8 @@ class Table:
 
 
 def _plain(cell: str) -> str:
-    """Return a cell without the apostrophe that `bookit.spreadsheets` writes before formulas."""
-    cell = cell.replace("\r\n", "\n").strip()
-    is_protected = cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS)
-    return cell[1:] if is_protected else cell
+    """Return a cell without the apostrophes that `bookit.spreadsheets` writes before formulas."""
+    return without_apostrophes(cell.replace("\r\n", "\n").strip())
 
 
 def _unreadable(line: int, reason: str) -> Invalid:

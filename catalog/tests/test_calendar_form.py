@@ -417,7 +417,7 @@ class TestAffectedBookings:
     def test_the_bookings_are_shown_while_the_period_is_entered(
         self, site, calendar, bookings, django_assert_max_num_queries
     ):
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(9):
             text = site.get(self.preview(calendar), self.query()).content.decode()
         assert "7 bookings are in this time:" in text
         assert "Ada 1" in text

@@ -13,7 +13,7 @@ from django.utils.timezone import now
 
 from accounts.models import User, UserQuerySet
 from accounts.sessions.models import Session
-from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem
 
@@ -164,12 +164,52 @@ def test_a_change_of_the_hash_ends_sessions_of_the_admin_site_too(api, monkeypat
     assert browser.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
 
 
-def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_there():
+def deactivate(user):
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    User.objects.filter(pk=user.pk).update(is_active=True)
+
+
+def demote(user):
+    User.objects.filter(pk=user.pk).update(role="user")
+    User.objects.filter(pk=user.pk).update(role="admin")
+
+
+def end_in_sql(user):
+    run("UPDATE accounts_session SET revoked_at = now()")
+
+
+@pytest.mark.parametrize("end", [deactivate, demote, end_in_sql])
+def test_a_session_of_the_admin_site_that_has_ended_never_works_again(end):
     user = AdminFactory()
     browser = sign_in_to_admin_site(user)
+    assert browser.get("/admin/").status_code == 200
+    end(user)
+    assert browser.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
+    form = {"username": user.email, "password": PASSWORD}
+    assert browser.post("/admin/login/?next=/admin/", form).status_code == 302
+    assert browser.get("/admin/").status_code == 200
+
+
+def test_a_session_of_the_admin_site_can_be_ended_by_a_former_member_of_the_staff(api):
+    user = staff(["bookings.view_booking"])
+    browser = sign_in_to_admin_site(user)
+    groups = [*user.groups.all()]
+    user.groups.clear()
+    assert api.as_(user).delete(f"/me/sessions/{Session.objects.get().pk}").status_code == 204
+    user.groups.set(groups)
+    assert browser.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
+
+
+def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_there(api):
+    user = AdminFactory()
+    browser, other = sign_in_to_admin_site(user), sign_in_to_admin_site(user)
     form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
     assert browser.post("/admin/password_change/", form).status_code == 302
     assert browser.get("/admin/").status_code == 200
+    assert other.get("/admin/").status_code == 302
+    [row] = api.as_(user).get("/me/sessions").json()["results"]
+    assert api.as_(user).delete(f"/me/sessions/{row['id']}").status_code == 204
+    assert browser.get("/admin/").status_code == 302
 
 
 def test_sessions_ended_by_a_deactivation_in_sql_stay_ended_after_a_reactivation(api):

@@ -111,7 +111,7 @@ def test_the_page_contains_the_url_of_the_preview_which_shows_unsaved_values(
         page = site.get(reverse("admin:catalog_service_change", args=[service.pk]))
         path = reverse("admin:catalog_service_offers", args=[service.pk])
         # More than half of these queries check the values against the constraints of the table.
-        with django_assert_max_num_queries(25):
+        with django_assert_max_num_queries(26):
             text = site.get(path, form_of(service, duration_minutes=180)).content.decode()
     assert f'data-preview="{path}"' in page.content.decode()
     assert page.content.decode().count("<time ") == 6

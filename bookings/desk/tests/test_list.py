@@ -264,7 +264,7 @@ def test_the_number_of_queries_does_not_depend_on_the_rows(desk, django_assert_n
         found(desk)
 
 
-QUERIES = 11
+QUERIES = 12
 
 
 def test_an_unknown_value_of_the_filter_of_holds_is_refused(desk):

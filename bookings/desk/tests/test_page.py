@@ -270,7 +270,7 @@ def test_the_number_of_queries_does_not_depend_on_the_history(
         text_of(desk, booking)
 
 
-QUERIES = 11
+QUERIES = 12
 
 
 # --- buttons ------------------------------------------------------------------------------------

@@ -398,19 +398,19 @@ def test_a_sheet_takes_the_same_number_of_queries_for_many_calendars(
         TimeOffFactory(calendar=booking.calendar, start_time=TUESDAY)
     SlotFactory.create_batch(3)
     for chosen in (bookings[:1], bookings):
-        # The queries read session, user, calendars, bookings, slots, time off and opening hours.
-        with django_assert_num_queries(7):
+        # The queries read session, login, user, calendars, bookings, slots, time off and hours.
+        with django_assert_num_queries(8):
             found = sheet_of(site, *(each.calendar for each in chosen))
         assert len(found["bookings"]) == len(chosen)
 
 
-def test_the_page_takes_at_most_seven_queries_for_many_calendars(
+def test_the_page_takes_at_most_eight_queries_for_many_calendars(
     site, django_assert_max_num_queries
 ):
     shown = [booking.calendar_id for booking in BookingFactory.create_batch(20)]
     for chosen in (shown[:1], shown):
-        # The queries read session, user, menu, offered calendars, chosen calendars and services.
-        with django_assert_max_num_queries(7):
+        # The queries read session, login, user, menu, offered and chosen calendars, and services.
+        with django_assert_max_num_queries(8):
             response = site.get(PAGE, {"calendar": chosen})
         assert len(response.context["diary"]["services"]) == len(chosen)
 

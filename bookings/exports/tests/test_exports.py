@@ -82,10 +82,10 @@ def test_text_from_a_customer_is_never_a_formula(site):
     assert row["attendee phone"] == "'+351 912 345"
 
 
-def test_a_download_of_twenty_rows_takes_at_most_eight_queries(site, django_assert_max_num_queries):
+def test_a_download_of_twenty_rows_takes_at_most_nine_queries(site, django_assert_max_num_queries):
     BookingFactory.create_batch(20)
 
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         assert len(sheet(site.get(f"{BOOKINGS}export.csv"))) == 20
 
 
@@ -271,8 +271,16 @@ def test_a_sheet_takes_a_fixed_number_of_queries(site, studio, django_assert_num
     for seat in range(4, 30):
         BookingFactory(service=yoga, slot=slot, seat=seat, status="confirmed")
 
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         site.get(f"/admin/day-sheets/{studio.pk}/2999-01-01/")
+
+
+def test_only_people_who_may_see_time_off_see_its_reason(client, studio):
+    for permissions, is_shown in [([], False), (["catalog.view_calendar"], True)]:
+        client.force_login(staff(["bookings.view_booking", *permissions]))
+        page = client.get(f"/admin/day-sheets/{studio.pk}/2999-01-01/").content.decode()
+        assert "Closed from" in page
+        assert ("Lunch" in page) == is_shown
 
 
 def test_only_people_who_may_see_bookings_see_day_sheets(client, studio):

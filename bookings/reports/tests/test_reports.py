@@ -441,7 +441,14 @@ def test_a_cell_that_would_be_a_formula_begins_with_an_apostrophe(text):
     assert spreadsheets.cell(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("value", ["a=1", "", -1, Decimal(-1), None, 0.5])
+@pytest.mark.parametrize("separator", [";", "\t", "\n", "\r\n"])
+def test_a_cell_has_no_formula_where_another_separator_would_begin_a_cell(separator):
+    cell = spreadsheets.cell(f"Ana{separator}=1+1{separator}b")
+    assert cell == f"Ana{separator}'=1+1{separator}b"
+    assert spreadsheets.without_apostrophes(cell) == f"Ana{separator}=1+1{separator}b"
+
+
+@pytest.mark.parametrize("value", ["a=1", "a; b", "a;b", "a\nb", "", -1, Decimal(-1), None, 0.5])
 def test_a_cell_that_would_not_be_a_formula_is_unchanged(value):
     assert spreadsheets.cell(value) == value
 

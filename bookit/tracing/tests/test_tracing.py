@@ -1,6 +1,7 @@
 """Traces reach an OTLP receiver and contain no secrets. OpenTelemetry is loaded only if needed."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from accounts.models import User
+from accounts.tests.factories import PASSWORD
 from bookings.tests.factories import WebhookFactory
 from bookings.tests.workers import Worker, database_url, until
 from bookings.webhooks import services as webhooks
@@ -83,6 +86,16 @@ def get(port, path, **headers):
     return response.status
 
 
+def post(port, path, body, **headers):
+    """Return the JSON of the response."""
+    client = HTTPConnection("127.0.0.1", port, timeout=30)
+    sent = {"Host": "localhost", "Content-Type": "application/json", **headers}
+    client.request("POST", path, json.dumps(body), sent)
+    answer = json.loads(client.getresponse().read())
+    client.close()
+    return answer
+
+
 @pytest.mark.django_db(transaction=True)
 def test_requests_are_traced_without_secrets(receiver):
     environment = {**production(database_url(), workers=1), **variables(receiver)}
@@ -117,6 +130,23 @@ def test_requests_are_traced_without_secrets(receiver):
     everything = "".join(str(span) for _, span in receiver.spans)
     for secret in ("secret-of-the-feed", "secret-of-the-query", "yoga", "/health", "/metrics"):
         assert secret not in everything
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failed_statement_is_traced_without_its_values(receiver):
+    environment = {**production(database_url(), workers=1), **variables(receiver)}
+    with serving(BOOKIT, environment) as server:
+        server.wait("/health")
+        account = {"name": "Boss", "email": "boss@example.com", "password": PASSWORD}
+        token = post(server.port, "/auth/register", account)["access_token"]
+        User.objects.update(role="admin")
+        role = {"name": "secret-of-the-role", "permissions": []}
+        for code in (None, "validation_error"):
+            created = post(server.port, "/roles", role, Authorization=f"Bearer {token}")
+            assert created.get("code") == code
+    everything = "".join(str(span) for _, span in receiver.spans)
+    assert "duplicate key value violates unique constraint" in everything
+    assert "secret-of-the-role" not in everything
 
 
 @pytest.mark.django_db(transaction=True)
