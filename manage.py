@@ -8,7 +8,6 @@ from collections.abc import Sequence
 # Commands that need no database.
 WITHOUT_DATABASE = {
     "benchmark",  # starts its own database
-    "check",
     "collectstatic",
     "compilemessages",
     "diffsettings",
@@ -34,6 +33,8 @@ def needs_database(arguments: Sequence[str]) -> bool:
     own = own[: own.index("--")] if "--" in own else own
     if {"-h", "--help", "--version"} & {*own}:
         return False
+    if arguments and arguments[0] == "check":
+        return any(each.partition("=")[0] == "--database" for each in own)
     return bool(arguments) and arguments[0] not in WITHOUT_DATABASE
 
 

@@ -207,11 +207,12 @@ def database(name: str, url: str, more: str = "") -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # django-environ's warnings would show the password.
         config = environ.Env.db_url_config(environment.postgres_url(name, url))
+    own = config.get("OPTIONS", {}).get("options", "")
     options = {
         **config.get("OPTIONS", {}),
         # If the database does not respond, the client soon gets a 503.
         "connect_timeout": 2,
-        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}{more}",
+        "options": f"{own} -c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}{more}".strip(),
     }
     # Each thread keeps its own connection, so no request has to open or borrow a connection. The
     # threads share a pool only if the operator allows fewer connections than threads.

@@ -63,6 +63,13 @@ class TestOneWorker:
         time.sleep(3)
         assert file.stat().st_mtime == 0
 
+    def test_a_worker_with_a_bad_heartbeat_file_does_not_start(self, worker, tmp_path):
+        refused = worker(WORKER_HEARTBEAT_FILE=str(tmp_path / "missing" / "heartbeat"))
+        assert refused.process.wait() == 1
+        [line] = refused.output.read_text().splitlines()
+        assert line.startswith("bookit: WORKER_HEARTBEAT_FILE: ")
+        assert line.endswith("cannot be written: No such file or directory.")
+
     def test_a_worker_finishes_its_job_before_it_stops(self, worker, request):
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
         rival = request.getfixturevalue("table_lock")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from procrastinate import App, RetryStrategy
 from procrastinate.connector import BaseAsyncConnector, BaseConnector
 from procrastinate.contrib.django import app
@@ -186,6 +187,21 @@ class WorkerConnector(PsycopgConnector):
     def get_sync_connector(self) -> BaseConnector:
         """Return Django's connector, for jobs that enqueue other jobs."""
         return self._django
+
+
+def check_heartbeat_file() -> None:
+    """Touch the heartbeat file, so that a worker with a wrong path does not start.
+
+    Raises:
+        ImproperlyConfigured: the file cannot be touched.
+    """
+    try:
+        _touch_heartbeat_file()
+    except OSError as error:
+        path = settings.WORKER_HEARTBEAT_FILE
+        raise ImproperlyConfigured(
+            f"WORKER_HEARTBEAT_FILE: {path} cannot be written: {error.strerror}."
+        ) from None
 
 
 def _touch_heartbeat_file() -> None:

@@ -70,9 +70,9 @@ def backup(target: Path) -> int:
     Raises:
         DumpError: the file exists, or the backup failed.
     """
-    if target.exists():
-        raise DumpError(f"{target} exists. Choose a name that does not exist.")
     try:
+        if target.exists():
+            raise DumpError(f"{target} exists. Choose a name that does not exist.")
         # `mkstemp` creates a file that only its owner can read.
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
         os.close(descriptor)

@@ -278,12 +278,17 @@ def link(name: str) -> str:
     return value
 
 
+# The longest period of a rate, in seconds: a year of `limits`, which has 360 days.
+_LONGEST_RATE = 360 * 24 * 3600
+
+
 def rate(name: str, default: str) -> str:
     """Return the variable as one rate such as `10/minute`; an empty text means no limit."""
     value = text(name) if is_set(name) else default
     try:
         # `limits.parse` would accept several rates, and ignore all but the first.
-        if value and len(limits.parse_many(value)) != 1:
+        found = limits.parse_many(value) if value else []
+        if value and (len(found) != 1 or found[0].get_expiry() > _LONGEST_RATE):
             raise ValueError
     except ValueError:
         raise ImproperlyConfigured(
@@ -521,7 +526,8 @@ def mailbox(name: str, default: str) -> str:
     """Return the variable as the sender of emails: `address` or `Name <address>`."""
     value = text(name, default)
     found = re.fullmatch(
-        r'(?:(?:[^<>@",;:\\]+|"[^"\\]*")\s*<(?P<named>[^<>\s]+)>|(?P<bare>\S+))', value
+        r'(?:(?:[^<>@",;:\\\x00-\x1f]+|"[^"\\\x00-\x1f]*")\s*<(?P<named>[^<>\s]+)>|(?P<bare>\S+))',
+        value,
     )
     try:
         validate_email(found and (found["named"] or found["bare"]))

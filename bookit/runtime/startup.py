@@ -117,6 +117,27 @@ def provide_database() -> None:
         signal.signal(signal.SIGTERM, _release_and_die)
 
 
+@contextmanager
+def exiting_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit in a `with` block, as Ctrl-C raises an exception.
+
+    By default, these signals end a process without running the block's cleanup. A signal that is
+    ignored stays ignored, as `nohup` needs it.
+    """
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # Only the main thread may set handlers.
+    usual = {number: signal.getsignal(number) for number in numbers}
+    changed = {number: each for number, each in usual.items() if each != signal.SIG_IGN}
+    for number in changed:
+        signal.signal(number, _exit)
+    try:
+        yield
+    finally:
+        for number, handler in changed.items():
+            signal.signal(number, handler)
+
+
 def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 

@@ -12,6 +12,7 @@ from bookings.desk.models import StaffNote
 from bookings.mails.models import MailText
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.waitlist.models import WaitlistEntry
+from bookit.deadlines import no_time_limit
 from bookit.json import dumps
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.providers.models import Profile
@@ -49,9 +50,10 @@ def lines() -> Iterator[bytes]:
 
     The member `record` names the kind of the record. Times are in UTC.
     """
-    with transaction.atomic():
+    with no_time_limit(), transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Behind PgBouncer, `no_time_limit` may have changed another connection to the server.
             cursor.execute("SET LOCAL statement_timeout = 0")
         for model in MODELS:
             kind = model._meta.label_lower.partition(".")[2]

@@ -41,14 +41,19 @@ def export(service: str) -> None:
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from bookit.tracing.redacting import RedactingExporter
+    class WithoutMessages(SpanProcessor):
+        """Lets spans name errors without their messages; see `_without_messages`."""
+
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            _without_messages(span)
 
     named = {SERVICE_NAME: service, **OTELResourceDetector().detect().attributes}
     provider = TracerProvider(resource=Resource.create(named))
-    provider.add_span_processor(BatchSpanProcessor(RedactingExporter(OTLPSpanExporter())))
+    provider.add_span_processor(WithoutMessages())
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
 
 
@@ -121,6 +126,24 @@ def _trace_database() -> None:
     # Do not trace asynchronous connections. Only workers use them, and workers constantly poll for
     # jobs.
     unwrap(psycopg.AsyncConnection, "connect")
+
+
+def _without_messages(span: Any) -> None:
+    """Let a span record only the types of errors. The log has their messages and tracebacks.
+
+    Messages quote values: PostgreSQL's, for example, an email address that is taken.
+    """
+    from opentelemetry.trace import Status
+
+    set_status = span.set_status
+
+    def record_exception(exception: BaseException, *args: Any, **options: Any) -> None:
+        span.add_event("exception", {"exception.type": type(exception).__qualname__})
+
+    def set_code(status: Any, description: str | None = None) -> None:
+        set_status(status.status_code if isinstance(status, Status) else status)
+
+    span.record_exception, span.set_status = record_exception, set_code
 
 
 def _without_query(span: Any, environ: dict[str, Any]) -> None:

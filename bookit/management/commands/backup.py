@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from bookit.runtime import dumps
+from bookit.runtime.startup import exiting_on_signals
 
 
 class Command(BaseCommand):
@@ -23,12 +24,16 @@ class Command(BaseCommand):
     def handle(self, *args: Any, file: str, **options: Any) -> None:
         """Write the backup."""
         try:
-            if file != "-":
-                size = dumps.backup(Path(file))
-                self.stdout.write(f"{file}: {size:,} bytes.")
-            elif sys.stdout.isatty():
-                raise CommandError("A backup is not text. Redirect stdout to a file.")
-            else:
-                dumps.dump(sys.stdout.buffer)
+            with exiting_on_signals():
+                self._write(file)
         except dumps.DumpError as error:
             raise CommandError(error) from None
+
+    def _write(self, file: str) -> None:
+        if file != "-":
+            size = dumps.backup(Path(file))
+            self.stdout.write(f"{file}: {size:,} bytes.")
+        elif sys.stdout.isatty():
+            raise CommandError("A backup is not text. Redirect stdout to a file.")
+        else:
+            dumps.dump(sys.stdout.buffer)

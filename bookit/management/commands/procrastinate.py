@@ -15,6 +15,7 @@ class Command(procrastinate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one of procrastinate's commands."""
         if options["command"] == "worker":
+            jobs.check_heartbeat_file()
             export("bookit-worker")
             options["func"] = partial(jobs.run_workers, middleware=trace_jobs())
         super().handle(*args, **options)

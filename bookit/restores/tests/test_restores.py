@@ -2,12 +2,14 @@
 
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import psycopg
 import pytest
 from django.contrib.sessions.models import Session as AdminSession
@@ -21,7 +23,7 @@ from bookings import events
 from bookings.models import Booking, BookingEvent
 from bookings.tally import services as tally
 from bookings.tests.factories import BookingFactory
-from bookings.tests.workers import database_url
+from bookings.tests.workers import database_url, until
 from bookings.webhooks.tests.test_events import settle
 from bookit.database.rows import fetch
 from bookit.restores import positions
@@ -200,6 +202,39 @@ def test_a_backup_that_fails_leaves_no_file(tmp_path, monkeypatch):
     assert [*tmp_path.iterdir()] == []
     with pytest.raises(CommandError, match="cannot be written: No such file"):
         call_command("backup", tmp_path / "missing" / "backup")
+    with pytest.raises(CommandError, match="cannot be written: File name too long"):
+        call_command("backup", tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_backup_that_is_stopped_leaves_neither_a_file_nor_its_pg_dump(tmp_path, number):
+    (folder := tmp_path / "folder").mkdir()
+    (programs := tmp_path / "programs").mkdir()
+    version = connection.pg_version // 10_000
+    pid = tmp_path / "pid"
+    slow = programs / "pg_dump"
+    slow.write_text(
+        f"#!/bin/sh\n[ $1 = --version ] && exec echo 'pg_dump (PostgreSQL) {version}.0'\n"
+        f"echo $$ >{pid}.new && mv {pid}.new {pid} && exec sleep 60\n"
+    )
+    slow.chmod(0o755)
+    backup = subprocess.Popen(
+        [sys.executable, "manage.py", "backup", str(folder / "backup")],
+        cwd=BASE_DIR,
+        env={
+            **os.environ,
+            "DATABASE_URL": database_url(),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+        },
+    )
+    until(pid.exists)
+    assert [*folder.iterdir()] != []
+
+    backup.send_signal(number)
+
+    assert backup.wait() == 128 + number
+    assert [*folder.iterdir()] == []
+    assert not psutil.pid_exists(int(pid.read_text()))
 
 
 def test_a_backup_can_be_restored_through_a_pipe(other_database):

@@ -312,6 +312,14 @@ def test_valid_database_urls_are_understood(load, url, part, value):
     assert direct.get(libpq[part], "") == value
 
 
+def test_the_command_line_options_of_a_database_url_are_kept(load):
+    settings = load(DATABASE_URL="postgresql://h/d?options=-csearch_path%3Down")
+    options = settings["DATABASES"]["default"]["OPTIONS"]["options"]
+    assert options.startswith("-csearch_path=own -c statement_timeout=")
+    usual = load(DATABASE_URL="postgresql://h/d")["DATABASES"]["default"]["OPTIONS"]["options"]
+    assert usual.startswith("-c statement_timeout=")
+
+
 def test_each_thread_keeps_a_connection_unless_threads_share_a_pool(load):
     own = load(WEB_THREADS="7", DATABASE_POOL_SIZE="")["DATABASES"]["default"]
     shared = load(WEB_THREADS="7", DATABASE_POOL_SIZE="3")["DATABASES"]["default"]
@@ -364,7 +372,7 @@ def test_each_url_of_a_replica_is_a_database_that_is_only_read(load):
 def test_a_bad_rate_is_refused(load, refuse, name):
     several = [f"10/minute{between}100/day" for between in (";", ",", "|", " ; ")]
     for value in (
-        *("ten", "10", "10/fortnight", "/minute", "-1/minute", "ten/minute"),
+        *("ten", "10", "10/fortnight", "/minute", "-1/minute", "ten/minute", "1/99999999999day"),
         *several,
     ):
         assert refuse(**{name: value}).startswith(f"{name} must be one rate such as ")
@@ -625,6 +633,8 @@ def test_a_bad_mail_server_url_is_refused_without_showing_its_password(refuse, u
         "BookIt <bookings>",
         "a@example.com, b@example.com",
         "a@example.com\nBcc: b@example.com",
+        "Book\nIt <a@example.com>",
+        '"Book\nIt" <a@example.com>',
     ],
 )
 def test_a_bad_sender_is_refused(refuse, address):

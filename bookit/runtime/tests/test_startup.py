@@ -56,6 +56,8 @@ def test_a_package_that_was_imported_before_is_not_hidden():
     [
         ("", False),
         ("check", False),
+        ("check --deploy --database default", True),
+        ("check --database=default", True),
         ("measure_overrides", False),
         ("migrate", True),
         ("migrate --help", False),

@@ -1,15 +1,21 @@
 """The export contains all records that another system can use, and no secrets."""
 
 import json
+import os
+import signal
+import sys
+from errno import ENOSPC
+from unittest.mock import Mock
 
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from accounts.models import User
 from accounts.tests.factories import staff
 from bookings.models import Booking
+from bookit.deadlines import STATEMENT_LIMIT
 from bookit.tools import records
 from catalog.models import Service
 from reviews.tests.factories import ReviewFactory
@@ -106,6 +112,43 @@ def test_an_export_that_fails_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(DatabaseError):
         call_command("export_records", str(tmp_path / "all.jsonl"))
     assert [*tmp_path.iterdir()] == []
+
+
+def test_an_export_that_is_stopped_leaves_no_file(tmp_path, monkeypatch):
+    def lines():
+        yield b"{}"
+        # Without a handler of the command, the signal would end the tests.
+        assert signal.getsignal(signal.SIGTERM) != usual
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield b"{}"
+
+    usual = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(records, "lines", lines)
+    with pytest.raises(SystemExit):
+        call_command("export_records", str(tmp_path / "all.jsonl"))
+    assert [*tmp_path.iterdir()] == []
+    assert signal.getsignal(signal.SIGTERM) == usual
+
+
+def test_stdout_that_cannot_be_written_is_reported_in_one_line(monkeypatch):
+    full = Mock(side_effect=OSError(ENOSPC, os.strerror(ENOSPC)))
+    monkeypatch.setattr(sys, "stdout", Mock(buffer=Mock(write=full, writelines=full)))
+    with pytest.raises(CommandError, match=r"stdout cannot be written: No space left"):
+        call_command("export_records", "-")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_may_take_longer_than_a_request(town, monkeypatch):
+    limits = []
+
+    def rows(model):
+        limits.append(connection.connection.patience)
+        return iter(())
+
+    monkeypatch.setattr(records, "_rows", rows)
+    assert [*records.lines()] == []
+    assert {*limits} == {None}
+    assert connection.connection.patience == STATEMENT_LIMIT
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path):

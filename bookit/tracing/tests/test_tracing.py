@@ -13,6 +13,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from procrastinate.contrib.django import app
 
 from accounts.models import User
 from accounts.tests.factories import PASSWORD
@@ -168,6 +170,23 @@ def test_jobs_and_their_webhook_messages_are_traced(receiver, tmp_path):
     assert {name.split()[0] for name in roots} == {"job"}
     assert {service for service, _ in receiver.spans} == {"bookit-worker"}
     assert "secret-of-the-hook" not in "".join(str(span) for _, span in receiver.spans)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_spans_name_errors_without_their_messages(receiver, tmp_path):
+    """PostgreSQL's messages quote refused values; those of a mail server, email addresses."""
+    app.configure_task("bookings.complete").defer(timestamp=0, secret_of_the_job=1)
+    worker = Worker(tmp_path / "output", **variables(receiver))
+    try:
+        until(lambda: [each for each in receiver.named("job bookings.complete") if each.events])
+    finally:
+        worker.end()
+    [job] = [each for each in receiver.named("job bookings.complete") if each.events]
+    assert job.status.code == Status.STATUS_CODE_ERROR
+    [error] = job.events
+    assert (error.name, attributes(error)) == ("exception", {"exception.type": "TypeError"})
+    assert "secret_of_the_job" in (tmp_path / "output").read_text()
+    assert "secret_of_the_job" not in "".join(str(span) for _, span in receiver.spans)
 
 
 def test_opentelemetry_is_not_loaded_if_tracing_is_off():

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from bookit.runtime.startup import exiting_on_signals
 from bookit.tools import records
 
 
@@ -26,19 +27,21 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: str, **options: Any) -> None:
         """Write the records. If they go to a file, say how many there are."""
-        if file == "-":
-            for line in records.lines():
-                sys.stdout.buffer.write(line)
-            return
-        path = Path(file)
-        try:
-            # Nobody but the owner may read the file, because it contains personal data.
-            path.touch(mode=0o600, exist_ok=False)
-            number = _write(path)
-        except FileExistsError:
-            raise CommandError(f"{file} exists. Choose another name.") from None
-        except OSError as error:
-            raise CommandError(f"{file} cannot be written: {error.strerror}.") from None
+        with exiting_on_signals():
+            try:
+                if file == "-":
+                    sys.stdout.buffer.writelines(records.lines())
+                    sys.stdout.flush()
+                    return
+                path = Path(file)
+                # Nobody but the owner may read the file, because it contains personal data.
+                path.touch(mode=0o600, exist_ok=False)
+                number = _write(path)
+            except FileExistsError:
+                raise CommandError(f"{file} exists. Choose another name.") from None
+            except OSError as error:
+                name = "stdout" if file == "-" else file
+                raise CommandError(f"{name} cannot be written: {error.strerror}.") from None
         self.stdout.write(f"{file}: {number:,} records.")
 
 
