@@ -61,7 +61,10 @@ class PasswordField(serializers.CharField):
 
 
 class EmailAddressField(serializers.EmailField):
-    """An email address in its canonical spelling; see `accounts.emails`."""
+    """An email address in its canonical spelling; see `accounts.emails`.
+
+    Addresses that no mailbox can have are refused.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"max_length": 254, **kwargs})
@@ -69,6 +72,8 @@ class EmailAddressField(serializers.EmailField):
     def run_validation(self, data: Any = serializers.empty) -> Any:
         """Return the canonical spelling of the email address."""
         address = super().run_validation(data)
+        if address and not mailbox(canonical(address)):
+            self.fail("invalid")
         return canonical(address) if address else address
 
 
@@ -139,12 +144,6 @@ class RegisterSerializer(InputSerializer):
     timezone = ZoneField(default="UTC")
     language = LanguageField(required=False)
     metadata = MetadataField()
-
-    def validate_email(self, address: str) -> str:
-        """Refuse an address that BookIt gives to accounts whose owners have no email address."""
-        if not mailbox(address):
-            self.fields["email"].fail("invalid")
-        return address
 
 
 @example("Ana moves", {"timezone": "America/Sao_Paulo"})

@@ -72,7 +72,8 @@ def live_holds_of(user_id: UUID, at: datetime) -> QuerySet[Booking]:
 def with_bookings(users: QuerySet[User]) -> QuerySet[User]:
     """Return those of the users who have bookings.
 
-    If the database is distributed, users who have only tried to book are included, too.
+    If the database is distributed, users who have tried to book, or whose bookings were deleted,
+    are included, too.
     """
     rows = BookedCalendar if is_distributed() else Booking
     return users.filter(Exists(rows._default_manager.filter(user=OuterRef("pk"))))

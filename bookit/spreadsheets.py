@@ -10,10 +10,11 @@ from typing import Any
 # Spreadsheet programs treat a cell that begins with one of these characters as a formula. A formula
 # can send the other cells of the sheet to an attacker. With an apostrophe in front, the cell is
 # plain text. In many countries, Excel expects semicolons between cells. It then ignores the commas
-# and the quotation marks that follow them, so a cell can begin in the middle of a text.
+# and the quotation marks that follow them, so a cell can begin in the middle of a text. That cell
+# may also begin with quotation marks, which the program removes.
 # https://owasp.org/www-community/attacks/CSV_Injection
-FORMULA = re.compile(r"^(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])(?=[=+\-@])")
-PROTECTED = re.compile(r"^'(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])'(?=[=+\-@])")
+FORMULA = re.compile(r'^(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])(?="*[=+\-@])')
+PROTECTED = re.compile(r"""^'(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])'(?="*[=+\-@])""")
 # Excel reads a CSV file as UTF-8 only if it begins with this mark.
 BYTE_ORDER_MARK = "\ufeff"
 # The number of rows in a part of a file.

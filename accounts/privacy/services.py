@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from django.contrib.admin.models import LogEntry
 from django.db import connection, transaction
 from django.db.models import Q
+from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
@@ -24,7 +25,7 @@ from accounts.models import User
 from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from bookit.database.retries import retried
-from bookit.errors import Forbidden
+from bookit.errors import Forbidden, Invalid
 from bookit.idempotency.models import KeptResponse
 
 # The job that erases an account again, and its delays. After a minute, no request that began before
@@ -106,7 +107,7 @@ def erase_own(*, user: User, password: str, client: sessions.Client, at: datetim
         LimitExceeded: too many wrong passwords were tried.
     """
     services.check_own_password(user=user, field="password", password=password, client=client)
-    _erase(user.pk, actor=user, at=at)
+    _erase(user.pk, actor=user, at=at, checked=user.password)
 
 
 def erase_user(*, user_id: UUID, actor: User, at: datetime) -> None:
@@ -124,13 +125,19 @@ def erase_user(*, user_id: UUID, actor: User, at: datetime) -> None:
 
 @retried
 @transaction.atomic
-def _erase(user_id: UUID, *, actor: User, at: datetime) -> None:
+def _erase(user_id: UUID, *, actor: User, at: datetime, checked: str | None = None) -> None:
     """Erase everything personal that is stored about a user, and close the account for good.
 
     Bookings and reviews refer to the row of the user, so the row stays, without personal data. A
     new account can use the email address.
+
+    Args:
+        checked: the hash of the password that was checked, if any. The password may have been
+            changed during the slow hashing.
     """
     user, is_last_admin = services.lock_user(user_id=user_id)
+    if checked not in (None, user.password):
+        raise Invalid.of("password", _("This is not your current password."))
     if is_last_admin:
         raise services.LastAdmin
     for erase in ERASERS.values():

@@ -210,7 +210,8 @@ class BookingAdmin(ServedAdmin):
     def _title(self, request: HttpRequest) -> str:
         users: QuerySet[User] = User.objects.all()
         if not request.user.has_perm("accounts.view_user"):
-            # The list already shows which users have bookings. All other accounts stay hidden.
+            # The list already shows which users have bookings. All other accounts stay hidden (see
+            # `with_bookings` for the exception).
             users = with_bookings(users)
         by_link: dict[str, tuple[Any, Callable[[Any], str]]] = {
             "user__id__exact": (users, _title_for_customer),

@@ -149,7 +149,7 @@ def _uncancelled(rows: QuerySet[Slot]) -> QuerySet[Slot]:
 
 
 def _told(rows: Iterable[Slot]) -> int:
-    """Return how many customers get an email if these slots are cancelled; holds get none."""
+    """Return how many bookings, apart from holds, are cancelled with these slots."""
     slots = [*rows]
     calendars = {slot.calendar_id for slot in slots}
     booked = Booking.objects.filter(calendar__in=calendars, slot__in=slots, active=True)
@@ -400,8 +400,8 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
     def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> HttpResponse | None:
         """Ask whether to cancel the selected slots and their bookings; once confirmed, do so."""
         queryset = _uncancelled(queryset)
-        rows: list[Any] = [*queryset[: MAX_CANCELLED + 1]]
-        if "sure" in request.POST or not rows:
+        rows: list[Any] = []
+        if "sure" in request.POST or not (rows := [*queryset[: MAX_CANCELLED + 1]]):
             self._cancel(request, queryset)
             return None
         if len(rows) > MAX_CANCELLED:

@@ -157,7 +157,7 @@ def book_and_kill(serve, customers):
     assert [each for client in clients for each in client.unexpected] == []
     acknowledged = {booking for client in clients for booking in client.booked}
     assert min(killed.values()) > 0
-    assert len(acknowledged) > 50
+    assert len(acknowledged) > 10
     return acknowledged
 
 

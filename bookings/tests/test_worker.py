@@ -65,7 +65,7 @@ class TestOneWorker:
 
     def test_a_worker_with_a_bad_heartbeat_file_does_not_start(self, worker, tmp_path):
         refused = worker(WORKER_HEARTBEAT_FILE=str(tmp_path / "missing" / "heartbeat"))
-        assert refused.process.wait() == 1
+        assert refused.process.wait(20) == 1
         [line] = refused.output.read_text().splitlines()
         assert line.startswith("bookit: WORKER_HEARTBEAT_FILE: ")
         assert line.endswith("cannot be written: No such file or directory.")

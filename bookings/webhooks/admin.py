@@ -118,13 +118,15 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
         owner: Any = row.owner
         now = timezone.now()
         paused = row.paused_until if (row.paused_until or now) > now else None
-        page = owner and reverse("admin:accounts_user_change", args=[owner.pk])
+        page = ""
+        if owner and not owner.deleted_at:  # The account of a former user has no page.
+            page = reverse("admin:accounts_user_change", args=[owner.pk])
         facts = [
             (_("State"), self.state(row)),
             (_("Why nothing is sent"), self.why_off(row)),
             (_("Every attempt has failed since"), exactly(row.failing_since, zone)),
             (_("Other messages wait until"), exactly(paused, zone)),
-            (_("Owner"), link(page, owner.email) if owner else ""),
+            (_("Owner"), link(page, owner.email if page else owner.in_words()) if owner else ""),
             (_("Events"), ", ".join(row.events)),
             (_("Created"), exactly(row.created_at, zone)),
             (

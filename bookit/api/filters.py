@@ -245,7 +245,7 @@ class CommaSeparatedField(BaseCSVField):
         if value is not None and "" in value:
             # An empty value would match no row, and the client might not notice.
             text = self.error_messages["invalid_choice"]
-            raise ValidationError(text, "invalid_choice", {"value": ""})
+            raise ValidationError(text, "invalid_choice", {"value": '""'})
         return super().clean(value)
 
 

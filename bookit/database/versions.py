@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.constraints import Trigger
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,10 +35,14 @@ def expect(pk: UUID, updated_at: datetime) -> None:
     `IntegrityError` that names `CONSTRAINT`. Later changes in the same transaction do not compare
     the versions again.
     """
+    expected = f"{pk} {version_of(updated_at)}"
     with connection.cursor() as cursor:
-        # Citus sends SET LOCAL to the server of the row, but not `set_config`. SET takes no
-        # parameters, so the text contains the values, which are an id and a number.
-        cursor.execute(f"SET LOCAL {SETTING} = '{UUID(str(pk))} {version_of(updated_at)}'")
+        if is_distributed():
+            # Citus sends SET LOCAL to the server of the row, but not `set_config`. SET takes no
+            # parameters. The values are an id and a number, so the text can contain them.
+            cursor.execute(f"SET LOCAL {SETTING} = '{expected}'")
+        else:
+            cursor.execute("SELECT set_config(%s, %s, true)", [SETTING, expected])
 
 
 def updated_at_trigger(prefix: str, columns: Sequence[str] = ()) -> Trigger:

@@ -215,13 +215,14 @@ def _environment() -> dict[str, str]:
         for option in Conninfo.get_defaults()
         if option.envvar
     }
-    # The time limits in `options` are meant for requests, not for backups.
+    # PostgreSQL uses the last value of an option. BookIt's time limit is meant for requests.
+    options = f"{parameters.get('options', '')} -c statement_timeout=0".strip()
     found = {
         variables[name]: str(value)
         for name, value in parameters.items()
         if name in variables and name != "options"
     }
-    return {**os.environ, "PGOPTIONS": "", **found}
+    return {**os.environ, "PGOPTIONS": options, **found}
 
 
 def _programs(*names: str, newer: bool = False) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The export of all records that can be moved to another system, as JSON Lines."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection, transaction
@@ -12,7 +13,6 @@ from bookings.desk.models import StaffNote
 from bookings.mails.models import MailText
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.waitlist.models import WaitlistEntry
-from bookit.deadlines import no_time_limit
 from bookit.json import dumps
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.providers.models import Profile
@@ -50,15 +50,24 @@ def lines() -> Iterator[bytes]:
 
     The member `record` names the kind of the record. Times are in UTC.
     """
-    with no_time_limit(), transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            # Behind PgBouncer, `no_time_limit` may have changed another connection to the server.
-            cursor.execute("SET LOCAL statement_timeout = 0")
+    with transaction.atomic(), connection.cursor() as cursor, _patiently():
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # SET without LOCAL would change a connection that PgBouncer shares.
+        cursor.execute("SET LOCAL statement_timeout = 0")
         for model in MODELS:
             kind = model._meta.label_lower.partition(".")[2]
             for row in _rows(model):
                 yield dumps({"record": kind, **row}) + b"\n"
+
+
+@contextmanager
+def _patiently() -> Iterator[None]:
+    """Let the connection wait for responses without its usual limit, `patience`."""
+    usual, connection.connection.patience = connection.connection.patience, None
+    try:
+        yield
+    finally:
+        connection.connection.patience = usual
 
 
 def columns(model: type[Model]) -> list[str]:

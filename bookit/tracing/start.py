@@ -7,6 +7,7 @@ All imports of OpenTelemetry are inside functions, so a process without tracing 
 OpenTelemetry.
 """
 
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -135,13 +136,16 @@ def _without_messages(span: Any) -> None:
     """
     from opentelemetry.trace import Status
 
-    set_status = span.set_status
+    # The span must not refer to itself. Otherwise, it would stay in memory until the next garbage
+    # collection.
+    itself: Any = weakref.ref(span)
+    kind = type(span)
 
     def record_exception(exception: BaseException, *args: Any, **options: Any) -> None:
-        span.add_event("exception", {"exception.type": type(exception).__qualname__})
+        itself().add_event("exception", {"exception.type": type(exception).__qualname__})
 
     def set_code(status: Any, description: str | None = None) -> None:
-        set_status(status.status_code if isinstance(status, Status) else status)
+        kind.set_status(itself(), status.status_code if isinstance(status, Status) else status)
 
     span.record_exception, span.set_status = record_exception, set_code
 

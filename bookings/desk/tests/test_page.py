@@ -1,5 +1,6 @@
 """The page of a booking: what it shows, and what its buttons do."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
@@ -452,7 +453,7 @@ def test_the_page_says_that_earlier_notes_are_not_shown(desk, book, monkeypatch)
     monkeypatch.setattr("bookings.desk.page.MAX_NOTES", 1)
     booking = book()
     for number in (1, 2):
-        assert ("Earlier notes are not shown." in text_of(desk, booking)) == (number > 2)
+        assert "Earlier notes are not shown." not in text_of(desk, booking)
         press(desk, booking, "note", text=f"Note {number}")
     text = text_of(desk, booking)
     assert "Earlier notes are not shown." in text
@@ -468,8 +469,8 @@ def test_a_number_of_other_bookings_that_is_not_counted_to_the_end_has_a_plus(
     for hours in range(1, 5):
         book(start_time=START + timedelta(hours=hours))
         text = text_of(desk, booking)
-        shown = {2: "And 1 more", 3: "And 2 more", 4: "And 2+ more"}.get(hours, "")
-        assert shown in text
+        expected = {1: [], 2: ["1"], 3: ["2"], 4: ["2+"]}[hours]
+        assert re.findall(r"And (\S+) more", text) == expected
 
 
 def test_a_note_has_an_author_and_a_time(desk, rui, book):

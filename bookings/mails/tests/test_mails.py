@@ -619,7 +619,9 @@ class TestJobs:
         services.delete_booking(booking_id=book().pk, actor=ana, at=NOW)
         work()
         assert len(mail.outbox) == 4
-        assert not any("https://book.example" in message.body for message in mail.outbox)
+        for message in mail.outbox:
+            assert "https://book.example" not in message.body
+            assert "https://book.example" not in message.alternatives[0].content
 
     def test_a_copy_is_not_sent_if_the_booking_is_deleted_before_the_job_runs(self, book, ana):
         booking = book()

@@ -332,7 +332,10 @@ def in_any_order(rows):
     return sorted(rows, key=repr)
 
 
-@pytest.mark.parametrize("distributed", [False, True])
+@pytest.mark.parametrize(
+    "distributed",
+    [pytest.param(False, marks=pytest.mark.one_server("Citus refuses the statement")), True],
+)
 @pytest.mark.parametrize("name", PLAIN)
 def test_each_number_equals_the_result_of_a_simpler_computation(
     town, name, distributed, monkeypatch
@@ -441,10 +444,11 @@ def test_a_cell_that_would_be_a_formula_begins_with_an_apostrophe(text):
     assert spreadsheets.cell(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("separator", [";", "\t", "\n", "\r\n"])
+@pytest.mark.parametrize("separator", [";", "\t", "\n", "\r\n", ';"', ';""'])
 def test_a_cell_has_no_formula_where_another_separator_would_begin_a_cell(separator):
     cell = spreadsheets.cell(f"Ana{separator}=1+1{separator}b")
-    assert cell == f"Ana{separator}'=1+1{separator}b"
+    marks = separator.lstrip(";\t\r\n")
+    assert cell == f"Ana{separator.removesuffix(marks)}'{marks}=1+1{separator}b"
     assert spreadsheets.without_apostrophes(cell) == f"Ana{separator}=1+1{separator}b"
 
 

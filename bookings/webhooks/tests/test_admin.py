@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory
 from bookings import events
 from bookings.models import BookingEvent
@@ -160,6 +161,17 @@ def test_the_home_page_lists_failing_and_stopped_webhooks(site):
     succeeding = text(site.get(f"{page(Webhook, 'changelist')}?failing_since__isnull=True"))
     assert page(Webhook, "change", fine.pk) in succeeding
     assert page(Webhook, "change", failing.pk) not in succeeding
+
+
+def test_the_owner_of_a_webhook_whose_account_was_erased_is_a_former_user(site):
+    webhook = WebhookFactory()
+    path = reverse("admin:accounts_user_change", args=[webhook.owner_id])
+    assert path in text(site.get(page(Webhook, "change", webhook.pk)))
+    erase_user(user_id=webhook.owner_id, actor=AdminFactory(), at=timezone.now())
+    shown = text(site.get(page(Webhook, "change", webhook.pk)))
+    assert path not in shown
+    assert "a former user" in shown
+    assert "deleted.invalid" not in shown
 
 
 def test_a_pause_is_shown_only_until_it_ends(site):

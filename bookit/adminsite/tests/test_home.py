@@ -319,6 +319,7 @@ def test_taken_seats_and_people_who_wait_reduce_the_free_seats_of_a_slot(site):
     assert found(site, shown(AdminFactory())["slots"]["url"]) == 1
 
 
+@pytest.mark.one_server("opens the home page in a transaction that has changed a reference table")
 @pytest.mark.parametrize("distributed", [False, True])
 def test_the_last_30_days_are_compared_with_the_30_days_before(site, distributed, monkeypatch):
     """The statement for a distributed database gives the same result on one server."""

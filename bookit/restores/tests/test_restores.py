@@ -226,13 +226,15 @@ def test_a_backup_that_is_stopped_leaves_neither_a_file_nor_its_pg_dump(tmp_path
             "DATABASE_URL": database_url(),
             "PATH": f"{programs}:{os.environ['PATH']}",
         },
+        # If this test runs under `nohup`, its children ignore SIGHUP.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     until(pid.exists)
     assert [*folder.iterdir()] != []
 
     backup.send_signal(number)
 
-    assert backup.wait() == 128 + number
+    assert backup.wait(20) == 128 + number
     assert [*folder.iterdir()] == []
     assert not psutil.pid_exists(int(pid.read_text()))
 
