@@ -116,6 +116,21 @@ def restore_time_limit(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
 
 
 @contextmanager
+def waiting_patiently() -> Iterator[None]:
+    """Let the connection wait for any time for responses until the end of a `with` block.
+
+    By default, it closes itself if a response takes longer than its `patience`. The time limits of
+    PostgreSQL stay.
+    """
+    found: Any = connections[DEFAULT_DB_ALIAS].connection
+    usual, found.patience = found.patience, None
+    try:
+        yield
+    finally:
+        found.patience = usual
+
+
+@contextmanager
 def no_time_limit(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     """Let statements of this connection take any time until the end of a `with` block.
 

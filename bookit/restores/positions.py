@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from psycopg.rows import scalar_row
 
 from bookit.database.rows import fetch
+from bookit.deadlines import waiting_patiently
 from bookit.restores.extensions import POSITIONS
 from bookit.restores.models import Server
 
@@ -120,12 +121,8 @@ def notice_new_server() -> bool:
     last = [found for each in POSITIONS.values() if (found := each.last()) is not None]
     boundary = max(last, default=current - 1) + 1
     shift = max(0, boundary - current)
-    # The connection closes itself if a response takes longer than `patience`; None means no limit.
-    usual, connection.connection.patience = connection.connection.patience, None
-    try:
+    with waiting_patiently():
         for each in POSITIONS.values():
             each.move(boundary, shift)
-    finally:
-        connection.connection.patience = usual
     Server.objects.create(identifier=identifier, boundary=boundary, shift=shift)
     return True

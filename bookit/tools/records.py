@@ -1,7 +1,6 @@
 """The export of all records that can be moved to another system, as JSON Lines."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection, transaction
@@ -13,6 +12,7 @@ from bookings.desk.models import StaffNote
 from bookings.mails.models import MailText
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.waitlist.models import WaitlistEntry
+from bookit.deadlines import waiting_patiently
 from bookit.json import dumps
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.providers.models import Profile
@@ -50,7 +50,7 @@ def lines() -> Iterator[bytes]:
 
     The member `record` names the kind of the record. Times are in UTC.
     """
-    with transaction.atomic(), connection.cursor() as cursor, _patiently():
+    with transaction.atomic(), connection.cursor() as cursor, waiting_patiently():
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # SET without LOCAL would change a connection that PgBouncer shares.
         cursor.execute("SET LOCAL statement_timeout = 0")
@@ -58,16 +58,6 @@ def lines() -> Iterator[bytes]:
             kind = model._meta.label_lower.partition(".")[2]
             for row in _rows(model):
                 yield dumps({"record": kind, **row}) + b"\n"
-
-
-@contextmanager
-def _patiently() -> Iterator[None]:
-    """Let the connection wait for responses without its usual limit, `patience`."""
-    usual, connection.connection.patience = connection.connection.patience, None
-    try:
-        yield
-    finally:
-        connection.connection.patience = usual
 
 
 def columns(model: type[Model]) -> list[str]:
