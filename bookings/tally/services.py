@@ -3,21 +3,27 @@
 Counters in the web processes would miss the changes that workers, commands and raw SQL make, and
 would restart at zero. The history of bookings misses nothing, but it grows. So a job adds new
 events to a total every minute, and a reader counts only the events that are newer than the total.
+
+In a distributed database, each server counts its own transactions, so the total has a position on
+each server.
 """
 
-from django.db import transaction
-from psycopg.rows import dict_row
+from collections import Counter
+
+from django.db import DEFAULT_DB_ALIAS, transaction
+from psycopg.rows import scalar_row
 
 from bookings.models import Booking, BookingEvent
 from bookings.tally.models import BookingTally
+from bookit.database.citus.nodes import open_positions
 from bookit.database.rows import fetch
 from bookit.restores.positions import LOWEST
 
-# One transaction counts about this many events.
+# One transaction counts about this many events of a server.
 BATCH = 50_000
-# A reader counts at most this many events that are newer than the total. There are more if no
-# worker has run for a long time, or right after a large import. In this case, the results stay the
-# same until a worker has counted the events.
+# A reader counts at most this many events of a server that are newer than the total. There are more
+# if no worker has run for a long time, or right after a large import. In this case, the results
+# stay the same until a worker has counted the events.
 MAX_NEW_EVENTS = 50_000
 
 # The types of the events with which a booking reaches a status. Their `data` contains the status.
@@ -34,62 +40,30 @@ TYPES = [
     )
 ]
 
-# Counts the events of the transactions from `low` up to, but not including, the oldest open one.
-# Stops after about `batch` events.
+# Finds the first transaction whose events are not counted in the same step as those from `low`.
 #
-# Parameters: low bigint (a transaction id), batch bigint, types text[].
-# Columns: high bigint (all events before this transaction are now counted), more boolean (whether
-# there may be more events to count), counts json (the number of events by status).
-# Invariant: all transactions before the oldest open transaction have ended, so all their events are
-# visible, and no more of their events will appear. A restore into another server moves `low` with
-# the events (`bookings/tally/positions.py`). If an operator has set the transaction ids of all
-# events to 0 instead, `low` is in the future. The statement then starts at transaction 1, because
-# the events with the transaction id 0 were counted before.
-_STEP = """
-WITH horizon AS (
-    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS open
-), low AS (
-    SELECT CASE WHEN %(low)s > open THEN 1 ELSE %(low)s END AS transaction FROM horizon
-), high AS (
-    SELECT least(open, greatest(low.transaction + 1, coalesce((
-        SELECT transaction FROM bookings_bookingevent
-        WHERE transaction >= (SELECT transaction FROM low)
-        ORDER BY transaction, id OFFSET %(batch)s LIMIT 1
-    ), open))) AS transaction FROM horizon, low
-)
-SELECT high.transaction AS high, high.transaction < open AS more, (
-    SELECT coalesce(json_object_agg(status, events), '{}') FROM (
-        SELECT data->>'status' AS status, count(*) AS events FROM bookings_bookingevent
-        WHERE transaction >= (SELECT transaction FROM low)
-          AND transaction < (SELECT transaction FROM high) AND type = ANY(%(types)s::text[])
-        GROUP BY 1
-    ) AS counted
-) AS counts
-FROM high, horizon
+# Parameters: server int, low bigint (a transaction id), batch bigint.
+# Columns: transaction bigint. There is no row if the step reaches the newest event.
+_END_OF_STEP = """
+SELECT transaction FROM bookings_bookingevent
+WHERE server = %(server)s AND transaction >= %(low)s
+ORDER BY transaction, id OFFSET %(batch)s LIMIT 1
 """
 
-# Returns the total plus the events that it does not contain yet.
+# Counts, by status, the events of the transactions of a server from `low` up to, but not including,
+# `high`. Reads at most `most` events.
 #
-# Parameters: most bigint (the maximum number of new events), types text[], lowest bigint (lower
-# than every transaction id).
-# Columns: status text, bookings bigint.
-# Invariant: as in _STEP. The total and the events come from one snapshot, so no event is counted
-# twice.
-_TOTALS = """
-WITH tally AS (
-    SELECT coalesce(counts, '{}') AS counts,
-        CASE WHEN transaction > pg_snapshot_xmin(pg_current_snapshot())::text::bigint THEN 1
-            ELSE coalesce(transaction, %(lowest)s) END AS low
-    FROM (SELECT 1 AS id) AS the LEFT JOIN bookings_bookingtally USING (id)
-), recent AS (
+# Parameters: server int, low, high bigint (transaction ids; high may be null), most bigint (null
+#   means all), types text[].
+# Columns: status text, events bigint.
+_COUNT = """
+SELECT status, count(*) AS events FROM (
     SELECT type, data->>'status' AS status FROM bookings_bookingevent
-    WHERE transaction >= (SELECT low FROM tally) ORDER BY transaction, id LIMIT %(most)s
-)
-SELECT status, sum(bookings)::bigint AS bookings FROM (
-    SELECT key AS status, value::bigint AS bookings FROM tally, jsonb_each_text(counts)
-    UNION ALL
-    SELECT status, count(*) FROM recent WHERE type = ANY(%(types)s::text[]) GROUP BY status
-) AS parts GROUP BY status
+    WHERE server = %(server)s AND transaction >= %(low)s
+      AND (%(high)s::bigint IS NULL OR transaction < %(high)s::bigint)
+    ORDER BY transaction, id LIMIT %(most)s
+) AS counted
+WHERE type = ANY(%(types)s::text[]) GROUP BY status
 """
 
 
@@ -105,20 +79,55 @@ def count_events() -> int:
 
 @transaction.atomic
 def _count_step() -> tuple[int, bool]:
+    """Count about `BATCH` events of each server; return how many were added and whether more wait.
+
+    All transactions before the oldest open transaction of a server have ended. So all of their
+    events are visible, and no more of them will appear.
+    """
     BookingTally.objects.get_or_create(pk=1, defaults={"transaction": LOWEST})
     # Lock the total before reading the events, so that two workers never count the same events.
     tally = BookingTally.objects.select_for_update().get(pk=1)
-    values = {"low": tally.transaction, "batch": BATCH, "types": TYPES}
-    [step] = fetch(_STEP, values, dict_row)
-    for status, events in step["counts"].items():
+    new: Counter[str] = Counter()
+    more = False
+    for server, horizon in open_positions(using=DEFAULT_DB_ALIAS).items():
+        low = _low(tally, server, horizon)
+        end = fetch(_END_OF_STEP, {"server": server, "low": low, "batch": BATCH}, scalar_row)
+        high = min(horizon, max(low + 1, *end)) if end else horizon
+        new.update(_count(server, low, high, None))
+        if server:
+            tally.positions[str(server)] = high
+        else:
+            tally.transaction = high
+        more = more or high < horizon
+    for status, events in new.items():
         tally.counts[status] = tally.counts.get(status, 0) + events
-    tally.transaction = step["high"]
-    tally.save(update_fields=["transaction", "counts"])
-    return sum(step["counts"].values()), step["more"]
+    tally.save(update_fields=["transaction", "positions", "counts"])
+    return new.total(), more
 
 
 def totals() -> dict[str, int]:
     """Return how many times a booking has reached each status."""
-    rows = fetch(_TOTALS, {"most": MAX_NEW_EVENTS, "types": TYPES, "lowest": LOWEST}, dict_row)
-    found = {row["status"]: row["bookings"] for row in rows}
-    return {**dict.fromkeys(map(str, Booking.Status), 0), **found}
+    # The total is read before the events. If a worker adds events to it in the meantime, they are
+    # among the events that are read here, and not in the total that was read.
+    tally = BookingTally.objects.filter(pk=1).first() or BookingTally(transaction=LOWEST)
+    found = Counter(dict.fromkeys(map(str, Booking.Status), 0))
+    found.update(tally.counts)
+    for server, horizon in open_positions(using=DEFAULT_DB_ALIAS).items():
+        found.update(_count(server, _low(tally, server, horizon), None, MAX_NEW_EVENTS))
+    return dict(found)
+
+
+def _low(tally: BookingTally, server: int, horizon: int) -> int:
+    """Return the first transaction of a server whose events are not in the total.
+
+    A restore into another server moves this position with the events (`bookings.tally.positions`).
+    If an operator has set the transaction ids of all events to 0 instead, the position is in the
+    future. The events with the transaction id 0 were counted before, so the next one is 1.
+    """
+    low = tally.positions.get(str(server), LOWEST) if server else tally.transaction
+    return low if low <= horizon else 1
+
+
+def _count(server: int, low: int, high: int | None, most: int | None) -> dict[str, int]:
+    values = {"server": server, "low": low, "high": high, "most": most, "types": TYPES}
+    return dict(fetch(_COUNT, values))

@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 from django.db import DatabaseError, OperationalError, connections
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
 from bookit.database import reading
 from bookit.database.rows import fetch
@@ -22,6 +22,11 @@ _IS_DISTRIBUTED = f"""
 SELECT coalesce(current_setting('{SETTING}', true), '') = 'on' AS is_distributed
 """
 
+# Reads the id of the oldest open transaction of the only server.
+#
+# Parameters: none.
+# Columns: position bigint.
+_POSITION = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position"
 
 # Reads the id of the oldest open transaction of every server.
 #
@@ -40,11 +45,15 @@ ORDER BY 1
 
 
 def open_positions(*, using: str) -> dict[int, int]:
-    """Return the id of the oldest open transaction, by server. The coordinator is server 0.
+    """Return the id of the oldest open transaction, by server.
+
+    The coordinator is server 0. So is the only server, if the database is not distributed.
 
     Raises:
         OperationalError: a server does not answer.
     """
+    if not is_distributed():
+        return {0: fetch(_POSITION, {}, scalar_row, using=using)[0]}
     rows = fetch(_POSITIONS, {}, dict_row, using=using)
     for row in rows:
         if not row["is_known"]:

@@ -27,6 +27,8 @@ from bookings import services
 from bookings.models import BookedCalendar, Booking, BookingEvent
 from bookings.reports.kinds import REPORTS
 from bookings.services import BookingConflict
+from bookings.tally import services as counting
+from bookings.tally.models import BookingTally
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookings.tests.settle import settle
 from bookings.tests.workers import database_url, until
@@ -63,7 +65,7 @@ CONTRACT = [
 ]
 
 # For each app that has new migrations since release 0.1.0: its last migration in that release.
-FIRST_RELEASE = {"accounts": "0010", "catalog": "0007"}
+FIRST_RELEASE = {"accounts": "0010", "bookings": "0019", "catalog": "0007"}
 
 # Finds the server and the shard of a calendar.
 PLACE = """
@@ -453,6 +455,24 @@ def test_events_of_all_workers_are_read_once_each():
     assert len(found) == 1
 
 
+def test_bookings_on_all_workers_are_counted_once_each():
+    user = client_of(UserFactory())
+    here, there = service_on("one"), service_on("two")
+    for hours in range(3):
+        for service in (here, there):
+            assert post(user, service, hours).status_code == 201
+    assert counting.totals()["confirmed"] == 6
+    settle()
+    assert counting.count_events() == 6
+    assert {*BookingTally.objects.get().positions} == {"1", "2"}
+    assert post(user, here, 10).status_code == 201
+    assert counting.totals()["confirmed"] == 7
+    settle()
+    assert counting.count_events() == 1
+    assert counting.count_events() == 0
+    assert counting.totals()["confirmed"] == 7
+
+
 def test_changed_terms_increase_the_version_of_the_calendar_once_on_every_server():
     service = service_on("one")
     before = ask("SELECT version FROM catalog_calendar WHERE id = %s", [service.calendar_id])
@@ -488,7 +508,11 @@ def test_a_distributed_database_of_the_first_release_can_be_migrated(monkeypatch
             cluster.distribute("upgraded")
             connection.close()  # Only new sessions have the settings of the distributed database.
             connection.close_pool()
+            with connection.cursor() as cursor:
+                # Before migration 0020 of bookings, this total was wrong.
+                cursor.execute("INSERT INTO bookings_bookingtally VALUES (1, 7, '{}')")
             call_command("migrate", verbosity=0)
+            assert not BookingTally.objects.exists()
             ServiceFactory(title="Cut/Colour")
             assert conversion.steps() == []
         finally:
