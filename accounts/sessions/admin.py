@@ -8,7 +8,6 @@ from django.contrib.admin.utils import get_fields_from_path
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
@@ -21,6 +20,7 @@ from accounts.sessions.clients import browser_of
 from accounts.sessions.models import Session
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
+from bookit.adminsite.links import page_for
 from bookit.adminsite.pages import ReadOnlyAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.adminsite.search import all_in
@@ -106,10 +106,9 @@ class SessionAdmin(CardsAdmin, OwnedAdmin):
     def cards(self, request: HttpRequest, row: Session) -> Sequence[Card]:
         """Return where and when the user signed in."""
         zone = request.user.timezone  # type: ignore[union-attr]
-        page = reverse("admin:accounts_user_change", args=[row.user_id])
         facts = [
             (_("State"), self.state(row)),
-            (_("User"), link(page, row.user.email)),
+            (_("User"), link(page_for(request, row.user), row.user.email)),
             (_("Signed in"), exactly(row.created_at, zone)),
             (_("Last used"), exactly(row.last_used_at, zone)),
             (_("Ended"), exactly(row.revoked_at, zone)),

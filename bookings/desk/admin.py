@@ -38,6 +38,7 @@ from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
+from bookit.adminsite.links import page_for
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, Refused, message_of
@@ -377,7 +378,7 @@ class BookingAdmin(ServedAdmin):
             "booking": booking,
             "may_change": may_change,
             "may_delete": self.has_delete_permission(request, booking),
-            "may_see_users": request.user.has_perm("accounts.view_user"),
+            "account": page_for(request, booking.user),
             "cancel": refused.get("cancel") or CancelForm(),
             "note": refused.get("note") or NoteForm(),
             "move": move,
