@@ -156,7 +156,7 @@ class BookingAdmin(ServedAdmin):
     csv_columns = [
         *("start_time", "end_time", "status", "service", "calendar", "user"),
         *("attendee_name", "attendee_email", "attendee_phone", "notes"),
-        *("price", "currency", "cancellation_reason", "created_at"),
+        *("price", "currency", "reason", "created_at"),
     ]
     # This field finds a booking by its id. `found_by` finds bookings by email addresses, phone
     # numbers, and the names of people, services and calendars.
@@ -280,6 +280,11 @@ class BookingAdmin(ServedAdmin):
     def amount(self, booking: Booking) -> str:
         """Return the price with its currency."""
         return money.written(booking.price, booking.currency)
+
+    @admin.display(description=gettext_lazy("cancellation reason"))
+    def reason(self, booking: Booking) -> str:
+        """Return the reason of a cancellation."""
+        return words.reason(booking.cancellation_reason)
 
     # --- Actions --------------------------------------------------------------------------------
 
