@@ -395,6 +395,52 @@ class StrictAdmin(admin.ModelAdmin):
         with transaction.atomic():
             return super().response_action(request, queryset, **options)
 
+    def apply(
+        self,
+        request: HttpRequest,
+        rows: Iterable[Any],
+        call: Callable[[Any], object],
+        *,
+        done: Any = CHANGED,
+        name: Callable[[Any], str] = str,
+    ) -> None:
+        """Call `call` with each row. Messages say which rows were refused, and why.
+
+        There is one message for each reason. It names only a few of the refused rows, because
+        nobody reads a thousand messages. If there are no rows, the message says that nothing was
+        changed. If the time of the request is almost over, or the database fails after a change, a
+        message says how many rows are left. Without it, an error page would replace all messages.
+
+        Args:
+            call: changes one row, usually with a function in `services.py`.
+            done: the message for the rows that were not refused, with a place for their number; by
+                default, "%d changed."
+            name: returns the name of a row in messages.
+        """
+        number = 0
+        refused: dict[str, list[str]] = {}
+        left = [*rows]
+        while left and not deadlines.is_near():
+            row = left[0]
+            try:
+                call(row)
+                number += 1
+            except REFUSALS as error:
+                refused.setdefault(message_of(error), []).append(name(row))
+            except Error as error:
+                if number and is_database_unavailable(error):
+                    break
+                raise
+            left.pop(0)
+        for reason, names in refused.items():
+            self.message_user(request, _refusal(reason, names), messages.ERROR)
+        if number:
+            self.message_user(request, done % number, messages.SUCCESS)
+        elif not refused and not left:
+            self.message_user(request, gettext("Nothing was changed."), messages.WARNING)
+        if left:
+            self.message_user(request, _unfinished(len(left)), messages.WARNING)
+
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
@@ -657,52 +703,6 @@ class ServedAdmin(StrictAdmin):
             "number": len(rows),
             "checkbox": ACTION_CHECKBOX_NAME,
         }
-
-    def apply(
-        self,
-        request: HttpRequest,
-        rows: Iterable[Any],
-        call: Callable[[Any], object],
-        *,
-        done: Any = CHANGED,
-        name: Callable[[Any], str] = str,
-    ) -> None:
-        """Call `call` with each row. Messages say which rows were refused, and why.
-
-        There is one message for each reason. It names only a few of the refused rows, because
-        nobody reads a thousand messages. If there are no rows, the message says that nothing was
-        changed. If the time of the request is almost over, or the database fails after a change, a
-        message says how many rows are left. Without it, an error page would replace all messages.
-
-        Args:
-            call: changes one row, usually with a function in `services.py`.
-            done: the message for the rows that were not refused, with a place for their number; by
-                default, "%d changed."
-            name: returns the name of a row in messages.
-        """
-        number = 0
-        refused: dict[str, list[str]] = {}
-        left = [*rows]
-        while left and not deadlines.is_near():
-            row = left[0]
-            try:
-                call(row)
-                number += 1
-            except REFUSALS as error:
-                refused.setdefault(message_of(error), []).append(name(row))
-            except Error as error:
-                if number and is_database_unavailable(error):
-                    break
-                raise
-            left.pop(0)
-        for reason, names in refused.items():
-            self.message_user(request, _refusal(reason, names), messages.ERROR)
-        if number:
-            self.message_user(request, done % number, messages.SUCCESS)
-        elif not refused and not left:
-            self.message_user(request, gettext("Nothing was changed."), messages.WARNING)
-        if left:
-            self.message_user(request, _unfinished(len(left)), messages.WARNING)
 
 
 def _unfinished(left: int) -> str:
