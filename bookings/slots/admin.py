@@ -163,6 +163,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     menu = Menu.DIARY
     in_use = slots.SLOT_IN_USE
+    delete_note = gettext_lazy("People on the waitlist get an email.")
     list_title = gettext_lazy("Classes and slots")
     list_display = ["when", "state", "what", "seats"]
     list_display_links = ["when"]
@@ -420,4 +421,4 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     def delete_row(self, request: HttpRequest, row: Slot) -> None:
         """Delete a slot without bookings."""
-        slots.delete_slot(slot_id=row.pk, actor=request.user)  # type: ignore[arg-type]
+        slots.delete_slot(slot_id=row.pk, **_actor_and_time(request))
