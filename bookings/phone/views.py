@@ -208,7 +208,7 @@ def _when(form: CallForm) -> WhenForm:
     if not values["service"] and choices and choices[0][0]:
         # If there is only one service, the browser shows it as chosen.
         values["service"] = choices[0][1][0][0]
-    return WhenForm(values, actor=form.actor)
+    return WhenForm(values, actor=form.actor, listed=form.listed)
 
 
 def _times(
@@ -314,7 +314,7 @@ def hold(request: HttpRequest) -> HttpResponse:
             _explain(form, error)
         else:
             return JsonResponse({"hold": str(held.pk), "seconds": _seconds_left(held)})
-    when = WhenForm(request.POST, actor=_actor(request))
+    when = WhenForm(request.POST, actor=_actor(request), listed=form.listed)
     context = _times(request, when, chosen="", refusal=refusal)
     shown = render_to_string("admin/bookings/booking/phone_times.html", context, request)
     # The status is 200: the script shows why the time was refused, and the new free times.

@@ -812,6 +812,21 @@ class TestTimes:
             ServiceFactory(calendar=CalendarFactory(name="Yoga"))
         assert desk.get(PAGE).content.decode().count('<optgroup label="Yoga">') == 2
 
+    @pytest.mark.parametrize(
+        "send",
+        [
+            lambda desk, service: desk.get(PAGE, {"service": str(service.pk)}),
+            lambda desk, service: desk.post(PAGE, call(service, name="")),
+            lambda desk, service: desk.post(HOLD, call(service, NOW - HOUR)),
+        ],
+        ids=["page", "refused form", "refused hold"],
+    )
+    def test_the_services_are_read_once(self, desk, service, send):
+        with CaptureQueriesContext(connection) as queries:
+            assert "10:00" in send(desk, service).content.decode()
+        limit = f"LIMIT {forms.MOST_SERVICES + 1}"
+        assert len([each for each in queries if limit in each["sql"]]) == 1
+
     def test_the_number_of_queries_does_not_depend_on_services_and_times(self, desk, service):
         query = {"service": str(service.pk)}
         desk.get(PAGE, query)
