@@ -6,10 +6,10 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.urls import reverse
-from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from bookings.models import Booking, BookingEvent, Slot
+from bookit.adminsite.words import dated
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
 
 for _task, _words in {
@@ -102,4 +102,4 @@ def _first(value: Any) -> Any:
 
 
 def _when(time: Any, zone: str) -> str:
-    return f"{date_format(time.astimezone(ZoneInfo(zone)), 'DAY_TIME_FORMAT')} ({zone})"
+    return f"{dated(time.astimezone(ZoneInfo(zone)), 'DAY_FORMAT')} ({zone})"
