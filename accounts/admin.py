@@ -237,6 +237,11 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         """Return the accounts that have not been deleted."""
         return super().get_queryset(request).filter(deleted_at=None)
 
+    def has_view_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Return whether the user may see an account. Nobody sees the account of a former user."""
+        is_gone = obj is not None and obj.deleted_at is not None
+        return not is_gone and super().has_view_permission(request, obj)
+
     def render_change_form(
         self,
         request: HttpRequest,

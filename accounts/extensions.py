@@ -10,6 +10,10 @@ from bookit.extensions import Extensions
 # transaction of that change.
 ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()
 
+# When a user becomes an active admin, these functions are called with `admin` and `at`, in the
+# transaction of that change.
+ON_NEW_ADMIN: Extensions[Callable[..., None]] = Extensions()
+
 # An account with an unverified email address may have been registered by somebody else. When the
 # owner of the email address resets the password, these functions are called with the account as
 # `owner`, in the transaction of the reset. The reset itself revokes sessions and API keys. These

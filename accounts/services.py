@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from accounts.emails import lookup_form, no_mailbox
-from accounts.extensions import ON_NEW_OWNER, ON_NEW_PROVIDER
+from accounts.extensions import ON_NEW_ADMIN, ON_NEW_OWNER, ON_NEW_PROVIDER
 from accounts.keys import services as keys
 from accounts.links import services as links
 from accounts.links.kinds import (
@@ -289,7 +289,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
     names = changes.pop("roles", None)
     with transaction.atomic():
         user, is_last_admin = lock_user(user_id=user_id)
-        role = user.role
+        role, was_admin = user.role, user.is_admin
         staff_roles.check_changes_user(user=user, actor=actor, changes=changes)
         save_changes(user, changes)
         if is_last_admin and not user.is_admin:
@@ -298,6 +298,9 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
             staff_roles.give_roles(user=user, names=names, actor=actor)
         if user.role == User.Role.PROVIDER != role:
             _welcome_provider(user, at=at)
+        if user.is_admin and not was_admin:
+            for welcome in ON_NEW_ADMIN.values():
+                welcome(admin=user, at=at)
     return user
 
 

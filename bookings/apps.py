@@ -35,6 +35,7 @@ class BookingsConfig(AppConfig):
         from bookings.reports import pages  # noqa: F401
         from bookings.slots import serializers  # noqa: F401
         from bookings.tally import metrics, positions  # noqa: F401
+        from bookings.webhooks import services as webhooks  # noqa: F401
 
 
 def import_from_rooms(name: str) -> None:

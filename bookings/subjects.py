@@ -6,16 +6,16 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.urls import reverse
-from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from bookings.models import Booking, BookingEvent, Slot
+from bookit.adminsite.words import dated
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
 
 for _task, _words in {
     "bookings.follow_up": _("Announce what happened to a booking"),
     "bookings.send_mail": _("Email about a booking"),
-    "bookings.send_composed_mail": _("Email about a deleted booking"),
+    "bookings.send_composed_mail": _("Email about a deleted booking or slot"),
     "bookings.offer_seats": _("Offer a free seat to the waitlist"),
     "bookings.offer": _("Offer all free seats to waitlists"),
     "bookings.complete": _("Complete bookings that have ended"),
@@ -26,6 +26,7 @@ for _task, _words in {
     TASK_WORDS.add(_task)(_words)
 
 DELETED = Subject(_("a booking that was deleted"))
+DELETED_SLOT = Subject(_("a slot that was deleted"))
 
 
 def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
@@ -76,7 +77,12 @@ def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 
 @JOB_SUBJECTS.add("bookings.send_composed_mail")
 def _of_deleted(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
-    return [DELETED for _job in jobs]
+    """Return, for each job, that its booking or slot was deleted."""
+    mails = [args.get("mail") for args in jobs]
+    return [
+        DELETED_SLOT if isinstance(mail, dict) and not mail.get("booking_id") else DELETED
+        for mail in mails
+    ]
 
 
 @JOB_SUBJECTS.add("bookings.offer_seats")
@@ -96,4 +102,4 @@ def _first(value: Any) -> Any:
 
 
 def _when(time: Any, zone: str) -> str:
-    return f"{date_format(time.astimezone(ZoneInfo(zone)), 'DAY_TIME_FORMAT')} ({zone})"
+    return f"{dated(time.astimezone(ZoneInfo(zone)), 'DAY_FORMAT')} ({zone})"

@@ -98,6 +98,15 @@ def remaining(limit: float | None) -> float | None:
     return left if limit is None else min(limit, left)
 
 
+def is_near() -> bool:
+    """Return whether at most a fifth of the time of the request is left.
+
+    That is enough to end what the request is doing, and to respond.
+    """
+    left = remaining(None)
+    return left is not None and REQUEST_LIMIT is not None and left <= REQUEST_LIMIT / 5
+
+
 # --- Commands, which may take longer than requests ----------------------------------------------
 
 

@@ -143,7 +143,10 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"lists": "bookit.adminsite.lists"},
+            "libraries": {
+                "clocks": "bookit.adminsite.clocks",
+                "lists": "bookit.adminsite.lists",
+            },
         },
     }
 ]

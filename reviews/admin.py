@@ -6,7 +6,6 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
@@ -15,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import User
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import code, exactly, link, moment, person
+from bookit.adminsite.links import page_for
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin, is_id
 from bookit.adminsite.search import all_in
@@ -95,22 +95,14 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
 
     def cards(self, request: HttpRequest, row: Review) -> Sequence[Card]:
         """Return a card with the review, its author, its service and its booking."""
-
-        def page(kind: str, pk: Any) -> str:
-            app, _dot, model = kind.partition(".")
-            may = pk and request.user.has_perm(f"{app}.view_{model}")
-            return reverse(f"admin:{app}_{model}_change", args=[pk]) if may else ""
-
         tz = row.service.calendar.timezone
-        # The account of a former user has no page.
-        author = None if row.user.deleted_at else row.user_id
         booking = row.booking and exactly(row.booking.start_time, tz)
         facts = [
             (_("Rating"), _stars(row.rating)),
             (_("Comment"), row.comment or _("none")),
-            (_("By"), link(page("accounts.user", author), row.user.in_words())),
-            (_("Service"), link(page("catalog.service", row.service_id), row.service)),
-            (_("Booking"), link(page("bookings.booking", row.booking_id), booking or _("deleted"))),
+            (_("By"), link(page_for(request, row.user), row.user.in_words())),
+            (_("Service"), link(page_for(request, row.service), row.service)),
+            (_("Booking"), link(page_for(request, row.booking), booking or _("deleted"))),
             (_("Written"), exactly(row.created_at, tz)),
             (_("Last change"), exactly(row.updated_at, tz)),
             (_("Id"), code(row.pk)),

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +14,7 @@ from accounts.keys import services as keys
 from accounts.keys.models import ApiKey
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
+from bookit.adminsite.links import page_for
 from bookit.adminsite.pages import ServedAdmin
 
 
@@ -74,11 +74,10 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     def cards(self, request: HttpRequest, row: ApiKey) -> Sequence[Card]:
         """Return a card with the key's state, owner, permissions and times."""
         zone = request.user.timezone  # type: ignore[union-attr]
-        page = reverse("admin:accounts_user_change", args=[row.user_id])
         facts = [
             (_("State"), self.state(row)),
             (_("Begins with"), code(row.prefix)),
-            (_("Owner"), link(page, row.user.email)),
+            (_("Owner"), link(page_for(request, row.user), row.user.email)),
             (pgettext_lazy("permissions", "May"), self.may(row)),
             (_("Created"), exactly(row.created_at, zone)),
             (_("Last used"), exactly(row.last_used_at, zone) or _("never")),

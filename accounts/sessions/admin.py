@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import get_fields_from_path
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
@@ -21,8 +20,8 @@ from accounts.sessions.clients import browser_of
 from accounts.sessions.models import Session
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
+from bookit.adminsite.links import page_for
 from bookit.adminsite.pages import ReadOnlyAdmin
-from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.adminsite.search import all_in
 
 
@@ -106,10 +105,9 @@ class SessionAdmin(CardsAdmin, OwnedAdmin):
     def cards(self, request: HttpRequest, row: Session) -> Sequence[Card]:
         """Return where and when the user signed in."""
         zone = request.user.timezone  # type: ignore[union-attr]
-        page = reverse("admin:accounts_user_change", args=[row.user_id])
         facts = [
             (_("State"), self.state(row)),
-            (_("User"), link(page, row.user.email)),
+            (_("User"), link(page_for(request, row.user), row.user.email)),
             (_("Signed in"), exactly(row.created_at, zone)),
             (_("Last used"), exactly(row.last_used_at, zone)),
             (_("Ended"), exactly(row.revoked_at, zone)),
@@ -127,22 +125,17 @@ class SessionAdmin(CardsAdmin, OwnedAdmin):
     @admin.action(description=_("End session"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
         """End the selected sessions."""
-        ended = 0
-        for session in queryset:
-            try:
-                sessions.end_any_session(
-                    session_id=session.pk,
-                    actor=request.user,  # type: ignore[arg-type]
-                    at=timezone.now(),
-                )
-            except REFUSALS as error:
-                self.message_user(request, f"{session}: {message_of(error)}", messages.ERROR)
-            else:
-                ended += 1
-                self.log_change(request, session, gettext("Ended"))
-        if ended:
-            words = ngettext("%(number)s session ended.", "%(number)s sessions ended.", ended)
-            self.message_user(request, words % {"number": ended}, messages.SUCCESS)
+
+        def end(session: Session) -> None:
+            sessions.end_any_session(
+                session_id=session.pk,
+                actor=request.user,  # type: ignore[arg-type]
+                at=timezone.now(),
+            )
+            self.log_change(request, session, gettext("Ended"))
+
+        done = ngettext_lazy("%d session ended.", "%d sessions ended.")
+        self.apply(request, queryset, end, done=done)
 
 
 # simplejwt registers editable pages for both models, but only the services may change tokens.

@@ -8,6 +8,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, PermissionDenied
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -38,9 +39,13 @@ from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
+from bookit.adminsite.links import page_for
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, Refused, message_of
+from bookit.database.retries import retried
+from bookit.database.versions import CONSTRAINT, expect
+from bookit.errors import database_error_facts
 from bookit.times import zone
 from catalog.extensions import DESCRIBED, Described
 
@@ -102,6 +107,38 @@ def _set_status(request: HttpRequest, booking: Booking, status: str, *, reason: 
     )
 
 
+def _unless_changed(request: HttpRequest, booking: Booking, change: Callable[[], Any]) -> Any:
+    """Change a booking, unless somebody has changed it since its page was opened.
+
+    The versions are compared twice: before the change, and by the write itself.
+
+    Raises:
+        Refused: somebody has changed the booking.
+    """
+    refusal = Refused(
+        _(
+            "Somebody has changed this booking since you opened the page. Check what the page shows"
+            " now, and try again."
+        )
+    )
+    shown = request.POST.get("version")
+    if shown is not None and shown != _contents(request, booking).version:
+        raise refusal
+
+    @retried
+    @transaction.atomic
+    def attempt() -> Any:
+        expect(booking.pk, booking.updated_at)
+        return change()
+
+    try:
+        return attempt()
+    except IntegrityError as error:
+        if database_error_facts(error)[1] == CONSTRAINT:
+            raise refusal from None
+        raise
+
+
 def name_of(booking: Booking) -> str:
     """Return the time and the attendee of a booking, by which staff recognise it."""
     tz = zone(booking.calendar.timezone)
@@ -155,7 +192,7 @@ class BookingAdmin(ServedAdmin):
     csv_columns = [
         *("start_time", "end_time", "status", "service", "calendar", "user"),
         *("attendee_name", "attendee_email", "attendee_phone", "notes"),
-        *("price", "currency", "cancellation_reason", "created_at"),
+        *("price", "currency", "reason", "created_at"),
     ]
     # This field finds a booking by its id. `found_by` finds bookings by email addresses, phone
     # numbers, and the names of people, services and calendars.
@@ -280,6 +317,11 @@ class BookingAdmin(ServedAdmin):
         """Return the price with its currency."""
         return money.written(booking.price, booking.currency)
 
+    @admin.display(description=gettext_lazy("cancellation reason"))
+    def reason(self, booking: Booking) -> str:
+        """Return the reason of a cancellation."""
+        return words.reason(booking.cancellation_reason)
+
     # --- Actions --------------------------------------------------------------------------------
 
     @admin.action(description=gettext_lazy("Cancel\u2026"), permissions=["change"])
@@ -377,7 +419,7 @@ class BookingAdmin(ServedAdmin):
             "booking": booking,
             "may_change": may_change,
             "may_delete": self.has_delete_permission(request, booking),
-            "may_see_users": request.user.has_perm("accounts.view_user"),
+            "account": page_for(request, booking.user),
             "cancel": refused.get("cancel") or CancelForm(),
             "note": refused.get("note") or NoteForm(),
             "move": move,
@@ -425,8 +467,8 @@ class BookingAdmin(ServedAdmin):
         return HttpResponseRedirect(request.path)
 
     def _has_form(self, request: HttpRequest, booking: Booking, button: str) -> bool:
-        """Return whether the page still has the form of a button and the status is unchanged."""
-        unchanged = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
+        """Return whether the page still has the form of a button and the booking is unchanged."""
+        unchanged = self.get_queryset(request).filter(pk=booking.pk, updated_at=booking.updated_at)
         page = _contents(request, booking)
         can = {"cancel": page.can_cancel, "move": page.can_move}
         return can.get(button, True) and unchanged.exists()
@@ -437,19 +479,27 @@ class BookingAdmin(ServedAdmin):
             return _("The email will be sent again.")
         if button not in BUTTONS:
             raise BadRequest(_("The page of a booking has no such button."))
-        _set_status(request, booking, button)
+        _unless_changed(request, booking, lambda: _set_status(request, booking, button))
         return str(DONE[Status(button)])
 
     def _cancel(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:
-        _set_status(request, booking, Status.CANCELLED, reason=values["reason"])
+        _unless_changed(
+            request,
+            booking,
+            lambda: _set_status(request, booking, Status.CANCELLED, reason=values["reason"]),
+        )
         return _("Cancelled.")
 
     def _move(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:
-        moved = services.reschedule_booking(
-            booking_id=booking.pk,
-            actor=request.user,  # type: ignore[arg-type]
-            at=timezone.now(),
-            **values["to"],
+        moved = _unless_changed(
+            request,
+            booking,
+            lambda: services.reschedule_booking(
+                booking_id=booking.pk,
+                actor=request.user,  # type: ignore[arg-type]
+                at=timezone.now(),
+                **values["to"],
+            ),
         )
         when = words.moment(moved.start_time, zone(booking.calendar.timezone))
         return _("Moved to %(when)s.") % {"when": when}

@@ -23,6 +23,7 @@ from bookings.mails import services as mails
 from bookings.models import Booking
 from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
+from bookit.database.versions import version_of
 from bookit.mails.models import MailCount
 from bookit.times import day_start, time_of_day, zone
 from catalog.models import MAX_ADVANCE_DAYS
@@ -177,6 +178,11 @@ class BookingPage:
         return self.moment(until) if until else ""
 
     # --- What can be done -----------------------------------------------------------------------
+
+    @property
+    def version(self) -> str:
+        """The version of the booking, which the forms send."""
+        return str(version_of(self.booking.updated_at))
 
     @property
     def buttons(self) -> list[Button]:

@@ -17,7 +17,6 @@ from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
@@ -38,6 +37,7 @@ from bookings.models import Booking
 from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.adminsite.words import dated
 from bookit.database.retries import retried
 from bookit.database.versions import CONSTRAINT, expect, version_of
 from bookit.errors import Conflict, Forbidden, Unavailable, database_error_facts
@@ -73,7 +73,8 @@ def page(request: HttpRequest) -> HttpResponse:
     tz = _zone(request.GET.get("zone", ""), shown, user)
     view = request.GET.get("view", "")
     listed = {calendar.pk for calendar in offered[:MAX_OFFERED]}
-    zones = {tz.key, user.timezone, *(calendar.timezone for calendar in shown)}
+    # In UTC, no two hours are equal, so staff can choose the second of two equal hours, too.
+    zones = {tz.key, user.timezone, *(calendar.timezone for calendar in shown), "UTC"}
     context = {
         **admin.site.each_context(request),
         "title": _("Diary"),
@@ -402,7 +403,7 @@ def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
 
 def _written(moment: datetime, form: ZoneForm) -> str:
     """Return an instant in words, in the zone of a form."""
-    return date_format(moment.astimezone(zone(form.cleaned_data["zone"])), "DAY_TIME_FORMAT")
+    return dated(moment.astimezone(zone(form.cleaned_data["zone"])), "DAY_FORMAT")
 
 
 def _closed_message(affected: Affected) -> str:

@@ -22,7 +22,7 @@ from accounts.emails import mailbox
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import texts as mail_texts
-from bookings.mails.limits import limits_of
+from bookings.mails.limits import address_limit, limits_of
 from bookings.mails.models import MailText
 from bookings.mails.occasions import (
     ATTENDEE,
@@ -72,6 +72,8 @@ class Mail:
 
     def limits(self) -> list[Limit]:
         """Return the limits that the email counts towards."""
+        if not self.booking_id:  # The email is about a waitlist.
+            return [address_limit(self.to, is_verified=self.is_verified)]
         return limits_of(
             booking_id=self.booking_id,
             audience=self.audience,

@@ -27,6 +27,9 @@ from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.mails.sending import Job, defer, send_within_limits
 
+#: The task that sends an email which was composed before its booking or slot was deleted.
+COMPOSED = "bookings.send_composed_mail"
+
 # `resend` searches this many of a booking's latest events for the attendee's last email.
 MAX_EVENTS = 100
 
@@ -108,7 +111,6 @@ def enqueue_composed(*, booking: Booking) -> None:
         return
     texts = mail_texts.in_use()
     pending = {(row["event_id"], row["audience"]) for row in rows}
-    task = "bookings.send_composed_mail"
     jobs: dict[str, Job] = {}
     for found in occasions([booking.calendar_id], [row["event_id"] for row in rows]):
         # The stored booking still has its old status. Once it is deleted, emails about moves,
@@ -120,8 +122,8 @@ def enqueue_composed(*, booking: Booking) -> None:
                     "mail": asdict(compose(occasion, audience, texts)),
                     "user_id": str(occasion.user_id),
                 }
-                jobs[f"{task}/{occasion.event_id}/{audience}"] = (args, None)
-    defer(task, jobs)
+                jobs[f"{COMPOSED}/{occasion.event_id}/{audience}"] = (args, None)
+    defer(COMPOSED, jobs)
 
 
 class NothingToResend(Conflict):

@@ -24,10 +24,11 @@ def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") ->
     )
 
 
-@app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
+@app.task(name=mails.COMPOSED, queue=jobs.MAILS, retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any], user_id: str) -> None:
-    """Send an email about a booking that has been deleted.
+    """Send an email about a booking or a slot that has been deleted.
 
-    `user_id` is the user of the booking. `bookings.privacy` finds the jobs of a user by this id.
+    `user_id` is the user of the booking, or the user who was waiting. `bookings.privacy` finds the
+    jobs of a user by this id.
     """
     mails.deliver(mail=Mail(**mail), at=timezone.now())

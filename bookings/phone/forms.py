@@ -130,7 +130,11 @@ class CustomerForm(StaffForm):
 
 
 class WhenForm(StaffForm):
-    """The service whose free times are shown, and the first day to show."""
+    """The service whose free times are shown, and the first day to show.
+
+    Args:
+        listed: the services of another form of the same request, which are not read again.
+    """
 
     service = forms.TypedChoiceField(label=_("Service"), coerce=UUID)
     day = DayField(label=_("From"), required=False)
@@ -144,16 +148,19 @@ class WhenForm(StaffForm):
     )
     hold = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, listed: tuple[list[Any], bool] | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         if not may_override(actor=self.actor):
             del self.fields["overrides"]
         service = self["service"]
-        found, is_cut = services(chosen=str(service.value() or ""))
+        self.listed = listed or services(chosen=str(service.value() or ""))
+        choices, is_cut = self.listed
         # If there is only one service, the browser chooses it, so the form asks for no choice.
-        if sum(len(group) for _calendar, group in found) != 1:
-            found.insert(0, ("", _("Choose a service")))
-        service.field.choices = found  # type: ignore[attr-defined]
+        if sum(len(group) for _calendar, group in choices) != 1:
+            choices = [("", _("Choose a service")), *choices]
+        service.field.choices = choices  # type: ignore[attr-defined]
         if is_cut:
             service.help_text = gettext(
                 "Only the first %(most)s services are listed. Book the others from the diary."

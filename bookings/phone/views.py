@@ -12,7 +12,6 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -25,6 +24,7 @@ from bookings.phone.forms import CallForm, CustomerForm, HoldForm, WhenForm
 from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, messages_of
+from bookit.adminsite.words import dated
 from bookit.times import zone
 
 View = Callable[..., HttpResponse]
@@ -144,7 +144,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
             _("Booked") if is_new else _("This was booked already"),
             booking.attendee()["attendee_name"],
             booking.service.title,
-            date_format(booking.start_time.astimezone(tz), "LONG_DAY_TIME_FORMAT"),
+            dated(booking.start_time.astimezone(tz), "LONG_DAY_FORMAT"),
             tz.key,
             another,
             _("Take another call"),
@@ -208,7 +208,7 @@ def _when(form: CallForm) -> WhenForm:
     if not values["service"] and choices and choices[0][0]:
         # If there is only one service, the browser shows it as chosen.
         values["service"] = choices[0][1][0][0]
-    return WhenForm(values, actor=form.actor)
+    return WhenForm(values, actor=form.actor, listed=form.listed)
 
 
 def _times(
@@ -286,7 +286,7 @@ def visits(request: HttpRequest) -> HttpResponse:
 
 def _when_of(booking: Booking) -> str:
     local = booking.start_time.astimezone(zone(booking.calendar.timezone))
-    return date_format(local, "DAY_OF_YEAR_TIME_FORMAT")
+    return dated(local, "DAY_OF_YEAR_FORMAT")
 
 
 @for_staff
@@ -314,7 +314,7 @@ def hold(request: HttpRequest) -> HttpResponse:
             _explain(form, error)
         else:
             return JsonResponse({"hold": str(held.pk), "seconds": _seconds_left(held)})
-    when = WhenForm(request.POST, actor=_actor(request))
+    when = WhenForm(request.POST, actor=_actor(request), listed=form.listed)
     context = _times(request, when, chosen="", refusal=refusal)
     shown = render_to_string("admin/bookings/booking/phone_times.html", context, request)
     # The status is 200: the script shows why the time was refused, and the new free times.

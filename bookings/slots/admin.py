@@ -27,6 +27,7 @@ from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, link
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
+from bookit.adminsite.links import page_for
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of, messages_of
@@ -112,10 +113,6 @@ def _period(slot: Slot) -> str:
     return words.period(slot.start_time, slot.end_time, zone(slot.calendar.timezone))
 
 
-def _page(model: str, pk: UUID, may_see: bool) -> str:
-    return reverse(f"admin:catalog_{model}_change", args=[pk]) if may_see else ""
-
-
 def _who_comes(slot: Slot) -> Card:
     """Return the card with the bookings that take a seat of a slot, in the order of the seats."""
     taken = Booking.objects.filter(unexpired(timezone.now()), slot=slot, active=True)
@@ -166,6 +163,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     menu = Menu.DIARY
     in_use = slots.SLOT_IN_USE
+    delete_note = gettext_lazy("People on the waitlist get an email.")
     list_title = gettext_lazy("Classes and slots")
     list_display = ["when", "state", "what", "seats"]
     list_display_links = ["when"]
@@ -309,25 +307,17 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
         """Return the card of the slot, and a card of its bookings if the user may see bookings."""
-        may, zone_name = request.user.has_perm, row.calendar.timezone
+        zone_name = row.calendar.timezone
         facts = [
             (_("State"), self.state(row)),
             (_("When"), _("%(when)s (%(zone)s)") % {"when": _period(row), "zone": zone_name}),
-            (
-                _("Service"),
-                link(_page("service", row.service_id, may("catalog.view_service")), row.service),
-            ),
-            (
-                _("Calendar"),
-                link(
-                    _page("calendar", row.calendar_id, may("catalog.view_calendar")), row.calendar
-                ),
-            ),
+            (_("Service"), link(page_for(request, row.service), row.service)),
+            (_("Calendar"), link(page_for(request, row.calendar), row.calendar)),
             (_("Seats taken"), self.seats(row)),
             (_("Id"), code(row.pk)),
         ]
         slot = Card(_("Slot"), facts=facts)
-        return [slot, _who_comes(row)] if may("bookings.view_booking") else [slot]
+        return [slot, _who_comes(row)] if request.user.has_perm("bookings.view_booking") else [slot]
 
     def render_change_form(
         self,
@@ -431,4 +421,4 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
 
     def delete_row(self, request: HttpRequest, row: Slot) -> None:
         """Delete a slot without bookings."""
-        slots.delete_slot(slot_id=row.pk, actor=request.user)  # type: ignore[arg-type]
+        slots.delete_slot(slot_id=row.pk, **_actor_and_time(request))

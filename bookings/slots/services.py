@@ -315,8 +315,8 @@ def change_slot(
 
 @retried
 @transaction.atomic
-def delete_slot(*, slot_id: UUID, actor: User) -> None:
-    """Delete a slot without bookings, together with its waitlist.
+def delete_slot(*, slot_id: UUID, actor: User, at: datetime) -> None:
+    """Delete a slot without bookings, together with its waitlist, and email the waiting users.
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.
@@ -324,6 +324,7 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
         SlotConflict: the slot has bookings, whatever their status.
     """
     slot = _locked_slot(slot_id, actor, "bookings.delete_slot")
+    waitlist.announce_deletion(slot=slot, at=at)
     try:
         delete_unreferenced(slot)
     except RestrictedError:

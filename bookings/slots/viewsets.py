@@ -120,7 +120,7 @@ class SlotViewSet(CatalogViewSet):
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a slot without bookings. Other slots can only be cancelled."""
-        slots.delete_slot(slot_id=pk, actor=signed_in(request))
+        slots.delete_slot(slot_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
 
 

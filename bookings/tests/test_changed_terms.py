@@ -417,7 +417,7 @@ class TestTurns:
                     partial(services.create_booking, actor=people[1], hold=True, **in_slot),
                     partial(waitlist.offer_seats, at=NOW, slot_ids=[str(slot.pk)]),
                     partial(slots.change_slot, slot_id=slot.pk, actor=admin, at=NOW, capacity=3),
-                    partial(slots.delete_slot, slot_id=other.pk, actor=admin),
+                    partial(slots.delete_slot, slot_id=other.pk, actor=admin, at=NOW),
                     book(people[2], service, hour(number)),
                     move(moving, hour(2000 + number)),
                     close(course.calendar, hour(6000)),

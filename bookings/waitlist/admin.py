@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +15,7 @@ from bookings.waitlist.models import WaitlistEntry
 from bookit.adminsite import words
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment, person
+from bookit.adminsite.links import page_for
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
@@ -97,23 +97,14 @@ class WaitlistEntryAdmin(CardsAdmin, ReadOnlyAdmin):
 
     def cards(self, request: HttpRequest, row: WaitlistEntry) -> Sequence[Card]:
         """Return the card of an entry, with links to the pages that the user may see."""
-        may = request.user.has_perm
-
-        def page(kind: str, key: Any, permission: str) -> str:
-            return reverse(f"admin:{kind}_change", args=[key]) if may(permission) else ""
-
-        slot = page("bookings_slot", row.slot_id, "bookings.view_slot")
-        # The account of a former user has no page.
-        is_gone = row.user.deleted_at
-        user = "" if is_gone else page("accounts_user", row.user_id, "accounts.view_user")
         zone_name = row.slot.calendar.timezone
         facts = [
             (_("State"), self.state(row)),
-            (_("User"), link(user, _name(row))),
-            (_("Slot"), link(slot, self.what(row))),
+            (_("User"), link(page_for(request, row.user), _name(row))),
+            (_("Slot"), link(page_for(request, row.slot), self.what(row))),
             (_("Since"), exactly(row.created_at, zone_name)),
         ]
         if row.booking:
-            booking = page("bookings_booking", row.booking_id, "bookings.view_booking")
-            facts.append((_("Booking"), link(booking, row.booking.get_status_display())))
+            status = row.booking.get_status_display()
+            facts.append((_("Booking"), link(page_for(request, row.booking), status)))
         return [Card(_("Waitlist entry"), facts=[*facts, (_("Id"), code(row.pk))])]

@@ -1,13 +1,19 @@
 """Tells users that their wait has ended: the slot was cancelled, or no seat became free in time."""
 
 from collections.abc import Collection
+from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
-from bookings.mails.queue import Place, send_end
+from django.db.models import QuerySet
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from bookings.mails import texts as mail_texts
+from bookings.mails.queue import Place, compose_end, send_end
+from bookings.mails.services import COMPOSED
 from bookings.models import Slot
 from bookings.waitlist.models import WaitlistEntry
-from bookit.mails.sending import defer
+from bookit.mails.sending import Job, defer
 
 TASK = "bookings.send_queue_mail"
 
@@ -15,6 +21,27 @@ TASK = "bookings.send_queue_mail"
 def enqueue(*, entry_ids: Collection[UUID]) -> None:
     """Enqueue a job for each entry, in the transaction that ends the wait."""
     defer(TASK, {f"{TASK}/{pk}": ({"entry_id": str(pk)}, None) for pk in entry_ids})
+
+
+def waiting_among(*, entry_ids: Collection[UUID]) -> list[UUID]:
+    """Return the entries whose email has not been sent yet."""
+    by_lock = {f"{TASK}/{pk}": pk for pk in entry_ids}
+    jobs = ProcrastinateJob.objects.filter(
+        queueing_lock__in=[*by_lock], status__in=["todo", "doing"]
+    )
+    return [by_lock[lock] for lock in jobs.values_list("queueing_lock", flat=True)]
+
+
+def enqueue_composed(*, entries: QuerySet[WaitlistEntry], is_cancelled: bool) -> None:
+    """Compose the emails of entries that will be deleted, and enqueue their jobs."""
+    texts = mail_texts.in_use()
+    rows = entries.filter(user__is_active=True)
+    jobs: dict[str, Job] = {}
+    for entry in rows.select_related("user", "slot__service", "slot__calendar").order_by("pk"):
+        mail = compose_end(_place(entry, is_cancelled=is_cancelled), texts)
+        args = {"mail": asdict(mail), "user_id": str(entry.user_id)}
+        jobs[f"{COMPOSED}/{entry.pk}"] = (args, None)
+    defer(COMPOSED, jobs)
 
 
 def send(*, entry_id: UUID, at: datetime) -> None:
@@ -29,9 +56,13 @@ def send(*, entry_id: UUID, at: datetime) -> None:
     entry = entries.filter(
         pk=entry_id, status=WaitlistEntry.Status.PASSED, user__is_active=True
     ).first()
-    if entry is None:
-        return
-    place = Place(
+    if entry is not None:
+        is_cancelled = entry.slot.status == Slot.Status.CANCELLED
+        send_end(place=_place(entry, is_cancelled=is_cancelled), at=at)
+
+
+def _place(entry: WaitlistEntry, *, is_cancelled: bool) -> Place:
+    return Place(
         entry_id=entry.pk,
         user_name=entry.user.name,
         user_email=entry.user.email,
@@ -42,6 +73,5 @@ def send(*, entry_id: UUID, at: datetime) -> None:
         calendar_name=entry.slot.calendar.name,
         start_time=entry.slot.start_time,
         end_time=entry.slot.end_time,
-        is_cancelled=entry.slot.status == Slot.Status.CANCELLED,
+        is_cancelled=is_cancelled,
     )
-    send_end(place=place, at=at)

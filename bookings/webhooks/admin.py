@@ -8,7 +8,6 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext, ngettext_lazy
@@ -22,6 +21,7 @@ from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
 from bookit.adminsite.filters import is_set, one_of
+from bookit.adminsite.links import list_of, page_for, page_of
 from bookit.adminsite.pages import ServedAdmin
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
 from bookit.json import dumps
@@ -55,7 +55,7 @@ def _of_webhooks(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     found = Webhook.objects.in_bulk([each for each in ids if each])
     for webhook_id in ids:
         webhook = found.get(webhook_id) if webhook_id else None
-        yield Subject(webhook.url, _page(webhook)) if webhook else None
+        yield Subject(webhook.url, page_of(webhook)) if webhook else None
 
 
 @admin.register(Webhook)
@@ -118,9 +118,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
         owner: Any = row.owner
         now = timezone.now()
         paused = row.paused_until if (row.paused_until or now) > now else None
-        page = ""
-        if owner and not owner.deleted_at:  # The account of a former user has no page.
-            page = reverse("admin:accounts_user_change", args=[owner.pk])
+        page = page_for(request, owner)
         facts = [
             (_("State"), self.state(row)),
             (_("Why nothing is sent"), self.why_off(row)),
@@ -146,7 +144,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
                     (
                         format_html(
                             '{}<div class="quiet">{}</div>',
-                            link(_page(each), each.type),
+                            link(page_of(each), each.type),
                             moment(each.created_at),
                         ),
                         _state(each),
@@ -156,7 +154,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
                     for each in last
                 ],
                 more=(
-                    f"{reverse('admin:bookings_delivery_changelist')}?webhook__id__exact={row.pk}",
+                    list_of(Delivery, webhook__id__exact=row.pk),
                     _("All deliveries of this webhook"),
                 ),
             ),
@@ -252,7 +250,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
     @admin.display(description=_("To"))
     def to(self, delivery: Delivery) -> Any:
         """Return the URL of the webhook."""
-        return link(_page(delivery.webhook), delivery.webhook.url)
+        return link(page_of(delivery.webhook), delivery.webhook.url)
 
     @admin.display(description=_("State"))
     def state(self, delivery: Delivery) -> Any:
@@ -285,7 +283,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
         subject: Subject = row.subject  # type: ignore[attr-defined]
         facts = [
             (_("State"), _state(row)),
-            (_("Webhook"), link(_page(row.webhook), row.webhook.url)),
+            (_("Webhook"), link(page_of(row.webhook), row.webhook.url)),
             (_("About"), link(subject.path, subject.words)),
             (_("It happened"), exactly(row.event.at, zone) if row.event else ""),
             (_("Next attempt"), exactly(row.next_attempt_at, zone)),
@@ -334,10 +332,6 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
             "%d message will be sent again now.", "%d messages will be sent again now."
         )
         self.apply(request, queryset, send, done=done)
-
-
-def _page(row: Webhook | Delivery) -> str:
-    return reverse(f"admin:bookings_{row._meta.model_name}_change", args=[row.pk])
 
 
 def _read_attempts(deliveries: Sequence[Delivery]) -> None:

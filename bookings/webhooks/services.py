@@ -18,6 +18,7 @@ from django.db.models.functions import Cast, Concat
 from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.rows import dict_row
 
+from accounts.extensions import ON_NEW_ADMIN
 from accounts.models import User
 from bookings.events import REPORTED_TYPES
 from bookings.holds import announced_sql
@@ -214,6 +215,14 @@ def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
             updated_at=at,
         )
     return webhook
+
+
+@ON_NEW_ADMIN.add("webhooks")
+def resume(*, admin: User, at: datetime) -> None:
+    """Send events to the webhooks of a user who is an admin again, from now on."""
+    webhooks = Webhook.objects.select_for_update(no_key=True).filter(owner=admin, is_active=True)
+    for webhook in webhooks.order_by("pk"):
+        _set(webhook, since=_from_now(webhook.events), **_NO_FAILURES, updated_at=at)
 
 
 def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:

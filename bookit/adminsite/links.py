@@ -3,7 +3,9 @@
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib import admin
 from django.db.models import Model
+from django.http import HttpRequest
 from django.urls import reverse
 
 
@@ -17,3 +19,14 @@ def page_of(row: Any) -> str:
     """Return the address of the page of a row."""
     meta = row._meta
     return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
+
+
+def page_for(request: HttpRequest, row: Any) -> str:
+    """Return the address of the page of a row; empty if the user may not see such a page.
+
+    There is no page for `None`, nor for the account of a former user.
+    """
+    if row is None:
+        return ""
+    may_see = admin.site.get_model_admin(type(row)).has_view_permission(request, row)
+    return page_of(row) if may_see else ""

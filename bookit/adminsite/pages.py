@@ -13,7 +13,7 @@ from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect, RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, Error, transaction
 from django.db.models import (
     DateTimeField,
     Field,
@@ -43,6 +43,7 @@ from django.utils.text import capfirst, smart_split, unescape_string_literal
 from django.utils.translation import gettext, gettext_lazy, ngettext, ngettext_lazy
 from django.views.decorators.http import require_safe
 
+from bookit import deadlines
 from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
 from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import LinesField, zone_field
@@ -58,6 +59,7 @@ from bookit.adminsite.refusals import (
 from bookit.adminsite.search import found_in
 from bookit.adminsite.stale import noticing
 from bookit.database.references import delete_unreferenced, is_referenced
+from bookit.errors import is_database_unavailable
 from bookit.languages import grouped
 from bookit.times import validate_zone
 
@@ -393,6 +395,52 @@ class StrictAdmin(admin.ModelAdmin):
         with transaction.atomic():
             return super().response_action(request, queryset, **options)
 
+    def apply(
+        self,
+        request: HttpRequest,
+        rows: Iterable[Any],
+        call: Callable[[Any], object],
+        *,
+        done: Any = CHANGED,
+        name: Callable[[Any], str] = str,
+    ) -> None:
+        """Call `call` with each row. Messages say which rows were refused, and why.
+
+        There is one message for each reason. It names only a few of the refused rows, because
+        nobody reads a thousand messages. If there are no rows, the message says that nothing was
+        changed. If the time of the request is almost over, or the database fails after a change, a
+        message says how many rows are left. Without it, an error page would replace all messages.
+
+        Args:
+            call: changes one row, usually with a function in `services.py`.
+            done: the message for the rows that were not refused, with a place for their number; by
+                default, "%d changed."
+            name: returns the name of a row in messages.
+        """
+        number = 0
+        refused: dict[str, list[str]] = {}
+        left = [*rows]
+        while left and not deadlines.is_near():
+            row = left[0]
+            try:
+                call(row)
+                number += 1
+            except REFUSALS as error:
+                refused.setdefault(message_of(error), []).append(name(row))
+            except Error as error:
+                if number and is_database_unavailable(error):
+                    break
+                raise
+            left.pop(0)
+        for reason, names in refused.items():
+            self.message_user(request, _refusal(reason, names), messages.ERROR)
+        if number:
+            self.message_user(request, done % number, messages.SUCCESS)
+        elif not refused and not left:
+            self.message_user(request, gettext("Nothing was changed."), messages.WARNING)
+        if left:
+            self.message_user(request, _unfinished(len(left)), messages.WARNING)
+
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
@@ -656,41 +704,17 @@ class ServedAdmin(StrictAdmin):
             "checkbox": ACTION_CHECKBOX_NAME,
         }
 
-    def apply(
-        self,
-        request: HttpRequest,
-        rows: Iterable[Any],
-        call: Callable[[Any], object],
-        *,
-        done: Any = CHANGED,
-        name: Callable[[Any], str] = str,
-    ) -> None:
-        """Call `call` with each row. Messages say which rows were refused, and why.
 
-        There is one message for each reason. It names only a few of the refused rows, because
-        nobody reads a thousand messages. If there are no rows, the message says that nothing was
-        changed.
-
-        Args:
-            call: changes one row, usually with a function in `services.py`.
-            done: the message for the rows that were not refused, with a place for their number; by
-                default, "%d changed."
-            name: returns the name of a row in messages.
-        """
-        number = 0
-        refused: dict[str, list[str]] = {}
-        for row in rows:
-            try:
-                call(row)
-                number += 1
-            except REFUSALS as error:
-                refused.setdefault(message_of(error), []).append(name(row))
-        for reason, names in refused.items():
-            self.message_user(request, _refusal(reason, names), messages.ERROR)
-        if number:
-            self.message_user(request, done % number, messages.SUCCESS)
-        elif not refused:
-            self.message_user(request, gettext("Nothing was changed."), messages.WARNING)
+def _unfinished(left: int) -> str:
+    """Return the message of an action that has stopped before it reached all rows."""
+    text: str = ngettext(
+        "The action took too long, so it stopped early. %(number)s row is left. Run the action "
+        "again for it.",
+        "The action took too long, so it stopped early. %(number)s rows are left. Run the action "
+        "again for them.",
+        left,
+    )
+    return text % {"number": grouped(left)}
 
 
 def _refusal(reason: str, names: list[str]) -> str:

@@ -8,11 +8,12 @@ from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
 from bookit import money
+from bookit.times import time_of_day
 
 
 def hours(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     """Return a period as two times of day, for example `10:00-10:30` with an en dash."""
-    return "–".join(f"{each.astimezone(zone):%H:%M}" for each in (start, end))  # noqa: RUF001
+    return "–".join(time_of_day(each.astimezone(zone)) for each in (start, end))  # noqa: RUF001
 
 
 def day(of: date) -> str:
@@ -20,9 +21,14 @@ def day(of: date) -> str:
     return date_format(of, "DAY_OF_YEAR_FORMAT")
 
 
+def dated(local: datetime, day_format: str) -> str:
+    """Return a local time with its date in a format, for example `Tue 1 Dec 2026, 10:00`."""
+    return f"{date_format(local, day_format)}, {time_of_day(local)}"
+
+
 def moment(at: datetime, zone: ZoneInfo) -> str:
     """Return a date and a time of day, for example `Tue 1 Dec, 10:00`."""
-    return date_format(at.astimezone(zone), "DAY_OF_YEAR_TIME_FORMAT")
+    return dated(at.astimezone(zone), "DAY_OF_YEAR_FORMAT")
 
 
 def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
@@ -31,10 +37,10 @@ def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     The date of the end is added if it is another day.
     """
     begin, until = start.astimezone(zone), end.astimezone(zone)
-    first = date_format(begin, "DAY_TIME_FORMAT")
+    first = dated(begin, "DAY_FORMAT")
     if begin.date() == until.date():
-        return f"{first}\N{EN DASH}{date_format(until, 'H:i')}"
-    return f"{first} \N{EN DASH} {date_format(until, 'DAY_TIME_FORMAT')}"
+        return f"{first}\N{EN DASH}{time_of_day(until)}"
+    return f"{first} \N{EN DASH} {dated(until, 'DAY_FORMAT')}"
 
 
 def stretch(first: datetime, last: datetime, zone: ZoneInfo) -> str:

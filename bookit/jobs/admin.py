@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
@@ -20,6 +20,7 @@ from procrastinate.exceptions import UniqueViolation
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, exactly, link, moment
 from bookit.adminsite.filters import one_of
+from bookit.adminsite.refusals import Refused
 from bookit.jobs import home  # noqa: F401 - the import adds a card to the home page
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Subject
 
@@ -216,28 +217,18 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     @admin.action(description=_("Retry"), permissions=["retry"])
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]) -> None:
         """Retry the selected jobs that have failed."""
-        failed = [*queryset.filter(status="failed")]
-        retried, others = 0, int(not failed)
-        for job in failed:
+
+        @transaction.atomic
+        def retry(job: ProcrastinateJob) -> None:
+            # Another request may have retried the job, and a worker may be running it.
+            jobs = ProcrastinateJob.objects.select_for_update()
+            if not jobs.filter(pk=job.pk, status="failed"):
+                raise Refused(gettext("Only jobs that have failed can be retried."))
             try:
-                with transaction.atomic():
-                    # Another request may have retried the job, and a worker may be running it.
-                    if not ProcrastinateJob.objects.select_for_update().filter(
-                        pk=job.pk, status="failed"
-                    ):
-                        others += 1
-                        continue
-                    app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
-                    self.log_change(request, job, "Retried.")
-                retried += 1
+                app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
             except UniqueViolation:
-                message = gettext("%(job)s: The same job is already waiting.") % {"job": job}
-                self.message_user(request, message, messages.WARNING)
-        if others:
-            text = gettext("Only jobs that have failed can be retried.")
-            self.message_user(request, text, messages.WARNING)
-        if retried:
-            words = ngettext(
-                "%(number)s job will run again now.", "%(number)s jobs will run again now.", retried
-            )
-            self.message_user(request, words % {"number": retried}, messages.SUCCESS)
+                raise Refused(gettext("The same job is already waiting.")) from None
+            self.log_change(request, job, "Retried.")
+
+        done = ngettext_lazy("%d job will run again now.", "%d jobs will run again now.")
+        self.apply(request, queryset, retry, done=done)

@@ -193,7 +193,6 @@ TIMELESS = {
     "bookings/mails/services.py": {"announcements", "enqueue", "enqueue_composed"},
     "bookings/phone/services.py": {"customers", "find_customers", "hold_of_call"},
     "bookings/services.py": {"may_override"},
-    "bookings/slots/services.py": {"delete_slot"},
     "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {
         *("delete_webhook", "forget_responses", "is_delivering", "wake_forgotten"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from accounts.extensions import ERASERS, EXPORTERS, ON_NEW_PROVIDER
+from accounts.extensions import ERASERS, EXPORTERS, ON_NEW_ADMIN, ON_NEW_PROVIDER
 from bookings.extensions import EVENT_DATA
 from bookit.errors import CONSTRAINT_ERRORS
 from bookit.extensions import Extensions
@@ -28,6 +28,7 @@ def test_the_apps_use_the_extension_points():
     assert {name: thing.__module__ for name, thing in ON_NEW_PROVIDER.items()} == {
         "calendar": "catalog.services"
     }
+    assert ON_NEW_ADMIN.keys() == {"webhooks"}
     assert ERASERS.keys() == {"catalog", "bookings"}
     assert {"user", "sessions", "services", "bookings", "reviews"} < EXPORTERS.keys()
     assert AFFECTED.keys() == {"bookings"}

@@ -13,6 +13,7 @@ from accounts.keys.services import create_key
 from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import clock, services
+from bookings.desk.admin import BookingAdmin
 from bookings.desk.models import StaffNote
 from bookings.desk.page import MAX_OTHERS, BookingPage
 from bookings.desk.tests.conftest import NOW, START, page
@@ -22,6 +23,7 @@ from bookings.slots.services import change_slot
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
 from bookings.waitlist import services as waitlist
+from bookit.database.versions import version_of
 from bookit.languages import speaking
 
 pytestmark = pytest.mark.django_db
@@ -33,6 +35,11 @@ def text_of(browser, booking, query=""):
     response = browser.get(page(booking) + query)
     assert response.status_code == 200
     return response.content.decode()
+
+
+def version_on(text):
+    """Return the version of the booking that a page sends with its forms."""
+    return re.search(r'name="version" value="(\d+)"', text)[1]
 
 
 def press(browser, booking, do, **values):
@@ -337,6 +344,64 @@ def test_a_form_that_the_page_no_longer_shows_explains_why_it_is_refused(
     Booking.objects.filter(pk=booking.pk).update(status="no_show")
     assert reason in press(desk, booking, do, **values)
     assert (booking.status, booking.start_time) == ("no_show", START)
+
+
+CHANGED = "Somebody has changed this booking since you opened the page."
+
+
+@pytest.mark.parametrize(
+    ("do", "values"),
+    [
+        ("confirmed", {}),
+        ("cancel", {"reason": "Helena is ill"}),
+        ("move", {"to": (START + 2 * HOUR).isoformat()}),
+    ],
+)
+def test_a_page_that_is_out_of_date_changes_nothing_until_it_is_sent_again(desk, book, do, values):
+    booking = book()
+    shown = version_on(text_of(desk, booking, "?move="))
+    later = START + HOUR
+    services.reschedule_booking(
+        booking_id=booking.pk, actor=AdminFactory(), start_time=later, at=NOW
+    )
+    text = press(desk, booking, do, version=shown, **values)
+    assert CHANGED in text
+    assert "11:00\N{EN DASH}12:00" in text
+    assert values.get("reason", "") in text
+    assert (booking.status, booking.start_time) == ("pending", later)
+    press(desk, booking, do, version=version_on(text_of(desk, booking, "?move=")), **values)
+    assert (booking.status, booking.start_time) != ("pending", later)
+
+
+@pytest.mark.parametrize(
+    ("do", "values"), [("confirmed", {}), ("cancel", {"reason": "Helena is ill"})]
+)
+def test_a_booking_that_changes_during_the_request_stays_as_it_is(
+    desk, book, monkeypatch, do, values
+):
+    booking = book()
+    shown = version_on(text_of(desk, booking))
+    get_object = BookingAdmin.get_object
+
+    def change_after_reading(*arguments):
+        row = get_object(*arguments)
+        Booking.objects.filter(notes="").update(notes="Changed by somebody else")
+        return row
+
+    monkeypatch.setattr(BookingAdmin, "get_object", change_after_reading)
+    text = press(desk, booking, do, version=shown, **values)
+    assert CHANGED in text
+    assert (booking.status, booking.notes) == ("pending", "Changed by somebody else")
+    # The page shows the current state, so its buttons work.
+    assert version_on(text) == str(version_of(booking.updated_at))
+
+
+def test_every_form_that_changes_the_booking_sends_the_version_of_the_page(desk, book):
+    text = text_of(desk, book(), "?move=")
+    forms = re.findall(r'<form method="post".*?</form>', text, re.DOTALL)
+    changing = [each for each in forms if re.search('value="(confirmed|cancel|move)"', each)]
+    assert len(changing) == 3
+    assert {version_on(each) for each in changing} == {version_on(text)}
 
 
 def test_a_cancellation_stores_its_reason(desk, book):

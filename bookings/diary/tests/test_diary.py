@@ -600,6 +600,20 @@ def test_a_booking_stays_where_it_is_if_its_time_is_left_alone(site, start, show
     assert not BookingEvent.objects.exists()
 
 
+def test_the_second_of_two_equal_hours_is_chosen_in_utc(site):
+    booking = BookingFactory(service__calendar__timezone="Europe/Lisbon")
+    # Neither the user nor the calendar is in UTC.
+    page = site.get(PAGE, {"zone": "Europe/Lisbon"}).content.decode()
+    assert '<option value="UTC"' in page
+    response = move(site, booking, "2999-10-27T01:30", zone="UTC")
+    assert response.json() == {"message": "Moved to Sun 27 Oct 2999, 01:30."}
+    booking.refresh_from_db()
+    assert booking.start_time == datetime(2999, 10, 27, 1, 30, tzinfo=UTC)
+    # In local time, the first of two equal hours counts, and the message says which hour it is.
+    response = move(site, booking, "2999-10-27T01:15", zone="Europe/Lisbon")
+    assert response.json() == {"message": "Moved to Sun 27 Oct 2999, 01:15 WEST."}
+
+
 # --- confirming -------------------------------------------------------------------------------
 
 

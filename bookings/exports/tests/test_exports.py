@@ -11,6 +11,7 @@ from icalendar import Calendar as ICalendar
 
 from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings.events import SLOT_CANCELLED
 from bookings.mails.models import MailText
 from bookings.models import Booking, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
@@ -70,6 +71,21 @@ def test_times_in_a_csv_file_are_in_the_zone_of_the_user_and_the_header_names_it
     [row] = sheet(site.get(f"{BOOKINGS}export.csv"))
 
     assert row["start time (Europe/Lisbon)"] == "2999-07-01 11:00:00"
+
+
+def test_the_reason_that_the_slot_was_cancelled_is_in_the_language_of_the_user(client):
+    client.force_login(AdminFactory(language="de"))
+    BookingFactory(status="cancelled", cancellation_reason=SLOT_CANCELLED)
+    BookingFactory(
+        status="cancelled",
+        cancellation_reason="Krank",
+        start_time=TUESDAY + timedelta(days=1),
+    )
+
+    rows = sheet(client.get(f"{BOOKINGS}export.csv?o=1"))
+
+    reasons = [row["Stornierungsgrund"] for row in rows]
+    assert reasons == ["Der Termin wurde abgesagt.", "Krank"]
 
 
 def test_text_from_a_customer_is_never_a_formula(site):

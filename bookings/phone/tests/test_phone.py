@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from html import unescape
 from zoneinfo import ZoneInfo
@@ -811,6 +811,33 @@ class TestTimes:
         for _ in range(2):
             ServiceFactory(calendar=CalendarFactory(name="Yoga"))
         assert desk.get(PAGE).content.decode().count('<optgroup label="Yoga">') == 2
+
+    def test_two_equal_hours_have_different_names_and_both_can_be_booked(self, desk, service):
+        # On 2999-10-27, the clocks of Lisbon show the hour from 01:00 twice.
+        first = datetime(2999, 10, 27, 0, tzinfo=UTC)
+        query = {"service": str(service.pk), "day": "2999-10-27"}
+        text = desk.get(TIMES, query).content.decode()
+        for start, name in ((first, "01:00 WEST"), (first + HOUR, "01:00 WET")):
+            assert re.search(f'value="{written(start)}"[^>]*><span>{name}', text)
+            assert f'data-words="Sunday, 27 October, {name}' in text
+        response = desk.post(PAGE, call(service, first + HOUR), follow=True)
+        assert "Sunday, 27 October 2999, 01:00 WET (Europe/Lisbon)" in response.content.decode()
+        assert Booking.objects.get().start_time == first + HOUR
+
+    @pytest.mark.parametrize(
+        "send",
+        [
+            lambda desk, service: desk.get(PAGE, {"service": str(service.pk)}),
+            lambda desk, service: desk.post(PAGE, call(service, name="")),
+            lambda desk, service: desk.post(HOLD, call(service, NOW - HOUR)),
+        ],
+        ids=["page", "refused form", "refused hold"],
+    )
+    def test_the_services_are_read_once(self, desk, service, send):
+        with CaptureQueriesContext(connection) as queries:
+            assert "10:00" in send(desk, service).content.decode()
+        limit = f"LIMIT {forms.MOST_SERVICES + 1}"
+        assert len([each for each in queries if limit in each["sql"]]) == 1
 
     def test_the_number_of_queries_does_not_depend_on_services_and_times(self, desk, service):
         query = {"service": str(service.pk)}

@@ -6,6 +6,7 @@ import pytest
 from django.core import mail
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import clock, services
 from bookings.mails import texts
@@ -15,6 +16,7 @@ from bookings.tests.factories import TUESDAY, SlotFactory
 from bookings.tests.jobs import work
 from bookings.waitlist import emails
 from bookings.waitlist import services as waitlist
+from bookings.waitlist.models import WaitlistEntry
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -91,6 +93,69 @@ def test_deactivated_accounts_and_people_who_left_get_no_email(yoga, ben, eva):
     eva.save()
     slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
     assert not {TO_BEN, TO_EVA} & sent().keys()
+
+
+def delete(slot, *, at=NOW):
+    """Delete a slot after its bookings, before a job has offered their seats."""
+    for booking in slot.bookings.all():
+        services.delete_booking(booking_id=booking.pk, actor=AdminFactory(), at=at)
+    slots.delete_slot(slot_id=slot.pk, actor=AdminFactory(), at=at)
+    assert not WaitlistEntry.objects.exists()
+
+
+def test_everybody_on_the_waitlist_learns_that_the_session_was_deleted(yoga):
+    delete(yoga)
+    found = sent()
+    assert {TO_BEN, TO_EVA} <= found.keys()
+    message = found[TO_BEN]
+    assert message.subject.startswith("Cancelled: Yoga, ")
+    assert "You were waiting for a seat, but this session has been cancelled." in message.body
+    assert "(Europe/Lisbon)" in message.body
+    assert message.attachments == []
+    assert sent() == {}
+
+
+def test_everybody_on_the_waitlist_of_a_deleted_past_session_learns_that_no_seat_became_free(yoga):
+    yoga.bookings.all().delete()
+    slots.delete_slot(slot_id=yoga.pk, actor=AdminFactory(), at=yoga.start_time)
+    assert sent()[TO_BEN].subject.startswith("No seat became free: Yoga, ")
+
+
+def test_emails_that_wait_when_the_session_is_deleted_are_sent(yoga):
+    slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
+    delete(yoga)
+    found = sent()
+    assert {TO_BEN, TO_EVA} <= found.keys()
+    assert found[TO_BEN].subject.startswith("Cancelled: Yoga, ")
+
+
+def test_an_email_that_was_sent_is_not_sent_again_when_the_session_is_deleted(yoga):
+    slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
+    sent()
+    delete(yoga)
+    assert not {TO_BEN, TO_EVA} & sent().keys()
+
+
+def test_deactivated_accounts_and_erased_users_get_no_email_about_a_deleted_session(yoga, ben, eva):
+    eva.is_active = False
+    eva.save()
+    delete(yoga)
+    erase_user(user_id=ben.pk, actor=AdminFactory(), at=NOW)
+    assert not {TO_BEN, TO_EVA} & sent().keys()
+
+
+def test_emails_about_deleted_sessions_share_only_the_limit_of_their_address(yoga, settings):
+    settings.MAILS_PER_BOOKING = 1
+    delete(yoga)
+    assert {TO_BEN, TO_EVA} <= sent().keys()
+
+
+def test_the_admin_site_says_that_an_email_is_about_a_deleted_slot(yoga, client):
+    client.force_login(AdminFactory())
+    delete(yoga)
+    page = client.get("/admin/procrastinate/procrastinatejob/").content.decode()
+    assert "a slot that was deleted" in page
+    assert "Email about a deleted booking or slot" in page
 
 
 def test_ending_the_wait_twice_enqueues_one_email_for_each_entry(yoga):

@@ -17,6 +17,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.services import update_user
 from accounts.tests.factories import AdminFactory
 from bookings import events, services
 from bookings.events import REPORTED_TYPES
@@ -392,6 +393,45 @@ def test_nothing_is_sent_once_the_owner_is_no_longer_an_admin(admin, change):
         assert not shown["is_active"]
         assert "no longer an admin" in shown["disabled_reason"]
     problem(admin.post(f"{path}/test"), 409, "webhook_inactive")
+
+
+def change_owner(webhook, **changes):
+    update_user(user_id=webhook.owner_id, actor=AdminFactory(), changes=changes, at=timezone.now())
+
+
+@pytest.mark.parametrize(
+    ("away", "back"),
+    [({"role": "user"}, {"role": "admin"}), ({"is_active": False}, {"is_active": True})],
+)
+def test_events_that_happen_while_the_owner_is_no_admin_are_not_sent_later(away, back):
+    webhook = WebhookFactory(failing_since=timezone.now())
+    first = happen()
+    follow_up(first)
+    change_owner(webhook, **away)
+    between = happen()
+    follow_up(between)
+    change_owner(webhook, **back)
+    after = happen()
+    follow_up(after)
+    assert sent() == [first.pk, after.pk]
+    webhook.refresh_from_db()
+    assert webhook.failing_since is None
+
+
+def test_a_webhook_misses_no_event_if_its_owner_stays_an_admin():
+    webhook = WebhookFactory()
+    before = happen()
+    change_owner(webhook, name="Helena")
+    follow_up(before)
+    assert sent() == [before.pk]
+
+
+def test_a_webhook_that_is_off_stays_off_when_its_owner_is_an_admin_again():
+    webhook = WebhookFactory(is_active=False)
+    for role in ("user", "admin"):
+        change_owner(webhook, role=role)
+    follow_up(happen())
+    assert sent() == []
 
 
 def test_another_admin_resumes_a_webhook_by_switching_it_on(admin):

@@ -5,12 +5,14 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from bookings import services
 from bookings.models import Booking, Slot
 from bookings.tests.factories import BookingFactory, SlotFactory
+from bookit import deadlines
 from bookit.adminsite import pages
 from bookit.tests.expect import page
 from catalog.admin import CalendarAdmin, ServiceAdmin
@@ -174,6 +176,56 @@ def test_an_action_takes_a_limited_number_of_rows(site, monkeypatch):
     text = choose(site, Booking, "mark_confirmed", first, select_across="1")
     assert "Select at most 2 rows at a time." in text
     assert not Booking.objects.filter(status="confirmed").exists()
+
+
+def change_status_slowly(monkeypatch, delay):
+    """Call `delay` before each change of a booking's status."""
+    change = services.change_status
+
+    def change_slowly(**options):
+        delay()
+        return change(**options)
+
+    monkeypatch.setattr(services, "change_status", change_slowly)
+
+
+def exceed_the_time_limit_of_statements():
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 1")
+        cursor.execute("SELECT pg_sleep(60)")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_action_stops_before_the_time_limit_and_says_how_many_rows_are_left(site, monkeypatch):
+    passed = [0.0]
+    monkeypatch.setattr(deadlines, "monotonic", lambda: passed[0])
+    change_status_slowly(monkeypatch, lambda: passed.append(passed.pop() + 3))
+    ids = [booking.pk for booking in BookingFactory.create_batch(5)]
+    body = {"action": "mark_confirmed", "_selected_action": ids}
+    path = url_of(Booking, "changelist")
+    assert site.post(path, body).status_code == 302
+    text = site.get(path).content.decode()
+    assert "3 bookings confirmed." in text
+    assert "2 rows are left" in text
+    assert Booking.objects.filter(status="confirmed").count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_action_that_waits_too_long_for_a_row_says_how_many_rows_are_left(site, monkeypatch):
+    first, second, third = (booking.pk for booking in BookingFactory.create_batch(3))
+    delays = iter([lambda: None, exceed_the_time_limit_of_statements])
+    change_status_slowly(monkeypatch, lambda: next(delays)())
+    text = choose(site, Booking, "mark_confirmed", first, second, third)
+    assert "1 booking confirmed." in text
+    assert "2 rows are left" in text
+    assert Booking.objects.filter(status="confirmed").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_action_that_changes_nothing_within_the_time_limit_gets_a_503(site, monkeypatch):
+    change_status_slowly(monkeypatch, exceed_the_time_limit_of_statements)
+    body = {"action": "mark_confirmed", "_selected_action": [BookingFactory().pk]}
+    assert site.post(url_of(Booking, "changelist"), body).status_code == 503
 
 
 def test_the_page_that_asks_before_a_deletion_can_send_every_row_of_an_action(site, monkeypatch):
