@@ -782,10 +782,6 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         lock_holds_of(wish.user.pk)
         if live_holds_of(wish.user.pk, wish.at).count() >= MAX_HOLDS:
             raise TooManyHolds
-        if slot:
-            # `take_seat` may have to close an expired hold, which needs this lock on the calendar.
-            # As everywhere, the calendar is locked before the slot.
-            lock_to_book(booking.calendar_id)
         booking.seat = take_seat(
             booking, capacity=capacity, version=terms.version, actor=wish.actor
         )
