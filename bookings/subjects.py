@@ -15,7 +15,7 @@ from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject,
 for _task, _words in {
     "bookings.follow_up": _("Announce what happened to a booking"),
     "bookings.send_mail": _("Email about a booking"),
-    "bookings.send_composed_mail": _("Email about a deleted booking"),
+    "bookings.send_composed_mail": _("Email about a deleted booking or slot"),
     "bookings.offer_seats": _("Offer a free seat to the waitlist"),
     "bookings.offer": _("Offer all free seats to waitlists"),
     "bookings.complete": _("Complete bookings that have ended"),
@@ -76,7 +76,8 @@ def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 
 @JOB_SUBJECTS.add("bookings.send_composed_mail")
 def _of_deleted(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
-    return [DELETED for _job in jobs]
+    # An email about a slot names no booking.
+    return [DELETED if (args.get("mail") or {}).get("booking_id") else None for args in jobs]
 
 
 @JOB_SUBJECTS.add("bookings.offer_seats")

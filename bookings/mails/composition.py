@@ -22,7 +22,7 @@ from accounts.emails import mailbox
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import texts as mail_texts
-from bookings.mails.limits import limits_of
+from bookings.mails.limits import address_limit, limits_of
 from bookings.mails.models import MailText
 from bookings.mails.occasions import (
     ATTENDEE,
@@ -57,6 +57,7 @@ class Mail:
         calendar: the booking in iCalendar format, or empty.
         method: the iCalendar method, which tells the reader's calendar client what to do with the
             booking: `REQUEST` adds or updates it, and `CANCEL` removes it.
+        booking_id: empty if the email is about a waitlist.
     """
 
     to: str
@@ -72,6 +73,8 @@ class Mail:
 
     def limits(self) -> list[Limit]:
         """Return the limits that the email counts towards."""
+        if not self.booking_id:
+            return [address_limit(self.to, is_verified=self.is_verified)]
         return limits_of(
             booking_id=self.booking_id,
             audience=self.audience,

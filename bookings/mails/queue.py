@@ -20,7 +20,6 @@ from bookings.mails.composition import (
     subject_of,
     unlinked,
 )
-from bookings.mails.limits import address_limit
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, QUEUE_CANCELLED, QUEUE_ENDED
 from bookit.languages import speaking
@@ -108,7 +107,7 @@ def send_end(*, place: Place, at: datetime) -> None:
     mail = compose_end(place, mail_texts.in_use())
     send_within_limits(
         mail.message(),
-        limits=[address_limit(mail.to, is_verified=mail.is_verified)],
+        limits=mail.limits(),
         at=at,
         entry_id=str(place.entry_id),
     )

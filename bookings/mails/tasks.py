@@ -26,8 +26,9 @@ def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") ->
 
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any], user_id: str) -> None:
-    """Send an email about a booking that has been deleted.
+    """Send an email about a booking, or a slot with a waitlist, that has been deleted.
 
-    `user_id` is the user of the booking. `bookings.privacy` finds the jobs of a user by this id.
+    `user_id` is the user who booked or waited. `bookings.privacy` finds the jobs of a user by this
+    id.
     """
     mails.deliver(mail=Mail(**mail), at=timezone.now())

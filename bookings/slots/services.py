@@ -30,6 +30,7 @@ from bookings.models import Slot, blocked_period
 from bookings.seats import close_expired_holds, lock_to_book, seats_taken
 from bookings.services import InvalidTransition
 from bookings.slots.recurrence import Rule
+from bookings.waitlist import emails
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.citus.lookups import OuterCalendar
@@ -316,7 +317,7 @@ def change_slot(
 @retried
 @transaction.atomic
 def delete_slot(*, slot_id: UUID, actor: User) -> None:
-    """Delete a slot without bookings, together with its waitlist.
+    """Delete a slot without bookings, together with its waitlist, and email the waiting users.
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.
@@ -324,6 +325,8 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
         SlotConflict: the slot has bookings, whatever their status.
     """
     slot = _locked_slot(slot_id, actor, "bookings.delete_slot")
+    # The emails are composed now, because the waitlist will be gone when they are sent.
+    emails.enqueue_composed(slot=slot)
     try:
         delete_unreferenced(slot)
     except RestrictedError:

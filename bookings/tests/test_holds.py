@@ -22,6 +22,7 @@ pytestmark = pytest.mark.django_db
 
 TEN_MINUTES = timedelta(minutes=10)
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 NOW = TUESDAY - timedelta(days=1)
 
@@ -126,6 +127,24 @@ class TestBookHold:
         assert Booking.objects.get().status == "held"
         services.book_hold(booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES - SECOND)
         assert Booking.objects.get().status == "pending"
+
+    def test_a_hold_of_a_booking_that_has_started_cannot_become_pending(self, user, service):
+        """The booking would expire within a minute."""
+        held = book(service, user, at=TUESDAY - 5 * MINUTE, hold=True)
+        for at in (TUESDAY, TUESDAY + MINUTE):
+            with pytest.raises(services.InvalidTransition, match="its start has passed"):
+                services.book_hold(booking_id=held.pk, actor=user, at=at)
+        assert Booking.objects.get().status == "held"
+        services.change_status(
+            booking_id=held.pk, status="confirmed", actor=AdminFactory(), at=TUESDAY + MINUTE
+        )
+        assert Booking.objects.get().status == "confirmed"
+
+    def test_a_hold_that_needs_no_confirmation_can_be_booked_until_it_expires(self, user):
+        service = ServiceFactory(requires_confirmation=False)
+        held = book(service, user, at=TUESDAY - 5 * MINUTE, hold=True)
+        services.book_hold(booking_id=held.pk, actor=user, at=TUESDAY + MINUTE)
+        assert Booking.objects.get().status == "confirmed"
 
     def test_an_expired_hold_cannot_be_confirmed(self, user, service):
         held = book(service, user, hold=True)

@@ -15,6 +15,7 @@ from bookings.tests.factories import TUESDAY, SlotFactory
 from bookings.tests.jobs import work
 from bookings.waitlist import emails
 from bookings.waitlist import services as waitlist
+from catalog import services as catalog
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -63,6 +64,33 @@ def test_everybody_on_the_waitlist_learns_that_the_session_is_cancelled(yoga):
     assert "(Europe/Lisbon)" in message.body
     assert message.attachments == []
     assert sent() == {}
+
+
+def test_everybody_on_the_waitlist_learns_that_the_session_is_deleted(yoga):
+    """The teacher is ill. Ana deletes her booking, and the teacher deletes the session."""
+    admin, period = AdminFactory(), {"start_time": yoga.start_time, "end_time": yoga.end_time}
+    catalog.create_time_off(calendar_id=yoga.calendar_id, actor=admin, at=NOW, **period)
+    ana = Booking.objects.get(slot=yoga)
+    services.delete_booking(booking_id=ana.pk, actor=ana.user, at=NOW)
+    sent()
+    slots.delete_slot(slot_id=yoga.pk, actor=admin)
+    found = sent()
+    assert found.keys() == {TO_BEN, TO_EVA}
+    assert found[TO_BEN].subject.startswith("Cancelled: Yoga, ")
+    assert "You were waiting for a seat, but this session has been cancelled." in found[TO_BEN].body
+
+
+def test_nobody_gets_an_email_if_the_session_has_bookings_and_cannot_be_deleted(yoga):
+    with pytest.raises(slots.SlotConflict):
+        slots.delete_slot(slot_id=yoga.pk, actor=AdminFactory())
+    assert sent() == {}
+
+
+def test_an_email_about_a_deleted_slot_counts_only_towards_the_limit_of_its_address(yoga, settings):
+    settings.MAILS_PER_BOOKING = 0
+    Booking.objects.filter(slot=yoga).delete()
+    slots.delete_slot(slot_id=yoga.pk, actor=AdminFactory())
+    assert sent().keys() == {TO_BEN, TO_EVA}
 
 
 def test_everybody_on_the_waitlist_learns_that_no_seat_became_free(yoga):
