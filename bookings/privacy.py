@@ -37,9 +37,9 @@ WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_i
   AND event.data ? 'reason'
 """
 
-# Deletes the jobs that contain emails about the deleted bookings of a user, except running jobs.
-# Waiting emails to the provider are kept and sent, because the provider has to know that nobody
-# comes.
+# Deletes the jobs that contain emails about the deleted bookings of a user, or about deleted slots
+# for which the user waited, except running jobs. Waiting emails to the provider are kept and sent,
+# because the provider has to know that nobody comes.
 #
 # Parameters: user_id text.
 # Columns: none.

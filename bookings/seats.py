@@ -380,8 +380,14 @@ def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
         else:
             text = CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE
         # Inside a transaction, a savepoint lets the caller go on after a refusal.
-        with transaction.atomic() if connection.in_atomic_block else nullcontext():
+        in_transaction = connection.in_atomic_block
+        with transaction.atomic() if in_transaction else nullcontext():
             attempts = fetch(text, parameters, class_row(Attempt))
+            if in_transaction and attempts and attempts[0].behind_hold:
+                # The caller locks the calendar next. As everywhere, the calendar is locked before
+                # the slot, so the rollback unlocks the slot. It undoes nothing else, because no
+                # seat was taken.
+                transaction.set_rollback(True)
         return attempts[0] if attempts else None
     except IntegrityError as error:
         # An exclusion violation means that a slot was published after the free seat was found.

@@ -411,7 +411,8 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin, nor permitted
             staff. The owner is also refused if the booking is neither held nor expired.
         EmailNotVerified: `actor` is the owner, and must verify their email address first.
-        InvalidTransition: the hold has expired, or the booking is not a hold.
+        InvalidTransition: the hold has expired, the booking is not a hold, or it has started and
+            its service requires confirmation.
     """
     booking = _locked_booking(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
@@ -450,7 +451,8 @@ def book_hold_for(
         Forbidden: `actor` may not book for `user`, may not confirm the booking, or did not make the
             hold; or the hold belongs to neither `user` nor `actor`.
         Invalid: `user` is not active.
-        InvalidTransition: the hold has expired, or the booking is not a hold.
+        InvalidTransition: the hold has expired, the booking is not a hold, or it has started and
+            would not be confirmed at once.
     """
     check_books_for(user.pk, actor)
     if not user.is_active:
@@ -653,6 +655,11 @@ def _change_status(
         kind = BookingEvent.Type.CREATED
         if not booking.service.requires_confirmation:
             status = Status.CONFIRMED
+        if status == Status.PENDING and booking.start_time <= at:
+            # It would expire within a minute.
+            raise InvalidTransition(
+                _("The booking can no longer be requested, because its start has passed.")
+            )
     was = {"status": booking.status}
     columns = ["status", "updated_at", "hold_expires_at"]
     booking.status, booking.updated_at, booking.hold_expires_at = status, at, None
@@ -782,10 +789,6 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         lock_holds_of(wish.user.pk)
         if live_holds_of(wish.user.pk, wish.at).count() >= MAX_HOLDS:
             raise TooManyHolds
-        if slot:
-            # `take_seat` may have to close an expired hold, which needs this lock on the calendar.
-            # As everywhere, the calendar is locked before the slot.
-            lock_to_book(booking.calendar_id)
         booking.seat = take_seat(
             booking, capacity=capacity, version=terms.version, actor=wish.actor
         )

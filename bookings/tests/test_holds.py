@@ -5,12 +5,14 @@ from functools import partial
 
 import pytest
 import time_machine
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings import services
+from bookings import seats, services
 from bookings.models import Booking, BookingEvent
+from bookings.slots import services as slots
 from bookings.tests.factories import TUESDAY, SlotFactory
 from bookit.tests.crowd import at_once, deadlocks, starting_line, tally
 from bookit.tests.expect import problem
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.django_db
 
 TEN_MINUTES = timedelta(minutes=10)
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 NOW = TUESDAY - timedelta(days=1)
 
@@ -124,6 +127,24 @@ class TestBookHold:
         assert Booking.objects.get().status == "held"
         services.book_hold(booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES - SECOND)
         assert Booking.objects.get().status == "pending"
+
+    def test_a_hold_of_a_booking_that_has_started_cannot_become_pending(self, user, service):
+        """The booking would expire within a minute."""
+        held = book(service, user, at=TUESDAY - 5 * MINUTE, hold=True)
+        for at in (TUESDAY, TUESDAY + MINUTE):
+            with pytest.raises(services.InvalidTransition, match="its start has passed"):
+                services.book_hold(booking_id=held.pk, actor=user, at=at)
+        assert Booking.objects.get().status == "held"
+        services.change_status(
+            booking_id=held.pk, status="confirmed", actor=AdminFactory(), at=TUESDAY + MINUTE
+        )
+        assert Booking.objects.get().status == "confirmed"
+
+    def test_a_hold_that_needs_no_confirmation_can_be_booked_until_it_expires(self, user):
+        service = ServiceFactory(requires_confirmation=False)
+        held = book(service, user, at=TUESDAY - 5 * MINUTE, hold=True)
+        services.book_hold(booking_id=held.pk, actor=user, at=TUESDAY + MINUTE)
+        assert Booking.objects.get().status == "confirmed"
 
     def test_an_expired_hold_cannot_be_confirmed(self, user, service):
         held = book(service, user, hold=True)
@@ -267,6 +288,34 @@ class TestRaces:
         assert deadlocks() == before
         events = BookingEvent.objects.filter(type="booking.expired")
         assert events.count() == Booking.objects.filter(status="expired").count() == 20
+
+    @pytest.mark.parametrize("options", [{}, {"hold": True}, {"service_ids": []}])
+    def test_a_slot_can_be_changed_while_a_booking_behind_an_expired_hold_locks_its_calendar(
+        self, monkeypatch, options
+    ):
+        """If the booking kept its lock on the slot, it would deadlock with the change."""
+        admin, user, other = AdminFactory(), UserFactory(), UserFactory()
+        course, second = ServiceFactory(mode="slots"), ServiceFactory()
+        slot = SlotFactory(service=course)
+        book(course, other, hold=True)
+        # Services are tried in this order, because the second one's calendar has a booking.
+        book(second, other, hours=1)
+        lock, changes = seats.lock_to_book, []
+
+        def lock_after_a_change(calendar_id):
+            call = partial(slots.change_slot, slot_id=slot.pk, actor=admin, at=NOW)
+            changes.extend(at_once([partial(call, capacity=2)]))
+            lock(calendar_id)
+
+        monkeypatch.setattr(seats, "lock_to_book", lock_after_a_change)
+        if "service_ids" in options:
+            options = {"service_id": None, "service_ids": [course.pk, second.pk]}
+        wanted = {"service_id": course.pk, "start_time": TUESDAY, **options}
+        # A request with an Idempotency-Key is one transaction.
+        with transaction.atomic():
+            booked = services.create_booking(actor=user, at=NOW + TEN_MINUTES, **wanted)
+        assert booked.slot_id == slot.pk
+        assert [change.error for change in changes] == [None]
 
     def test_a_hold_is_either_booked_or_expired(self):
         owner, other, service = UserFactory(), UserFactory(), ServiceFactory()

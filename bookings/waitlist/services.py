@@ -20,7 +20,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import Case, Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, When
 from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from procrastinate.types import JSONValue
@@ -232,10 +232,14 @@ def _join(slot_id: UUID, *, actor: User, at: datetime) -> WaitlistEntry:
     seated = slot.bookings.filter(active=True)
     if seated.filter(user=actor).exists():
         raise Invalid(_("You already have a seat in this slot."))
-    if slot.capacity > seated.count() + slot.waitlist.filter(WAITING).count():
+    waiting = _waiting(slot).aggregate(people=Count("pk"), last=Max("created_at"))
+    if slot.capacity > seated.count() + waiting["people"]:
         raise SlotNotFull
+    # A request that began earlier can get the lock later, and the clocks of web hosts differ. Users
+    # who are already waiting stay ahead.
+    joined = max(at, waiting["last"] + timedelta(microseconds=1)) if waiting["last"] else at
     return WaitlistEntry.objects.create(
-        calendar_id=slot.calendar_id, slot=slot, user=actor, created_at=at, updated_at=at
+        calendar_id=slot.calendar_id, slot=slot, user=actor, created_at=joined, updated_at=joined
     )
 
 

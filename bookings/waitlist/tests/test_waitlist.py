@@ -158,6 +158,18 @@ class TestJoining:
         assert (again.status_code, again.json()) == (201, queue[1])
         assert slot.waitlist.count() == 3
 
+    def test_a_request_that_began_earlier_but_got_the_lock_later_joins_at_the_end(
+        self, people, slot
+    ):
+        """The same happens if the clock of its server is slow."""
+        at = SOON - DAY
+        for began, user in zip((at, at - MINUTE, at - MINUTE), people, strict=True):
+            waitlist.join(slot_id=slot.pk, actor=user, at=began)
+        entries = slot.waitlist.annotate(position=waitlist.POSITION).order_by("position")
+        assert [(each.user, each.position) for each in entries] == [
+            (user, position) for position, user in enumerate(people, start=1)
+        ]
+
     def test_joining_a_slot_with_free_seats_is_refused(self, join, people, service):
         slot = SlotFactory(service=service, start_time=SOON)
         seated(slot, 1)
