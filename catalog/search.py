@@ -43,9 +43,11 @@ NOTHING = "''::tsquery"
 # words that share many of its groups of three letters are used instead. Finding these takes 1 to
 # 8 ms in a dictionary of 100,000 words, so it is done only for the longest word.
 #
-# Parameters: words text[], longest text (the longest of `words`), last text (the character that
-#     sorts last).
-# Columns: word text, similar text[] (null if there are none); one row for each of `words`.
+# Stop words are left out: no service needs to have them, so it need not have similar words either.
+#
+# Parameters: words text[], last text (the character that sorts last).
+# Columns: word text, similar text[] (null if there are none); one row for each of `words`, except
+#     stop words.
 # Invariant: the trigger `service_words_are_known` keeps the dictionary complete.
 SIMILAR = f"""
 SELECT asked.word, COALESCE(NULLIF(ARRAY(
@@ -60,11 +62,15 @@ SELECT asked.word, COALESCE(NULLIF(ARRAY(
         )
     ) AS candidate
     ORDER BY similarity(text, asked.word) DESC, text LIMIT {CANDIDATES}
-), '{{}}'), CASE asked.word WHEN %(longest)s::text THEN ARRAY(
+), '{{}}'), CASE asked.word WHEN asked.longest THEN ARRAY(
     SELECT text FROM catalog_word WHERE text %% asked.word
     ORDER BY similarity(text, asked.word) DESC, text LIMIT {CANDIDATES}
 ) END) AS similar
-FROM unnest(%(words)s::text[]) AS asked (word)
+FROM (
+    SELECT word, first_value(word) OVER (ORDER BY length(word) DESC, word) AS longest
+    FROM unnest(%(words)s::text[]) AS words (word)
+    WHERE numnode(plainto_tsquery('english', word)) > 0
+) AS asked
 """  # noqa: S608 - a number of ours
 
 
@@ -101,8 +107,7 @@ class Words:
         Words are replaced by similar ones from the dictionary. Two words may also be joined.
         """
         asked = [word for (word, *_) in self.wanted if len(word) >= SHORTEST_WORD]
-        longest = max(asked, key=len, default="")
-        values = {"words": asked, "longest": longest, "last": chr(0x10FFFF)}
+        values = {"words": asked, "last": chr(0x10FFFF)}
         rows: list[Any] = fetch(SIMILAR, values, namedtuple_row)
         similar = {row.word: tuple(row.similar or ()) for row in rows}
         wanted = tuple(similar.get(word) or (word,) for (word, *_) in self.wanted)
