@@ -32,6 +32,7 @@ WORDS = {
     "only unwanted": Words.of("-class"),
     "none": Words.of("!"),
     "alternatives": Words((("yoga", "toga"), ("class",)), ("mat",), ("yogaclass",)),
+    "beginnings": Words((("yoga", "'yoga':*"), ("class", "'class':*")), (), ("yogaclass",)),
 }
 # Filters besides the words, by name: the services that pass them, and the values of the filters.
 FILTERS = {
