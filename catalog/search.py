@@ -36,6 +36,8 @@ CANDIDATES = 3
 SHORTEST_WORD = 4
 # A word, with the minus before it if there is one.
 WORD = re.compile(rf"(?:(?<!\S)(-))?[\"']*([^{DIVIDERS}]+)")
+# What separates two words of a service.
+DIVIDER = re.compile(rf"[{DIVIDERS}]+")
 # The end of a text search query for all words that begin with a word.
 ANY_END = ":*"
 # The end of the name of a parameter that contains such a query.
@@ -188,6 +190,11 @@ class Words:
             else f"plainto_tsquery('english', %({name})s)"
             for name in names
         )
+
+
+def divided(text: str) -> str:
+    """Return a text with spaces between its words, as the words of services are stored."""
+    return DIVIDER.sub(" ", text)
 
 
 def _longest(words: Iterable[str]) -> tuple[str, ...]:
