@@ -45,6 +45,7 @@ from catalog.forms import (
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.offers import offered_days
 from catalog.providers import admin as providers  # noqa: F401 - the import registers its pages
+from catalog.search import divided
 
 
 class CalendarPartInline(admin.TabularInline):
@@ -478,7 +479,7 @@ class ServiceAdmin(StampedAdmin):
         named = Calendar.objects.filter(all_in(words, ["name"]))
         conditions = [all_in(words, ["title"]), Q(calendar__in=named.values("pk"))]
         if "description" in self.get_search_fields(request):
-            conditions.append(Q(search=SearchQuery(words, config="english")))
+            conditions.append(Q(search=SearchQuery(divided(words), config="english")))
         return conditions
 
     @admin.display(description=_("service"), ordering="title")

@@ -11,7 +11,8 @@ A search avoids three things that would be expensive:
   that services have. The dictionary stores the spellings of each word: the word itself, and the
   word without any one of its letters. Two words that are one edit apart (a letter added, removed or
   replaced, or two neighbours swapped) share a spelling. If no similar word is found for the longest
-  word, it is looked up in an index of groups of three letters.
+  word, it is looked up in an index of groups of three letters. The last word may be unfinished, so
+  the index also searches for all words that begin with it.
 """
 
 import re
@@ -28,12 +29,19 @@ from catalog.triggers import DIVIDERS
 # A search uses up to this many wanted words, and as many unwanted ones. For each word, PostgreSQL
 # reads another list of services in the index.
 MAX_WORDS = 4
-# A misspelt or unfinished word is replaced by up to this many words, the most similar ones.
+# A misspelt or unfinished word is replaced by up to this many words of the dictionary, the most
+# similar ones.
 CANDIDATES = 3
 # Shorter words are not corrected: too many of them are alike.
 SHORTEST_WORD = 4
 # A word, with the minus before it if there is one.
 WORD = re.compile(rf"(?:(?<!\S)(-))?[\"']*([^{DIVIDERS}]+)")
+# What separates two words of a service.
+DIVIDER = re.compile(rf"[{DIVIDERS}]+")
+# The end of a text search query for all words that begin with a word.
+ANY_END = ":*"
+# The end of the name of a parameter that contains such a query.
+BEGINS = "_begins"
 # The SQL of a text search query that finds nothing.
 NOTHING = "''::tsquery"
 
@@ -43,9 +51,11 @@ NOTHING = "''::tsquery"
 # words that share many of its groups of three letters are used instead. Finding these takes 1 to
 # 8 ms in a dictionary of 100,000 words, so it is done only for the longest word.
 #
-# Parameters: words text[], longest text (the longest of `words`), last text (the character that
-#     sorts last).
-# Columns: word text, similar text[] (null if there are none); one row for each of `words`.
+# Stop words are left out: no service needs to have them, so it need not have similar words either.
+#
+# Parameters: words text[], last text (the character that sorts last).
+# Columns: word text, similar text[] (null if there are none); one row for each of `words`, except
+#     stop words.
 # Invariant: the trigger `service_words_are_known` keeps the dictionary complete.
 SIMILAR = f"""
 SELECT asked.word, COALESCE(NULLIF(ARRAY(
@@ -60,11 +70,15 @@ SELECT asked.word, COALESCE(NULLIF(ARRAY(
         )
     ) AS candidate
     ORDER BY similarity(text, asked.word) DESC, text LIMIT {CANDIDATES}
-), '{{}}'), CASE asked.word WHEN %(longest)s::text THEN ARRAY(
+), '{{}}'), CASE asked.word WHEN asked.longest THEN ARRAY(
     SELECT text FROM catalog_word WHERE text %% asked.word
     ORDER BY similarity(text, asked.word) DESC, text LIMIT {CANDIDATES}
 ) END) AS similar
-FROM unnest(%(words)s::text[]) AS asked (word)
+FROM (
+    SELECT word, first_value(word) OVER (ORDER BY length(word) DESC, word) AS longest
+    FROM unnest(%(words)s::text[]) AS words (word)
+    WHERE numnode(plainto_tsquery('english', word)) > 0
+) AS asked
 """  # noqa: S608 - a number of ours
 
 
@@ -73,7 +87,8 @@ class Words:
     """The words of a search.
 
     Args:
-        wanted: the words that a service must have, each with its alternatives.
+        wanted: the words that a service must have, each with its alternatives. An alternative with
+            `ANY_END` is a text search query.
         unwanted: the words that a service must not have.
         joined: the two wanted words written as one, which a service may have instead of both.
     """
@@ -101,13 +116,18 @@ class Words:
         Words are replaced by similar ones from the dictionary. Two words may also be joined.
         """
         asked = [word for (word, *_) in self.wanted if len(word) >= SHORTEST_WORD]
-        longest = max(asked, key=len, default="")
-        values = {"words": asked, "longest": longest, "last": chr(0x10FFFF)}
+        values = {"words": asked, "last": chr(0x10FFFF)}
         rows: list[Any] = fetch(SIMILAR, values, namedtuple_row)
         similar = {row.word: tuple(row.similar or ()) for row in rows}
-        wanted = tuple(similar.get(word) or (word,) for (word, *_) in self.wanted)
+        wanted = [similar.get(word) or (word,) for (word, *_) in self.wanted]
+        # The dictionary is not enough for an unfinished word: more than `CANDIDATES` words can
+        # begin with it, and the dictionary keeps the words of former services. Only the last word
+        # is searched for by its beginning, because PostgreSQL reads a list of services for each
+        # word that begins with it.
+        if self.wanted and (last := self.wanted[-1][0]) in similar:
+            wanted[-1] = (*wanted[-1], f"'{last}'{ANY_END}")
         pair = ("".join(word for (word, *_) in self.wanted),) if len(wanted) == 2 else ()
-        return Words(wanted, self.unwanted, pair)
+        return Words(tuple(wanted), self.unwanted, pair)
 
     @cached_property
     def parameters(self) -> dict[str, str]:
@@ -158,10 +178,23 @@ class Words:
     def _names(self) -> dict[str, str]:
         words = [word for words in self.wanted for word in words]
         distinct = dict.fromkeys([*words, *self.joined, *self.unwanted])
-        return {word: f"word_{number}" for number, word in enumerate(distinct, start=1)}
+        return {
+            word: f"word_{number}{BEGINS if word.endswith(ANY_END) else ''}"
+            for number, word in enumerate(distinct, start=1)
+        }
 
     def _any(self, names: Iterable[str]) -> str:
-        return " || ".join(f"plainto_tsquery('english', %({name})s)" for name in names)
+        return " || ".join(
+            f"%({name})s::tsquery"
+            if name.endswith(BEGINS)
+            else f"plainto_tsquery('english', %({name})s)"
+            for name in names
+        )
+
+
+def divided(text: str) -> str:
+    """Return a text with spaces between its words, as the words of services are stored."""
+    return DIVIDER.sub(" ", text)
 
 
 def _longest(words: Iterable[str]) -> tuple[str, ...]:

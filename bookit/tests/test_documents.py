@@ -302,6 +302,14 @@ def test_every_permission_is_listed():
     }
 
 
+def test_static_files_are_collected_with_every_version_of_the_code():
+    """Otherwise, browsers would get the scripts and styles of another version."""
+    installing = [each for each in blocks(OPERATIONS, "sh") if "-r requirements.txt" in each]
+    assert len(installing) == 3
+    for commands in installing:
+        assert "manage.py collectstatic --noinput" in commands.split("requirements.txt")[1]
+
+
 def test_every_error_is_listed():
     listed = {
         code

@@ -301,6 +301,19 @@ def test_a_calendar_is_found_by_its_time_zone(site, words):
     assert [each.name for each in page.context["cl"].result_list] == ["Chair"]
 
 
+@pytest.mark.parametrize(
+    "words", ["colour", "Cut/Colour", "node.js lessons", "men\u2019s", "e-bike", "60\u201390"]
+)
+def test_words_next_to_punctuation_are_found_in_descriptions(site, words):
+    ServiceFactory(
+        title="All",
+        description="Cut/Colour, lessons in node.js, men\u2019s trim, e-bike, 60\u201390 minutes",
+    )
+    ServiceFactory(title="Other", description="Nothing")
+    page = site.get(reverse("admin:catalog_service_changelist"), {"q": words})
+    assert [each.title for each in page.context["cl"].result_list] == ["All"]
+
+
 def test_only_an_active_provider_or_admin_can_be_chosen_as_provider(save, calendar):
     former = ProviderFactory(is_active=False)
     for other in (UserFactory(), staff(["catalog.change_calendar"]), former):
