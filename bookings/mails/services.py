@@ -6,9 +6,9 @@ sending it and before finishing the job. Both emails get the same Message-ID fro
 the job, so that email clients can recognise the second email.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
-covers all moves until then: it shows the time before the first move and the current time. Emails
-about all other events are sent immediately. Except for reminders, each of these events happens to a
-booking only once.
+covers all moves until then: it shows the time before the first move and the current time. No email
+is sent if somebody moved the booking and then moved it back. Emails about all other events are sent
+immediately. Except for reminders, each of these events happens to a booking only once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import Mail, compose
@@ -42,6 +42,22 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
       AND move.type = 'booking.rescheduled'
     ORDER BY move.id DESC LIMIT 1
 )
+"""
+
+# Finds out whether one user has moved a booking several times, and nothing else has happened to it
+# except changes of its details.
+#
+# Parameters: calendar_id uuid, booking_id uuid, event_id uuid (the first move), actor_id uuid (the
+#   user who made it).
+# Columns: only_moved boolean.
+ONLY_MOVED = """
+SELECT bool_and(
+    event.type IN ('booking.rescheduled', 'booking.changed')
+    AND event.actor_id IS NOT DISTINCT FROM %(actor_id)s::uuid
+) AS only_moved
+FROM bookings_bookingevent AS event
+WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
+  AND event.id >= %(event_id)s::uuid
 """
 
 # Finds the events of a booking whose emails have not been sent yet, or will be sent again
@@ -250,14 +266,33 @@ def deliver(*, mail: Mail, at: datetime) -> None:
 def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     """Return the last move of a booking, with the time before the first move as its old time.
 
-    Return None if the booking was deleted. Also return None if this reader gets an email because
-    the booking was confirmed after its last move: that email shows the current time.
+    Return None if the booking was deleted, or if it was moved back. Also return None if this reader
+    gets an email because the booking was confirmed after its last move: that email shows the
+    current time.
     """
     named = {"calendar_id": first.calendar_id, "booking_id": first.booking_id}
     rows = fetch(SINCE_LAST_MOVE, named, dict_row)
     found = occasions([first.calendar_id], [row["event_id"] for row in rows])
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None
-    if not found:
+    if not found or _is_undone(first, found[0]):
         return None
     return replace(found[0], was_start_time=first.was_start_time, was_end_time=first.was_end_time)
+
+
+def _is_undone(first: Occasion, last: Occasion) -> bool:
+    """Return whether the user who moved a booking has moved it back, so nobody needs to know.
+
+    If somebody else moved it back, or if it was confirmed in between, readers may know the time
+    that no longer applies.
+    """
+    if (first.was_start_time, first.was_end_time) != (last.start_time, last.end_time):
+        return False
+    named = {
+        "calendar_id": first.calendar_id,
+        "booking_id": first.booking_id,
+        "event_id": first.event_id,
+        "actor_id": first.actor_id,
+    }
+    [only_moved] = fetch(ONLY_MOVED, named, scalar_row)
+    return bool(only_moved)
