@@ -9,11 +9,14 @@ A booking can be moved many times. Therefore, the email about a move is sent a l
 covers all moves until then: it shows the time before the first move and the current time. No email
 is sent if somebody moved the booking and then moved it back. Emails about all other events are sent
 immediately. Except for reminders, each of these events happens to a booking only once.
+
+If the mail server or the workers were unavailable, emails are late, and can arrive in another order
+than their events. A late email that is no longer true is not sent.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -26,6 +29,9 @@ from bookings.models import Booking, BookingEvent
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.mails.sending import Job, defer, send_within_limits
+
+# An email is late if it is sent more than this long after its event.
+LATE = timedelta(minutes=1)
 
 # `resend` searches this many of a booking's latest events for the attendee's last email.
 MAX_EVENTS = 100
@@ -229,6 +235,8 @@ def resend(*, booking: Booking, at: datetime) -> None:
 def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy: str = "") -> None:
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
+    A late email no longer applies if the booking has got another status or time since its event.
+
     Args:
         copy: the time at which somebody asked for a copy; empty for the first email. The time
             becomes a part of the Message-ID, because email clients hide a second email with the
@@ -238,8 +246,11 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
     for occasion in occasions([calendar_id], [event_id]):
-        is_move = occasion.type == Type.RESCHEDULED
-        announced = _with_later_moves(occasion, audience) if is_move else occasion
+        announced: Occasion | None = None
+        if occasion.type == Type.RESCHEDULED:
+            announced = _with_later_moves(occasion, audience)
+        elif occasion.is_current or at - occasion.at <= LATE:
+            announced = occasion
         if announced is not None and audience in announced.audiences:
             mail = compose(announced, audience, mail_texts.in_use())
             if copy:
