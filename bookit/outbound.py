@@ -2,9 +2,12 @@
 
 A host name is resolved once, and all of its IP addresses must be public, unless
 WEBHOOK_ALLOW_PRIVATE is set. The connection goes to an IP address that was checked, because
-resolving the name again could return a different address. Redirects are not followed. No call takes
-longer than `TIMEOUT`, whatever the other server does. At most `MAX_RESPONSE_BYTES` bytes of a
-response are kept.
+resolving the name again could return a different address. No call takes longer than `TIMEOUT`,
+whatever the other server does. At most `MAX_RESPONSE_BYTES` bytes of a response are kept.
+
+Calls use a transport of httpx instead of a client. A transport follows no redirects and keeps no
+cookies. A client would also read the `Location` of a redirect that it does not follow, and raise an
+error if it is not a URL for HTTP.
 """
 
 import asyncio
@@ -16,7 +19,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from time import monotonic
 from typing import Self
@@ -105,8 +107,8 @@ class Connection:
     def __init__(self, url: str) -> None:
         self.url = url
         self._addresses: list[str] = []
-        self._client: httpx.AsyncClient | None = None
-        # Whether a response has arrived since the client was created.
+        self._transport: httpx.AsyncHTTPTransport | None = None
+        # Whether a response has arrived since the transport was created.
         self._is_proven = False
 
     async def __aenter__(self) -> Self:
@@ -197,30 +199,28 @@ class Connection:
         self, url: httpx.URL, content: bytes, headers: Mapping[str, str]
     ) -> httpx.Response:
         """Send a message, and return the response before its body is read."""
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                verify=_certificates(),
-                trust_env=False,
-                timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
-                # Keep no cookies: a message must not depend on the responses to earlier messages.
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            )
+        if self._transport is None:
+            self._transport = httpx.AsyncHTTPTransport(verify=_certificates(), trust_env=False)
         host = url.raw_host.decode("ascii")
         for address in [*self._addresses]:
-            request = self._client.build_request(
+            request = httpx.Request(
                 "POST",
                 url.copy_with(host=address),
                 content=content,
                 headers={
                     "User-Agent": "BookIt",
+                    "Accept": "*/*",
                     "Accept-Encoding": "identity",
                     **headers,
                     "Host": url.netloc.decode("ascii"),
                 },
-                extensions={"sni_hostname": host.rstrip(".")},
+                extensions={
+                    "sni_hostname": host.rstrip("."),
+                    "timeout": {"connect": CONNECT_TIMEOUT},
+                },
             )
             try:
-                response = await self._client.send(request, stream=True)
+                response = await self._transport.handle_async_request(request)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 if address == self._addresses[-1]:
                     raise
@@ -232,9 +232,9 @@ class Connection:
 
     async def _close(self) -> None:
         """Close the connection; the next message opens a new one."""
-        client, self._client, self._is_proven = self._client, None, False
-        if client is not None:
-            await client.aclose()
+        transport, self._transport, self._is_proven = self._transport, None, False
+        if transport is not None:
+            await transport.aclose()
 
 
 def _cause(error: BaseException) -> str:

@@ -7,6 +7,7 @@ It also becomes invalid when that user renews the URL of their own feed.
 Nothing is stored about a URL until it is renewed. Renewing a URL makes earlier URLs invalid.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -30,9 +31,11 @@ signer = signing.Signer(salt="bookings.feed", sep=".")
 
 OWN, BUSY, NAMES = "own", "busy", "names-for"
 
-# How far back a feed goes. Entries that started earlier are left out.
-PAST = timedelta(days=90)
-# The maximum number of entries in a feed. If there are more, the latest entries are left out.
+# How far back a feed goes. Entries that started earlier are left out. If there are too many
+# entries, the feed goes back less far, so that it still contains the next bookings.
+PASTS = [timedelta(days=days) for days in (90, 30, 7, 1)]
+# The maximum number of entries in a feed. If there are more since yesterday, the latest entries
+# are left out.
 MAX_ENTRIES = 5000
 # An entry lists up to `MAX_NAMES` attendees, whose names have up to `MAX_CHARACTERS` characters
 # together. Without these limits, a feed of large classes would have hundreds of megabytes.
@@ -151,8 +154,11 @@ def own_feed(*, token: str, at: datetime) -> ical.CalendarFile:
     user = User.objects.get(pk=content[1], is_active=True)
     if content != _own_content(user):
         raise User.DoesNotExist
-    found = own_bookings(user.pk).changed(IN_OWN_FEED, since=at - PAST)
-    rows = found.shaped(_own_entries)[:MAX_ENTRIES]
+
+    def read(since: datetime) -> list[Any]:
+        found = own_bookings(user.pk).changed(IN_OWN_FEED, since=since)
+        return found.shaped(_own_entries)[:MAX_ENTRIES]
+
     return ical.CalendarFile(
         [
             ical.Entry(
@@ -164,7 +170,7 @@ def own_feed(*, token: str, at: datetime) -> ical.CalendarFile:
                 status=ical.STATUSES[row["status"]],
                 description=f"{row['calendar_name']}\nBooking {row['id']}",
             )
-            for row in rows
+            for row in _rows_that_fit(read, at=at)
         ],
         name="BookIt",
     )
@@ -186,13 +192,30 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
     values = {
         "calendar_id": calendar_id,
         "shown": SHOWN,
-        "since": at - PAST,
         "most": MAX_ENTRIES,
         "most_names": MAX_NAMES if reader else 0,
     }
     entry = _with_names if reader else _busy
-    rows: list[Any] = fetch(CALENDAR_ENTRIES, values, namedtuple_row)
+
+    def read(since: datetime) -> list[Any]:
+        return fetch(CALENDAR_ENTRIES, {**values, "since": since}, namedtuple_row)
+
+    rows = _rows_that_fit(read, at=at)
     return ical.CalendarFile([entry(row) for row in rows], name=calendar.name)
+
+
+def _rows_that_fit(read: Callable[[datetime], list[Any]], *, at: datetime) -> list[Any]:
+    """Return the rows since the earliest of `PASTS` with fewer than `MAX_ENTRIES` rows.
+
+    Args:
+        read: returns the first `MAX_ENTRIES` rows since a time.
+    """
+    rows: list[Any] = []
+    for past in PASTS:
+        rows = read(at - past)
+        if len(rows) < MAX_ENTRIES:
+            break
+    return rows
 
 
 def booking_file(*, booking: Booking) -> ical.CalendarFile:

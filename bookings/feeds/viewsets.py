@@ -97,8 +97,8 @@ class CalendarFileViewSet(RowViewSet):
     def own(self, request: Request) -> Response:
         """Return the bookings of the user whose feed this is; see `GET /me/calendar`.
 
-        The feed starts 90 days ago and contains at most 5,000 bookings. Holds and cancelled or
-        expired bookings are left out.
+        The feed starts up to 90 days ago and contains at most 5,000 bookings. Holds and cancelled
+        or expired bookings are left out.
         """
         return self._file(feeds.own_feed(token=self._token, at=timezone.now()))
 
@@ -112,8 +112,8 @@ class CalendarFileViewSet(RowViewSet):
     def calendar(self, request: Request, pk: Any) -> Response:
         """Return the times at which a calendar is busy; see `GET /calendars/{id}/feed`.
 
-        The feed starts 90 days ago and contains at most 5,000 entries: slots, and bookings that are
-        not in a slot.
+        The feed starts up to 90 days ago and contains at most 5,000 entries: slots, and bookings
+        that are not in a slot.
         """
         feed = feeds.calendar_feed(calendar_id=pk, token=self._token, at=timezone.now())
         return self._file(feed)

@@ -6,18 +6,21 @@ sending it and before finishing the job. Both emails get the same Message-ID fro
 the job, so that email clients can recognise the second email.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
-covers all moves until then: it shows the time before the first move and the current time. Emails
-about all other events are sent immediately. Except for reminders, each of these events happens to a
-booking only once.
+covers all moves until then: it shows the time before the first move and the current time. No email
+is sent if somebody moved the booking and then moved it back. Emails about all other events are sent
+immediately. Except for reminders, each of these events happens to a booking only once.
+
+If the mail server or the workers were unavailable, emails are late, and can arrive in another order
+than their events. A late email that is no longer true is not sent.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import Mail, compose
@@ -29,6 +32,9 @@ from bookit.mails.sending import Job, defer, send_within_limits
 
 #: The task that sends an email which was composed before its booking or slot was deleted.
 COMPOSED = "bookings.send_composed_mail"
+
+# An email is late if it is sent more than this long after its event.
+LATE = timedelta(minutes=1)
 
 # `resend` searches this many of a booking's latest events for the attendee's last email.
 MAX_EVENTS = 100
@@ -45,6 +51,22 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
       AND move.type = 'booking.rescheduled'
     ORDER BY move.id DESC LIMIT 1
 )
+"""
+
+# Finds out whether one user has moved a booking several times, and nothing else has happened to it
+# except changes of its details.
+#
+# Parameters: calendar_id uuid, booking_id uuid, event_id uuid (the first move), actor_id uuid (the
+#   user who made it).
+# Columns: only_moved boolean.
+ONLY_MOVED = """
+SELECT bool_and(
+    event.type IN ('booking.rescheduled', 'booking.changed')
+    AND event.actor_id IS NOT DISTINCT FROM %(actor_id)s::uuid
+) AS only_moved
+FROM bookings_bookingevent AS event
+WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
+  AND event.id >= %(event_id)s::uuid
 """
 
 # Finds the events of a booking whose emails have not been sent yet, or will be sent again
@@ -215,6 +237,8 @@ def resend(*, booking: Booking, at: datetime) -> None:
 def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy: str = "") -> None:
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
+    A late email no longer applies if the booking has got another status or time since its event.
+
     Args:
         copy: the time at which somebody asked for a copy; empty for the first email. The time
             becomes a part of the Message-ID, because email clients hide a second email with the
@@ -224,8 +248,11 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
     for occasion in occasions([calendar_id], [event_id]):
-        is_move = occasion.type == Type.RESCHEDULED
-        announced = _with_later_moves(occasion, audience) if is_move else occasion
+        announced: Occasion | None = None
+        if occasion.type == Type.RESCHEDULED:
+            announced = _with_later_moves(occasion, audience)
+        elif occasion.is_current or at - occasion.at <= LATE:
+            announced = occasion
         if announced is not None and audience in announced.audiences:
             mail = compose(announced, audience, mail_texts.in_use())
             if copy:
@@ -252,14 +279,33 @@ def deliver(*, mail: Mail, at: datetime) -> None:
 def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     """Return the last move of a booking, with the time before the first move as its old time.
 
-    Return None if the booking was deleted. Also return None if this reader gets an email because
-    the booking was confirmed after its last move: that email shows the current time.
+    Return None if the booking was deleted, or if it was moved back. Also return None if this reader
+    gets an email because the booking was confirmed after its last move: that email shows the
+    current time.
     """
     named = {"calendar_id": first.calendar_id, "booking_id": first.booking_id}
     rows = fetch(SINCE_LAST_MOVE, named, dict_row)
     found = occasions([first.calendar_id], [row["event_id"] for row in rows])
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None
-    if not found:
+    if not found or _is_undone(first, found[0]):
         return None
     return replace(found[0], was_start_time=first.was_start_time, was_end_time=first.was_end_time)
+
+
+def _is_undone(first: Occasion, last: Occasion) -> bool:
+    """Return whether the user who moved a booking has moved it back, so nobody needs to know.
+
+    If somebody else moved it back, or if it was confirmed in between, readers may know the time
+    that no longer applies.
+    """
+    if (first.was_start_time, first.was_end_time) != (last.start_time, last.end_time):
+        return False
+    named = {
+        "calendar_id": first.calendar_id,
+        "booking_id": first.booking_id,
+        "event_id": first.event_id,
+        "actor_id": first.actor_id,
+    }
+    [only_moved] = fetch(ONLY_MOVED, named, scalar_row)
+    return bool(only_moved)

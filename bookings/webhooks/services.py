@@ -36,19 +36,32 @@ KEPT = timedelta(days=30)
 
 TEST = "test"
 
+# The number of waiting jobs whose events are taken into account; see ENQUEUE. It is at least the
+# number of jobs that workers may be running at the same time.
+MAX_JOBS = 200
+
 # Writes the deliveries of events to the webhooks that subscribed to them.
 #
 # Deliveries are sent in the order of events, but several workers follow up events at the same time.
-# So each worker also writes the deliveries of the events just before its own events, in case
-# another worker has not written them yet. It skips earlier events that are more than a day old,
-# because their deliveries may have been sent and deleted.
+# So each worker also writes the deliveries of the events just before its own events, if the jobs
+# that follow these events up have not ended yet. Other earlier events already have their
+# deliveries, or they are not followed up, for example because an import has written them.
 #
 # Parameters: webhooks uuid[], ids uuid[] (the events), first, last uuid (the lowest and the highest
-#   of ids), before bigint (how many events to go back), at timestamptz (now).
+#   of ids), before bigint (how many events to go back), most_jobs bigint (how many jobs to read),
+#   at timestamptz (now).
 # Columns: webhook_id uuid, of each webhook that has new deliveries.
 # Invariant: delivery_once allows one delivery of an event to a webhook.
 ENQUEUE = f"""
-WITH begin AS (
+WITH job AS MATERIALIZED (
+    SELECT args FROM procrastinate_jobs
+    WHERE queue_name = 'default' AND task_name = 'bookings.follow_up'
+      AND status IN ('todo', 'doing')
+    ORDER BY id LIMIT %(most_jobs)s
+), waiting AS MATERIALIZED (
+    SELECT event_id #>> '{{}}' AS event_id
+    FROM job, jsonb_path_query(job.args, '$.event_ids[*]') AS event_id
+), begin AS (
     SELECT coalesce((
         SELECT id FROM bookings_bookingevent WHERE id <= %(first)s::uuid
         ORDER BY id DESC OFFSET %(before)s LIMIT 1
@@ -57,10 +70,6 @@ WITH begin AS (
     SELECT event.id, event.calendar_id, event.type FROM bookings_bookingevent AS event
     WHERE event.id BETWEEN (SELECT id FROM begin) AND %(last)s::uuid
       AND {announced_sql("event")}
-      AND (
-        event.id = ANY (%(ids)s::uuid[])
-        OR event.at > %(at)s::timestamptz - interval '1 day'
-      )
 ), written AS (
     INSERT INTO bookings_delivery
         (id, webhook_id, calendar_id, event_id, type, status, next_attempt_at, created_at)
@@ -72,7 +81,11 @@ WITH begin AS (
         AND (
             webhook.since->>event.type IS NULL OR event.id > (webhook.since->>event.type)::uuid
         )
-    WHERE NOT EXISTS (
+    WHERE (
+        event.id = ANY (%(ids)s::uuid[])
+        OR event.id::text IN (SELECT waiting.event_id FROM waiting)
+      )
+      AND NOT EXISTS (
         SELECT 1 FROM bookings_delivery AS already
         WHERE already.webhook_id = webhook.id AND already.event_id = event.id
       )
@@ -286,6 +299,7 @@ def enqueue(*, event_ids: Sequence[UUID], at: datetime) -> None:
             "last": max(event_ids),
             # At least the number of events that workers may be following up at the same time.
             "before": max(100, 4 * len(event_ids)),
+            "most_jobs": MAX_JOBS,
             "at": at,
         },
         dict_row,

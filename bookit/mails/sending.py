@@ -25,9 +25,10 @@ Job = tuple[dict[str, Any], datetime | None]
 # Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
 #   transactions enqueue the same email at the same time, the second transaction waits for the
 #   first. It enqueues the email only if the first transaction is rolled back. All transactions
-#   enqueue in the order of the locks, so that they cannot wait for each other. The update changes
-#   nothing, but locks a waiting job, so that no worker composes its email before the changes of
-#   the transaction are committed.
+#   enqueue in the order of the locks, so that they cannot wait for each other. The update locks a
+#   waiting job, so that no worker composes its email before the changes of the transaction are
+#   committed. If the email is wanted immediately, a job that waits for a retry, perhaps for hours,
+#   begins anew. Otherwise, the update changes nothing.
 DEFER = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args, scheduled_at)
 SELECT 'mails', %(task)s, job.queueing_lock, job.args::jsonb, job.scheduled_at
@@ -35,7 +36,13 @@ FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
     AS job (queueing_lock, args, scheduled_at)
 ORDER BY job.queueing_lock
 ON CONFLICT (queueing_lock) WHERE status = 'todo'
-    DO UPDATE SET scheduled_at = procrastinate_jobs.scheduled_at
+    DO UPDATE SET
+        scheduled_at = CASE
+            WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at
+        END,
+        attempts = CASE
+            WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.attempts ELSE 0
+        END
 """
 
 

@@ -220,6 +220,16 @@ def test_redirects_are_not_followed(allow_private):
 
 
 @pytest.mark.parametrize(
+    "location", ["mailto:owner@example.com", "https:hook", "tel:1", "http://[", "x" * 70_000]
+)
+def test_a_redirect_to_an_invalid_url_is_a_response_like_any_other(allow_private, location):
+    with receiver(answer(302, Location=location)) as other:
+        outcome = post(other.url, times=2)
+    assert (outcome.status, outcome.error) == (302, "")
+    assert len(other.messages) == 2
+
+
+@pytest.mark.parametrize(
     "behave",
     [
         lambda request: time.sleep(2),

@@ -17,6 +17,7 @@ from accounts.extensions import ON_NEW_OWNER
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import ical
+from bookings.feeds import services
 from bookings.feeds.models import Feed
 from bookings.feeds.services import MAX_ENTRIES, signer
 from bookings.models import Booking, Slot
@@ -211,31 +212,28 @@ class TestOwn:
         shown = summaries(api.get(own_url(api, ana)))
         assert shown == ["pending", "confirmed", "completed", "no_show"]
 
-    def test_the_feed_begins_ninety_days_ago_and_has_at_most_five_thousand_entries(
-        self, api, ana, haircut
+    @pytest.mark.parametrize(
+        ("most", "days"),
+        [
+            (MAX_ENTRIES, [-89, -29, -6, 0, 2, 4]),
+            (7, [-89, -29, -6, 0, 2, 4]),
+            (6, [-29, -6, 0, 2, 4]),
+            (5, [-6, 0, 2, 4]),
+            (4, [0, 2, 4]),
+            (2, [0, 2]),
+        ],
+    )
+    def test_a_feed_with_too_many_entries_leaves_out_the_past_first(
+        self, api, ana, helena, haircut, monkeypatch, most, days
     ):
-        for days in (-91, -89):
-            BookingFactory(user=ana, service=haircut, start_time=NOW + days * DAY)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                INSERT INTO bookings_booking (
-                    id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked,
-                    status, attendee_name, attendee_email, notes, price, currency
-                )
-                SELECT gen_random_uuid(), user_id, service_id, calendar_id, 1, start_time + hours,
-                    end_time + hours, tstzrange(start_time + hours, end_time + hours), 'confirmed',
-                    '', '', '', 1, 'USD'
-                FROM bookings_booking, generate_series(1, %s) AS n,
-                    LATERAL (SELECT n * interval '1 hour' AS hours) AS later
-                WHERE start_time = %s
-                """,
-                [MAX_ENTRIES, NOW - 89 * DAY],
-            )
-        content = api.get(own_url(api, ana)).content
-        assert content.count(b"BEGIN:VEVENT") == MAX_ENTRIES == 5000
-        first = icalendar.Calendar.from_ical(content).walk("VEVENT")[0]
-        assert first["DTSTART"].dt == NOW - 89 * DAY
+        assert MAX_ENTRIES == 5000
+        monkeypatch.setattr(services, "MAX_ENTRIES", most)
+        for each in (-91, -89, -29, -6, 0, 2, 4):
+            BookingFactory(user=ana, service=haircut, start_time=NOW + each * DAY)
+        busy = api.as_(helena).get(f"/calendars/{haircut.calendar_id}/feed").json()["address"]
+        for url in (own_url(api, ana), busy):
+            shown = [event["DTSTART"].dt for event in read(api.get(url))]
+            assert shown == [NOW + each * DAY for each in days]
 
     def test_the_etag_of_a_feed_changes_only_with_its_bookings(self, api, ana):
         booking = BookingFactory(user=ana, start_time=START)

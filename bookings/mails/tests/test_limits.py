@@ -184,6 +184,41 @@ class TestMoves:
         move(booking, 2, actor=helena)
         assert sent() == [(STRANGER, "Moved")]
 
+    def test_a_booking_that_was_moved_back_causes_no_email(self, book, move):
+        booking = book()
+        sent()
+        for hours in (1, 2, 0):
+            move(booking, hours)
+        assert sent() == []
+        # A later move shows the time before it.
+        move(booking, 24)
+        work()
+        for message in mail.outbox:
+            assert "Before: Tuesday, 1 December 2026, 10:00" in message.body
+
+    def test_readers_get_an_email_if_somebody_else_moved_the_booking_back(
+        self, book, move, mallory, helena
+    ):
+        booking = book()
+        sent()
+        move(booking, 1)
+        move(booking, 0, actor=helena)
+        assert sent() == [(STRANGER, "Moved")]
+        move(booking, 1, actor=helena)
+        move(booking, 0, actor=mallory)
+        assert sent() == [(STRANGER, "Moved"), (TO_HELENA, "Moved")]
+
+    def test_readers_get_an_email_if_the_booking_was_confirmed_before_it_was_moved_back(
+        self, book, move, helena
+    ):
+        booking = book()
+        sent()
+        move(booking, 1)
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
+        move(booking, 0)
+        assert (STRANGER, "Moved") in (emails := sent())
+        assert (TO_HELENA, "Moved") in emails
+
     def test_bookings_that_are_moved_together_get_separate_emails(self, book, move):
         bookings = [book(start_time=START + 100 * DAY), book(start_time=START + 101 * DAY)]
         sent()

@@ -372,6 +372,7 @@ class TestContent:
         assert "When: Wednesday, 2 December 2026, 10:00" in text
         assert "Before: Tuesday, 1 December 2026, 10:00" in text
 
+    @time_machine.travel(NOW, tick=False)
     def test_each_email_shows_the_booking_as_it_was_after_the_event(self, book, ana):
         booking = book()
         services.reschedule_booking(
@@ -382,6 +383,7 @@ class TestContent:
         assert "When: Tuesday, 1 December 2026" in first.body
         assert "When: Wednesday, 2 December 2026" in second.body
 
+    @time_machine.travel(NOW, tick=False)
     def test_the_calendar_files_describe_one_event_with_a_rising_sequence(self, book, ana, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
@@ -594,6 +596,28 @@ class TestJobs:
             transaction.set_rollback(True)
         assert sent() == []
         assert Booking.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("delay", "labels"),
+        [(0, ["Requested", "Confirmed", "Cancelled"]), (61, ["Cancelled"])],
+    )
+    def test_a_late_email_is_not_sent_if_it_is_no_longer_true(self, book, admin, delay, labels):
+        """The retries of a later email can be over before those of an earlier email."""
+        booking = book()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+        services.cancel_booking(booking_id=booking.pk, actor=admin, at=NOW)
+        with time_machine.travel(NOW + timedelta(seconds=delay), tick=False):
+            subjects = [subject for to, subject in sent() if to == TO_ANA]
+        assert [subject.partition(":")[0] for subject in subjects] == labels
+
+    def test_a_late_request_is_not_sent_after_its_confirmation(self, book, admin):
+        booking = book()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+        with time_machine.travel(NOW + timedelta(hours=1), tick=False):
+            assert sent() == [
+                (TO_ANA, f"Confirmed: {ON}10:00"),
+                (TO_HELENA, f"Confirmed: {ON}11:00"),
+            ]
 
     def test_pending_emails_are_sent_even_if_the_booking_is_deleted(self, book, ana):
         booking = book()

@@ -275,15 +275,30 @@ def test_events_arrive_in_order_even_if_the_later_event_is_followed_up_first():
     with receiver() as subscriber:
         WebhookFactory(url=subscriber.url)
         first, second = happen(), happen()
+        relay_jobs()
         follow_up(second)
+        assert Delivery.objects.count() == 2
         follow_up(first)
         send_all()
         assert order(subscriber, [first, second]) == [0, 1]
 
 
-def test_events_whose_delivery_may_have_been_pruned_are_not_delivered_again():
+def test_events_that_notify_nobody_are_not_delivered_with_later_events():
     WebhookFactory()
-    happen(at=timezone.now() - 31 * DAY)
+    events.suppress_follow_up()
+    happen()
+    run("SET LOCAL bookit.follow_up = on")
+    event = happen()
+    follow_up(event)
+    assert [each.event_id for each in Delivery.objects.all()] == [event.pk]
+
+
+def test_events_whose_delivery_was_pruned_are_not_delivered_again():
+    WebhookFactory()
+    follow_up(happen(), at=timezone.now() - 31 * DAY)
+    relay_jobs()
+    run("DELETE FROM procrastinate_jobs")
+    assert webhooks.prune_deliveries(at=timezone.now()) == 1
     event = happen()
     follow_up(event)
     assert [each.event_id for each in Delivery.objects.all()] == [event.pk]

@@ -1,6 +1,6 @@
 """Jobs that send emails are enqueued once, whatever other transactions do at the same time."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -20,6 +20,7 @@ from bookit.tests.crowd import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TASK = "accounts.send_mail"
+HOUR = timedelta(hours=1)
 # Counts the jobs that a worker could start now.
 FREE_JOBS = """
 SELECT count(*) FROM (SELECT id FROM procrastinate_jobs FOR UPDATE SKIP LOCKED) AS free
@@ -51,6 +52,18 @@ def test_a_job_that_is_waiting_is_not_enqueued_again():
     ProcrastinateJob.objects.filter(queueing_lock="one").update(status="succeeded")
     defer("one", "two")
     assert queueing_locks() == ["one", "one", "two"]
+
+
+def test_a_new_request_for_an_email_does_not_wait_for_the_retry_of_an_earlier_one():
+    at = datetime(2026, 11, 21, 9, tzinfo=UTC)
+    sending.defer(TASK, {"now": ({}, None), "later": ({}, at)})
+    ProcrastinateJob.objects.filter(status="todo").update(scheduled_at=at + 18 * HOUR, attempts=7)
+    sending.defer(TASK, {"now": ({}, None), "later": ({}, at + HOUR)})
+    jobs = ProcrastinateJob.objects.order_by("queueing_lock")
+    assert [*jobs.values_list("queueing_lock", "scheduled_at", "attempts")] == [
+        ("later", at + 18 * HOUR, 7),
+        ("now", None, 0),
+    ]
 
 
 def test_concurrent_transactions_enqueue_an_email_once():
