@@ -53,6 +53,27 @@ def test_a_job_that_is_waiting_is_not_enqueued_again():
     assert queueing_locks() == ["one", "one", "two"]
 
 
+EARLY, LATE = (datetime(2026, 11, 21, hour, tzinfo=UTC) for hour in (9, 13))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "wanted", "result"),
+    [
+        (LATE, None, None),
+        (LATE, EARLY, EARLY),
+        (EARLY, LATE, EARLY),
+        (None, LATE, None),
+    ],
+)
+def test_a_waiting_job_runs_at_the_earlier_of_its_own_time_and_the_new_time(
+    waiting, wanted, result
+):
+    """A job that has failed waits up to 18 hours. Whoever requests the email again gets it now."""
+    for scheduled_at in (waiting, wanted):
+        sending.defer(TASK, {"reset": ({}, scheduled_at)})
+    assert ProcrastinateJob.objects.get().scheduled_at == result
+
+
 def test_concurrent_transactions_enqueue_an_email_once():
     with starting_line("procrastinate_jobs") as start:
         outcomes = start([partial(defer, "one")] * 5)
