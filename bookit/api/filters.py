@@ -238,7 +238,7 @@ PERIOD_FILTERS: dict[str, filters.Filter] = {
 class CommaSeparatedWidget(BaseCSVWidget):
     """Reads the values of a parameter that separates them by commas, and may be repeated."""
 
-    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str] | None:
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
         """Return the values; None if the request does not contain the parameter."""
         texts = data.getlist(name)
         return ",".join(texts).split(",") if texts else None
