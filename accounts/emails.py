@@ -6,6 +6,7 @@ from uuid import UUID
 
 import idna
 from django.core.exceptions import ValidationError
+from django.core.validators import EmailValidator
 from django.utils.translation import gettext as _
 
 from bookit.mails import NOWHERE
@@ -13,6 +14,9 @@ from bookit.mails import NOWHERE
 # The pattern of a valid email address whose domain is in ASCII. It excludes quoted local parts and
 # address literals, because they can be another spelling of a plain address.
 SPELLING = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+
+# The size of the column. No mailbox has a longer address (RFC 5321).
+MAX_LENGTH = 254
 
 
 def canonical(address: str) -> str:
@@ -44,6 +48,8 @@ def canonical(address: str) -> str:
             _("The address must be written in plain letters, without invisible characters."),
             "spelling",
         )
+    if len(spelled) > MAX_LENGTH:  # The `xn--` form can be longer than the domain.
+        raise ValidationError(EmailValidator.message, EmailValidator.code)
     return spelled
 
 

@@ -49,9 +49,10 @@ from bookit.languages import accepted
 from bookit.responses import JSON, Response
 from bookit.runtime.costly import ALWAYS
 
-# A large export gets this many seconds in addition to the usual time limit of a request, because
-# every user has a right to a copy of their data. Few exports are large.
-EXPORT_SECONDS = 50.0
+# A large export, or the deletion of an account with many bookings, gets this many seconds in
+# addition to the usual time limit of a request, because every user has a right to it. Few take so
+# long.
+PRIVACY_SECONDS = 50.0
 
 
 class AuthViewSet(RowViewSet):
@@ -189,6 +190,7 @@ class MeViewSet(RowViewSet):
         """
         # This endpoint checks a password, so the rate limit for signing in applies.
         SignInThrottle().allow_request(request, self)
+        deadlines.extend(PRIVACY_SECONDS)
         privacy.erase_own(
             user=signed_in(request),
             client=client_of(request._request),
@@ -255,7 +257,7 @@ class ExportViewSet(MeViewSet):
         found = privacy.export(user=signed_in(request))
         if not any(isinstance(each, Iterator) for each in found.values()):
             return Response(found, headers=headers)
-        deadlines.extend(EXPORT_SECONDS)
+        deadlines.extend(PRIVACY_SECONDS)
         # The export is complete before it is sent, so the client's speed does not matter, and an
         # error is an ordinary response. The file keeps a large export out of memory.
         file = TemporaryFile()  # noqa: SIM115 - Django closes it with the response
@@ -322,5 +324,6 @@ class UserViewSet(RowViewSet):
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete an account for good, as its owner can with `DELETE /me`."""
+        deadlines.extend(PRIVACY_SECONDS)
         privacy.erase_user(user_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)

@@ -14,7 +14,7 @@ urlpatterns = [
     path("", include("bookings.urls")),
     path("", include("reviews.urls")),
     path("", include("accounts.urls")),
-    path("", RedirectView.as_view(url="/docs")),
+    path("", pages.read_only(RedirectView.as_view(url="/docs"))),
     path("errors", pages.errors),
     path("errors/<slug:code>", pages.error),
     path("health", pages.health),

@@ -44,6 +44,19 @@ class Request(WSGIRequest):
         except (BadRequest, ValueError):  # Django raises BadRequest from version 6.1 on.
             super().__init__(unread)
 
+    @property
+    def encoding(self) -> None:
+        """None, for UTF-8: JSON, parameters and forms have no other encoding.
+
+        Django would decode parameters with the charset of the `Content-Type`, which can also be
+        the name of a codec for other data, such as `hex`. It would do so while it creates the
+        request.
+        """
+
+    @encoding.setter
+    def encoding(self, charset: str) -> None:
+        """Ignore the charset of the `Content-Type`."""
+
 
 class Handler(WSGIHandler):
     """Django's handler, with the request class above."""

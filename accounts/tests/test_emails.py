@@ -52,6 +52,21 @@ def test_a_lookalike_cannot_register(api, email):
     assert User.objects.filter(email__contains="ue").count() == 1
 
 
+def test_an_address_that_is_too_long_in_ascii_is_refused(api):
+    email = f"{'a' * 200}@{''.join(map(chr, range(0x100, 0x120, 2)))}{'x' * 20}.com"
+    assert len(email) < 254
+    problem(api.post("/auth/register", {**NEW, "email": email}), 400, "validation_error", "email")
+    change = {"email": email, "current_password": PASSWORD}
+    client = api.as_(UserFactory())
+    problem(client.patch("/me", change), 400, "validation_error", "email")
+    browser = Client()
+    browser.force_login(AdminFactory())
+    form = {"email": email, "name": "Sue", "role": "user", "usable_password": "true"}
+    added = {**form, "password1": PASSWORD, "password2": PASSWORD}
+    response = browser.post("/admin/accounts/user/add/", added)
+    assert "email" in response.context["adminform"].form.errors
+
+
 @pytest.mark.parametrize("email", [*LOOKALIKES, "\u212aelvin@example.com", "sue", "@", ""])
 def test_a_lookalike_or_malformed_address_cannot_sign_in(api, email):
     admin = AdminFactory(email="sue@example.com")

@@ -61,6 +61,10 @@ class AvailabilityViewSet(RowViewSet):
         """Return the query parameters that a request may carry, including the search parameters."""
         return super().known_parameters() | self.query_fields
 
+    def may_repeat(self, name: str) -> bool:
+        """Return whether a request may carry this query parameter several times."""
+        return name == "service_id"
+
     @extend_schema(
         tags=["Catalog"],
         summary="Find free times of a service",

@@ -14,6 +14,7 @@ from django_filters import rest_framework as filters
 from django_filters.constants import EMPTY_VALUES
 from django_filters.fields import BaseCSVField
 from django_filters.utils import translate_validation
+from django_filters.widgets import BaseCSVWidget
 from drf_spectacular.drainage import set_override
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
@@ -234,8 +235,19 @@ PERIOD_FILTERS: dict[str, filters.Filter] = {
 }
 
 
+class CommaSeparatedWidget(BaseCSVWidget):
+    """Reads the values of a parameter that separates them by commas, and may be repeated."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        """Return the values; None if the request does not contain the parameter."""
+        texts = data.getlist(name)
+        return ",".join(texts).split(",") if texts else None
+
+
 class CommaSeparatedField(BaseCSVField):
     """A field that checks the number of its values before it validates any of them."""
+
+    base_widget_class = CommaSeparatedWidget
 
     def clean(self, value: Any) -> Any:
         """Return the validated values; None if the request does not contain the parameter."""

@@ -20,6 +20,7 @@ from rest_framework.views import APIView
 from bookit import deadlines
 from bookit.api.etags import IF_MATCH, tagged
 from bookit.api.expand import EXPAND, Expansion, Rows, expand
+from bookit.api.filters import AnyOfFilter, CommaSeparatedChoices
 from bookit.api.keys import UsedKey
 from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
@@ -204,10 +205,17 @@ class APIMixin(APIView):
             if name not in MAY_BE_EMPTY and not all(value.strip() for value in values):
                 # A filter without a value would not filter, and the client might not notice.
                 raise refuse(name, _("This parameter is empty. Leave it out, or give it a value."))
+            if len(values) > 1 and not self.may_repeat(name):
+                # Only one of the values would have an effect, and the client might not notice.
+                raise refuse(name, _("This parameter can be sent only once."))
 
     def known_parameters(self) -> frozenset[str]:
         """Return the names of the query parameters that this request may carry."""
         return frozenset({"tz"})
+
+    def may_repeat(self, name: str) -> bool:
+        """Return whether a request may carry this query parameter several times."""
+        return False
 
     def finalize_response(  # type: ignore[override]
         self, request: Request, response: Any, *args: Any, **kwargs: Any
@@ -355,6 +363,12 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             names |= set(filterset.base_filters)
         paginator: Any = self.paginator
         return names | (paginator.parameters(self) if paginator is not None else set())
+
+    def may_repeat(self, name: str) -> bool:
+        """Return whether a request may carry this query parameter several times."""
+        filters = getattr(getattr(self, "filterset_class", None), "base_filters", {})
+        several = AnyOfFilter | CommaSeparatedChoices
+        return name == EXPAND or isinstance(filters.get(name), several)
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return one page of the list."""

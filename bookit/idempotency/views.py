@@ -10,6 +10,7 @@ import orjson
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 
 from bookit.api.etags import entity_tag
@@ -103,8 +104,15 @@ def _respond_once(
 
 
 def _fingerprint(request: Request) -> bytes:
-    """Return a hash of the request: its method, path, parameters and JSON."""
-    body = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
+    """Return a hash of the request: its method, path, parameters and JSON.
+
+    Raises:
+        ParseError: the body is not JSON, or is nested too deeply.
+    """
+    try:
+        body = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes.
+        raise ParseError(_("The body is not valid JSON: %(error)s.") % {"error": error}) from None
     return sha256(f"{request.method} {request.get_full_path()}\n".encode() + body).digest()
 
 

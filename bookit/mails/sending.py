@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 # The arguments of a job, and the time at which it runs. None means immediately.
 Job = tuple[dict[str, Any], datetime | None]
 
-# Enqueues jobs that send emails, except jobs that are already waiting.
+# Enqueues jobs that send emails, except jobs that are already waiting. A waiting job, which may
+# have failed before, runs at the earlier of its own time and the new time. If it runs immediately,
+# its earlier attempts no longer count.
 #
 # Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
 #   (their arguments as JSON), times timestamptz[] (when they run; null means immediately).
@@ -25,24 +27,23 @@ Job = tuple[dict[str, Any], datetime | None]
 # Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
 #   transactions enqueue the same email at the same time, the second transaction waits for the
 #   first. It enqueues the email only if the first transaction is rolled back. All transactions
-#   enqueue in the order of the locks, so that they cannot wait for each other. The update locks a
-#   waiting job, so that no worker composes its email before the changes of the transaction are
-#   committed. If the email is wanted immediately, a job that waits for a retry, perhaps for hours,
-#   begins anew. Otherwise, the update changes nothing.
+#   enqueue in the order of the locks, so that they cannot wait for each other. A waiting job is
+#   updated even if its time stays the same. The update locks the job, so that no worker composes
+#   its email before the changes of the transaction are committed.
 DEFER = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args, scheduled_at)
 SELECT 'mails', %(task)s, job.queueing_lock, job.args::jsonb, job.scheduled_at
 FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
     AS job (queueing_lock, args, scheduled_at)
 ORDER BY job.queueing_lock
-ON CONFLICT (queueing_lock) WHERE status = 'todo'
-    DO UPDATE SET
-        scheduled_at = CASE
-            WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at
-        END,
-        attempts = CASE
-            WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.attempts ELSE 0
-        END
+ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET
+    scheduled_at = CASE
+        WHEN procrastinate_jobs.scheduled_at > excluded.scheduled_at THEN excluded.scheduled_at
+        WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at
+    END,
+    attempts = CASE
+        WHEN excluded.scheduled_at IS NULL THEN 0 ELSE procrastinate_jobs.attempts
+    END
 """
 
 

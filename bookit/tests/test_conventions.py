@@ -556,6 +556,39 @@ def test_an_empty_parameter_is_refused(admin, path):
     assert "is empty" in content["errors"][0]["message"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/bookings?service_id={ANY_ID}&service_id={ANY_ID}",
+        "/services?limit=1&limit=2",
+        "/services?ordering=title&ordering=price",
+        "/users?cursor=&cursor=",
+        "/me?tz=Asia/Tokyo&tz=Asia/Tokyo",
+        f"/services/{ANY_ID}/availability?from=2026-12-01&from=2026-12-02",
+        "/reports/revenue?from=2026-12-01&from=2026-12-02",
+    ],
+)
+def test_a_repeated_parameter_is_refused_if_only_one_value_would_have_an_effect(admin, path):
+    [name] = {each.split("=")[0] for each in path.split("?")[1].split("&")}
+    content = problem(admin.get(path), 400, "validation_error", name)
+    assert "only once" in content["errors"][0]["message"]
+
+
+def test_parameters_with_several_values_can_be_repeated(admin, paths):
+    for path in (
+        "/services?category=Hair&category=Yoga",
+        "/bookings?expand=service&expand=user",
+        "/availability?service_id={service}&service_id={service}",
+    ):
+        response = admin.get(paths(path))
+        assert response.status_code == 200, response.content
+    for status in ("pending", "confirmed", "cancelled"):
+        BookingFactory(status=status)
+    for query in ("status=pending&status=confirmed", "status=confirmed&status=held,pending"):
+        found = admin.get(f"/bookings?{query}").json()["results"]
+        assert {each["status"] for each in found} == {"pending", "confirmed"}
+
+
 # --- pages ------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ DOCUMENTATION_POLICY = content_security_policy(
 PAGES.add("docs")(Page(Menu.SYSTEM, _("API documentation"), "/docs"))
 
 
-def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def read_only(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
     """Make a view accept only GET and HEAD. Any other method gets a 405, not a CSRF error."""
     return csrf_exempt(require_safe(view))
 

@@ -33,6 +33,7 @@ from bookings.tests.jobs import attendee_mail, work
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Delivery
 from bookings.webhooks.tests.test_webhooks import WebhookFactory
+from bookit import deadlines
 from bookit.json import dumps_in_parts
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem
@@ -393,6 +394,19 @@ def test_a_deletion_is_refused_if_the_password_changes_during_the_check(api, ana
         privacy.erase_own(user=ana, password=PASSWORD, client=sessions.Client(), at=now())
     ana.refresh_from_db()
     assert ana.deleted_at is None
+
+
+@pytest.mark.parametrize("who", ["owner", "admin"])
+def test_a_deletion_may_take_longer_than_other_requests(api, ana, monkeypatch, who):
+    def erase_slowly(*, user, actor, at):
+        run("SELECT pg_sleep(4)")
+
+    monkeypatch.setitem(ERASERS, "slow", erase_slowly)
+    monkeypatch.setattr(deadlines, "REQUEST_LIMIT", 3)
+    if who == "owner":
+        assert delete(api.as_(ana)).status_code == 204
+    else:
+        assert api.as_(AdminFactory()).delete(f"/users/{ana.pk}").status_code == 204
 
 
 def test_a_deleted_account_holds_no_role(api, ana):

@@ -1,5 +1,6 @@
 """Errors of every layer are problem documents."""
 
+import json
 import re
 import time
 from datetime import timedelta
@@ -194,6 +195,27 @@ def test_a_body_that_is_not_declared_as_json_is_a_415(wsgi, content_type):
 def test_the_content_type_of_json_can_be_written_in_several_ways(wsgi, content_type):
     response = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
     problem(response, 400, "validation_error", "password")
+
+
+@pytest.mark.parametrize("charset", ["hex", "undefined", "utf-16"])
+def test_parameters_are_in_utf_8_whatever_charset_the_content_type_names(wsgi, charset):
+    ServiceFactory(title="Café")
+    content_type = f"application/json; charset={charset}"
+    response = wsgi("GET", "/services?q=Caf%C3%A9", CONTENT_TYPE=content_type)
+    assert response.status_code == 200, response.content
+    assert [each["title"] for each in json.loads(response.content)["results"]] == ["Café"]
+    wrong = wsgi("POST", "/auth/login?colour=red", b"{}", CONTENT_TYPE=content_type)
+    problem(wrong, 400, "validation_error", "colour")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
+def test_too_many_parameters_are_refused_whatever_the_content_type(wsgi, content_type):
+    problem(
+        wsgi("GET", "/services?" + "q&" * 2000, CONTENT_TYPE=content_type),
+        400,
+        "validation_error",
+        "",
+    )
 
 
 def test_only_a_body_of_more_than_a_mebibyte_is_a_413(api):
@@ -608,7 +630,9 @@ def test_a_pending_migration_is_a_503(browser, monkeypatch):
     call_command("migrate", "--check", verbosity=0)
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/ready", "/errors", "/openapi.json", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/health/ready", "/errors", "/openapi.json", "/docs"]
+)
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
 def test_a_wrong_method_of_a_page_is_a_405(path, method):
     # Requests of browsers get CSRF checks. Even then, the response is a 405, and not a 403.

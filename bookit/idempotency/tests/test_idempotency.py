@@ -124,6 +124,14 @@ def test_the_order_and_spacing_of_the_json_do_not_matter(api, user, slot):
     assert responses[1]["Idempotent-Replayed"] == "true"
 
 
+def test_a_body_that_is_nested_too_deeply_is_refused(api, user):
+    body = '{"notes":' + "[" * 300 + "]" * 300 + "}"
+    response = api.as_(user).generic(
+        "POST", "/bookings", body, content_type="application/json", headers=KEY
+    )
+    problem(response, 400, "parse_error")
+
+
 def test_the_same_key_of_another_user_is_another_key(api, user, slot):
     mine, theirs = book(api.as_(user), slot), book(api.as_(UserFactory()), slot)
 

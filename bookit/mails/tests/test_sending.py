@@ -1,6 +1,6 @@
 """Jobs that send emails are enqueued once, whatever other transactions do at the same time."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
@@ -20,7 +20,6 @@ from bookit.tests.crowd import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TASK = "accounts.send_mail"
-HOUR = timedelta(hours=1)
 # Counts the jobs that a worker could start now.
 FREE_JOBS = """
 SELECT count(*) FROM (SELECT id FROM procrastinate_jobs FOR UPDATE SKIP LOCKED) AS free
@@ -54,16 +53,34 @@ def test_a_job_that_is_waiting_is_not_enqueued_again():
     assert queueing_locks() == ["one", "one", "two"]
 
 
-def test_a_new_request_for_an_email_does_not_wait_for_the_retry_of_an_earlier_one():
-    at = datetime(2026, 11, 21, 9, tzinfo=UTC)
-    sending.defer(TASK, {"now": ({}, None), "later": ({}, at)})
-    ProcrastinateJob.objects.filter(status="todo").update(scheduled_at=at + 18 * HOUR, attempts=7)
-    sending.defer(TASK, {"now": ({}, None), "later": ({}, at + HOUR)})
-    jobs = ProcrastinateJob.objects.order_by("queueing_lock")
-    assert [*jobs.values_list("queueing_lock", "scheduled_at", "attempts")] == [
-        ("later", at + 18 * HOUR, 7),
-        ("now", None, 0),
-    ]
+EARLY, LATE = (datetime(2026, 11, 21, hour, tzinfo=UTC) for hour in (9, 13))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "wanted", "result"),
+    [
+        (LATE, None, None),
+        (LATE, EARLY, EARLY),
+        (EARLY, LATE, EARLY),
+        (None, LATE, None),
+    ],
+)
+def test_a_waiting_job_runs_at_the_earlier_of_its_own_time_and_the_new_time(
+    waiting, wanted, result
+):
+    """A job that has failed waits up to 18 hours. Whoever requests the email again gets it now."""
+    for scheduled_at in (waiting, wanted):
+        sending.defer(TASK, {"reset": ({}, scheduled_at)})
+    assert ProcrastinateJob.objects.get().scheduled_at == result
+
+
+def test_a_job_that_is_requested_again_has_all_of_its_attempts():
+    sending.defer(TASK, {"reset": ({}, None)})
+    ProcrastinateJob.objects.update(scheduled_at=LATE, attempts=7)
+    sending.defer(TASK, {"reset": ({}, EARLY)})
+    assert ProcrastinateJob.objects.get().attempts == 7
+    sending.defer(TASK, {"reset": ({}, None)})
+    assert ProcrastinateJob.objects.get().attempts == 0
 
 
 def test_concurrent_transactions_enqueue_an_email_once():
