@@ -189,29 +189,28 @@ def rename(*, user: User, name: str) -> None:
 def update_profile(*, user: User, changes: dict[str, Any], client: sessions.Client) -> User:
     """Change the user's own account.
 
-    A new email address takes effect once it is verified. Until then, the old one is kept. Sending
-    the present email address cancels a change that has not taken effect.
+    A new email address takes effect once it is verified. Until then, the old one is kept. The
+    present email address, with the password, cancels a change that has not taken effect. Without
+    the password, it changes nothing: clients send back what they read.
 
     Args:
         changes: the new values of fields, and the `current_password` that a new `email` requires.
 
     Raises:
-        Invalid: `current_password` is missing or wrong.
+        Invalid: `current_password` is missing, or the one that came with `email` is wrong.
         EmailTaken: another account has the email address.
         LimitExceeded: too many wrong passwords were tried.
     """
     changes = {**changes}
     email, password = changes.pop("email", None), changes.pop("current_password", None)
     is_new = email not in (None, user.email)
-    if is_new:
-        if password is None:
-            raise Invalid.of("current_password", _("A new email address requires the password."))
+    if is_new and password is None:
+        raise Invalid.of("current_password", _("A new email address requires the password."))
+    if email is not None and password is not None:
         check_own_password(user=user, field="current_password", password=password, client=client)
-        if User.objects.filter(email=email).exists():
+        if is_new and User.objects.filter(email=email).exists():
             raise EmailTaken
-        changes["new_email"] = email
-    elif email and user.new_email:
-        changes["new_email"] = ""
+        changes["new_email"] = email if is_new else ""
     if changes:
         with transaction.atomic():
             if is_new:
