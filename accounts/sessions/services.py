@@ -78,8 +78,13 @@ class Client:
     name: str = ""
 
 
-def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
-    """Sign in with an email address and a password.
+def authenticate(*, email: str, password: str, address: str | None) -> User:
+    """Return the user with this email address and this password.
+
+    If the hash of the password has outdated parameters, a new hash replaces it.
+
+    Args:
+        address: the IP address of the client, or None if it is unknown.
 
     Raises:
         InvalidCredentials: the account does not exist or is not active, or the password is wrong.
@@ -89,14 +94,28 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
     """
     email = lookup_form(email)
     user = User.objects.filter(email=email).first()
-    guess = Guess(user=user, email=email, address=client.address)
+    guess = Guess(user=user, email=email, address=address)
     guess.count()
     if user is None:
         make_password(password)
         raise InvalidCredentials
-    if not check_password(password, user.password) or not user.is_active:
+    outdated: list[str] = []  # Contains the password if its hash has outdated parameters.
+    if not check_password(password, user.password, setter=outdated.append) or not user.is_active:
         raise InvalidCredentials
     guess.forgive()
+    if outdated:
+        _renew_hash(user, password)
+    return user
+
+
+def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
+    """Sign in to the API with an email address and a password; see `authenticate`.
+
+    Raises:
+        InvalidCredentials: the account does not exist or is not active, or the password is wrong.
+        LimitExceeded: too many wrong passwords were tried.
+    """
+    user = authenticate(email=email, password=password, address=client.address)
     # The password may have been changed, or the account deactivated, during the slow hashing.
     unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
     try:
@@ -106,7 +125,7 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
                 raise InvalidCredentials
             return start_session(user=user, client=client, at=at)
     except DatabaseError as error:
-        _accept_unstored_login(user, error)
+        _accept_unstored(user, error, "the time of a login")
     with transaction.atomic():
         # The server may come back at any moment. A change of the account takes the same lock.
         fetch(LOCK_ACCOUNT, {"user_id": user.pk})
@@ -215,7 +234,7 @@ def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: d
     try:
         user.save(update_fields=["last_login"])
     except DatabaseError as error:
-        _accept_unstored_login(user, error)
+        _accept_unstored(user, error, "the time of a login")
     session = _new_session(user, client=client, at=at)
     session.last_used_at, session.expires_at = at, at + lifetime
     session.save()
@@ -237,8 +256,28 @@ def prune_sessions(*, at: datetime) -> int:
     return delete_in_batches(Session.objects.filter(expires_at__lt=at), by="expires_at")
 
 
-def _accept_unstored_login(user: User, error: DatabaseError) -> None:
-    """Accept that the time of a login was not stored, if the reason is a server that is down.
+def _renew_hash(user: User, password: str) -> None:
+    """Store a new hash of the password of a user. Triggers end all sessions of the account.
+
+    Raises:
+        InvalidCredentials: the password was changed meanwhile.
+    """
+    old, user.password = user.password, make_password(password)
+    try:
+        if User.objects.filter(pk=user.pk, password=old).update(password=user.password):
+            return
+    except DatabaseError as error:
+        _accept_unstored(user, error, "a new hash")
+        user.password = old
+        return
+    # Another request has changed the password, or has also stored a new hash of it.
+    user.refresh_from_db(fields=["password"])
+    if not check_password(password, user.password):
+        raise InvalidCredentials
+
+
+def _accept_unstored(user: User, error: DatabaseError, what: str) -> None:
+    """Accept that a part of a login was not stored, if the reason is a server that is down.
 
     If the database is distributed, every server has a copy of each user. So no user can be changed
     while one of the servers is down. But users can still sign in.
@@ -248,7 +287,7 @@ def _accept_unstored_login(user: User, error: DatabaseError) -> None:
     """
     if not is_server_down(error):
         raise error
-    logger.warning("the time of a login of %s was not stored: a server is down", user.pk)
+    logger.warning("%s of %s was not stored: a server is down", what, user.pk)
 
 
 def _new_session(user: User, *, client: Client, at: datetime) -> Session:
