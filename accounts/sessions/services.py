@@ -25,6 +25,7 @@ from accounts.sessions.models import Session
 from accounts.sessions.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
 from bookit.database.batches import delete_in_batches
 from bookit.database.citus.nodes import is_server_down
+from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import Forbidden, Invalid, Unauthenticated
 
@@ -108,6 +109,7 @@ def authenticate(*, email: str, password: str, address: str | None) -> User:
     return user
 
 
+@retried
 def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
     """Sign in to the API with an email address and a password; see `authenticate`.
 
@@ -142,6 +144,7 @@ def start_session(*, user: User, client: Client, at: datetime) -> SignedIn:
     return _issue(_new_session(user, client=client, at=at), at=at)
 
 
+@retried
 def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
     """Exchange a refresh token for the next pair of tokens.
 
@@ -173,6 +176,7 @@ def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
     raise TokenInvalid
 
 
+@retried
 def log_out(*, refresh_token: str, at: datetime) -> None:
     """End the session of a refresh token, and with it all refresh tokens of the session.
 
@@ -199,6 +203,7 @@ def sessions_of(*, user: User, at: datetime) -> QuerySet[Session]:
     return Session.objects.filter(user=user, revoked_at=None, expires_at__gt=at)
 
 
+@retried
 def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
     """End one of the user's own sessions: a login to the API or to the admin site.
 
