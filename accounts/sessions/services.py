@@ -233,6 +233,7 @@ def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
         raise Invalid.of("", _("This session has ended already.")) from None
 
 
+@retried
 def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
     """Record a login to the admin site as a session, which has no refresh tokens."""
     user.last_login = at
@@ -246,6 +247,7 @@ def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: d
     return session
 
 
+@retried
 def record_admin_logout(*, session_id: UUID, at: datetime) -> None:
     """Record a logout from the admin site."""
     Session.objects.filter(pk=session_id, revoked_at=None).update(revoked_at=at)
