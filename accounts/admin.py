@@ -131,9 +131,9 @@ class PasswordForm(AdminPasswordChangeForm):
             gettext("The current password will be lost."),
         )
 
-    def set_password_and_save(self, user: User, commit: bool = True, **options: Any) -> User:
+    def save(self, commit: bool = True) -> Any:
         """Save only the password. Somebody else may have changed other fields meanwhile."""
-        super().set_password_and_save(user, commit=False, **options)
+        user: Any = super().save(commit=False)
         if commit:
             user.save(update_fields=["password"])
         return user

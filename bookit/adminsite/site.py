@@ -130,9 +130,9 @@ class Site(AdminSite):
 
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    ) -> Any:
         """Show the form for a new password of one's own, or store the password."""
-        request.current_app = self.name  # type: ignore[attr-defined]
+        request.current_app = self.name
         view = OwnPasswordView.as_view(
             success_url=reverse("admin:password_change_done", current_app=self.name),
             extra_context={**self.each_context(request), **(extra_context or {})},
