@@ -17,7 +17,8 @@ from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet, prefetch_related_objects
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext
@@ -129,6 +130,13 @@ class PasswordForm(AdminPasswordChangeForm):
             gettext("Without a password, the user cannot sign in."),
             gettext("The current password will be lost."),
         )
+
+    def save(self, commit: bool = True) -> Any:
+        """Save only the password. Somebody else may have changed other fields meanwhile."""
+        user: Any = super().save(commit=False)
+        if commit:
+            user.save(update_fields=["password"])
+        return user
 
 
 # Every group belongs to a staff role. The admin pages of roles (`accounts.roles.admin`) replace
@@ -284,13 +292,16 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     ) -> Any:
         """Show the form for a new password, but only to admins.
 
-        A person who sets the password of a user can sign in as that user.
+        A person who sets the password of a user can sign in as that user. The form for one's own
+        password is another one, which asks for the current password.
 
         Raises:
             PermissionDenied: the signed-in user is not an admin.
         """
         if not request.user.is_superuser:
             raise PermissionDenied
+        if id == str(request.user.pk):
+            return HttpResponseRedirect(reverse("admin:password_change"))
         return super().user_change_password(request, id, form_url)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

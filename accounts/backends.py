@@ -9,19 +9,14 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils import timezone
 
-from accounts.emails import lookup_form
 from accounts.models import User
 from accounts.sessions import services as sessions
 from accounts.sessions.clients import client_of
-from accounts.sessions.guesses import Guess
 from bookit.api.addresses import client_address
 
 
 class AdminSiteBackend(ModelBackend):
-    """Django's own backend, with a limit on wrong passwords.
-
-    It ignores the case of email addresses.
-    """
+    """Django's own backend, but passwords are checked as in the API."""
 
     def authenticate(
         self,
@@ -35,17 +30,14 @@ class AdminSiteBackend(ModelBackend):
         Raises:
             LimitExceeded: too many wrong passwords were tried.
         """
-        email = lookup_form(username or kwargs.get(User.USERNAME_FIELD) or "")
-        guess = Guess(
-            user=User.objects.filter(email=email).first(),
-            email=email,
-            address=client_address(request) if request else None,
-        )
-        guess.count()
-        user = super().authenticate(request, username=email, password=password)
-        if not isinstance(user, User):
+        try:
+            user = sessions.authenticate(
+                email=username or kwargs.get(User.USERNAME_FIELD) or "",
+                password=password or "",
+                address=client_address(request) if request else None,
+            )
+        except sessions.InvalidCredentials:
             return None
-        guess.forgive()
         if request is not None:
             # Keep the id of the browser's previous `Session`, which `record_login` ends. If the
             # browser was signed in as another user, `login` empties `request.session` before it

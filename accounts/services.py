@@ -27,6 +27,7 @@ from accounts.sessions import services as sessions
 from accounts.sessions.guesses import Guess
 from accounts.sessions.tokens import TokenInvalid
 from bookit.database.metadata import Changes, save_changes, stored
+from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
 
 # Passwords have a maximum length, because very long passwords keep the server busy.
@@ -45,6 +46,7 @@ class LastAdmin(Conflict):
     code = "last_admin"
 
 
+@retried
 def register(
     *,
     name: str,
@@ -94,6 +96,7 @@ def check_own_password(*, user: User, field: str, password: str, client: session
     guess.forgive()
 
 
+@retried
 def change_password(
     *, user: User, current_password: str, new_password: str, client: sessions.Client
 ) -> None:
@@ -103,18 +106,18 @@ def change_password(
         Invalid: the current password is wrong, or the new password is weak.
         LimitExceeded: too many wrong passwords were tried.
     """
-    before = user.password
     check_own_password(
         user=user, field="current_password", password=current_password, client=client
     )
     _check_strength(new_password, user, field="new_password")
-    user.password = make_password(new_password)
+    hashed = make_password(new_password)
     # If two requests change the password at once, the second one is refused, because the current
     # password that it checked is outdated.
-    if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
+    if not User.objects.filter(pk=user.pk, password=user.password).update(password=hashed):
         raise Invalid.of("current_password", _("This is not your current password."))
 
 
+@retried
 def request_password_reset(*, email: str) -> None:
     """Email a link that resets the password, if an active account has this email address.
 
@@ -124,6 +127,7 @@ def request_password_reset(*, email: str) -> None:
     links.enqueue(kind=PASSWORD_RESET, email=lookup_form(email))
 
 
+@retried
 def reset_password(*, token: str, password: str, at: datetime) -> None:
     """Set a new password with a token from an email, which also verifies the email address.
 
@@ -151,6 +155,7 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
         user.save(update_fields=["password", "verified_email"])
 
 
+@retried
 def request_verification(*, user: User) -> None:
     """Email a link that verifies the user's new email address.
 
@@ -161,6 +166,7 @@ def request_verification(*, user: User) -> None:
         links.enqueue(kind=VERIFICATION, email=user.new_email or user.email, user=user)
 
 
+@retried
 def verify_email(*, token: str, at: datetime) -> None:
     """Verify the email address to which a token was sent.
 
@@ -186,32 +192,32 @@ def rename(*, user: User, name: str) -> None:
     save_changes(user, {"name": name})
 
 
+@retried
 def update_profile(*, user: User, changes: dict[str, Any], client: sessions.Client) -> User:
     """Change the user's own account.
 
-    A new email address takes effect once it is verified. Until then, the old one is kept. Sending
-    the present email address cancels a change that has not taken effect.
+    A new email address takes effect once it is verified. Until then, the old one is kept. The
+    present email address, with the password, cancels a change that has not taken effect. Without
+    the password, it changes nothing: clients send back what they read.
 
     Args:
         changes: the new values of fields, and the `current_password` that a new `email` requires.
 
     Raises:
-        Invalid: `current_password` is missing or wrong.
+        Invalid: `current_password` is missing, or the one that came with `email` is wrong.
         EmailTaken: another account has the email address.
         LimitExceeded: too many wrong passwords were tried.
     """
     changes = {**changes}
     email, password = changes.pop("email", None), changes.pop("current_password", None)
     is_new = email not in (None, user.email)
-    if is_new:
-        if password is None:
-            raise Invalid.of("current_password", _("A new email address requires the password."))
+    if is_new and password is None:
+        raise Invalid.of("current_password", _("A new email address requires the password."))
+    if email is not None and password is not None:
         check_own_password(user=user, field="current_password", password=password, client=client)
-        if User.objects.filter(email=email).exists():
+        if is_new and User.objects.filter(email=email).exists():
             raise EmailTaken
-        changes["new_email"] = email
-    elif email and user.new_email:
-        changes["new_email"] = ""
+        changes["new_email"] = email if is_new else ""
     if changes:
         with transaction.atomic():
             if is_new:
@@ -223,6 +229,7 @@ def update_profile(*, user: User, changes: dict[str, Any], client: sessions.Clie
     return user
 
 
+@retried
 def add_user(*, user: User, actor: User, at: datetime, sends_email: bool = True) -> User:
     """Store a new account with any role, on behalf of an admin.
 
@@ -273,6 +280,7 @@ def add_customer(
     return user
 
 
+@retried
 def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> User:
     """Change an account, including its role, its staff roles and whether it is active.
 

@@ -163,13 +163,13 @@ class MeViewSet(RowViewSet):
         """Change your account. A new email address requires `current_password`.
 
         The new address takes effect once it is verified with the token that is sent to it. The old
-        address is notified. Sending the current address cancels the change.
+        address is notified. The current address and `current_password` cancel the change.
         `metadata` is merged: null removes a key.
         """
         user, changes = signed_in(request), self.checked()
-        if changes.get("email", user.email) != user.email:
-            # Like the response of `register`, this response reveals whether an account has the
-            # email address, so the rate limit for signing in applies.
+        if {"email", "current_password"} <= changes.keys():
+            # The password is checked. Like the response of `register`, this response reveals
+            # whether an account has the email address. So the rate limit for signing in applies.
             SignInThrottle().allow_request(request, self)
         return self.shown(
             services.update_profile(user=user, changes=changes, client=client_of(request._request))

@@ -388,6 +388,7 @@ def cancel_all(*, user: User, actor: User, at: datetime) -> None:
             _change_status(Status.CANCELLED, booking, actor=actor, at=at)
 
 
+@retried
 @transaction.atomic
 def release_hold(*, booking: Booking, actor: User, at: datetime) -> Booking:
     """Cancel a hold on behalf of `actor`. The caller has checked that `actor` may do this."""

@@ -42,6 +42,7 @@ class ServiceInUse(Conflict):
     code = "service_in_use"
 
 
+@retried
 def create_calendar(
     *,
     actor: User,
@@ -70,6 +71,7 @@ def create_calendar(
     return calendar
 
 
+@retried
 def update_calendar(
     *, calendar_id: UUID, actor: User, changes: dict[str, Any], at: datetime
 ) -> tuple[Calendar, Affected]:
@@ -119,6 +121,7 @@ def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> Non
     OpeningHours.objects.bulk_create(hours, batch_size=1 if is_distributed() else None)
 
 
+@retried
 def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
     """Delete a calendar that has no services.
 
@@ -136,6 +139,7 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
             raise ServiceInUse(str(CALENDAR_IN_USE)) from None
 
 
+@retried
 def create_time_off(
     *,
     calendar_id: UUID,
@@ -179,6 +183,7 @@ def check_time_off(start_time: datetime, end_time: datetime) -> None:
         raise Invalid.of("end_time", _("Time off can last at most 10 years."))
 
 
+@retried
 def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> None:
     """Delete time off, so that the opening hours apply again in that period.
 
@@ -205,6 +210,7 @@ def affected_bookings(
     return found[0] if found else Affected()
 
 
+@retried
 def create_service(
     *,
     actor: User,

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from bookings import events
 from bookings.models import Booking, BookingEvent
+from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
 from catalog.models import Service
 from reviews.models import Review
@@ -28,6 +29,7 @@ class ReviewExists(Conflict):
     code = "review_exists"
 
 
+@retried
 def create_review(
     *, actor: User, booking_id: UUID, rating: int, at: datetime, comment: str = ""
 ) -> Review:
@@ -79,6 +81,7 @@ def create_review(
     return review
 
 
+@retried
 def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> Review:
     """Change a review that `actor` wrote.
 
@@ -99,6 +102,7 @@ def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: 
     return review
 
 
+@retried
 def delete_review(*, review_id: UUID, actor: User) -> None:
     """Delete a review, and subtract its rating from the totals of the service.
 

@@ -21,6 +21,7 @@ from accounts.sessions.tokens import TokenInvalid
 from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
 from bookit.database.replicas import with_position
+from bookit.database.retries import retried
 from bookit.errors import Forbidden, Invalid
 
 # Each key has its own rate limit, so an account with unlimited keys could send unlimited requests.
@@ -49,6 +50,7 @@ OWNER = Prepared(
 )
 
 
+@retried
 def create_key(
     *,
     owner: User,
@@ -111,6 +113,7 @@ def create_key(
     return row, key
 
 
+@retried
 def delete_key(*, key_id: UUID, owner: User) -> None:
     """Delete an API key. It stops working at once.
 

@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from accounts.extensions import PERMISSIONS
 from accounts.models import User
 from accounts.roles.models import Role
+from bookit.database.retries import retried
 from bookit.errors import Forbidden, Invalid, database_error_facts
 
 # Staff with the permission to change accounts can change only these fields, and the staff roles. By
@@ -29,6 +30,7 @@ from bookit.errors import Forbidden, Invalid, database_error_facts
 STAFF_CHANGES = frozenset({"name", "phone", "timezone", "language", "is_active", "metadata"})
 
 
+@retried
 def create_role(
     *,
     name: str,
@@ -57,6 +59,7 @@ def create_role(
     return role
 
 
+@retried
 def update_role(*, role_id: UUID, actor: User, changes: dict[str, Any]) -> Role:
     """Change a role. Its holders get or lose its permissions at once.
 
@@ -87,6 +90,7 @@ def update_role(*, role_id: UUID, actor: User, changes: dict[str, Any]) -> Role:
     return role
 
 
+@retried
 def delete_role(*, role_id: UUID, actor: User) -> None:
     """Delete a role. Its holders lose its permissions at once.
 

@@ -25,6 +25,7 @@ from accounts.sessions.models import Session
 from accounts.sessions.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
 from bookit.database.batches import delete_in_batches
 from bookit.database.citus.nodes import is_server_down
+from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import Forbidden, Invalid, Unauthenticated
 
@@ -78,8 +79,13 @@ class Client:
     name: str = ""
 
 
-def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
-    """Sign in with an email address and a password.
+def authenticate(*, email: str, password: str, address: str | None) -> User:
+    """Return the user with this email address and this password.
+
+    If the hash of the password has outdated parameters, a new hash replaces it.
+
+    Args:
+        address: the IP address of the client, or None if it is unknown.
 
     Raises:
         InvalidCredentials: the account does not exist or is not active, or the password is wrong.
@@ -89,14 +95,29 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
     """
     email = lookup_form(email)
     user = User.objects.filter(email=email).first()
-    guess = Guess(user=user, email=email, address=client.address)
+    guess = Guess(user=user, email=email, address=address)
     guess.count()
     if user is None:
         make_password(password)
         raise InvalidCredentials
-    if not check_password(password, user.password) or not user.is_active:
+    outdated: list[str] = []  # Contains the password if its hash has outdated parameters.
+    if not check_password(password, user.password, setter=outdated.append) or not user.is_active:
         raise InvalidCredentials
     guess.forgive()
+    if outdated:
+        _renew_hash(user, password)
+    return user
+
+
+@retried
+def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
+    """Sign in to the API with an email address and a password; see `authenticate`.
+
+    Raises:
+        InvalidCredentials: the account does not exist or is not active, or the password is wrong.
+        LimitExceeded: too many wrong passwords were tried.
+    """
+    user = authenticate(email=email, password=password, address=client.address)
     # The password may have been changed, or the account deactivated, during the slow hashing.
     unchanged = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
     try:
@@ -106,7 +127,7 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
                 raise InvalidCredentials
             return start_session(user=user, client=client, at=at)
     except DatabaseError as error:
-        _accept_unstored_login(user, error)
+        _accept_unstored(user, error, "the time of a login")
     with transaction.atomic():
         # The server may come back at any moment. A change of the account takes the same lock.
         fetch(LOCK_ACCOUNT, {"user_id": user.pk})
@@ -123,6 +144,7 @@ def start_session(*, user: User, client: Client, at: datetime) -> SignedIn:
     return _issue(_new_session(user, client=client, at=at), at=at)
 
 
+@retried
 def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
     """Exchange a refresh token for the next pair of tokens.
 
@@ -154,6 +176,7 @@ def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
     raise TokenInvalid
 
 
+@retried
 def log_out(*, refresh_token: str, at: datetime) -> None:
     """End the session of a refresh token, and with it all refresh tokens of the session.
 
@@ -180,6 +203,7 @@ def sessions_of(*, user: User, at: datetime) -> QuerySet[Session]:
     return Session.objects.filter(user=user, revoked_at=None, expires_at__gt=at)
 
 
+@retried
 def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
     """End one of the user's own sessions: a login to the API or to the admin site.
 
@@ -209,19 +233,21 @@ def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
         raise Invalid.of("", _("This session has ended already.")) from None
 
 
+@retried
 def record_admin_login(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
     """Record a login to the admin site as a session, which has no refresh tokens."""
     user.last_login = at
     try:
         user.save(update_fields=["last_login"])
     except DatabaseError as error:
-        _accept_unstored_login(user, error)
+        _accept_unstored(user, error, "the time of a login")
     session = _new_session(user, client=client, at=at)
     session.last_used_at, session.expires_at = at, at + lifetime
     session.save()
     return session
 
 
+@retried
 def record_admin_logout(*, session_id: UUID, at: datetime) -> None:
     """Record a logout from the admin site."""
     Session.objects.filter(pk=session_id, revoked_at=None).update(revoked_at=at)
@@ -237,8 +263,28 @@ def prune_sessions(*, at: datetime) -> int:
     return delete_in_batches(Session.objects.filter(expires_at__lt=at), by="expires_at")
 
 
-def _accept_unstored_login(user: User, error: DatabaseError) -> None:
-    """Accept that the time of a login was not stored, if the reason is a server that is down.
+def _renew_hash(user: User, password: str) -> None:
+    """Store a new hash of the password of a user. Triggers end all sessions of the account.
+
+    Raises:
+        InvalidCredentials: the password was changed meanwhile.
+    """
+    old, user.password = user.password, make_password(password)
+    try:
+        if User.objects.filter(pk=user.pk, password=old).update(password=user.password):
+            return
+    except DatabaseError as error:
+        _accept_unstored(user, error, "a new hash")
+        user.password = old
+        return
+    # Another request has changed the password, or has also stored a new hash of it.
+    user.refresh_from_db(fields=["password"])
+    if not check_password(password, user.password):
+        raise InvalidCredentials
+
+
+def _accept_unstored(user: User, error: DatabaseError, what: str) -> None:
+    """Accept that a part of a login was not stored, if the reason is a server that is down.
 
     If the database is distributed, every server has a copy of each user. So no user can be changed
     while one of the servers is down. But users can still sign in.
@@ -248,7 +294,7 @@ def _accept_unstored_login(user: User, error: DatabaseError) -> None:
     """
     if not is_server_down(error):
         raise error
-    logger.warning("the time of a login of %s was not stored: a server is down", user.pk)
+    logger.warning("%s of %s was not stored: a server is down", what, user.pk)
 
 
 def _new_session(user: User, *, client: Client, at: datetime) -> Session:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib.postgres.functions import TransactionNow
 from django.contrib.sessions.backends import db
 from django.utils import timezone
 
@@ -29,11 +30,13 @@ class SessionStore(db.SessionStore):
         """Change the key of the session.
 
         Django does this when users change their own password. They stay signed in, although the
-        trigger has just ended all their sessions.
+        trigger has ended all their sessions in the same transaction. A session that ended in
+        another transaction stays ended.
         """
         super().cycle_key()
         if SESSION_KEY in self:
-            self._logins(self[SESSION_KEY]).update(revoked_at=None)
+            logins = self._logins(self[SESSION_KEY])
+            logins.filter(revoked_at=TransactionNow()).update(revoked_at=None)
 
     def _logins(self, session_id: str) -> Any:
         return Session.objects.filter(pk=session_id, expires_at__gt=timezone.now())

@@ -175,11 +175,24 @@ def test_the_email_address_of_another_account_is_a_409(me, user):
     assert (user.email, user.new_email, user.name) == ("ada@example.com", "", "Ada")
 
 
-def test_sending_the_current_email_address_needs_no_password_and_cancels_a_change(api, me):
-    assert me.patch("/me", {"email": "ADA@example.com"}).status_code == 200
+def test_sending_the_whole_profile_back_does_not_cancel_a_change_of_the_address(api, me):
     me.patch("/me", NEW)
     found = send_emails_and_read_tokens()
-    assert me.patch("/me", {"email": "ADA@example.com"}).status_code == 200
+    profile = me.get("/me").json()
+    for email in ("ada@example.com", "ADA@example.com"):
+        body = {**profile, "email": email, "name": "Countess"}
+        assert me.patch("/me", body).status_code == 200
+    assert verify(api, found["new@example.com"]).status_code == 204
+    assert me.get("/me").json()["email"] == "new@example.com"
+
+
+def test_the_current_email_address_and_the_password_cancel_a_change(api, me):
+    me.patch("/me", NEW)
+    found = send_emails_and_read_tokens()
+    body = {"email": "ADA@example.com", "current_password": "wrong"}
+    problem(me.patch("/me", body), 400, "validation_error", "current_password")
+    body["current_password"] = NEW["current_password"]
+    assert me.patch("/me", body).status_code == 200
     problem(verify(api, found["new@example.com"]), 401, "token_invalid")
     assert me.get("/me").json()["email"] == "ada@example.com"
 

@@ -10,9 +10,11 @@ from bookings import services
 from bookings.desk.models import StaffNote
 from bookings.models import Booking
 from bookit.database.citus.lookups import by_id
+from bookit.database.retries import retried
 from bookit.errors import Invalid
 
 
+@retried
 def add_note(*, booking_id: UUID, actor: User, text: str, at: datetime) -> StaffNote:
     """Add a staff note to a booking, as its provider, an admin or staff.
 

@@ -24,6 +24,7 @@ from bookings.booked import own_bookings
 from bookings.feeds.models import Feed
 from bookings.models import Booking
 from bookit.database.prepared import Change
+from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from catalog.models import Calendar
 
@@ -132,6 +133,7 @@ def calendar_tokens(*, calendar: Calendar, reader: User) -> tuple[str, str]:
     return signer.sign_object(busy), signer.sign_object(names)
 
 
+@retried
 @transaction.atomic
 def renew(*, owner_id: UUID) -> None:
     """Give the feed of a user or a calendar a new URL. Earlier URLs become invalid."""

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from bookings.mails.models import MailText
 from bookings.mails.occasions import ATTENDEE, LABEL, NEWS, OFFERED, PROVIDER, News
+from bookit.database.retries import retried
 from bookit.languages import SOURCE, closest, speaking
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -133,6 +134,7 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), str(text))
 
 
+@retried
 def change(
     *, kind: str, language: str = "", label: str, attendee: str, provider: str, at: datetime
 ) -> MailText:

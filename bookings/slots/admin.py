@@ -364,7 +364,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         form = SeatsForm(request.POST)
         if form.is_valid():
             try:
-                slots.change_slot(
+                slot, has_changed = slots.change_slot(
                     slot_id=slot.pk,
                     capacity=form.cleaned_data["capacity"],
                     **_actor_and_time(request),
@@ -372,7 +372,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             except REFUSALS as error:
                 form.add_error("capacity", message_of(error))
             else:
-                if form.cleaned_data["capacity"] != slot.capacity:
+                if has_changed:
                     self.log_change(request, slot, _("Changed the number of seats."))
                     text = _("The number of seats was changed.")
                     self.message_user(request, text, messages.SUCCESS)
@@ -415,9 +415,12 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         )
 
     def _cancel_one(self, request: HttpRequest, slot: Slot) -> None:
-        slots.change_slot(slot_id=slot.pk, status=Slot.Status.CANCELLED, **_actor_and_time(request))
+        _slot, has_changed = slots.change_slot(
+            slot_id=slot.pk, status=Slot.Status.CANCELLED, **_actor_and_time(request)
+        )
         # Slots have no history of their own, so the admin site's log says who cancelled them.
-        self.log_change(request, slot, _("Cancelled."))
+        if has_changed:
+            self.log_change(request, slot, _("Cancelled."))
 
     def delete_row(self, request: HttpRequest, row: Slot) -> None:
         """Delete a slot without bookings."""

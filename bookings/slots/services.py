@@ -291,8 +291,11 @@ def change_slot(
     at: datetime,
     capacity: int | None = None,
     status: str | None = None,
-) -> Slot:
-    """Change the capacity of a slot, or cancel it and its bookings, or both. Return the slot.
+) -> tuple[Slot, bool]:
+    """Change the capacity of a slot, or cancel it and its bookings, or both.
+
+    Return the slot, and whether it has changed. It does not change if it has these values already,
+    perhaps because somebody else has just changed it.
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.
@@ -302,15 +305,18 @@ def change_slot(
             is completed or a no-show; or `status` would schedule a cancelled slot again.
     """
     slot = _locked_slot(slot_id, actor, "bookings.change_slot")
+    has_changed = False
     if capacity is not None and capacity != slot.capacity:
         _check_seats(slot, capacity, at)
         if capacity > slot.capacity:
             waitlist.offer_later(slot_ids=[slot.pk], at=at)
         slot.capacity = capacity
         slot.save(update_fields=["capacity"])
+        has_changed = True
     if status is not None and status != slot.status:
         _cancel(slot, status, actor=actor, at=at)
-    return slot
+        has_changed = True
+    return slot, has_changed
 
 
 @retried

@@ -110,11 +110,10 @@ class SlotViewSet(CatalogViewSet):
     @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change the capacity of a slot, or cancel the slot together with its bookings."""
-        return self.shown(
-            slots.change_slot(
-                slot_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
-            )
+        slot, _has_changed = slots.change_slot(
+            slot_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
         )
+        return self.shown(slot)
 
     @extend_schema(tags=["Catalog"], summary="Delete a slot", extensions=errors("slot_conflict"))
     @conditional

@@ -25,6 +25,7 @@ from bookings.holds import announced_sql
 from bookings.models import BookingEvent
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.database.batches import delete_in_batches
+from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid
 
@@ -132,6 +133,7 @@ class WebhookInactive(Conflict):
     code = "webhook_inactive"
 
 
+@retried
 def create_webhook(
     *, actor: User, url: str, events: Sequence[str], at: datetime, is_active: bool = True
 ) -> Webhook:
@@ -156,6 +158,7 @@ def create_webhook(
     )
 
 
+@retried
 def update_webhook(
     *, webhook_id: UUID, actor: User, changes: dict[str, Any], at: datetime
 ) -> Webhook:
@@ -189,6 +192,7 @@ def update_webhook(
     return webhook
 
 
+@retried
 def delete_webhook(*, webhook_id: UUID) -> None:
     """Delete a webhook and the log of its deliveries.
 
@@ -204,6 +208,7 @@ def delete_webhook(*, webhook_id: UUID) -> None:
     Webhook.objects.filter(pk=webhook_id).delete()
 
 
+@retried
 def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
     """Give a webhook a new secret, and make `actor` its owner.
 
@@ -238,6 +243,7 @@ def resume(*, admin: User, at: datetime) -> None:
         _set(webhook, since=_from_now(webhook.events), **_NO_FAILURES, updated_at=at)
 
 
+@retried
 def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
     """Send a message of type `test`. It is delivered and retried like any other message.
 
@@ -256,6 +262,7 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
     return delivery
 
 
+@retried
 def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
     """Send a message again now, with the same id and regardless of its status.
 

@@ -12,13 +12,14 @@ from django.http import (
     HttpResponsePermanentRedirect,
     HttpResponseRedirect,
 )
-from django.urls import URLPattern
+from django.urls import URLPattern, reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.csrf import https_page, needs_https
 from bookit.adminsite.extensions import HOME_CARDS, PAGES, Glance, HomeCard
 from bookit.adminsite.menu import Menu
+from bookit.adminsite.passwords import OwnPasswordView
 from bookit.times import zone
 
 
@@ -126,6 +127,17 @@ class Site(AdminSite):
         if needs_https(request):
             return https_page(request)
         return super().login(request, extra_context)
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Show the form for a new password of one's own, or store the password."""
+        request.current_app = self.name
+        view = OwnPasswordView.as_view(
+            success_url=reverse("admin:password_change_done", current_app=self.name),
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )
+        return view(request)
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
         """Redirect to the path with a slash at its end, if the slash is missing.

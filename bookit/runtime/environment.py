@@ -251,7 +251,7 @@ def http_url(name: str, *, example: str = "http://localhost:4318") -> str:
 
 
 def origins(name: str, *, wildcards: bool = False) -> list[str]:
-    """Return a comma-separated variable as a list of browser origins, in lower case.
+    """Return a comma-separated variable as a list of origins, as browsers send them.
 
     Args:
         wildcards: whether `https://*.example.com` is accepted.
@@ -264,7 +264,12 @@ def origins(name: str, *, wildcards: bool = False) -> list[str]:
             raise ImproperlyConfigured(
                 f"{name} must be origins such as https://app.example.com, not {_shown(origin)}."
             )
-    return [origin.lower() for origin in names(name)]
+    return [_as_sent(origin.lower()) for origin in names(name)]
+
+
+def _as_sent(origin: str) -> str:
+    """Return an origin without the default port of its scheme, which browsers leave out."""
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 
 
 def link(name: str) -> str:

@@ -181,6 +181,7 @@ TIMELESS = {
     "accounts/roles/services.py": {"delete_role", "give_roles", "update_role"},
     "accounts/links/services.py": {"enqueue", "sample", "use"},
     "accounts/privacy/services.py": {"export"},
+    "accounts/sessions/services.py": {"authenticate"},
     "accounts/services.py": {
         "change_password",
         "lock_user",

@@ -8,6 +8,7 @@ OpenTelemetry.
 """
 
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from django.conf import settings
 URLS = ("http.url", "http.target", "url.full", "url.query")
 # Monitoring programs request these paths every few seconds.
 UNTRACED = frozenset({"/health", "/health/ready", "/metrics"})
+# A response that is a file is kept in the WSGI environment under this name.
+FILE = "bookit.file"
 
 Application = Callable[[dict[str, Any], Any], Any]
 
@@ -66,11 +69,25 @@ def trace_web(application: Application) -> Application:
     from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 
     _trace_database()
-    traced = OpenTelemetryMiddleware(application, request_hook=_without_query)
+
+    def set_file_aside(environ: dict[str, Any], start_response: Any) -> Any:
+        response = application(environ, start_response)
+        if not isinstance(response, environ.get("wsgi.file_wrapper", ())):
+            return response
+        environ[FILE] = response
+        return []
+
+    traced = OpenTelemetryMiddleware(set_file_aside, request_hook=_without_query)
 
     def choose(environ: dict[str, Any], start_response: Any) -> Any:
         if environ.get("PATH_INFO") not in UNTRACED:
-            return traced(environ, start_response)
+            response = traced(environ, start_response)
+            if FILE not in environ:
+                return response
+            # OpenTelemetry would return the file as a generator. The server would then not know
+            # that it is a file, and a thread would wait while a slow client reads it.
+            deque(response, maxlen=0)  # At the end of the generator, the span ends.
+            return environ[FILE]
         # Without this, each SQL statement of these requests would be a trace of its own.
         with suppress_instrumentation():
             return application(environ, start_response)

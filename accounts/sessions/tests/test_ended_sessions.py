@@ -212,6 +212,73 @@ def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_the
     assert browser.get("/admin/").status_code == 302
 
 
+def while_the_new_password_is_hashed(monkeypatch, change):
+    """Call `change` before the next new password of a user is hashed."""
+    set_password = User.set_password
+
+    def change_and_set(user, password):
+        monkeypatch.setattr(User, "set_password", set_password)
+        change()
+        set_password(user, password)
+
+    monkeypatch.setattr(User, "set_password", change_and_set)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_new_password_in_the_admin_site_undoes_no_other_change_of_the_account(
+    monkeypatch, is_own
+):
+    user = AdminFactory()
+    browser = sign_in_to_admin_site(user if is_own else AdminFactory())
+    page = reverse("admin:auth_user_password_change", args=[user.pk])
+    form = {"password1": BETTER, "password2": BETTER, "usable_password": "true"}
+    if is_own:
+        page = "/admin/password_change/"
+        form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
+    changes = {"is_active": False, "role": "user", "name": "Former admin"}
+    change = User.objects.filter(pk=user.pk).update
+    while_the_new_password_is_hashed(monkeypatch, lambda: change(**changes))
+    assert browser.post(page, form).status_code == 302
+    user.refresh_from_db()
+    assert {name: getattr(user, name) for name in changes} == changes
+    assert user.check_password(BETTER)
+
+
+def test_a_session_that_ends_while_its_user_changes_the_password_in_it_stays_ended(monkeypatch):
+    user = AdminFactory()
+    browser = sign_in_to_admin_site(user)
+    form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
+    end = Session.objects.filter(user=user).update
+    while_the_new_password_is_hashed(monkeypatch, lambda: end(revoked_at=now()))
+    assert browser.post("/admin/password_change/", form).status_code == 302
+    assert open_sessions(user) == 0
+    assert browser.get("/admin/").status_code == 302
+
+
+def test_a_password_that_was_changed_meanwhile_is_kept_in_the_admin_site(monkeypatch):
+    user = AdminFactory()
+    browser = sign_in_to_admin_site(user)
+    form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
+    changed = make_password("the password of the other change")
+    while_the_new_password_is_hashed(monkeypatch, lambda: User.objects.update(password=changed))
+    response = browser.post("/admin/password_change/", form)
+    assert "Your old password was entered incorrectly." in response.content.decode()
+    user.refresh_from_db()
+    assert user.password == changed
+    assert browser.get("/admin/").status_code == 302
+
+
+def test_the_page_of_the_own_account_asks_for_the_current_password():
+    user = AdminFactory()
+    page = reverse("admin:auth_user_password_change", args=[user.pk])
+    browser = sign_in_to_admin_site(user)
+    form = {"password1": BETTER, "password2": BETTER, "usable_password": "true"}
+    assert browser.post(page, form)["Location"] == "/admin/password_change/"
+    assert browser.get("/admin/password_change/").status_code == 200
+    user.refresh_from_db()
+    assert user.check_password(PASSWORD)
+
+
 def test_sessions_ended_by_a_deactivation_in_sql_stay_ended_after_a_reactivation(api):
     user = UserFactory()
     session = log_in(api, user).json()

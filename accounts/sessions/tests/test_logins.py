@@ -5,15 +5,17 @@ from datetime import timedelta
 
 import pytest
 import time_machine
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
+from django.db import OperationalError
+from django.test import Client
 from django.utils.timezone import now
 
 from accounts.hashers import Argon2idPasswordHasher
-from accounts.models import User
+from accounts.models import User, UserQuerySet
 from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from accounts.sessions.serializers import SessionSerializer
-from accounts.tests.factories import PASSWORD, UserFactory
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
@@ -204,6 +206,102 @@ def test_a_login_is_refused_if_the_account_is_deactivated_during_the_check(api, 
     during_the_password_check(monkeypatch, lambda: User.objects.update(is_active=False))
     problem(log_in(api, user), 401, "invalid_credentials")
     assert not Session.objects.exists()
+
+
+# --- hashes with outdated parameters ----------------------------------------------------------
+
+
+def through_the_api(api, user):
+    return log_in(api, user).status_code == 200
+
+
+def in_the_admin_site(api, user):
+    form = {"username": user.email, "password": PASSWORD}
+    return Client().post("/admin/login/?next=/admin/", form).status_code == 302
+
+
+both = pytest.mark.parametrize("signs_in", [through_the_api, in_the_admin_site])
+
+
+@pytest.fixture
+def admin(settings, monkeypatch):
+    """Return an admin whose password has a hash that is outdated."""
+    admin = AdminFactory()
+    monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
+    preferred = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
+    settings.PASSWORD_HASHERS = [preferred, *settings.PASSWORD_HASHERS]
+    return admin
+
+
+def stored_hash(user):
+    return User.objects.get(pk=user.pk).password
+
+
+def while_a_hash_is_made(monkeypatch, change):
+    """Call `change` before the next password is hashed."""
+    make = sessions.make_password
+
+    def change_and_make(password):
+        monkeypatch.setattr(sessions, "make_password", make)
+        change()
+        return make(password)
+
+    monkeypatch.setattr(sessions, "make_password", change_and_make)
+
+
+@both
+def test_signing_in_replaces_an_outdated_hash(api, admin, signs_in):
+    old = stored_hash(admin)
+    assert signs_in(api, admin)
+    new = stored_hash(admin)
+    assert (old.startswith("md5"), new.startswith("pbkdf2")) == (True, True)
+    assert signs_in(api, admin)
+    assert stored_hash(admin) == new
+    assert Session.objects.filter(revoked_at=None).count() == 2
+
+
+@pytest.mark.parametrize("refused", [{"is_active": False}, {"password": "wrong"}])
+def test_a_refused_login_keeps_an_outdated_hash(api, admin, refused):
+    User.objects.update(is_active=refused.get("is_active", True))
+    old = stored_hash(admin)
+    login = log_in(api, admin, refused.get("password", PASSWORD))
+    problem(login, 401, "invalid_credentials")
+    assert stored_hash(admin) == old
+
+
+@both
+def test_two_logins_at_once_can_both_replace_an_outdated_hash(api, admin, signs_in, monkeypatch):
+    while_a_hash_is_made(monkeypatch, lambda: log_in(api, admin))
+    assert signs_in(api, admin)
+    assert Session.objects.filter(revoked_at=None).count() == 2
+
+
+@both
+def test_a_new_hash_does_not_bring_back_a_password_that_was_changed_meanwhile(
+    api, admin, signs_in, monkeypatch
+):
+    changed = make_password("another good password")
+    while_a_hash_is_made(monkeypatch, lambda: User.objects.update(password=changed))
+    assert not signs_in(api, admin)
+    assert stored_hash(admin) == changed
+    assert not Session.objects.filter(revoked_at=None).exists()
+
+
+@both
+def test_signing_in_keeps_an_outdated_hash_while_a_server_is_down(
+    api, admin, signs_in, monkeypatch
+):
+    old = stored_hash(admin)
+
+    def fail(*args, **kwargs):
+        raise OperationalError
+
+    monkeypatch.setattr(UserQuerySet, "update", fail)
+    monkeypatch.setattr(User, "save", fail)
+    problem(log_in(api, admin), 503, "service_unavailable")
+    monkeypatch.setattr(sessions, "is_server_down", lambda error: True)
+    assert signs_in(api, admin)
+    assert stored_hash(admin) == old
 
 
 # --- log out ----------------------------------------------------------------------------------

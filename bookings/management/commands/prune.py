@@ -7,16 +7,17 @@ from django.utils import timezone
 
 from accounts.services import prune_tokens
 from bookings.webhooks.services import prune_deliveries
+from bookit.idempotency import services as idempotency
 from bookit.jobs.queues import prune_jobs
 from bookit.mails.limits import prune_mail_counts
 
 
 class Command(BaseCommand):
-    """Deletes data that is no longer needed; the worker does so every night."""
+    """Deletes data that is no longer needed; the worker does so every night or more often."""
 
     help = (
-        "Delete expired sessions and tokens, and old deliveries, mail counts and jobs, as the "
-        "worker does every night."
+        "Delete expired sessions and tokens, and old deliveries, mail counts, responses to "
+        "idempotent requests and jobs, as the worker does every night or more often."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -26,4 +27,5 @@ class Command(BaseCommand):
             f"{prune_tokens(at=at)} sessions and {prune_deliveries(at=at)} deliveries deleted."
         )
         prune_mail_counts(at=at)
+        idempotency.prune(at=at)
         prune_jobs(at=at)

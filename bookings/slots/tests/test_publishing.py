@@ -385,6 +385,33 @@ class TestPage:
         site.post(self.seats(slot), {"capacity": "5"})
         assert LogEntry.objects.get().get_change_message() == "Changed the number of seats."
 
+    @pytest.mark.parametrize(("seats", "logged"), [("3", 1), ("5", 0)])
+    def test_a_number_of_seats_that_somebody_else_has_just_changed_is_logged_if_it_changes_again(
+        self, site, slot, monkeypatch, seats, logged
+    ):
+        self.meanwhile(monkeypatch, slot, capacity=5)
+        site.post(self.seats(slot), {"capacity": seats})
+        slot.refresh_from_db()
+        assert slot.capacity == int(seats)
+        assert LogEntry.objects.count() == logged
+
+    def test_only_the_first_of_two_who_cancel_a_slot_at_once_is_in_the_log(
+        self, site, slot, monkeypatch
+    ):
+        self.meanwhile(monkeypatch, slot, status="cancelled")
+        assert site.post(reverse("admin:bookings_slot_cancel", args=[slot.pk])).status_code == 302
+        assert not LogEntry.objects.exists()
+
+    def meanwhile(self, monkeypatch, slot, **values):
+        """Let somebody else change a slot before the next request locks it."""
+        lock = slots.lock_to_book
+
+        def change_and_lock(calendar_id):
+            Slot.objects.filter(pk=slot.pk).update(**values)
+            lock(calendar_id)
+
+        monkeypatch.setattr(slots, "lock_to_book", change_and_lock)
+
     @pytest.mark.parametrize(
         ("seats", "words"),
         [

@@ -49,6 +49,12 @@ FILL = {
         INSERT INTO bookings_attempt (delivery_id, at, duration_ms, error, response)
         SELECT id, now(), 1, '', '' FROM bookings_delivery
     """,
+    "bookit_keptresponse": """
+        INSERT INTO bookit_keptresponse
+            (user_id, owner, key, fingerprint, status, location, body, created_at)
+        SELECT '{user}', '{user}', n::text, '', 204, '', '', now() - interval '1 day'
+        FROM generate_series(1, {many}) AS n
+    """,
     "procrastinate_jobs": """
         INSERT INTO procrastinate_jobs (queue_name, task_name, status)
         SELECT 'default', 'nothing', 'failed' FROM generate_series(1, {many});
@@ -82,6 +88,7 @@ def count(table):
         ("accounts_session", 5_000),
         ("django_session", 5_000),
         ("bookings_delivery", 5_000),
+        ("bookit_keptresponse", 5_000),
         ("procrastinate_jobs", 5_000),
     ],
 )

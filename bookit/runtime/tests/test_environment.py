@@ -442,8 +442,24 @@ def test_a_bad_origin_is_refused(load, refuse, name):
         assert refuse(**{name: value}).startswith(f"{name} must be origins such as ")
     good = ["https://a.example.com", "http://localhost:3000", "https://[fd00::1]:8443"]
     assert load(**{name: ", ".join([*good, "", ""])})[name] == good
-    # Browsers send the host in lower case, and the origin is compared as it is.
-    assert load(**{name: "https://App.Example.com"})[name] == ["https://app.example.com"]
+
+
+@pytest.mark.parametrize("name", ["CORS_ALLOWED_ORIGINS", "CSRF_TRUSTED_ORIGINS"])
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://App.Example.com", "https://app.example.com"),
+        ("https://app.example.com:443", "https://app.example.com"),
+        ("http://localhost:80", "http://localhost"),
+        ("HTTPS://[fd00::443]:443", "https://[fd00::443]"),
+        ("https://app.example.com:80", "https://app.example.com:80"),
+        ("http://app.example.com:443", "http://app.example.com:443"),
+        ("https://app.example.com:8443", "https://app.example.com:8443"),
+    ],
+)
+def test_an_origin_is_compared_as_browsers_send_it(load, name, written, sent):
+    """Browsers send it in lower case, without the default port."""
+    assert load(**{name: written})[name] == [sent]
 
 
 def test_only_trusted_origins_can_have_a_wildcard(load, refuse):

@@ -121,6 +121,13 @@ class TestLoad:
         with pytest.raises(CommandError, match=rf"does not measure: {wrong}\.$"):
             call_command("benchmark", only=only, **more)
 
+    @pytest.mark.parametrize("command", ["benchmark", "measure_overrides"])
+    @pytest.mark.parametrize("number", ["0", "-1", "1.5", "many"])
+    def test_only_whole_numbers_of_rounds_are_accepted(self, command, number):
+        message = f"argument --rounds: must be a whole number of at least 1, not '{number}'"
+        with pytest.raises(CommandError, match=re.escape(message)):
+            call_command(command, f"--rounds={number}")
+
 
 class TestCases:
     def test_every_case_has_a_name_for_the_command_line(self):

@@ -7,13 +7,19 @@ import subprocess
 import sys
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from tempfile import TemporaryFile
 from threading import Thread
+from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
+from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from procrastinate.contrib.django import app
 
 from accounts.models import User
@@ -24,6 +30,7 @@ from bookings.webhooks import services as webhooks
 from bookit.runtime import environment
 from bookit.runtime.servers import BOOKIT, production, serving
 from bookit.runtime.startup import BASE_DIR
+from bookit.tracing import start
 
 
 class Receiver(ThreadingHTTPServer):
@@ -187,6 +194,30 @@ def test_spans_name_errors_without_their_messages(receiver, tmp_path):
     assert (error.name, attributes(error)) == ("exception", {"exception.type": "TypeError"})
     assert "secret_of_the_job" in (tmp_path / "output").read_text()
     assert "secret_of_the_job" not in "".join(str(span) for _, span in receiver.spans)
+
+
+def test_the_server_gets_a_file_as_a_file(settings, monkeypatch):
+    """Otherwise, a thread would wait while a slow client reads the file."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(start, "_trace_database", lambda: None)
+    settings.OTEL_EXPORTER_OTLP_ENDPOINT = "http://localhost:4318"
+    with TemporaryFile() as file:
+        responses = [FileWrapper(file), [b"not a file"]]
+
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return responses[len(spans.get_finished_spans())]
+
+        for response in responses:
+            environ = {"wsgi.file_wrapper": FileWrapper, "PATH_INFO": "/me/export"}
+            setup_testing_defaults(environ)
+            found = start.trace_web(application)(environ, lambda status, headers, *rest: None)
+            assert (found if isinstance(found, FileWrapper) else [*found]) == response
+        assert not file.closed
+    assert len(spans.get_finished_spans()) == 2
 
 
 def test_opentelemetry_is_not_loaded_if_tracing_is_off():

@@ -20,6 +20,7 @@ from bookit.tools.benchmark.jobs import MEASURES, JobsError
 from bookit.tools.benchmark.load import LoadError, find_wrk
 from bookit.tools.benchmark.measure import CASE_NAMES, Options, UnexpectedResponse, benchmark
 from bookit.tools.benchmark.report import Report
+from bookit.tools.management.arguments import positive
 
 
 class Command(BaseCommand):
@@ -35,8 +36,8 @@ class Command(BaseCommand):
         """Add the options: the cases and jobs, their length, and the file for the results."""
         add = parser.add_argument
         add("--json", type=Path, metavar="FILE", help="write the results of every run to this file")
-        add("--seconds", type=_positive, default=3, help="length of a run (default: %(default)s)")
-        add("--rounds", type=_positive, default=5, help="runs of each case (default: %(default)s)")
+        add("--seconds", type=positive, default=3, help="length of a run (default: %(default)s)")
+        add("--rounds", type=positive, default=5, help="runs of each case (default: %(default)s)")
         add(
             "--only",
             nargs="+",
@@ -58,8 +59,8 @@ class Command(BaseCommand):
             " to this file; this needs 25 GB of disk space and an hour",
         )
         stored = "number to store (default: %(default)s)"
-        add("--services", type=_positive, default=1_000, help=stored)
-        add("--bookings", type=_positive, default=100_000, help=stored)
+        add("--services", type=positive, default=1_000, help=stored)
+        add("--bookings", type=positive, default=100_000, help=stored)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and write the report. The command succeeds even if a target is missed.
@@ -147,10 +148,3 @@ class Command(BaseCommand):
     def say(self, message: str) -> None:
         """Write a line about the progress to stderr, apart from the report."""
         self.stderr.write(message)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number

@@ -12,6 +12,7 @@ from django.core.management import BaseCommand, CommandError
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, running
 from bookit.runtime.servers import ServerError, connected_to, migrate
 from bookit.tools.benchmark.fill import Size, fill
+from bookit.tools.management.arguments import positive
 
 SIZE = Size(1_000, 5_000)
 
@@ -28,13 +29,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the option for the number of rounds."""
         parser.add_argument(
-            "--rounds", type=int, default=21, help="number of rounds (default: %(default)s)"
+            "--rounds", type=positive, default=21, help="number of rounds (default: %(default)s)"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and write a line for each override and kind of request."""
-        if options["rounds"] < 1:
-            raise CommandError("--rounds must be at least 1.")
         # Not imported at the top, because the module imports the whole application, which needs the
         # settings to be loaded first.
         from bookit.tools.benchmark.overrides import measure
