@@ -205,9 +205,19 @@ def _environment() -> dict[str, str]:
     """Return the variables with which PostgreSQL's programs connect to the database.
 
     Arguments would show the password to every user of the machine.
+
+    Raises:
+        DumpError: only the URL of a pooler is known.
     """
     if settings.DATABASE_DIRECT_URL:
         parameters = conninfo_to_dict(settings.DATABASE_DIRECT_URL)
+    elif not settings.DATABASE_POOL_SIZE:
+        # The programs empty `search_path` for their session. The pooler would give this session to
+        # web processes, which would then find no tables.
+        raise DumpError(
+            "PostgreSQL's programs cannot use a pooler. DATABASE_POOL_SIZE=0 says that DATABASE_URL"
+            " leads to one, so set DATABASE_DIRECT_URL to the URL of PostgreSQL itself."
+        )
     else:
         parameters = connection.get_connection_params()
     variables = {

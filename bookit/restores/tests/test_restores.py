@@ -239,6 +239,25 @@ def test_a_backup_that_is_stopped_leaves_neither_a_file_nor_its_pg_dump(tmp_path
     assert not psutil.pid_exists(int(pid.read_text()))
 
 
+def test_a_pooler_is_never_used(tmp_path, other_database, settings):
+    call_command("backup", tmp_path / "first")
+    settings.DATABASE_POOL_SIZE = 0
+
+    with pytest.raises(CommandError, match="set DATABASE_DIRECT_URL"):
+        call_command("backup", tmp_path / "second")
+    with connected_to(other_database):
+        with pytest.raises(CommandError, match="set DATABASE_DIRECT_URL"):
+            call_command("restore", tmp_path / "first")
+        assert connection.introspection.table_names() == []
+    assert [each.name for each in tmp_path.iterdir()] == ["first"]
+
+    settings.DATABASE_DIRECT_URL = database_url()
+    call_command("backup", tmp_path / "second")
+    settings.DATABASE_DIRECT_URL = other_database
+    with connected_to(other_database):
+        call_command("restore", tmp_path / "second")
+
+
 def test_a_backup_can_be_restored_through_a_pipe(other_database):
     BookingFactory()
     before = contents()
