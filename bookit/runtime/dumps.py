@@ -18,18 +18,37 @@ from django.conf import settings
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
+from psycopg.rows import scalar_row
 
+from bookit.database.rows import fetch
 from bookit.restores import positions
 
 # Owners, privileges and comments are not restored: the old owner may not exist on this server, and
 # the role that restores the backup may not be allowed to set them. This role owns the restored
 # tables, as if it had run the migrations.
-_PORTABLE = ("--no-owner", "--no-privileges", "--no-comments")
+#
+# Publications and subscriptions belong to other programs. A restore with `--clean` does not delete
+# them, so it could not create them again.
+_PORTABLE = (
+    *("--no-owner", "--no-privileges", "--no-comments"),
+    *("--no-publications", "--no-subscriptions"),
+)
 
 # A backup contains no sessions of the admin site. A session cookie contains only the key of a
 # session, so anybody who reads the sessions in a backup could sign in as an admin. Admins therefore
 # have to sign in again after a restore.
 _WITHOUT_SESSIONS = "--exclude-table-data=django_session"
+
+# Finds the schemas of other programs. BookIt uses only the schema `public`, and perhaps extensions
+# that an administrator has created in another schema.
+#
+# Parameters: none.
+# Columns: name text.
+_OTHER_SCHEMAS = """
+SELECT nspname::text AS name FROM pg_namespace
+WHERE nspname !~ '^pg_' AND nspname NOT IN ('public', 'information_schema')
+  AND oid NOT IN (SELECT extnamespace FROM pg_extension)
+"""
 
 _CHUNK = 2**20
 
@@ -101,8 +120,11 @@ def dump(file: IO[bytes]) -> None:
 
 def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None:
     program = _programs("pg_dump", newer=True)["pg_dump"]
+    # A restore with `--clean` deletes only the schema `public`, so it could not create others again.
+    names = [name.replace('"', '""') for name in fetch(_OTHER_SCHEMAS, {}, scalar_row)]
+    others = [f'--exclude-schema="{name}"' for name in names]
     with _running(
-        [program, "--format=custom", *_PORTABLE, _WITHOUT_SESSIONS, *arguments],
+        [program, "--format=custom", *_PORTABLE, _WITHOUT_SESSIONS, *others, *arguments],
         environment=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=stdout,

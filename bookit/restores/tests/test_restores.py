@@ -122,6 +122,39 @@ def test_a_restore_with_clean_replaces_all_data(tmp_path, other_database):
         assert contents() == before
 
 
+def test_what_other_programs_keep_in_the_database_is_neither_backed_up_nor_restored(
+    tmp_path, other_database
+):
+    BookingFactory()
+    call_command("backup", tmp_path / "first")
+    with (
+        connected_to(other_database),
+        psycopg.connect(other_database, autocommit=True) as other_program,
+    ):
+        call_command("restore", tmp_path / "first")
+        before = contents()
+        try:
+            other_program.execute("""
+                CREATE SCHEMA "Of others";
+                CREATE TABLE "Of others".notes AS SELECT 'before' AS note;
+                CREATE VIEW "Of others".bookings AS SELECT id FROM bookings_booking;
+                CREATE PUBLICATION others FOR TABLE bookings_booking;
+            """)
+            call_command("backup", tmp_path / "second")
+            other_program.execute("""UPDATE "Of others".notes SET note = 'after'""")
+
+            call_command("restore", tmp_path / "second", clean=True)
+
+            assert contents() == before
+            assert fetch('SELECT note FROM "Of others".notes', {}) == [("after",)]
+            assert fetch("SELECT pubname FROM pg_publication", {}) == [("others",)]
+        finally:
+            other_program.execute("""
+                DROP SCHEMA IF EXISTS "Of others" CASCADE;
+                DROP PUBLICATION IF EXISTS others;
+            """)
+
+
 def test_a_restore_that_fails_changes_nothing(tmp_path, other_database):
     BookingFactory()
     file, half = tmp_path / "backup", tmp_path / "half"
