@@ -7,6 +7,7 @@ restore is one transaction: if it fails, the database is as it was before.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -120,7 +121,7 @@ def dump(file: IO[bytes]) -> None:
 
 def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None:
     program = _programs("pg_dump", newer=True)["pg_dump"]
-    # A restore with `--clean` deletes only the schema `public`, so it could not create others again.
+    # A restore with `--clean` deletes only `public`, so it could not create other schemas again.
     names = [name.replace('"', '""') for name in fetch(_OTHER_SCHEMAS, {}, scalar_row)]
     others = [f'--exclude-schema="{name}"' for name in names]
     with _running(
@@ -130,7 +131,7 @@ def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None
         stdout=stdout,
     ) as (pg_dump, read_errors):
         if pg_dump.wait():
-            raise DumpError(f"pg_dump failed: {_first_error(read_errors())}")
+            raise DumpError(f"pg_dump failed: {_reason(pg_dump, read_errors())}")
 
 
 def restore(source: IO[bytes], *, clean: bool = False) -> None:
@@ -164,7 +165,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
             psql.stdin.write(_COMMIT)
             psql.stdin.close()
         if psql.wait():
-            raise DumpError(f"The backup was not restored: {_first_error(read_errors())}")
+            raise DumpError(f"The backup was not restored: {_reason(psql, read_errors())}")
     if positions.is_migrated():
         positions.notice_new_server()
 
@@ -180,7 +181,7 @@ def _write_as_sql(program: str, source: IO[bytes], *, into: IO[bytes]) -> None:
         assert reader.stdout is not None  # noqa: S101 - it is a pipe
         shutil.copyfileobj(reader.stdout, into, _CHUNK)
         if reader.wait():
-            raise DumpError(f"The backup cannot be read: {_first_error(read_errors())}")
+            raise DumpError(f"The backup cannot be read: {_reason(reader, read_errors())}")
 
 
 @contextmanager
@@ -306,8 +307,10 @@ def _major_version(program: str) -> int:
     return 0
 
 
-def _first_error(errors: bytes) -> str:
-    """Return the line that explains a failure."""
+def _reason(program: "subprocess.Popen[bytes]", errors: bytes) -> str:
+    """Return the line that explains why a program failed, or the signal that ended the program."""
+    if program.returncode < 0:
+        return f"it was ended by {signal.Signals(-program.returncode).name}."
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
     found = [line for line in lines if re.search(r"\b(ERROR|FATAL|error):", line)]
     return [*(found or lines), "it gives no reason"][0]

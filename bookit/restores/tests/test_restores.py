@@ -239,6 +239,14 @@ def test_a_backup_that_fails_leaves_no_file(tmp_path, monkeypatch):
         call_command("backup", tmp_path / ("x" * 300))
 
 
+def test_the_signal_that_ended_pg_dump_is_named():
+    """For example, the program that reads stdout has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as output, pytest.raises(dumps.DumpError, match="ended by SIGPIPE"):
+        dumps.dump(output)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_backup_that_is_stopped_leaves_neither_a_file_nor_its_pg_dump(tmp_path, number):
     (folder := tmp_path / "folder").mkdir()
