@@ -117,9 +117,10 @@ class Connector(DjangoConnector):
     def get_worker_connector(self) -> BaseAsyncConnector:
         """Return a worker's connector, which bypasses a pooler if `DATABASE_DIRECT_URL` is set."""
         parameters = connector_params(self.alias)
+        options = parameters.get("options", "")
         if settings.DATABASE_DIRECT_URL:
             parameters = {"connect_timeout": 2, **conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
-        options = parameters.get("options", "")
+            options = f"{parameters.get('options', '')} {settings.KEEPALIVES}"
         parameters["options"] = f"{options} {ASYNCHRONOUS_COMMIT}".strip()
         return WorkerConnector(self, kwargs=parameters, connection_class=WorkerConnection)
 

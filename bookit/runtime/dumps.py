@@ -7,6 +7,7 @@ restore is one transaction: if it fails, the database is as it was before.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,18 +19,37 @@ from django.conf import settings
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
+from psycopg.rows import scalar_row
 
+from bookit.database.rows import fetch
 from bookit.restores import positions
 
 # Owners, privileges and comments are not restored: the old owner may not exist on this server, and
 # the role that restores the backup may not be allowed to set them. This role owns the restored
 # tables, as if it had run the migrations.
-_PORTABLE = ("--no-owner", "--no-privileges", "--no-comments")
+#
+# Publications and subscriptions belong to other programs. A restore with `--clean` does not delete
+# them, so it could not create them again.
+_PORTABLE = (
+    *("--no-owner", "--no-privileges", "--no-comments"),
+    *("--no-publications", "--no-subscriptions"),
+)
 
 # A backup contains no sessions of the admin site. A session cookie contains only the key of a
 # session, so anybody who reads the sessions in a backup could sign in as an admin. Admins therefore
 # have to sign in again after a restore.
 _WITHOUT_SESSIONS = "--exclude-table-data=django_session"
+
+# Finds the schemas of other programs. BookIt uses only the schema `public`, and perhaps extensions
+# that an administrator has created in another schema.
+#
+# Parameters: none.
+# Columns: name text.
+_OTHER_SCHEMAS = """
+SELECT nspname::text AS name FROM pg_namespace
+WHERE nspname !~ '^pg_' AND nspname NOT IN ('public', 'information_schema')
+  AND oid NOT IN (SELECT extnamespace FROM pg_extension)
+"""
 
 _CHUNK = 2**20
 
@@ -101,14 +121,17 @@ def dump(file: IO[bytes]) -> None:
 
 def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None:
     program = _programs("pg_dump", newer=True)["pg_dump"]
+    # A restore with `--clean` deletes only `public`, so it could not create other schemas again.
+    names = [name.replace('"', '""') for name in fetch(_OTHER_SCHEMAS, {}, scalar_row)]
+    others = [f'--exclude-schema="{name}"' for name in names]
     with _running(
-        [program, "--format=custom", *_PORTABLE, _WITHOUT_SESSIONS, *arguments],
+        [program, "--format=custom", *_PORTABLE, _WITHOUT_SESSIONS, *others, *arguments],
         environment=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
     ) as (pg_dump, read_errors):
         if pg_dump.wait():
-            raise DumpError(f"pg_dump failed: {_first_error(read_errors())}")
+            raise DumpError(f"pg_dump failed: {_reason(pg_dump, read_errors())}")
 
 
 def restore(source: IO[bytes], *, clean: bool = False) -> None:
@@ -142,7 +165,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
             psql.stdin.write(_COMMIT)
             psql.stdin.close()
         if psql.wait():
-            raise DumpError(f"The backup was not restored: {_first_error(read_errors())}")
+            raise DumpError(f"The backup was not restored: {_reason(psql, read_errors())}")
     if positions.is_migrated():
         positions.notice_new_server()
 
@@ -158,7 +181,7 @@ def _write_as_sql(program: str, source: IO[bytes], *, into: IO[bytes]) -> None:
         assert reader.stdout is not None  # noqa: S101 - it is a pipe
         shutil.copyfileobj(reader.stdout, into, _CHUNK)
         if reader.wait():
-            raise DumpError(f"The backup cannot be read: {_first_error(read_errors())}")
+            raise DumpError(f"The backup cannot be read: {_reason(reader, read_errors())}")
 
 
 @contextmanager
@@ -205,9 +228,19 @@ def _environment() -> dict[str, str]:
     """Return the variables with which PostgreSQL's programs connect to the database.
 
     Arguments would show the password to every user of the machine.
+
+    Raises:
+        DumpError: only the URL of a pooler is known.
     """
     if settings.DATABASE_DIRECT_URL:
         parameters = conninfo_to_dict(settings.DATABASE_DIRECT_URL)
+    elif not settings.DATABASE_POOL_SIZE:
+        # The programs empty `search_path` for their session. The pooler would give this session to
+        # web processes, which would then find no tables.
+        raise DumpError(
+            "PostgreSQL's programs cannot use a pooler. DATABASE_POOL_SIZE=0 says that DATABASE_URL"
+            " leads to one, so set DATABASE_DIRECT_URL to the URL of PostgreSQL itself."
+        )
     else:
         parameters = connection.get_connection_params()
     variables = {
@@ -274,8 +307,10 @@ def _major_version(program: str) -> int:
     return 0
 
 
-def _first_error(errors: bytes) -> str:
-    """Return the line that explains a failure."""
+def _reason(program: "subprocess.Popen[bytes]", errors: bytes) -> str:
+    """Return the line that explains why a program failed, or the signal that ended the program."""
+    if program.returncode < 0:
+        return f"it was ended by {signal.Signals(-program.returncode).name}."
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
     found = [line for line in lines if re.search(r"\b(ERROR|FATAL|error):", line)]
     return [*(found or lines), "it gives no reason"][0]

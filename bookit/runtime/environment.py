@@ -427,7 +427,7 @@ def redis_url(name: str) -> str:
     url = text(name)
     if not url:
         return ""
-    from redis import ConnectionPool
+    from redis import ConnectionPool, RedisError
 
     parts = _split(url)
     if (
@@ -448,7 +448,7 @@ def redis_url(name: str) -> str:
     try:
         # This opens no connection, but fails if a connection would later refuse a parameter.
         ConnectionPool.from_url(canonical).make_connection()
-    except (TypeError, ValueError):
+    except (RedisError, TypeError, ValueError):
         raise ImproperlyConfigured(
             f"{name} has a parameter after its ? that the client of Redis does not know."
             " For example, it knows ssl_cert_reqs=none."

@@ -107,7 +107,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         **{**vars(psycopg), "connect": lambda *args, **params: Connection.connect(*args, **params)}
     )
 
-    # The time until which no thread tries to connect, by host and port; shared by all wrappers.
+    # The time until which no thread tries to connect, by host, port and database; shared by all
+    # wrappers. A pooler can lead to several servers, one for each database.
     _silent_until: dict[Any, float] = {}
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
@@ -145,7 +146,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def _connect(self, conn_params: dict[str, Any]) -> Any:
-        server = (self.settings_dict["HOST"], self.settings_dict["PORT"])
+        # A URL can also name the host after its `?`, so the settings may not contain it.
+        server = tuple(conn_params.get(name) for name in ("host", "port", "dbname"))
         if monotonic() < self._silent_until.get(server, 0.0):
             raise ConnectionTimeout("PostgreSQL did not answer a moment ago.")
         try:

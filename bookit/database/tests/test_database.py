@@ -1,9 +1,10 @@
 """Problems with PostgreSQL: lost connections, slow statements, deadlocks and constraints."""
 
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 
 import psycopg
 import pytest
@@ -62,6 +63,25 @@ def end_all_sessions():
 
 
 # --- lost connections -------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_server_that_does_not_answer_does_not_block_connections_to_another_server():
+    """In the URLs of both servers, the hosts follow the `?`, as those of Unix sockets do."""
+    usual = connection.get_connection_params()
+
+    def wrapper(port):
+        place = {"host": usual["host"], "port": port, "connect_timeout": 2, "pool": None}
+        options = {**connection.settings_dict["OPTIONS"], **place}
+        changed = {"HOST": "", "PORT": "", "OPTIONS": options}
+        return base.DatabaseWrapper({**connection.settings_dict, **changed})
+
+    with socket.create_server((usual["host"], 0)) as silent:
+        for _ in range(2):
+            with pytest.raises(OperationalError, match=r"timeout|did not answer a moment ago"):
+                wrapper(silent.getsockname()[1]).ensure_connection()
+    with closing(wrapper(usual["port"])) as other:
+        other.ensure_connection()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -16,6 +16,7 @@ from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.sql import queries
 
 from accounts.tests.factories import AdminFactory
+from bookings.tests.workers import database_url
 from bookit.jobs import queues
 from bookit.jobs.models import JobFailure
 
@@ -155,3 +156,24 @@ def test_a_worker_deletes_a_job_that_fails_while_the_same_job_waits():
     asyncio.run(retry_later())
     [job] = ProcrastinateJob.objects.all()
     assert (job.pk, job.status) == (waiting, "todo")
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["usual", "with a direct URL"])
+def test_postgresql_ends_the_sessions_of_an_unreachable_worker_within_a_minute(settings, direct):
+    settings.DATABASE_DIRECT_URL = database_url() if direct else ""
+
+    async def keepalives():
+        connector = app.connector.get_worker_connector()
+        await connector.open_async()
+        try:
+            row = await connector.execute_query_one_async("""
+                SELECT current_setting('tcp_keepalives_idle')::int AS idle,
+                    current_setting('tcp_keepalives_interval')::int AS interval,
+                    current_setting('tcp_keepalives_count')::int AS count
+            """)
+        finally:
+            await connector.close_async()
+        return row
+
+    found = asyncio.run(keepalives())
+    assert 0 < found["idle"] + found["interval"] * found["count"] <= 60

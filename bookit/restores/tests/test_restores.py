@@ -122,6 +122,39 @@ def test_a_restore_with_clean_replaces_all_data(tmp_path, other_database):
         assert contents() == before
 
 
+def test_what_other_programs_keep_in_the_database_is_neither_backed_up_nor_restored(
+    tmp_path, other_database
+):
+    BookingFactory()
+    call_command("backup", tmp_path / "first")
+    with (
+        connected_to(other_database),
+        psycopg.connect(other_database, autocommit=True) as other_program,
+    ):
+        call_command("restore", tmp_path / "first")
+        before = contents()
+        try:
+            other_program.execute("""
+                CREATE SCHEMA "Of others";
+                CREATE TABLE "Of others".notes AS SELECT 'before' AS note;
+                CREATE VIEW "Of others".bookings AS SELECT id FROM bookings_booking;
+                CREATE PUBLICATION others FOR TABLE bookings_booking;
+            """)
+            call_command("backup", tmp_path / "second")
+            other_program.execute("""UPDATE "Of others".notes SET note = 'after'""")
+
+            call_command("restore", tmp_path / "second", clean=True)
+
+            assert contents() == before
+            assert fetch('SELECT note FROM "Of others".notes', {}) == [("after",)]
+            assert fetch("SELECT pubname FROM pg_publication", {}) == [("others",)]
+        finally:
+            other_program.execute("""
+                DROP SCHEMA IF EXISTS "Of others" CASCADE;
+                DROP PUBLICATION IF EXISTS others;
+            """)
+
+
 def test_a_restore_that_fails_changes_nothing(tmp_path, other_database):
     BookingFactory()
     file, half = tmp_path / "backup", tmp_path / "half"
@@ -206,6 +239,14 @@ def test_a_backup_that_fails_leaves_no_file(tmp_path, monkeypatch):
         call_command("backup", tmp_path / ("x" * 300))
 
 
+def test_the_signal_that_ended_pg_dump_is_named():
+    """For example, the program that reads stdout has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as output, pytest.raises(dumps.DumpError, match="ended by SIGPIPE"):
+        dumps.dump(output)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_backup_that_is_stopped_leaves_neither_a_file_nor_its_pg_dump(tmp_path, number):
     (folder := tmp_path / "folder").mkdir()
@@ -237,6 +278,25 @@ def test_a_backup_that_is_stopped_leaves_neither_a_file_nor_its_pg_dump(tmp_path
     assert backup.wait(20) == 128 + number
     assert [*folder.iterdir()] == []
     assert not psutil.pid_exists(int(pid.read_text()))
+
+
+def test_a_pooler_is_never_used(tmp_path, other_database, settings):
+    call_command("backup", tmp_path / "first")
+    settings.DATABASE_POOL_SIZE = 0
+
+    with pytest.raises(CommandError, match="set DATABASE_DIRECT_URL"):
+        call_command("backup", tmp_path / "second")
+    with connected_to(other_database):
+        with pytest.raises(CommandError, match="set DATABASE_DIRECT_URL"):
+            call_command("restore", tmp_path / "first")
+        assert connection.introspection.table_names() == []
+    assert [each.name for each in tmp_path.iterdir()] == ["first"]
+
+    settings.DATABASE_DIRECT_URL = database_url()
+    call_command("backup", tmp_path / "second")
+    settings.DATABASE_DIRECT_URL = other_database
+    with connected_to(other_database):
+        call_command("restore", tmp_path / "second")
 
 
 def test_a_backup_can_be_restored_through_a_pipe(other_database):

@@ -421,8 +421,9 @@ def test_a_bad_url_of_redis_is_refused_without_showing_its_password(refuse, valu
     assert PASSWORD not in line
 
 
-def test_an_unknown_parameter_of_the_url_of_redis_is_refused(refuse):
-    line = refuse(REDIS_URL="redis://cache/0?colour=red")
+@pytest.mark.parametrize("parameter", ["colour=red", "protocol=9", "socket_timeout=long"])
+def test_an_unknown_parameter_of_the_url_of_redis_is_refused(refuse, parameter):
+    line = refuse(REDIS_URL=f"redis://cache/0?{parameter}")
     assert line.startswith("REDIS_URL has a parameter after its ? that the client of Redis does ")
 
 
