@@ -16,7 +16,7 @@ from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet, prefetch_related_objects
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -147,6 +147,10 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     list_display = ["who", "kind", "state", "created", "seen"]
     list_display_links = ["who"]
     list_filter = ["role", "is_active", "created_at"]
+    csv_columns = [
+        *("name", "address", "email_verified", "phone", "role", "staff_roles", "is_active"),
+        *("timezone", "language", "created_at", "last_login"),
+    ]
     search_fields = ["email", "name", "id"]
     ordering = ["-created_at"]
     date_hierarchy = "created_at"
@@ -197,18 +201,21 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         more = "" if user.email_verified or not user.mailbox else _("not verified")
         return format_html('{}<span class="quiet">{} {}</span>', user.name or "—", email, more)
 
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list, after reading the staff roles of all its accounts in one query."""
-        changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]
-        prefetch_related_objects(changes.result_list, "groups")
-        return changes
-
     @admin.display(description=_("Role"))
     def kind(self, user: User) -> Any:
         """Return the role and the staff roles."""
-        names = ", ".join(sorted(group.name for group in user.groups.all()))
-        return format_html('{}<span class="quiet">{}</span>', user.get_role_display(), names)
+        words = user.get_role_display()
+        return format_html('{}<span class="quiet">{}</span>', words, self.staff_roles(user))
+
+    @admin.display(description=_("Staff roles"))
+    def staff_roles(self, user: User) -> str:
+        """Return the names of the staff roles, without a query for each account."""
+        return ", ".join(sorted(group.name for group in user.groups.all()))
+
+    @admin.display(description=_("Email address"))
+    def address(self, user: User) -> str:
+        """Return the email address; nothing if the user has none."""
+        return user.mailbox
 
     @admin.display(description=_("State"))
     def state(self, user: User) -> Any:
@@ -234,8 +241,9 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         return [] if is_id(words) else [all_in(words, ["name", "email"])]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        """Return the accounts that have not been deleted."""
-        return super().get_queryset(request).filter(deleted_at=None)
+        """Return the accounts that have not been deleted, with their staff roles."""
+        users = super().get_queryset(request).filter(deleted_at=None)
+        return users.prefetch_related("groups")
 
     def render_change_form(
         self,
