@@ -4,7 +4,9 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.forms import AdminPasswordChangeForm as AdminOwnPasswordForm
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
     AdminPasswordChangeForm,
@@ -15,9 +17,10 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
+from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext
@@ -28,11 +31,15 @@ from accounts.keys import admin as keys  # noqa: F401 - the import registers its
 from accounts.models import User
 from accounts.roles import admin as roles  # noqa: F401 - the import registers its pages
 from accounts.sessions import admin as sessions  # noqa: F401 - the import registers its pages
+from accounts.sessions.clients import client_of
 from bookit.adminsite.cells import badge, exactly, moment
 from bookit.adminsite.fields import GroupedCheckboxes
+from bookit.adminsite.links import list_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StrictAdmin, is_id
+from bookit.adminsite.refusals import GONE, Refused, message_of
 from bookit.adminsite.search import all_in
+from bookit.errors import Invalid
 
 ROLES = _(
     "Users book for themselves. Providers also manage their own calendars. Admins may do"
@@ -130,6 +137,60 @@ class PasswordForm(AdminPasswordChangeForm):
             gettext("The current password will be lost."),
         )
 
+    def save(self, commit: bool = True) -> User:
+        """Save the password, and no other field, because somebody may have changed the others.
+
+        Raises:
+            Refused: the account was deleted in the meantime.
+        """
+        user: User = super().save(commit=False)
+        if not User.objects.filter(pk=user.pk, deleted_at=None).update(password=user.password):
+            raise Refused(GONE)
+        return user
+
+
+class OwnPasswordForm(AdminOwnPasswordForm):
+    """The form with which users change their own password. Its view checks the old password."""
+
+    def clean_old_password(self) -> str:
+        """Return the old password."""
+        password: str = self.cleaned_data["old_password"]
+        return password
+
+
+class OwnPasswordView(PasswordChangeView):
+    """Changes the password of the signed-in user by the rules of the API.
+
+    Django does not limit wrong passwords, and saves the whole row of the user, with fields that
+    somebody may have changed since it was read.
+    """
+
+    form_class = OwnPasswordForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        """Change the password, or show why it is refused.
+
+        Raises:
+            LimitExceeded: too many wrong passwords were tried.
+        """
+        user: Any = self.request.user
+        try:
+            services.change_password(
+                user=user,
+                current_password=form.cleaned_data["old_password"],
+                new_password=form.cleaned_data["new_password1"],
+                client=client_of(self.request),
+            )
+        except Invalid as error:
+            for field, texts in (error.errors or {}).items():
+                own = {"current_password": "old_password", "new_password": "new_password1"}
+                form.add_error(own[field], texts)
+            return self.form_invalid(form)
+        update_session_auth_hash(self.request, user)
+        return HttpResponseRedirect(self.get_success_url())
+
+
+admin.site.password_change_view = OwnPasswordView  # type: ignore[attr-defined]
 
 # Every group belongs to a staff role. The admin pages of roles (`accounts.roles.admin`) replace
 # Django's pages of groups.
@@ -294,7 +355,11 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         """
         if not request.user.is_superuser:
             raise PermissionDenied
-        return super().user_change_password(request, id, form_url)
+        try:
+            return super().user_change_password(request, id, form_url)
+        except Refused as error:
+            self.message_user(request, message_of(error), messages.ERROR)
+            return HttpResponseRedirect(list_of(User))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return False: admins deactivate accounts here, and delete them with the API."""

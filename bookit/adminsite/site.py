@@ -12,7 +12,7 @@ from django.http import (
     HttpResponsePermanentRedirect,
     HttpResponseRedirect,
 )
-from django.urls import URLPattern
+from django.urls import URLPattern, reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -31,6 +31,8 @@ class Site(AdminSite):
     # Without a URL, Django hides the link "View site". The root of the server shows the
     # documentation of the API, which is not a site to view.
     site_url = None
+    # The class of the view with which users change their own password. `accounts.admin` sets it.
+    password_change_view: Any = None
 
     def get_urls(self) -> list[Any]:
         """Return the URLs of `PAGES` and Django's URLs, except "view on site".
@@ -126,6 +128,17 @@ class Site(AdminSite):
         if needs_https(request):
             return https_page(request)
         return super().login(request, extra_context)
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the form with which users change their own password, or change it."""
+        view = self.password_change_view.as_view(
+            success_url=reverse("admin:password_change_done"),
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )
+        response: HttpResponse = view(request)
+        return response
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
         """Redirect to the path with a slash at its end, if the slash is missing.
