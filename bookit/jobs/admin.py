@@ -228,7 +228,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
                         others += 1
                         continue
                     app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
-                    self.log_change(request, job, "Retried.")
+                    self.log_change(request, job, gettext("Retried."))
                 retried += 1
             except UniqueViolation:
                 message = gettext("%(job)s: The same job is already waiting.") % {"job": job}
