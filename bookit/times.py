@@ -194,9 +194,14 @@ def format_wall_clock(minutes: int) -> str:
 
 def time_of_day(local: datetime) -> str:
     """Return the time of day, with the zone's abbreviation if this time occurs twice that day."""
-    shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
+    return f"{local:%H:%M}{which_of_two(local)}"
+
+
+def which_of_two(local: datetime) -> str:
+    """Return a space and the zone's abbreviation if this time occurs twice that day, or nothing."""
+    occurs_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     # This uses `%Z`, because Django's format `T` is empty for a time that occurs twice.
-    return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"
+    return f"{local: %Z}" if occurs_twice else ""
 
 
 class InstantField(serializers.DateTimeField):

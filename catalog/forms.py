@@ -10,11 +10,11 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.dates import WEEKDAYS
-from django.utils.formats import date_format
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from bookit.adminsite import words
 from bookit.adminsite.fields import LocalDateTimeField
 from bookit.adminsite.refusals import Refused
 from bookit.errors import Invalid
@@ -338,7 +338,7 @@ class TimeOffForm(forms.ModelForm):
         """Return the start and the end of stored time off, for people who may only read them."""
         tz = self.fields["start_time"].tz  # type: ignore[attr-defined]
         ends = (self.instance.start_time, self.instance.end_time)
-        return [date_format(each.astimezone(tz), "DAY_TIME_FORMAT") for each in ends]
+        return [words.written(each.astimezone(tz), "DAY_TIME_FORMAT") for each in ends]
 
     def headline(self) -> str:
         """Return how many bookings are in the period."""

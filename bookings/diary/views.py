@@ -17,7 +17,6 @@ from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
@@ -35,6 +34,7 @@ from bookings.diary.forms import (
 )
 from bookings.diary.reading import MAX_CALENDARS, STATES, Sheet, read, wall
 from bookings.models import Booking
+from bookit.adminsite import words
 from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, message_of
@@ -402,7 +402,7 @@ def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
 
 def _written(moment: datetime, form: ZoneForm) -> str:
     """Return an instant in words, in the zone of a form."""
-    return date_format(moment.astimezone(zone(form.cleaned_data["zone"])), "DAY_TIME_FORMAT")
+    return words.written(moment.astimezone(zone(form.cleaned_data["zone"])), "DAY_TIME_FORMAT")
 
 
 def _closed_message(affected: Affected) -> str:

@@ -12,7 +12,6 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -22,6 +21,7 @@ from accounts.models import User
 from bookings.models import Booking
 from bookings.phone import services
 from bookings.phone.forms import CallForm, CustomerForm, HoldForm, WhenForm
+from bookit.adminsite import words
 from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, messages_of
@@ -144,7 +144,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
             _("Booked") if is_new else _("This was booked already"),
             booking.attendee()["attendee_name"],
             booking.service.title,
-            date_format(booking.start_time.astimezone(tz), "LONG_DAY_TIME_FORMAT"),
+            words.written(booking.start_time.astimezone(tz), "LONG_DAY_TIME_FORMAT"),
             tz.key,
             another,
             _("Take another call"),
@@ -286,7 +286,7 @@ def visits(request: HttpRequest) -> HttpResponse:
 
 def _when_of(booking: Booking) -> str:
     local = booking.start_time.astimezone(zone(booking.calendar.timezone))
-    return date_format(local, "DAY_OF_YEAR_TIME_FORMAT")
+    return words.written(local, "DAY_OF_YEAR_TIME_FORMAT")
 
 
 @for_staff

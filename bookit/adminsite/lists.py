@@ -1,7 +1,8 @@
-"""A template filter for the lists of the admin site (`{% load lists %}`)."""
+"""Template filters for the lists and the times of the admin site (`{% load lists %}`)."""
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from django import template
@@ -9,11 +10,19 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
 
+from bookit.adminsite import words
+
 register = template.Library()
 
 CELL = re.compile(r"<(?:td|th)(?=[ >])")
 # A cell without a value, as Django writes it.
 BLANK = re.compile(r"<[^>]*>(?:&nbsp;|-)?</(?:td|th)>")
+
+
+@register.filter(expects_localtime=True)
+def clock(time: datetime, form: str) -> str:
+    """Return a time in the current zone, as `words.written` does."""
+    return words.written(time, form)
 
 
 @register.filter

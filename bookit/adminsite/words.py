@@ -8,11 +8,12 @@ from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 
 from bookit import money
+from bookit.times import time_of_day, which_of_two
 
 
 def hours(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     """Return a period as two times of day, for example `10:00-10:30` with an en dash."""
-    return "–".join(f"{each.astimezone(zone):%H:%M}" for each in (start, end))  # noqa: RUF001
+    return "–".join(time_of_day(each.astimezone(zone)) for each in (start, end))  # noqa: RUF001
 
 
 def day(of: date) -> str:
@@ -22,7 +23,16 @@ def day(of: date) -> str:
 
 def moment(at: datetime, zone: ZoneInfo) -> str:
     """Return a date and a time of day, for example `Tue 1 Dec, 10:00`."""
-    return date_format(at.astimezone(zone), "DAY_OF_YEAR_TIME_FORMAT")
+    return written(at.astimezone(zone), "DAY_OF_YEAR_TIME_FORMAT")
+
+
+def written(local: datetime, form: str) -> str:
+    """Return a time, with the zone's abbreviation if this time occurs twice that day.
+
+    Args:
+        form: a format of Django that ends with the time of day.
+    """
+    return f"{date_format(local, form)}{which_of_two(local)}"
 
 
 def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
@@ -31,10 +41,10 @@ def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     The date of the end is added if it is another day.
     """
     begin, until = start.astimezone(zone), end.astimezone(zone)
-    first = date_format(begin, "DAY_TIME_FORMAT")
+    first = written(begin, "DAY_TIME_FORMAT")
     if begin.date() == until.date():
-        return f"{first}\N{EN DASH}{date_format(until, 'H:i')}"
-    return f"{first} \N{EN DASH} {date_format(until, 'DAY_TIME_FORMAT')}"
+        return f"{first}\N{EN DASH}{time_of_day(until)}"
+    return f"{first} \N{EN DASH} {written(until, 'DAY_TIME_FORMAT')}"
 
 
 def stretch(first: datetime, last: datetime, zone: ZoneInfo) -> str:
