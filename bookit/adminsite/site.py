@@ -131,14 +131,13 @@ class Site(AdminSite):
 
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    ) -> Any:
         """Show the form with which users change their own password, or change it."""
         view = self.password_change_view.as_view(
             success_url=reverse("admin:password_change_done"),
             extra_context={**self.each_context(request), **(extra_context or {})},
         )
-        response: HttpResponse = view(request)
-        return response
+        return view(request)
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
         """Redirect to the path with a slash at its end, if the slash is missing.
