@@ -4,7 +4,9 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.forms import AdminPasswordChangeForm as AdminOwnPasswordForm
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
     AdminPasswordChangeForm,
@@ -15,9 +17,11 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
+from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet, prefetch_related_objects
-from django.http import HttpRequest, HttpResponseRedirect
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -29,11 +33,15 @@ from accounts.keys import admin as keys  # noqa: F401 - the import registers its
 from accounts.models import User
 from accounts.roles import admin as roles  # noqa: F401 - the import registers its pages
 from accounts.sessions import admin as sessions  # noqa: F401 - the import registers its pages
+from accounts.sessions.clients import client_of
 from bookit.adminsite.cells import badge, exactly, moment
 from bookit.adminsite.fields import GroupedCheckboxes
+from bookit.adminsite.links import list_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StrictAdmin, is_id
+from bookit.adminsite.refusals import GONE, Refused, message_of
 from bookit.adminsite.search import all_in
+from bookit.errors import Invalid
 
 ROLES = _(
     "Users book for themselves. Providers also manage their own calendars. Admins may do"
@@ -131,13 +139,64 @@ class PasswordForm(AdminPasswordChangeForm):
             gettext("The current password will be lost."),
         )
 
-    def save(self, commit: bool = True) -> Any:
-        """Save only the password. Somebody else may have changed other fields meanwhile."""
-        user: Any = super().save(commit=False)
-        if commit:
-            user.save(update_fields=["password"])
+    def save(self, commit: bool = True) -> User:
+        """Save the password, and no other field, because somebody may have changed the others.
+
+        Raises:
+            Refused: the account was deleted in the meantime.
+        """
+        user: User = super().save(commit=False)
+        if not User.objects.filter(pk=user.pk, deleted_at=None).update(password=user.password):
+            raise Refused(GONE)
         return user
 
+
+class OwnPasswordForm(AdminOwnPasswordForm):
+    """The form with which users change their own password. Its view checks the old password."""
+
+    def clean_old_password(self) -> str:
+        """Return the old password."""
+        password: str = self.cleaned_data["old_password"]
+        return password
+
+
+class OwnPasswordView(PasswordChangeView):
+    """Changes the password of the signed-in user by the rules of the API.
+
+    Django does not limit wrong passwords, and saves the whole row of the user, with fields that
+    somebody may have changed since it was read.
+    """
+
+    form_class = OwnPasswordForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        """Change the password, or show why it is refused.
+
+        Raises:
+            LimitExceeded: too many wrong passwords were tried.
+        """
+        user: Any = self.request.user
+        try:
+            # One transaction, because a trigger ends all sessions of the user when the password
+            # changes. `update_session_auth_hash` keeps this session.
+            with transaction.atomic():
+                services.change_password(
+                    user=user,
+                    current_password=form.cleaned_data["old_password"],
+                    new_password=form.cleaned_data["new_password1"],
+                    client=client_of(self.request),
+                )
+                user.refresh_from_db(fields=["password"])
+                update_session_auth_hash(self.request, user)
+        except Invalid as error:
+            for field, texts in (error.errors or {}).items():
+                own = {"current_password": "old_password", "new_password": "new_password1"}
+                form.add_error(own[field], texts)
+            return self.form_invalid(form)
+        return HttpResponseRedirect(self.get_success_url())
+
+
+admin.site.password_change_view = OwnPasswordView  # type: ignore[attr-defined]
 
 # Every group belongs to a staff role. The admin pages of roles (`accounts.roles.admin`) replace
 # Django's pages of groups.
@@ -155,6 +214,10 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     list_display = ["who", "kind", "state", "created", "seen"]
     list_display_links = ["who"]
     list_filter = ["role", "is_active", "created_at"]
+    csv_columns = [
+        *("name", "address", "email_verified", "phone", "role", "staff_roles", "is_active"),
+        *("timezone", "language", "created_at", "last_login"),
+    ]
     search_fields = ["email", "name", "id"]
     ordering = ["-created_at"]
     date_hierarchy = "created_at"
@@ -205,18 +268,21 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         more = "" if user.email_verified or not user.mailbox else _("not verified")
         return format_html('{}<span class="quiet">{} {}</span>', user.name or "—", email, more)
 
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list, after reading the staff roles of all its accounts in one query."""
-        changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]
-        prefetch_related_objects(changes.result_list, "groups")
-        return changes
-
     @admin.display(description=_("Role"))
     def kind(self, user: User) -> Any:
         """Return the role and the staff roles."""
-        names = ", ".join(sorted(group.name for group in user.groups.all()))
-        return format_html('{}<span class="quiet">{}</span>', user.get_role_display(), names)
+        words = user.get_role_display()
+        return format_html('{}<span class="quiet">{}</span>', words, self.staff_roles(user))
+
+    @admin.display(description=_("Staff roles"))
+    def staff_roles(self, user: User) -> str:
+        """Return the names of the staff roles, without a query for each account."""
+        return ", ".join(sorted(group.name for group in user.groups.all()))
+
+    @admin.display(description=_("Email address"))
+    def address(self, user: User) -> str:
+        """Return the email address; nothing if the user has none."""
+        return user.mailbox
 
     @admin.display(description=_("State"))
     def state(self, user: User) -> Any:
@@ -242,8 +308,9 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         return [] if is_id(words) else [all_in(words, ["name", "email"])]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        """Return the accounts that have not been deleted."""
-        return super().get_queryset(request).filter(deleted_at=None)
+        """Return the accounts that have not been deleted, with their staff roles."""
+        users = super().get_queryset(request).filter(deleted_at=None)
+        return users.prefetch_related("groups")
 
     def has_view_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         """Return whether the user may see an account. Nobody sees the account of a former user."""
@@ -302,7 +369,11 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             raise PermissionDenied
         if id == str(request.user.pk):
             return HttpResponseRedirect(reverse("admin:password_change"))
-        return super().user_change_password(request, id, form_url)
+        try:
+            return super().user_change_password(request, id, form_url)
+        except Refused as error:
+            self.message_user(request, message_of(error), messages.ERROR)
+            return HttpResponseRedirect(list_of(User))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return False: admins deactivate accounts here, and delete them with the API."""

@@ -4,15 +4,20 @@ import re
 from html import unescape
 
 import pytest
+from django.contrib.auth import base_user
+from django.contrib.auth.hashers import get_hasher, make_password
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import strip_tags
 
 from accounts.models import User
+from accounts.privacy.services import erase_user
 from accounts.roles.models import Role
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 
 pytestmark = pytest.mark.django_db
 
+BETTER = "another good password"
 ADD_USER, ADD_ROLE = reverse("admin:accounts_user_add"), reverse("admin:accounts_role_add")
 
 
@@ -141,6 +146,99 @@ def test_only_admins_see_the_button_that_sets_a_password(client, permissions):
     assert "password is set." in text
     assert "../password/" not in text
     assert client.get(reverse("admin:auth_user_password_change", args=[user.pk])).status_code == 403
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Return a function that sets what happens while the next password is being set."""
+
+    def while_a_password_is_set(act):
+        places = [(type(get_hasher()), "encode"), (base_user, "make_password")]
+        originals = [getattr(*place) for place in places]
+
+        def interrupted(original):
+            def call(*args, **options):
+                for place, each in zip(places, originals, strict=True):
+                    monkeypatch.setattr(*place, each)
+                act()
+                return original(*args, **options)
+
+            return call
+
+        for place, original in zip(places, originals, strict=True):
+            monkeypatch.setattr(*place, interrupted(original))
+
+    return while_a_password_is_set
+
+
+def new_password(**more):
+    return {"password1": BETTER, "password2": BETTER, "usable_password": "true", **more}
+
+
+OWN = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
+
+
+def test_users_change_their_own_password_by_the_rules_of_the_api(client):
+    client.force_login(user := AdminFactory())
+    page = client.get("/admin/password_change/").content.decode()
+    assert page.count('type="password"') == 3
+    for changes, message in [
+        ({"old_password": "wrong"}, "This is not your current password."),
+        ({"new_password2": "something else"}, "The two password fields"),
+        ({"new_password1": "short", "new_password2": "short"}, "This password is too short."),
+    ]:
+        response = client.post("/admin/password_change/", {**OWN, **changes})
+        assert message in response.content.decode()
+    assert client.post("/admin/password_change/", OWN).status_code == 302
+    user.refresh_from_db()
+    assert user.check_password(BETTER)
+    assert client.get("/admin/password_change/done/").status_code == 200
+
+
+def test_a_user_who_is_deactivated_while_they_change_their_password_stays_inactive(
+    client, meanwhile
+):
+    client.force_login(user := AdminFactory())
+    AdminFactory()
+    meanwhile(lambda: User.objects.filter(pk=user.pk).update(is_active=False, role="user"))
+    client.post("/admin/password_change/", OWN)
+    user.refresh_from_db()
+    assert (user.is_active, user.role) == (False, "user")
+
+
+def test_an_own_password_is_not_changed_with_a_password_that_is_outdated(client, meanwhile):
+    client.force_login(user := AdminFactory())
+    newest = make_password("the password of another request")
+    meanwhile(lambda: User.objects.filter(pk=user.pk).update(password=newest))
+    response = client.post("/admin/password_change/", OWN)
+    assert "This is not your current password." in response.content.decode()
+    user.refresh_from_db()
+    assert user.password == newest
+
+
+@pytest.mark.parametrize(
+    ("more", "usable"), [({}, True), ({"usable_password": "false", "unset-password": "1"}, False)]
+)
+def test_an_admin_who_sets_a_password_changes_nothing_else(site, meanwhile, more, usable):
+    user = UserFactory(name="Ana")
+    meanwhile(lambda: User.objects.filter(pk=user.pk).update(name="Ana Silva", is_active=False))
+    page = reverse("admin:auth_user_password_change", args=[user.pk])
+    assert site.post(page, new_password(**more)).status_code == 302
+    user.refresh_from_db()
+    assert (user.name, user.is_active) == ("Ana Silva", False)
+    assert user.check_password(BETTER) == usable
+
+
+def test_setting_a_password_does_not_bring_back_an_account_that_is_being_deleted(site, meanwhile):
+    user = UserFactory(name="Ana", email="ana@example.com")
+    meanwhile(lambda: erase_user(user_id=user.pk, actor=AdminFactory(), at=timezone.now()))
+    page = reverse("admin:auth_user_password_change", args=[user.pk])
+    response = site.post(page, new_password(), follow=True)
+    assert "somebody has deleted it" in unescape(response.content.decode())
+    user.refresh_from_db()
+    assert user.deleted_at
+    assert user.name == ""
+    assert not user.has_usable_password()
 
 
 def test_staff_who_may_not_change_an_account_see_the_names_of_its_roles(client):

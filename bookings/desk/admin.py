@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -191,8 +192,8 @@ class BookingAdmin(ServedAdmin):
     formats = {"csv": CSV, "ics": ICALENDAR}
     csv_columns = [
         *("start_time", "end_time", "status", "service", "calendar", "user"),
-        *("attendee_name", "attendee_email", "attendee_phone", "notes"),
-        *("price", "currency", "reason", "created_at"),
+        *("named", "email", "phone", "notes"),
+        *("exact_price", "currency", "reason", "created_at"),
     ]
     # This field finds a booking by its id. `found_by` finds bookings by email addresses, phone
     # numbers, and the names of people, services and calendars.
@@ -297,13 +298,11 @@ class BookingAdmin(ServedAdmin):
     @admin.display(description=gettext_lazy("attendee"))
     def attendee(self, booking: Booking) -> SafeString:
         """Return the name, the phone number and the email address of the attendee."""
-        found = booking.attendee()
-        email = "" if booking.user.deleted_at else found["attendee_email"]
         return format_html(
             '{} <span class="below">{}</span><span class="below">{}</span>',
-            booking.customer(),
-            found["attendee_phone"],
-            email,
+            self.named(booking),
+            self.phone(booking),
+            self.email(booking),
         )
 
     @admin.display(description=gettext_lazy("what"))
@@ -316,6 +315,28 @@ class BookingAdmin(ServedAdmin):
     def amount(self, booking: Booking) -> str:
         """Return the price with its currency."""
         return money.written(booking.price, booking.currency)
+
+    # --- Columns of the CSV file ----------------------------------------------------------------
+
+    @admin.display(description=gettext_lazy("attendee name"))
+    def named(self, booking: Booking) -> str:
+        """Return the name of the attendee."""
+        return booking.customer()
+
+    @admin.display(description=gettext_lazy("attendee email"))
+    def email(self, booking: Booking) -> str:
+        """Return the email address of the attendee."""
+        return "" if booking.user.deleted_at else booking.attendee()["attendee_email"]
+
+    @admin.display(description=gettext_lazy("attendee phone"))
+    def phone(self, booking: Booking) -> str:
+        """Return the phone number of the attendee."""
+        return booking.attendee()["attendee_phone"]
+
+    @admin.display(description=gettext_lazy("price"))
+    def exact_price(self, booking: Booking) -> Decimal:
+        """Return the price with the decimals of its currency."""
+        return money.in_currency(booking.price, booking.currency)
 
     @admin.display(description=gettext_lazy("cancellation reason"))
     def reason(self, booking: Booking) -> str:

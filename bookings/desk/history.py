@@ -34,7 +34,7 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
     list_title = _("History of bookings")
     list_display = ["at", "what", "subject", "who"]
     list_display_links = ["what"]
-    csv_columns = ["at", "type", "booking_id", "actor", "api_key_id"]
+    csv_columns = ["at", "type", "booking_key", "actor", "api_key_id"]
     list_filter = ["type", "at"]
     list_select_related = ["actor"]
     # Staff cannot search by user: an index for this would slow down writing every event.
@@ -68,6 +68,11 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
             return code(event.booking_id)
         page = reverse("admin:bookings_booking_change", args=[booking.pk])
         return link(page, words.title(booking))
+
+    @admin.display(description=_("Booking"))
+    def booking_key(self, event: BookingEvent) -> str:
+        """Return the id of the booking, which may have been deleted."""
+        return str(event.booking_id)
 
     @admin.display(description=_("By"), empty_value="")
     def who(self, event: BookingEvent) -> Any:

@@ -19,7 +19,6 @@ from django.utils.translation import gettext_lazy as _
 from bookit.adminsite.csrf import https_page, needs_https
 from bookit.adminsite.extensions import HOME_CARDS, PAGES, Glance, HomeCard
 from bookit.adminsite.menu import Menu
-from bookit.adminsite.passwords import OwnPasswordView
 from bookit.times import zone
 
 
@@ -32,6 +31,8 @@ class Site(AdminSite):
     # Without a URL, Django hides the link "View site". The root of the server shows the
     # documentation of the API, which is not a site to view.
     site_url = None
+    # The class of the view with which users change their own password. `accounts.admin` sets it.
+    password_change_view: Any = None
 
     def get_urls(self) -> list[Any]:
         """Return the URLs of `PAGES` and Django's URLs, except "view on site".
@@ -131,9 +132,9 @@ class Site(AdminSite):
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Show the form for a new password of one's own, or store the password."""
+        """Show the form with which users change their own password, or change it."""
         request.current_app = self.name
-        view = OwnPasswordView.as_view(
+        view = self.password_change_view.as_view(
             success_url=reverse("admin:password_change_done", current_app=self.name),
             extra_context={**self.each_context(request), **(extra_context or {})},
         )

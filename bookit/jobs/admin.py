@@ -228,7 +228,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
                 app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
             except UniqueViolation:
                 raise Refused(gettext("The same job is already waiting.")) from None
-            self.log_change(request, job, "Retried.")
+            self.log_change(request, job, gettext("Retried."))
 
         done = ngettext_lazy("%d job will run again now.", "%d jobs will run again now.")
         self.apply(request, queryset, retry, done=done)

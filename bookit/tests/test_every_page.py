@@ -6,6 +6,7 @@ The tests follow the links from the home page. A page must have no serious acces
 """
 
 from collections import deque
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -14,8 +15,9 @@ from axe_playwright_python.sync_playwright import Axe
 from django.contrib import admin
 from django.core.management import call_command
 from django.urls import Resolver404, resolve, reverse
+from django.utils import timezone
 
-from accounts.tests.factories import staff
+from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookit.adminsite.tests.conftest import boss, world  # noqa: F401 - fixtures
 from bookit.tests.browser import needs_chromium, sign_in
 
@@ -165,3 +167,19 @@ def test_a_receptionist_gets_only_pages_that_work(watched, request):
     assert not any(name.startswith(("accounts_", "catalog_")) for name in walk.seen)
     assert not walk.faults, "\n".join(walk.faults)
     watched.assert_no_errors()
+
+
+@pytest.mark.parametrize(
+    ("language", "path"),
+    [("pt", "/admin/day-sheets/?day=2026-11-29"), ("ru", "/admin/accounts/user/")],
+)
+def test_long_dates_fit_on_a_small_phone(watched, language, path):
+    user = AdminFactory(language=language)
+    # "5 months, 1 week ago" in Russian is one of the longest texts of a list.
+    UserFactory(created_at=timezone.now() - timedelta(days=161))
+    watched.page.set_viewport_size({"width": 360, "height": 740})
+    sign_in(watched.page, user)
+
+    watched.page.goto(path)
+
+    assert watched.page.evaluate(HIDDEN) <= 1

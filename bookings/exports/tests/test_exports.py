@@ -52,6 +52,16 @@ def test_every_list_can_be_downloaded(site, world, model):  # noqa: F811
     assert text.count(b"\r\n") >= 2
 
 
+@pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
+def test_the_titles_of_the_columns_are_in_the_language_of_the_user(client, model):
+    client.force_login(AdminFactory(language="ru"))
+    address = f"/admin/{model._meta.app_label}/{model._meta.model_name}/export.csv"
+
+    titles = csv.DictReader(io.StringIO(client.get(address).getvalue().decode("utf-8-sig")))
+
+    assert {title for title in titles.fieldnames if title.isascii()} <= {"ID", "JTI", "URL"}
+
+
 def test_a_csv_file_has_the_rows_and_the_order_of_the_list(site):
     confirmed = BookingFactory(status="confirmed")
     later = BookingFactory(status="confirmed", start_time=TUESDAY + timedelta(days=1))
@@ -96,6 +106,50 @@ def test_text_from_a_customer_is_never_a_formula(site):
     assert row["attendee name"] == "'=HYPERLINK(1)"
     assert row["notes"] == "'@SUM(A1)"
     assert row["attendee phone"] == "'+351 912 345"
+
+
+def test_the_attendee_of_a_file_is_the_user_who_booked_if_nobody_else_was_named(site):
+    user = UserFactory(name="Ana Silva", email="ana@example.com", phone="912 345 678")
+    BookingFactory(user=user)
+    BookingFactory(user=user, attendee_name="Rui", start_time=TUESDAY + timedelta(days=1))
+
+    own, other = sheet(site.get(f"{BOOKINGS}export.csv"))
+
+    assert own["attendee name"] == "Ana Silva"
+    assert own["attendee email"] == other["attendee email"] == "ana@example.com"
+    assert own["attendee phone"] == "912 345 678"
+    assert other["attendee name"] == "Rui"
+
+
+@pytest.mark.parametrize(
+    ("currency", "price"), [("EUR", "25.00"), ("JPY", "1500"), ("KWD", "1.500")]
+)
+def test_a_price_in_a_file_has_the_decimals_of_its_currency(site, currency, price):
+    BookingFactory(price=price, currency=currency)
+
+    [row] = sheet(site.get(f"{BOOKINGS}export.csv"))
+
+    assert (row["price"], row["currency"]) == (price, currency)
+
+
+def test_a_file_of_accounts_has_a_column_for_each_detail(site):
+    user = staff(["bookings.view_booking"], name="Rui Costa", phone="912 345 678")
+
+    rows = sheet(site.get("/admin/accounts/user/export.csv"))
+
+    [row] = [each for each in rows if each["id"] == str(user.pk)]
+    assert (row["name"], row["Email address"], row["phone"]) == (user.name, user.email, user.phone)
+    assert row["Staff roles"] == user.groups.get().name
+
+
+def test_a_download_of_accounts_takes_as_many_queries_for_many_as_for_one(
+    site, django_assert_max_num_queries
+):
+    for _ in range(20):
+        staff(["bookings.view_booking"])
+
+    with django_assert_max_num_queries(9):
+        assert len(sheet(site.get("/admin/accounts/user/export.csv"))) == 21
 
 
 def test_a_download_of_twenty_rows_takes_at_most_nine_queries(site, django_assert_max_num_queries):

@@ -381,6 +381,20 @@ def test_wrong_current_passwords_and_wrong_logins_share_one_count(api, limit):
     assert guess(api, user.email, 7).status_code == 429
 
 
+def test_wrong_old_passwords_in_the_admin_site_share_this_count(api, limit, client):
+    limit(password="3/hour")
+    user = AdminFactory()
+    client.force_login(user)
+    better = "another good password"
+    wrong = {"old_password": "wrong", "new_password1": better, "new_password2": better}
+    for number in range(3):
+        response = client.post("/admin/password_change/", wrong, REMOTE_ADDR=f"203.0.113.{number}")
+        assert "This is not your current password." in response.content.decode()
+    right = {**wrong, "old_password": PASSWORD}
+    assert client.post("/admin/password_change/", right).status_code == 429
+    assert guess(api, user.email, 7).status_code == 429
+
+
 def test_an_ip_address_becomes_known_by_signing_in_to_the_admin_site(api, limit):
     limit(password="2/hour")
     user = AdminFactory()

@@ -1,6 +1,7 @@
 """The admin pages of jobs: what a job does, what it is about, and why it failed."""
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -166,6 +167,13 @@ def test_the_page_of_a_failed_job_shows_its_error_and_a_button_that_retries_it(s
     assert "1 job will run again now." in text(response)
     assert ProcrastinateJob.objects.get(pk=job_id).status == "todo"
     assert "Retried." in text(site.get(f"{PAGE}{job_id}/history/"))
+
+
+def test_the_log_says_in_the_language_of_the_admin_that_a_job_was_retried(client):
+    client.force_login(AdminFactory(language="de"))
+    job_id = job("bookings.complete", status="failed", timestamp=0)
+    client.post(f"{PAGE}{job_id}/act/retry_failed/")
+    assert LogEntry.objects.get().change_message == "Wiederholt."
 
 
 @pytest.mark.parametrize("meanwhile", ["doing", "todo", None])
