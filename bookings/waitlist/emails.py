@@ -5,7 +5,6 @@ from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from bookings.mails import texts as mail_texts
@@ -23,24 +22,27 @@ def enqueue(*, entry_ids: Collection[UUID]) -> None:
     defer(TASK, {f"{TASK}/{pk}": ({"entry_id": str(pk)}, None) for pk in entry_ids})
 
 
-def waiting_among(*, entry_ids: Collection[UUID]) -> list[UUID]:
-    """Return the entries whose email has not been sent yet."""
-    by_lock = {f"{TASK}/{pk}": pk for pk in entry_ids}
-    jobs = ProcrastinateJob.objects.filter(
-        queueing_lock__in=[*by_lock], status__in=["todo", "doing"]
+def enqueue_composed(*, slot: Slot, is_cancelled: bool) -> None:
+    """Compose the emails about the waitlist of a slot that will be deleted, and enqueue their jobs.
+
+    Users who are waiting get an email. So do users whose wait has ended, if their email has not
+    been sent yet.
+    """
+    waiting = ProcrastinateJob.objects.filter(task_name=TASK, status__in=["todo", "doing"])
+    unsent = {*waiting.values_list("args__entry_id", flat=True)}
+    entries = WaitlistEntry.objects.filter(
+        calendar=slot.calendar_id,
+        slot=slot,
+        status__in=[WaitlistEntry.Status.WAITING, WaitlistEntry.Status.PASSED],
+        user__is_active=True,
     )
-    return [by_lock[lock] for lock in jobs.values_list("queueing_lock", flat=True)]
-
-
-def enqueue_composed(*, entries: QuerySet[WaitlistEntry], is_cancelled: bool) -> None:
-    """Compose the emails of entries that will be deleted, and enqueue their jobs."""
     texts = mail_texts.in_use()
-    rows = entries.filter(user__is_active=True)
     jobs: dict[str, Job] = {}
-    for entry in rows.select_related("user", "slot__service", "slot__calendar").order_by("pk"):
-        mail = compose_end(_place(entry, is_cancelled=is_cancelled), texts)
-        args = {"mail": asdict(mail), "user_id": str(entry.user_id)}
-        jobs[f"{COMPOSED}/{entry.pk}"] = (args, None)
+    for entry in entries.select_related("user", "slot__service", "slot__calendar"):
+        if entry.status == WaitlistEntry.Status.WAITING or str(entry.pk) in unsent:
+            mail = compose_end(_place(entry, is_cancelled=is_cancelled), texts)
+            args = {"mail": asdict(mail), "user_id": str(entry.user_id)}
+            jobs[f"{COMPOSED}/{entry.pk}"] = (args, None)
     defer(COMPOSED, jobs)
 
 

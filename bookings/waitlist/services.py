@@ -152,16 +152,9 @@ def end(*, slot: Slot, at: datetime) -> None:
 
 
 def announce_deletion(*, slot: Slot, at: datetime) -> None:
-    """Enqueue emails to the users who wait for a seat of a locked slot that will be deleted.
-
-    Users whose wait has ended get the email that they have not got yet.
-    """
-    ended = slot.waitlist.filter(status=Status.PASSED).order_by("pk").values_list("pk", flat=True)
-    untold = emails.waiting_among(entry_ids=ended)
-    emails.enqueue_composed(
-        entries=slot.waitlist.filter(WAITING | Q(pk__in=untold)),
-        is_cancelled=slot.status == Slot.Status.CANCELLED or slot.start_time > at,
-    )
+    """Enqueue emails to the users who wait for a seat of a locked slot that will be deleted."""
+    is_cancelled = slot.status == Slot.Status.CANCELLED or slot.start_time > at
+    emails.enqueue_composed(slot=slot, is_cancelled=is_cancelled)
 
 
 def enqueue(*, events: Iterable[BookingEvent], at: datetime) -> None:
