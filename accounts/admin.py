@@ -177,16 +177,17 @@ class OwnPasswordView(PasswordChangeView):
         """
         user: Any = self.request.user
         try:
+            hashed = services.hash_new_password(
+                user=user,
+                current_password=form.cleaned_data["old_password"],
+                new_password=form.cleaned_data["new_password1"],
+                client=client_of(self.request),
+            )
             # One transaction, because a trigger ends all sessions of the user when the password
             # changes. `update_session_auth_hash` keeps this session.
             with transaction.atomic():
-                services.change_password(
-                    user=user,
-                    current_password=form.cleaned_data["old_password"],
-                    new_password=form.cleaned_data["new_password1"],
-                    client=client_of(self.request),
-                )
-                user.refresh_from_db(fields=["password"])
+                services.replace_password(user=user, hashed=hashed)
+                user.password = hashed
                 update_session_auth_hash(self.request, user)
         except Invalid as error:
             for field, texts in (error.errors or {}).items():

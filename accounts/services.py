@@ -106,11 +106,34 @@ def change_password(
         Invalid: the current password is wrong, or the new password is weak.
         LimitExceeded: too many wrong passwords were tried.
     """
+    hashed = hash_new_password(
+        user=user, current_password=current_password, new_password=new_password, client=client
+    )
+    replace_password(user=user, hashed=hashed)
+
+
+def hash_new_password(
+    *, user: User, current_password: str, new_password: str, client: sessions.Client
+) -> str:
+    """Check both passwords of a change, and return the hash of the new one.
+
+    Raises:
+        Invalid: the current password is wrong, or the new password is weak.
+        LimitExceeded: too many wrong passwords were tried.
+    """
     check_own_password(
         user=user, field="current_password", password=current_password, client=client
     )
     _check_strength(new_password, user, field="new_password")
-    hashed = make_password(new_password)
+    return make_password(new_password)
+
+
+def replace_password(*, user: User, hashed: str) -> None:
+    """Replace the hash of the user's password.
+
+    Raises:
+        Invalid: the password is no longer the one that was checked.
+    """
     # If two requests change the password at once, the second one is refused, because the current
     # password that it checked is outdated.
     if not User.objects.filter(pk=user.pk, password=user.password).update(password=hashed):
@@ -318,11 +341,17 @@ def lock_user(*, user_id: UUID) -> tuple[User, bool]:
     Raises:
         User.DoesNotExist: no account has this id.
     """
-    # The rows of all active admins are locked, always in the same order. If two admins demote each
-    # other, the second request waits and then sees the first change.
-    admins = list(User.objects.all().active_admins().order_by("id").select_for_update(no_key=True))
+    # If the user is an active admin, the rows of all active admins are locked, always in the same
+    # order. If two admins demote each other, the second request waits and then sees the first
+    # change. For other users they are not locked, because deleting an account can take a minute, in
+    # which no admin could sign in.
+    admins = User.objects.all().active_admins()
+    locked = admins.order_by("id").select_for_update(no_key=True)
+    found = [*locked] if admins.filter(pk=user_id).exists() else []
     user = User.objects.all().present().select_for_update(no_key=True).get(pk=user_id)
-    return user, [admin.pk for admin in admins] == [user.pk]
+    if user.is_admin and not found:  # The user has become an admin in between.
+        found = [*locked.all()]
+    return user, user.is_admin and [admin.pk for admin in found] == [user.pk]
 
 
 def _welcome_provider(user: User, *, at: datetime) -> None:

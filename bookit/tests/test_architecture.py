@@ -184,8 +184,10 @@ TIMELESS = {
     "accounts/sessions/services.py": {"authenticate"},
     "accounts/services.py": {
         "change_password",
+        "hash_new_password",
         "lock_user",
         "rename",
+        "replace_password",
         "request_password_reset",
         "request_verification",
         "update_profile",

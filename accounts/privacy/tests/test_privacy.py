@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from weakref import finalize
 
 import pytest
@@ -586,6 +587,21 @@ def test_one_admin_stays_if_two_admins_delete_each_other_at_once(transactional_d
     statuses = Counter(outcome.value.status_code for outcome in outcomes)
     assert statuses == {204: 1, 409: 1}
     assert User.objects.all().active_admins().count() == 1
+
+
+@pytest.mark.parametrize("kind", [UserFactory, ProviderFactory])
+def test_admins_can_sign_in_while_a_long_deletion_runs(transactional_db, api, monkeypatch, kind):
+    user, admin = kind(), AdminFactory()
+    seen, usual = [], privacy._erase_traces
+
+    def slowly(user):
+        sign_in = partial(api.post, "/auth/login", {"email": admin.email, "password": PASSWORD})
+        seen.extend(at_once([sign_in]))
+        usual(user)
+
+    monkeypatch.setattr(privacy, "_erase_traces", slowly)
+    assert delete(api.as_(user)).status_code == 204
+    assert [each.value.status_code for each in seen] == [200]
 
 
 def test_no_booking_survives_a_concurrent_deletion(transactional_db, api, service):

@@ -11,6 +11,7 @@ from django.test.utils import override_settings
 from django.urls import reverse
 from django.utils.timezone import now
 
+from accounts import services as accounts
 from accounts.models import User, UserQuerySet
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
@@ -214,14 +215,20 @@ def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_the
 
 def while_the_new_password_is_hashed(monkeypatch, change):
     """Call `change` before the next new password of a user is hashed."""
-    set_password = User.set_password
+    places = [(User, "set_password"), (accounts, "make_password")]
+    originals = [getattr(*place) for place in places]
 
-    def change_and_set(user, password):
-        monkeypatch.setattr(User, "set_password", set_password)
-        change()
-        set_password(user, password)
+    def interrupted(original):
+        def change_and_hash(*args):
+            for place, each in zip(places, originals, strict=True):
+                monkeypatch.setattr(*place, each)
+            change()
+            return original(*args)
 
-    monkeypatch.setattr(User, "set_password", change_and_set)
+        return change_and_hash
+
+    for place, original in zip(places, originals, strict=True):
+        monkeypatch.setattr(*place, interrupted(original))
 
 
 @pytest.mark.parametrize("is_own", [True, False])
@@ -262,7 +269,7 @@ def test_a_password_that_was_changed_meanwhile_is_kept_in_the_admin_site(monkeyp
     changed = make_password("the password of the other change")
     while_the_new_password_is_hashed(monkeypatch, lambda: User.objects.update(password=changed))
     response = browser.post("/admin/password_change/", form)
-    assert "Your old password was entered incorrectly." in response.content.decode()
+    assert "This is not your current password." in response.content.decode()
     user.refresh_from_db()
     assert user.password == changed
     assert browser.get("/admin/").status_code == 302
