@@ -92,6 +92,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "bookit.web.language.LanguageMiddleware",
     "bookit.web.middleware.RequestMiddleware",
+    "bookit.web.middleware.RefusalMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "bookit.web.compression.GzipMiddleware",

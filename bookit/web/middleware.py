@@ -63,22 +63,7 @@ class RequestMiddleware:
         token = request_id.set(name)
         queued = deadlines.queued()
         try:
-            if deadlines.begin():
-                response = self.get_response(request)
-            else:
-                response = refuse(
-                    request,
-                    "service_unavailable",
-                    _("The server is busy, and the request waited too long. Try again shortly."),
-                )
-            if isinstance(response, HttpResponseNotAllowed) or (
-                response.status_code == 405 and response.streaming
-            ):
-                # Django's own views and WhiteNoise, whose responses are always streams, return an
-                # empty response for a method that they do not allow.
-                allowed = response["Allow"]
-                response = refuse(request, "method_not_allowed")
-                response["Allow"] = allowed
+            response = self.get_response(request)
             response["X-Request-ID"] = name
             protect(request, response)
             for header, value in getattr(request, "rate_limit", {}).items():
@@ -152,6 +137,35 @@ class RequestMiddleware:
 
 def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
     return response.status_code == 200 and request.path_info in HEALTH
+
+
+class RefusalMiddleware:
+    """Refuses requests that have waited too long, and explains why a method is not allowed.
+
+    `CorsMiddleware` comes before it, so scripts of other origins can read these responses.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        if not deadlines.begin():
+            return refuse(
+                request,
+                "service_unavailable",
+                _("The server is busy, and the request waited too long. Try again shortly."),
+            )
+        response = self.get_response(request)
+        if isinstance(response, HttpResponseNotAllowed) or (
+            response.status_code == 405 and response.streaming
+        ):
+            # Django's own views and WhiteNoise, whose responses are always streams, return an empty
+            # response for a method that they do not allow.
+            allowed = response["Allow"]
+            response = refuse(request, "method_not_allowed")
+            response["Allow"] = allowed
+        return response
 
 
 class HostMiddleware:
