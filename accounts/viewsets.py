@@ -163,7 +163,7 @@ class MeViewSet(RowViewSet):
         """Change your account. A new email address requires `current_password`.
 
         The new address takes effect once it is verified with the token that is sent to it. The old
-        address is notified. The current address and `current_password` cancel the change.
+        address is notified. To cancel the change, send the current `email` with `current_password`.
         `metadata` is merged: null removes a key.
         """
         user, changes = signed_in(request), self.checked()

@@ -9,14 +9,14 @@ from drf_spectacular.utils import extend_schema_serializer
 from bookings.events import STATE_COLUMNS
 from bookings.extensions import EVENT_DATA
 from bookings.models import Booking, BookingEvent
-from bookings.serializers import CONFIRMED, BookingSerializer
+from bookings.serializers import CONFIRMED_BOOKING, BookingSerializer
 from bookit.api.schema import SOMETIMES, example
 
 
 @extend_schema_serializer(
     extensions={SOMETIMES: sorted({*BookingSerializer.Meta.fields} - {"id", *STATE_COLUMNS})}
 )
-@example("A confirmed booking", CONFIRMED)
+@example("A confirmed booking", CONFIRMED_BOOKING)
 class BookingAtEventSerializer(BookingSerializer):
     """A booking in its state after an event. If it was deleted, only its id and state are left."""
 

@@ -27,7 +27,7 @@ USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
 # The resources that `expand` can add to a booking.
 EXPANDED = frozenset({"service", "calendar", "slot", "user"})
 
-CONFIRMED = {
+CONFIRMED_BOOKING = {
     "id": "0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11",
     "user_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
     "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
@@ -52,7 +52,7 @@ CONFIRMED = {
 }
 
 
-@example("A confirmed booking", CONFIRMED)
+@example("A confirmed booking", CONFIRMED_BOOKING)
 class BookingSerializer(RowSerializer):
     """A booking: one seat of a service for a period."""
 

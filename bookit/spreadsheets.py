@@ -9,9 +9,10 @@ from typing import Any
 
 # Spreadsheet programs treat a cell that begins with one of these characters as a formula. A formula
 # can send the other cells of the sheet to an attacker. With an apostrophe in front, the cell is
-# plain text. In many countries, Excel expects semicolons between cells. It then ignores the commas
-# and the quotation marks that follow them, so a cell can begin in the middle of a text. That cell
-# may also begin with quotation marks, which the program removes.
+# plain text. In many countries, Excel expects semicolons between cells. A comma is then an ordinary
+# character, and a quotation mark after it does not protect the text that follows. So a semicolon, a
+# tab or a line break in a text can begin a new cell. That cell may also begin with quotation marks,
+# which the program removes.
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r'^(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])(?="*[=+\-@])')
 PROTECTED = re.compile(r"""^'(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])'(?="*[=+\-@])""")
@@ -26,9 +27,9 @@ def cell(value: Any) -> Any:
     return FORMULA.sub("'", value) if isinstance(value, str) else value
 
 
-def without_apostrophes(cell: str) -> str:
+def without_apostrophes(text: str) -> str:
     """Return a text without the apostrophes that `cell` writes before formulas."""
-    return PROTECTED.sub("", cell)
+    return PROTECTED.sub("", text)
 
 
 def written(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:

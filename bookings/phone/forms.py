@@ -20,8 +20,8 @@ from bookit.adminsite.pages import is_id
 from bookit.times import parse_instant
 from catalog.models import Service
 
-# The form lists at most this many services. Nobody would find a service in a longer list. A service
-# to which another page links is listed, too.
+# The form lists at most this many services. Nobody would find a service in a longer list. The
+# service that is already chosen, for example by a link from another page, is always listed.
 MOST_SERVICES = 500
 
 
@@ -219,10 +219,14 @@ class CallForm(HoldForm):
         return canonical(email) if email else ""
 
     def clean(self) -> dict[str, Any]:
-        """Return the values. If there is no way to reach the customer, `phone` gets an error."""
+        """Return the values. If there is no way to reach the customer, `phone` gets an error.
+
+        There is no second error if `email` or `phone` already has one.
+        """
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        reached = {"email", "phone"} & self.errors.keys() or cleaned.get("customer")
-        if not reached and not cleaned.get("email") and not cleaned.get("phone"):
+        has_error = {"email", "phone"} & self.errors.keys()
+        ways = ("customer", "email", "phone")
+        if not has_error and not any(cleaned.get(each) for each in ways):
             self.add_error(
                 "phone",
                 _("Enter a phone number or an email address at which the customer can be reached."),

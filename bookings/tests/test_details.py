@@ -71,10 +71,10 @@ class TestAttendee:
         client = api.as_(people[who])
         scope = "?scope=provider" if who == "provider" else ""
         [row] = client.get(f"/bookings{scope}").json()["results"]
-        [page] = client.get(f"/bookings?cursor=&{scope[1:]}").json()["results"]
+        [paged] = client.get(f"/bookings?cursor=&{scope[1:]}").json()["results"]
         shown = client.get(f"/bookings/{booking.pk}").json()
-        assert attendee(row) == attendee(page) == attendee(shown) == ANA
-        assert row == page == shown
+        assert attendee(row) == attendee(paged) == attendee(shown) == ANA
+        assert row == paged == shown
 
     def test_the_response_to_a_new_booking_shows_the_attendee(self, api, people, service):
         body = {"service_id": str(service.pk), "start_time": "2999-01-02T10:00:00Z"}

@@ -11,7 +11,7 @@ from bookings.tests.factories import BookingFactory
 
 pytestmark = [
     pytest.mark.django_db,
-    pytest.mark.one_server("on a cluster, the jobs are in the outbox"),
+    pytest.mark.one_server("on a cluster, the jobs are first written to the table bookit_outbox"),
 ]
 
 
@@ -57,6 +57,7 @@ def test_events_enqueue_no_job_while_follow_up_is_suppressed():
 
 def test_a_statement_that_inserts_no_event_enqueues_nothing():
     with connection.cursor() as cursor:
+        # There is no booking, so this statement inserts no event.
         cursor.execute(
             "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)"
             " SELECT calendar_id, id, 'booking.completed', now(), '{}' FROM bookings_booking"

@@ -1,6 +1,6 @@
 """One of many concurrent bookings of a seat wins, and the other bookings are refused without delay.
 
-Each protection has a control: a test that shows what happens without the protection.
+The docstring of a control says so: a control shows what happens without a protection.
 """
 
 from collections import Counter
@@ -101,8 +101,8 @@ def use_bare_table():
     run("SET search_path TO bare, public")
 
 
-def on_bare_table(call):
-    """Return a call that also resets the search path, because later calls reuse its connection."""
+def reset_after(call):
+    """Return `call` followed by a reset of the search path: later calls get the same connection."""
 
     def call_and_reset():
         try:
@@ -214,7 +214,7 @@ def test_all_forty_bookings_are_made_without_the_constraints(crowd, service_coun
     booked = ServiceFactory.create_batch(service_count, calendar=calendar, capacity=capacity)
     with without_constraints(), starting_line("bare.bookings_booking") as set_off:
         calls = [
-            on_bare_table(book(user, booked[index % service_count], TUESDAY))
+            reset_after(book(user, booked[index % service_count], TUESDAY))
             for index, user in enumerate(crowd)
         ]
         assert tally(set_off(calls, first=use_bare_table)) == {None: 40}
@@ -354,7 +354,7 @@ def test_a_booking_is_either_cancelled_or_completed():
 
 
 def test_a_status_read_without_a_lock_is_out_of_date():
-    """Control for the test above: both calls read the status before either call changes it."""
+    """Control for the test above: both copies of the booking are read before either is saved."""
     booking = BookingFactory(status=Status.CONFIRMED)
     one, other = (Booking.objects.get(pk=booking.pk) for _ in range(2))
     for stale, status in ((one, Status.CANCELLED), (other, Status.COMPLETED)):

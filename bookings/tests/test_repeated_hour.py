@@ -31,6 +31,7 @@ def test_the_page_for_booking_during_a_call(site, calendar):
     query = {"service": str(service.pk), "day": "2999-10-27"}
     text = site.get("/admin/phone/times/", query).content.decode()
     labels = [each.strip() for each in re.findall(r"<span>(02:30[^<]*)", text)]
+    # The third time is on the next day, on which 02:30 occurs once.
     assert labels[:3] == ["02:30 CEST", "02:30 CET", "02:30"]
     # The script reads these words to say which time is held.
     assert re.findall(r'data-words="[^"]*, (02:30[^"]*)"', text)[:2] == [

@@ -108,9 +108,15 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
         return moment(webhook.created_at)
 
     def offers(self, row: Webhook, action: str) -> bool:
-        """Return whether an action has an effect: for example, an inactive webhook gets no test."""
+        """Return whether an action has an effect.
+
+        A webhook that is switched on, but whose owner is no longer an admin, sends nothing. It can
+        be switched on, and off.
+        """
         is_on = row.is_active and row.has_admin
-        return not is_on if action == "switch_on" else row.is_active and (is_on or "off" in action)
+        if action == "switch_on":
+            return not is_on
+        return row.is_active if action == "switch_off" else is_on
 
     def cards(self, request: HttpRequest, row: Webhook) -> Sequence[Card]:
         """Return the state of a webhook and its last deliveries."""
@@ -123,7 +129,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
             (_("State"), self.state(row)),
             (_("Why nothing is sent"), self.why_off(row)),
             (_("Every attempt has failed since"), exactly(row.failing_since, zone)),
-            (_("Other messages wait until"), exactly(paused, zone)),
+            (_("Messages wait for a retry until"), exactly(paused, zone)),
             (_("Owner"), link(page, owner.email if page else owner.in_words()) if owner else ""),
             (_("Events"), ", ".join(row.events)),
             (_("Created"), exactly(row.created_at, zone)),
@@ -285,7 +291,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
             (_("State"), _state(row)),
             (_("Webhook"), link(page_of(row.webhook), row.webhook.url)),
             (_("About"), link(subject.path, subject.words)),
-            (_("It happened"), exactly(row.event.at, zone) if row.event else ""),
+            (_("Time of the event"), exactly(row.event.at, zone) if row.event else ""),
             (_("Next attempt"), exactly(row.next_attempt_at, zone)),
         ]
         [content] = contents([row])
@@ -352,8 +358,8 @@ def find_subjects(deliveries: Sequence[Delivery]) -> None:
 def pretty(text: str) -> str:
     """Return a response, with line breaks and indentation if it is JSON.
 
-    Deeply nested JSON is returned as it is: its indentation would take a thousand times its length,
-    and Python limits the depth.
+    A text with many brackets is returned as it is, because it may be deeply nested. Its indentation
+    could take a thousand times its length, and Python limits the depth.
     """
     if text.count("[") + text.count("{") > MAX_BRACKETS:
         return text

@@ -14,7 +14,7 @@ from bookings.events import REPORTED_TYPES
 from bookings.extensions import EVENT_DATA_SERIALIZERS
 from bookings.models import BookingEvent
 from bookings.payloads import BookingAtEventSerializer
-from bookings.serializers import CONFIRMED
+from bookings.serializers import CONFIRMED_BOOKING
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
@@ -24,8 +24,8 @@ EVENT_CHOICES = [(kind.value, kind.label) for kind in REPORTED_TYPES]
 EVENT_EXAMPLE = {
     "id": "0199d3a5-6b1c-7e40-a3d2-8f4c1b7e9d05",
     "type": BookingEvent.Type.CONFIRMED.value,
-    "timestamp": CONFIRMED["updated_at"],
-    "data": CONFIRMED,
+    "timestamp": CONFIRMED_BOOKING["updated_at"],
+    "data": CONFIRMED_BOOKING,
 }
 
 
@@ -74,7 +74,8 @@ HOOK = {
     "url": "https://hooks.example.com/bookit",
     "events": ["booking.created", "booking.cancelled"],
 }
-HOOKED = {
+# What responses add to `HOOK`.
+HOOK_ADDED = {
     "id": "0199d3a6-40d1-7e52-9c3a-5b8f7d2e1a64",
     "owner_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
     "is_active": True,
@@ -86,9 +87,9 @@ HOOKED = {
 SECRET = {"secret": "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="}
 
 
-@example("New and cancelled bookings", HOOK, response=HOOKED)
+@example("New and cancelled bookings", HOOK, response=HOOK_ADDED)
 class WebhookSerializer(RowSerializer):
-    """A URL that receives events. Its secret is shown once, when the webhook is created."""
+    """A URL that receives events. A secret is shown once, when it is new."""
 
     url = serializers.CharField(
         max_length=2000, help_text="An HTTPS or HTTP URL that leads to a public address."
@@ -153,7 +154,7 @@ class WebhookSerializer(RowSerializer):
         return cls.represent({name: getattr(instance, name) for name in names})
 
 
-@example("With its secret", {**HOOK, **HOOKED, **SECRET}, response_only=True)
+@example("With its secret", {**HOOK, **HOOK_ADDED, **SECRET}, response_only=True)
 class WebhookSecretSerializer(WebhookSerializer):
     """A webhook with its secret."""
 
@@ -180,7 +181,7 @@ class AttemptSerializer(InputSerializer):
     "Delivered at the second attempt",
     {
         "id": "0199d3a7-52e3-7a18-8f4d-6c9a0b3e2d75",
-        "webhook_id": HOOKED["id"],
+        "webhook_id": HOOK_ADDED["id"],
         "event_id": EVENT_EXAMPLE["id"],
         "type": "booking.confirmed",
         "status": "delivered",
@@ -206,13 +207,13 @@ class AttemptSerializer(InputSerializer):
     status_codes=[200, 202],
 )
 class DeliverySerializer(RowSerializer):
-    """A message to a webhook: an event or a test. Its id is the `webhook-id` of each attempt."""
+    """A message to a webhook: an event or a test. Each attempt sends its id as `webhook-id`."""
 
     webhook_id = serializers.UUIDField(read_only=True)
     event_id = serializers.UUIDField(
         read_only=True,
         allow_null=True,
-        help_text="As in `/events`; null for a test.",
+        help_text="Its id in `/events`; null for a test.",
     )
     attempts = AttemptSerializer(many=True, read_only=True)
 

@@ -64,7 +64,7 @@ class WebhookViewSet(RowViewSet):
     def create(self, request: Request) -> Response:
         """Send events to a URL from now on. Only this response contains the secret: store it.
 
-        Events are sent while you are an admin. After that, an admin must switch the
+        Events are sent while you are an admin. If you no longer are, another admin can switch the
         webhook on.
         """
         webhook = webhooks.create_webhook(
@@ -173,6 +173,7 @@ class EventViewSet(RowViewSet):
     serializer_class = EventSerializer  # type: ignore[assignment]
     filterset_class = EventFilter
     pagination_class = EventPagination
+    # `ANNOUNCED` leaves out the ends of holds.
     queryset = BookingEvent.objects.filter(ANNOUNCED, type__in=REPORTED_TYPES)
 
     @extend_schema(
@@ -186,8 +187,8 @@ class EventViewSet(RowViewSet):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Return the events that webhooks receive, oldest first. None is missed or repeated.
 
-        Send the `cursor` of a page, even of an empty page, to get the next. An event appears once
-        all changes that began earlier are done.
+        Send the `cursor` of a page, even of an empty page, to get the next. An event appears as
+        soon as all changes that began before it are done.
         """
         found: Any = self.filter_queryset(self.listed())  # type: ignore[arg-type]
         events = self.paginate_queryset(found.queryset()) or []

@@ -19,7 +19,7 @@ class TextFilter(filters.CharFilter):
     """A filter by a text in names and, if the text is long enough for the index, biographies."""
 
     def parts(self, value: str, request: Request) -> tuple[str, ...]:
-        """Return the text once for names and, if it is long enough, again for biographies."""
+        """Return the parameters of the SQL: the text for names and, if long enough, biographies."""
         return (value,) if len(value) < SHORTEST_INDEXED else (value, value)
 
 

@@ -177,9 +177,11 @@ def test_the_owner_of_a_webhook_whose_account_was_erased_is_a_former_user(site):
 def test_a_pause_is_shown_only_until_it_ends(site):
     now = timezone.now()
     webhook = WebhookFactory(failing_since=now, paused_until=now + timedelta(minutes=5))
-    assert "Other messages wait until" in text(site.get(page(Webhook, "change", webhook.pk)))
+    assert "Messages wait for a retry until" in text(site.get(page(Webhook, "change", webhook.pk)))
     Webhook.objects.update(paused_until=now - timedelta(minutes=5))
-    assert "Other messages wait until" not in text(site.get(page(Webhook, "change", webhook.pk)))
+    assert "Messages wait for a retry until" not in text(
+        site.get(page(Webhook, "change", webhook.pk))
+    )
 
 
 def test_a_search_for_an_id_finds_the_delivery_without_an_or_in_sql(site):

@@ -23,7 +23,7 @@ SHARD = {"shard": 102008, "table": "bookings_booking", "name": "bookings_booking
 
 @pytest.fixture
 def shards(db, monkeypatch):
-    """Return a function that creates a trigger, and then returns the shards of the database."""
+    """Return a function that creates a trigger, and returns `_Shards` with one shard: `SHARD`."""
 
     def shards(name):
         with connection.cursor() as cursor:
@@ -35,6 +35,7 @@ def shards(db, monkeypatch):
         def answer(query, parameters, row_factory):
             if query == conversion._SHARDS:
                 return [SHARD]
+            # `SHARD` has no other table, so leave out the triggers of other tables.
             tables = {**parameters, "tables": ["bookings_booking"]}
             return fetch(query, tables, row_factory)
 
