@@ -6,6 +6,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminPasswordChangeForm as AdminOwnPasswordForm
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
@@ -368,7 +369,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         """
         if not request.user.is_superuser:
             raise PermissionDenied
-        if id == str(request.user.pk):
+        if self.get_object(request, unquote(id)) == request.user:
             return HttpResponseRedirect(reverse("admin:password_change"))
         try:
             return super().user_change_password(request, id, form_url)

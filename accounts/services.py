@@ -349,7 +349,9 @@ def lock_user(*, user_id: UUID) -> tuple[User, bool]:
     locked = admins.order_by("id").select_for_update(no_key=True)
     found = [*locked] if admins.filter(pk=user_id).exists() else []
     user = User.objects.all().present().select_for_update(no_key=True).get(pk=user_id)
-    if user.is_admin and not found:  # The user has become an admin in between.
+    if user.is_admin and not found:
+        # The user has become an admin in between. This order of locks can deadlock with a change of
+        # another admin, and one of both is then tried again.
         found = [*locked.all()]
     return user, user.is_admin and [admin.pk for admin in found] == [user.pk]
 

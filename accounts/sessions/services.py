@@ -266,6 +266,9 @@ def prune_sessions(*, at: datetime) -> int:
 def _renew_hash(user: User, password: str) -> None:
     """Store a new hash of the password of a user. Triggers end all sessions of the account.
 
+    A new hash ends the other sessions of the account, its emailed links, and a change of its email
+    address that is not verified yet, as a new password does.
+
     Raises:
         InvalidCredentials: the password was changed meanwhile.
     """

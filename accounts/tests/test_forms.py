@@ -195,27 +195,6 @@ def test_users_change_their_own_password_by_the_rules_of_the_api(client):
     assert client.get("/admin/password_change/done/").status_code == 200
 
 
-def test_a_user_who_is_deactivated_while_they_change_their_password_stays_inactive(
-    client, meanwhile
-):
-    client.force_login(user := AdminFactory())
-    AdminFactory()
-    meanwhile(lambda: User.objects.filter(pk=user.pk).update(is_active=False, role="user"))
-    client.post("/admin/password_change/", OWN)
-    user.refresh_from_db()
-    assert (user.is_active, user.role) == (False, "user")
-
-
-def test_an_own_password_is_not_changed_with_a_password_that_is_outdated(client, meanwhile):
-    client.force_login(user := AdminFactory())
-    newest = make_password("the password of another request")
-    meanwhile(lambda: User.objects.filter(pk=user.pk).update(password=newest))
-    response = client.post("/admin/password_change/", OWN)
-    assert "This is not your current password." in response.content.decode()
-    user.refresh_from_db()
-    assert user.password == newest
-
-
 @pytest.mark.parametrize(
     ("more", "usable"), [({}, True), ({"usable_password": "false", "unset-password": "1"}, False)]
 )

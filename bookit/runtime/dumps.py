@@ -40,8 +40,8 @@ _PORTABLE = (
 # have to sign in again after a restore.
 _WITHOUT_SESSIONS = "--exclude-table-data=django_session"
 
-# Finds the schemas of other programs. BookIt uses only the schema `public`, and perhaps extensions
-# that an administrator has created in another schema.
+# Finds the schemas of other programs. BookIt uses only the schema of its tables, usually `public`,
+# and perhaps extensions that an administrator has created in another schema.
 #
 # Parameters: none.
 # Columns: name text.
@@ -49,6 +49,9 @@ _OTHER_SCHEMAS = """
 SELECT nspname::text AS name FROM pg_namespace
 WHERE nspname !~ '^pg_' AND nspname NOT IN ('public', 'information_schema')
   AND oid NOT IN (SELECT extnamespace FROM pg_extension)
+  AND oid NOT IN (
+    SELECT relnamespace FROM pg_class WHERE pg_class.oid = to_regclass('django_migrations')
+  )
 """
 
 _CHUNK = 2**20
@@ -238,8 +241,8 @@ def _environment() -> dict[str, str]:
         # The programs empty `search_path` for their session. The pooler would give this session to
         # web processes, which would then find no tables.
         raise DumpError(
-            "PostgreSQL's programs cannot use a pooler. DATABASE_POOL_SIZE=0 says that DATABASE_URL"
-            " leads to one, so set DATABASE_DIRECT_URL to the URL of PostgreSQL itself."
+            "PostgreSQL's programs cannot use a pooler. With DATABASE_POOL_SIZE=0, DATABASE_URL may"
+            " lead to one, so set DATABASE_DIRECT_URL to the URL of PostgreSQL itself."
         )
     else:
         parameters = connection.get_connection_params()
@@ -310,7 +313,7 @@ def _major_version(program: str) -> int:
 def _reason(program: "subprocess.Popen[bytes]", errors: bytes) -> str:
     """Return the line that explains why a program failed, or the signal that ended the program."""
     if program.returncode < 0:
-        return f"it was ended by {signal.Signals(-program.returncode).name}."
+        return f"it was ended by a signal: {signal.strsignal(-program.returncode)}."
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
     found = [line for line in lines if re.search(r"\b(ERROR|FATAL|error):", line)]
     return [*(found or lines), "it gives no reason"][0]
