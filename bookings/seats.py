@@ -383,10 +383,10 @@ def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
         in_transaction = connection.in_atomic_block
         with transaction.atomic() if in_transaction else nullcontext():
             attempts = fetch(text, parameters, class_row(Attempt))
-            if in_transaction and attempts and attempts[0].behind_hold:
-                # The caller locks the calendar next. As everywhere, the calendar is locked before
-                # the slot, so the rollback unlocks the slot. It undoes nothing else, because no
-                # seat was taken.
+            if in_transaction and not (attempts and attempts[0].taken):
+                # The caller tries again, or locks the calendar to end an expired hold. As
+                # everywhere, the calendar is locked before the slot, so the rollback unlocks the
+                # slot. It undoes nothing else, because no seat was taken.
                 transaction.set_rollback(True)
         return attempts[0] if attempts else None
     except IntegrityError as error:

@@ -192,11 +192,11 @@ def format_wall_clock(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def time_of_day(local: datetime) -> str:
+def time_of_day(local: datetime, form: str = "%H:%M") -> str:
     """Return the time of day, with the zone's abbreviation if this time occurs twice that day."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     # This uses `%Z`, because Django's format `T` is empty for a time that occurs twice.
-    return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"
+    return local.strftime(f"{form} %Z" if shown_twice else form)
 
 
 class InstantField(serializers.DateTimeField):

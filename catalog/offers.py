@@ -13,7 +13,7 @@ MAX_TIMES = 16
 
 
 class Time(NamedTuple):
-    """A time that is offered to customers, in the calendar's wall-clock time."""
+    """A time that is offered to customers."""
 
     start: datetime
     seats_left: int
@@ -40,8 +40,8 @@ def offered_days(service: Service, *, at: datetime) -> list[Day]:
     until = day_end(max(times), tz)
     for find in OFFERED.values():
         for offer in find(service=service, from_=at, until=until, at=at):
-            start = offer.start_time.astimezone(tz).replace(tzinfo=None)
-            counts[start.date()] += 1
-            if counts[start.date()] <= MAX_TIMES:
-                times[start.date()].append(Time(start, offer.seats_left))
+            day = offer.start_time.astimezone(tz).date()
+            counts[day] += 1
+            if counts[day] <= MAX_TIMES:
+                times[day].append(Time(offer.start_time, offer.seats_left))
     return [Day(day, shown, counts[day] - len(shown)) for day, shown in times.items()]

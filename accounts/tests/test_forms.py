@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 from django.contrib.auth import base_user
-from django.contrib.auth.hashers import get_hasher, make_password
+from django.contrib.auth.hashers import get_hasher
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags

@@ -213,7 +213,8 @@ def resend(*, booking: Booking, at: datetime) -> None:
     """Enqueue the attendee's last email about a booking once more.
 
     The copy counts towards the same limits as every other email about the booking. If the last
-    email was about several moves, the copy shows only the last move.
+    email was about several moves, the copy shows only the last move. If somebody moved the booking
+    and then moved it back, so that no email was sent, the copy shows the move back.
 
     Raises:
         NothingToResend: the booking has no email that is still true and that the attendee can get.

@@ -78,8 +78,7 @@ def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
     calendar = form.cleaned_data["service"].calendar
     tz = zone(calendar.timezone)
     dates: list[dict[str, Any]] = [
-        {"start": start.astimezone(tz).replace(tzinfo=None), "clashes": start in plan.clashes}
-        for start in plan.starts
+        {"start": start.astimezone(tz), "clashes": start in plan.clashes} for start in plan.starts
     ]
     # Show dates with a clash even if they come late in the series.
     clashing_first = sorted(dates, key=lambda date: not date["clashes"])[:MAX_DATES]

@@ -5,7 +5,7 @@ from django.db.models import Q
 
 
 class BookingTally(models.Model):
-    """The total of the booking events before `transaction`. This table has only one row."""
+    """The total of the booking events before some transactions. This table has only one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
     # The id of a transaction. The total contains the events of all transactions with lower ids;

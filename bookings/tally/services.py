@@ -86,10 +86,12 @@ def _count_step() -> tuple[int, bool]:
     """
     BookingTally.objects.get_or_create(pk=1, defaults={"transaction": LOWEST})
     # Lock the total before reading the events, so that two workers never count the same events.
-    tally = BookingTally.objects.select_for_update().get(pk=1)
+    stored = BookingTally.objects.select_for_update().get(pk=1)
+    horizons = open_positions(using=DEFAULT_DB_ALIAS)
+    tally = _usable(stored, horizons)
     new: Counter[str] = Counter()
     more = False
-    for server, horizon in open_positions(using=DEFAULT_DB_ALIAS).items():
+    for server, horizon in horizons.items():
         low = _low(tally, server, horizon)
         end = fetch(_END_OF_STEP, {"server": server, "low": low, "batch": BATCH}, scalar_row)
         high = min(horizon, max(low + 1, *end)) if end else horizon
@@ -109,20 +111,34 @@ def totals() -> dict[str, int]:
     """Return how many times a booking has reached each status."""
     # The total is read before the events. If a worker adds events to it in the meantime, they are
     # among the events that are read here, and not in the total that was read.
-    tally = BookingTally.objects.filter(pk=1).first() or BookingTally(transaction=LOWEST)
+    stored = BookingTally.objects.filter(pk=1).first() or BookingTally(transaction=LOWEST)
+    horizons = open_positions(using=DEFAULT_DB_ALIAS)
+    tally = _usable(stored, horizons)
     found = Counter(dict.fromkeys(map(str, Booking.Status), 0))
     found.update(tally.counts)
-    for server, horizon in open_positions(using=DEFAULT_DB_ALIAS).items():
+    for server, horizon in horizons.items():
         found.update(_count(server, _low(tally, server, horizon), None, MAX_NEW_EVENTS))
     return dict(found)
+
+
+def _usable(stored: BookingTally, horizons: dict[int, int]) -> BookingTally:
+    """Return the stored total, or an empty one if it has no positions on the other servers.
+
+    It has none if it was stored before the database was distributed, or by version 0.1.0, which
+    compared the positions of all servers with those of the coordinator.
+    """
+    if len(horizons) > 1 and not stored.positions:
+        return BookingTally(pk=stored.pk, transaction=LOWEST)
+    return stored
 
 
 def _low(tally: BookingTally, server: int, horizon: int) -> int:
     """Return the first transaction of a server whose events are not in the total.
 
-    A restore into another server moves this position with the events (`bookings.tally.positions`).
-    If an operator has set the transaction ids of all events to 0 instead, the position is in the
-    future. The events with the transaction id 0 were counted before, so the next one is 1.
+    A restore into another server moves the position on server 0 with the events
+    (`bookings.tally.positions`). If an operator has set the transaction ids of all events to 0
+    instead, the position is in the future. The events with the transaction id 0 were counted
+    before, so the next one is 1.
     """
     low = tally.positions.get(str(server), LOWEST) if server else tally.transaction
     return low if low <= horizon else 1

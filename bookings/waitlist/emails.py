@@ -1,4 +1,4 @@
-"""Tells users that their wait has ended: the slot was cancelled, or no seat became free in time."""
+"""Tells users that their wait has ended: the slot is gone, or no seat became free in time."""
 
 from collections.abc import Collection
 from dataclasses import asdict
@@ -28,17 +28,22 @@ def enqueue_composed(*, slot: Slot, is_cancelled: bool) -> None:
     Users who are waiting get an email. So do users whose wait has ended, if their email has not
     been sent yet.
     """
-    waiting = ProcrastinateJob.objects.filter(task_name=TASK, status__in=["todo", "doing"])
-    unsent = {*waiting.values_list("args__entry_id", flat=True)}
-    entries = WaitlistEntry.objects.filter(
+    found = WaitlistEntry.objects.filter(
         calendar=slot.calendar_id,
         slot=slot,
         status__in=[WaitlistEntry.Status.WAITING, WaitlistEntry.Status.PASSED],
         user__is_active=True,
     )
+    entries = [*found.select_related("user", "slot__service", "slot__calendar")]
+    if not entries:
+        return
+    unsent: set[str] = set()
+    if any(entry.status == WaitlistEntry.Status.PASSED for entry in entries):
+        waiting = ProcrastinateJob.objects.filter(task_name=TASK, status__in=["todo", "doing"])
+        unsent = {*waiting.values_list("args__entry_id", flat=True)}
     texts = mail_texts.in_use()
     jobs: dict[str, Job] = {}
-    for entry in entries.select_related("user", "slot__service", "slot__calendar"):
+    for entry in entries:
         if entry.status == WaitlistEntry.Status.WAITING or str(entry.pk) in unsent:
             mail = compose_end(_place(entry, is_cancelled=is_cancelled), texts)
             args = {"mail": asdict(mail), "user_id": str(entry.user_id)}

@@ -45,8 +45,9 @@ MAX_JOBS = 200
 #
 # Deliveries are sent in the order of events, but several workers follow up events at the same time.
 # So each worker also writes the deliveries of the events just before its own events, if the jobs
-# that follow these events up have not ended yet. Other earlier events already have their
-# deliveries, or they are not followed up, for example because an import has written them.
+# that follow these events up have not ended yet, or are still in the outbox of a cluster. Other
+# earlier events already have their deliveries, or they are not followed up, for example because an
+# import has written them.
 #
 # Parameters: webhooks uuid[], ids uuid[] (the events), first, last uuid (the lowest and the highest
 #   of ids), before bigint (how many events to go back), most_jobs bigint (how many jobs to read),
@@ -55,10 +56,13 @@ MAX_JOBS = 200
 # Invariant: delivery_once allows one delivery of an event to a webhook.
 ENQUEUE = f"""
 WITH job AS MATERIALIZED (
-    SELECT args FROM procrastinate_jobs
+    (SELECT args FROM procrastinate_jobs
     WHERE queue_name = 'default' AND task_name = 'bookings.follow_up'
       AND status IN ('todo', 'doing')
-    ORDER BY id LIMIT %(most_jobs)s
+    ORDER BY id LIMIT %(most_jobs)s)
+    UNION ALL
+    (SELECT args FROM bookit_outbox WHERE task = 'bookings.follow_up'
+    ORDER BY id LIMIT %(most_jobs)s)
 ), waiting AS MATERIALIZED (
     SELECT event_id #>> '{{}}' AS event_id
     FROM job, jsonb_path_query(job.args, '$.event_ids[*]') AS event_id

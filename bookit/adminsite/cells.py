@@ -10,6 +10,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from bookit.times import time_of_day
+
 
 def badge(state: str, words: Any = "") -> SafeString:
     """Return a state in words, with a class to which `admin.css` gives a colour."""
@@ -50,4 +52,4 @@ def exactly(time: datetime | None, zone: str) -> str:
     if time is None:
         return ""
     local = time.astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
-    return f"{date_format(local, 'SHORT_DATE_FORMAT')}, {local:%H:%M:%S} ({zone})"
+    return f"{date_format(local, 'SHORT_DATE_FORMAT')}, {time_of_day(local, '%H:%M:%S')} ({zone})"

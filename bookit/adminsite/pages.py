@@ -708,10 +708,8 @@ class ServedAdmin(StrictAdmin):
 def _unfinished(left: int) -> str:
     """Return the message of an action that has stopped before it reached all rows."""
     text: str = ngettext(
-        "The action took too long, so it stopped early. %(number)s row is left. Run the action "
-        "again for it.",
-        "The action took too long, so it stopped early. %(number)s rows are left. Run the action "
-        "again for them.",
+        "The action stopped early. %(number)s row is left. Run the action again for it.",
+        "The action stopped early. %(number)s rows are left. Run the action again for them.",
         left,
     )
     return text % {"number": grouped(left)}

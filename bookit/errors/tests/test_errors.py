@@ -197,6 +197,8 @@ def test_the_content_type_of_json_can_be_written_in_several_ways(wsgi, content_t
     problem(response, 400, "validation_error", "password")
 
 
+# Django closes the connection when a request begins, and with it a transaction of the test.
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("charset", ["hex", "undefined", "utf-16"])
 def test_parameters_are_in_utf_8_whatever_charset_the_content_type_names(wsgi, charset):
     ServiceFactory(title="Café")
