@@ -40,7 +40,7 @@ TASK = "accounts.send_mail"
 
 
 def enqueue(*, kind: Kind, email: str, user: User | None = None) -> None:
-    """Enqueue the job that sends an email, unless the same job is already waiting.
+    """Enqueue the job that sends an email. If the same job is already waiting, it runs now.
 
     Args:
         user: the owner of the account; None if the email address may have no account.

@@ -89,7 +89,10 @@ def test_only_admins_end_the_sessions_of_others():
         ("Mozilla/5.0 (Linux; Android) Chrome/140.0 Safari/537.36 EdgA/140.0", "Edge on Android"),
         ("Mozilla/5.0 (iPhone; like Mac OS X) EdgiOS/140.0 Safari/604.1", "Edge on iPhone"),
         ("Mozilla/5.0 (iPhone; like Mac OS X) Version/18.5 Safari/604.1", "Safari on iPhone"),
-        ("Mozilla/5.0 (Android 15; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0", "Firefox on"),
+        (
+            "Mozilla/5.0 (Android 15; rv:140.0) Gecko/140.0 Firefox/140.0",
+            "Firefox on Android",
+        ),
         ("curl/8.5.0", "curl/8.5.0"),
     ],
 )
