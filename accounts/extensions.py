@@ -10,8 +10,8 @@ from bookit.extensions import Extensions
 # `at`, in the transaction of that change.
 ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()
 
-# When a stored user becomes an active admin, these functions are called with `admin` and `at`, in
-# the transaction of that change.
+# When an existing user becomes an active admin, these functions are called with `admin` and `at`,
+# in the transaction of that change.
 ON_NEW_ADMIN: Extensions[Callable[..., None]] = Extensions()
 
 # An account with an unverified email address may have been registered by somebody else. When the

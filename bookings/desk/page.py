@@ -30,8 +30,8 @@ from catalog.models import MAX_ADVANCE_DAYS
 
 Status = Booking.Status
 
-# The page shows at most this many events, notes, and other bookings of the user who booked. It
-# counts the statuses of the last `MAX_COUNTED` of these other bookings.
+# The page shows at most this many events, notes, and other bookings of the account. It counts the
+# statuses of the last `MAX_COUNTED` of these other bookings.
 MAX_EVENTS = 100
 MAX_NOTES = 50
 MAX_OTHERS = 8
@@ -100,7 +100,7 @@ class Offers:
 
 @dataclass(frozen=True)
 class Other:
-    """Another booking of the user who booked this one."""
+    """Another booking of the same account, perhaps for another attendee."""
 
     id: Any
     title: str
@@ -197,8 +197,8 @@ class BookingPage:
         return [Button(each, str(BUTTONS[each]), each == shown[0]) for each in shown]
 
     @property
-    def has_buttons(self) -> bool:
-        """Whether the page has a button that changes the status or the time."""
+    def can_change(self) -> bool:
+        """Whether the status or the time can be changed."""
         return bool(self.buttons) or self.can_cancel or self.can_move
 
     @property
@@ -293,7 +293,7 @@ class BookingPage:
 
     @property
     def others(self) -> list[Other]:
-        """The other bookings of the user who booked, latest first."""
+        """The other bookings of the account, latest first."""
         return [
             Other(
                 id=row["id"],
@@ -320,7 +320,7 @@ class BookingPage:
 
     @property
     def counts(self) -> list[tuple[str, str, int]]:
-        """The statuses of the counted bookings, each with its label and its number."""
+        """The statuses of the counted other bookings, each with its label and its number."""
         found = Counter(row["status"] for row in self._others[:MAX_COUNTED])
         return [(each, str(LABELS[each]), found[each]) for each in LABELS if found[each]]
 
