@@ -1,4 +1,4 @@
-"""All sessions of an account end when its password hash or its role changes, by whatever means."""
+"""All sessions of an account end when its hash or role changes, or when it is deactivated."""
 
 import getpass
 
