@@ -3,10 +3,10 @@
     python .ci/sbom.py
 
 The files are in `.sbom/`. `sbom.cdx.json` is a CycloneDX document, which is validated against
-CycloneDX's schema. It lists the packages in `requirements.txt`, and the software that some of these
-packages contain: JavaScript, Rust crates, C libraries, PostgreSQL. `licenses.md` lists the licences
-of the packages, and `license-texts.json` has the texts of the licences. The script fails if a
-licence is not in the list `allow-only` in `pyproject.toml`.
+CycloneDX's schema. It lists the packages in `requirements.txt`, and the software that BookIt itself
+and some of these packages contain: JavaScript, Rust crates, C libraries, PostgreSQL. `licenses.md`
+lists the licences of the packages, and `license-texts.json` has the texts of the licences. The
+script fails if a licence is not in the list `allow-only` in `pyproject.toml`.
 """
 
 import json
@@ -32,7 +32,7 @@ Component = dict[str, Any]
 
 @dataclass(frozen=True)
 class Bundled:
-    """Third-party files that a Python package contains, and that its own metadata does not name.
+    """Third-party files that a Python package or BookIt contains without naming them in metadata.
 
     Args:
         package: the name of the package; empty for files that are part of BookIt itself.
@@ -120,7 +120,8 @@ def bundled(site_packages: Path) -> Iterator[tuple[str, Component]]:
     for file in sorted(site_packages.glob("*.dist-info/sboms/*.json")):
         package = file.parts[-3].partition("-")[0]
         for component in json.loads(file.read_text())["components"]:
-            # `excluded` components were used to build the wheel, and are not inside it.
+            # The package itself is in the document already. `excluded` components were used to
+            # build the wheel, and are not inside it.
             if component["name"] != package and component.get("scope") != "excluded":
                 kept = ("type", "name", "version", "licenses", "purl")
                 yield package, {key: component[key] for key in kept if key in component}

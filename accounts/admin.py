@@ -191,9 +191,10 @@ class OwnPasswordView(PasswordChangeView):
                 user.password = hashed
                 update_session_auth_hash(self.request, user)
         except Invalid as error:
+            # The names of fields in the API, and in Django's form.
+            names = {"current_password": "old_password", "new_password": "new_password1"}
             for field, texts in (error.errors or {}).items():
-                own = {"current_password": "old_password", "new_password": "new_password1"}
-                form.add_error(own[field], texts)
+                form.add_error(names[field], texts)
             return self.form_invalid(form)
         return HttpResponseRedirect(self.get_success_url())
 

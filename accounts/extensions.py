@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 from accounts.models import User
 from bookit.extensions import Extensions
 
-# When a user becomes a provider, these functions are called with `provider` and `at`, in the
-# transaction of that change.
+# When a user becomes a provider, or is added as one, these functions are called with `provider` and
+# `at`, in the transaction of that change.
 ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()
 
-# When a change makes an existing account an active admin, these functions are called with `admin`
-# and `at`, in the transaction of that change.
+# When an existing user becomes an active admin, these functions are called with `admin` and `at`,
+# in the transaction of that change.
 ON_NEW_ADMIN: Extensions[Callable[..., None]] = Extensions()
 
 # An account with an unverified email address may have been registered by somebody else. When the
@@ -26,8 +26,10 @@ ON_NEW_OWNER: Extensions[Callable[..., None]] = Extensions()
 EXPORTERS: Extensions[Callable[[User], Any]] = Extensions()
 
 # These functions erase the personal data of a `user` on behalf of `actor`, at the time `at`. All of
-# them are called in one transaction, which has locked the user's row. Afterwards, that transaction
-# makes the row itself anonymous.
+# them are called in one transaction, which has locked the user's row and makes it anonymous after
+# the calls. They are called again later, for data that other requests have stored in the meantime
+# (`accounts.privacy.services.erase_again`). Then the row is anonymous already, and `actor` is the
+# user.
 ERASERS: Extensions[Callable[..., None]] = Extensions()
 
 

@@ -42,7 +42,7 @@ class IsAdmin(BasePermission):
 
 
 class IsProviderOrAdmin(BasePermission):
-    """Allows providers and admins."""
+    """Allows active providers and admins (`User.is_keeper`)."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user is an active provider or admin."""

@@ -155,9 +155,9 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
     """Set a new password with a token from an email, which also verifies the email address.
 
     Triggers end all sessions and emailed links of the account. If the email address was not
-    verified before, the API keys of the account and the URL of its feed stop working too. Somebody
-    else may have registered with the email address and created the keys and the URL, to read the
-    data of the address's owner later.
+    verified before, the API keys of the account and the URLs of its feeds stop working too.
+    Somebody else may have registered with the email address and created the keys and the URLs, to
+    read the data of the address's owner later.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.

@@ -49,9 +49,8 @@ from bookit.languages import accepted
 from bookit.responses import JSON, Response
 from bookit.runtime.costly import ALWAYS
 
-# A large export, or the deletion of an account with many bookings, gets this many seconds in
-# addition to the usual time limit of a request, because every user has a right to it. Few take so
-# long.
+# A large export, and the deletion of an account, get this many seconds in addition to the usual
+# time limit of a request, because every user has a right to them. Few take so long.
 PRIVACY_SECONDS = 50.0
 
 

@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
-# The order matters: a room may import only the rooms that come before it in this list.
+# A room imports only rooms that come before it in this list. An import contract in `pyproject.toml`
+# says which rooms it may import.
 ROOMS = [
     *("tally", "feeds", "mails", "availability", "reports", "exports", "imports"),
     *("waitlist", "slots", "webhooks", "diary", "phone", "desk"),

@@ -40,7 +40,7 @@ TASK = "accounts.send_mail"
 
 
 def enqueue(*, kind: Kind, email: str, user: User | None = None) -> None:
-    """Enqueue the job that sends an email, unless the same job is already waiting.
+    """Enqueue the job that sends an email. If the same job is already waiting, it runs now.
 
     Args:
         user: the owner of the account; None if the email address may have no account.
@@ -96,12 +96,12 @@ def use(*, link: EmailedLink) -> User:
     Raises:
         TokenInvalid: the token has been used or revoked since `find` returned the link.
     """
-    user = User.objects.select_for_update(no_key=True).filter(pk=link.user_id, is_active=True)
-    found = user.first()
+    users = User.objects.select_for_update(no_key=True).filter(pk=link.user_id, is_active=True)
+    user = users.first()
     # The number of deleted rows decides which of several concurrent requests uses the link.
-    if found is None or not EmailedLink.objects.filter(pk=link.pk).delete()[0]:
+    if user is None or not EmailedLink.objects.filter(pk=link.pk).delete()[0]:
         raise TokenInvalid
-    return found
+    return user
 
 
 def prune_links(*, at: datetime) -> int:

@@ -172,7 +172,7 @@ def _empty(user: User) -> None:
     """Remove the personal data from the row of a user. The caller saves the row."""
     user.name, user.phone, user.new_email, user.verified_email = "", "", "", ""
     # RFC 2606 reserves the domain `.invalid`, so this address never receives email. It is random,
-    # because anybody could register with an address that can be foretold, and ids are public.
+    # because ids are public: another account could already have an address that contains the id.
     user.email = f"{uuid4()}@deleted.invalid"
     user.timezone, user.language, user.last_login = "UTC", "en", None
     user.metadata = {}

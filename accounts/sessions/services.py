@@ -301,6 +301,7 @@ def _accept_unstored(user: User, error: DatabaseError, what: str) -> None:
 
 
 def _new_session(user: User, *, client: Client, at: datetime) -> Session:
+    """Return a session without its last use and its expiry. The caller sets them and saves it."""
     return Session(
         id=uuid7(),
         user=user,

@@ -1,4 +1,4 @@
-"""Where the sessions of the admin site are stored: in Django's table, as long as they are open."""
+"""Stores the sessions of the admin site in Django's table, and ignores those that have ended."""
 
 from typing import Any
 

@@ -33,7 +33,6 @@ def staff(permissions, **fields):
     admin = User(role=User.Role.ADMIN)
     create_role(name=name, permissions=permissions, actor=admin, at=now())
     user = UserFactory(**fields)
-    user.has_roles = True
     give_roles(user=user, names=[name], actor=admin)
     return user
 

@@ -41,6 +41,7 @@ LOOKALIKES = [
     "sue@[127.0.0.1]",
     "sue@example.com.",
 ]
+NON_ASCII = [each for each in LOOKALIKES if not each.isascii()]
 
 
 @pytest.mark.parametrize("email", LOOKALIKES)
@@ -153,9 +154,7 @@ def test_createsuperuser_refuses_lookalikes(monkeypatch):
     assert User.objects.get().email == "sue@xn--bcher-kva.example"
 
 
-@pytest.mark.parametrize(
-    "email", [*LOOKALIKES[:12], "sue@b\u00fccher.example", "sue\n@example.com"]
-)
+@pytest.mark.parametrize("email", [*NON_ASCII, "sue@b\u00fccher.example", "sue\n@example.com"])
 def test_the_database_refuses_email_addresses_that_are_not_printable_ascii(email):
     user = UserFactory()
     for write in (

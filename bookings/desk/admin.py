@@ -53,7 +53,7 @@ from catalog.extensions import DESCRIBED, Described
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], Any]
 Status = Booking.Status
 
-# The confirmation page before a cancellation names at most this many bookings.
+# The page that asks before it cancels the selected bookings names at most this many of them.
 MAX_NAMED = 20
 # That page sends each booking as a form field. Django accepts at most 1,000 fields, so this number
 # leaves room for all other fields.

@@ -30,8 +30,8 @@ from catalog.models import MAX_ADVANCE_DAYS
 
 Status = Booking.Status
 
-# The page shows at most this many events, notes and other bookings of the customer. It counts the
-# statuses of the customer's last `MAX_COUNTED` other bookings.
+# The page shows at most this many events, notes, and other bookings of the account. It counts the
+# statuses of the last `MAX_COUNTED` of these other bookings.
 MAX_EVENTS = 100
 MAX_NOTES = 50
 MAX_OTHERS = 8
@@ -40,7 +40,7 @@ MAX_COUNTED = 200
 # the first day alone has more.
 DAYS = 7
 MAX_TIMES = 300
-# A booking can be moved to a day that is at most this far away.
+# The first of the days whose free times are shown is at most this far away.
 FARTHEST = timedelta(days=MAX_ADVANCE_DAYS)
 
 LABELS = {
@@ -100,7 +100,7 @@ class Offers:
 
 @dataclass(frozen=True)
 class Other:
-    """Another booking of the same customer."""
+    """Another booking of the same account, perhaps for another attendee."""
 
     id: Any
     title: str
@@ -197,8 +197,8 @@ class BookingPage:
         return [Button(each, str(BUTTONS[each]), each == shown[0]) for each in shown]
 
     @property
-    def has_buttons(self) -> bool:
-        """Whether the page has a button that changes the status or the time."""
+    def can_change(self) -> bool:
+        """Whether the status or the time can be changed."""
         return bool(self.buttons) or self.can_cancel or self.can_move
 
     @property
@@ -229,11 +229,12 @@ class BookingPage:
         after = first + timedelta(days=DAYS)
         from_, until = max(self.at, day_start(first, self.tz)), day_start(after, self.tz)
         found: list[Any] = []
+        # There is one service, unless it has just been deleted.
         for terms in terms_of([self.booking.service_id], from_).values():
             moved = terms.for_booking(self.booking)
             search = Search([moved], from_, until, at=self.at, ignored=self.booking.pk)
-            found, more = whole_days(search.free_times(moved), MAX_TIMES, self.tz)
-            after = more or after
+            found, next_day = whole_days(search.free_times(moved), MAX_TIMES, self.tz)
+            after = next_day or after
         last = after - timedelta(days=1)
         return Offers(
             first=first,
@@ -292,7 +293,7 @@ class BookingPage:
 
     @property
     def others(self) -> list[Other]:
-        """The other bookings of the customer, latest first."""
+        """The other bookings of the account, latest first."""
         return [
             Other(
                 id=row["id"],
@@ -308,18 +309,18 @@ class BookingPage:
 
     @property
     def more_others(self) -> int:
-        """The number of counted bookings that are not listed."""
+        """The number of counted other bookings that are not listed."""
         return max(0, min(len(self._others), MAX_COUNTED) - MAX_OTHERS)
 
     @property
     def more_in_words(self) -> str:
-        """The number of bookings that are not listed: `192+` if not all were counted."""
+        """The number of other bookings that are not listed: `192+` if not all were counted."""
         plus = "+" if len(self._others) > MAX_COUNTED else ""
         return f"{self.more_others}{plus}"
 
     @property
     def counts(self) -> list[tuple[str, str, int]]:
-        """The statuses of the customer's other bookings, each with its label and its number."""
+        """The statuses of the counted other bookings, each with its label and its number."""
         found = Counter(row["status"] for row in self._others[:MAX_COUNTED])
         return [(each, str(LABELS[each]), found[each]) for each in LABELS if found[each]]
 

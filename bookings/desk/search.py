@@ -11,7 +11,7 @@ from catalog.models import Calendar, Service
 
 
 def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking], bool]:
-    """Return the bookings whose attendee, customer, service or calendar matches all of `words`.
+    """Return the bookings whose attendee, user, service or calendar matches all of `words`.
 
     Case does not matter. Only the digits of a phone number count.
 

@@ -101,6 +101,7 @@ def test_a_day_with_many_times_says_how_many_more_it_has(service):
     service.duration_minutes, service.step_minutes = 5, 5
     days = offered_days(service, at=MONDAY)
     assert len(days) == 7
+    # In three hours, 36 bookings can start, one every five minutes.
     assert (len(days[0].times), days[0].more) == (MAX_TIMES, 36 - MAX_TIMES)
 
 
