@@ -111,7 +111,7 @@ WITH grouped AS (
 ), {_DAYS_AND_SERVICES}"""  # noqa: S608 - the inserted texts are constants
 
 # Does the same as _RECENT if the database is distributed. Citus refuses GROUPING SETS for rows on
-# several servers. So each server groups its bookings, and the coordinator groups the sums.
+# several servers. Therefore, each server groups its bookings, and the coordinator groups the sums.
 #
 # Parameters: as in _RECENT.
 # Columns: as in _RECENT.
@@ -381,7 +381,10 @@ def _earned(
 
 
 def _chart(rows: list[Any], first: date, days: int, glance: Glance) -> dict[str, Any]:
-    """Return the bars of a chart of the number of bookings per day. The chart's height is 100."""
+    """Return the bars of a chart of the number of bookings per day.
+
+    The chart is 100 high, and each day is 20 wide. The template draws bars with a width of 14.
+    """
     counts: Counter[date] = Counter()
     for row in rows:
         if row.status in BOOKED:

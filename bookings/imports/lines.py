@@ -521,7 +521,8 @@ class BookingLine(Line):
         if status == Status.CONFIRMED and booking.end_time <= at:
             status = Status.COMPLETED
         if booking.status != status:
-            # A confirmation after the time of a reminder would replace the reminder.
+            # A booking that is confirmed after the time of a reminder does not get this reminder
+            # (`bookings.clock`).
             changed_at = booked_at if status == Status.CONFIRMED else at
             bookings.change_status(booking_id=booking.pk, status=status, actor=actor, at=changed_at)
         known[key] = status == Status.CANCELLED

@@ -32,7 +32,8 @@ class InstantField(forms.Field):
         """Return the time.
 
         Raises:
-            ValidationError: the text is not a time with an offset.
+            ValidationError: the text is not a time with an offset, or its year is not from 1900 to
+                2999.
         """
         if not value:
             return None

@@ -145,7 +145,7 @@ def _uncancelled(rows: QuerySet[Slot]) -> QuerySet[Slot]:
     return rows.exclude(status=Slot.Status.CANCELLED)
 
 
-def _told(rows: Iterable[Slot]) -> int:
+def _number_of_bookings(rows: Iterable[Slot]) -> int:
     """Return how many bookings, apart from holds, are cancelled with these slots."""
     slots = [*rows]
     calendars = {slot.calendar_id for slot in slots}
@@ -333,7 +333,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         if is_open and self.has_change_permission(request, obj):
             refused = getattr(request, "seats_form", None)
             context["seats_form"] = refused or SeatsForm(initial={"capacity": obj.capacity})
-            context["bookings"] = _told([obj])
+            context["bookings"] = _number_of_bookings([obj])
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def cancel_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
@@ -401,7 +401,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         names = [(self.heading(row), self.seats(row)) for row in rows[:MAX_NAMED]]
         context = {
             **self.question(request, _("Cancel slots"), rows, names),
-            "bookings": _told(row for row in rows if self.offers(row, "cancel")),
+            "bookings": _number_of_bookings(row for row in rows if self.offers(row, "cancel")),
         }
         return render(request, "admin/bookings/slot/cancel_selected.html", context)
 
