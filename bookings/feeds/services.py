@@ -44,8 +44,8 @@ MAX_NAMES = 100
 MAX_CHARACTERS = 1000
 
 # The statuses of the bookings in a feed. Cancelled and expired bookings are left out, because
-# calendar clients remove entries that disappear from a feed. Holds are left out, because they last
-# only minutes.
+# calendar clients remove entries that disappear from a feed. Holds are left out, because nobody has
+# booked yet.
 SHOWN = [
     *(Booking.Status.PENDING, Booking.Status.CONFIRMED),
     *(Booking.Status.COMPLETED, Booking.Status.NO_SHOW),
