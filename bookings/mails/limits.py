@@ -13,7 +13,7 @@ def limits_of(
     """Return the limits that an email counts towards.
 
     Args:
-        audience: the reader, `attendee` or `provider`.
+        audience: the recipient, `attendee` or `provider`.
         is_last: whether the email says that the booking was cancelled or has expired. Such an email
             may exceed the limit of the booking by one, so that recipients learn of a cancellation
             even after many moves.
