@@ -178,7 +178,8 @@ def read_next(glance: Glance) -> dict[str, Any]:
     lines = [_line([*group], glance) for _key, group in groups]
     is_cut = len(rows) == MAX_NEXT
     if is_cut:
-        # The last class may have more bookings than were read.
+        # The last class may have more bookings than were read, so it is left out. If it is the only
+        # line, the line says so.
         lines = lines[:-1] or [{**lines[0], "who": _("%s people or more") % MAX_NEXT}]
     return {
         "lines": lines[:MAX_LINES],
