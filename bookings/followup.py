@@ -21,6 +21,8 @@ MAX_EVENTS = 500
 def follow_up(*, calendar_ids: Sequence[UUID], event_ids: Sequence[UUID], at: datetime) -> None:
     """Enqueue the emails, webhooks and waitlist offers that follow from events on these calendars.
 
+    Also erase the stored responses to webhook messages about bookings that were deleted.
+
     If an error occurs, nothing is enqueued. The function can safely run twice for the same events,
     which happens if a worker dies before it has marked the job as done.
     """

@@ -28,7 +28,7 @@ def unexpired_sql(column: str) -> str:
 # True for every event except the cancellation or the expiry of a hold. Webhooks and `/events` do
 # not report the start of a hold (`bookings.events.REPORTED_TYPES` lacks `booking.held`), so they do
 # not report its end either. Emails follow the same rule, except for a seat that was offered; see
-# `bookings.mails.occasions.Occasion.withdraws_offer`.
+# `bookings.mails.occasions.Occasion.news`.
 ANNOUNCED = (
     ~Q(type__in=["booking.cancelled", "booking.expired"])
     | Q(data__was__status__isnull=True)

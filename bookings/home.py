@@ -111,7 +111,7 @@ WITH grouped AS (
 ), {_DAYS_AND_SERVICES}"""  # noqa: S608 - the inserted texts are constants
 
 # Does the same as _RECENT if the database is distributed. Citus refuses GROUPING SETS for rows on
-# several servers. So each server groups its bookings, and the coordinator groups the sums.
+# several servers. Therefore, each server groups its bookings, and the coordinator groups the sums.
 #
 # Parameters: as in _RECENT.
 # Columns: as in _RECENT.
@@ -178,7 +178,8 @@ def read_next(glance: Glance) -> dict[str, Any]:
     lines = [_line([*group], glance) for _key, group in groups]
     is_cut = len(rows) == MAX_NEXT
     if is_cut:
-        # The last class may have more bookings than were read.
+        # The last class may have more bookings than were read, so it is left out. If it is the only
+        # line, the line says so.
         lines = lines[:-1] or [{**lines[0], "who": _("%s people or more") % MAX_NEXT}]
     return {
         "lines": lines[:MAX_LINES],
@@ -381,7 +382,10 @@ def _earned(
 
 
 def _chart(rows: list[Any], first: date, days: int, glance: Glance) -> dict[str, Any]:
-    """Return the bars of a chart of the number of bookings per day. The chart's height is 100."""
+    """Return the bars of a chart of the number of bookings per day.
+
+    The chart is 100 high, and each day is 20 wide. The template draws bars with a width of 14.
+    """
     counts: Counter[date] = Counter()
     for row in rows:
         if row.status in BOOKED:

@@ -24,8 +24,8 @@ class BookingAtEventSerializer(BookingSerializer):
 def payloads(events: Iterable[BookingEvent]) -> list[dict[str, Any]]:
     """Return `{type, timestamp, data}` for each event.
 
-    `data` is the booking or the review at the time of the event. The number of queries does not
-    depend on the number of events.
+    `data` is the booking in its state after the event, or the review with its first rating. The
+    number of queries does not depend on the number of events.
     """
     events = list(events)
     by_source: dict[Any, list[BookingEvent]] = {}

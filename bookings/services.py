@@ -185,7 +185,8 @@ def create_booking(
             start is missing or in the past; or `start_time` or `end_time` does not match.
         Forbidden: `actor` books for another user, or overrides limits, without the permission to do
             so.
-        EmailNotVerified: users must verify their email address first, and `actor` has not.
+        EmailNotVerified: `actor` books for themselves, must verify their email address first, and
+            has not done so.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's minimum notice is left before the start.
         TooFarAhead: the start is beyond the service's booking horizon.
@@ -391,13 +392,15 @@ def cancel_all(*, user: User, actor: User, at: datetime) -> None:
 @retried
 @transaction.atomic
 def release_hold(*, booking: Booking, actor: User, at: datetime) -> Booking:
-    """Cancel a hold on behalf of `actor`. The caller has checked that `actor` may do this."""
-    return _change_status(
-        Status.CANCELLED,
-        _locked_booking(booking.pk, booking.calendar_id),
-        actor=actor,
-        at=at,
-    )
+    """Cancel a hold on behalf of `actor`. The caller has checked that `actor` may do this.
+
+    Raises:
+        InvalidTransition: the booking is no longer a hold.
+    """
+    locked = _locked_booking(booking.pk, booking.calendar_id)
+    if locked.status != Status.HELD:
+        raise InvalidTransition
+    return _change_status(Status.CANCELLED, locked, actor=actor, at=at)
 
 
 @retried

@@ -76,7 +76,7 @@ class CalendarsField(forms.Field):
 
 
 class ZoneForm(forms.Form):
-    """A form with times, and the zone of these times."""
+    """A form with the zone of its times, and of the times in the response."""
 
     zone = forms.CharField(max_length=64, validators=[validate_zone])
 

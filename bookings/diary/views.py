@@ -47,7 +47,7 @@ from catalog import services as catalog
 from catalog.extensions import DESCRIBED, Affected
 from catalog.models import Calendar, Service
 
-# The page offers at most this many calendars. The URL can name any other calendar.
+# The page offers at most this many calendars, and those that the URL names.
 MAX_OFFERED = 200
 # If the URL names no calendars, the diary shows the user's own calendars. Users who have none see
 # the first calendars by name, at most this many.

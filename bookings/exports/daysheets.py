@@ -1,5 +1,6 @@
 """Day sheets: what happens on a calendar on one day, for printing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -165,9 +166,18 @@ def sheet(request: HttpRequest, calendar_id: UUID, day: str) -> HttpResponse:
 
 
 def _page(
-    request: HttpRequest, template: str, title: Any, day: date, address: Any, **context: Any
+    request: HttpRequest,
+    template: str,
+    title: Any,
+    day: date,
+    address: Callable[[date], str],
+    **context: Any,
 ) -> HttpResponse:
-    """Return a page about a day, with links to the days before and after it."""
+    """Return a page about a day, with links to the days before and after it.
+
+    Args:
+        address: returns the URL of the page about another day.
+    """
     one = timedelta(days=1)
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     return TemplateResponse(

@@ -32,8 +32,8 @@ def _entry(row: Booking | Slot) -> ical.Entry:
             description=row.calendar.name,
         )
     attendee = row.attendee()
-    reached = [attendee["attendee_phone"], attendee["attendee_email"]]
-    lines = [row.calendar.name, *filter(None, reached), f"Booking {row.pk}", row.notes]
+    contacts = [attendee["attendee_phone"], attendee["attendee_email"]]
+    lines = [row.calendar.name, *filter(None, contacts), f"Booking {row.pk}", row.notes]
     return ical.Entry(
         row.pk,
         row.start_time,

@@ -5,11 +5,14 @@ from rest_framework import serializers
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer
 
-FEED = "https://bookit.example.com/{}.ics?token=WyJvd24iXQ.Lq3cP0Zk9V8Jt1s4"
+FEED = "https://bookit.example.com/{}.ics?token={}.Lq3cP0Zk9V8Jt1s4"
+OWN = FEED.format("me/calendar", "WyJvd24iXQ")
 CALENDAR = "calendars/0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07"
+BUSY = FEED.format(CALENDAR, "WyJidXN5Il0")
+NAMES = FEED.format(CALENDAR, "WyJuYW1lcyJd")
 
 
-@example("Your own feed", {"address": FEED.format("me/calendar")})
+@example("Your own feed", {"address": OWN})
 class FeedSerializer(InputSerializer):
     """The address at which calendar programs find your bookings."""
 
@@ -18,10 +21,7 @@ class FeedSerializer(InputSerializer):
     )
 
 
-@example(
-    "Two addresses",
-    {"address": FEED.format(CALENDAR), "address_with_names": FEED.format(CALENDAR)},
-)
+@example("Two addresses", {"address": BUSY, "address_with_names": NAMES})
 class CalendarFeedSerializer(InputSerializer):
     """The addresses at which calendar programs find when a calendar is busy."""
 

@@ -44,8 +44,8 @@ MAX_NAMES = 100
 MAX_CHARACTERS = 1000
 
 # The statuses of the bookings in a feed. Cancelled and expired bookings are left out, because
-# calendar clients remove entries that disappear from a feed. Holds are left out, because they last
-# only minutes.
+# calendar clients remove entries that disappear from a feed. Holds are left out, because nobody has
+# booked yet.
 SHOWN = [
     *(Booking.Status.PENDING, Booking.Status.CONFIRMED),
     *(Booking.Status.COMPLETED, Booking.Status.NO_SHOW),
@@ -86,10 +86,10 @@ SELECT * FROM (
             greatest(slot.updated_at, taken.updated_at) AS updated_at, 'confirmed' AS status,
             service.title, slot.capacity, ARRAY(
                 SELECT coalesce(
-                    nullif(booking.attendee_name, ''), nullif(attendee.name, ''), 'a former user'
+                    nullif(booking.attendee_name, ''), nullif(account.name, ''), 'a former user'
                 )
                 FROM bookings_booking AS booking
-                JOIN accounts_user AS attendee ON attendee.id = booking.user_id
+                JOIN accounts_user AS account ON account.id = booking.user_id
                 WHERE booking.calendar_id = %(calendar_id)s AND booking.slot_id = slot.id
                   AND booking.status = ANY(%(shown)s)
                 ORDER BY booking.seat, booking.id LIMIT %(most_names)s
@@ -108,11 +108,11 @@ SELECT * FROM (
         SELECT booking.id, booking.start_time, booking.end_time, booking.updated_at,
             booking.status, service.title, NULL,
             ARRAY[coalesce(
-                nullif(booking.attendee_name, ''), nullif(attendee.name, ''), 'a former user'
+                nullif(booking.attendee_name, ''), nullif(account.name, ''), 'a former user'
             )], 1
         FROM bookings_booking AS booking
         JOIN catalog_service AS service ON service.id = booking.service_id
-        JOIN accounts_user AS attendee ON attendee.id = booking.user_id
+        JOIN accounts_user AS account ON account.id = booking.user_id
         WHERE booking.calendar_id = %(calendar_id)s AND booking.slot_id IS NULL
           AND booking.status = ANY(%(shown)s) AND booking.start_time >= %(since)s
         ORDER BY booking.start_time, booking.id LIMIT %(most)s
@@ -208,6 +208,8 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
 
 def _rows_that_fit(read: Callable[[datetime], list[Any]], *, at: datetime) -> list[Any]:
     """Return the rows since the earliest of `PASTS` with fewer than `MAX_ENTRIES` rows.
+
+    If there is none, return the first `MAX_ENTRIES` rows since the latest of `PASTS`.
 
     Args:
         read: returns the first `MAX_ENTRIES` rows since a time.

@@ -431,7 +431,7 @@ class BookingLine(Line):
 
     # `load` sets these attributes.
     user: User
-    found: Service
+    booked_service: Service
     start: datetime
     refusal: ValidationError | None = None
 
@@ -461,7 +461,7 @@ class BookingLine(Line):
         resolved = [line for line in lines if line.refusal is None]
         values = {
             "users": [line.user.pk for line in resolved],
-            "services": [line.found.pk for line in resolved],
+            "services": [line.booked_service.pk for line in resolved],
             "starts": [line.start for line in resolved],
         }
         present: list[Any] = fetch(_PRESENT, values, namedtuple_row)
@@ -486,8 +486,10 @@ class BookingLine(Line):
                 text = _("“%(service)s” is not a service of the calendar “%(calendar)s”.")
                 raise ValidationError({"calendar": text % cells})
             found = at_calendar
-        self.found = _one(found, "service", cells["service"], hint=not cells["calendar"])
-        self.start = _instant(cells["start_time"], zone(self.found.calendar.timezone), "start_time")
+        self.booked_service = _one(found, "service", cells["service"], hint=not cells["calendar"])
+        self.start = _instant(
+            cells["start_time"], zone(self.booked_service.calendar.timezone), "start_time"
+        )
 
     def add(self, known: dict[Key, bool], *, actor: User, at: datetime) -> bool:
         """Book, unless the customer has this booking already.
@@ -504,16 +506,16 @@ class BookingLine(Line):
             text = _("A booking that has not begun cannot be %(status)s.")
             raise ValidationError({"status": text % {"status": status}})
         booked_at = self._booked_at(at)
-        key = (self.user.pk, self.found.pk, start_time)
+        key = (self.user.pk, self.booked_service.pk, start_time)
         if key in known and (status == Status.CANCELLED or not known[key]):
             return False
-        if status == Status.PENDING and not self.found.requires_confirmation:
+        if status == Status.PENDING and not self.booked_service.requires_confirmation:
             text = _("This service confirms its bookings at once.")
             raise ValidationError({"status": text})
         booking = bookings.create_booking(
             actor=actor,
             user_id=self.user.pk,
-            service_id=self.found.pk,
+            service_id=self.booked_service.pk,
             start_time=start_time,
             notes=self.cleaned_data["notes"],
             at=booked_at,
@@ -521,7 +523,8 @@ class BookingLine(Line):
         if status == Status.CONFIRMED and booking.end_time <= at:
             status = Status.COMPLETED
         if booking.status != status:
-            # A confirmation after the time of a reminder would replace the reminder.
+            # A booking that is confirmed after the time of a reminder does not get this reminder
+            # (`bookings.clock`).
             changed_at = booked_at if status == Status.CONFIRMED else at
             bookings.change_status(booking_id=booking.pk, status=status, actor=actor, at=changed_at)
         known[key] = status == Status.CANCELLED
@@ -529,10 +532,10 @@ class BookingLine(Line):
 
     def _booked_at(self, at: datetime) -> datetime:
         """Return when the booking was made, but not later than the notice of its service allows."""
-        last = self.start - timedelta(minutes=max(self.found.min_notice_minutes, 1))
+        last = self.start - timedelta(minutes=max(self.booked_service.min_notice_minutes, 1))
         if self.cleaned_data["booked_at"] is None:
             return min(at, last)
-        tz = zone(self.found.calendar.timezone)
+        tz = zone(self.booked_service.calendar.timezone)
         booked_at = _instant(self.cleaned_data["booked_at"], tz, "booked_at")
         if booked_at > min(at, self.start):
             text = _("It must be in the past, and before the start.")

@@ -175,6 +175,7 @@ def _context(shown: dict[str, Any]) -> dict[str, Any]:
 def _refused(file: dict[str, Any], text: str) -> dict[str, Any]:
     """Return the form again, with the reason why the file was not checked or imported."""
     form = UploadForm({"kind": file["kind"], "encoding": file.get("encoding", "")})
+    # This finds only the error that the file is missing, which the real reason replaces.
     form.is_valid()
     form.errors.pop("file", None)
     form.add_error("file", text)

@@ -95,9 +95,9 @@ class MailTextForm(forms.ModelForm):
             standard = self.standard[name]
             self.initial[name] = self.initial.get(name) or standard
             help_text = _("Empty: “%(standard)s”") % {"standard": standard}
-            known = ", ".join(f"{{{each}}}" for each in texts.placeholders(self.news, name))
-            if known:
-                help_text += " " + _("You can use %(known)s.") % {"known": known}
+            usable = ", ".join(f"{{{each}}}" for each in texts.placeholders(self.news, name))
+            if usable:
+                help_text += " " + _("You can use %(known)s.") % {"known": usable}
             field.help_text = help_text
             if self.instance.language:
                 field.widget.attrs["lang"] = self.instance.language

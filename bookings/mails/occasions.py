@@ -1,4 +1,4 @@
-"""Occasions: events that cause emails, with the content and the recipients of the emails."""
+"""Occasions: events, with the content and the readers of the emails that they cause, if any."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -157,7 +157,8 @@ class Occasion:
 
     Args:
         sequence: the number of earlier events of the booking.
-        is_announced: False if the event cancels or expires a hold; see `bookings.holds.ANNOUNCED`.
+        is_announced: False if the event cancels or expires a hold. Webhooks do not report such an
+            event, and only for an offered seat is there an email; see `bookings.holds.ANNOUNCED`.
         is_offer: whether the booking began as a seat that was offered to a user on the waitlist.
         is_current: whether the booking still has the status and start time of the event.
         language: the language of the booking or, if it has none, of the user.
@@ -247,9 +248,10 @@ class Occasion:
 
     @property
     def audiences(self) -> list[str]:
-        """The recipients: the attendee, and the provider unless the provider caused the event.
+        """The readers: the attendee, and the provider unless the provider caused the event.
 
-        A provider gets no email when an offer begins, and therefore none when it ends.
+        A provider gets no email when a seat is offered, and therefore none when the offer expires
+        or is withdrawn.
         """
         if self.news is None:
             return []
@@ -258,14 +260,17 @@ class Occasion:
                 self.attendee_email or (self.user_is_active and mailbox(self.user_email))
             ),
             PROVIDER: self.news.provider
-            and self.is_announced
             and self.provider_id is not None
             and self.provider_id != self.actor_id,
         }
         return [audience for audience, gets_it in gets_email.items() if gets_it]
 
     def is_verified(self, audience: str) -> bool:
-        """Return whether a reader's email address counts as verified. A provider's always does."""
+        """Return whether this reader's email address counts as verified. A provider's always does.
+
+        Args:
+            audience: the reader, `attendee` or `provider`.
+        """
         own = self.attendee_email.lower() in ("", self.user_email)
         return audience == PROVIDER or (own and self.user_is_verified)
 
@@ -302,12 +307,12 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     booking.status NOT IN ('held', 'pending', 'confirmed') AS is_over,
     booking.calendar_id, booking.id AS booking_id, booking.attendee_name, booking.attendee_email,
     booking.attendee_phone, booking.notes, booking.price, booking.currency, service.title,
-    calendar.name AS calendar_name, attendee.id AS user_id, attendee.name AS user_name,
-    attendee.email AS user_email, attendee.phone AS user_phone,
-    attendee.timezone AS user_timezone,
-    COALESCE(NULLIF(booking.language, ''), attendee.language) AS language,
-    attendee.is_active AS user_is_active,
-    {has_verified_address("attendee")} AS user_is_verified,
+    calendar.name AS calendar_name, account.id AS user_id, account.name AS user_name,
+    account.email AS user_email, account.phone AS user_phone,
+    account.timezone AS user_timezone,
+    COALESCE(NULLIF(booking.language, ''), account.language) AS language,
+    account.is_active AS user_is_active,
+    {has_verified_address("account")} AS user_is_verified,
     provider.id AS provider_id, provider.name AS provider_name, provider.email AS provider_email,
     provider.timezone AS provider_timezone, provider.language AS provider_language,
     service.cancellation_notice_minutes
@@ -316,7 +321,7 @@ JOIN bookings_booking AS booking
     ON booking.calendar_id = event.calendar_id AND booking.id = event.booking_id
 JOIN catalog_service AS service ON service.id = booking.service_id
 JOIN catalog_calendar AS calendar ON calendar.id = booking.calendar_id
-JOIN accounts_user AS attendee ON attendee.id = booking.user_id
+JOIN accounts_user AS account ON account.id = booking.user_id
 LEFT JOIN accounts_user AS provider ON provider.id = calendar.provider_id
     AND {keeps_own("provider")}
 WHERE event.calendar_id = ANY(%(calendar_ids)s::uuid[])
@@ -336,9 +341,10 @@ OCCASIONS_ON_CALENDAR = OCCASIONS.replace(" = event.calendar_id", " = %(calendar
 
 
 def occasions(calendar_ids: Iterable[UUID], event_ids: Iterable[UUID]) -> list[Occasion]:
-    """Return the occasions of events on these calendars, in one query.
+    """Return the occasions of events on these calendars, in the order of the events.
 
-    Events of deleted bookings have no occasion.
+    Events of deleted bookings have no occasion. This is one query or, in a distributed database,
+    one query for each calendar.
     """
     ids = [*event_ids]
     if is_distributed():

@@ -53,8 +53,8 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 )
 """
 
-# Finds out whether one user has moved a booking several times, and nothing else has happened to it
-# except changes of its details.
+# Finds out whether the user who moved a booking has caused all of its events since then, and all of
+# them are moves or changes of its details.
 #
 # Parameters: calendar_id uuid, booking_id uuid, event_id uuid (the first move), actor_id uuid (the
 #   user who made it).

@@ -32,7 +32,8 @@ class InstantField(forms.Field):
         """Return the time.
 
         Raises:
-            ValidationError: the text is not a time with an offset.
+            ValidationError: the text is not a time with an offset, or its year is not from 1900 to
+                2999.
         """
         if not value:
             return None
@@ -61,7 +62,7 @@ class DayField(forms.DateField):
         return day
 
 
-def services(*, chosen: str) -> tuple[list[Any], bool]:
+def service_choices(*, chosen: str) -> tuple[list[Any], bool]:
     """Return the first active services as choices, grouped by calendar, and whether there are more.
 
     Args:
@@ -155,7 +156,7 @@ class WhenForm(StaffForm):
         if not may_override(actor=self.actor):
             del self.fields["overrides"]
         service = self["service"]
-        self.listed = listed or services(chosen=str(service.value() or ""))
+        self.listed = listed or service_choices(chosen=str(service.value() or ""))
         choices, is_cut = self.listed
         # If there is only one service, the browser chooses it, so the form asks for no choice.
         if sum(len(group) for _calendar, group in choices) != 1:

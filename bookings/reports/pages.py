@@ -228,7 +228,8 @@ def _table(report: Report, table: Table) -> dict[str, Any]:
 
 
 def _is_number(field: Any) -> bool:
-    return hasattr(field, "min_value") or isinstance(field, AmountField)
+    # Of all fields, only those for numbers have this attribute.
+    return hasattr(field, "min_value")
 
 
 def _text(name: str, field: Any, row: dict[str, Any]) -> str:

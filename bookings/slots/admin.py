@@ -144,12 +144,14 @@ def _uncancelled(rows: QuerySet[Slot]) -> QuerySet[Slot]:
     return rows.exclude(status=Slot.Status.CANCELLED)
 
 
-def _told(rows: Iterable[Slot]) -> int:
+def _number_of_bookings_to_cancel(rows: Iterable[Slot]) -> int:
     """Return how many bookings, apart from holds, are cancelled with these slots."""
     slots = [*rows]
     calendars = {slot.calendar_id for slot in slots}
-    booked = Booking.objects.filter(calendar__in=calendars, slot__in=slots, active=True)
-    return booked.exclude(status=Booking.Status.HELD).count()
+    cancelled = [Booking.Status.PENDING, Booking.Status.CONFIRMED]
+    return Booking.objects.filter(
+        calendar__in=calendars, slot__in=slots, status__in=cancelled
+    ).count()
 
 
 @admin.register(Slot)
@@ -332,7 +334,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         if is_open and self.has_change_permission(request, obj):
             refused = getattr(request, "seats_form", None)
             context["seats_form"] = refused or SeatsForm(initial={"capacity": obj.capacity})
-            context["bookings"] = _told([obj])
+            context["bookings"] = _number_of_bookings_to_cancel([obj])
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def cancel_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
@@ -400,7 +402,9 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         names = [(self.heading(row), self.seats(row)) for row in rows[:MAX_NAMED]]
         context = {
             **self.question(request, _("Cancel slots"), rows, names),
-            "bookings": _told(row for row in rows if self.offers(row, "cancel")),
+            "bookings": _number_of_bookings_to_cancel(
+                row for row in rows if self.offers(row, "cancel")
+            ),
         }
         return render(request, "admin/bookings/slot/cancel_selected.html", context)
 

@@ -404,13 +404,11 @@ def test_a_sheet_takes_the_same_number_of_queries_for_many_calendars(
         assert len(found["bookings"]) == len(chosen)
 
 
-def test_the_page_takes_at_most_eight_queries_for_many_calendars(
-    site, django_assert_max_num_queries
-):
+def test_the_page_takes_at_most_six_queries_for_many_calendars(site, django_assert_max_num_queries):
     shown = [booking.calendar_id for booking in BookingFactory.create_batch(20)]
     for chosen in (shown[:1], shown):
-        # The queries read session, login, user, menu, offered and chosen calendars, and services.
-        with django_assert_max_num_queries(8):
+        # The queries read session, login, user, offered and chosen calendars, and services.
+        with django_assert_max_num_queries(6):
             response = site.get(PAGE, {"calendar": chosen})
         assert len(response.context["diary"]["services"]) == len(chosen)
 

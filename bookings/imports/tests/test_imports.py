@@ -112,6 +112,7 @@ def test_an_imported_booking_gets_the_reminders_that_are_due_after_it_was_made(l
         "ana@example.com,Haircut,2026-11-21 12:00,\n"
         "ana@example.com,Haircut,2026-11-23 12:00,\n",
     )
+    # A reminder is due 24 hours before the start. After 36 hours, the second booking is over.
     for hours, start in ((0, 11), (36, 12)):
         assert send_reminders(at=NOW + timedelta(hours=hours)) == 1
         last = BookingEvent.objects.filter(type="booking.reminded").latest("id")

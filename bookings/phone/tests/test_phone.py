@@ -482,6 +482,23 @@ class TestHold:
 
         assert Booking.objects.get(pk=held).status == "cancelled"
 
+    def test_a_hold_that_is_booked_at_the_moment_of_its_release_stays_booked(
+        self, desk, service, receptionist, monkeypatch
+    ):
+        held = desk.post(HOLD, call(service)).json()["hold"]
+        release_hold = services.release_hold
+
+        def release_late(**arguments):
+            services.book_hold_for(
+                booking_id=held, user=UserFactory(), actor=receptionist, at=NOW, attendee={}
+            )
+            return release_hold(**arguments)
+
+        monkeypatch.setattr(services, "release_hold", release_late)
+
+        assert desk.post(RELEASE, {"hold": held}).status_code == 204
+        assert Booking.objects.get(pk=held).status == "confirmed"
+
     @pytest.mark.parametrize("path", [PAGE, HOLD, RELEASE])
     def test_the_hold_of_somebody_else_is_left_alone(self, desk, service, path):
         customer = UserFactory()

@@ -506,9 +506,12 @@ class TestPage:
             each.refresh_from_db()
             assert each.status == "cancelled"
 
-    def test_a_hold_is_not_counted_among_the_customers_who_get_an_email(self, site, slot):
+    def test_a_hold_and_a_completed_booking_are_not_counted_as_bookings_that_are_cancelled(
+        self, site, slot
+    ):
         booked(slot)
         booked(slot, seat=2, status="held", hold_expires_at=NOW + timedelta(minutes=5))
+        booked(slot, seat=3, status="completed")
         listed = reverse("admin:bookings_slot_changelist")
         chosen = {"action": "cancel", "_selected_action": [str(slot.pk)]}
         assert "1 booking is cancelled with it" in site.get(self.page(slot)).content.decode()
