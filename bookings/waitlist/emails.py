@@ -28,8 +28,8 @@ def enqueue_composed(*, slot: Slot, is_cancelled: bool) -> None:
     Users who are waiting get an email. So do users whose wait has ended, if their email has not
     been sent yet.
     """
-    waiting = ProcrastinateJob.objects.filter(task_name=TASK, status__in=["todo", "doing"])
-    unsent = {*waiting.values_list("args__entry_id", flat=True)}
+    jobs_to_do = ProcrastinateJob.objects.filter(task_name=TASK, status__in=["todo", "doing"])
+    unsent = {*jobs_to_do.values_list("args__entry_id", flat=True)}
     entries = WaitlistEntry.objects.filter(
         calendar=slot.calendar_id,
         slot=slot,
