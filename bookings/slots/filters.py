@@ -42,7 +42,7 @@ class DayFilter(filters.Filter):
     field_class = DayField
 
     def parts(self, value: date, request: Request) -> tuple[datetime, datetime]:
-        """Return the start and the end of the day, which `FilterSet` passes to `filter` as `value`."""
+        """Return the start and the end of the day, which `FilterSet` passes to `filter`."""
         tz = getattr(request, "zone", UTC)
         return day_start(value, tz), day_end(value, tz)
 

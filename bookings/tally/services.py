@@ -92,7 +92,7 @@ def _count_step() -> tuple[int, bool]:
     for server, horizon in open_positions(using=DEFAULT_DB_ALIAS).items():
         low = _low(tally, server, horizon)
         end = fetch(_END_OF_STEP, {"server": server, "low": low, "batch": BATCH}, scalar_row)
-        # A step counts whole transactions, and at least one, even if it has more than `BATCH` events.
+        # A step counts whole transactions, and at least one, however many events it has.
         high = min(horizon, max(low + 1, *end)) if end else horizon
         new.update(_count(server, low, high, None))
         if server:
