@@ -149,7 +149,7 @@ def join_waitlist(slot, user):
 
 @contextmanager
 def without_versions():
-    """Disable all triggers on terms, so that nothing raises the version of a calendar."""
+    """Disable all triggers on the tables of terms, so that nothing raises a calendar's version."""
     tables = ("catalog_calendar", "catalog_openinghours", "catalog_timeoff", "catalog_service")
     for table in tables:
         run(f"ALTER TABLE {table} DISABLE TRIGGER USER")
