@@ -115,8 +115,8 @@ END
 
 # The status of a waitlist entry follows the status of its user's booking in the slot. A booking
 # that moves into the slot is not linked to the entry, because the booking may already be linked to
-# an entry of its old slot. If staff use a hold that they were offered to book for another user,
-# their own entry waits again.
+# an entry of its old slot. If staff on the waitlist hold a seat themselves and book it for another
+# user, their own entry waits again.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""

@@ -42,7 +42,7 @@ class DayFilter(filters.Filter):
     field_class = DayField
 
     def parts(self, value: date, request: Request) -> tuple[datetime, datetime]:
-        """Return the start and the end of the day."""
+        """Return the start and the end of the day, which `FilterSet` passes to `filter`."""
         tz = getattr(request, "zone", UTC)
         return day_start(value, tz), day_end(value, tz)
 
@@ -63,8 +63,8 @@ class SlotFilter(FilterSet):
     available = filters.TypedChoiceFilter(
         method="by_availability",
         help_text=(
-            "Whether the slot can be booked now: it has seats left, and the service's "
-            "rules allow it."
+            "Whether the slot can be booked now: it has seats left, it is not in time off, and the "
+            "service's rules allow it."
         ),
         **YES_NO,
     )
@@ -85,9 +85,9 @@ class SlotFilter(FilterSet):
             free__gt=0,
         )
         slots = queryset.alias(free=SEATS_LEFT)
-        # Notices are never negative, so `available` implies the condition on `start_time`. With the
-        # condition, PostgreSQL uses an index to leave out slots that have started, and does not
-        # count their seats.
+        # Notices are never negative, so every available slot starts now or later. The condition
+        # `start_time__gte=Now()` repeats this in a form for which PostgreSQL has an index, so that
+        # it does not count the seats of slots that have started.
         return slots.filter(available, start_time__gte=Now()) if value else slots.filter(~available)
 
 

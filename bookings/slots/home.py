@@ -59,6 +59,7 @@ def _line(slot: Any, glance: Glance) -> dict[str, Any]:
         "free": max(slot.capacity - slot.taken - slot.waiting, 0),
         "width": round(min(slot.taken / slot.capacity, 1) * 100, 1),
         "url": page_of(slot),
+        # Without `start_time__isnull`, the list shows only today and later (`UpcomingFilter`).
         "bookings": list_of(
             Booking, slot__id__exact=slot.pk, status__in=TAKING, start_time__isnull=False
         ),

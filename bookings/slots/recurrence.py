@@ -41,8 +41,8 @@ PARTS = {
 # dateutil searches for the next occurrence up to the year 9999. If there is none, the search takes
 # seconds. The Gregorian calendar, including its weekdays, repeats every 400 years. So the search is
 # moved ahead by as many whole cycles as fit before `LATEST`. There, it finds the same occurrences,
-# but searches at most about 400 years instead of 8,000. Even from `LATEST`, it covers at least a
-# decade, which is as far ahead as slots can be published.
+# but searches at most about 400 years instead of 8,000. Even from `LATEST`, it covers 11 years.
+# Slots can be published only about ten years ahead.
 CYCLE = 400
 LATEST = 9988
 

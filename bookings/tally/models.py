@@ -11,7 +11,7 @@ class BookingTally(models.Model):
     # The id of a transaction. The total contains the events of all transactions with lower ids;
     # see `BookingEvent.transaction`.
     transaction = models.BigIntegerField()
-    # For each other server of a distributed database, the same id of a transaction of that server.
+    # For each other server of a distributed database, such an id of a transaction on that server.
     positions = models.JSONField(default=dict, db_default={})
     # For each status, how many times a booking has reached it.
     counts = models.JSONField(default=dict)

@@ -22,8 +22,8 @@ from bookit.restores.positions import LOWEST
 # One transaction counts about this many events of a server.
 BATCH = 50_000
 # A reader counts at most this many events of a server that are newer than the total. There are more
-# if no worker has run for a long time, or right after a large import. In this case, the results
-# stay the same until a worker has counted the events.
+# if no worker has run for a long time, or right after a large import. In this case, the results are
+# too low, and stay the same until a worker has counted the events.
 MAX_NEW_EVENTS = 50_000
 
 # The types of the events with which a booking reaches a status. Their `data` contains the status.
@@ -94,6 +94,7 @@ def _count_step() -> tuple[int, bool]:
     for server, horizon in horizons.items():
         low = _low(tally, server, horizon)
         end = fetch(_END_OF_STEP, {"server": server, "low": low, "batch": BATCH}, scalar_row)
+        # A step counts whole transactions, and at least one, however many events it has.
         high = min(horizon, max(low + 1, *end)) if end else horizon
         new.update(_count(server, low, high, None))
         if server:

@@ -3,8 +3,7 @@
 Terms are a calendar's opening hours, time off and time zone, and the columns of its services that
 bookings depend on.
 
-As in `test_races`, each protection has a control: a test that disables the protection and shows
-that it is needed.
+As in `test_races`, controls show what happens without a protection.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -150,7 +149,7 @@ def join_waitlist(slot, user):
 
 @contextmanager
 def without_versions():
-    """Disable the triggers that raise the version of a calendar when its terms change."""
+    """Disable all triggers on the tables of terms, so that nothing raises a calendar's version."""
     tables = ("catalog_calendar", "catalog_openinghours", "catalog_timeoff", "catalog_service")
     for table in tables:
         run(f"ALTER TABLE {table} DISABLE TRIGGER USER")
@@ -649,7 +648,7 @@ class TestBetweenCheckAndInsert:
             assert book(user, service, TUESDAY)().start_time == TUESDAY
 
 
-# A statement that BookIt does not use.
+# Marks a statement that BookIt itself does not use.
 REFUSED = pytest.mark.one_server("Citus refuses the statement")
 
 

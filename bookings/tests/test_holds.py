@@ -128,7 +128,7 @@ class TestBookHold:
         services.book_hold(booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES - SECOND)
         assert Booking.objects.get().status == "pending"
 
-    def test_a_hold_of_a_booking_that_has_started_cannot_become_pending(self, user, service):
+    def test_a_hold_whose_start_has_passed_cannot_become_pending(self, user, service):
         """The booking would expire within a minute."""
         held = book(service, user, at=TUESDAY - 5 * MINUTE, hold=True)
         for at in (TUESDAY, TUESDAY + MINUTE):

@@ -324,8 +324,8 @@ class Run:
     def wait(self, steps):
         self.model.now += steps * STEP
 
-    def change_capacity(self, service, capacity, active):
-        """Change the capacity and the active flag of a service that may have bookings."""
+    def change_service(self, service, capacity, active):
+        """Change the capacity of a service that may have bookings, and whether it is active."""
         self.model.offers[service].capacity = capacity
         self.model.offers[service].active = active
         Service.objects.filter(pk=self.world.services[service].pk).update(
@@ -399,7 +399,7 @@ STEPS = st.lists(
         st.tuples(st.just("enter"), which, st.sampled_from(STATES), people),
         st.tuples(st.just("delete"), which, people),
         st.tuples(st.just("wait"), st.integers(1, 3)),
-        st.tuples(st.just("change_capacity"), offered, st.integers(1, 4), st.booleans()),
+        st.tuples(st.just("change_service"), offered, st.integers(1, 4), st.booleans()),
     ),
     min_size=10,
     max_size=30,

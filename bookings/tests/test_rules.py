@@ -128,7 +128,7 @@ class TestCancellationNotice:
         for seat, actor in enumerate((service.calendar.provider, AdminFactory()), 1):
             booking = BookingFactory(service=service, user=user, seat=seat)
             change(booking, actor, TUESDAY - 3 * HOUR)
-            assert services.Booking.objects.exclude(start_time=TUESDAY, status="pending").exists()
+            assert Booking.objects.exclude(start_time=TUESDAY, status="pending").exists()
             booking.delete()
 
     def test_without_a_notice_an_owner_can_cancel_until_the_start(self, user):

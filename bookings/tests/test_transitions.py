@@ -47,7 +47,7 @@ def booking_in(owner, provider):
     calendar = CalendarFactory(provider=provider)
 
     def make(status, after):
-        # A hold that is booked becomes confirmed only if its service needs no confirmation.
+        # If its service needs no confirmation, a hold that is set to `pending` becomes confirmed.
         service = ServiceFactory(calendar=calendar, requires_confirmation=after != "confirmed")
         Booking.objects.all().delete()
         return BookingFactory(user=owner, service=service, status=status)

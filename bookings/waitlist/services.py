@@ -9,8 +9,9 @@ the hold expires or is cancelled, the seat goes to the next user.
 A database trigger (`bookings.triggers.WAITLIST_FOLLOWS`) changes the status of an entry in the
 transaction that changes the booking. If the user takes a seat of the slot, `waiting` becomes
 `offered` for a hold and `booked` for a booking. If the user books the hold, `offered` becomes
-`booked`. If staff book the hold for another user, `offered` becomes `waiting` again. If the hold
-ends in any other way, `offered` becomes `passed`.
+`booked`. If the user is staff, made the hold, and books it for another user, `offered` becomes
+`waiting` again. If the hold ends in any other way, `offered` becomes `passed`, which `leave` then
+changes to `left`.
 """
 
 from collections.abc import Collection, Iterable
@@ -152,7 +153,12 @@ def end(*, slot: Slot, at: datetime) -> None:
 
 
 def announce_deletion(*, slot: Slot, at: datetime) -> None:
-    """Enqueue emails to the users who wait for a seat of a locked slot that will be deleted."""
+    """Enqueue emails about the waitlist of a locked slot that will be deleted.
+
+    See `emails.enqueue_composed` for who gets an email.
+    """
+    # For the users, the deletion of an upcoming slot is a cancellation. After the start, the email
+    # says that no seat became free.
     is_cancelled = slot.status == Slot.Status.CANCELLED or slot.start_time > at
     emails.enqueue_composed(slot=slot, is_cancelled=is_cancelled)
 

@@ -109,7 +109,7 @@ def test_a_user_without_an_email_address_is_named_without_one(desk, book, ana):
 
 def test_the_page_shows_the_other_bookings_of_the_customer(desk, book, ana):
     booking = book()
-    assert "This is their only booking." in text_of(desk, booking)
+    assert "This is the only booking of this account." in text_of(desk, booking)
     BookingFactory.create_batch(MAX_OTHERS + 1, user=ana, status="no_show")
     text = text_of(desk, booking)
     assert f"No-show: {MAX_OTHERS + 1}" in text

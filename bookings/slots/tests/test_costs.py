@@ -92,6 +92,7 @@ def test_a_long_waitlist_of_one_slot_does_not_slow_down_lists_of_other_slots(api
             " FROM accounts_user WHERE email LIKE 'crowd%%'",
             [slot.calendar_id, slot.pk],
         )
+        # PostgreSQL refuses the ALTER TABLE below while foreign keys still have to be checked.
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("ANALYZE bookings_waitlistentry")
     sql = page_of(api, "/slots?limit=5&offset=10")

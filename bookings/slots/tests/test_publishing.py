@@ -57,6 +57,7 @@ def form(service, /, **changes):
 
 
 def dates():
+    """Return the starts of all slots, in UTC."""
     return [f"{start:%a %d %b %H:%M}" for start in starts()]
 
 
@@ -487,7 +488,7 @@ class TestPage:
 
     def test_the_list_asks_for_confirmation_before_slots_are_cancelled(self, site, slot):
         later = SlotFactory(service=slot.service, start_time=NOW + timedelta(days=181), capacity=3)
-        people = [booked(slot), booked(slot, seat=2), booked(later)]
+        bookings = [booked(slot), booked(slot, seat=2), booked(later)]
         booked(later, seat=2, status="cancelled")
         chosen = {"action": "cancel", "_selected_action": [str(slot.pk), str(later.pk)]}
         listed = reverse("admin:bookings_slot_changelist")
@@ -502,7 +503,7 @@ class TestPage:
         text = site.post(listed, {**chosen, "sure": "1"}, follow=True).content.decode()
 
         assert "2 slots cancelled." in text
-        for each in (slot, later, *people):
+        for each in (slot, later, *bookings):
             each.refresh_from_db()
             assert each.status == "cancelled"
 

@@ -24,7 +24,7 @@ from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# In seconds; `bookings.tests.test_races` explains the value.
+# The maximum duration of a call in seconds; see `bookings.tests.test_races`.
 SLOWEST = 5
 NOW = TUESDAY - timedelta(days=1)
 

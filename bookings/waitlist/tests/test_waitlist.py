@@ -15,7 +15,7 @@ from accounts.privacy.services import erase_user
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.clock import expire_bookings
 from bookings.models import Booking, BookingEvent, Slot
-from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.tests.jobs import relay_jobs
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
@@ -27,8 +27,6 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = pytest.mark.django_db
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-# Relative to the current time, because a slot must start within the next ten years.
-SOON = (timezone.now() + 30 * DAY).replace(hour=10, minute=0, second=0, microsecond=0)
 TASKS = ["bookings.follow_up", "bookings.offer_seats"]
 
 
@@ -63,7 +61,7 @@ def service(provider):
 @pytest.fixture
 def slot(service):
     """A full slot of the class."""
-    slot = SlotFactory(service=service, start_time=SOON)
+    slot = SlotFactory(service=service, start_time=TUESDAY)
     for seat in (1, 2):
         seated(slot, seat)
     return slot
@@ -162,7 +160,7 @@ class TestJoining:
         self, people, slot
     ):
         """The same happens if the clock of its server is slow."""
-        at = SOON - DAY
+        at = TUESDAY - DAY
         for began, user in zip((at, at - MINUTE, at - MINUTE), people, strict=True):
             waitlist.join(slot_id=slot.pk, actor=user, at=began)
         entries = slot.waitlist.annotate(position=waitlist.POSITION).order_by("position")
@@ -171,7 +169,7 @@ class TestJoining:
         ]
 
     def test_joining_a_slot_with_free_seats_is_refused(self, join, people, service):
-        slot = SlotFactory(service=service, start_time=SOON)
+        slot = SlotFactory(service=service, start_time=TUESDAY)
         seated(slot, 1)
         refused = problem(join(people[0], slot), 409, "slot_not_full")
         assert (
@@ -185,7 +183,7 @@ class TestJoining:
         assert join(UserFactory(), slot).json()["position"] == 4
 
     def test_the_seat_of_an_expired_hold_counts_as_free(self, join, people, service):
-        slot = SlotFactory(service=service, start_time=SOON, capacity=1)
+        slot = SlotFactory(service=service, start_time=TUESDAY, capacity=1)
         ended = timezone.now() - MINUTE
         seated(slot, 1, status=Booking.Status.HELD, hold_expires_at=ended)
         problem(join(people[0], slot), 409, "slot_not_full")
@@ -208,9 +206,9 @@ class TestJoining:
     ):
         service.min_notice_minutes = 60
         service.save()
-        with time_machine.travel(SOON - 59 * MINUTE):
+        with time_machine.travel(TUESDAY - 59 * MINUTE):
             problem(join(people[0], slot), 409, "too_soon")
-        with time_machine.travel(SOON + MINUTE):
+        with time_machine.travel(TUESDAY + MINUTE):
             problem(join(people[0], slot), 400, "validation_error", "start_time")
 
     def test_joining_a_slot_beyond_the_booking_horizon_is_refused(
@@ -221,12 +219,12 @@ class TestJoining:
         problem(join(people[0], slot), 409, "too_far_ahead")
 
     def test_joining_a_slot_during_time_off_is_refused(self, join, people, slot):
-        TimeOff.objects.create(calendar=slot.calendar, start_time=SOON, end_time=SOON + DAY)
+        TimeOff.objects.create(calendar=slot.calendar, start_time=TUESDAY, end_time=TUESDAY + DAY)
         problem(join(people[0], slot), 409, "outside_opening_hours")
 
     def test_the_refusal_during_time_off_lists_free_slots(self, join, people, slot, service):
-        TimeOff.objects.create(calendar=slot.calendar, start_time=SOON, end_time=SOON + HOUR)
-        free = SlotFactory(service=service, start_time=SOON + DAY)
+        TimeOff.objects.create(calendar=slot.calendar, start_time=TUESDAY, end_time=TUESDAY + HOUR)
+        free = SlotFactory(service=service, start_time=TUESDAY + DAY)
 
         refused = problem(join(people[0], slot), 409, "outside_opening_hours")
 
@@ -262,7 +260,7 @@ class TestTheQueue:
         assert seen(ProviderFactory(), slot) == []
 
     def test_each_slot_has_its_own_waitlist(self, join, seen, provider, service, slot, queue):
-        other = SlotFactory(service=service, start_time=SOON + DAY, capacity=1)
+        other = SlotFactory(service=service, start_time=TUESDAY + DAY, capacity=1)
         seated(other, 1)
         entry = join(UserFactory(), other).json()
         assert entry["position"] == 1
@@ -313,7 +311,7 @@ class TestLeaving:
         problem(self.leave(api, ProviderFactory(), slot, queue[0]), 403, "permission_denied")
 
     def test_an_entry_is_not_found_under_another_slot(self, api, people, service, slot, queue):
-        other = SlotFactory(service=service, start_time=SOON + DAY)
+        other = SlotFactory(service=service, start_time=TUESDAY + DAY)
         problem(self.leave(api, people[0], other, queue[0]), 404, "not_found")
 
     @pytest.mark.parametrize("who", ["user", "provider"])
@@ -447,7 +445,7 @@ class TestAFreedSeat:
         assert {offer_to(user, slot).seat for user in people[:2]} == {1, 2}
 
     def test_moving_a_booking_away_frees_a_seat(self, api, people, service, slot, queue, work):
-        other = SlotFactory(service=service, start_time=SOON + DAY)
+        other = SlotFactory(service=service, start_time=TUESDAY + DAY)
         booking = slot.bookings.first()
         response = api.as_(booking.user).patch(
             f"/bookings/{booking.pk}", {"slot_id": str(other.pk)}
@@ -489,16 +487,16 @@ class TestAFreedSeat:
     def test_an_offer_expires_no_later_than_the_start_of_the_slot(
         self, cancel, people, slot, queue
     ):
-        with time_machine.travel(SOON - 10 * MINUTE):
+        with time_machine.travel(TUESDAY - 10 * MINUTE):
             cancel(slot.bookings.first())
-            assert offer_to(people[0], slot).hold_expires_at == SOON
+            assert offer_to(people[0], slot).hold_expires_at == TUESDAY
 
     @pytest.mark.parametrize("minutes", [60, 0])
     def test_the_waitlist_ends_when_it_is_too_late_to_book(self, slot, service, queue, minutes):
         service.min_notice_minutes = minutes
         service.save()
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
-        with time_machine.travel(SOON - minutes * MINUTE + MINUTE):
+        with time_machine.travel(TUESDAY - minutes * MINUTE + MINUTE):
             assert waitlist.offer_seats(at=timezone.now()) == 0
         assert statuses(slot) == ["passed", "passed", "passed"]
         assert not slot.bookings.filter(status="held").exists()
@@ -565,7 +563,7 @@ class TestBeforeASeatIsOffered:
         assert api.get(f"/slots/{freed.pk}").json()["seats_left"] == 0
         assert api.get("/slots", {"available": "true"}).json()["results"] == []
         shown = api.get(
-            f"/services/{freed.service_id}/availability", {"from": f"{SOON:%Y-%m-%dT%H:%M:%SZ}"}
+            f"/services/{freed.service_id}/availability", {"from": f"{TUESDAY:%Y-%m-%dT%H:%M:%SZ}"}
         )
         assert shown.json()["times"] == []
 
@@ -574,7 +572,7 @@ class TestBeforeASeatIsOffered:
         problem(self.book(api, UserFactory(), freed, hold=True), 409, "slot_full")
 
     def test_other_users_cannot_move_a_booking_to_the_seat(self, api, service, freed):
-        other = seated(SlotFactory(service=service, start_time=SOON + DAY), 1)
+        other = seated(SlotFactory(service=service, start_time=TUESDAY + DAY), 1)
         response = api.as_(other.user).patch(f"/bookings/{other.pk}", {"slot_id": str(freed.pk)})
         problem(response, 409, "slot_full")
 
@@ -594,7 +592,7 @@ class TestBeforeASeatIsOffered:
         assert statuses(freed) == ["offered", "waiting", "waiting"]
 
     def test_the_first_user_can_move_a_booking_to_the_seat(self, api, service, people, freed):
-        elsewhere = SlotFactory(service=service, start_time=SOON + DAY)
+        elsewhere = SlotFactory(service=service, start_time=TUESDAY + DAY)
         booking = seated(elsewhere, 1, user=people[0])
         response = api.as_(people[0]).patch(f"/bookings/{booking.pk}", {"slot_id": str(freed.pk)})
         assert (response.status_code, response.json()["seat"]) == (200, 2)
@@ -620,7 +618,7 @@ class TestTheSlot:
         assert not slot.bookings.filter(active=True).exists()
 
     def test_a_slot_with_only_a_waitlist_can_be_deleted(self, api, provider, service):
-        slot = SlotFactory(service=service, start_time=SOON)
+        slot = SlotFactory(service=service, start_time=TUESDAY)
         WaitlistEntryFactory(slot=slot, user=UserFactory())
         assert api.as_(provider).delete(f"/slots/{slot.pk}").status_code == 204
         assert not WaitlistEntry.objects.exists()
