@@ -45,10 +45,10 @@ def is_set(title: Any, *, yes: Any, no: Any) -> type[FieldListFilter]:
         def choices(self, changelist: Any) -> Any:
             [name] = self.expected_parameters()
             chosen = self.used_parameters.get(str(name))
-            now = chosen[-1] if isinstance(chosen, list) else chosen
+            current = chosen[-1] if isinstance(chosen, list) else chosen
             for value, text in ((None, _("All")), (False, yes), (True, no)):
                 yield {
-                    "selected": now == value,
+                    "selected": current == value,
                     "query_string": changelist.get_query_string({name: value}),
                     "display": text,
                 }

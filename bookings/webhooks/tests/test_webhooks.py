@@ -525,7 +525,7 @@ def test_the_admin_site_shows_that_a_webhook_has_no_owner_and_can_switch_it_on(c
 # --- secrets ------------------------------------------------------------------------------------
 
 
-def test_the_secret_is_shown_only_when_the_webhook_is_created(admin):
+def test_the_secret_of_a_webhook_is_not_shown_after_its_creation(admin):
     made = admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["review.created"]})
     assert made.status_code == 201
     secret = made.json()["secret"]

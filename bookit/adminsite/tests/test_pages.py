@@ -26,9 +26,9 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
-OUR_APPS = {"accounts", "bookings", "catalog", "mails", "reviews", "token_blacklist"}
+TESTED_APPS = {"accounts", "bookings", "catalog", "mails", "reviews", "token_blacklist"}
 MODELS = sorted(
-    (model for model in admin.site._registry if model._meta.app_label in OUR_APPS),
+    (model for model in admin.site._registry if model._meta.app_label in TESTED_APPS),
     key=lambda model: model._meta.label,
 )
 
@@ -37,7 +37,7 @@ def page(model, kind, *args):
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
 
 
-def test_every_model_of_bookit_is_registered():
+def test_exactly_these_models_are_registered():
     labels = {model._meta.label for model in MODELS}
 
     assert labels == {

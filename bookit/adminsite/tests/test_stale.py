@@ -175,7 +175,7 @@ def test_a_form_that_was_opened_long_ago_saves_only_what_was_changed(site):
 
 
 class TestTimeOff:
-    """A row of time off on the page of its calendar, which is stored from 1:00 to 1:00."""
+    """A row of time off on the page of its calendar, where it lasts from 1:00 to the next 1:00."""
 
     @pytest.fixture
     def off(self):

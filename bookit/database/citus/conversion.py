@@ -501,6 +501,7 @@ def _everywhere(table: str) -> Step:
 
 
 def _by_calendar(table: str, first: str) -> Step:
+    """Return the step that distributes a table. All tables are colocated with the table `first`."""
     beside = "default" if table == first else first
     statement = sql.SQL(
         "SELECT create_distributed_table({}, 'calendar_id', colocate_with := {})"
