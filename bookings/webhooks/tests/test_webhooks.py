@@ -848,6 +848,7 @@ def test_each_job_checks_the_ip_address_and_opens_one_connection(settings):
     assert (len(subscriber.messages), subscriber.connections) == (2, 1)
 
 
+# All of them lead to 127.0.0.1.
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "[64:ff9b::7f00:1]", "localhost"])
 def test_a_url_that_leads_to_a_private_ip_address_is_refused(admin, settings, host):
     settings.WEBHOOK_ALLOW_PRIVATE = False

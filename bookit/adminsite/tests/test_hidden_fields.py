@@ -149,7 +149,7 @@ def test_no_search_finds_a_secret(site, world):
 
 
 def hidden_values():
-    """Return the values of the columns that nobody may read."""
+    """Return values of columns that nobody may read."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT password FROM accounts_user"
