@@ -384,6 +384,7 @@ def _requested_pause(retry_after: str, at: datetime) -> timedelta:
     """Return the pause that a `Retry-After` header requests, in seconds or until an HTTP date."""
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
+        # Python does not parse thousands of digits.
         return timedelta(seconds=min(int(text[:12]), MAX_PAUSE.total_seconds()))
     try:
         return max(parsedate_to_datetime(text) - at, timedelta())

@@ -90,6 +90,7 @@ class UpcomingFilter(DateFieldListFilter):
         since, until = self.lookup_kwarg_since, self.lookup_kwarg_until
         is_search = bool(request.GET.get("q"))
         upcoming: Any = {since: today}
+        # This is true for every row. Without a condition, the list would show today and later.
         everything: Any = {f"{self.field_generic}isnull": False}
         self.title = _("day")
         self.links: Any = (
