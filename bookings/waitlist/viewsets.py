@@ -91,6 +91,7 @@ class WaitlistViewSet(RowViewSet):
         waiting keep their place, and the response shows it. If the slot has a free seat, the
         response is a 409; if the user already has a seat, it is a 400.
         """
+        # An unknown slot is a 404, whatever the body contains.
         Slot.calendar_of(slot_id)
         self.checked()
         return self.created(

@@ -240,7 +240,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
         return False
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list, after reading the attempts of all its deliveries in one query."""
+        """Return the list, after reading the attempts and the subjects of all its deliveries."""
         changes = super().get_changelist_instance(request)
         changes.result_list = [*changes.result_list]
         _read_attempts(changes.result_list)

@@ -120,7 +120,7 @@ async def deliver(*, webhook_id: UUID, now: Callable[[], datetime]) -> None:
     Args:
         now: returns the current time. It is a function because each message has its own timestamp.
     """
-    # Imported here because only workers need httpx, which takes 14 MiB of memory.
+    # Imported here because httpx takes 14 MiB of memory, and web processes import this module, too.
     from bookit import outbound
 
     until = monotonic() + TURN
@@ -228,7 +228,8 @@ def _give_up(webhook_id: UUID, waiting: QuerySet[Delivery]) -> None:
     """Mark the pending deliveries of a webhook as failed, in batches, until it is switched on."""
     while True:
         batch = [*waiting.order_by().values_list("pk", flat=True)[:GIVE_UP_BATCH]]
-        # A batch that was read while the webhook was off contains no newer deliveries.
+        # Check this after reading the batch, which may contain deliveries that were written since
+        # the webhook was switched on.
         if is_delivering(webhook_id=webhook_id):
             return
         with transaction.atomic():
@@ -383,6 +384,7 @@ def _requested_pause(retry_after: str, at: datetime) -> timedelta:
     """Return the pause that a `Retry-After` header requests, in seconds or until an HTTP date."""
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
+        # Python does not parse thousands of digits.
         return timedelta(seconds=min(int(text[:12]), MAX_PAUSE.total_seconds()))
     try:
         return max(parsedate_to_datetime(text) - at, timedelta())

@@ -41,7 +41,8 @@ class Webhook(models.Model):
     )
     events = ArrayField(models.CharField(max_length=30), help_text="The types of events to send.")
     # The values are ids, not times, because the clocks of hosts differ. PostgreSQL makes these ids
-    # and the ids of events.
+    # and the ids of events. All of them are replaced when a webhook that was off is
+    # switched on again.
     since = models.JSONField(
         default=dict,
         help_text="For each type, an id from the moment when the webhook subscribed to it.",

@@ -37,8 +37,8 @@ KEPT = timedelta(days=30)
 
 TEST = "test"
 
-# The number of waiting jobs whose events are taken into account; see ENQUEUE. It is at least the
-# number of jobs that workers may be running at the same time.
+# The number of waiting and running jobs whose events are taken into account; see ENQUEUE. It is at
+# least the number of jobs that workers may be running at the same time.
 MAX_JOBS = 200
 
 # Writes the deliveries of events to the webhooks that subscribed to them.
@@ -204,6 +204,7 @@ def delete_webhook(*, webhook_id: UUID) -> None:
         Webhook.DoesNotExist: the webhook does not exist.
     """
     with transaction.atomic():
+        # A webhook that is off gets no new deliveries while the old ones are deleted.
         _set(_locked_webhook(webhook_id), is_active=False)
     # The log of a busy webhook is long, so it is deleted in batches that hold no lock for long.
     delete_in_batches(

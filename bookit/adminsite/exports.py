@@ -44,7 +44,7 @@ def write_csv(page: Any, request: HttpRequest, rows: Iterable[Any]) -> Iterator[
     """Return the parts of a CSV file with the id and other columns of each row.
 
     The other columns are `csv_columns` or, if there are none, the columns of the list. Times are in
-    the time zone of the user, which the header names.
+    the time zone of the user. Either the header names the zone, or each time has its offset.
     """
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
     names = [page.opts.pk.name, *(page.csv_columns or page.get_list_display(request))]

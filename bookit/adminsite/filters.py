@@ -45,10 +45,10 @@ def is_set(title: Any, *, yes: Any, no: Any) -> type[FieldListFilter]:
         def choices(self, changelist: Any) -> Any:
             [name] = self.expected_parameters()
             chosen = self.used_parameters.get(str(name))
-            now = chosen[-1] if isinstance(chosen, list) else chosen
+            current = chosen[-1] if isinstance(chosen, list) else chosen
             for value, text in ((None, _("All")), (False, yes), (True, no)):
                 yield {
-                    "selected": now == value,
+                    "selected": current == value,
                     "query_string": changelist.get_query_string({name: value}),
                     "display": text,
                 }
@@ -90,6 +90,7 @@ class UpcomingFilter(DateFieldListFilter):
         since, until = self.lookup_kwarg_since, self.lookup_kwarg_until
         is_search = bool(request.GET.get("q"))
         upcoming: Any = {since: today}
+        # This is true for every row. Without a condition, the list would show today and later.
         everything: Any = {f"{self.field_generic}isnull": False}
         self.title = _("day")
         self.links: Any = (

@@ -341,12 +341,12 @@ class StrictAdmin(admin.ModelAdmin):
             rows = self.get_changelist_instance(request).queryset
             too_many = rows[kind.most : kind.most + 1].exists()
         except SenselessList:
-            return HttpResponseRedirect(self._list(request))
+            return HttpResponseRedirect(self._list_url(request))
         if too_many:
             text = gettext("The list has more than %(most)s rows. Filter it first.")
             most = number_format(kind.most, force_grouping=True)
             self.message_user(request, text % {"most": most}, messages.ERROR)
-            return HttpResponseRedirect(self._list(request))
+            return HttpResponseRedirect(self._list_url(request))
         name = str(self.opts.verbose_name_plural).replace(" ", "-")
         return StreamingHttpResponse(
             kind.write(self, request, rows.iterator(chunk_size=CHUNK)),
@@ -357,7 +357,7 @@ class StrictAdmin(admin.ModelAdmin):
             },
         )
 
-    def _list(self, request: HttpRequest) -> str:
+    def _list_url(self, request: HttpRequest) -> str:
         """Return the URL of the list, with the parameters of the request."""
         address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
         return f"{address}?{request.GET.urlencode()}"
@@ -648,7 +648,8 @@ class StampedAdmin(StrictAdmin):
 class ServedAdmin(StrictAdmin):
     """A model admin that changes rows only through functions in `services.py`.
 
-    People can view and delete the rows, and change their state.
+    People can view the rows and change their state. They can also delete them, unless a subclass
+    forbids it.
     """
 
     # Whether the form can be edited. If so, `save_model` calls a function in `services.py`.

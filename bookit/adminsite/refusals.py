@@ -31,7 +31,7 @@ def messages_of(error: Exception) -> dict[str | None, list[str]]:
     """Return the messages for one of the `REFUSALS` by field; None stands for the whole form."""
     if isinstance(error, ServiceError) and error.errors:
         return {field or None: texts for field, texts in error.errors.items()}
-    return {None: [_message_of(error)]}
+    return {None: [_message_for_the_form(error)]}
 
 
 def message_of(error: Exception) -> str:
@@ -39,7 +39,7 @@ def message_of(error: Exception) -> str:
     return " ".join(text for texts in messages_of(error).values() for text in texts)
 
 
-def _message_of(error: Exception) -> str:
+def _message_for_the_form(error: Exception) -> str:
     if isinstance(error, ServiceError):
         return error.detail
     if isinstance(error, Refused):

@@ -79,10 +79,10 @@ def _text(bound: BoundField) -> str:
 
 
 def _words(bound: BoundField) -> str:
-    """Return the stored value in words, or an empty text if it is a relation or a list."""
+    """Return the stored value in words; empty for a relation, a list, or a date with a time."""
     value = bound.field.prepare_value(bound.initial)
-    lists = forms.ModelChoiceField | forms.MultipleChoiceField | forms.MultiValueField
-    if isinstance(bound.field, lists):
+    wordless = forms.ModelChoiceField | forms.MultipleChoiceField | forms.MultiValueField
+    if isinstance(bound.field, wordless):
         return ""
     if isinstance(bound.field, forms.BooleanField):
         return str(_("yes") if value else _("no"))

@@ -26,8 +26,9 @@ def address_of(peer: str, forwarded_for: str) -> str | None:
     """Return the canonical IP address of the client behind `peer` and our proxies.
 
     Our own proxies wrote the last NUM_PROXIES entries of X-Forwarded-For, and the first of these is
-    the client's IP address. The client may have forged earlier entries, so they are ignored. If the
-    first of our proxies' entries is not an IP address, the IP address of the peer is used.
+    the client's IP address. The client may have forged earlier entries, so they are ignored. If
+    there are fewer than NUM_PROXIES entries, the first entry is used. If the chosen entry is not an
+    IP address, the IP address of the peer is used.
     """
     hops = settings.NUM_PROXIES
     if hops:

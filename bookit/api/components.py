@@ -2,7 +2,7 @@
 
 `share` moves each repeated part to the components of the document, and replaces the part with a
 reference. Otherwise, each operation would contain all of its errors, headers and common parameters,
-and the document would be five times as large.
+and the document would be four times as large.
 """
 
 import re

@@ -53,6 +53,9 @@ class FilterSet(filters.FilterSet):
     django-filter creates a form, and the ORM writes the SQL, for each request. Together, they take
     several times as long as the rest of a request for a list. Here, all requests share the form
     fields, and requests with the same filters share their SQL.
+
+    Most filters have one parameter, their value. If a filter has a method `parts`, this method
+    turns the value into the parameters, and the method `filter` gets them as a tuple.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:

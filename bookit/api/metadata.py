@@ -41,8 +41,7 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
             f"Up to {MAX_KEYS} keys of up to {MAX_KEY_LENGTH} characters, with texts of up to "
             f"{MAX_VALUE_LENGTH} characters. For your own use: BookIt only stores them."
         )
-        options.setdefault("required", None if options.get("read_only") else False)
-        super().__init__(**{"help_text": text, **options})
+        super().__init__(**{"required": False, "help_text": text, **options})
 
     def to_internal_value(self, data: Any) -> dict[str, str | None]:
         """Return the texts by key; None means that the key is removed."""

@@ -312,10 +312,14 @@ class EventPagination(Pagination):
         return page[: self.limit]
 
     def _paginate_servers(self, queryset: QuerySet[Any], database: int) -> list[Any]:
-        """Return the rows after a cursor that has a position on each server.
+        """Return the rows after a cursor that has a step for each server.
 
-        A step covers the rows before the current horizon of every server, in the order of ids. The
-        rows about one object are on one server, so they stay in order.
+        All steps together cover the rows before the current horizon of every server, in the order
+        of ids. The rows about one object are on one server, so they stay in order.
+
+        Args:
+            database: the `server` of `positions.Step`. Below, `server` is the number of a server of
+                the cluster.
         """
         horizons = open_positions(using=queryset.db)
         cursor = self.request.query_params.get("cursor")

@@ -155,9 +155,9 @@ def _default(serializer: Serializer[Any], field: Field[Any, Any, Any, Any]) -> A
     """
     if field.required or not isinstance(serializer, ModelSerializer):
         return None
-    model: Any = serializer.Meta
+    meta: Any = serializer.Meta
     try:
-        column: Any = model.model._meta.get_field(str(field.source))
+        column: Any = meta.model._meta.get_field(str(field.source))
     except FieldDoesNotExist:
         return None
     value = column.get_default() if column.concrete and column.has_default() else None

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-# At most this many rows are counted. PostgreSQL takes as long to count rows as to read them.
+# If a list has more rows than this, their number is estimated. PostgreSQL takes as long to count
+# rows as to read them.
 MAX_COUNTED = 10_000
 # Counting `MAX_COUNTED` rows of a long list takes longer than reading a page of the list. So a
 # process uses an estimate again for this many seconds, instead of counting again.

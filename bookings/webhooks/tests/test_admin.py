@@ -26,7 +26,7 @@ from bookit.json import dumps
 pytestmark = pytest.mark.django_db
 
 
-def page(model, kind, *args):
+def url_of(model, kind, *args):
     return reverse(f"admin:bookings_{model._meta.model_name}_{kind}", args=args)
 
 
@@ -55,7 +55,7 @@ def test_a_delivery_shows_its_request_each_response_and_the_next_attempt(site):
     booking = BookingFactory(notes="By the window", service__title="Haircut")
     delivery = delivery_of(booking)
     AttemptFactory(delivery=delivery, status_code=None, error="The connection was refused.")
-    response = site.get(page(Delivery, "change", delivery.pk))
+    response = site.get(url_of(Delivery, "change", delivery.pk))
     shown = text(response)
     assert "Haircut" in shown
     assert f"/admin/bookings/booking/{booking.pk}/change/" in shown
@@ -77,45 +77,45 @@ def test_a_delivery_about_a_deleted_booking_says_so(site):
     booking = BookingFactory()
     delivery = delivery_of(booking)
     booking.delete()
-    assert "a booking that was deleted" in text(site.get(page(Delivery, "change", delivery.pk)))
+    assert "a booking that was deleted" in text(site.get(url_of(Delivery, "change", delivery.pk)))
 
 
 def test_a_message_is_sent_again_from_its_page(site):
     delivery = DeliveryFactory(status="failed", next_attempt_at=None)
-    shown = text(site.get(page(Delivery, "change", delivery.pk)))
+    shown = text(site.get(url_of(Delivery, "change", delivery.pk)))
     assert "Send again" in shown
-    site.post(page(Delivery, "act", delivery.pk, "redeliver"))
+    site.post(url_of(Delivery, "act", delivery.pk, "redeliver"))
     delivery.refresh_from_db()
     assert (delivery.status, delivery.next_attempt_at is None) == ("pending", False)
-    assert "Sent again." in text(site.get(page(Delivery, "history", delivery.pk)))
+    assert "Sent again." in text(site.get(url_of(Delivery, "history", delivery.pk)))
 
 
 def test_the_page_of_a_webhook_shows_its_last_deliveries_and_links_to_all_of_them(site):
     webhook = WebhookFactory(failing_since=timezone.now())
     mine = DeliveryFactory.create_batch(3, webhook=webhook)
     other = DeliveryFactory()
-    shown = text(site.get(page(Webhook, "change", webhook.pk)))
+    shown = text(site.get(url_of(Webhook, "change", webhook.pk)))
     assert "failing" in shown
     for each in mine:
-        assert page(Delivery, "change", each.pk) in shown
-    assert page(Delivery, "change", other.pk) not in shown
-    everything = f"{page(Delivery, 'changelist')}?webhook__id__exact={webhook.pk}"
+        assert url_of(Delivery, "change", each.pk) in shown
+    assert url_of(Delivery, "change", other.pk) not in shown
+    everything = f"{url_of(Delivery, 'changelist')}?webhook__id__exact={webhook.pk}"
     assert everything in shown
     listed = text(site.get(everything))
-    assert page(Delivery, "change", mine[0].pk) in listed
-    assert page(Delivery, "change", other.pk) not in listed
+    assert url_of(Delivery, "change", mine[0].pk) in listed
+    assert url_of(Delivery, "change", other.pk) not in listed
 
 
 def test_the_page_of_a_webhook_has_only_the_buttons_that_its_state_allows(site):
     def buttons(webhook):
-        response = site.get(page(Webhook, "change", webhook.pk))
+        response = site.get(url_of(Webhook, "change", webhook.pk))
         return [each["words"] for each in response.context["row_buttons"]]
 
     assert buttons(WebhookFactory()) == ["Send a test", "Switch off"]
     assert buttons(WebhookFactory(is_active=False)) == ["Switch on"]
     without_admin = WebhookFactory(owner=None)
     assert buttons(without_admin) == ["Switch on", "Switch off"]
-    shown = text(site.get(page(Webhook, "change", without_admin.pk)))
+    shown = text(site.get(url_of(Webhook, "change", without_admin.pk)))
     assert "Its owner is no longer an admin." in shown
 
 
@@ -127,7 +127,7 @@ def test_pages_take_the_same_number_of_queries_for_many_rows(site):
             text(site.get(path))
         return len(captured)
 
-    paths = [page(Webhook, "change", webhook.pk), page(Delivery, "changelist")]
+    paths = [url_of(Webhook, "change", webhook.pk), url_of(Delivery, "changelist")]
     DeliveryFactory(webhook=webhook)
     few = [queries(path) for path in paths]
     for delivery in DeliveryFactory.create_batch(5, webhook=webhook):
@@ -155,20 +155,20 @@ def test_the_home_page_lists_failing_and_stopped_webhooks(site):
     ]
     assert shown["lines"][2]["reason"].startswith("Its owner is no longer an admin.")
     listed = text(site.get(shown["failing"]))
-    assert page(Webhook, "change", failing.pk) in listed
-    assert page(Webhook, "change", switched_off.pk) not in listed
-    assert page(Webhook, "change", fine.pk) not in listed
-    succeeding = text(site.get(f"{page(Webhook, 'changelist')}?failing_since__isnull=True"))
-    assert page(Webhook, "change", fine.pk) in succeeding
-    assert page(Webhook, "change", failing.pk) not in succeeding
+    assert url_of(Webhook, "change", failing.pk) in listed
+    assert url_of(Webhook, "change", switched_off.pk) not in listed
+    assert url_of(Webhook, "change", fine.pk) not in listed
+    succeeding = text(site.get(f"{url_of(Webhook, 'changelist')}?failing_since__isnull=True"))
+    assert url_of(Webhook, "change", fine.pk) in succeeding
+    assert url_of(Webhook, "change", failing.pk) not in succeeding
 
 
 def test_the_owner_of_a_webhook_whose_account_was_erased_is_a_former_user(site):
     webhook = WebhookFactory()
     path = reverse("admin:accounts_user_change", args=[webhook.owner_id])
-    assert path in text(site.get(page(Webhook, "change", webhook.pk)))
+    assert path in text(site.get(url_of(Webhook, "change", webhook.pk)))
     erase_user(user_id=webhook.owner_id, actor=AdminFactory(), at=timezone.now())
-    shown = text(site.get(page(Webhook, "change", webhook.pk)))
+    shown = text(site.get(url_of(Webhook, "change", webhook.pk)))
     assert path not in shown
     assert "a former user" in shown
     assert "deleted.invalid" not in shown
@@ -177,10 +177,12 @@ def test_the_owner_of_a_webhook_whose_account_was_erased_is_a_former_user(site):
 def test_a_pause_is_shown_only_until_it_ends(site):
     now = timezone.now()
     webhook = WebhookFactory(failing_since=now, paused_until=now + timedelta(minutes=5))
-    assert "Messages wait for a retry until" in text(site.get(page(Webhook, "change", webhook.pk)))
+    assert "Messages wait for a retry until" in text(
+        site.get(url_of(Webhook, "change", webhook.pk))
+    )
     Webhook.objects.update(paused_until=now - timedelta(minutes=5))
     assert "Messages wait for a retry until" not in text(
-        site.get(page(Webhook, "change", webhook.pk))
+        site.get(url_of(Webhook, "change", webhook.pk))
     )
 
 
@@ -189,7 +191,7 @@ def test_a_search_for_an_id_finds_the_delivery_without_an_or_in_sql(site):
     delivery_of(BookingFactory())
     for sought in (delivery.pk, delivery.event.booking_id):
         with CaptureQueriesContext(connection) as queries:
-            response = site.get(page(Delivery, "changelist"), {"q": str(sought)})
+            response = site.get(url_of(Delivery, "changelist"), {"q": str(sought)})
         assert [each.pk for each in response.context["cl"].result_list] == [delivery.pk]
         searches = [each["sql"] for each in queries if "bookings_delivery" in each["sql"]]
         # With OR, PostgreSQL could not search each table through its own index.
@@ -200,7 +202,7 @@ def test_a_response_of_deeply_nested_json_is_shown_as_it_is(site):
     delivery = DeliveryFactory()
     response = "[" * 1024 + "]" * 1024
     AttemptFactory(delivery=delivery, response=response)
-    assert response in text(site.get(page(Delivery, "change", delivery.pk)))
+    assert response in text(site.get(url_of(Delivery, "change", delivery.pk)))
 
 
 def test_a_response_equal_to_the_previous_response_is_shown_once(site):
@@ -208,7 +210,7 @@ def test_a_response_equal_to_the_previous_response_is_shown_once(site):
     Attempt.objects.all().delete()
     for response in ('{"error":"no \\"email\\""}', "<h1>Bad</h1>", "<h1>Bad</h1>", ""):
         AttemptFactory(delivery=delivery, response=response)
-    shown = text(site.get(page(Delivery, "change", delivery.pk)))
+    shown = text(site.get(url_of(Delivery, "change", delivery.pk)))
     assert "<pre></pre>" not in shown
     assert shown.count("&lt;h1&gt;Bad&lt;/h1&gt;") == shown.count("the same as above") == 1
     assert "{\n  &quot;error&quot;: &quot;no \\&quot;email\\&quot;&quot;\n}" in shown
@@ -220,22 +222,22 @@ def test_a_response_equal_to_the_previous_response_is_shown_once(site):
 def test_an_attempt_shows_its_status_or_its_error(site, status, words):
     delivery = DeliveryFactory()
     AttemptFactory(delivery=delivery, status_code=status, error="" if status else "no answer")
-    assert words in text(site.get(page(Delivery, "change", delivery.pk)))
+    assert words in text(site.get(url_of(Delivery, "change", delivery.pk)))
 
 
 def test_the_list_of_deliveries_says_what_each_is_about(site):
     booking = BookingFactory(service__title="Haircut")
     delivery_of(booking)
     DeliveryFactory(event=None, type="test")
-    shown = text(site.get(page(Delivery, "changelist")))
+    shown = text(site.get(url_of(Delivery, "changelist")))
     assert "Haircut, " in shown
     assert "a test" in shown
 
 
 def test_a_webhook_is_deleted_after_a_confirmation(site):
     webhook = WebhookFactory()
-    path = page(Webhook, "delete", webhook.pk)
+    path = url_of(Webhook, "delete", webhook.pk)
     assert "The log of its deliveries is deleted" in text(site.get(path))
     response = site.post(path, {"post": "yes"})
-    assert response["Location"] == page(Webhook, "changelist")
+    assert response["Location"] == url_of(Webhook, "changelist")
     assert not Webhook.objects.exists()

@@ -65,11 +65,12 @@ def write(cursor, booking, pk=None):
 
 def in_an_hour():
     """Return an id from a clock that is an hour ahead."""
+    # A millisecond has 4096 ticks.
     return ask("SELECT uuid7(uuid7_ticks(uuid7()) + 4096 * 3600000::bigint)")
 
 
 def cursor_of(*steps):
-    """Return a cursor with these steps; each step has a position on one server."""
+    """Return a cursor with these steps, one for each server; see `positions.Step`."""
     return _encode(EventPagination.STEPS, {"steps": steps}, backwards=False)
 
 
@@ -195,17 +196,17 @@ def test_events_that_are_written_during_paging_come_last(admin, booking):
     assert poll(admin, cursor)[0] == []
 
 
-@pytest.mark.one_server("expects a cursor with one position")
+@pytest.mark.one_server("expects a cursor with one step")
 def test_a_cursor_of_a_later_transaction_is_refused(admin, booking):
     """After PostgreSQL's files are restored from an older copy, clients can have later cursors."""
     cursor = cursor_of([10**15, 0, None, 10**15])
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
-@pytest.mark.one_server("expects a cursor with one position")
-def test_on_one_server_a_cursor_must_have_exactly_one_position(admin, booking):
+@pytest.mark.one_server("expects a cursor with one step")
+def test_on_one_server_a_cursor_must_have_exactly_one_step(admin, booking):
     event = happen(booking)
-    step = [LOWEST, 0, None, 0]
+    step = [LOWEST, 0, None, 0]  # the fields of `positions.Step`
     assert poll(admin, cursor_of(step))[0] == [event.pk]
     for cursor in (cursor_of(step, step), cursor_of()):
         problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")

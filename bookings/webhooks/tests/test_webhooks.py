@@ -525,7 +525,7 @@ def test_the_admin_site_shows_that_a_webhook_has_no_owner_and_can_switch_it_on(c
 # --- secrets ------------------------------------------------------------------------------------
 
 
-def test_the_secret_is_shown_only_when_the_webhook_is_created(admin):
+def test_the_secret_of_a_webhook_is_not_shown_after_its_creation(admin):
     made = admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["review.created"]})
     assert made.status_code == 201
     secret = made.json()["secret"]
@@ -848,6 +848,7 @@ def test_each_job_checks_the_ip_address_and_opens_one_connection(settings):
     assert (len(subscriber.messages), subscriber.connections) == (2, 1)
 
 
+# All of them lead to 127.0.0.1.
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "[64:ff9b::7f00:1]", "localhost"])
 def test_a_url_that_leads_to_a_private_ip_address_is_refused(admin, settings, host):
     settings.WEBHOOK_ALLOW_PRIVATE = False

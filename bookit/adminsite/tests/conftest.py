@@ -36,7 +36,7 @@ def site(client, boss):
 
 @pytest.fixture
 def world(boss):
-    """Create at least one row of every model. The jobs are those that the events enqueue."""
+    """Create at least one row of every model that the admin site shows. Events enqueue the jobs."""
     signed_in = sessions.log_in(
         email=boss.email,
         password=PASSWORD,

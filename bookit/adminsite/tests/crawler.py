@@ -128,6 +128,7 @@ FIELDS = [
 ]
 # Values that replace a field that contains the number of rows of a formset.
 COUNTS = ["", "abc", "-1", "0", "20", str(10**9), "9" * 5000, "\0"]
+# A body that is too large, a body that is no form, and a body with too many fields.
 BODIES = ["x=" + "y" * MEBIBYTE, "%ff=%ff&&&=&;", "&".join(["f="] * 1100)]
 # For each kind of page and each form, the crawler makes up this many requests with several mistakes
 # at once, and sends a sample of them.

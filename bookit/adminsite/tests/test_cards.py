@@ -19,14 +19,14 @@ from bookit.languages import speaking
 pytestmark = pytest.mark.django_db
 
 
-def page(model, kind, *args):
+def url_of(model, kind, *args):
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
 
 
 @pytest.mark.parametrize("model", [Webhook, Delivery, Session])
 def test_the_page_of_a_row_has_cards_and_no_save_button(site, world, model):
     row = model.objects.first()
-    shown = site.get(page(model, "change", row.pk)).content.decode()
+    shown = site.get(url_of(model, "change", row.pk)).content.decode()
     assert 'class="card"' in shown
     assert 'name="_save"' not in shown
     assert "style=" not in shown.split('id="content"')[1]
@@ -34,40 +34,40 @@ def test_the_page_of_a_row_has_cards_and_no_save_button(site, world, model):
 
 def test_a_button_acts_only_on_its_row_and_redirects_to_the_page_of_the_row(site):
     webhook, other = WebhookFactory.create_batch(2)
-    response = site.post(page(Webhook, "act", webhook.pk, "send_test"))
-    assert response["Location"] == page(Webhook, "change", webhook.pk)
+    response = site.post(url_of(Webhook, "act", webhook.pk, "send_test"))
+    assert response["Location"] == url_of(Webhook, "change", webhook.pk)
     assert [each.webhook for each in Delivery.objects.all()] == [webhook]
     assert other.deliveries.count() == 0
 
 
 def test_a_get_request_to_the_url_of_a_button_is_refused(site):
     webhook = WebhookFactory()
-    assert site.get(page(Webhook, "act", webhook.pk, "send_test")).status_code == 405
+    assert site.get(url_of(Webhook, "act", webhook.pk, "send_test")).status_code == 405
     assert not Delivery.objects.exists()
 
 
 @pytest.mark.parametrize("action", ["delete_selected", "nonsense", "delete_row"])
 def test_only_the_buttons_of_a_page_can_be_pressed(site, action):
     webhook = WebhookFactory()
-    assert site.post(page(Webhook, "act", webhook.pk, action)).status_code == 403
+    assert site.post(url_of(Webhook, "act", webhook.pk, action)).status_code == 403
     assert Webhook.objects.exists()
 
 
 @pytest.mark.parametrize("row", ["abc", "01a00000-0000-7000-8000-000000000000", "9" * 400])
 def test_a_button_of_a_missing_row_gets_a_404(site, row):
-    assert site.post(page(Webhook, "act", row, "send_test")).status_code == 404
+    assert site.post(url_of(Webhook, "act", row, "send_test")).status_code == 404
 
 
 def test_a_message_says_why_the_service_refused_an_action(site):
     delivery = DeliveryFactory(webhook=WebhookFactory(is_active=False))
-    response = site.post(page(Delivery, "act", delivery.pk, "redeliver"), follow=True)
+    response = site.post(url_of(Delivery, "act", delivery.pk, "redeliver"), follow=True)
     assert "This webhook is switched off." in response.content.decode()
 
 
 def test_staff_without_the_permission_can_press_no_button(client):
     client.force_login(staff(["bookings.view_booking"]))
     webhook = WebhookFactory()
-    assert client.post(page(Webhook, "act", webhook.pk, "send_test")).status_code == 403
+    assert client.post(url_of(Webhook, "act", webhook.pk, "send_test")).status_code == 403
     assert not Delivery.objects.exists()
 
 

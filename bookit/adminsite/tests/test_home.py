@@ -414,7 +414,7 @@ def fail(task):
 
 @pytest.mark.parametrize("user", ["admin", "staff"])
 def test_every_link_of_the_page_leads_to_a_page_that_the_user_may_see(user, world):
-    """The fixture `world` has a row of every model."""
+    """The fixture `world` has a row of every model that the admin site shows."""
     slot = SlotFactory(start_time=NOON + timedelta(hours=1))
     WaitlistEntryFactory(slot=slot, user=UserFactory())
     in_class(slot)

@@ -26,18 +26,18 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
-OUR_APPS = {"accounts", "bookings", "catalog", "mails", "reviews", "token_blacklist"}
+TESTED_APPS = {"accounts", "bookings", "catalog", "mails", "reviews", "token_blacklist"}
 MODELS = sorted(
-    (model for model in admin.site._registry if model._meta.app_label in OUR_APPS),
+    (model for model in admin.site._registry if model._meta.app_label in TESTED_APPS),
     key=lambda model: model._meta.label,
 )
 
 
-def page(model, kind, *args):
+def url_of(model, kind, *args):
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
 
 
-def test_every_model_of_bookit_is_registered():
+def test_exactly_these_models_are_registered():
     labels = {model._meta.label for model in MODELS}
 
     assert labels == {
@@ -68,17 +68,17 @@ def test_a_list_can_be_opened_and_searched_and_the_page_of_a_row_opens(site, wor
     assert options.list_filter
     assert options.search_fields
 
-    response = site.get(page(model, "changelist"))
+    response = site.get(url_of(model, "changelist"))
     assert response.status_code == 200
     assert response.context["cl"].result_count >= 1
-    assert site.get(page(model, "changelist"), {"q": "no such thing"}).status_code == 200
+    assert site.get(url_of(model, "changelist"), {"q": "no such thing"}).status_code == 200
     row = model.objects.first()
-    assert site.get(page(model, "change", row.pk)).status_code == 200
+    assert site.get(url_of(model, "change", row.pk)).status_code == 200
 
 
 @pytest.mark.parametrize("model", [User, Calendar, Service], ids=lambda model: model._meta.label)
 def test_the_page_for_a_new_row_opens(site, model):
-    assert site.get(page(model, "add")).status_code == 200
+    assert site.get(url_of(model, "add")).status_code == 200
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
@@ -92,7 +92,7 @@ def test_a_list_of_several_rows_takes_at_most_twelve_queries(
     DeliveryFactory.create_batch(5)
 
     with django_assert_max_num_queries(12):
-        site.get(page(model, "changelist"))
+        site.get(url_of(model, "changelist"))
 
 
 def test_a_csv_file_has_plain_text_and_exact_times(site, world):
@@ -103,7 +103,7 @@ def test_a_csv_file_has_plain_text_and_exact_times(site, world):
 
 @pytest.mark.parametrize("model", [BookingEvent, Review], ids=lambda model: model.__name__)
 def test_events_and_reviews_cannot_be_added_by_hand(site, model):
-    assert site.get(page(model, "add")).status_code == 403
+    assert site.get(url_of(model, "add")).status_code == 403
 
 
 def test_a_user_who_is_not_an_admin_cannot_open_the_admin_site(client):
@@ -116,7 +116,7 @@ def test_an_action_confirms_a_booking_and_the_history_names_the_admin(site, boss
     booking = BookingFactory()
 
     response = site.post(
-        page(Booking, "changelist"),
+        url_of(Booking, "changelist"),
         {"action": "mark_confirmed", "_selected_action": [str(booking.pk)]},
         follow=True,
     )
@@ -131,7 +131,7 @@ def test_an_action_that_the_state_forbids_says_why(site):
     booking = BookingFactory(status="cancelled")
 
     response = site.post(
-        page(Booking, "changelist"),
+        url_of(Booking, "changelist"),
         {"action": "mark_confirmed", "_selected_action": [str(booking.pk)]},
         follow=True,
     )
@@ -144,7 +144,7 @@ def test_an_action_that_the_state_forbids_says_why(site):
 def test_a_deleted_booking_leaves_its_history(site):
     booking = BookingFactory()
 
-    site.post(page(Booking, "delete", booking.pk), {"post": "yes"})
+    site.post(url_of(Booking, "delete", booking.pk), {"post": "yes"})
 
     assert not Booking.objects.filter(pk=booking.pk).exists()
     events = BookingEvent.objects.filter(booking_id=booking.pk).values_list("type", flat=True)
@@ -155,7 +155,7 @@ def test_selected_bookings_leave_their_history_when_they_are_deleted(site):
     bookings = BookingFactory.create_batch(2)
 
     site.post(
-        page(Booking, "changelist"),
+        url_of(Booking, "changelist"),
         {
             "action": "delete_selected",
             "_selected_action": [str(booking.pk) for booking in bookings],
@@ -178,7 +178,7 @@ def test_selected_slots_are_cancelled_with_their_bookings(site, boss):
     booking = booked(slots[0])
 
     response = site.post(
-        page(Slot, "changelist"),
+        url_of(Slot, "changelist"),
         {"action": "cancel", "sure": "1", "_selected_action": [str(slot.pk) for slot in slots]},
         follow=True,
     )
@@ -194,7 +194,7 @@ def test_a_past_slot_is_not_cancelled_and_a_message_says_why(site):
     slot = SlotFactory(start_time=timezone.now() - timedelta(days=1))
 
     response = site.post(
-        f"{page(Slot, 'changelist')}?start_time__isnull=False",
+        f"{url_of(Slot, 'changelist')}?start_time__isnull=False",
         {"action": "cancel", "sure": "1", "_selected_action": [str(slot.pk)]},
         follow=True,
     )
@@ -206,14 +206,14 @@ def test_a_past_slot_is_not_cancelled_and_a_message_says_why(site):
 @pytest.mark.parametrize("factory", [BookingFactory, ServiceFactory, UserFactory])
 def test_a_search_for_an_id_ignores_spaces_around_it(site, factory):
     row, _other = factory.create_batch(2)
-    response = site.get(page(type(row), "changelist"), {"q": f" {row.pk} "})
+    response = site.get(url_of(type(row), "changelist"), {"q": f" {row.pk} "})
     assert [*response.context["cl"].result_list] == [row]
 
 
 def test_the_list_of_slots_shows_how_many_seats_are_taken(site):
     booked(SlotFactory(capacity=7))
 
-    response = site.get(page(Slot, "changelist"))
+    response = site.get(url_of(Slot, "changelist"))
 
     assert 'class="field-seats">1 of 7</td>' in response.content.decode()
 
@@ -223,10 +223,10 @@ def test_a_slot_is_deleted_unless_it_has_bookings(site):
     booked(other)
 
     for each in (slot, other):
-        response = site.post(page(Slot, "delete", each.pk), {"post": "yes"}, follow=True)
+        response = site.post(url_of(Slot, "delete", each.pk), {"post": "yes"}, follow=True)
     assert "This slot has bookings. Cancel it instead" in response.content.decode()
     site.post(
-        page(Slot, "changelist"),
+        url_of(Slot, "changelist"),
         {"action": "delete_selected", "_selected_action": [str(other.pk)], "post": "yes"},
     )
 
@@ -246,7 +246,7 @@ def test_a_row_in_use_cannot_be_deleted_and_no_query_reads_all_its_bookings(site
     for seat in (1, 2, 3):
         booked(slot, seat=seat)
     row = find(Booking.objects.first())
-    path = page(type(row), "delete", row.pk)
+    path = url_of(type(row), "delete", row.pk)
 
     shown = site.get(path).content.decode()
     assert reason in shown
@@ -264,8 +264,8 @@ def test_a_row_in_use_cannot_be_deleted_and_no_query_reads_all_its_bookings(site
 
 def test_a_calendar_without_services_is_deleted(site):
     calendar = CalendarFactory()
-    assert "This cannot be undone." in site.get(page(Calendar, "delete", calendar.pk)).text
-    site.post(page(Calendar, "delete", calendar.pk), {"post": "yes"})
+    assert "This cannot be undone." in site.get(url_of(Calendar, "delete", calendar.pk)).text
+    site.post(url_of(Calendar, "delete", calendar.pk), {"post": "yes"})
     assert not Calendar.objects.exists()
 
 
@@ -273,7 +273,7 @@ def test_the_delete_and_history_pages_show_the_name_of_the_booking(site):
     booking = BookingFactory(attendee_name="Ada Lovelace")
     name = f"{booking.service.title}, Ada Lovelace"
     for each in ("delete", "history"):
-        shown = site.get(page(Booking, each, booking.pk)).content.decode()
+        shown = site.get(url_of(Booking, each, booking.pk)).content.decode()
         assert shown.count(name) >= 2
 
 
@@ -281,7 +281,7 @@ def test_a_deleted_review_no_longer_counts_in_the_rating(site):
     review = ReviewFactory(rating=2)
     Service.objects.filter(pk=review.service_id).update(rating_sum=7, rating_count=2)
 
-    site.post(page(Review, "delete", review.pk), {"post": "yes"})
+    site.post(url_of(Review, "delete", review.pk), {"post": "yes"})
 
     service = Service.objects.get(pk=review.service_id)
     assert (service.rating_sum, service.rating_count) == (5, 1)
@@ -303,20 +303,20 @@ def test_opening_hours_are_written_as_times_of_day(site):
         "time_off-INITIAL_FORMS": "0",
     }
 
-    site.post(page(Calendar, "change", calendar.pk), form)
+    site.post(url_of(Calendar, "change", calendar.pk), form)
 
     hours = calendar.hours.get()
     assert (hours.weekday, hours.opens, hours.closes) == (0, 570, 1440)
 
     response = site.post(
-        page(Calendar, "change", calendar.pk), {**form, "hours-0-opens": "half past nine"}
+        url_of(Calendar, "change", calendar.pk), {**form, "hours-0-opens": "half past nine"}
     )
     assert "Must be a time of day" in response.content.decode()
 
 
 def test_demoting_the_last_admin_is_refused_and_saves_nothing(site, boss):
     response = site.post(
-        page(User, "change", boss.pk),
+        url_of(User, "change", boss.pk),
         {
             "email": boss.email,
             "name": "Renamed",
@@ -452,7 +452,7 @@ def queries_of(site, path, **query):
 def test_a_list_counts_its_table_once_and_does_not_search_it_for_choices_of_filters(
     site, world, model
 ):
-    texts = queries_of(site, page(model, "changelist"))
+    texts = queries_of(site, url_of(model, "changelist"))
     assert sum("COUNT(*)" in text for text in texts) == 1
     wasteful = ("DISTINCT", "DATE_TRUNC")
     assert [text for text in texts if any(word in text for word in wasteful)] == []
@@ -472,9 +472,9 @@ def test_the_dates_and_the_order_of_a_list_have_an_index(model):
 
 def test_a_search_for_an_id_does_not_search_texts(site, world):
     booking = Booking.objects.first()
-    texts = queries_of(site, page(Booking, "changelist"), q=str(booking.pk))
+    texts = queries_of(site, url_of(Booking, "changelist"), q=str(booking.pk))
     assert not any("LIKE" in text for text in texts)
-    response = site.get(page(Booking, "changelist"), {"q": str(booking.pk)})
+    response = site.get(url_of(Booking, "changelist"), {"q": str(booking.pk)})
     assert [row.pk for row in response.context["cl"].result_list] == [booking.pk]
 
 
@@ -482,11 +482,11 @@ def test_a_search_for_accounts_finds_ids_first_and_then_their_dates(site, world)
     # The query for the dates gets the ids that were found. Otherwise, PostgreSQL would look for the
     # first date in all accounts.
     [found] = User.objects.filter(role="provider")[:1]
-    texts = queries_of(site, page(User, "changelist"), q=found.email)
+    texts = queries_of(site, url_of(User, "changelist"), q=found.email)
     dates = [text for text in texts if "MIN(" in text]
     assert dates
     assert not any("LIKE" in text for text in dates), dates
-    nothing = queries_of(site, page(User, "changelist"), q="zzqq")
+    nothing = queries_of(site, url_of(User, "changelist"), q="zzqq")
     assert not any("MIN(" in text for text in nothing)
 
 
@@ -494,7 +494,7 @@ def test_a_list_offers_the_dates_that_have_rows(site):
     for moment in ("2026-01-31T23:59:59", "2026-03-01T00:00:00", "2028-12-31T23:59:59"):
         SlotFactory(start_time=datetime.fromisoformat(f"{moment}+00:00"))
     past_too = {"start_time__isnull": "False"}
-    rows = site.get(page(Slot, "changelist"), past_too).context["cl"].queryset
+    rows = site.get(url_of(Slot, "changelist"), past_too).context["cl"].queryset
     for kind in ("year", "month", "day"):
         assert rows.datetimes("start_time", kind) == [*Slot.objects.datetimes("start_time", kind)]
 
@@ -502,7 +502,7 @@ def test_a_list_offers_the_dates_that_have_rows(site):
 def test_a_list_of_services_can_be_filtered_by_category(site):
     for category in ("Barber", "", "Yoga", "Barber"):
         ServiceFactory(category=category)
-    path = page(Service, "changelist")
+    path = url_of(Service, "changelist")
     texts = queries_of(site, path)
     assert any("WITH RECURSIVE" in text for text in texts)
     text = site.get(path).content.decode()
@@ -525,13 +525,13 @@ def test_the_history_is_in_words_even_if_the_booking_was_deleted(site):
         for each in (booking, deleted)
     )
     deleted.delete()
-    shown = site.get(page(BookingEvent, "changelist")).content.decode()
+    shown = site.get(url_of(BookingEvent, "changelist")).content.decode()
     assert shown.count("Booked for Tue 1 Dec") == 2
     link = reverse("admin:bookings_booking_change", args=[booking.pk])
     assert f'<a href="{link}">{booking.service.title}, Ada Lovelace</a>' in shown
     assert f"<code>{gone.booking_id}</code>" in shown
     for event in (stays, gone):
-        opened = site.get(page(BookingEvent, "change", event.pk))
+        opened = site.get(url_of(BookingEvent, "change", event.pk))
         assert opened.context["title"].startswith("Booked for Tue 1 Dec")
         assert "&quot;status&quot;: &quot;confirmed&quot;" in opened.content.decode()
 
@@ -539,6 +539,6 @@ def test_the_history_is_in_words_even_if_the_booking_was_deleted(site):
 def test_a_search_field_says_what_it_searches(site):
     assert (
         'placeholder="Title, description, calendar, id"'
-        in site.get(page(Service, "changelist")).text
+        in site.get(url_of(Service, "changelist")).text
     )
-    assert 'placeholder="Name, email, phone or id"' in site.get(page(Booking, "changelist")).text
+    assert 'placeholder="Name, email, phone or id"' in site.get(url_of(Booking, "changelist")).text

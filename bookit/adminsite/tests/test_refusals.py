@@ -1,4 +1,7 @@
-"""If a rule or another user's change forbids an action, a message says so and nothing changes."""
+"""If a rule or another user's change forbids a change, it is not made, and a message says why.
+
+Invalid URLs and cookies are refused too.
+"""
 
 import re
 from decimal import Decimal
@@ -228,7 +231,8 @@ def test_an_action_that_changes_nothing_within_the_time_limit_gets_a_503(site, m
     assert site.post(url_of(Booking, "changelist"), body).status_code == 503
 
 
-def test_the_page_that_asks_before_a_deletion_can_send_every_row_of_an_action(site, monkeypatch):
+def test_the_largest_deletion_can_be_confirmed(site, monkeypatch):
+    """The page sends a form field for each row, and Django accepts at most 1,000 fields."""
     deleted = []
     monkeypatch.setattr(CalendarAdmin, "delete_row", lambda *args: deleted.append(args))
     Calendar.objects.bulk_create(Calendar(name=f"Chair {n}") for n in range(pages.MAX_ROWS))

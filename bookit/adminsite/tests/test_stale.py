@@ -9,7 +9,7 @@ import pytest
 from accounts.models import User
 from accounts.roles.models import Role
 from accounts.tests.factories import AdminFactory, UserFactory, staff
-from bookit.adminsite.tests.test_pages import page
+from bookit.adminsite.tests.test_pages import url_of
 from catalog.models import Calendar, Service, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
@@ -54,11 +54,11 @@ def shown(page_text):
 
 def opened(site, row):
     """Return the form that people see when they open the page of a row."""
-    return shown(site.get(page(type(row), "change", row.pk)).content.decode())
+    return shown(site.get(url_of(type(row), "change", row.pk)).content.decode())
 
 
 def send(site, row, form, **changes):
-    return site.post(page(type(row), "change", row.pk), {**form, **changes})
+    return site.post(url_of(type(row), "change", row.pk), {**form, **changes})
 
 
 def test_two_people_who_change_different_fields_both_succeed(site):
@@ -175,7 +175,7 @@ def test_a_form_that_was_opened_long_ago_saves_only_what_was_changed(site):
 
 
 class TestTimeOff:
-    """A row of time off on the page of its calendar, which is stored from 1:00 to 1:00."""
+    """A row of time off on the page of its calendar, where it lasts from 1:00 to the next 1:00."""
 
     @pytest.fixture
     def off(self):
@@ -249,7 +249,7 @@ def test_nonsense_in_place_of_a_shown_value_causes_no_error_page(site, field, va
 
 def test_a_message_says_that_the_row_was_deleted_while_its_page_was_open(site):
     service = ServiceFactory()
-    form, here = opened(site, service), page(Service, "change", service.pk)
+    form, here = opened(site, service), url_of(Service, "change", service.pk)
     service.delete()
     response = site.post(here, form, follow=True)
     assert response.status_code == 200

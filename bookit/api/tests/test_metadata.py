@@ -239,7 +239,7 @@ def test_everybody_who_sees_a_booking_sees_its_metadata(api, people, rows, paths
         assert seen(client, paths["bookings"], list_path, rows["bookings"].pk) == {"a": "1"}
 
 
-def test_webhooks_and_events_show_only_the_metadata_of_the_booking(as_admin, people, rows):
+def test_messages_show_only_the_metadata_of_the_booking_and_history_none(as_admin, people, rows):
     for model in MODELS:
         model.objects.update(metadata={model.__name__: "1"})
     at = timezone.now()
@@ -300,7 +300,8 @@ def test_invalid_metadata_is_refused(as_admin, rows, paths, metadata, field):
 
 @pytest.mark.parametrize("kind", ["users", "calendars", "services", "bookings"])
 def test_the_largest_metadata_is_accepted_and_one_more_key_is_refused(as_admin, rows, paths, kind):
-    # In JSON, no character is longer than a control character.
+    # PostgreSQL writes a control character as six characters (`\u0001`), and no other character as
+    # more, so no metadata is longer as text.
     largest = {f"{number:02}" + "\x01" * 38: "\x01" * 500 for number in range(MAX_KEYS)}
     assert as_admin.patch(paths[kind], {"metadata": largest}).status_code == 200
     refused = as_admin.patch(paths[kind], {"metadata": {"more": "1"}})

@@ -20,7 +20,7 @@ from catalog.models import Calendar
 pytestmark = pytest.mark.django_db
 
 WITH_CURSOR = ["/bookings", "/users", "/reviews", "/services/{service}/reviews"]
-# For each list without cursors: a part of the message that refuses a page that is too deep.
+# For some lists without cursors: a part of the message that refuses a page that is too deep.
 WITHOUT_CURSOR = {
     "/services": "filter the list by q, price_min",
     "/calendars": "filter the list by provider_id",

@@ -103,7 +103,7 @@ WHERE tgrelid = ANY (%(tables)s::text[]::regclass[]) AND NOT tgisinternal
 ORDER BY 1, 2
 """
 
-# Lists the tables that are distributed already.
+# Lists the tables that are distributed already: by calendar (`h`), or to every server (`n`, `t`).
 #
 # Parameters: none. The statement needs Citus.
 # Columns: table text.
@@ -229,7 +229,8 @@ WHERE attrelid = ANY (%(tables)s::text[]::regclass[]) AND attname IN ('server', 
 GROUP BY attrelid HAVING count(*) = 2
 """
 
-# Lists the shards of calendars. For each shard, lists the names that tables have on its server.
+# Lists the shards of calendars. For each shard, lists the names that tables have on its server. A
+# table of which every server has a copy has only one shard, without a minimum.
 #
 # Parameters: tables text[]. The statement needs Citus.
 # Columns: shard bigint (of the bookings), table text, name text.
@@ -501,6 +502,7 @@ def _everywhere(table: str) -> Step:
 
 
 def _by_calendar(table: str, first: str) -> Step:
+    """Return the step that distributes a table. All tables are colocated with the table `first`."""
     beside = "default" if table == first else first
     statement = sql.SQL(
         "SELECT create_distributed_table({}, 'calendar_id', colocate_with := {})"

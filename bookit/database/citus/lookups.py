@@ -20,7 +20,7 @@ from bookit.database.citus.layout import Layout
 from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 
-# Asks each server for the calendar of a row. Only one of the servers has the row.
+# Asks each server that has shards for the calendar of a row. Only one of them has the row.
 #
 # Parameters: command text (calls `calendar_on_server`). The statement needs Citus.
 # Columns: calendar_id uuid; null if the server does not answer, or does not have the row.

@@ -31,10 +31,10 @@ _POSITION = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS pos
 # Reads the id of the oldest open transaction of every server.
 #
 # Parameters: none. The statement needs Citus.
-# Columns: server int, is_known boolean (false if the server did not answer), position text (an
-#   error message if is_known is false).
+# Columns: server int, has_answered boolean, position text (an error message if has_answered is
+#   false).
 _POSITIONS = """
-SELECT 0 AS server, true AS is_known,
+SELECT 0 AS server, true AS has_answered,
     pg_snapshot_xmin(pg_current_snapshot())::text AS position
 UNION ALL
 SELECT groupid, success, result
@@ -56,7 +56,7 @@ def open_positions(*, using: str) -> dict[int, int]:
         return {0: fetch(_POSITION, {}, scalar_row, using=using)[0]}
     rows = fetch(_POSITIONS, {}, dict_row, using=using)
     for row in rows:
-        if not row["is_known"]:
+        if not row["has_answered"]:
             raise OperationalError(f"Server {row['server']} does not answer: {row['position']}")
     return {row["server"]: int(row["position"]) for row in rows}
 
