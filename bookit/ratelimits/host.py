@@ -38,8 +38,9 @@ BUCKET_SIZE = NAMES_SIZE + ENTRIES * COUNTS.size
 FREE = bytes(NAME_SIZE)  # the name in a free entry
 MAX_COUNT = 2**32 - 1
 
-# Seconds for which a process waits for another process that has locked a bucket. A lock is held for
-# microseconds, unless its process is stopped. A stopped process must not block the other processes.
+# Seconds for which a process waits for another process that has locked a bucket, and the seconds
+# between two attempts. A lock is held for microseconds, unless its process is stopped. A stopped
+# process must not block the other processes.
 PATIENCE = 0.02
 PAUSE = 0.0005
 # The number of locks between the threads of a process. The kernel's locks only separate processes.
