@@ -3,8 +3,8 @@
 gunicorn loads the application before it forks its workers, so all workers have the same
 `HostCounts` and the same memory. Counting a request needs no server, and takes a few microseconds.
 
-The memory contains a table of fixed size, which consists of buckets. Each client has an entry in
-one bucket. If the bucket is full, a new client replaces the client with the fewest requests.
+The memory contains a table of fixed size, which consists of buckets. For each limit, a client has an
+entry in one bucket. If the bucket is full, a new client replaces the client with the fewest requests.
 Therefore a flood of new clients does not remove the clients with many requests. Old entries do not
 have to be deleted.
 
