@@ -14,7 +14,7 @@ from bookings.services import BookingConflict
 from bookings.tests.factories import TUESDAY
 from bookings.tests.test_races import (
     DOUBLE_BOOKINGS,
-    on_bare_table,
+    reset_after,
     use_bare_table,
     without_constraints,
 )
@@ -55,7 +55,7 @@ def test_one_of_ten_calls_that_override_the_notice_gets_the_time():
 @pytest.mark.one_server("uses a table without shards")
 def test_all_ten_calls_get_the_time_without_the_constraints():
     """Control for the test above."""
-    rivals = [on_bare_table(each) for each in calls()]
+    rivals = [reset_after(each) for each in calls()]
     with without_constraints(), starting_line("bare.bookings_booking") as set_off:
         assert tally(set_off(rivals, first=use_bare_table)) == {None: CROWD}
         assert ask(DOUBLE_BOOKINGS) == CROWD * (CROWD - 1) / 2
