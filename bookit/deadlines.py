@@ -143,8 +143,8 @@ def waiting_patiently() -> Iterator[None]:
 def no_time_limit(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     """Let statements of this connection take any time until the end of a `with` block.
 
-    If the block fails, the connection is closed or returned to its pool, because it may be in any
-    state.
+    If the block fails, the limits cannot be restored, because the connection may be in any state.
+    The connection is then closed or returned to its pool.
     """
     lift_time_limit(using)
     try:

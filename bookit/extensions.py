@@ -22,6 +22,8 @@ class Extensions(dict[str, Value]):
     def add(self, *names: str) -> Callable[[Added], Added]:
         """Return a decorator that adds a function or class under these names.
 
+        To add another value, call the decorator with it.
+
         Raises:
             ValueError: one of the names already has a different value.
         """

@@ -25,8 +25,9 @@ from bookit.database.rows import fetch
 Instance = TypeVar("Instance", bound=Model)
 Shape = Callable[[QuerySet[Any, Any]], QuerySet[Any, Any]]
 
-# At most this many changed queries are kept. A query takes about 20 kB, and clients can combine
-# filters in many ways. The query that has not run for the longest time is dropped first.
+# At most this many changed queries are kept, and as many queries with another shape. A query takes
+# about 20 kB, and clients can combine filters in many ways. The query that has been unused for the
+# longest time is dropped first.
 MAX_KEPT = 250
 
 
@@ -281,9 +282,9 @@ def _ordered(rows: QuerySet[Any, Any], order: tuple[str, ...]) -> QuerySet[Any, 
 
 @lru_cache(MAX_KEPT)
 def _changed(query: Prepared[Any], change: Change) -> Prepared[Any]:
-    def build(**places: Any) -> QuerySet[Any, Any]:
-        own = {name: places.pop(name) for name in change.fields}
-        return change.apply(query.queryset(**places), **own)
+    def build(**values: Any) -> QuerySet[Any, Any]:
+        own = {name: values.pop(name) for name in change.fields}
+        return change.apply(query.queryset(**values), **own)
 
     return Prepared(build, query.shape, **query.fields, **change.fields)
 

@@ -168,7 +168,7 @@ class Replica(threading.Thread):
         self._ahead: deque[tuple[float, int]] = deque()
         self._sampled_at = 0.0
         self._level_at = -inf
-        # Why the replica is left out; None if it is in use, and "" until the first judgement.
+        # Why `_judge` left the replica out; None if it did not, and "" until the first judgement.
         self._reason: str | None = ""
 
     def run(self) -> None:

@@ -1,7 +1,7 @@
 """Categories of errors that `services.py` modules raise, independent of HTTP.
 
 A concrete error is a subclass, defined beside the code that raises it. Clients switch on the
-`code` of the error. The docstring of its class is the default message.
+`code` of the error. The first paragraph of its docstring is the default message.
 """
 
 import inspect

@@ -18,8 +18,8 @@ UPDATING = _("BookIt is being updated. Try again shortly.")
 BAD_VALUE = _("A value is out of range or contains characters that cannot be stored.")
 
 
-# The reason phrases of RFC 9110. `HTTPStatus` is used only for other statuses, because its phrases
-# differ between versions of Python, and are not translated.
+# The reason phrases of RFC 9110 and, for 429, of RFC 6585. `HTTPStatus` is used only for other
+# statuses, because its phrases differ between versions of Python, and are not translated.
 TITLES = {
     400: _("Bad Request"),
     401: _("Unauthorized"),

@@ -50,7 +50,8 @@ class Kept(NamedTuple):
     body: bytes
 
 
-# Locks an idempotency key for this transaction and returns the response that is kept for it.
+# Locks an idempotency key for this transaction if it is free, and returns the response that is kept
+# for it.
 #
 # Parameters: owner uuid, key text, since timestamptz (older responses are ignored).
 # Columns: those of `Kept`; always one row.

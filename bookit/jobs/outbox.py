@@ -65,7 +65,7 @@ _DELETE = "DELETE FROM bookit_outbox WHERE calendar_id = %(calendar_id)s AND id 
 
 
 def relay() -> int:
-    """Move the rows of the outbox to the queue, and return their number.
+    """Move up to `BATCH` rows of each shard to the queue, and return how many rows were moved.
 
     If another process is doing this, return 0 at once.
     """

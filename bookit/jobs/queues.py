@@ -1,4 +1,4 @@
-"""Connects workers to the job queues, which are tables in PostgreSQL, and maintains the queues."""
+"""Connects workers to the job queues, which are in PostgreSQL, and maintains the queues."""
 
 import asyncio
 from collections.abc import Sequence

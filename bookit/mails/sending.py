@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 Job = tuple[dict[str, Any], datetime | None]
 
 # Enqueues jobs that send emails, except jobs that are already waiting. A waiting job, which may
-# have failed before, runs at the earlier of its own time and the new time. If it runs immediately,
-# its earlier attempts no longer count.
+# have failed before, runs at the earlier of its own time and the new time. If there is no new time,
+# it runs immediately, and its earlier attempts no longer count.
 #
 # Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
 #   (their arguments as JSON), times timestamptz[] (when they run; null means immediately).

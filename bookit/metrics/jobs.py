@@ -27,8 +27,8 @@ MAX_COUNTED = 10_000
 # Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (how many
 # seconds the oldest waiting job has waited, or NULL).
 # Invariant: the query finds jobs through procrastinate's indexes. It counts the `most` due jobs
-# with the lowest ids, the scheduled jobs among the `most` jobs with the lowest ids that have not
-# begun, and at most `most` running jobs. A long queue can therefore hide another queue. To find the
+# with the lowest ids, the scheduled jobs among the `most` due and scheduled jobs with the lowest
+# ids, and at most `most` running jobs. A long queue can therefore hide another queue. To find the
 # due jobs, the query may read all scheduled jobs, like a worker that looks for its next job.
 _OPEN = """
 WITH due AS MATERIALIZED (
@@ -111,7 +111,7 @@ def _open() -> Iterator[Metric]:
     )
     scheduled = GaugeMetricFamily(
         "bookit_jobs_scheduled",
-        f"Jobs that run later, among the first {MAX_COUNTED} jobs that have not begun.",
+        f"Jobs that run later, among the first {MAX_COUNTED} jobs that wait or run later.",
         labels=["queue"],
     )
     running = GaugeMetricFamily(

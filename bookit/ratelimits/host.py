@@ -3,10 +3,10 @@
 gunicorn loads the application before it forks its workers, so all workers have the same
 `HostCounts` and the same memory. Counting a request needs no server, and takes a few microseconds.
 
-The memory contains a table of fixed size, which consists of buckets. Each client has an entry in
-one bucket. If the bucket is full, a new client replaces the client with the fewest requests.
-Therefore a flood of new clients does not remove the clients with many requests. Old entries do not
-have to be deleted.
+The memory contains a table of fixed size, which consists of buckets. For each limit, a client has
+an entry in one bucket. If the bucket is full, a new client replaces the client with the fewest
+requests. Therefore a flood of new clients does not remove the clients with many requests. Old
+entries do not have to be deleted.
 
 A process locks a bucket with a lock of the kernel, which ends with the process, even if the process
 is killed. The counts of an entry are written in one piece, and the name of a new entry is written
@@ -38,8 +38,9 @@ BUCKET_SIZE = NAMES_SIZE + ENTRIES * COUNTS.size
 FREE = bytes(NAME_SIZE)  # the name in a free entry
 MAX_COUNT = 2**32 - 1
 
-# Seconds for which a process waits for another process that has locked a bucket. A lock is held for
-# microseconds, unless its process is stopped. A stopped process must not block the other processes.
+# Seconds for which a process waits for another process that has locked a bucket, and the seconds
+# between two attempts. A lock is held for microseconds, unless its process is stopped. A stopped
+# process must not block the other processes.
 PATIENCE = 0.02
 PAUSE = 0.0005
 # The number of locks between the threads of a process. The kernel's locks only separate processes.

@@ -106,7 +106,7 @@ def notice_new_server() -> bool:
     processes start.
     """
     with connection.cursor() as cursor:
-        # Two processes may run `migrate` at the same time.
+        # `restore` and `migrate` may run at the same time.
         cursor.execute("LOCK TABLE bookit_server IN SHARE ROW EXCLUSIVE MODE")
         # STATEMENT_TIMEOUT_MS is meant for requests. Moving many positions takes longer.
         cursor.execute("SET LOCAL statement_timeout = 0")

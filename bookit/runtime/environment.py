@@ -56,10 +56,11 @@ _places: dict[str, str] = {}
 
 
 def read_file(path: Path) -> dict[str, str]:
-    """Return the variables of an env file.
+    """Return the variables of an env file, or none if there is no such file.
 
     Raises:
-        ImproperlyConfigured: the file cannot be read, or a line is not `NAME=value`.
+        ImproperlyConfigured: the file cannot be read, a line is not valid, or a variable is set
+            twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -67,7 +67,7 @@ class Outgoing:
     def flush(self) -> bool:
         """Send as much as the client accepts, and return whether everything is sent.
 
-        At most BLOCK bytes of a file are sent at once, because other clients may be waiting.
+        A call reads at most BLOCK bytes of a file, because other clients may be waiting.
 
         Raises:
             OSError: the client has disconnected, or the file cannot be read.

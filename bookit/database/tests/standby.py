@@ -17,7 +17,7 @@ from bookit.tests.processes import free_port
 
 # The primary and the replica log all statements, so that a test can see which server has run a
 # statement. Commits wait for the write-ahead log, as they do in production.
-PRIMARY_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "all"}
+SERVER_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "all"}
 
 
 class Standby:
@@ -52,7 +52,7 @@ class Standby:
         arguments = [binary("postgres"), "-D", str(self.home / "data")]
         usual = {
             **DEFAULT_SETTINGS,
-            **PRIMARY_SETTINGS,
+            **SERVER_SETTINGS,
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",

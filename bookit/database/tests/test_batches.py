@@ -1,4 +1,4 @@
-"""Old rows can be deleted even if there are more rows than a statement can have parameters."""
+"""Any number of rows can be deleted or followed up: no statement has too many parameters."""
 
 import ast
 import json
@@ -141,7 +141,7 @@ def test_a_locked_row_is_skipped_until_the_next_run(monkeypatch):
 
 
 def write_events(booking, many):
-    """Write events in one statement; return the event ids in the job that a trigger enqueues."""
+    """Write events in one statement. Delete the job that a trigger enqueues; return its events."""
     run(
         "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)"
         f" SELECT '{booking.calendar_id}', '{booking.pk}', 'booking.completed', now(), '{{}}'"
@@ -210,7 +210,7 @@ SAFE_PLACES = {
     "bookit/api/expand.py: pk__in=ids": "a page",
     "bookings/viewsets.py: pk__in=booking_ids": "a page",
     "bookings/webhooks/deliveries.py: pk__in=[each.pk for each in locked]": (
-        "ten batches of messages"
+        "at most ten batches of messages"
     ),
     "bookings/webhooks/deliveries.py: pk__in=ids": "at most ten batches of messages",
     "bookings/webhooks/deliveries.py: pk__in=named": "the bookings of a batch of messages",
@@ -290,12 +290,12 @@ SAFE_PLACES = {
 }
 
 
-# Lists of constant length.
+# The names of lists of constant length.
 CONSTANTS = {"REPORTED_TYPES"}
 
 
 def mass_operations(path):
-    """Yield each `.delete()` of a file, and each `__in=` whose values are not literals."""
+    """Yield each `.delete()` of a file, and each `__in=` whose list has no constant length."""
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):
             continue

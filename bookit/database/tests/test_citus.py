@@ -50,8 +50,8 @@ pytestmark = [
 
 CROWD = 40
 
-# The quick tests of the contract. `docs/scaling.md` says how to run all that can run on a cluster.
-CONTRACT = [
+# Some quick HTTP tests. `docs/scaling.md` says how to run all HTTP tests that can run on a cluster.
+HTTP_TESTS = [
     "bookings/tests/test_bookings.py",
     "bookings/tests/test_affected.py",
     "bookings/waitlist/tests/test_waitlist.py",
@@ -71,6 +71,11 @@ FIRST_RELEASE = {"accounts": "0010", "bookings": "0019", "catalog": "0007"}
 PLACE = """
 SELECT nodeport, shardid FROM pg_dist_placement JOIN pg_dist_node USING (groupid)
 WHERE shardid = get_shard_id_for_distribution_column('bookings_booking', %s)
+"""
+
+# Tells whether all servers can be reached.
+ALL_REACHABLE = """
+SELECT bool_and(citus_check_connection_to_node(nodename, nodeport)) FROM pg_dist_node
 """
 
 
@@ -115,21 +120,16 @@ def send(method, path, body):
 
 
 @contextmanager
-def running_again(name):
+def restarted_afterwards(name):
     """Start a server again when the block ends, and wait until all servers can be reached."""
     try:
         yield
     finally:
         cluster.start(name)
-        until(lambda: ask("SELECT bool_and(is_known) FROM (" + CHECK + ") AS found")[0][0])
+        until(lambda: ask(ALL_REACHABLE)[0][0])
         # Close all sessions: they would use the old connections to the server that was killed.
         connection.close()
         connection.close_pool()
-
-
-CHECK = """
-SELECT citus_check_connection_to_node(nodename, nodeport) AS is_known FROM pg_dist_node
-"""
 
 
 @pytest.mark.parametrize("name", ["one", "two"])
@@ -183,12 +183,12 @@ def test_only_the_calendars_of_a_dead_worker_are_unavailable():
     user = UserFactory()
     client = client_of(user)
     assert post(client, dead, 1).status_code == 201
-    with running_again("two"):
+    with restarted_afterwards("two"):
         cluster.kill("two")
         assert [post(client, alive, hours).status_code for hours in range(5)] == [201] * 5
         refused = post(client, dead, 2)
         assert (refused.status_code, refused["Retry-After"] != "") == (503, True)
-        # The relay enqueues the jobs of the workers that answer.
+        # The relay enqueues the jobs in the outboxes of the servers that answer.
         assert outbox.relay() == 5
     assert post(client, dead, 2).status_code == 201
     assert Booking.objects.filter(calendar=alive.calendar_id).count() == 5
@@ -210,7 +210,7 @@ def test_rows_of_a_living_worker_are_found_by_id_while_another_worker_is_dead(li
     )
     lost = f"/bookings/{post(client, dead, 5).json()['id']}"
     unknown = f"/bookings/{uuid7()}"
-    with running_again(dying):
+    with restarted_afterwards(dying):
         cluster.kill(dying)
         found = client.get(kept)
         assert found.status_code == 200
@@ -235,7 +235,7 @@ def test_slots_on_a_living_worker_are_shown_while_another_worker_is_dead(living,
         SlotFactory(service=service_on(name, mode="slots", capacity=3)) for name in (living, dying)
     )
     client = client_of(UserFactory())
-    with running_again(dying):
+    with restarted_afterwards(dying):
         cluster.kill(dying)
         assert send(client.post, "/bookings", {"slot_id": str(here.pk)}) == 201
         for each in (Client(), client):
@@ -253,7 +253,7 @@ def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead
     made = [post(client, alive, hours).json()["id"] for hours in range(2)]
     assert post(other, dead, 1).status_code == 201
     feed = client.get("/me/calendar").json()["address"].removeprefix("http://testserver")
-    with running_again("one"):
+    with restarted_afterwards("one"):
         cluster.kill("one")
         for query in ("", "?cursor=", "?status=pending,confirmed", "?ordering=-created_at"):
             shown = client.get(f"/bookings{query}")
@@ -274,15 +274,18 @@ def test_users_sign_in_while_a_worker_is_dead(name):
     browser = {"username": admin.email, "password": PASSWORD, "next": "/me"}
     assert send(Client().post, "/auth/login", right) == 200
     before = User.objects.get(pk=user.pk).last_login
-    with running_again(name):
+    with restarted_afterwards(name):
         cluster.kill(name)
-        for _ in range(2):  # Only the first time, the coordinator loses an open connection.
+        # In the first round, the coordinator's open connection to the dead server breaks. In the
+        # second round, the coordinator cannot connect.
+        for _ in range(2):
             signed_in = Client().post("/auth/login", json.dumps(right), "application/json")
             assert signed_in.status_code == 200
         token = {"refresh_token": signed_in.json()["refresh_token"]}
         assert send(Client().post, "/auth/refresh", token) == 200
         assert send(Client().post, "/auth/login", {**right, "password": "wrong"}) == 401
         assert Client().post("/admin/login/", browser).status_code == 302
+        # The time of a login is not stored, because each server has a copy of the users.
         assert User.objects.get(pk=user.pk).last_login == before
     assert send(Client().post, "/auth/login", right) == 200
     assert User.objects.get(pk=user.pk).last_login > before
@@ -320,7 +323,7 @@ def test_the_home_page_and_the_reports_count_bookings_on_all_workers():
     assert totals["reviews"]["reviews"] == 0
 
 
-def test_distribute_stores_the_calendars_of_earlier_bookings():
+def test_distribute_records_on_which_calendars_users_have_booked():
     client = client_of(UserFactory())
     assert post(client, service_on("one"), 1).status_code == 201
     BookedCalendar.objects.all().delete()
@@ -375,7 +378,7 @@ def test_bookings_succeed_while_their_shard_moves():
 
 SERVER = "SELECT groupid FROM pg_dist_node WHERE nodeport = %s"
 
-# Finds the function that a trigger of a shard of bookings runs.
+# Finds the function that the trigger `booking_occupies` calls on a shard of bookings.
 TRIGGER_FUNCTION = """
 SELECT result FROM run_command_on_placements('bookings_booking', $$
     SELECT tgfoid::regproc FROM pg_trigger
@@ -536,11 +539,12 @@ def test_a_second_booking_of_the_same_time_is_refused():
         )
 
 
-def test_the_tests_of_the_contract_pass_on_a_cluster():
+def test_the_http_tests_pass_on_a_cluster():
+    options = ["-n0", "--no-header", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n0", "--no-header", "-p", "no:cacheprovider", *CONTRACT],
+        [sys.executable, "-m", "pytest", *options, *HTTP_TESTS],
         # These tests need a database of their own.
-        env={**os.environ, "BOOKIT_TEST_DATABASE_URL": cluster.url(database="contract")},
+        env={**os.environ, "BOOKIT_TEST_DATABASE_URL": cluster.url(database="http_tests")},
         cwd=BASE_DIR,
         capture_output=True,
         text=True,

@@ -18,7 +18,7 @@ from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
 from bookings.tests.factories import TUESDAY, SlotFactory
 from bookings.tests.workers import until
 from bookit.database import replicas
-from bookit.database.tests.standby import PRIMARY_SETTINGS, Standby
+from bookit.database.tests.standby import SERVER_SETTINGS, Standby
 from bookit.metrics.tests.scraping import samples
 from bookit.runtime.embedded_postgres import running
 from bookit.runtime.servers import BOOKIT, connected_to, production, serving
@@ -51,7 +51,7 @@ class Town:
 @pytest.fixture(scope="module")
 def town(tmp_path_factory, django_db_blocker, migrate):
     folder = tmp_path_factory.mktemp("replica")
-    with running(folder / "primary", settings=PRIMARY_SETTINGS) as url:
+    with running(folder / "primary", settings=SERVER_SETTINGS) as url:
         migrate(url)
         with django_db_blocker.unblock(), connected_to(url):
             provider = ProviderFactory(email="provider@example.com")

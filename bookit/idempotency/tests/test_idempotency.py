@@ -312,7 +312,7 @@ def test_the_openapi_document_lists_the_key_for_requests_that_create_something(a
 
 @pytest.mark.django_db(transaction=True)
 class TestConcurrently:
-    """Requests with the same key run at the same time, or their transactions end early."""
+    """Tests that need real transactions, for example because requests run at the same time."""
 
     def test_ten_identical_concurrent_requests_book_once(self, api, user, slot):
         client = api.as_(user)

@@ -74,7 +74,7 @@ def test_a_waiting_job_runs_at_the_earlier_of_its_own_time_and_the_new_time(
     assert ProcrastinateJob.objects.get().scheduled_at == result
 
 
-def test_a_job_that_is_requested_again_has_all_of_its_attempts():
+def test_a_waiting_job_that_is_to_run_immediately_has_all_of_its_attempts():
     sending.defer(TASK, {"reset": ({}, None)})
     ProcrastinateJob.objects.filter(status="todo").update(scheduled_at=LATE, attempts=7)
     sending.defer(TASK, {"reset": ({}, EARLY)})

@@ -208,7 +208,7 @@ class Command(BaseCommand):
         startup.fail(f"the web server did not answer within {START_TIMEOUT:.0f} seconds")
 
     def announce(self, host: str, port: int, accounts: list[Account]) -> None:
-        """Print the URLs of the API, the docs and the admin site, and the demo accounts."""
+        """Print the URLs to open, the folder of the data, and the demo accounts."""
         base = f"http://{host}:{port}"
         lines = [
             "",

@@ -134,7 +134,7 @@ def test_a_process_killed_while_it_counts_does_not_block_the_others(monkeypatch)
 
     def hold():
         fcntl.lockf(counts._file, fcntl.LOCK_EX, 1, 0)
-        counts._memory[-8:] = b"locked.."
+        counts._memory[-8:] = b"locked.."  # a sign to the parent, which shares this memory
         signal.pause()
 
     with forked(hold):
@@ -148,7 +148,7 @@ def test_a_process_stopped_while_it_counts_delays_the_others_only_briefly():
 
     def hold():
         fcntl.lockf(counts._file, fcntl.LOCK_EX, 1, 0)
-        counts._memory[-8:] = b"locked.."
+        counts._memory[-8:] = b"locked.."  # a sign to the parent, which shares this memory
         signal.pause()
 
     with forked(hold) as pid:

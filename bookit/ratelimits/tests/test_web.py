@@ -133,6 +133,7 @@ def load(port):
 
 def counted(server):
     """Return the number of anonymous requests that Redis has counted."""
+    # The keys of the previous windows end with `}/-1`.
     keys = [key for key in server.client.keys("bookit:{anon/*") if key.endswith(b"}")]
     return sum(int(server.client.get(key)) for key in keys)
 

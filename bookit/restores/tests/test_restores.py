@@ -240,7 +240,7 @@ def test_a_backup_that_fails_leaves_no_file(tmp_path, monkeypatch):
 
 
 def test_the_signal_that_ended_pg_dump_is_named():
-    """For example, the program that reads stdout has ended."""
+    """SIGPIPE ends pg_dump if the program that reads its output has ended."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as output, pytest.raises(dumps.DumpError, match="ended by SIGPIPE"):

@@ -28,19 +28,19 @@ CFG = Config()
 CFG.set("limit_request_line", 8190)
 
 
-class UnusedSocket(Outgoing):
-    """Stands in for the socket of a request that gets no response."""
+class IgnoringSocket(Outgoing):
+    """Stands in for a socket, and ignores the 100 Continue that gunicorn may send to it."""
 
     def __init__(self) -> None:
-        self.sent = b""
+        """Do nothing: there is no connection."""
 
     def send(self, data: bytes) -> None:
-        self.sent += data
+        """Do nothing."""
 
 
 def describe(request: Any, body: bytes) -> Any:
     """Return everything that an application sees of a request, and whether the connection ends."""
-    _, environ = create(request, UnusedSocket(), CLIENT, ("127.0.0.1", 80), CFG)
+    _, environ = create(request, IgnoringSocket(), CLIENT, ("127.0.0.1", 80), CFG)
     changing = ("gunicorn.socket", "wsgi.input", "wsgi.errors", "wsgi.early_hints")
     seen = {name: value for name, value in environ.items() if name not in changing}
     seen["wsgi.file_wrapper"] = seen["wsgi.file_wrapper"].__name__
@@ -55,6 +55,8 @@ def parse_with_gunicorn(data: bytes) -> list[Any]:
         for request in parser:
             length = int(dict(request.headers).get("CONTENT-LENGTH", 0))
             body = request.body.read()
+            # gunicorn returns a short body if bytes are missing. Treat this as an error, like other
+            # missing bytes.
             if len(body) < length:
                 raise NoMoreData
             seen.append(describe(request, body))
@@ -108,11 +110,11 @@ REQUESTS = {
     "chunked, with an empty body": (
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"
     ),
-    "a chunk without a size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
-    "a chunk with a sign": (
+    "an invalid chunk size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+    "a chunk size with a sign": (
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n"
     ),
-    "a chunk that does not end": (
+    "a chunk that is longer than its size": (
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcde\r\n0\r\n\r\n"
     ),
     "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
@@ -162,7 +164,7 @@ def test_arbitrary_bytes_are_split_into_the_same_requests(parts: list[bytes], dr
     cuts = sorted(draw.draw(st.sets(st.integers(0, len(data)), max_size=8)))
     edges = [0, *cuts, len(data)]
     seen = parse_with_arrivals([data[a:b] for a, b in pairwise(edges)])
-    # gunicorn reports missing bytes as an error. `Arrivals` waits for more bytes instead.
+    # `parse_with_gunicorn` reports missing bytes as an error. `Arrivals` waits for more bytes.
     if (
         expected
         and expected[-1] in (NoMoreData, ChunkMissingTerminator)

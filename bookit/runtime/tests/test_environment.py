@@ -872,8 +872,9 @@ def test_the_example_is_valid(load, monkeypatch, tmp_path):
         "key": "600/minute",
     }
     assert settings["NUM_PROXIES"] == 0
-    # If a setting has a default, the example shows the default.
+    # If a setting has a default, the example shows the default. Unset the rates to get their
+    # defaults, because an empty rate means no limit.
+    for limit in ("AUTH", "PASSWORD", "ANON", "USER", "KEY"):
+        monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)
     for name in ("RATE_LIMITS", "NUM_PROXIES", "SIMPLE_JWT", "STATEMENT_TIMEOUT_MS", "WEB_THREADS"):
-        for limit in ("AUTH", "PASSWORD", "ANON", "USER", "KEY"):
-            monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)
         assert load()[name] == settings[name]
