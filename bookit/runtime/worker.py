@@ -264,7 +264,7 @@ class Worker(ThreadWorker):
     def make_room(self) -> None:
         """Close the connection that has been idle the longest.
 
-        If no connection is idle, close the one that has waited the longest for the rest of a request.
+        If none is idle, close the one that has waited the longest for the rest of a request.
         """
         waiting = [client for client in self.clients if client.state == RECEIVING]
         if waiting:
