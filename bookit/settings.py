@@ -415,6 +415,7 @@ MAILER = environment.mailer(
     ),
     folder=BASE_DIR / "mails",
 )
+# Define Django's own settings for emails, whose names depend on the version of Django.
 vars().update(environment.mail_settings(MAILER))
 if "host" in MAILER["OPTIONS"]:
     required(

@@ -273,7 +273,11 @@ class Worker(ThreadWorker):
     # --- Waiting ----------------------------------------------------------------------------------
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait for events, but not beyond the end of a pause."""
+        """Wait for events, but not beyond the end of a pause.
+
+        During a shutdown, wait only briefly, because gunicorn's loop checks the deadlines of
+        connections only between two waits.
+        """
         if not self._accepting and self.alive:
             timeout = min(timeout, max(0.0, self.paused_until - monotonic()) or timeout)
         elif not self.alive:
