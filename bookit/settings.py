@@ -224,9 +224,9 @@ def database(name: str, url: str, more: str = "") -> dict[str, Any]:
     if pooled:
         options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
     if DATABASE_PREPARED_STATEMENTS:
-        # Prepared statements save a third of the server's time. A statement is prepared for one
-        # connection. A pooler that gives each transaction another connection must prepare the
-        # statement there, too.
+        # Without prepared statements, PostgreSQL needs up to three times as much CPU (see
+        # `docs/scaling.md`). A statement is prepared for one connection. A pooler that gives each
+        # transaction another connection must prepare the statement there, too.
         options["server_side_binding"] = True
         options["prepare_threshold"] = 3
     return {
@@ -337,7 +337,7 @@ RATE_LIMITS = {
 }
 # With Redis, all hosts count requests together. Without it, the web processes of each host do.
 REDIS_URL = environment.redis_url("REDIS_URL")
-# The operator's own proxies, plus the proxy that compose.yaml adds.
+# The operator's own proxies, plus the proxy that compose.yaml starts.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
 # The scheme that clients use, if no proxy reports it in X-Forwarded-Proto.
 PUBLIC_SCHEME = choice("PUBLIC_SCHEME", "http", "https", default="")
@@ -415,6 +415,7 @@ MAILER = environment.mailer(
     ),
     folder=BASE_DIR / "mails",
 )
+# Define Django's own settings for emails, whose names depend on the version of Django.
 vars().update(environment.mail_settings(MAILER))
 if "host" in MAILER["OPTIONS"]:
     required(
@@ -425,7 +426,7 @@ if "host" in MAILER["OPTIONS"]:
     )
 DEFAULT_FROM_EMAIL = environment.mailbox("DEFAULT_FROM_EMAIL", "bookit@localhost")
 
-# Every email has the logo at its top or, without a logo, the name.
+# The HTML of every email has the logo at its top or, without a logo, the name.
 BUSINESS_NAME = text("BUSINESS_NAME", "BookIt")
 BUSINESS_LOGO_URL = http_url("BUSINESS_LOGO_URL", example="https://app.example.com/logo.png")
 # The operator's front end. Emails about bookings link to its pages.

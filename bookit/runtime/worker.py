@@ -83,7 +83,7 @@ SERVER_ERRORS = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHea
 # These errors mean that the system has no file descriptor or no memory for another connection.
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-# Created in the master process, before workers are forked.
+# Created in gunicorn's main process, before workers are forked.
 spread = Spread()
 
 RECEIVING, WORKING, SENDING, LINGERING, CLOSED = range(5)
@@ -156,7 +156,8 @@ class Worker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.place = spread.take()
-        # After the fork, this is the queue that the signal handlers of gunicorn's arbiter fill.
+        # After the fork, `bookit.runtime.gunicorn` puts a queue here, which the signal handlers of
+        # gunicorn's main process fill.
         self.early_signals: SimpleQueue[Any] = SimpleQueue()
         self.clients: set[Client] = set()
         self.lock = threading.Lock()
@@ -164,7 +165,7 @@ class Worker(ThreadWorker):
         self.paused_until = 0.0
         self.patient = True  # whether `accept` may pause for other workers
         self.swept = 0.0  # when the deadlines were last checked
-        self.stop_at: float | None = None
+        self.stop_at: float | None = None  # when idle connections are closed; set at shutdown
         self.costly_turns = Turns[Client](max(1, self.cfg.threads // 2))
         # A flood of sign-ins gets one thread, however many connections it uses.
         self.flood_turns = Turns[Client](1)
@@ -263,7 +264,7 @@ class Worker(ThreadWorker):
     def make_room(self) -> None:
         """Close the connection that has been idle the longest.
 
-        If no connection is idle, close one that has waited the longest for the rest of a request.
+        If none is idle, close the one that has waited the longest for the rest of a request.
         """
         waiting = [client for client in self.clients if client.state == RECEIVING]
         if waiting:
@@ -272,7 +273,11 @@ class Worker(ThreadWorker):
     # --- Waiting ----------------------------------------------------------------------------------
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait for events, but not beyond the end of a pause."""
+        """Wait for events, but not beyond the end of a pause.
+
+        During a shutdown, wait only briefly, because gunicorn's loop checks the deadlines of
+        connections only between two waits.
+        """
         if not self._accepting and self.alive:
             timeout = min(timeout, max(0.0, self.paused_until - monotonic()) or timeout)
         elif not self.alive:
@@ -344,7 +349,7 @@ class Worker(ThreadWorker):
         except (NoMoreData, StopIteration):
             self.drop(client)
             return
-        except (ParseException, OSError) as error:  # gunicorn's errors for an invalid request
+        except ParseException as error:  # gunicorn's parser refuses the request.
             self.handle_error(None, client.sock, client.client, error)
             client.keep = client.over = False
             self.resume(client)
@@ -472,11 +477,11 @@ class Worker(ThreadWorker):
 
     def refuse(self, client: Client, code: str) -> None:
         """Respond with a problem document, and hang up."""
-        name = request_id.set(str(uuid7()))
+        token = request_id.set(str(uuid7()))
         try:
             client.sock.sendall(message(problems.response(code)))
         finally:
-            request_id.reset(name)
+            request_id.reset(token)
         client.keep = client.over = False
         self.resume(client)
 
@@ -550,7 +555,7 @@ class Worker(ThreadWorker):
 
         gunicorn would respond with an HTML page. `client` is the `Outgoing` of the connection.
         """
-        name = request_id.set(str(uuid7()))
+        token = request_id.set(str(uuid7()))
         try:
             if isinstance(exc, ParseException) and not isinstance(exc, SERVER_ERRORS):
                 self.log.warning("A client at %s sent an invalid request: %s", addr, exc)
@@ -563,7 +568,7 @@ class Worker(ThreadWorker):
             with suppress(OSError):  # The client may have disconnected.
                 client.sendall(message(response))
         finally:
-            request_id.reset(name)
+            request_id.reset(token)
 
 
 def message(response: Any) -> bytes:

@@ -32,7 +32,7 @@ ODD_DAYS = {
 
 @cache
 def faces(name: str, day: date, days: int) -> tuple[datetime, list[datetime]]:
-    """Return the instant `days` days before `day`, and the clock's times from then on.
+    """Return 00:00 UTC of the date `days` days before `day`, and the clock's times from then on.
 
     There is one time for each minute, until `days` days after `day`.
 

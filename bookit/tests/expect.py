@@ -9,7 +9,8 @@ def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, An
     """Return the problem document of `response`; check that it has exactly the documented format.
 
     Args:
-        fields: the names of all fields that `errors` must list. Without names, any list passes.
+        fields: the names of all fields that `errors` must list. An empty name stands for the body
+            as a whole. Without names, any list passes.
     """
     shown = f"{response.status_code} {response.get('Content-Type')} {response.content[:300]!r}"
     assert response.status_code == status, shown

@@ -38,7 +38,7 @@ ENVIRONMENT = {
 }
 # Faster settings of PostgreSQL, because the data of a test run need not survive a power cut.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-# Setting for passwords that are hashed quickly.
+# The value of PASSWORD_HASHERS in most tests. It hashes passwords quickly.
 QUICK_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 

@@ -38,6 +38,7 @@ def test_a_file_is_checked_corrected_and_imported(watched):
     watched.assert_no_errors()
     for respond, text in (
         (lambda route: route.abort(), "connection was lost"),
+        # The response ends after a line of progress, without the result.
         (lambda route: route.fulfill(body='{"done": 1, "total": 2}\n'), "connection was lost"),
         (lambda route: route.fulfill(status=403), "did not accept the file"),
         (lambda route: route.fulfill(status=503), "did not accept the file"),

@@ -209,8 +209,8 @@ class TestLedger:
         known.made["bookings_booking"].remove(town["in_slot"])
         [violation] = known.violations(connection.connection)
         assert "were never acknowledged" in violation
-        # A request without a response explains one unacknowledged booking.
-        known.unanswered["POST /bookings"] = 1
+        # A request whose outcome is unknown explains one unacknowledged booking.
+        known.unclear_requests["POST /bookings"] = 1
         assert known.violations(connection.connection) == []
 
     @pytest.mark.parametrize("is_listed", [True, False])

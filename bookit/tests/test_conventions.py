@@ -393,7 +393,7 @@ def test_the_error_explains_a_plus_sign_that_was_not_encoded(admin):
 # --- parameters -------------------------------------------------------------------------------
 
 LISTS = ["/services", "/calendars", "/slots", "/reviews", "/bookings", "/users"]
-ALL_GETS = [
+SOME_GETS = [
     *LISTS,
     *("/me", "/services/{service}", "/services/{service}/reviews"),
     *("/calendars/{calendar}", "/calendars/{calendar}/time-off", "/webhooks", "/events"),
@@ -407,7 +407,7 @@ def paths():
     return lambda path: path.format(service=service.pk, calendar=service.calendar_id)
 
 
-@pytest.mark.parametrize("path", ALL_GETS)
+@pytest.mark.parametrize("path", SOME_GETS)
 def test_an_unknown_parameter_is_refused_and_named(admin, paths, path):
     for name in ("colour", "LIMIT", "q[]", "created_at__gt", "x" * 99):
         content = problem(admin.get(paths(path), {name: "1"}), 400, "validation_error", name)
@@ -425,7 +425,7 @@ def test_a_single_object_refuses_the_parameter_limit(admin, paths):
     problem(admin.get(paths("/services/{service}?limit=1")), 400, "validation_error", "limit")
 
 
-@pytest.mark.parametrize("path", ALL_GETS)
+@pytest.mark.parametrize("path", SOME_GETS)
 def test_null_characters_in_parameters_are_refused(admin, paths, path):
     problem(admin.get(paths(path) + "?tz=U%00TC"), 400, "validation_error", "tz")
     problem(admin.get(paths(path) + "?a%00b=1"), 400, "validation_error", "ab")
@@ -892,35 +892,16 @@ def test_an_admins_cursor_shows_a_user_only_their_own_rows(api):
 
 # --- methods ----------------------------------------------------------------------------------
 
-EVERY_PATH = [
-    *LISTS,
-    "/me",
-    "/me/password",
-    "/auth/register",
-    "/auth/login",
-    "/auth/refresh",
-    "/auth/logout",
-    f"/services/{ANY_ID}",
-    f"/services/{ANY_ID}/reviews",
-    f"/calendars/{ANY_ID}",
-    f"/calendars/{ANY_ID}/time-off",
-    f"/calendars/{ANY_ID}/time-off/{ANY_ID}",
-    f"/reviews/{ANY_ID}",
-    f"/bookings/{ANY_ID}",
-    f"/bookings/{ANY_ID}/status",
-    f"/users/{ANY_ID}",
-]
-
 
 def test_put_is_not_allowed_for_any_user(api):
     for client in (api, api.as_(UserFactory()), api.as_(AdminFactory())):
-        for path in EVERY_PATH:
+        for path in api_paths():
             response = client.put(path, {"name": "x"})
             problem(response, 405, "method_not_allowed")
             assert "PUT" not in response["Allow"]
 
 
-@pytest.mark.parametrize("path", ALL_GETS)
+@pytest.mark.parametrize("path", SOME_GETS)
 def test_head_returns_the_headers_of_get_without_a_body(admin, paths, path):
     get, head = admin.get(paths(path)), admin.head(paths(path))
     assert (head.status_code, head.content) == (200, b"")

@@ -394,15 +394,15 @@ def test_the_constraints_of_the_guarantee_match_the_database():
         ("Inside `bookings`:", "A package of bookings imports only the packages below it"),
     ],
 )
-def test_the_pictures_of_the_rooms_match_the_import_contracts(introduction, contract):
+def test_the_lists_of_layers_match_the_import_contracts(introduction, contract):
     project = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())
     [layers] = [
         each["layers"]
         for each in project["tool"]["importlinter"]["contracts"]
         if each["name"] == contract
     ]
-    picture = ARCHITECTURE.split(introduction)[1].split("```text\n")[1].split("```")[0]
-    assert [re.split(r"\s{2,}", line)[0] for line in picture.splitlines()] == layers
+    shown = ARCHITECTURE.split(introduction)[1].split("```text\n")[1].split("```")[0]
+    assert [re.split(r"\s{2,}", line)[0] for line in shown.splitlines()] == layers
 
 
 def test_every_extension_point_is_listed():
@@ -440,8 +440,8 @@ def overrides():
     """Return the dotted names of the classes of bookit that override a method of a framework."""
     found = set()
     for module in walk_packages(bookit.__path__, "bookit."):
-        # Skip tests and tools, because they serve no requests. Skip `wsgi` and `gunicorn`, because
-        # importing them starts the application.
+        # Skip modules that serve no requests. Skip `wsgi` and `gunicorn`, because importing them
+        # prepares this process for serving requests.
         if re.search(
             r"\.(tests|tools|management|migrations|conftest|wsgi|gunicorn)\b", module.name
         ):
@@ -449,7 +449,8 @@ def overrides():
         for each in vars(import_module(module.name)).values():
             if not isclass(each) or each.__module__ != module.name:
                 continue
-            # Python adds functions of its own to each enumeration.
+            # Overriding `ready` is the usual use of an AppConfig, and Python adds functions of its
+            # own to each enumeration.
             if issubclass(each, AppConfig | Enum):
                 continue
             theirs = [base for base in each.__mro__ if base.__module__.startswith(FRAMEWORKS)]
@@ -581,7 +582,7 @@ def post(url, content, **headers):
             time.sleep(0.05)
 
 
-def test_the_webhook_receiver_accepts_each_signed_message_once(tmp_path):
+def test_the_webhook_receiver_handles_each_signed_message_once(tmp_path):
     at = datetime.now(UTC)
     content = (
         '{"type": "booking.created", "timestamp": "2026-12-01T10:00:00Z", "data": {"id": "7"}}'
@@ -606,8 +607,8 @@ def test_every_python_and_javascript_example_is_run():
     assert not any(others.values())
 
 
-def test_ci_runs_the_tours():
-    """`.ci/tour` starts a server with the demo town, because the examples of the guide need it."""
+def test_the_tour_of_ci_finds_the_shell_examples():
+    """The shell examples need the demo town, so `.ci/tour` runs them, and not pytest."""
     tour = (BASE_DIR / ".ci" / "tour").read_text()
     assert "blocks <docs/guide.md" in tour
     assert re.search(r"on = /curl/.*README\.md", tour)

@@ -59,6 +59,7 @@ class Serve:
             lambda: self.process.poll() is not None or "Press Ctrl-C to stop it" in self.log()
         )
         assert self.process.poll() is None, self.log()
+        # The lines with the URLs, which tests read, are between that line and this one.
         wait_until(lambda: re.search(r"Data .*\n", self.log()))
 
     def log(self) -> str:
@@ -157,12 +158,12 @@ def test_serve_stops_everything_and_keeps_its_data(
 INVALID_HTTP = {
     "not HTTP": b"hello\r\n\r\n",
     "a method in small letters": b"get / HTTP/1.1\r\n\r\n",
-    "another version": b"GET / HTTP/3.0\r\n\r\n",
+    "another version of HTTP": b"GET / HTTP/3.0\r\n\r\n",
     "a header without a name": b"GET / HTTP/1.1\r\n: x\r\n\r\n",
     "a long line": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
     "a long header": b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
-    "another encoding": b"POST /auth/login HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-    "a chunk without a size": (
+    "another transfer coding": b"POST /auth/login HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+    "an invalid chunk size": (
         b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
     ),

@@ -33,6 +33,7 @@ def test_a_web_process_imports_no_package_that_only_other_programs_use():
 
 
 def test_a_hidden_package_can_be_imported_later(monkeypatch):
+    # `wave` is a module of Python's library that BookIt does not use.
     monkeypatch.delitem(sys.modules, "wave", raising=False)
     with _hidden(["wave"]):
         try:

@@ -7,7 +7,7 @@
   const config = JSON.parse(document.getElementById("diary-config").textContent);
   const words = config.words;
   const byId = (id) => document.getElementById(id);
-  // Dates begin with the day, in all languages. In English, this needs the locale en-GB.
+  // The day comes before the month, in all languages. In English, this needs the locale en-GB.
   const lang = document.documentElement.lang;
   const locale = lang.startsWith("en") ? "en-GB" : lang || undefined;
   const calendars = new Map(config.calendars.map((each) => [each.id, each]));
@@ -325,10 +325,11 @@
     form.elements.date.value = byId("diary-date").value;
     history.replaceState(null, "", `?${query()}`);
     const book = document.querySelector("[data-book]");
-    if (book) book.href = bookingPage({ start: startOfDay() });
+    if (book) book.href = bookingPage({ start: proposedStart() });
   }
 
-  function startOfDay() {
+  // Return noon of the day that is shown, or of today if that day is over.
+  function proposedStart() {
     const day = byId("diary-date").value;
     return `${day > today() ? day : today()}T12:00`;
   }
@@ -452,7 +453,7 @@
 
   const anchors = new WeakMap();
 
-  // Show a dialog beside the entry that it is about. On a narrow screen, it is at the bottom.
+  // Show a dialog beside an entry, a button or a point. On a narrow screen, it is at the bottom.
   function showNear(dialog, anchor) {
     report("");
     if (!dialog.open) dialog.showModal();
@@ -645,7 +646,7 @@
       send(closing, closeForm, config.urls.close);
     });
     document.querySelector("[data-close]").addEventListener("click", ({ currentTarget }) => {
-      const start = startOfDay();
+      const start = proposedStart();
       askToClose({ start, end: plus(`${start}:00`, 3600) }, rectOf(currentTarget));
     });
   }

@@ -6,7 +6,7 @@
 
   /**
    * Return a function that loads a fragment of the page, and passes it to `show`. Only the response
-   * to the latest call counts. If the server does not return a fragment, `fail` is called.
+   * to the latest request counts. If the server does not return a fragment, `fail` is called.
    */
   const loader = (show, fail = () => {}) => {
     let current = 0;

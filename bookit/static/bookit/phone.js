@@ -100,7 +100,10 @@
     coming.hidden = !known || !coming.children.length;
   };
 
-  /** Show the next bookings of the customer, and choose the service that they booked last. */
+  /**
+   * Show the next bookings of the customer. If no service is chosen, choose the one that they booked
+   * last.
+   */
   const showVisits = async () => {
     const id = field("customer").value;
     if (!id) return;
@@ -356,7 +359,8 @@
   window.addEventListener("pagehide", () => {
     if (!sent && field("hold").value) navigator.sendBeacon(words.release, values());
   });
-  // If the user comes back, browsers show the page as it was left, but the hold was released.
+  // If the user comes back, the browser may show the page as it was left. Its hold was released or
+  // booked.
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) {
       sent = false;

@@ -40,12 +40,11 @@ class Actor(threading.Thread):
 
     def run(self) -> None:
         """Act until `stopping` is set; record every exception as a bug."""
-        actions = self.actions()
-        names, weights = zip(*actions, strict=True)
+        actions, weights = zip(*self.actions(), strict=True)
         with self.client:
             while not self.stopping.is_set():
                 try:
-                    self.rng.choices(names, weights)[0]()
+                    self.rng.choices(actions, weights)[0]()
                 except Exception:
                     self.ledger.bugs.append(f"{self.name}: {traceback.format_exc()}")
 
@@ -245,10 +244,15 @@ class Member(Actor):
         """Change a booking's status, and record the change if it is acknowledged.
 
         Return the status code of the response; 0 if there is none.
+
+        Args:
+            path: what follows the URL of the booking; empty for customers, who change the booking
+                itself.
         """
         body = {"status": status}
         code, content = self.send("PATCH", f"/bookings/{booking.id}{path}", body)
         if code == 200:
+            # Only holds are changed to `pending`. This books the hold, so the event is a creation.
             kind = "created" if status == "pending" else status
             self.record(booking, f"booking.{kind}")
             # If the service requires no confirmation, its holds become confirmed, not pending.
@@ -287,9 +291,9 @@ class User(Member):
         if self.rng.random() < 0.3:
             body["notes"] = "I may be some minutes late."
         status, content = self.send("POST", "/bookings", body, allowed={201, 400, 409})
-        if status == 0 or status == 503:
+        if status in (0, 503):
             with self.ledger.lock:
-                self.ledger.unanswered["POST /bookings"] += 1
+                self.ledger.unclear_requests["POST /bookings"] += 1
         if status != 201:
             return None
         if content["service_id"] != service.id:
@@ -546,6 +550,7 @@ class Provider(Member):
         self.send("PATCH", f"/services/{self.some_service().id}", body, allowed={200})
         if "is_active" in body:
             self.stopping.wait(0.2)
+            # Switch on all services, because an earlier request to switch one on may have failed.
             for service in self.services:
                 self.send("PATCH", f"/services/{service.id}", {"is_active": True}, allowed={200})
 

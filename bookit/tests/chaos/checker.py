@@ -21,7 +21,7 @@ Fetch = Callable[[str], list[Row]]
 
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
 
-# The allowed transitions, written independently of BookIt's table, to find errors in that table.
+# The allowed transitions. They are written again, to find errors in `bookings.transitions`.
 TRANSITIONS = {
     "held": {"pending", "confirmed", "cancelled", "expired"},
     "pending": {"confirmed", "cancelled", "expired", "completed", "no_show"},
@@ -80,7 +80,7 @@ def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
 
 
 def bookings_are_in_their_slots(fetch: Fetch) -> Iterator[str]:
-    """A booking has the service and period of its slot; no slot has more bookings than seats."""
+    """A booking has the service and period of its slot; active bookings do not exceed its seats."""
     for row in fetch(
         "SELECT booking.id FROM bookings_booking AS booking"
         " LEFT JOIN bookings_slot AS slot ON slot.id = booking.slot_id"

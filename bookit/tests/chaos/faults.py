@@ -20,7 +20,7 @@ FROZEN = (1.0, 7.0)
 FAULTS = {
     "kill -9 of a web worker": 4,
     "kill -9 of a queue worker": 4,
-    "kill -9 of a PostgreSQL backend": 1,
+    "kill -9 of a child of PostgreSQL": 1,
     "kill -9 of PostgreSQL": 1,
     "restart of PostgreSQL": 1,
     "PostgreSQL frozen": 1,
@@ -60,7 +60,7 @@ class Faults(threading.Thread):
             self.rng.choice(self.web_workers()).kill()
         elif fault == "kill -9 of a queue worker":
             self.rng.choice(self.queue_workers()).kill()
-        elif fault == "kill -9 of a PostgreSQL backend":
+        elif fault == "kill -9 of a child of PostgreSQL":
             self.rng.choice(self.postgres().children()).kill()
         elif fault == "PostgreSQL frozen":
             self.freeze()

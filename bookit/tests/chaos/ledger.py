@@ -34,7 +34,7 @@ class Ledger:
         dropped: ids that a client tried to delete, whether or not the deletion was acknowledged.
         names: the names that an account can have now, by its id.
         unclear_calendars: ids of calendars whose affected bookings are not all known.
-        unanswered: the number of requests whose outcome is unknown, by method and path.
+        unclear_requests: the number of requests whose outcome is unknown, by method and path.
         broken: the number of requests without a response.
         bugs: exceptions of clients, and responses that no client may ever get.
     """
@@ -46,7 +46,7 @@ class Ledger:
     names: dict[str, list[str]] = field(default_factory=dict)
     closures: list[Closure] = field(default_factory=list)
     unclear_calendars: set[str] = field(default_factory=set)
-    unanswered: Counter[str] = field(default_factory=Counter)
+    unclear_requests: Counter[str] = field(default_factory=Counter)
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     broken: int = 0
     slowest: tuple[float, str] = (0.0, "")
@@ -97,7 +97,7 @@ class Ledger:
     def _unacknowledged(
         self, bookings: dict[str, Row], known: set[tuple[str, str, str]]
     ) -> list[str]:
-        """Report unacknowledged bookings if there are more of them than unanswered requests.
+        """Report unacknowledged bookings if there are more of them than unclear requests.
 
         Offers from the waitlist do not count: the worker makes them, and they have no actor.
         """
@@ -111,7 +111,7 @@ class Ledger:
             booking for booking, kind, actor in known if kind == "booking.held" and actor == "None"
         }
         unacknowledged -= offers
-        if len(unacknowledged) > self.unanswered["POST /bookings"]:
+        if len(unacknowledged) > self.unclear_requests["POST /bookings"]:
             some = sorted(unacknowledged)[:3]
             return [f"{len(unacknowledged)} bookings were never acknowledged: {some} ..."]
         return []
@@ -141,7 +141,8 @@ class Ledger:
                     and str(booking["id"]) not in named[closure.calendar_id]
                 ):
                     found.append(f"time off {row['id']} missed booking {booking['id']}")
-        hours = {closure.calendar_id: closure for closure in self.closures if closure.hours}
+        # The latest hours of each calendar: later closures replace earlier ones.
+        hours = {closure.calendar_id: closure.hours for closure in self.closures if closure.hours}
         for booking in bookings.values():
             calendar = str(booking["calendar_id"])
             if (
@@ -150,10 +151,7 @@ class Ledger:
                 and booking["slot_id"] is None
                 and booking["status"] in ACTIVE - {"completed", "no_show"}
                 and str(booking["id"]) not in named[calendar]
-                and not any(
-                    _is_open(closure.hours, booking["start_time"], booking["end_time"])
-                    for closure in [hours[calendar]]
-                )
+                and not _is_open(hours[calendar], booking["start_time"], booking["end_time"])
             ):
                 found.append(f"new hours of {calendar} missed booking {booking['id']}")
         return found
