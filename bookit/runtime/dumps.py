@@ -313,7 +313,8 @@ def _major_version(program: str) -> int:
 def _reason(program: "subprocess.Popen[bytes]", errors: bytes) -> str:
     """Return the line that explains why a program failed, or the signal that ended the program."""
     if program.returncode < 0:
-        return f"it was ended by a signal: {signal.strsignal(-program.returncode)}."
+        number = -program.returncode
+        return f"it was ended by signal {number} ({signal.strsignal(number)})."
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
     found = [line for line in lines if re.search(r"\b(ERROR|FATAL|error):", line)]
     return [*(found or lines), "it gives no reason"][0]

@@ -151,7 +151,7 @@ class TestPreview:
         assert text.count("<li") == 24
         assert "and 36 more" in text
         assert "1 date overlaps another slot or booking, so nothing would be published." in text
-        assert 'class="publish-clash"><time datetime="2027-03-02T18:00:00">' in text
+        assert 'class="publish-clash"><time datetime="2027-03-02T18:00:00+00:00">' in text
 
     def test_an_expired_hold_does_not_clash(self, service):
         start = NOW + timedelta(days=1)

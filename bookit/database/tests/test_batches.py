@@ -227,6 +227,7 @@ SAFE_PLACES = {
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/slots/admin.py: calendar__in=calendars": "the calendars of at most 501 slots",
     "bookings/slots/admin.py: slot__in=slots": "at most 501 slots",
+    "bookings/slots/admin.py: status__in=cancelled": "two statuses",
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "the slots of one request",
     "bookings/phone/services.py: user__in=users": "two users",
     "bookings/privacy.py: booking__in=ids": "BATCH at a time",
