@@ -123,13 +123,13 @@ def totals() -> dict[str, int]:
 
 
 def _usable(stored: BookingTally, horizons: dict[int, int]) -> BookingTally:
-    """Return the stored total, or an empty one if it has no positions on the other servers.
+    """Return the stored total, emptied if it has no positions on the other servers.
 
     It has none if it was stored before the database was distributed, or by version 0.1.0, which
     compared the positions of all servers with those of the coordinator.
     """
     if len(horizons) > 1 and not stored.positions:
-        return BookingTally(pk=stored.pk, transaction=LOWEST)
+        stored.transaction, stored.counts = LOWEST, {}
     return stored
 
 

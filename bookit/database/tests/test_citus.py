@@ -466,7 +466,8 @@ def test_bookings_on_all_workers_are_counted_once_each():
             assert post(user, service, hours).status_code == 201
     assert counting.totals()["confirmed"] == 6
     # Version 0.1.0 stored a wrong total, without positions on the workers.
-    BookingTally.objects.create(transaction=7, counts={"confirmed": 5})
+    wrong = {"transaction": 7, "counts": {"confirmed": 5}, "positions": {}}
+    BookingTally.objects.update_or_create(pk=1, defaults=wrong)
     assert counting.totals()["confirmed"] == 6
     settle()
     assert counting.count_events() == 6
