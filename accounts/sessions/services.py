@@ -264,10 +264,10 @@ def prune_sessions(*, at: datetime) -> int:
 
 
 def _renew_hash(user: User, password: str) -> None:
-    """Store a new hash of the password of a user. Triggers end all sessions of the account.
+    """Store a new hash of the password of a user.
 
-    A new hash ends the other sessions of the account, its emailed links, and a change of its email
-    address that is not verified yet, as a new password does.
+    As after a change of the password, triggers end all sessions of the account, its emailed links,
+    and a change of its email address that is not verified yet.
 
     Raises:
         InvalidCredentials: the password was changed meanwhile.

@@ -4,8 +4,6 @@ import re
 from html import unescape
 
 import pytest
-from django.contrib.auth import base_user
-from django.contrib.auth.hashers import get_hasher
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags
@@ -14,6 +12,7 @@ from accounts.models import User
 from accounts.privacy.services import erase_user
 from accounts.roles.models import Role
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
+from accounts.tests.hashing import while_a_password_is_hashed
 
 pytestmark = pytest.mark.django_db
 
@@ -148,29 +147,6 @@ def test_only_admins_see_the_button_that_sets_a_password(client, permissions):
     assert client.get(reverse("admin:auth_user_password_change", args=[user.pk])).status_code == 403
 
 
-@pytest.fixture
-def meanwhile(monkeypatch):
-    """Return a function that sets what happens while the next password is being set."""
-
-    def while_a_password_is_set(act):
-        places = [(type(get_hasher()), "encode"), (base_user, "make_password")]
-        originals = [getattr(*place) for place in places]
-
-        def interrupted(original):
-            def call(*args, **options):
-                for place, each in zip(places, originals, strict=True):
-                    monkeypatch.setattr(*place, each)
-                act()
-                return original(*args, **options)
-
-            return call
-
-        for place, original in zip(places, originals, strict=True):
-            monkeypatch.setattr(*place, interrupted(original))
-
-    return while_a_password_is_set
-
-
 def new_password(**more):
     return {"password1": BETTER, "password2": BETTER, "usable_password": "true", **more}
 
@@ -198,9 +174,12 @@ def test_users_change_their_own_password_by_the_rules_of_the_api(client):
 @pytest.mark.parametrize(
     ("more", "usable"), [({}, True), ({"usable_password": "false", "unset-password": "1"}, False)]
 )
-def test_an_admin_who_sets_a_password_changes_nothing_else(site, meanwhile, more, usable):
+def test_an_admin_who_sets_a_password_changes_nothing_else(site, monkeypatch, more, usable):
     user = UserFactory(name="Ana")
-    meanwhile(lambda: User.objects.filter(pk=user.pk).update(name="Ana Silva", is_active=False))
+    while_a_password_is_hashed(
+        monkeypatch,
+        lambda: User.objects.filter(pk=user.pk).update(name="Ana Silva", is_active=False),
+    )
     page = reverse("admin:auth_user_password_change", args=[user.pk])
     assert site.post(page, new_password(**more)).status_code == 302
     user.refresh_from_db()
@@ -208,9 +187,11 @@ def test_an_admin_who_sets_a_password_changes_nothing_else(site, meanwhile, more
     assert user.check_password(BETTER) == usable
 
 
-def test_setting_a_password_does_not_bring_back_an_account_that_is_being_deleted(site, meanwhile):
+def test_setting_a_password_does_not_bring_back_an_account_that_is_being_deleted(site, monkeypatch):
     user = UserFactory(name="Ana", email="ana@example.com")
-    meanwhile(lambda: erase_user(user_id=user.pk, actor=AdminFactory(), at=timezone.now()))
+    while_a_password_is_hashed(
+        monkeypatch, lambda: erase_user(user_id=user.pk, actor=AdminFactory(), at=timezone.now())
+    )
     page = reverse("admin:auth_user_password_change", args=[user.pk])
     response = site.post(page, new_password(), follow=True)
     assert "somebody has deleted it" in unescape(response.content.decode())

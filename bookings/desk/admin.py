@@ -9,7 +9,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -44,9 +44,7 @@ from bookit.adminsite.links import page_for
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, Refused, message_of
-from bookit.database.retries import retried
-from bookit.database.versions import CONSTRAINT, expect
-from bookit.errors import database_error_facts
+from bookit.database.versions import if_unchanged, is_outdated
 from bookit.times import zone
 from catalog.extensions import DESCRIBED, Described
 
@@ -125,17 +123,10 @@ def _unless_changed(request: HttpRequest, booking: Booking, change: Callable[[],
     shown = request.POST.get("version")
     if shown is not None and shown != _contents(request, booking).version:
         raise refusal
-
-    @retried
-    @transaction.atomic
-    def attempt() -> Any:
-        expect(booking.pk, booking.updated_at)
-        return change()
-
     try:
-        return attempt()
+        return if_unchanged(booking, change)
     except IntegrityError as error:
-        if database_error_facts(error)[1] == CONSTRAINT:
+        if is_outdated(error):
             raise refusal from None
         raise
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -10,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from django.contrib import admin
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
-from django.db import transaction
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -38,9 +38,8 @@ from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.adminsite.words import dated
-from bookit.database.retries import retried
-from bookit.database.versions import CONSTRAINT, expect, version_of
-from bookit.errors import Conflict, Forbidden, Unavailable, database_error_facts
+from bookit.database.versions import if_unchanged, is_outdated, version_of
+from bookit.errors import Conflict, Forbidden, Unavailable
 from bookit.json import dumps
 from bookit.times import parse_day, zone, zone_names
 from catalog import services as catalog
@@ -177,9 +176,16 @@ def move(request: HttpRequest) -> HttpResponse:
     if known and version_of(known.updated_at) != asked["version"]:
         return _changed(known, form)
     try:
-        booking = _move(known, actor=user, pk=asked["booking"], to=_new_start(known, form), at=now)
+        change = partial(
+            services.reschedule_booking,
+            booking_id=asked["booking"],
+            actor=user,
+            start_time=_new_start(known, form),
+            at=now,
+        )
+        booking = if_unchanged(known, change) if known else change()
     except REFUSALS as error:
-        if known and database_error_facts(error)[1] == CONSTRAINT:
+        if known and is_outdated(error):
             known.refresh_from_db()
             return _changed(known, form)
         return _refused(error, form)
@@ -197,15 +203,6 @@ def _new_start(known: Booking | None, form: MoveForm) -> datetime:
     if known and wall(known.start_time, zone(form.cleaned_data["zone"])).startswith(chosen):
         return known.start_time
     return form.instant("start")
-
-
-@retried
-@transaction.atomic
-def _move(known: Booking | None, *, actor: User, pk: UUID, to: datetime, at: datetime) -> Booking:
-    """Move a booking. Raise an error if somebody else has changed it since `known` was read."""
-    if known:
-        expect(pk, known.updated_at)
-    return services.reschedule_booking(booking_id=pk, actor=actor, start_time=to, at=at)
 
 
 @require_POST

@@ -228,7 +228,7 @@ def _table(report: Report, table: Table) -> dict[str, Any]:
 
 
 def _is_number(field: Any) -> bool:
-    # Of all fields, only those for numbers have this attribute.
+    # Only the fields for numbers have this attribute.
     return hasattr(field, "min_value")
 
 

@@ -12,15 +12,13 @@ from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from django.db import transaction
 from django.http import HttpResponse
 from django.utils.cache import get_conditional_response
 from django.utils.http import parse_etags
 from rest_framework.request import Request
 from xxhash import xxh3_64_hexdigest
 
-from bookit.database.retries import retried
-from bookit.database.versions import CONSTRAINT, expect, version_of
+from bookit.database.versions import CONSTRAINT, if_unchanged, version_of
 from bookit.errors import CONSTRAINT_ERRORS, PreconditionFailed
 from bookit.responses import Response
 
@@ -56,14 +54,7 @@ def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
         row = self.current()
         if not _contains_version(request.META["HTTP_IF_MATCH"], row.updated_at):
             raise PreconditionFailed
-
-        @retried
-        @transaction.atomic
-        def attempt() -> Response:
-            expect(row.pk, row.updated_at)
-            return action(self, request, *args, **kwargs)
-
-        return attempt()
+        return if_unchanged(row, lambda: action(self, request, *args, **kwargs))
 
     run.takes = IF_MATCH  # type: ignore[attr-defined]
     return run

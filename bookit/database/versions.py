@@ -6,14 +6,19 @@ meantime (`If-Match`, RFC 9110, section 13.1.1). The comparison is part of the w
 the version of the row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
 from bookit.database.citus.nodes import is_distributed
 from bookit.database.constraints import Trigger
+from bookit.database.retries import retried
+from bookit.errors import database_error_facts
+
+Result = TypeVar("Result")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The PostgreSQL setting that contains the id and the expected version of a row. It lasts until the
@@ -43,6 +48,23 @@ def expect(pk: UUID, updated_at: datetime) -> None:
             cursor.execute(f"SET LOCAL {SETTING} = '{expected}'")
         else:
             cursor.execute("SELECT set_config(%s, %s, true)", [SETTING, expected])
+
+
+@retried
+@transaction.atomic
+def if_unchanged(row: Any, change: Callable[[], Result]) -> Result:
+    """Call a function that changes a row, unless the row has changed since it was read.
+
+    Raises:
+        IntegrityError: the row has changed; see `is_outdated`.
+    """
+    expect(row.pk, row.updated_at)
+    return change()
+
+
+def is_outdated(error: Exception) -> bool:
+    """Return whether a change was refused because the row had changed; see `expect`."""
+    return database_error_facts(error)[1] == CONSTRAINT
 
 
 def updated_at_trigger(prefix: str, columns: Sequence[str] = ()) -> Trigger:

@@ -30,6 +30,13 @@ from bookit.database.rows import fetch
 from bookit.jobs import failures, outbox
 from bookit.jobs.tally import Tally
 
+# The time of a waiting job that is enqueued again, as a fragment of SQL for `DO UPDATE SET`: the
+# earlier of its own time and the new time. NULL means immediately.
+EARLIER_TIME = """CASE
+        WHEN procrastinate_jobs.scheduled_at > excluded.scheduled_at THEN excluded.scheduled_at
+        WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at
+    END"""
+
 # A worker that has sent no heartbeat for this many seconds counts as dead. Live workers send a
 # heartbeat every 10 seconds.
 SILENCE = 30

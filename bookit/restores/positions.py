@@ -9,6 +9,7 @@ from typing import NamedTuple
 from django.db import connection, transaction
 from psycopg.rows import scalar_row
 
+from bookit.database.citus.nodes import OLDEST_OPEN
 from bookit.database.rows import fetch
 from bookit.deadlines import waiting_patiently
 from bookit.restores.extensions import POSITIONS
@@ -34,12 +35,12 @@ _POSITION = "SELECT pg_current_xact_id()::text::bigint AS position"
 # Parameters: none.
 # Columns: position bigint (the id of the oldest open transaction), moves text (JSON: id, boundary
 # and shift of each server, oldest first).
-_HORIZON = """
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position, (
+_HORIZON = f"""
+SELECT {OLDEST_OPEN}::bigint AS position, (
     SELECT coalesce(jsonb_agg(jsonb_build_array(id, boundary, shift) ORDER BY id), '[]')::text
     FROM bookit_server
 ) AS moves
-"""
+"""  # noqa: S608 - the inserted text is a constant
 
 
 class Step(NamedTuple):

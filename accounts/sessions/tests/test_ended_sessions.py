@@ -11,10 +11,10 @@ from django.test.utils import override_settings
 from django.urls import reverse
 from django.utils.timezone import now
 
-from accounts import services as accounts
 from accounts.models import User, UserQuerySet
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
+from accounts.tests.hashing import while_a_password_is_hashed
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem
 
@@ -212,24 +212,6 @@ def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_the
     assert browser.get("/admin/").status_code == 302
 
 
-def while_the_new_password_is_hashed(monkeypatch, change):
-    """Call `change` before the next new password of a user is hashed."""
-    places = [(User, "set_password"), (accounts, "make_password")]
-    originals = [getattr(*place) for place in places]
-
-    def interrupted(original):
-        def change_and_hash(*args):
-            for place, each in zip(places, originals, strict=True):
-                monkeypatch.setattr(*place, each)
-            change()
-            return original(*args)
-
-        return change_and_hash
-
-    for place, original in zip(places, originals, strict=True):
-        monkeypatch.setattr(*place, interrupted(original))
-
-
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_new_password_in_the_admin_site_undoes_no_other_change_of_the_account(
     monkeypatch, is_own
@@ -243,7 +225,7 @@ def test_a_new_password_in_the_admin_site_undoes_no_other_change_of_the_account(
         form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
     changes = {"is_active": False, "role": "user", "name": "Former admin"}
     change = User.objects.filter(pk=user.pk).update
-    while_the_new_password_is_hashed(monkeypatch, lambda: change(**changes))
+    while_a_password_is_hashed(monkeypatch, lambda: change(**changes))
     assert browser.post(page, form).status_code == 302
     user.refresh_from_db()
     assert {name: getattr(user, name) for name in changes} == changes
@@ -255,7 +237,7 @@ def test_a_session_that_ends_while_its_user_changes_the_password_in_it_stays_end
     browser = sign_in_to_admin_site(user)
     form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
     end = Session.objects.filter(user=user).update
-    while_the_new_password_is_hashed(monkeypatch, lambda: end(revoked_at=now()))
+    while_a_password_is_hashed(monkeypatch, lambda: end(revoked_at=now()))
     assert browser.post("/admin/password_change/", form).status_code == 302
     assert open_sessions(user) == 0
     assert browser.get("/admin/").status_code == 302
@@ -266,7 +248,7 @@ def test_a_password_that_was_changed_meanwhile_is_kept_in_the_admin_site(monkeyp
     browser = sign_in_to_admin_site(user)
     form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
     changed = make_password("the password of the other change")
-    while_the_new_password_is_hashed(monkeypatch, lambda: User.objects.update(password=changed))
+    while_a_password_is_hashed(monkeypatch, lambda: User.objects.update(password=changed))
     response = browser.post("/admin/password_change/", form)
     assert "This is not your current password." in response.content.decode()
     user.refresh_from_db()

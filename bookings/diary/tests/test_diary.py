@@ -9,9 +9,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
-from bookings.diary import reading, views
+from bookings.diary import reading
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.database import versions
 from bookit.database.versions import expect, version_of
 from catalog.models import OpeningHours, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
@@ -539,7 +540,7 @@ def test_a_booking_that_changes_during_the_request_is_not_moved(site, monkeypatc
         Booking.objects.update(notes="Changed by somebody else")
         expect(*arguments)
 
-    monkeypatch.setattr(views, "expect", expect_late)
+    monkeypatch.setattr(versions, "expect", expect_late)
     response = move(site, booking, "2999-01-02T10:00")
 
     assert response.status_code == 409

@@ -13,11 +13,11 @@ from bookit.mails.limits import prune_mail_counts
 
 
 class Command(BaseCommand):
-    """Deletes data that is no longer needed; the worker does so every night or more often."""
+    """Deletes data that is no longer needed; the worker does so regularly."""
 
     help = (
         "Delete expired sessions and tokens, and old deliveries, mail counts, responses to "
-        "idempotent requests and jobs, as the worker does every night or more often."
+        "idempotent requests and jobs, as the worker does regularly."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

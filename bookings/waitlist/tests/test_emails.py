@@ -55,15 +55,18 @@ def sent():
     return found
 
 
-def test_everybody_on_the_waitlist_learns_that_the_session_is_cancelled(yoga):
-    slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
-    found = sent()
-    assert {"ana@example.com", TO_BEN, TO_EVA} <= found.keys()
-    message = found[TO_BEN]
+def check_cancellation(message):
     assert message.subject.startswith("Cancelled: Yoga, ")
     assert "You were waiting for a seat, but this session has been cancelled." in message.body
     assert "(Europe/Lisbon)" in message.body
     assert message.attachments == []
+
+
+def test_everybody_on_the_waitlist_learns_that_the_session_is_cancelled(yoga):
+    slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
+    found = sent()
+    assert {"ana@example.com", TO_BEN, TO_EVA} <= found.keys()
+    check_cancellation(found[TO_BEN])
     assert sent() == {}
 
 
@@ -107,11 +110,7 @@ def test_everybody_on_the_waitlist_learns_that_the_session_was_deleted(yoga):
     delete(yoga)
     found = sent()
     assert {TO_BEN, TO_EVA} <= found.keys()
-    message = found[TO_BEN]
-    assert message.subject.startswith("Cancelled: Yoga, ")
-    assert "You were waiting for a seat, but this session has been cancelled." in message.body
-    assert "(Europe/Lisbon)" in message.body
-    assert message.attachments == []
+    check_cancellation(found[TO_BEN])
     assert sent() == {}
 
 

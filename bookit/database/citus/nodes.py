@@ -22,26 +22,28 @@ _IS_DISTRIBUTED = f"""
 SELECT coalesce(current_setting('{SETTING}', true), '') = 'on' AS is_distributed
 """
 
+# The id of the oldest open transaction of a server, as a fragment of SQL. Only its text can be cast
+# to bigint.
+OLDEST_OPEN = "pg_snapshot_xmin(pg_current_snapshot())::text"
+
 # Reads the id of the oldest open transaction of the only server.
 #
 # Parameters: none.
 # Columns: position bigint.
-_POSITION = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position"
+_POSITION = f"SELECT {OLDEST_OPEN}::bigint AS position"
 
 # Reads the id of the oldest open transaction of every server.
 #
 # Parameters: none. The statement needs Citus.
 # Columns: server int, has_answered boolean, position text (an error message if has_answered is
 #   false).
-_POSITIONS = """
-SELECT 0 AS server, true AS has_answered,
-    pg_snapshot_xmin(pg_current_snapshot())::text AS position
+_POSITIONS = f"""
+SELECT 0 AS server, true AS has_answered, {OLDEST_OPEN} AS position
 UNION ALL
-SELECT groupid, success, result
-FROM run_command_on_workers('SELECT pg_snapshot_xmin(pg_current_snapshot())::text')
+SELECT groupid, success, result FROM run_command_on_workers('SELECT {OLDEST_OPEN}')
 JOIN pg_dist_node USING (nodename, nodeport)
 ORDER BY 1
-"""
+"""  # noqa: S608 - the inserted text is a constant
 
 
 def open_positions(*, using: str) -> dict[int, int]:

@@ -135,22 +135,22 @@ def test_what_other_programs_keep_in_the_database_is_neither_backed_up_nor_resto
         before = contents()
         try:
             other_program.execute("""
-                CREATE SCHEMA "Of others";
-                CREATE TABLE "Of others".notes AS SELECT 'before' AS note;
-                CREATE VIEW "Of others".bookings AS SELECT id FROM bookings_booking;
+                CREATE SCHEMA "Other program";
+                CREATE TABLE "Other program".notes AS SELECT 'before' AS note;
+                CREATE VIEW "Other program".bookings AS SELECT id FROM bookings_booking;
                 CREATE PUBLICATION others FOR TABLE bookings_booking;
             """)
             call_command("backup", tmp_path / "second")
-            other_program.execute("""UPDATE "Of others".notes SET note = 'after'""")
+            other_program.execute("""UPDATE "Other program".notes SET note = 'after'""")
 
             call_command("restore", tmp_path / "second", clean=True)
 
             assert contents() == before
-            assert fetch('SELECT note FROM "Of others".notes', {}) == [("after",)]
+            assert fetch('SELECT note FROM "Other program".notes', {}) == [("after",)]
             assert fetch("SELECT pubname FROM pg_publication", {}) == [("others",)]
         finally:
             other_program.execute("""
-                DROP SCHEMA IF EXISTS "Of others" CASCADE;
+                DROP SCHEMA IF EXISTS "Other program" CASCADE;
                 DROP PUBLICATION IF EXISTS others;
             """)
 
