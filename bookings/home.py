@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +19,7 @@ from django.utils.translation import ngettext
 from psycopg.rows import namedtuple_row
 
 from bookings import services
+from bookings.desk.changes import change_as_shown
 from bookings.desk.filters import WITHOUT_ENDED_HOLDS
 from bookings.desk.page import LABELS
 from bookings.holds import announced_sql, is_ended_hold
@@ -26,9 +28,11 @@ from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of, page_of
 from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.database.citus.lookups import by_id
 from bookit.database.citus.nodes import is_distributed
 from bookit.database.counts import expected
 from bookit.database.rows import fetch
+from bookit.database.versions import version_of
 from bookit.times import zone
 from catalog.models import Service
 
@@ -250,7 +254,10 @@ def read_waiting(glance: Glance) -> dict[str, Any]:
     ]
     return {
         "count": f"{MAX_COUNTED}+" if len(rows) > MAX_COUNTED else len(rows),
-        "lines": [{**_line([row], glance), "id": row.pk} for row in rows[:MAX_WAITING]],
+        "lines": [
+            {**_line([row], glance), "id": row.pk, "version": version_of(row.updated_at)}
+            for row in rows[:MAX_WAITING]
+        ],
         "more": len(rows) > MAX_WAITING,
         "url": list_of(Booking, start_time__gte=glance.at, status__exact=Status.PENDING),
         "may_confirm": glance.user.may("bookings.change_booking"),
@@ -258,14 +265,12 @@ def read_waiting(glance: Glance) -> dict[str, Any]:
 
 
 def confirm(request: HttpRequest, at: datetime) -> None:
-    """Confirm the booking that the form names, and show a message with the result."""
+    """Confirm the booking that the form names, and show a message with the result.
+
+    The booking stays as it is if somebody has changed it since the page was opened.
+    """
     try:
-        booking = services.change_status(
-            booking_id=forms.UUIDField().clean(request.POST.get("booking", "")),
-            status=Status.CONFIRMED,
-            actor=request.user,  # type: ignore[arg-type]
-            at=at,
-        )
+        booking = _confirm(request, at)
     except REFUSALS as error:
         messages.error(request, message_of(error))
         return
@@ -275,6 +280,22 @@ def confirm(request: HttpRequest, at: datetime) -> None:
         "moment": words.moment(booking.start_time, zone(booking.calendar.timezone)),
     }
     messages.success(request, _("Confirmed: %(title)s for %(name)s, %(moment)s.") % said)
+
+
+def _confirm(request: HttpRequest, at: datetime) -> Booking:
+    pk = forms.UUIDField().clean(request.POST.get("booking", ""))
+    booking = by_id(Booking.objects.all(), pk).get()
+    return change_as_shown(
+        booking,
+        partial(
+            services.change_status,
+            booking_id=pk,
+            status=Status.CONFIRMED,
+            actor=request.user,  # type: ignore[arg-type]
+            at=at,
+        ),
+        is_as_shown=request.POST.get(f"version-{pk}") == str(version_of(booking.updated_at)),
+    )
 
 
 # --- the last 30 or 7 days, or today ----------------------------------------------------------

@@ -9,7 +9,6 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -28,6 +27,7 @@ from bookings.desk import (
     words,
 )
 from bookings.desk import services as desk
+from bookings.desk.changes import Result, change_as_shown
 from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusListFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
 from bookings.desk.page import BUTTONS, LABELS, BookingPage
@@ -44,7 +44,6 @@ from bookit.adminsite.links import page_for
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, Refused, message_of
-from bookit.database.versions import if_unchanged, is_outdated
 from bookit.times import zone
 from catalog.extensions import DESCRIBED, Described
 
@@ -106,29 +105,15 @@ def _set_status(request: HttpRequest, booking: Booking, status: str, *, reason: 
     )
 
 
-def _unless_changed(request: HttpRequest, booking: Booking, change: Callable[[], Any]) -> Any:
+def _unless_changed(request: HttpRequest, booking: Booking, change: Callable[[], Result]) -> Result:
     """Change a booking, unless somebody has changed it since its page was opened.
-
-    The versions are compared twice: before the change, and by the write itself.
 
     Raises:
         Refused: somebody has changed the booking.
     """
-    refusal = Refused(
-        _(
-            "Somebody has changed this booking since you opened the page. Check what the page shows"
-            " now, and try again."
-        )
-    )
     shown = request.POST.get("version")
-    if shown is not None and shown != _contents(request, booking).version:
-        raise refusal
-    try:
-        return if_unchanged(booking, change)
-    except IntegrityError as error:
-        if is_outdated(error):
-            raise refusal from None
-        raise
+    is_as_shown = shown is None or shown == _contents(request, booking).version
+    return change_as_shown(booking, change, is_as_shown=is_as_shown)
 
 
 def name_of(booking: Booking) -> str:

@@ -117,19 +117,18 @@ class SheetForm(ZoneForm):
             self.add_error("until", _("The period is empty or too long."))
 
 
-class MoveForm(ZoneForm):
-    """A booking, the version of it that the diary shows, and its new time."""
+class ShownBookingForm(ZoneForm):
+    """A booking, and the version of it that the diary shows."""
 
     booking = forms.UUIDField()
     # A version is a time in microseconds (`version_of`), which is far below this limit.
     version = forms.IntegerField(min_value=0, max_value=10**17)
+
+
+class MoveForm(ShownBookingForm):
+    """A booking to move, and its new time."""
+
     start = WallClockField(label=_("New time"))
-
-
-class ConfirmForm(ZoneForm):
-    """A booking to confirm."""
-
-    booking = forms.UUIDField()
 
 
 class BookForm(ZoneForm):

@@ -26,10 +26,10 @@ from bookings import services
 from bookings.diary.forms import (
     BookForm,
     CloseForm,
-    ConfirmForm,
     MoveForm,
     ReopenForm,
     SheetForm,
+    ShownBookingForm,
     ZoneForm,
 )
 from bookings.diary.reading import MAX_CALENDARS, STATES, Sheet, read, wall
@@ -161,36 +161,17 @@ def sheet(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def move(request: HttpRequest) -> HttpResponse:
-    """Move a booking. A refusal can contain the free times that are nearest to the new time.
+    """Move a booking. A refusal can contain the free times that are nearest to the new time."""
 
-    If somebody has changed the booking since the diary loaded it, the booking is not moved. The
-    response then contains its current state, so that the user can decide again.
-    """
-    user = _reader(request)
-    form = MoveForm(request.POST)
-    if not form.is_valid():
-        return _invalid(form)
-    asked = form.cleaned_data
-    now = timezone.now()
-    known = Booking.objects.filter(pk=asked["booking"]).first()
-    if known and version_of(known.updated_at) != asked["version"]:
-        return _changed(known, form)
-    try:
-        change = partial(
-            services.reschedule_booking,
-            booking_id=asked["booking"],
+    def act(user: User, form: MoveForm, known: Booking | None) -> Booking:
+        return services.reschedule_booking(
+            booking_id=form.cleaned_data["booking"],
             actor=user,
             start_time=_new_start(known, form),
-            at=now,
+            at=timezone.now(),
         )
-        booking = if_unchanged(known, change) if known else change()
-    except REFUSALS as error:
-        if known and is_outdated(error):
-            known.refresh_from_db()
-            return _changed(known, form)
-        return _refused(error, form)
-    time = _written(booking.start_time, form)
-    return _json({"message": _("Moved to %(time)s.") % {"time": time}})
+
+    return _change(request, MoveForm, act, done=_("Moved to %(time)s."))
 
 
 def _new_start(known: Booking | None, form: MoveForm) -> datetime:
@@ -209,17 +190,15 @@ def _new_start(known: Booking | None, form: MoveForm) -> datetime:
 def confirm(request: HttpRequest) -> HttpResponse:
     """Confirm a booking."""
 
-    def act(user: User, form: ConfirmForm) -> dict[str, Any]:
-        booking = services.change_status(
+    def act(user: User, form: ShownBookingForm, known: Booking | None) -> Booking:
+        return services.change_status(
             booking_id=form.cleaned_data["booking"],
             status=Booking.Status.CONFIRMED,
             actor=user,
             at=timezone.now(),
         )
-        time = _written(booking.start_time, form)
-        return {"message": _("Confirmed for %(time)s.") % {"time": time}}
 
-    return _answer(request, ConfirmForm, act)
+    return _change(request, ShownBookingForm, act, done=_("Confirmed for %(time)s."))
 
 
 @require_safe
@@ -280,6 +259,37 @@ def reopen(request: HttpRequest) -> HttpResponse:
         return {"message": _("The time off was deleted.")}
 
     return _answer(request, ReopenForm, act)
+
+
+def _change(
+    request: HttpRequest,
+    form_class: type[ShownBookingForm],
+    act: Callable[[User, Any, Booking | None], Booking],
+    *,
+    done: str,
+) -> HttpResponse:
+    """Change a booking with `act`, and return the message `done` with its start.
+
+    If somebody has changed the booking since the diary loaded it, `act` is not called or its change
+    is undone. The response then contains the current state of the booking, so that the user can
+    decide again.
+    """
+    user = _reader(request)
+    form = form_class(request.POST)
+    if not form.is_valid():
+        return _invalid(form)
+    known = Booking.objects.filter(pk=form.cleaned_data["booking"]).first()
+    if known and version_of(known.updated_at) != form.cleaned_data["version"]:
+        return _changed(known, form)
+    change = partial(act, user, form, known)
+    try:
+        booking = if_unchanged(known, change) if known else change()
+    except REFUSALS as error:
+        if known and is_outdated(error):
+            known.refresh_from_db()
+            return _changed(known, form)
+        return _refused(error, form)
+    return _json({"message": done % {"time": _written(booking.start_time, form)}})
 
 
 def _answer(

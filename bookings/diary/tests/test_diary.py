@@ -616,8 +616,9 @@ def test_the_second_of_two_equal_hours_is_chosen_in_utc(site):
 # --- confirming -------------------------------------------------------------------------------
 
 
-def confirm(site, booking):
-    return site.post(CONFIRM, {"booking": booking.pk, "zone": "UTC"})
+def confirm(site, booking, **changes):
+    shown = {"booking": booking.pk, "version": version_of(booking.updated_at), "zone": "UTC"}
+    return site.post(CONFIRM, {**shown, **changes})
 
 
 def test_a_booking_is_confirmed_by_the_user(site, boss):
@@ -627,8 +628,26 @@ def test_a_booking_is_confirmed_by_the_user(site, boss):
     assert Booking.objects.get().status == "confirmed"
     assert BookingEvent.objects.get().actor == boss
     # The booking is confirmed already.
-    assert confirm(site, booking).status_code == 409
-    assert site.post(CONFIRM, {"booking": "abc", "zone": "UTC"}).status_code == 400
+    again = confirm(site, booking)
+    assert again.status_code == 409
+    assert again.json()["message"] == (
+        "Somebody has just changed this booking. Now it is on Tue 1 Jan 2999, 10:00 (Confirmed)."
+    )
+    assert confirm(site, booking, version="").status_code == 400
+    assert site.post(CONFIRM, {"booking": "abc", "version": "1", "zone": "UTC"}).status_code == 400
+
+
+def test_a_booking_that_was_moved_meanwhile_is_confirmed_only_once_its_new_time_is_shown(site):
+    booking = BookingFactory()
+    move(site, booking, "2999-01-01T12:00")
+
+    refused = confirm(site, booking)
+
+    assert refused.status_code == 409
+    assert refused.json()["was"]["start"] == "2999-01-01T12:00:00"
+    assert Booking.objects.get().status == "pending"
+    confirmed = confirm(site, booking, version=refused.json()["version"])
+    assert confirmed.json() == {"message": "Confirmed for Tue 1 Jan 2999, 12:00."}
 
 
 # --- booking ----------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from bookit.adminsite.extensions import HOME_CARDS, PAGES, HomeCard
 from bookit.adminsite.links import list_of
 from bookit.adminsite.lists import named_by
 from bookit.adminsite.menu import Menu
+from bookit.database.versions import version_of
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -144,7 +145,11 @@ def test_the_home_page_takes_eleven_queries(site, world):
 def confirm(user, booking):
     browser = Client()
     browser.force_login(user)
-    return browser.post(HOME, {"card": "waiting", "booking": booking}, follow=True)
+    pk, version = booking, ""
+    if isinstance(booking, Booking):
+        pk, version = booking.pk, version_of(booking.updated_at)
+    form = {"card": "waiting", "booking": pk, f"version-{pk}": version}
+    return browser.post(HOME, form, follow=True)
 
 
 def test_a_receptionist_confirms_a_booking_on_the_home_page():
@@ -154,7 +159,7 @@ def test_a_receptionist_confirms_a_booking_on_the_home_page():
     assert f'value="{booking.pk}"' in page
     assert f'aria-label="Confirm {booking.user.name}, Today, 13:00' in page
 
-    response = confirm(receptionist, booking.pk)
+    response = confirm(receptionist, booking)
 
     assert response.redirect_chain == [(HOME, 302)]
     page = unescape(response.content.decode())
@@ -169,9 +174,24 @@ def test_a_receptionist_who_may_not_change_bookings_gets_no_button_and_a_403():
     booking = BookingFactory(start_time=NOON + timedelta(hours=1))
     reader = staff(["bookings.view_booking"])
     assert f'value="{booking.pk}"' not in opened(reader).content.decode()
-    assert confirm(reader, booking.pk).status_code == 403
+    assert confirm(reader, booking).status_code == 403
     booking.refresh_from_db()
     assert booking.status == "pending"
+
+
+def test_a_booking_that_has_changed_since_the_page_was_opened_stays_pending():
+    booking = BookingFactory(start_time=NOON + timedelta(hours=1))
+    assert f'value="{version_of(booking.updated_at)}"' in opened(AdminFactory()).content.decode()
+    Booking.objects.update(notes="Two people instead of one, please.")
+
+    page = confirm(AdminFactory(), booking).content.decode()
+
+    assert "Somebody has changed this booking since you opened the page." in page
+    booking.refresh_from_db()
+    assert booking.status == "pending"
+    confirm(AdminFactory(), booking)
+    booking.refresh_from_db()
+    assert booking.status == "confirmed"
 
 
 @pytest.mark.parametrize("booking", ["", "abc", "\0", "01a00000-0000-7000-8000-000000000000"])
@@ -183,7 +203,7 @@ def test_a_senseless_booking_is_refused_with_a_message(booking):
 
 def test_confirming_a_cancelled_booking_is_refused_with_the_reason():
     booking = book("cancelled", start_time=NOON + timedelta(hours=1))
-    assert "cannot become confirmed" in confirm(AdminFactory(), booking.pk).content.decode()
+    assert "cannot become confirmed" in confirm(AdminFactory(), booking).content.decode()
 
 
 @pytest.mark.parametrize("card", ["", "nothing", "today"])

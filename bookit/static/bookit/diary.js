@@ -517,6 +517,7 @@
     part(opened, ".diary-phone").hidden = !entry.phone;
     part(opened, "[data-open]").href = config.urls[kind].replace("ID", entry.id);
     openedForm.elements.booking.value = entry.id;
+    openedForm.elements.version.value = entry.version ?? ""; // slots have none
     part(opened, "[data-confirm]").hidden = !(entry.status === "pending" && isMovable(entry));
     const button = part(opened, "[data-move]");
     button.hidden = !isBooking || !isMovable(entry);
