@@ -12,7 +12,7 @@ A search avoids three things that would be expensive:
   word without any one of its letters. Two words that are one edit apart (a letter added, removed or
   replaced, or two neighbours swapped) share a spelling. If no similar word is found for the longest
   word, it is looked up in an index of groups of three letters. The last word may be unfinished, so
-  the index also searches for all words that begin with it.
+  services with any word that begins with it are found, too.
 """
 
 import re
@@ -54,8 +54,8 @@ NOTHING = "''::tsquery"
 # Stop words are left out: no service needs to have them, so it need not have similar words either.
 #
 # Parameters: words text[], last text (the character that sorts last).
-# Columns: word text, similar text[] (null if there are none); one row for each of `words`, except
-#     stop words.
+# Columns: word text, similar text[] (null or empty if there are none); one row for each of `words`,
+#     except stop words.
 # Invariant: the trigger `service_words_are_known` keeps the dictionary complete.
 SIMILAR = f"""
 SELECT asked.word, COALESCE(NULLIF(ARRAY(

@@ -23,7 +23,7 @@ from catalog.opening import Span, is_endless
 # Fields that only responses have. In a request they are ignored, so clients can send a response
 # back.
 RESPONSE_ONLY = frozenset({"affected_bookings"})
-AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
+ONE_AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
 
 
 class PrivateFieldsSerializer(RowSerializer):
@@ -204,7 +204,9 @@ class CalendarSerializer(PrivateFieldsSerializer):
         return spans
 
 
-@example("Monday to Friday", {**MONDAY_TO_FRIDAY, **STORED_CALENDAR, "affected_bookings": AFFECTED})
+@example(
+    "Monday to Friday", {**MONDAY_TO_FRIDAY, **STORED_CALENDAR, "affected_bookings": ONE_AFFECTED}
+)
 class ChangedCalendarSerializer(CalendarSerializer):
     """The changed calendar, and the bookings that are now outside its open times."""
 
@@ -244,7 +246,7 @@ class TimeOffSerializer(RowSerializer):
         read_only_fields = ["id", "created_at"]
 
 
-@example("August", {**AUGUST, **STORED_TIME_OFF, "affected_bookings": AFFECTED})
+@example("August", {**AUGUST, **STORED_TIME_OFF, "affected_bookings": ONE_AFFECTED})
 class CreatedTimeOffSerializer(TimeOffSerializer):
     """New time off, and the bookings in its period."""
 

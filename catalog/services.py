@@ -356,7 +356,8 @@ def check_owner(calendar: Calendar, actor: User, permission: str) -> None:
 
 
 def _calendar_for(actor: User, permission: str, calendar_id: UUID) -> Calendar:
-    # The lock prevents the calendar from being deleted before the service is stored.
+    # The lock prevents the calendar from being deleted before the service is stored. The turn is
+    # taken alone, because the trigger on the terms of services may take it alone afterwards.
     found = Calendar.objects.select_for_update(no_key=True).filter(turns.alone(calendar_id))
     calendar = found.filter(pk=calendar_id).first()
     if calendar is None:

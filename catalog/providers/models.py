@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 MAX_BIOGRAPHY = 2000
 MAX_URL = 500
-# Characters that a URL must not contain (RFC 3986), and quotation marks.
+# Characters that a URL must not contain (RFC 3986), and the single quotation mark.
 UNSAFE = frozenset("\"'<>\\^`{|}")
 
 NOT_A_PICTURE = _(

@@ -1,6 +1,7 @@
 """All statements of a search can be prepared, and find the same services."""
 
 import re
+from itertools import chain
 from uuid import UUID
 
 import pytest
@@ -64,10 +65,15 @@ FILTERS = {
 
 
 def statements(services, words):
-    """Return all statements of a search, and the values of their parameters."""
+    """Return all statements of a search, by kind, and the values of their parameters."""
     prepared, values = FILTERS[services]
     search = Search(prepared, words.shape)
-    texts = [*map(search.page, ORDERS.values()), search.count]
+    without_relevance = [order for name, order in ORDERS.items() if "relevance" not in name]
+    texts = {
+        "page": [*map(search.page, ORDERS.values())],
+        "first page": [*map(search.first_page, without_relevance)],
+        "count": [search.count],
+    }
     return texts, {**words.parameters, **search.filter_values(values)}
 
 
@@ -87,7 +93,7 @@ def prepare(text):
 @pytest.mark.parametrize("words", WORDS)
 def test_postgresql_accepts_every_statement(words, services):
     texts, values = statements(services, WORDS[words])
-    for text in texts:
+    for text in chain.from_iterable(texts.values()):
         names = {*prepare(text)}
         assert names <= {*values, "limit", "offset", "stop", "counts"}
         assert {*values} <= names
@@ -97,7 +103,7 @@ def test_postgresql_accepts_the_search_for_similar_words():
     assert {*prepare(SIMILAR)} == {"words", "last"}
 
 
-def test_every_page_statement_finds_the_same_services():
+def test_every_statement_for_a_page_finds_the_same_services():
     services = [
         ServiceFactory(title=title, description=description, price=10, category="50% off")
         for title, description in [
@@ -107,20 +113,23 @@ def test_every_page_statement_finds_the_same_services():
             ("Boxing", "With gloves"),
         ]
     ]
-    [*pages, _], values = statements("percent signs", WORDS["one"])
-    for text in pages:
-        with connection.cursor() as cursor:
-            cursor.execute(text, {**values, "limit": 10, "offset": 0, "stop": 10, "counts": True})
-            rows = cursor.fetchall()
-        assert {pk for pk, _, _ in rows} == {service.pk for service in services[:3]}
-        assert {(total, has_more) for _, total, has_more in rows} == {(3, False)}
+    texts, values = statements("percent signs", WORDS["one"])
+    for kind in ("page", "first page"):
+        for text in texts[kind]:
+            with connection.cursor() as cursor:
+                page = {"limit": 10, "offset": 0, "stop": 10, "counts": True}
+                cursor.execute(text, {**values, **page})
+                rows = cursor.fetchall()
+            assert {pk for pk, *_ in rows} == {service.pk for service in services[:3]}
+            counts = {"page": (3, False), "first page": ()}
+            assert {tuple(count) for _, *count in rows} == {counts[kind]}
 
 
 @pytest.mark.parametrize("words", WORDS)
 def test_statements_stay_short_enough_for_the_cache_of_psycopg(words):
     # Each time a longer statement runs, psycopg parses it again (`MAX_CACHED_STATEMENT_LENGTH`).
     texts, _ = statements("active", WORDS[words])
-    assert max(map(len, texts)) <= 4096
+    assert max(map(len, chain.from_iterable(texts.values()))) <= 4096
 
 
 def test_a_search_reads_only_columns_that_it_uses():

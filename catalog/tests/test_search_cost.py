@@ -43,7 +43,7 @@ NARROWED = ["", "&category=Sport", "&price_max=20", "&active=any&mode=open"]
 # Some tests let a search rank only this many services.
 MAX_RANKED_HERE = 100
 
-# Adds a service with a description of 10 kB to each of up to fifty calendars without a service.
+# Adds a service with a description of 9 kB to each of up to fifty calendars without a service.
 #
 # Parameters: none.
 # Columns: none.
@@ -66,7 +66,7 @@ LIMIT 50
 
 @pytest.fixture(scope="module")
 def crowded_town(django_db_setup, django_db_blocker):
-    """A town of 1,000 services whose descriptions are 10 kB long, for all tests of this module."""
+    """A town of 1,000 services whose descriptions are 9 kB long, for all tests of this module."""
     with django_db_blocker.unblock():
         # The statistics say that there are no calendars, as in a new database.
         run("INSERT INTO catalog_calendar (id, name, timezone) SELECT gen_random_uuid(), '', 'UTC'")

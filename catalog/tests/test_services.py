@@ -362,9 +362,8 @@ class TestShow:
 
     def test_the_default_step_is_the_duration(self, api):
         assert api.get(f"/services/{ServiceFactory().pk}").json()["step_minutes"] == 60
-        assert api.get(f"/services/{ServiceFactory(step_minutes=20).pk}").json()[
-            "step_minutes"
-        ] == (20)
+        service = ServiceFactory(step_minutes=20)
+        assert api.get(f"/services/{service.pk}").json()["step_minutes"] == 20
 
     @pytest.mark.parametrize(
         ("total", "count", "average"), [(5, 1, 5), (13, 3, 4.33), (0, 0, None)]

@@ -1,4 +1,4 @@
-"""The list of reviews in the admin site."""
+"""The list and the pages of reviews in the admin site."""
 
 import pytest
 from django.contrib import admin

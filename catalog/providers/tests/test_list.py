@@ -162,6 +162,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_providers(
         ServiceFactory.create_batch(2, calendar=calendar, category="Barber")
     with django_assert_num_queries(1):
         assert len(names(api, f"?limit=100{query}")) == 6
+    # If the page is full, a second query counts the providers.
     with django_assert_num_queries(2):
         assert len(names(api, f"?limit=2{query}")) == 2
 
@@ -293,7 +294,7 @@ def test_the_admin_site_searches_profiles_by_provider_and_biography(client, rui)
         ("costa", {rui}),
         ("physio 1998", {rui}),
         ("eva@example.com", {eva}),
-        ("a", {rui}),  # Words of one or two letters are found only at the start of a word.
+        ("a", {rui}),  # One or two letters are found only at the start of a word.
         ("nobody", set()),
     ]:
         with CaptureQueriesContext(connection) as queries:
