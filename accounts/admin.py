@@ -104,7 +104,10 @@ class UserChangeForm(DjangoUserChangeForm):
         help_texts = {
             "role": ROLES,
             "timezone": _("Times in emails and on pages are in this zone."),
-            "is_active": _("If this is off, the user is signed out at once and cannot sign in."),
+            "is_active": _(
+                "If this is off, the user is signed out at once and cannot sign in. Customers can"
+                " still book a provider\u2019s services, unless you deactivate the services, too."
+            ),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
