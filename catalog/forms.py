@@ -91,7 +91,7 @@ class OpeningHoursForm(forms.ModelForm):
         fields = ["weekday", "opens", "closes"]
 
     def has_changed(self) -> bool:
-        """Return whether the form contains a span."""
+        """Return whether the form contains a time. Half a span is an error, so it counts."""
         return any(self[name].data for name in ("opens", "closes"))
 
     def clean(self) -> None:
