@@ -165,7 +165,7 @@ def end(moment: date | datetime, tz: tzinfo) -> datetime:
 
 
 def is_longer(start: datetime, stop: datetime, most: timedelta, tz: tzinfo) -> bool:
-    """Return whether a period is longer than `most`, in elapsed time and on the clocks of `tz`.
+    """Return whether a period is longer than `most` both in elapsed time and on the clocks of `tz`.
 
     If the clocks are set back, whole days take an hour more than the same number of times 24 hours.
     """

@@ -173,12 +173,12 @@ class CalendarAdmin(StampedAdmin):
 
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, calendar: Calendar) -> str:
-        """Return when the calendar was created, in its zone."""
+        """Return when the calendar was created, in its zone: a column of the list."""
         return exactly(calendar.created_at, calendar.timezone)
 
     @admin.display(description=_("Created"))
     def created_on(self, calendar: Calendar) -> str:
-        """Return when the calendar was created, in its zone."""
+        """Return the same: a field of the calendar's page."""
         return exactly(calendar.created_at, calendar.timezone)
 
     class Media:
@@ -208,8 +208,9 @@ class CalendarAdmin(StampedAdmin):
             raise PermissionDenied
         shown = request.GET.get("zone")
         form = TimeOffForm(request.GET, instance=TimeOff(calendar=calendar))
-        form.place(calendar, shown if shown in zone_names() else calendar.timezone, request.user)
-        form.is_valid()
+        zone_name = shown if shown in zone_names() else calendar.timezone
+        form.set_context(calendar, zone_name, request.user)
+        form.is_valid()  # This finds the affected bookings. The page shows no errors.
         return render(request, "admin/catalog/calendar/affected.html", {"form": form})
 
     def save_model(self, request: Any, obj: Calendar, form: Any, change: bool) -> None:
@@ -358,7 +359,8 @@ class ServiceForm(forms.ModelForm):
     def clean(self) -> None:
         """Refuse a price with more decimals than its currency has, with the API's message.
 
-        Somebody else may have changed the field that the user left alone.
+        For a field that the user left alone, the stored value counts: somebody else may have
+        changed it since the page was opened.
         """
         super().clean()
         is_new = self.instance._state.adding

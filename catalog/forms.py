@@ -91,11 +91,14 @@ class OpeningHoursForm(forms.ModelForm):
         fields = ["weekday", "opens", "closes"]
 
     def has_changed(self) -> bool:
-        """Return whether the form contains a span."""
+        """Return whether the form contains a time. Half a span is an error, so it counts."""
         return any(self[name].data for name in ("opens", "closes"))
 
     def clean(self) -> None:
-        """Refuse a span that does not end after it begins, with a clearer message than Django's."""
+        """Refuse a span without one of its times, and a span that does not end after it begins.
+
+        The messages are clearer than Django's.
+        """
         super().clean()
         if self.errors:
             return
@@ -291,7 +294,7 @@ class TimeOffForm(forms.ModelForm):
         required=False,
         label=gettext_lazy("Close the calendar anyway. These bookings stay as they are."),
     )
-    # `clean` sets the bookings in the period, and `place` sets the user who sees them.
+    # `clean` sets the bookings in the period, and `set_context` sets the user who sees them.
     affected = Affected()
     viewer: Any = None
     calendar: Calendar
@@ -300,7 +303,7 @@ class TimeOffForm(forms.ModelForm):
         model = TimeOff
         fields = ["start_time", "end_time", "reason"]
 
-    def place(self, calendar: Calendar, zone_name: str, viewer: Any) -> None:
+    def set_context(self, calendar: Calendar, zone_name: str, viewer: Any) -> None:
         """Set the calendar of the form, the zone of its times, and the user who sees it."""
         self.calendar, self.viewer = calendar, viewer
         for name in ("start_time", "end_time"):
@@ -385,4 +388,4 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
         form.fields["id"].error_messages["invalid_choice"] = _(
             "This time off has ended, or somebody has deleted it. Remove it here, too."
         )
-        form.place(self.instance, self.zone_name, self.viewer)
+        form.set_context(self.instance, self.zone_name, self.viewer)

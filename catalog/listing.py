@@ -65,7 +65,7 @@ class Listing:
         words: the words to find in titles and descriptions.
         keep: takes the ids of some services and returns those that stay in the list, for example
             the ids of services with a free time.
-        order: the names of the columns, with `-` for descending.
+        order: the names of columns, or `relevance` if there are words, with `-` for descending.
     """
 
     services: Bound

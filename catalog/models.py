@@ -439,7 +439,7 @@ class Service(models.Model):
 class Word(models.Model):
     """A word of a service's title or description. A search looks up misspelt words here.
 
-    A trigger adds the words.
+    A trigger adds the words. The words of former services stay.
     """
 
     text = models.CharField(primary_key=True, max_length=40, db_collation="C")

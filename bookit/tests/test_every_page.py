@@ -125,7 +125,10 @@ class Walk:
         self.faults.append(f"{self.page.url} is never at rest")
 
     def check(self, theme):
-        """Record the accessibility faults of the current page."""
+        """Record the accessibility faults of the current page.
+
+        In the dark theme, only the contrast is checked: nothing but the colours differs.
+        """
         rules = {"dark": {"runOnly": ["color-contrast"]}}.get(theme, {})
         # By default, axe-core loads the style sheets again. The page's policy forbids this, and an
         # `@import` in them would be resolved against the wrong URL.
@@ -138,8 +141,8 @@ class Walk:
 
 def test_every_page_is_readable_and_fits_the_window(watched, request):
     call_command("seed_demo", verbosity=0)
-    # The demo town has no API keys, webhooks, deliveries, staff roles or profiles. This fixture
-    # adds them.
+    # The demo town has no API keys, webhooks, deliveries, jobs, staff roles or profiles. This
+    # fixture adds them.
     request.getfixturevalue("world")
     pictures = PICTURES / "admin" if request.config.getoption("screenshots") else None
     walk = Walk(watched, pictures)

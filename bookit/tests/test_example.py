@@ -195,7 +195,8 @@ def test_a_lost_response_an_expired_token_and_a_changed_booking_do_no_harm(site,
     booking = Booking.objects.get()
 
     # The token of the next request is refused. The page renews its session, and repeats the
-    # request. Meanwhile, somebody else changes the booking, so the visitor must cancel it again.
+    # request. Meanwhile, somebody else changes the booking, so the cancellation is refused, and the
+    # visitor must press the button again.
     renewals = []
     page.on("request", lambda request: "refresh" in request.url and renewals.append(request))
 

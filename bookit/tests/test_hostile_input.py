@@ -147,7 +147,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-# The kinds of the fields whose schemas do not say which values the fields refuse.
+# The kinds of fields by their names. The kind of any other field follows from its schema.
 KINDS = {
     **dict.fromkeys(("timezone", "language", "currency", "mode", "role", "status"), "choice"),
     **dict.fromkeys(("start_time", "end_time"), "time"),
@@ -564,7 +564,11 @@ TIME_PARAMETERS = {"from", "to", "date", "available_from", "available_to"}
 
 
 def must_refuse(parameter, encoded):
-    """Return whether the schema of a parameter says that an encoded value must be refused."""
+    """Return whether an encoded value of a parameter must be refused.
+
+    Every parameter refuses empty texts and null characters. The schema says the rest. Cursors and
+    tokens are opaque, so any response that is documented is right.
+    """
     schema = parameter.get("schema", {})
     if parameter["name"] in ("cursor", "token"):
         return False

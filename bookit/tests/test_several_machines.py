@@ -38,8 +38,10 @@ pytestmark = [
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt install nginx)"),
 ]
 
-# The load balancer of docs/operations.md. Without keep-alive to the servers, nginx passes a request
-# to another server only if it could not connect, so no request is carried out twice.
+# The load balancer of docs/operations.md. nginx passes a POST or PATCH request to another server
+# only if it has not sent it to the first, so no such request is carried out twice. Without
+# keep-alive, each request has a new connection, so none is sent on a connection that a server has
+# just closed.
 BALANCER = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; {user}
 events {{}}

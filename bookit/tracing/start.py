@@ -178,7 +178,7 @@ def _without_query(span: Any, environ: dict[str, Any]) -> None:
 
 
 def _without_path(span: Any, request: Any) -> None:
-    """Remove the paths of URLs from a webhook message's span: they can contain a secret."""
+    """Keep only the schemes and hosts of URLs in a webhook message's span: paths can be secret."""
     for name in URLS:
         value = (span.attributes or {}).get(name) if span.is_recording() else None
         if value:

@@ -1,6 +1,6 @@
 """`manage.py benchmark`: measures BookIt, a bare WSGI function, and PostgreSQL alone.
 
-The benchmark is run by hand. Its modules, in the order in which they are used:
+The benchmark is run by hand. Its modules:
 
     measure     runs the whole benchmark, one step after the other
     fill        fills a database with services, users and bookings

@@ -46,7 +46,7 @@ class Case:
         most_spread: the target for p99 divided by p50: at most this number.
         most_ms: the target for p50 in milliseconds: at most this number. It is set only for cases
             in which requests do not wait for each other.
-        plain: if the case is a list with parameters, the name of the case for the list without
+        plain: for the lists in `lists`, the name of the case that requests the same list without
             parameters.
         without_events: whether the database writes neither events nor jobs during a run.
     """
@@ -83,8 +83,8 @@ class Relation:
     by_cpu: bool = False
 
 
-# A list with a filter, an order, a later page or a cursor takes at most this many times the CPU
-# time of the plain list.
+# The target: a list with a filter, an order, a later page or a cursor takes the web workers at most
+# this many times the CPU time of the plain list.
 MOST_OF_PLAIN = 1.3
 
 RELATIONS = [

@@ -116,7 +116,9 @@ def key(kind: str, number: int) -> str:
     """Return the id of a row, for example of user 7.
 
     The id is a UUID of version 7. Its timestamp is one millisecond after the timestamp of the
-    previous row. As in production, consecutive ids are therefore close together in an index.
+    previous row. As in production, consecutive ids are therefore close together in an index. Of
+    `kind`, only the first letter counts, so kinds whose ids must differ begin with different
+    letters.
     """
     digits = f"{FIRST_ID + number:012x}"
     return f"{digits[:8]}-{digits[8:]}-{_ending(kind)}"
@@ -139,7 +141,9 @@ def tomorrow() -> date:
 
 @dataclass
 class Town:
-    """The rows of the database. Each method yields rows of one table.
+    """The rows that `store` inserts. Each public method yields the rows of one table.
+
+    `ADD_BOOKINGS` adds the bookings of the town, and `ADD_EVENTS` adds the events of all bookings.
 
     Args:
         password: the password of every user, already hashed.

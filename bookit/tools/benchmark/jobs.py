@@ -43,7 +43,8 @@ LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC)
 MIN_MAILS, MIN_DELIVERIES, MAX_MEMORY, MAX_SECONDS, LONGEST_LOCK = 150, 100, 120, 30, 1
 TIMEOUT = 120.0
 
-# Finds the age of the oldest transaction on other connections.
+# Finds the age of the oldest transaction on other connections. No transaction has held a lock for
+# longer than this.
 #
 # Parameters: none.
 # Columns: age numeric, in seconds; null if there is no other transaction.

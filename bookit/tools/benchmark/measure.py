@@ -315,8 +315,8 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
         )
     if not case.has_reference:
         return
-    # A time can be booked only once, so the reference books a different time. The two responses
-    # have the same fields, but different values.
+    # A time can be booked only once, so the reference gets the next request. The two responses have
+    # the same fields, but different values.
     is_created = case.expected == 201
     status, theirs = _ask(reference, next(requests) if is_created else request)
     if status != case.expected:

@@ -51,7 +51,7 @@ def scripts(
 
 
 def _booking(first_day: datetime) -> dict[str, str]:
-    """Return the parameters of a booking, as in the case `create`."""
+    """Return the parameters of a booking like those of `create`, but always of half an hour."""
     start = f"(timestamptz '{first_day:%Y-%m-%d} UTC' + :turn * interval '2 hours')"
     end = f"({start} + interval '30 minutes')"
     calendar = key_sql("calendar", ":service")

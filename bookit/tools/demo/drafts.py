@@ -59,7 +59,10 @@ class Draft:
         return self.booking.status not in Booking.ACTIVE
 
     def events(self) -> Iterator[BookingEvent]:
-        """Yield the booking's history, as `bookings.services` would have recorded it."""
+        """Yield the booking's history, as `bookings.services` would have recorded it.
+
+        If the booking was moved, its earlier events name the slot of the new time.
+        """
         booking = copy(self.booking)
         length = booking.end_time - booking.start_time
         if self.moved_from is not None:

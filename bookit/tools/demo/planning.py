@@ -1,4 +1,4 @@
-"""Decides which times are booked, calendar by calendar and day by day."""
+"""Decides which times are booked, calendar by calendar and day by day, and stores the bookings."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
@@ -176,7 +176,7 @@ class Planner:
     def _add_request(self, service: StoredService) -> None:
         """Add a pending booking of a service, so that its provider has a booking to confirm.
 
-        The main customer makes it, if they are free and have no pending booking yet. If not, any
+        The main customer makes it, if they can come and have no pending booking yet. If not, any
         customer makes it.
         """
         main_customer = self.people.main_customer
