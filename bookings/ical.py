@@ -18,6 +18,9 @@ from bookings.models import Booking
 # Control characters, which no text may contain, and characters that some programs treat as the end
 # of a line.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+# The characters of an email address, besides letters, digits and `_.-~`, that a mailto URL contains
+# as they are (RFC 6068). Some programs do not decode the URL, so nothing else must be encoded.
+PLAIN = "@!$'*+"
 # The iCalendar status for each status of a booking.
 STATUSES: dict[str, str] = {
     Booking.Status.HELD: "TENTATIVE",
@@ -185,7 +188,7 @@ def _address(party: Party) -> icalendar.vCalAddress:
 
     Neither the address nor the name can contain a line break, which would start another property.
     """
-    address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe='@+')}")
+    address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe=PLAIN)}")
     name = CONTROLS.sub(" ", " ".join(party.name.split()))
     # A parameter cannot contain quotes. If a name ended in a backslash, some programs would treat
     # the character that follows the name in the line as escaped.

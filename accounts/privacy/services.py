@@ -26,6 +26,7 @@ from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from bookit.database.retries import retried
 from bookit.errors import Forbidden, Invalid
+from bookit.idempotency import services as idempotency
 from bookit.idempotency.models import KeptResponse
 
 # The job that erases an account again, and its delays. After a minute, no request that began before
@@ -183,13 +184,13 @@ def _erase_traces(user: User) -> None:
     Session.objects.filter(user=user).delete()
     OutstandingToken.objects.filter(user=user).update(user=None)
     ApiKey.objects.filter(user=user).delete()
-    KeptResponse.objects.filter(user=user).delete()
+    idempotency.forget(user_id=user.pk)
     user.emailed_links.all().delete()
     user.groups.clear()
-    # The log of the admin site contains the names of the objects that admins changed.
+    # The log of the admin site contains the names of the objects that admins changed. A provider's
+    # profile has the id and the name of the account.
     LogEntry.objects.filter(
-        Q(content_type__app_label="accounts", content_type__model="user", object_id=str(user.pk))
-        | Q(object_repr__in=[*filter(None, [user.email, user.name])])
+        Q(object_id=str(user.pk)) | Q(object_repr__in=[*filter(None, [user.email, user.name])])
     ).update(object_repr="")
     emails = [*filter(None, [user.email, user.new_email])]
     with connection.cursor() as cursor:

@@ -193,12 +193,9 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
         return nothing
     found = waiting.filter(next_attempt_at__lte=at).select_related("event")
     rows = [*found.order_by(F("event").asc(nulls_first=True), "id")[:BATCH]]
-    secrets = [webhook.secret]
-    if webhook.previous_secret_expires_at and webhook.previous_secret_expires_at > at:
-        secrets.append(webhook.previous_secret)
     return Due(
         url=webhook.url,
-        secrets=secrets,
+        secrets=[webhook.secret, *webhook.previous_secrets(at)],
         is_failing=webhook.failing_since is not None,
         messages=[
             Message(

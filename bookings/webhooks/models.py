@@ -1,5 +1,7 @@
 """Webhooks, their deliveries, and the attempts of each delivery."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -51,6 +53,8 @@ class Webhook(models.Model):
     secret = models.CharField(
         max_length=100, help_text="Signs the messages, as Standard Webhooks specifies."
     )
+    # The secrets before the present one, the latest first, separated by a space. Two of them fit
+    # into the column, because they are stored without the prefix `whsec_`.
     previous_secret = models.CharField(max_length=100, blank=True, default="")
     previous_secret_expires_at = models.DateTimeField(null=True, blank=True)
     failing_since = models.DateTimeField(
@@ -80,6 +84,11 @@ class Webhook(models.Model):
 
     def __str__(self) -> str:
         return self.url
+
+    def previous_secrets(self, at: datetime) -> list[str]:
+        """Return the secrets that still sign messages in addition to the present one."""
+        expires_at = self.previous_secret_expires_at
+        return self.previous_secret.split() if expires_at and expires_at > at else []
 
     @property
     def has_admin(self) -> bool:

@@ -30,8 +30,11 @@ from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid
 from bookit.jobs.queues import EARLIER_TIME
 
-# How long the previous secret is used in addition to the new one.
+# How long previous secrets are used in addition to a new one, and how many of them.
 ROTATION = timedelta(days=1)
+MAX_PREVIOUS = 2
+# The first letters of a secret, as Standard Webhooks specifies.
+PREFIX = "whsec_"
 
 # How long deliveries are kept.
 KEPT = timedelta(days=30)
@@ -217,8 +220,9 @@ def delete_webhook(*, webhook_id: UUID) -> None:
 def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
     """Give a webhook a new secret, and make `actor` its owner.
 
-    For a day, messages are also signed with the previous secret. If the webhook is on, but its
-    owner is no longer an admin, it receives events again from now on.
+    For a day, messages are also signed with the previous secret. If that secret is new as well, for
+    example because the response with it was lost, they are also signed with the one before. If the
+    webhook is on, but its owner is no longer an admin, it receives events again from now on.
 
     Raises:
         Webhook.DoesNotExist: the webhook does not exist.
@@ -228,12 +232,13 @@ def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
         changes: dict[str, Any] = {}
         if webhook.is_active and not is_delivering(webhook_id=webhook_id):
             changes = {"since": _from_now(webhook.events), **_NO_FAILURES}
+        previous = [webhook.secret, *webhook.previous_secrets(at)][:MAX_PREVIOUS]
         _set(
             webhook,
             **changes,
             owner=actor,
             secret=_new_secret(),
-            previous_secret=webhook.secret,
+            previous_secret=" ".join(secret.removeprefix(PREFIX) for secret in previous),
             previous_secret_expires_at=at + ROTATION,
             updated_at=at,
         )
@@ -403,4 +408,4 @@ def _from_now(events: Sequence[str]) -> dict[str, str]:
 
 
 def _new_secret() -> str:
-    return "whsec_" + b64encode(secrets.token_bytes(32)).decode()
+    return PREFIX + b64encode(secrets.token_bytes(32)).decode()

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db import connection
 from psycopg.rows import class_row
 
 from bookit.database.batches import delete_in_batches
@@ -87,6 +88,16 @@ WHERE kept.created_at <= %(since)s::timestamptz
 RETURNING id
 """
 
+# Deletes the responses to the requests of a user, and the responses that contain the user's id. If
+# somebody else creates or books something for a user, the response contains the user's data.
+#
+# Parameters: user_id uuid, text bytea (the same id as it is written in a response).
+# Columns: none.
+FORGET = """
+DELETE FROM bookit_keptresponse
+WHERE user_id = %(user_id)s::uuid OR position(%(text)s::bytea IN body) > 0
+"""
+
 
 def claim(*, owner: UUID, key: str, fingerprint: bytes, at: datetime) -> Kept | None:
     """Reserve a key for the caller's transaction.
@@ -141,6 +152,12 @@ def keep(
         "since": at - KEPT,
     }
     return bool(fetch(KEEP, values))
+
+
+def forget(*, user_id: UUID) -> None:
+    """Delete the responses that can contain personal data of a user."""
+    with connection.cursor() as cursor:
+        cursor.execute(FORGET, {"user_id": user_id, "text": str(user_id).encode()})
 
 
 def prune(*, at: datetime) -> int:

@@ -197,6 +197,7 @@ TIMELESS = {
     "bookings/phone/services.py": {"customers", "find_customers", "hold_of_call"},
     "bookings/services.py": {"may_override"},
     "bookings/tally/services.py": {"count_events", "totals"},
+    "bookit/idempotency/services.py": {"forget"},
     "bookings/webhooks/services.py": {
         *("delete_webhook", "forget_responses", "is_delivering", "wake_forgotten"),
     },

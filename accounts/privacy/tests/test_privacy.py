@@ -35,6 +35,7 @@ from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Delivery
 from bookings.webhooks.tests.test_webhooks import WebhookFactory
 from bookit import deadlines
+from bookit.idempotency.models import KeptResponse
 from bookit.json import dumps_in_parts
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem
@@ -56,6 +57,8 @@ def stored():
     """Return the content of all tables, as text, by table name."""
     tables = {}
     with connection.cursor() as cursor:
+        # Write the bytes of stored responses as text.
+        cursor.execute("SET LOCAL bytea_output = 'escape'")
         for table in connection.introspection.table_names(cursor):
             cursor.execute(f'SELECT to_jsonb(t)::text FROM "{table}" AS t')
             tables[table] = "\n".join(row for (row,) in cursor.fetchall())
@@ -326,6 +329,38 @@ def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, 
     assert places(WORDS) == set()
     work()
     assert places(WORDS) == set()
+
+
+def test_responses_that_are_kept_for_the_requests_of_others_are_erased(api, service):
+    admin = api.as_(AdminFactory(email="boss@example.com"))
+    body = {"name": NAME, "email": EMAIL, "phone": PHONE}
+    made = admin.post("/users", body, headers={"idempotency-key": "made"})
+    start = (now() + timedelta(days=2)).isoformat()
+    body = {"service_id": str(service.pk), "user_id": made.json()["id"], "start_time": start}
+    booked = admin.post(
+        "/bookings", {**body, "notes": NOTES}, headers={"idempotency-key": "booked"}
+    )
+    body = {"name": "Zé", "email": "ze@example.com"}
+    other = admin.post("/users", body, headers={"idempotency-key": "other"})
+    assert [each.status_code for each in (made, booked, other)] == [201] * 3
+    words = [NAME, EMAIL, PHONE, NOTES]
+    assert {word for table, word in places(words) if table == "bookit_keptresponse"} == {*words}
+    assert admin.delete(f"/users/{made.json()['id']}").status_code == 204
+    assert places(words) == set()
+    assert KeptResponse.objects.get().key == "other"
+
+
+def test_the_log_of_the_admin_site_does_not_keep_a_former_address_of_a_provider(api, helena):
+    api.as_(helena).patch("/me/provider", {"biography": "Cuts hair."})
+    site = Client()
+    site.force_login(AdminFactory(email="boss@example.com"))
+    page = f"/admin/catalog/profile/{helena.pk}/change/"
+    form = {"user": str(helena.pk), "biography": "Cuts hair well.", "picture_url": ""}
+    assert site.post(page, form).status_code == 302
+    User.objects.filter(pk=helena.pk).update(email=NEW_EMAIL)
+    assert places(["helena@example.com"]) == {("django_admin_log", "helena@example.com")}
+    assert delete(api.as_(User.objects.get(pk=helena.pk))).status_code == 204
+    assert places(["helena@example.com", NEW_EMAIL]) == set()
 
 
 def test_personal_data_stays_without_the_eraser_of_bookings(api, ana, activity, monkeypatch):

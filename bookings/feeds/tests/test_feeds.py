@@ -500,6 +500,30 @@ def test_text_that_users_wrote_does_not_break_the_calendar(api, ana, helena, cal
     assert event["SUMMARY"] == 'Cut\nEND:VEVENT\n;,\\:" ' + "ü" * 100
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["o'brien@example.com", "ana+bookings@example.com", "a!$*_-~.b@example.com"],
+)
+def test_programs_that_do_not_decode_addresses_read_the_address_as_it_is(address):
+    party = ical.Party("Pat O'Brien", address)
+    entry = ical.Entry(uuid4(), START, START + HOUR, NOW, "Cut", organizer=party, attendee=party)
+    content = ical.CalendarFile([entry], method="REQUEST").text().encode()
+    assert_valid(content)
+    [event] = icalendar.Calendar.from_ical(content).walk("VEVENT")
+    assert event["ATTENDEE"] == event["ORGANIZER"] == f"mailto:{address}"
+    [other] = vobject.readOne(content.decode()).vevent_list
+    assert other.attendee.value == other.organizer.value == f"mailto:{address}"
+
+
+def test_characters_that_a_mailto_url_cannot_contain_are_encoded():
+    entry = ical.Entry(
+        uuid4(), START, START + HOUR, NOW, "Cut", attendee=ical.Party("", "a%b&c/d=e@example.com")
+    )
+    content = ical.CalendarFile([entry], method="REQUEST").text().encode()
+    [event] = icalendar.Calendar.from_ical(content).walk("VEVENT")
+    assert event["ATTENDEE"] == "mailto:a%25b%26c%2Fd%3De@example.com"
+
+
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=100),

@@ -568,6 +568,37 @@ def test_messages_are_also_signed_with_the_previous_secret_for_a_day(admin):
     assert b"whsec_" not in admin.get(f"/webhooks/{webhook.pk}").content
 
 
+def test_a_secret_that_is_renewed_twice_in_a_day_is_still_used_for_that_day(admin):
+    with receiver() as subscriber:
+        webhook = WebhookFactory(url=subscriber.url)
+        path = f"/webhooks/{webhook.pk}/rotate-secret"
+        # The response to the first request is lost, so the receiver still has the old secret.
+        lost, new = (admin.post(path).json()["secret"] for _ in range(2))
+        follow_up(happen())
+        send_all()
+        [message] = subscriber.messages
+        for secret in (new, lost, SECRET):
+            assert verified(message, secret)
+
+        # Only the two secrets before the present one are kept.
+        newest = admin.post(path).json()["secret"]
+        follow_up(happen())
+        send_all()
+        message = subscriber.messages[1]
+        for secret in (newest, new, lost):
+            assert verified(message, secret)
+        assert len(message.headers["webhook-signature"].split(" ")) == 3
+
+        with time_machine.travel(timezone.now() + DAY + HOUR, tick=True):
+            at = timezone.now()
+            webhooks.rotate_secret(webhook_id=webhook.pk, actor=webhook.owner, at=at)
+            follow_up(happen())
+            send_all()
+            message = subscriber.messages[2]
+            assert verified(message, newest)
+            assert len(message.headers["webhook-signature"].split(" ")) == 2
+
+
 # --- retries ------------------------------------------------------------------------------------
 
 

@@ -195,9 +195,6 @@ SAFE_PLACES = {
     "accounts/links/services.py: EmailedLink.objects.filter(pk=link.pk).delete": "one row",
     "accounts/links/services.py: purpose__in=[kind.name for kind in kinds]": "two kinds",
     "accounts/privacy/services.py: ApiKey.objects.filter(user=user).delete": "at most 20 rows",
-    "accounts/privacy/services.py: KeptResponse.objects.filter(user=user).delete": (
-        "the ORM loads no rows"
-    ),
     "accounts/privacy/services.py: Session.objects.filter(user=user).delete": (
         "the ORM loads no rows"
     ),
