@@ -371,6 +371,7 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
 
     # The user who sees the page. The inline sets it.
     viewer: Any = None
+    queryset: Any
     most = MAX_PERIODS
 
     def get_queryset(self) -> Any:
