@@ -813,6 +813,10 @@ def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
         try:
             with transaction.atomic():
                 return _book(wish, terms, slot, start_time)
+        except TooManyHolds:
+            # The user can hold no other service either. If an earlier refusal were raised instead,
+            # its alternatives could not be held.
+            raise
         except (Conflict, Invalid) as refusal:
             refusals.append(refusal)
     # Prefer an error that the client can avoid by choosing another time.

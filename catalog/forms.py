@@ -26,6 +26,9 @@ from catalog.opening import CLOSES_TOO_EARLY, MINUTES_A_DAY
 
 # A form or a message names at most this many affected bookings.
 MAX_NAMED = 5
+# The page of a calendar shows at most this many periods of time off. Each has up to twelve inputs,
+# the opening hours have up to 400 more, and a form can have 1,000.
+MAX_PERIODS = 40
 STALE_HOURS = gettext_lazy(
     "Somebody else has changed the opening hours since you opened this page. Below are the hours as"
     " you entered them. Save again to replace theirs."
@@ -371,6 +374,23 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
 
     # The user who sees the page. The inline sets it.
     viewer: Any = None
+    queryset: Any
+    most = MAX_PERIODS
+
+    def get_queryset(self) -> Any:
+        """Return the time off that the page shows. A submitted form can change all time off.
+
+        The page may have shown a period that is no longer among the next ones, because somebody
+        else has added earlier periods.
+        """
+        if not self.is_bound and not hasattr(self, "_queryset"):
+            self._queryset = super().get_queryset()[:MAX_PERIODS]
+        return super().get_queryset()
+
+    def has_more(self) -> bool:
+        """Return whether there are more periods than the page shows."""
+        shown = self.initial_form_count()
+        return shown >= MAX_PERIODS and self.queryset.count() > shown
 
     @cached_property
     def zone_name(self) -> str:

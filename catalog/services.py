@@ -289,6 +289,11 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
                 changes.get("currency", service.currency),
                 field=field,
             )
+        duration = changes.get("duration_minutes", service.duration_minutes)
+        if service.step_minutes is None and changes.get("step_minutes") == duration:
+            # Responses show the duration as the step of a service that has none. A client that
+            # sends a response back sets no step: the step still follows the duration.
+            del changes["step_minutes"]
         try:
             with transaction.atomic():
                 save_changes(service, changes)

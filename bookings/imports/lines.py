@@ -258,12 +258,12 @@ class CalendarLine(Line):
     def add(self, known: Any, *, actor: User, at: datetime) -> bool:
         """Create the calendar, unless there is one with its name."""
         fields = self.filled()
+        if Calendar.objects.filter(name=fields["name"]).exists():
+            return False
         email = fields.pop("provider_email", None)
         if email:
             found = User.objects.filter(email=lookup_form(email), is_active=True)
             fields["provider_id"] = _one(found, "provider_email", email).pk
-        if Calendar.objects.filter(name=fields["name"]).exists():
-            return False
         catalog.create_calendar(actor=actor, at=at, **fields)
         return True
 
@@ -448,7 +448,7 @@ class BookingLine(Line):
             the bookings that exist already, each with whether this import has cancelled it.
         """
         emails = {lookup_form(line.cleaned_data["customer_email"]) for line in lines}
-        users = {user.email: user for user in User.objects.filter(email__in=emails, is_active=True)}
+        users = {user.email: user for user in User.objects.filter(email__in=emails)}
         titles = {line.cleaned_data["service"] for line in lines}
         services: dict[str, list[Service]] = {}
         for service in Service.objects.filter(title__in=titles).select_related("calendar"):
@@ -500,8 +500,6 @@ class BookingLine(Line):
         if self.refusal:
             raise self.refusal
         status, start_time = self.cleaned_data["status"] or Status.CONFIRMED, self.start
-        if status == Status.PENDING and start_time <= at:
-            raise ValidationError({"status": _("A booking that has begun cannot be pending.")})
         if status in AFTER_START and start_time > at:
             text = _("A booking that has not begun cannot be %(status)s.")
             raise ValidationError({"status": text % {"status": status}})
@@ -509,6 +507,12 @@ class BookingLine(Line):
         key = (self.user.pk, self.booked_service.pk, start_time)
         if key in known and (status == Status.CANCELLED or not known[key]):
             return False
+        # The rules below come last: they can refuse what an earlier import has stored.
+        if not self.user.is_active:
+            text = _("The account with this email address is not active.")
+            raise ValidationError({"customer_email": text})
+        if status == Status.PENDING and start_time <= at:
+            raise ValidationError({"status": _("A booking that has begun cannot be pending.")})
         if status == Status.PENDING and not self.booked_service.requires_confirmation:
             text = _("This service confirms its bookings at once.")
             raise ValidationError({"status": text})

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from dateutil.rrule import rrulestr
 from django.utils.translation import gettext as _
@@ -111,8 +111,15 @@ class Rule:
     def _by_wall_clock(self, first: datetime) -> Iterator[datetime]:
         """Yield the starts in wall-clock time, including times that the clocks skip."""
         later = (LATEST - first.year) // CYCLE * CYCLE
-        for found in rrulestr(self.parts, dtstart=first.replace(year=first.year + later)):
-            yield found.replace(year=found.year - later, microsecond=first.microsecond)
+        start = begin = first.replace(year=first.year + later, microsecond=0)
+        parts = dict(part.split("=") for part in self.parts.split(";"))
+        if parts["FREQ"] == "WEEKLY" and "BYDAY" in parts:
+            # BYSETPOS counts from the beginning of the week, but dateutil counts from `dtstart`.
+            week_start = WEEKDAYS.index(parts.get("WKST", "MO"))
+            begin -= timedelta(days=(begin.weekday() - week_start) % 7)
+        for found in rrulestr(self.parts, dtstart=begin):
+            if found >= start:
+                yield found.replace(year=found.year - later, microsecond=first.microsecond)
 
     def _is_over(self, local: datetime, start: datetime) -> bool:
         """Return whether a start, given in wall-clock time and in UTC, is after `until`."""

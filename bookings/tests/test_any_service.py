@@ -151,6 +151,15 @@ class TestRefusal:
         problem(response, 409, "booking_conflict")
         problem(api.as_(user).post("/bookings", body([inactive])), 409, "service_inactive")
 
+    def test_the_limit_of_holds_takes_precedence_over_a_conflict(self, api, user, chairs):
+        """No other service and no other time could be held either."""
+        holds = [BookingFactory(user=user, status="held") for _ in range(3)]
+        chairs[0].mode = "slots"
+        chairs[0].save()
+        response = api.as_(user).post("/bookings", body(chairs[:2], hold=True))
+        assert "alternatives" not in problem(response, 409, "too_many_holds")
+        assert Booking.objects.count() == len(holds)
+
     def test_failed_attempts_leave_no_rows(self, api, user, chairs):
         for chair in chairs:
             BookingFactory(service=chair)

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.adminsite.tests.crawler import Page
 from catalog import services
 from catalog.forms import WallClockFormField
 from catalog.models import Calendar, OpeningHours, TimeOff
@@ -452,3 +453,72 @@ class TestAffectedBookings:
         path = self.preview(calendar)
         Calendar.objects.all().delete()
         assert site.get(path, self.query()).status_code == 404
+
+
+class TestMuchTimeOff:
+    NOTE = "Only the next 40 periods are shown. The diary shows the others."
+
+    @pytest.fixture
+    def periods(self, calendar):
+        """Store an hour off on each of the next hundred days."""
+        hours = [TUESDAY + timedelta(days=number) for number in range(100)]
+        TimeOff.objects.bulk_create(
+            TimeOff(calendar=calendar, start_time=start, end_time=start + timedelta(hours=1))
+            for start in hours
+        )
+        return hours
+
+    def sent(self, site, calendar):
+        """Return what a browser sends from the page if nothing is changed."""
+        path = page_of(calendar)
+        forms = Page(path, site.get(path).content.decode()).forms
+        [fields] = [dict(form.fields) for form in forms if "timezone" in dict(form.fields)]
+        return fields
+
+    def test_a_calendar_with_much_time_off_and_many_hours_can_be_saved(
+        self, site, calendar, periods
+    ):
+        OpeningHours.objects.bulk_create(
+            OpeningHours(calendar=calendar, weekday=day, opens=opens, closes=opens + 30)
+            for day in range(7)
+            for opens in range(0, 14 * 60, 60)
+        )
+        sent = self.sent(site, calendar)
+        response = site.post(page_of(calendar), sent | {"name": "Stool"})
+        assert response.status_code == 302
+        calendar.refresh_from_db()
+        assert calendar.name == "Stool"
+        assert [*calendar.time_off.values_list("start_time", flat=True)] == periods
+        assert calendar.hours.count() == 98
+
+    def test_the_page_shows_the_next_periods_and_says_that_there_are_more(
+        self, site, calendar, periods
+    ):
+        response = site.get(page_of(calendar))
+        [_, off] = response.context["inline_admin_formsets"]
+        shown = [form.instance.start_time for form in off.formset.initial_forms]
+        assert shown == periods[:40]
+        assert self.NOTE in response.content.decode()
+        calendar.time_off.filter(start_time__in=periods[40:]).delete()
+        assert self.NOTE not in site.get(page_of(calendar)).content.decode()
+
+    def test_a_shown_period_can_be_changed_after_earlier_ones_were_added(
+        self, site, calendar, periods
+    ):
+        sent = self.sent(site, calendar)
+        TimeOffFactory(calendar=calendar, start_time=TUESDAY - timedelta(days=7))
+        sent |= {"time_off-39-reason": "Fair", "name": ""}
+        response = site.post(page_of(calendar), sent)
+        assert response.status_code == 200
+        assert self.NOTE in response.content.decode()
+        assert site.post(page_of(calendar), sent | {"name": "Stool"}).status_code == 302
+        assert calendar.time_off.get(reason="Fair").start_time == periods[39]
+        assert calendar.time_off.count() == 101
+
+    def test_people_who_may_only_read_also_learn_that_there_are_more(
+        self, client, calendar, periods
+    ):
+        client.force_login(staff(["catalog.view_calendar"]))
+        text = client.get(page_of(calendar)).content.decode()
+        assert self.NOTE in text
+        assert len(re.findall(r"<li>\s*\w+ \d+ \w+ 2999", text)) == 40

@@ -468,6 +468,21 @@ class TestChange:
         shown["updated_at"] = response.json()["updated_at"]
         assert (response.status_code, response.json()) == (200, shown)
 
+    def test_a_default_step_that_is_sent_back_still_follows_the_duration(
+        self, as_provider, service
+    ):
+        path = f"/services/{service.pk}"
+        as_provider.patch(path, {**as_provider.get(path).json(), "title": "Shave"})
+        longer = as_provider.patch(path, {"duration_minutes": 90}).json()
+        assert (longer["title"], longer["step_minutes"]) == ("Shave", 90)
+
+    def test_a_step_is_kept_if_it_is_the_former_duration(self, as_provider, service):
+        path = f"/services/{service.pk}"
+        changes = {"duration_minutes": 90, "step_minutes": service.duration_minutes}
+        assert as_provider.patch(path, changes).json()["step_minutes"] == 60
+        assert as_provider.patch(path, {"duration_minutes": 60}).json()["step_minutes"] == 60
+        assert as_provider.patch(path, {"duration_minutes": 90}).json()["step_minutes"] == 60
+
     def test_a_client_may_send_back_a_step_of_several_days(self, as_provider, service):
         as_provider.patch(f"/services/{service.pk}", {"duration_minutes": 3 * 24 * 60})
         shown = as_provider.get(f"/services/{service.pk}").json()

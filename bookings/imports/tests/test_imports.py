@@ -11,7 +11,7 @@ from django.db import InterfaceError
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import User
-from accounts.tests.factories import AdminFactory, UserFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.clock import complete_bookings, send_reminders
 from bookings.imports import opening
 from bookings.imports.files import decode
@@ -368,6 +368,42 @@ def test_a_pending_booking_needs_a_service_that_requires_confirmation(load, chai
     Service.objects.update(requires_confirmation=True)
     assert load("bookings", text).new == 1
     assert Booking.objects.get().status == "pending"
+
+
+def test_a_pending_booking_that_has_begun_since_its_import_is_skipped(load, chair, boss):
+    Service.objects.update(requires_confirmation=True)
+    text = one_booking("2026-12-01 10:00", status="pending")
+    assert load("bookings", text).new == 1
+    later = NOW + timedelta(days=30)
+    again = import_file(kind="bookings", text=text, actor=boss, at=later, is_applied=True)
+    assert (again.problems, again.present) == ([], 1)
+    text = one_booking("2026-12-01 12:00", status="pending")
+    new = import_file(kind="bookings", text=text, actor=boss, at=later, is_applied=True)
+    [problem] = new.problems
+    assert problem.message == "A booking that has begun cannot be pending."
+
+
+def test_bookings_of_a_customer_who_was_deactivated_since_their_import_are_skipped(load, chair):
+    load("bookings", one_booking("2026-12-01 10:00"))
+    User.objects.filter(email="ana@example.com").update(is_active=False)
+    again = load("bookings", one_booking("2026-12-01 10:00"))
+    assert (again.problems, again.present) == ([], 1)
+    [problem] = load("bookings", one_booking("2026-12-01 12:00")).problems
+    assert problem == Problem(
+        2,
+        "customer_email",
+        "The account with this email address is not active.",
+        "ana@example.com",
+    )
+
+
+def test_a_calendar_whose_provider_was_deactivated_since_its_import_is_skipped(load):
+    rui = ProviderFactory(email="rui@example.com")
+    text = "name,provider_email\nChair,rui@example.com\n"
+    assert load("calendars", text).new == 1
+    User.objects.filter(pk=rui.pk).update(is_active=False)
+    again = load("calendars", text)
+    assert (again.problems, again.present) == ([], 1)
 
 
 def test_a_line_that_occurs_twice_is_imported_once(load, chair):

@@ -235,6 +235,22 @@ class TestEnds:
         with pytest.raises(ValueError, match="too far ahead"):
             series(rule, "2026-12-01T18:00")
 
+    @pytest.mark.parametrize(
+        ("rule", "first", "days"),
+        [
+            ("BYDAY=MO,WE,FR;BYSETPOS=2", "2026-12-02T18:00", ["12-02", "12-09", "12-16"]),
+            # The last week of 2027 with Sunday as its first day: Sunday 26 to Saturday 1.
+            (
+                "INTERVAL=2;BYDAY=SU,TU,FR;BYSETPOS=1,3;WKST=SU",
+                "2027-12-31T18:00",
+                ["12-31", "01-09", "01-14"],
+            ),
+        ],
+    )
+    def test_positions_count_from_the_beginning_of_the_week(self, rule, first, days):
+        starts = series(f"FREQ=WEEKLY;COUNT=3;{rule}", first)
+        assert [start[5:10] for start in starts] == days
+
     def test_a_series_whose_second_start_is_after_until_has_one_start(self):
         assert series("FREQ=YEARLY;INTERVAL=30;UNTIL=20280101", "2026-12-01T18:00") == [
             "2026-12-01 18:00"
@@ -248,6 +264,7 @@ class TestEnds:
         "FREQ=DAILY;COUNT=3;BYMONTH=11",
         "FREQ=DAILY;COUNT=3;BYHOUR=17",
         "FREQ=MONTHLY;COUNT=3;BYDAY=1TU;BYSETPOS=2",
+        "FREQ=WEEKLY;COUNT=3;BYDAY=MO,TU,WE;BYSETPOS=1",
         "FREQ=DAILY;UNTIL=20261130",
         "FREQ=DAILY;UNTIL=19700101T000000Z",
         "FREQ=DAILY;COUNT=3;BYMONTH=2;BYMONTHDAY=30",
