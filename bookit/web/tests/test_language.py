@@ -195,7 +195,7 @@ def test_the_sign_in_page_speaks_the_language_of_the_browser(client):
     page = client.get("/admin/login/", headers={"Accept-Language": "pt-BR"})
 
     assert page["Content-Language"] == "pt"
-    assert "Senha" in page.content.decode()
+    assert "Palavra-passe" in page.content.decode()
 
 
 def test_a_file_is_translated_while_it_is_sent(client):
