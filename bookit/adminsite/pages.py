@@ -642,7 +642,7 @@ class StampedAdmin(StrictAdmin):
         """
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
-            instead = {
+            instead: dict[Any, Any] = {
                 name: field
                 for name, field in self.unlinked.items()
                 if not self._may_see_related(request, name)
