@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
@@ -144,7 +144,8 @@ class CalendarAdmin(StampedAdmin):
     list_select_related = ["provider"]
     search_fields = ["name", "timezone", "provider__name", "provider__email", "id"]
     autocomplete_fields = ["provider"]
-    readonly_fields = ["id", "created_on"]
+    readonly_fields = ["id", "created_on", "provided_by"]
+    unlinked: ClassVar = {"provider": "provided_by"}
     form = CalendarForm
     fieldsets = [
         (None, {"fields": ["name", "timezone", "provider"]}),
@@ -406,7 +407,8 @@ class ServiceAdmin(StampedAdmin):
     list_select_related = ["calendar"]
     search_fields = ["title", "description", "calendar__name", "id"]
     autocomplete_fields = ["calendar"]
-    readonly_fields = ["rating", "id", "created"]
+    readonly_fields = ["rating", "id", "created", "on_calendar"]
+    unlinked: ClassVar = {"calendar": "on_calendar"}
     in_use = services.SERVICE_IN_USE
     fieldsets = [
         (None, {"fields": ["title", "description", "category", "calendar", "is_active"]}),
@@ -508,6 +510,11 @@ class ServiceAdmin(StampedAdmin):
         words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
         average = number_format(round(service.rating_average, 1), 1)
         return format_html('{} <span class="below">{}</span>', average, words)
+
+    @admin.display(description=_("Calendar"))
+    def on_calendar(self, service: Service) -> str:
+        """Return the name of the calendar."""
+        return service.calendar.name
 
     @admin.display(description=_("Created"))
     def created(self, service: Service) -> str:

@@ -203,9 +203,6 @@ class CallForm(HoldForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, label_suffix="", **options)
-        # The suggestions of the browser would cover the list of customers that the page shows.
-        for name in ("name", "email", "phone"):
-            self.fields[name].widget.attrs["autocomplete"] = "off"
         self.fields["name"].widget.attrs["autofocus"] = True
         if not self.actor.may("bookings.change_booking"):
             del self.fields["confirm"]

@@ -219,6 +219,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             "title": _("Publish slots"),
             "opts": self.opts,
             "list_name": self.list_name(),
+            "has_view_permission": self.has_view_permission(request),
             "form": form,
             "media": self.media + form.media,
             "what": [form[name] for name in ("service", "day", "clock", "capacity")],
@@ -254,13 +255,17 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         return render(request, "admin/bookings/slot/preview.html", _preview(form, request))
 
     def _published(self, request: HttpRequest, published: list[Slot]) -> HttpResponse:
-        """Log who published the slots, and return to the list with a message."""
+        """Log who published the slots, and return to the list with a message.
+
+        Users who may not see the list get the form again.
+        """
         count = len(published)
         text = ngettext("%(count)d slot was published.", "%(count)d slots were published.", count)
         text %= {"count": count}
         self.log_addition(request, published[0], text)
         self.message_user(request, text, messages.SUCCESS)
-        return HttpResponseRedirect(reverse("admin:bookings_slot_changelist"))
+        page = "changelist" if self.has_view_permission(request) else "add"
+        return HttpResponseRedirect(reverse(f"admin:bookings_slot_{page}"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Slot]:
         """Return the slots, each with the number of its taken seats."""

@@ -631,18 +631,44 @@ class StampedAdmin(StrictAdmin):
 
     # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created", "created_on", "rating"})
+    # For a relation that can be read-only, the read-only field that shows it without a link.
+    unlinked: ClassVar[Mapping[str, str]] = {}
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the fieldsets; for a new row, leave out the fields that only a stored row has."""
+        """Return the fieldsets; for a new row, leave out the fields that only a stored row has.
+
+        Django links each read-only relation to a page, even if the user may not see this page. For
+        such a user, the fieldsets of a stored row contain the field in `unlinked` instead.
+        """
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
-            return fieldsets
+            instead: dict[Any, Any] = {
+                name: field
+                for name, field in self.unlinked.items()
+                if not self._may_see_related(request, name)
+                and self._is_readonly(request, obj, name)
+            }
+            return [
+                (
+                    title,
+                    {**options, "fields": [instead.get(each, each) for each in options["fields"]]},
+                )
+                for title, options in fieldsets
+            ]
         shown = []
         for name, options in fieldsets:
             fields = [each for each in options["fields"] if each not in self.record]
             if fields:
                 shown.append((name, {**options, "fields": fields}))
         return shown
+
+    def _may_see_related(self, request: HttpRequest, name: str) -> bool:
+        related: Any = self.opts.get_field(name).related_model
+        return self.admin_site.get_model_admin(related).has_view_permission(request)
+
+    def _is_readonly(self, request: HttpRequest, row: Any, name: str) -> bool:
+        may_change = self.has_change_permission(request, row)
+        return not may_change or name in self.get_readonly_fields(request, row)
 
 
 class ServedAdmin(StrictAdmin):

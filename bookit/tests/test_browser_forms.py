@@ -115,3 +115,18 @@ def test_a_service_shows_its_new_offer_before_it_is_saved(page):
     page.get_by_label("Customers can book this service").check()
     page.get_by_label("Duration").fill("0")
     offers.get_by_text("Correct the form").wait_for()
+
+
+def test_a_publication_to_which_the_browser_goes_back_is_empty(page, monday):
+    page.goto("/admin/bookings/slot/add/")
+    page.get_by_label("First day").fill(monday.isoformat())
+    page.get_by_label("Repeats").select_option("weekly")
+    page.goto("/admin/")
+
+    page.go_back()
+
+    page.wait_for_load_state("load")
+    assert page.get_by_label("First day").input_value() == ""
+    # The fields of the repetition are shown exactly if there is one.
+    assert page.get_by_label("Repeats").input_value() == "once"
+    assert not page.get_by_label("Ends after").is_visible()

@@ -119,3 +119,20 @@ def test_the_page_fits_on_a_phone(page):
     book = page.get_by_role("button", name="Book", exact=True).bounding_box()
     assert book["x"] + book["width"] <= 390
     assert book["y"] + book["height"] <= 844
+
+
+def test_a_page_to_which_the_browser_goes_back_is_the_page_of_a_new_call(page, service):
+    ServiceFactory(title="Shave")  # With two services, the page does not choose the only one.
+    page.goto(PAGE)
+    page.get_by_label("Service", exact=True).select_option(str(service.pk))
+    page.get_by_label("Notes").fill("Prefers the window seat")
+    hold_a_time(page)
+    page.goto("/admin/")
+
+    page.go_back()
+
+    page.locator("#phone-times", has_text="Choose a service to see its free times.").wait_for()
+    # The browser restores fields at the end of the event `load` at the latest.
+    page.wait_for_load_state("load")
+    assert page.get_by_label("Service", exact=True).input_value() == ""
+    assert page.get_by_label("Notes").input_value() == ""

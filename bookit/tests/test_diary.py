@@ -257,3 +257,23 @@ def test_every_view_fits_wide_and_narrow_windows(diary, watched, service):
                 seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
                 assert seen[0] <= seen[1], (width, count, view)
     watched.assert_no_errors()
+
+
+def test_a_diary_to_which_the_browser_goes_back_keeps_its_calendars(diary, service):
+    other = ServiceFactory(calendar__name="Chair 2").calendar
+    page = diary(service.calendar)
+    choice = page.locator(".diary-choice")
+    choice.locator("summary").click()
+    page.get_by_role("checkbox", name="Chair 1").uncheck()
+    page.get_by_role("checkbox", name="Chair 2").check()
+    with page.expect_navigation():
+        choice.get_by_role("button", name="Show").click()
+    page.locator("#diary[aria-busy=false]").wait_for()
+
+    page.go_back()
+
+    page.locator("#diary[aria-busy=false]").wait_for()
+    page.locator("[data-go=next]").click()
+    page.locator("#diary-title", has_text="Jan 2999").wait_for()
+    assert f"calendar={service.calendar_id}" in page.url
+    assert f"calendar={other.pk}" not in page.url

@@ -404,3 +404,31 @@ class TestWords:
     def test_texts_that_cannot_be_stored_are_refused_at_their_field(self, site, field, value):
         response = site.post(reverse("admin:catalog_service_add"), {field: value})
         assert field in response.context["adminform"].form.errors
+
+
+def linked(client, row, to):
+    """Return whether the page of a row has a link to the page of another row, which it names."""
+    text = client.get(reverse(f"admin:catalog_{row._meta.model_name}_change", args=[row.pk]))
+    text = text.content.decode()
+    assert str(to) in text
+    name = f"admin:{to._meta.app_label}_{to._meta.model_name}_change"
+    return reverse(name, args=[to.pk]) in text
+
+
+@pytest.mark.parametrize("action", ["view", "change"])
+def test_a_service_links_to_its_calendar_only_for_staff_who_may_see_it(client, calendar, action):
+    service = ServiceFactory(calendar=calendar)
+    BookingFactory(service=service)  # The calendar of a service with bookings is read-only.
+    own = f"catalog.{action}_service"
+    client.force_login(staff([own, "catalog.view_calendar"]))
+    assert linked(client, service, calendar)
+    client.force_login(staff([own]))
+    assert not linked(client, service, calendar)
+
+
+def test_a_calendar_links_to_its_provider_only_for_staff_who_may_see_accounts(client):
+    calendar = CalendarFactory(provider=ProviderFactory())
+    client.force_login(staff(["catalog.view_calendar", "accounts.view_user"]))
+    assert linked(client, calendar, calendar.provider)
+    client.force_login(staff(["catalog.view_calendar"]))
+    assert not linked(client, calendar, calendar.provider)

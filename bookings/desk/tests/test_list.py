@@ -6,6 +6,7 @@ import pytest
 from django.core import mail
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from accounts.models import User, digits_of
 from accounts.tests.factories import ProviderFactory, UserFactory, staff
@@ -406,3 +407,12 @@ def test_every_action_is_offered(desk):
     for action in ("confirmed", "completed", "no_show", "cancelled"):
         assert f'value="mark_{action}"' in text
     assert 'value="resend_mail"' in text
+
+
+def test_the_list_links_to_the_diary_only_for_staff_who_may_see_it(client, desk):
+    link = f'<a href="{reverse("admin:bookings_diary")}">Diary</a></li>'
+    assert link in desk.get(LIST).content.decode()
+    client.force_login(staff(["bookings.change_booking"]))
+    response = client.get(LIST)
+    assert response.status_code == 200
+    assert link not in response.content.decode()

@@ -267,6 +267,14 @@ class TestPermissions:
         assert client.post(ADD, form(service)).status_code == 302
         assert Slot.objects.count() == 10
 
+    def test_staff_who_may_only_add_slots_return_to_the_form(self, client, service):
+        client.force_login(staff(["bookings.add_slot"]))
+        every = reverse("admin:bookings_slot_changelist")
+        assert f'href="{every}"' not in client.get(ADD).content.decode()
+        response = client.post(ADD, form(service), follow=True)
+        assert (response.status_code, response.redirect_chain) == (200, [(ADD, 302)])
+        assert "10 slots were published." in response.content.decode()
+
     def test_users_who_may_not_add_slots_may_neither_publish_nor_preview(self, client, service):
         client.force_login(staff(["bookings.view_slot"]))
         assert client.get(ADD).status_code == 403

@@ -11,9 +11,10 @@ from django.contrib.staticfiles import finders
 from django.urls import reverse
 from django.utils import timezone
 
-from bookings.tests.factories import BookingFactory
+from bookings.tests.factories import BookingFactory, SlotFactory
 from bookit.tests.browser import needs_chromium, sign_in
 from bookit.tests.conftest import chromium, watched  # noqa: F401 - fixtures
+from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 # A script that returns the largest number of pixels by which the content of a box is wider than the
@@ -71,6 +72,29 @@ def test_nothing_is_cut_off_on_a_laptop_or_a_phone(page, site, boss, world):
             page.set_viewport_size(size)
             hidden[path, size["width"]] = page.evaluate(HIDDEN)
     # Browsers round widths, so a difference of one pixel means nothing.
+    assert {where: width for where, width in hidden.items() if width > 1} == {}
+
+
+@pytest.mark.django_db
+def test_a_name_that_is_one_long_word_fits_every_screen(page, site):
+    word = 3 * "Donaudampfschifffahrtsgesellschaft"
+    service = ServiceFactory(title=word, calendar=CalendarFactory(name=word))
+    slot = SlotFactory(service=service)
+    booking = BookingFactory(service=service, attendee_name=word, start_time=timezone.now())
+    paths = ["/admin/day-sheets/"]
+    paths += [
+        reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_{page_}", args=[row.pk])
+        for row in (service, service.calendar, slot, booking)
+        for page_ in ("change", "delete", "history")
+    ]
+    hidden = {}
+    for path in paths:
+        response = site.get(path)
+        assert word in response.content.decode(), path
+        show(page, response)
+        for size in (LAPTOP, PHONE):
+            page.set_viewport_size(size)
+            hidden[path, size["width"]] = page.evaluate(HIDDEN)
     assert {where: width for where, width in hidden.items() if width > 1} == {}
 
 
