@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -108,7 +108,7 @@ class CalendarForm(forms.ModelForm):
 
     class Meta:
         labels = {
-            "name": _("Name"),
+            "name": pgettext_lazy("thing", "Name"),
             "timezone": _("Time zone"),
             "provider": _("Provider"),
         }

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.extensions import PERMISSIONS
 from accounts.roles import services as roles
@@ -34,7 +35,9 @@ class RoleForm(forms.ModelForm):
     """The form for a role, with the permissions that a role can contain."""
 
     name = forms.CharField(
-        max_length=150, label=_("Name"), help_text=_("For example, “Reception”.")
+        max_length=150,
+        label=pgettext_lazy("thing", "Name"),
+        help_text=_("For example, “Reception”."),
     )
     permissions = forms.MultipleChoiceField(
         choices=_permissions,
@@ -74,7 +77,7 @@ class RoleAdmin(ServedAdmin):
     class Media:
         css = {"all": ["bookit/forms.css"]}
 
-    @admin.display(description=_("Name"), ordering="group__name")
+    @admin.display(description=pgettext_lazy("thing", "Name"), ordering="group__name")
     def name(self, role: Role) -> str:
         """Return the name of the role."""
         return role.name

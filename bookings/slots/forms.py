@@ -8,7 +8,7 @@ from django.contrib.admin.sites import AdminSite
 from django.db import models
 from django.utils.dates import WEEKDAYS_ABBR
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from bookings.models import Slot
 from bookings.slots import recurrence, wording
@@ -82,7 +82,7 @@ class PublishForm(forms.Form):
     )
     count = forms.IntegerField(
         label=gettext_lazy("Ends after"),
-        widget=UnitInput(gettext_lazy("slots")),
+        widget=UnitInput(pgettext_lazy("unit", "slots")),
         required=False,
         min_value=1,
         max_value=MAX_STARTS,

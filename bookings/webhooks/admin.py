@@ -10,7 +10,7 @@ from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext, ngettext, ngettext_lazy, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from bookings.events import REPORTED_TYPES
@@ -253,7 +253,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
         subject: Subject = delivery.subject  # type: ignore[attr-defined]
         return format_html('{}<span class="quiet">{}</span>', delivery.type, subject.words)
 
-    @admin.display(description=_("To"))
+    @admin.display(description=pgettext_lazy("message", "To"))
     def to(self, delivery: Delivery) -> Any:
         """Return the URL of the webhook."""
         return link(page_of(delivery.webhook), delivery.webhook.url)

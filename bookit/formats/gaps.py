@@ -1,7 +1,7 @@
-"""Texts of Django and DRF that lack a translation into one of BookIt's languages.
+"""Texts of Django and DRF that lack a correct translation into one of BookIt's languages.
 
 BookIt's catalogues take precedence over those of Django and DRF, so these entries fill the gaps.
-Only texts that clients of the API can get are listed.
+Only texts that clients of the API or users of the admin site can get are listed.
 """
 
 from django.utils.translation import gettext_noop, ngettext_lazy
@@ -15,4 +15,30 @@ TEXTS = [
         "This password is too short. It must contain at least %d character.",
         "This password is too short. It must contain at least %d characters.",
     ),
+    # In Russian, Django puts the name of a model after words that need another case or gender.
+    gettext_noop("Add %s"),
+    gettext_noop("Change %s"),
+    gettext_noop("View %s"),
+    gettext_noop("The {name} “{obj}” was added successfully."),
+    gettext_noop("The {name} “{obj}” was added successfully. You may add another {name} below."),
+    gettext_noop("The {name} “{obj}” was changed successfully."),
+    gettext_noop("The {name} “{obj}” was changed successfully. You may add another {name} below."),
+    gettext_noop("The {name} “{obj}” was changed successfully. You may edit it again below."),
+    gettext_noop("The %(name)s “%(obj)s” was deleted successfully."),
+    # In German, Django leaves these texts of the pages of users in English.
+    gettext_noop("After you’ve created a user, you’ll be able to edit more user options."),  # noqa: RUF001
+    gettext_noop("Reset password"),
+    gettext_noop("Set password"),
+    gettext_noop("Set password: %s"),
+    gettext_noop("Password-based authentication"),
+    gettext_noop("Enabled"),
+    gettext_noop("Disabled"),
+    gettext_noop("Enable password-based authentication"),
+    gettext_noop("Disable password-based authentication"),
+    gettext_noop("Enable password-based authentication for this user by setting a password."),
+    gettext_noop(
+        "This action will <strong>enable</strong> password-based authentication for this user."
+    ),
+    gettext_noop("Password-based authentication was disabled."),
+    gettext_noop("Conflicting form data submitted. Please try again."),
 ]

@@ -329,16 +329,26 @@ class TestPreview:
         boss.language = "de"
         boss.save(update_fields=["language"])
         for kind in ("booked", "queue-ended"):
-            assert "Hallo Ana Silva," in site.get(preview(kind)).context["text"]
+            assert "Guten Tag, Ana Silva!" in site.get(preview(kind)).context["text"]
+
+    @pytest.mark.parametrize(
+        ("language", "sender", "recipient"), [("de", "Von", "An"), ("ru", "От кого", "Кому")]
+    )
+    def test_it_names_the_sender_and_the_recipient(self, site, boss, language, sender, recipient):
+        """In English, they have the same names as the start and the end of a period."""
+        boss.language = language
+        boss.save(update_fields=["language"])
+        html = site.get(preview()).content.decode()
+        assert (f"<dt>{sender}</dt>" in html, f"<dt>{recipient}</dt>" in html) == (True, True)
 
     def test_it_is_shown_in_the_chosen_language(self, site):
         standard = {name: str(getattr(NEWS["booked"], name)) for name in NEW_WORDS}
         for words in (standard, {**standard, "attendee": "Park behind the house."}):
             text = site.post(preview(), {**words, "preview_language": "de"}).context["text"]
-            assert "Hallo Ana Silva," in text
+            assert "Guten Tag, Ana Silva!" in text
             assert ("Park behind the house." in text) == (words is not standard)
             assert str(NEWS["booked"].attendee) not in text
-        assert "Hallo" not in site.get(preview(), {"preview_language": "xx"}).context["text"]
+        assert "Guten Tag" not in site.get(preview(), {"preview_language": "xx"}).context["text"]
         assert 'name="preview_language"' in site.get(BOOKED).content.decode()
 
     def test_it_shows_the_subject_and_the_plain_text(self, site):
@@ -391,7 +401,7 @@ class TestAccounts:
 
     def test_a_preview_is_shown_in_the_chosen_language(self, site):
         path = reverse("admin:bookings_mailtext_account_preview", args=["password_reset"])
-        assert "Hallo Ana Silva," in site.get(path, {"preview_language": "de"}).context["text"]
+        assert "Guten Tag, Ana Silva!" in site.get(path, {"preview_language": "de"}).context["text"]
 
     def test_a_preview_shows_the_link_to_the_front_end(self, site, settings):
         settings.PASSWORD_RESET_URL = "https://app.example.com/reset?token={token}"

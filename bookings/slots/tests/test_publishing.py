@@ -7,12 +7,14 @@ import time_machine
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
+from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings.models import Slot
 from bookings.slots import services as slots
 from bookings.slots.recurrence import parse_rule
 from bookings.slots.wording import series_in_words, weeks_in_words
 from bookings.tests.factories import BookingFactory, SlotFactory, WaitlistEntryFactory
+from bookit import languages
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -314,6 +316,20 @@ def test_a_weekly_series_is_described_with_all_its_weekdays():
         "Every Monday, Wednesday and Friday at 09:00, two times,"
         " from 30 November until 2 December 2026."
     )
+
+
+def test_the_end_of_a_series_in_russian_has_only_one_full_stop():
+    first = datetime(2026, 11, 30, 9)  # noqa: DTZ001 - wall-clock time
+    with languages.speaking("ru"):
+        words = series_in_words("Каждый день", [first, first + timedelta(days=2)])
+    assert words.endswith("2 декабря 2026 г.")  # noqa: RUF001
+
+
+@pytest.mark.parametrize(("language", "unit"), [("de", "Terminen"), ("ru", "сеансов")])
+def test_the_number_of_slots_is_followed_by_the_right_case(site, service, language, unit):
+    User.objects.update(language=language)
+    response = site.get(ADD)
+    assert f'<span class="unit">{unit}</span>' in response.content.decode()
 
 
 @pytest.mark.parametrize("field", ["service", "day", "clock", "capacity", "repeat", "interval"])

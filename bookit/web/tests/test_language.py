@@ -119,6 +119,19 @@ def test_texts_of_the_frameworks_are_translated_into_every_language(api, languag
     assert not english & translated
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "translated"),
+    [
+        ("ru", "Add %s", "Добавить: %s"),
+        ("ru", "The {name} “{obj}” was changed successfully.", "Изменено: {name} «{obj}»."),
+        ("de", "Reset password", "Passwort zurücksetzen"),
+    ],
+)
+def test_texts_of_django_that_it_translates_wrongly_or_not_at_all(language, text, translated):
+    with languages.speaking(language):
+        assert translation.gettext(text) == translated
+
+
 def test_russian_has_a_plural_form_for_each_kind_of_number():
     texts = []
     for seats in (1, 3, 5, 21):
