@@ -78,15 +78,15 @@ GRANT USAGE ON SCHEMA public TO PUBLIC;
 """
 
 # Refuses a dump of the coordinator of a distributed database, which somebody made with pg_dump.
-# BookIt could neither run on its tables and functions nor distribute them: for example, the triggers
-# write jobs into an outbox that nobody reads.
+# BookIt cannot work with the tables and functions in it: for example, the triggers write jobs into
+# an outbox that nobody reads.
 _REFUSE_DISTRIBUTED = b"""
 DO $do$
 BEGIN
     IF EXISTS (
         SELECT FROM pg_proc WHERE proname = 'enqueue_beside' AND prosrc ~ 'bookit_outbox'
     ) THEN
-        RAISE EXCEPTION 'it is a backup of a distributed database. See docs/scaling.md, "Backups".';
+        RAISE EXCEPTION 'it is a backup of a distributed database; see docs/scaling.md';
     END IF;
 END
 $do$;
@@ -153,7 +153,7 @@ def _refuse_distributed() -> None:
     if is_distributed():
         raise DumpError(
             "pg_dump cannot back up a distributed database so that it can be restored. Back up the"
-            ' files of each server, with restore points: see docs/scaling.md, "Backups".'
+            ' files of each server, with restore points: see "Backups" in docs/scaling.md.'
         )
 
 
@@ -187,7 +187,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
         # Citus has views in the schema `public`, so `--clean` would delete the extension, too.
         raise DumpError(
             "The database belongs to a Citus cluster, so its data cannot be replaced. Restore into"
-            " a new database on the coordinator, without --clean, and then run manage.py distribute."
+            " a new database on the coordinator, without --clean. Then run manage.py distribute."
         )
     if not clean and not is_empty:
         raise DumpError(

@@ -99,11 +99,21 @@ class Cluster:
             psutil.wait_procs(processes, timeout=10)
         (self.home / name / "data" / "postmaster.pid").unlink(missing_ok=True)
 
-    def back_up(self, name: str) -> None:
+    def back_up(self, name: str, *options: str) -> None:
         """Copy the files of a running server to its folder `base`."""
         base, port = str(self.home / name / "base"), str(self.port(name))
-        copy = ["pg_basebackup", "--pgdata", base, "--checkpoint", "fast", "--no-sync"]
+        copy = ["pg_basebackup", "--pgdata", base, "--checkpoint", "fast", "--no-sync", *options]
         self._run([*copy, "--host", "127.0.0.1", "--port", port, "--username", "postgres"])
+
+    def add_replica(self) -> str:
+        """Start a streaming replica of the coordinator, and return its name."""
+        self.back_up("coordinator", "--write-recovery-conf")
+        (self.home / "replica").mkdir()
+        self._account.own(self.home / "replica")
+        (self.home / "coordinator" / "base").rename(self.home / "replica" / "data")
+        (self.home / "replica" / "port").write_text(str(free_port()))
+        self.start("replica")
+        return "replica"
 
     def archive(self, name: str) -> None:
         """Copy the write-ahead log of a running server to its folder `archive`."""

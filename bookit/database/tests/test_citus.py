@@ -35,8 +35,10 @@ from bookings.tests.workers import database_url, until
 from bookit.database.citus import conversion, nodes
 from bookit.jobs import outbox
 from bookit.jobs.models import Outbox
-from bookit.runtime.servers import connected_to
+from bookit.metrics.tests.scraping import samples
+from bookit.runtime.servers import BOOKIT, connected_to, production, serving
 from bookit.runtime.startup import BASE_DIR
+from bookit.runtime.tests.test_frozen_postgres import send_request
 from bookit.tests.cluster import WORKERS, Cluster
 from bookit.tests.crowd import at_once, tally
 from catalog.services import update_service
@@ -519,7 +521,7 @@ def test_commands_say_which_server_is_down():
     with restarted_afterwards("two"):
         cluster.kill("two")
         for _ in range(2):  # The open connection breaks first; then, a new one is refused.
-            with pytest.raises(CommandError, match=f"{name} cannot be reached.\nNothing was migr"):
+            with pytest.raises(CommandError, match=f"{name} cannot be reached.\nNothing was"):
                 call_command("migrate", verbosity=0)
         environment = {**os.environ, "DATABASE_URL": database_url()}
         done = subprocess.run(
@@ -545,7 +547,7 @@ def test_a_distributed_database_is_neither_backed_up_nor_replaced(tmp_path):
     assert not file.exists()
     file.write_bytes(b"")
     for options in ([], ["--clean"]):
-        with pytest.raises(CommandError, match="belongs to a Citus cluster.*manage.py distribute"):
+        with pytest.raises(CommandError, match=r"belongs to a Citus cluster.*manage\.py distri"):
             call_command("restore", *options, str(file))
     assert Booking.objects.count() == 1
 
@@ -575,6 +577,49 @@ def test_a_backup_of_one_server_is_restored_into_a_cluster_and_distributed(tmp_p
         user = UserFactory()
         assert post(client_of(user), service_on("two"), 1).status_code == 201
         assert outbox.relay() == 1
+
+
+def test_a_replica_of_the_coordinator_answers_reads_of_the_catalog(settings):
+    settings.PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]  # as in production
+    here, there = (service_on(name, mode="slots", capacity=3) for name in WORKERS)
+    SlotFactory(service=here, start_time=TUESDAY)
+    slot = str(SlotFactory(service=there, start_time=TUESDAY).pk)
+    name = cluster.add_replica()
+    try:
+        environment = {
+            **production(database_url(), workers=1),
+            "DATABASE_REPLICA_URL": cluster.url(name, connection.settings_dict["NAME"]),
+        }
+        with serving(BOOKIT, environment) as server:
+            server.wait("/health/ready")
+
+            def metric(*key):
+                page = send_request(server.port, "GET", "/metrics").content.decode()
+                return samples(page).get(key, 0)
+
+            def seats(service, **headers):
+                path = f"/slots?service_id={service.pk}&calendar_id={service.calendar_id}"
+                shown = send_request(server.port, "GET", path, **headers)
+                return shown.content["results"][0]["seats_left"] if shown.status == 200 else None
+
+            until(lambda: metric("bookit_replica_in_use", "replica1") == 1)
+            assert (seats(here), seats(there)) == (3, 3)
+            assert metric("bookit_catalog_reads_total", "replica") == 2
+            for left in (2, 1):
+                credentials = {"email": UserFactory().email, "password": PASSWORD}
+                session = send_request(server.port, "POST", "/auth/login", credentials).content
+                token = {"Authorization": f"Bearer {session['access_token']}"}
+                made = send_request(server.port, "POST", "/bookings", {"slot_id": slot}, **token)
+                assert made.status == 201
+                # The replica reads the rows of calendars from the workers, so it never lags.
+                assert (seats(there), seats(there, **token)) == (left, left)
+            with restarted_afterwards("two"):
+                cluster.kill("two")
+                assert (seats(here), seats(there)) == (3, None)
+            until(lambda: seats(there) == 1)
+            until(lambda: metric("bookit_replica_in_use", "replica1") == 1)
+    finally:
+        cluster.kill(name)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Point-in-time recovery of a Citus cluster, as `docs/scaling.md` describes it."""
 
 import os
-import shutil
 from contextlib import contextmanager
 from datetime import timedelta
 
