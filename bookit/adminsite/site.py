@@ -121,7 +121,7 @@ class Site(AdminSite):
                 if not is_server_down(error):
                     raise
                 logger.error("%s: the card cannot be read: %s", name, str(error).partition("\n")[0])
-                found, failure = None, UNAVAILABLE[None]
+                found, failure = None, str(UNAVAILABLE[None])
             if found is not None:
                 shown.append({"card": card, "name": name, "shown": found})
         if failure:
