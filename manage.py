@@ -64,8 +64,8 @@ def main() -> None:
             if reason is None:
                 raise
             fail(reason)
-        except OperationalError:
-            reason = why_unreachable()
+        except OperationalError as error:
+            reason = why_unreachable(error)
             if reason is None:
                 raise
             fail(reason)

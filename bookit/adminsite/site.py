@@ -1,10 +1,13 @@
 """The admin site itself: its titles, its menu, and the URLs that belong to no model."""
 
+import logging
 from functools import wraps
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError
 from django.http import (
     Http404,
     HttpRequest,
@@ -19,7 +22,11 @@ from django.utils.translation import gettext_lazy as _
 from bookit.adminsite.csrf import https_page, needs_https
 from bookit.adminsite.extensions import HOME_CARDS, PAGES, Glance, HomeCard
 from bookit.adminsite.menu import Menu
+from bookit.database.citus.nodes import is_server_down
+from bookit.errors.handler import UNAVAILABLE
 from bookit.times import zone
+
+logger = logging.getLogger(__name__)
 
 
 class Site(AdminSite):
@@ -104,11 +111,21 @@ class Site(AdminSite):
             return HttpResponseRedirect(request.path)
         user: Any = request.user
         glance = Glance(user, timezone.now(), zone(user.timezone))
-        shown = [
-            {"card": card, "name": name, "shown": found}
-            for name, card in sorted(HOME_CARDS.items(), key=lambda item: (item[1].place, item[0]))
-            if card.is_for(user) and (found := card.read(glance)) is not None
-        ]
+        shown = []
+        failure = ""
+        for name, card in sorted(HOME_CARDS.items(), key=lambda item: (item[1].place, item[0])):
+            try:
+                found = card.read(glance) if card.is_for(user) else None
+            except DatabaseError as error:
+                # The other cards and the menu do not need the server that is down.
+                if not is_server_down(error):
+                    raise
+                logger.error("%s: the card cannot be read: %s", name, str(error).partition("\n")[0])
+                found, failure = None, str(UNAVAILABLE[None])
+            if found is not None:
+                shown.append({"card": card, "name": name, "shown": found})
+        if failure:
+            messages.error(request, failure)
         buttons = [page for page in PAGES.values() if page.is_button and page.is_for(user)]
         home = {"cards": shown, "glance": glance, "buttons": buttons}
         return super().index(request, {**home, **(extra_context or {})})

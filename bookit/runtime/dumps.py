@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 from psycopg.rows import scalar_row
 
+from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.restores import positions
 
@@ -54,6 +55,12 @@ WHERE nspname !~ '^pg_' AND nspname NOT IN ('public', 'information_schema')
   )
 """
 
+# Tells whether the database has the extension Citus, whether it is distributed or not.
+#
+# Parameters: none.
+# Columns: has_citus boolean.
+_HAS_CITUS = "SELECT count(*) > 0 AS has_citus FROM pg_extension WHERE extname = 'citus'"
+
 _CHUNK = 2**20
 
 _BEGIN = b"""
@@ -68,6 +75,21 @@ SET LOCAL client_min_messages = warning;
 DROP SCHEMA public CASCADE;
 CREATE SCHEMA public AUTHORIZATION pg_database_owner;
 GRANT USAGE ON SCHEMA public TO PUBLIC;
+"""
+
+# Refuses a dump of the coordinator of a distributed database, which somebody made with pg_dump.
+# BookIt cannot work with the tables and functions in it: for example, the triggers write jobs into
+# an outbox that nobody reads.
+_REFUSE_DISTRIBUTED = b"""
+DO $do$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_proc WHERE proname = 'enqueue_beside' AND prosrc ~ 'bookit_outbox'
+    ) THEN
+        RAISE EXCEPTION 'it is a backup of a distributed database; see docs/scaling.md';
+    END IF;
+END
+$do$;
 """
 
 # Deletes the workers that ran when the backup was made. Their unfinished jobs have no worker
@@ -91,8 +113,9 @@ def backup(target: Path) -> int:
     The file gets its name only when it is complete and on disk.
 
     Raises:
-        DumpError: the file exists, or the backup failed.
+        DumpError: the file exists, the backup failed, or the database is distributed.
     """
+    _refuse_distributed()
     try:
         if target.exists():
             raise DumpError(f"{target} exists. Choose a name that does not exist.")
@@ -117,9 +140,21 @@ def dump(file: IO[bytes]) -> None:
     """Write a backup to an open file or pipe.
 
     Raises:
-        DumpError: pg_dump failed or is not installed.
+        DumpError: pg_dump failed or is not installed, or the database is distributed.
     """
+    _refuse_distributed()
     _dump(stdout=file)
+
+
+def _refuse_distributed() -> None:
+    # A backup of a distributed database could be restored neither into one server, where its keys,
+    # triggers and functions do not work, nor into another cluster, where the positions of events
+    # would be those of other servers.
+    if is_distributed():
+        raise DumpError(
+            "pg_dump cannot back up a distributed database so that it can be restored. Back up the"
+            ' files of each server, with restore points: see "Backups" in docs/scaling.md.'
+        )
 
 
 def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None:
@@ -144,9 +179,17 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
         clean: first delete everything in the schema `public`. If False, the database must be empty.
 
     Raises:
-        DumpError: the database is not empty, or the restore failed. Nothing has been changed.
+        DumpError: the database is not empty or belongs to a Citus cluster, or the restore failed.
+            Nothing has been changed.
     """
-    if not clean and connection.introspection.table_names():
+    is_empty = not connection.introspection.table_names()
+    if (clean or not is_empty) and fetch(_HAS_CITUS, {}, scalar_row)[0]:
+        # Citus has views in the schema `public`, so `--clean` would delete the extension, too.
+        raise DumpError(
+            "The database belongs to a Citus cluster, so its data cannot be replaced. Restore into"
+            " a new database on the coordinator, without --clean. Then run manage.py distribute."
+        )
+    if not clean and not is_empty:
         raise DumpError(
             "The database is not empty. Restore into an empty database, or use --clean, which first"
             " deletes the schema public."
@@ -165,7 +208,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
         with suppress(BrokenPipeError):  # psql has ended because of an error, which it reports.
             psql.stdin.write(_BEGIN + (_CLEAN if clean else b""))
             _write_as_sql(programs["pg_restore"], source, into=psql.stdin)
-            psql.stdin.write(_COMMIT)
+            psql.stdin.write(_REFUSE_DISTRIBUTED + _COMMIT)
             psql.stdin.close()
         if psql.wait():
             raise DumpError(f"The backup was not restored: {_reason(psql, read_errors())}")

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
 
 from bookit.runtime import environment
+
+if TYPE_CHECKING:
+    from django.db import DatabaseError
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
@@ -179,19 +182,25 @@ def why_not_ready() -> str | None:
         connections[DEFAULT_DB_ALIAS] = usual
 
 
-def why_unreachable() -> str | None:
+def why_unreachable(failure: "DatabaseError | None" = None) -> str | None:
     """Return a line that says why PostgreSQL cannot be reached, or None if it can.
 
     This function bypasses the connection pool, whose errors say only that a wait timed out.
+
+    Args:
+        failure: the error of a statement. If the database is distributed, this error tells whether
+            one of the other servers cannot be reached.
     """
     import psycopg
     from django.db import connection
+
+    from bookit.database.citus.nodes import is_server_down
 
     try:
         psycopg.connect(**connection.get_connection_params()).close()
     except psycopg.OperationalError as error:
         return _unreachable(error)
-    return None
+    return _unreachable(failure) if failure and is_server_down(failure) else None
 
 
 def _unreachable(error: Exception) -> str:

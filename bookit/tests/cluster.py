@@ -99,6 +99,41 @@ class Cluster:
             psutil.wait_procs(processes, timeout=10)
         (self.home / name / "data" / "postmaster.pid").unlink(missing_ok=True)
 
+    def back_up(self, name: str, *options: str) -> None:
+        """Copy the files of a running server to its folder `base`."""
+        base, port = str(self.home / name / "base"), str(self.port(name))
+        copy = ["pg_basebackup", "--pgdata", base, "--checkpoint", "fast", "--no-sync", *options]
+        self._run([*copy, "--host", "127.0.0.1", "--port", port, "--username", "postgres"])
+
+    def add_replica(self) -> str:
+        """Start a streaming replica of the coordinator, and return its name."""
+        self.back_up("coordinator", "--write-recovery-conf")
+        (self.home / "replica").mkdir()
+        self._account.own(self.home / "replica")
+        (self.home / "coordinator" / "base").rename(self.home / "replica" / "data")
+        (self.home / "replica" / "port").write_text(str(free_port()))
+        self.start("replica")
+        return "replica"
+
+    def archive(self, name: str) -> None:
+        """Copy the write-ahead log of a running server to its folder `archive`."""
+        with psycopg.connect(self.url(name), autocommit=True) as session:
+            session.execute("SELECT pg_switch_wal()")
+        shutil.copytree(self.home / name / "data" / "pg_wal", self.home / name / "archive")
+
+    def recover(self, name: str, point: str) -> None:
+        """Replace a server that was killed by its copy in `base`, recovered to a restore point."""
+        home = self.home / name
+        shutil.rmtree(home / "data")
+        (home / "base").rename(home / "data")
+        with (home / "data" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"restore_command = 'cp {home}/archive/%f %p'\n")
+            settings.write(f"recovery_target_name = '{point}'\n")
+            settings.write("recovery_target_action = 'promote'\n")
+        (home / "data" / "recovery.signal").touch()
+        self._account.own(home / "data" / "recovery.signal")
+        self.start(name)
+
     def destroy(self) -> None:
         """Stop the servers, and delete their data."""
         for name in NAMES:

@@ -376,11 +376,16 @@ def problems() -> list[str]:
     """Return what must be done before the database can be distributed."""
     if not fetch("SELECT FROM pg_extension WHERE extname = 'citus'", {}):
         return ["The database has no extension citus. Install it: CREATE EXTENSION citus."]
-    found = [row["problem"] for row in fetch(_PROBLEMS, {}, dict_row)]
+    found = cluster_problems()
     executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
     if executor.migration_plan(executor.loader.graph.leaf_nodes()):
         found.append("Migrations are pending. Run manage.py migrate first.")
     return found
+
+
+def cluster_problems() -> list[str]:
+    """Return what is wrong with the servers of the cluster. The database needs the extension."""
+    return [row["problem"] for row in fetch(_PROBLEMS, {}, dict_row)]
 
 
 def steps() -> list[Step]:

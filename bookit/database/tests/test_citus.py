@@ -13,7 +13,7 @@ from functools import partial
 
 import psycopg
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -35,8 +35,10 @@ from bookings.tests.workers import database_url, until
 from bookit.database.citus import conversion, nodes
 from bookit.jobs import outbox
 from bookit.jobs.models import Outbox
-from bookit.runtime.servers import connected_to
+from bookit.metrics.tests.scraping import samples
+from bookit.runtime.servers import BOOKIT, connected_to, production, serving
 from bookit.runtime.startup import BASE_DIR
+from bookit.runtime.tests.test_frozen_postgres import send_request
 from bookit.tests.cluster import WORKERS, Cluster
 from bookit.tests.crowd import at_once, tally
 from catalog.services import update_service
@@ -493,6 +495,146 @@ def test_changed_terms_increase_the_version_of_the_calendar_once_on_every_server
         [str(service.calendar_id)],
     )
     assert copies == [(str(after[0][0]),)]
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_the_home_page_shows_what_it_can_read_while_a_worker_is_dead(name):
+    site = Client()
+    site.force_login(AdminFactory())
+    everything = {each["name"] for each in site.get("/admin/").context["cards"]}
+    with restarted_afterwards(name):
+        cluster.kill(name)
+        for _ in range(2):
+            page = site.get("/admin/")
+            assert page.status_code == 200
+            assert "The database is not available." in page.content.decode()
+            assert {each["name"] for each in page.context["cards"]} == everything - {
+                *("today", "next", "waiting", "recent", "slots")
+            }
+    page = site.get("/admin/")
+    assert "The database is not available." not in page.content.decode()
+    assert {each["name"] for each in page.context["cards"]} == everything
+
+
+def test_commands_say_which_server_is_down():
+    name = f"127.0.0.1:{cluster.port('two')}"
+    with restarted_afterwards("two"):
+        cluster.kill("two")
+        for _ in range(2):  # The open connection breaks first; then, a new one is refused.
+            with pytest.raises(CommandError, match=f"{name} cannot be reached.\nNothing was"):
+                call_command("migrate", verbosity=0)
+        environment = {**os.environ, "DATABASE_URL": database_url()}
+        done = subprocess.run(
+            [sys.executable, str(BASE_DIR / "manage.py"), "complete_bookings"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("bookit: PostgreSQL cannot be reached: connection to the remote")
+    assert done.stderr.count("\n") == 1
+    assert name in done.stderr
+    call_command("migrate", verbosity=0)
+
+
+def test_a_distributed_database_is_neither_backed_up_nor_replaced(tmp_path):
+    BookingFactory()
+    file = tmp_path / "backup"
+    for target in (str(file), "-"):
+        with pytest.raises(CommandError, match="cannot back up a distributed database"):
+            call_command("backup", target)
+    assert not file.exists()
+    file.write_bytes(b"")
+    for options in ([], ["--clean"]):
+        with pytest.raises(CommandError, match=r"belongs to a Citus cluster.*manage\.py distri"):
+            call_command("restore", *options, str(file))
+    assert Booking.objects.count() == 1
+
+
+def test_a_dump_of_the_coordinator_is_not_restored(tmp_path):
+    file = tmp_path / "dump"
+    command = [str(cluster.prefix / "bin" / "pg_dump"), "--format=custom", "--file", str(file)]
+    subprocess.run([*command, database_url()], check=True)
+    with new_database("target"):
+        with pytest.raises(CommandError, match="it is a backup of a distributed database"):
+            call_command("restore", str(file))
+        assert connection.introspection.table_names() == []
+
+
+def test_a_backup_of_one_server_is_restored_into_a_cluster_and_distributed(tmp_path):
+    file = tmp_path / "backup"
+    with new_database("source"):
+        call_command("migrate", verbosity=0)
+        booking = BookingFactory()
+        call_command("backup", str(file), verbosity=0)
+    with new_database("target"):
+        call_command("restore", str(file))
+        cluster.distribute("target")
+        connection.close()
+        connection.close_pool()
+        assert Booking.objects.get().pk == booking.pk
+        user = UserFactory()
+        assert post(client_of(user), service_on("two"), 1).status_code == 201
+        assert outbox.relay() == 1
+
+
+def test_a_replica_of_the_coordinator_answers_reads_of_the_catalog(settings):
+    settings.PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]  # as in production
+    here, there = (service_on(name, mode="slots", capacity=3) for name in WORKERS)
+    SlotFactory(service=here, start_time=TUESDAY)
+    slot = str(SlotFactory(service=there, start_time=TUESDAY).pk)
+    name = cluster.add_replica()
+    try:
+        environment = {
+            **production(database_url(), workers=1),
+            "DATABASE_REPLICA_URL": cluster.url(name, connection.settings_dict["NAME"]),
+        }
+        with serving(BOOKIT, environment) as server:
+            server.wait("/health/ready")
+
+            def metric(*key):
+                page = send_request(server.port, "GET", "/metrics").content.decode()
+                return samples(page).get(key, 0)
+
+            def seats(service, **headers):
+                path = f"/slots?service_id={service.pk}&calendar_id={service.calendar_id}"
+                shown = send_request(server.port, "GET", path, **headers)
+                return shown.content["results"][0]["seats_left"] if shown.status == 200 else None
+
+            until(lambda: metric("bookit_replica_in_use", "replica1") == 1)
+            assert (seats(here), seats(there)) == (3, 3)
+            assert metric("bookit_catalog_reads_total", "replica") == 2
+            for left in (2, 1):
+                credentials = {"email": UserFactory().email, "password": PASSWORD}
+                session = send_request(server.port, "POST", "/auth/login", credentials).content
+                token = {"Authorization": f"Bearer {session['access_token']}"}
+                made = send_request(server.port, "POST", "/bookings", {"slot_id": slot}, **token)
+                assert made.status == 201
+                # The replica reads the rows of calendars from the workers, so it never lags.
+                assert (seats(there), seats(there, **token)) == (left, left)
+            with restarted_afterwards("two"):
+                cluster.kill("two")
+                assert (seats(here), seats(there)) == (3, None)
+            until(lambda: seats(there) == 1)
+            until(lambda: metric("bookit_replica_in_use", "replica1") == 1)
+    finally:
+        cluster.kill(name)
+
+
+@contextmanager
+def new_database(name):
+    """Use an empty database on the coordinator, which is not distributed."""
+    with psycopg.connect(cluster.url(), autocommit=True) as session:
+        session.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        session.execute(f"CREATE DATABASE {name}")
+    with connected_to(cluster.url(database=name)):
+        nodes.forget()
+        try:
+            yield
+        finally:
+            connection.close()
+            nodes.forget()
 
 
 def test_distribute_has_nothing_to_do_if_the_database_is_distributed(capsys):

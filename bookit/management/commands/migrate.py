@@ -11,6 +11,8 @@ from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 from django.db.migrations import Migration
 
+from bookit.database.citus import conversion
+from bookit.database.citus.nodes import is_distributed
 from bookit.errors import database_error_facts
 
 # deadlock_detected and lock_not_available
@@ -73,11 +75,14 @@ class Command(migrate.Command):
         """Migrate as Django does.
 
         Raises:
-            CommandError: other transactions blocked a migration at each try.
+            CommandError: other transactions blocked a migration at each try, or a server of a
+                distributed database cannot be reached.
         """
         if options["check_unapplied"] or options["plan"]:
             super().handle(*args, **options)
         else:
+            if is_distributed() and (found := conversion.cluster_problems()):
+                raise CommandError("\n".join([*found, "Nothing was migrated."]))
             with self._alone(options["database"]):
                 self._migrate(*args, **options)
 
