@@ -10,6 +10,7 @@ from django.db import DatabaseError, InterfaceError, ProgrammingError
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from psycopg.rows import dict_row
 
+from bookit.database.citus.nodes import is_server_down
 from bookit.database.rows import fetch
 from bookit.metrics import jobs, replicas
 from bookit.metrics.extensions import COLLECTORS
@@ -38,25 +39,34 @@ def collect() -> Iterator[Metric]:
     If PostgreSQL does not respond in time, yield only `bookit_database_up` and the metrics of
     replicas.
     """
-    up = GaugeMetricFamily("bookit_database_up", "Whether PostgreSQL responds to this process.")
-    collectors = [_activity, jobs.collect, *COLLECTORS.values()]
     found: list[Metric] = []
-    try:
-        for each in collectors:
+    is_up = 1
+    for each in [_activity, jobs.collect, *COLLECTORS.values()]:
+        try:
             found.extend(each())
-    except ProgrammingError as error:
-        # PostgreSQL responds, but it lacks something, for example a column of a pending migration.
-        logger.error("not all metrics from PostgreSQL: %s", str(error).partition("\n")[0])
-        up.add_metric([], 1)
-    except (DatabaseError, InterfaceError) as error:
-        logger.error("no metrics from PostgreSQL: %s", str(error).partition("\n")[0])
-        found = []
-        up.add_metric([], 0)
-    else:
-        up.add_metric([], 1)
-    yield up
+        except (DatabaseError, InterfaceError) as error:
+            reason = str(error).partition("\n")[0]
+            if not _responds(error):
+                logger.error("no metrics from PostgreSQL: %s", reason)
+                found, is_up = [], 0
+                break
+            logger.error("not all metrics from PostgreSQL: %s", reason)
+    yield GaugeMetricFamily(
+        "bookit_database_up", "Whether PostgreSQL responds to this process.", value=is_up
+    )
     yield from found
     yield from replicas.collect()
+
+
+def _responds(error: Exception) -> bool:
+    """Return whether PostgreSQL responds although a statement failed.
+
+    It may lack something, for example a column of a pending migration. If it is distributed, one of
+    its other servers may be down.
+    """
+    if isinstance(error, ProgrammingError):
+        return True
+    return isinstance(error, DatabaseError) and is_server_down(error)
 
 
 def _activity() -> Iterator[Metric]:

@@ -46,20 +46,24 @@ ORDER BY 1
 """  # noqa: S608 - the inserted text is a constant
 
 
+class ServerDown(OperationalError):
+    """A server of a distributed database does not answer."""
+
+
 def open_positions(*, using: str) -> dict[int, int]:
     """Return the id of the oldest open transaction, by server.
 
     The coordinator is server 0. So is the only server, if the database is not distributed.
 
     Raises:
-        OperationalError: a server does not answer.
+        ServerDown: a server does not answer.
     """
     if not is_distributed():
         return {0: fetch(_POSITION, {}, scalar_row, using=using)[0]}
     rows = fetch(_POSITIONS, {}, dict_row, using=using)
     for row in rows:
         if not row["has_answered"]:
-            raise OperationalError(f"Server {row['server']} does not answer: {row['position']}")
+            raise ServerDown(f"Server {row['server']} does not answer: {row['position']}")
     return {row["server"]: int(row["position"]) for row in rows}
 
 
@@ -83,6 +87,8 @@ def is_server_down(error: DatabaseError) -> bool:
 
     A statement that exceeded its time limit is no proof: it may have waited for a lock.
     """
+    if isinstance(error, ServerDown):
+        return True
     sqlstate, _constraint = database_error_facts(error)
     # The classes of lost connections and, from Citus, of internal errors.
     is_connection_lost = is_database_unavailable(error) and (sqlstate or "")[:2] in ("08", "XX")

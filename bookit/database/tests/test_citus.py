@@ -516,6 +516,20 @@ def test_the_home_page_shows_what_it_can_read_while_a_worker_is_dead(name):
     assert {each["name"] for each in page.context["cards"]} == everything
 
 
+def test_metrics_that_need_one_server_are_shown_while_a_worker_is_dead(client):
+    def scraped():
+        return {name for name, *_labels in samples(client.get("/metrics").content.decode())}
+
+    everything = scraped()
+    assert "bookit_bookings_total" in everything
+    with restarted_afterwards("two"):
+        cluster.kill("two")
+        for _ in range(2):
+            assert everything - scraped() == {"bookit_bookings_total"}
+            assert samples(client.get("/metrics").content.decode())[("bookit_database_up",)] == 1
+    assert scraped() == everything
+
+
 def test_commands_say_which_server_is_down():
     name = f"127.0.0.1:{cluster.port('two')}"
     with restarted_afterwards("two"):

@@ -150,6 +150,8 @@ def test_postgresql_is_up_while_a_migration_is_pending(api, monkeypatch, log_lin
     found = scrape(api)
     assert found[("bookit_database_up",)] == 1
     assert found[("bookit_database_deadlocks_total",)] >= 0
+    # A collector after the one that failed
+    assert found[("bookit_bookings_total", "confirmed")] == 0
     assert "not all metrics from PostgreSQL" in log_lines()[0]["message"]
 
 
