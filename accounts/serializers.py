@@ -9,7 +9,7 @@ from accounts.models import User, validate_language, validate_phone
 from accounts.roles.models import role_names
 from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, ListField, RowSerializer
+from bookit.api.serializers import ListField, RowSerializer, StrictSerializer
 from bookit.times import validate_zone
 
 ANA = {
@@ -132,7 +132,7 @@ class TokenField(serializers.CharField):
         "timezone": "Europe/Lisbon",
     },
 )
-class RegisterSerializer(InputSerializer):
+class RegisterSerializer(StrictSerializer):
     """The data of a new account."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
@@ -147,7 +147,7 @@ class RegisterSerializer(InputSerializer):
 
 
 @example("Ana moves", {"timezone": "America/Sao_Paulo"})
-class ProfileSerializer(InputSerializer):
+class ProfileSerializer(StrictSerializer):
     """Changes to your own account."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
@@ -170,7 +170,7 @@ class ProfileSerializer(InputSerializer):
     "A new password",
     {"current_password": "seven quiet otters", "new_password": "eight quiet otters"},
 )
-class PasswordChangeSerializer(InputSerializer):
+class PasswordChangeSerializer(StrictSerializer):
     """The current password and the new one."""
 
     current_password = PasswordField()
@@ -178,7 +178,7 @@ class PasswordChangeSerializer(InputSerializer):
 
 
 @example("Ana has forgotten her password", {"email": "ana@example.com"})
-class PasswordResetSerializer(InputSerializer):
+class PasswordResetSerializer(StrictSerializer):
     """The email address of an account."""
 
     email = LookupField()
@@ -191,7 +191,7 @@ class PasswordResetSerializer(InputSerializer):
         "password": "nine quiet otters",
     },
 )
-class PasswordResetConfirmSerializer(InputSerializer):
+class PasswordResetConfirmSerializer(StrictSerializer):
     """The token from an email, and the new password."""
 
     token = TokenField()
@@ -199,21 +199,21 @@ class PasswordResetConfirmSerializer(InputSerializer):
 
 
 @example("Ana verifies her address", {"token": "mF_9.B5f-4.1JqM0bY3v7Qn2zXcW8dKsLhRtPaUeGiO"})
-class VerifyEmailSerializer(InputSerializer):
+class VerifyEmailSerializer(StrictSerializer):
     """The token from an email."""
 
     token = TokenField()
 
 
 @example("Ana deletes her account", {"password": "seven quiet otters"})
-class OwnPasswordSerializer(InputSerializer):
+class OwnPasswordSerializer(StrictSerializer):
     """The user's password, to confirm an action that cannot be undone."""
 
     password = PasswordField()
 
 
 @example("A new receptionist", {"name": "Rui Costa", "email": "rui@example.com"})
-class UserCreateSerializer(InputSerializer):
+class UserCreateSerializer(StrictSerializer):
     """The data of an account that an admin creates."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
@@ -228,7 +228,7 @@ class UserCreateSerializer(InputSerializer):
 
 
 @example("Ana becomes a provider", {"role": "provider"})
-class UserChangeSerializer(InputSerializer):
+class UserChangeSerializer(StrictSerializer):
     """The fields of an account that admins and staff can change."""
 
     ignored = frozenset(UserSerializer.Meta.fields)

@@ -14,7 +14,7 @@ from accounts.serializers import EmailAddressField, LanguageField
 from bookings.models import Booking, BookingEvent
 from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, ListField, RowSerializer
+from bookit.api.serializers import ListField, RowSerializer, StrictSerializer
 from bookit.money import in_currency
 from bookit.times import InstantField
 
@@ -142,7 +142,7 @@ class BookerSerializer(RowSerializer):
         read_only_fields = fields
 
 
-class DetailsSerializer(InputSerializer):
+class DetailsSerializer(StrictSerializer):
     """The details of a booking, which its user can change until it starts."""
 
     attendee_name = serializers.CharField(
@@ -240,7 +240,7 @@ class BookingChangeSerializer(DetailsSerializer):
 
 
 @example("The booking took place", {"status": "completed"})
-class StatusChangeSerializer(InputSerializer):
+class StatusChangeSerializer(StrictSerializer):
     """A new status, and the reason for it."""
 
     status = serializers.ChoiceField(Booking.Status.choices)

@@ -13,7 +13,7 @@ from rest_framework import serializers
 
 from bookit.api.metadata import MetadataField
 from bookit.api.schema import SOMETIMES, example
-from bookit.api.serializers import InputSerializer, ListField, RowSerializer
+from bookit.api.serializers import ListField, RowSerializer, StrictSerializer
 from bookit.money import in_currency
 from bookit.times import InstantField, format_wall_clock, parse_wall_clock
 from catalog.extensions import Affected
@@ -94,7 +94,7 @@ class WallClockField(serializers.Field[int, str, str, Any]):
         return format_wall_clock(value)
 
 
-class OpeningHoursSerializer(InputSerializer):
+class OpeningHoursSerializer(StrictSerializer):
     """A span of a weekday in which a calendar is open, in the calendar's local time."""
 
     weekday = serializers.IntegerField(

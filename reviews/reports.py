@@ -14,7 +14,7 @@ from bookings.reports.kinds import REPORTS, Report
 from bookings.reports.pages import add_to_menu
 from bookings.reports.periods import Period
 from bookings.reports.serializers import CountField, InMonthSerializer, ReportSerializer
-from bookit.api.serializers import InputSerializer
+from bookit.api.serializers import StrictSerializer
 from bookit.database.rows import fetch
 
 # Counts reviews by month and rating.
@@ -28,7 +28,7 @@ FROM reviews_review WHERE created_at >= %(start)s AND created_at < %(end)s GROUP
 STARS = {f"rating_{stars}": stars for stars in range(1, 6)}
 
 
-class ReviewTotalsSerializer(InputSerializer):
+class ReviewTotalsSerializer(StrictSerializer):
     """How many reviews were written, and their ratings."""
 
     reviews = CountField()

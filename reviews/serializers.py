@@ -4,7 +4,7 @@ from django.db.models import F
 from rest_framework import serializers
 
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, RowSerializer
+from bookit.api.serializers import RowSerializer, StrictSerializer
 from reviews.models import Review
 
 FIVE_STARS = {
@@ -51,7 +51,7 @@ class ReviewSerializer(RowSerializer):
 
 
 @example("Four stars", {"rating": 4})
-class ReviewChangeSerializer(InputSerializer):
+class ReviewChangeSerializer(StrictSerializer):
     """The fields of a review that can be changed."""
 
     ignored = frozenset(ReviewSerializer.Meta.fields)
@@ -68,7 +68,7 @@ class ReviewChangeSerializer(InputSerializer):
         "comment": "Exactly what I asked for.",
     },
 )
-class ReviewCreateSerializer(InputSerializer):
+class ReviewCreateSerializer(StrictSerializer):
     """A rating of a booking, with an optional comment."""
 
     ignored = frozenset(ReviewSerializer.Meta.fields)

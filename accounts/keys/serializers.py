@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from accounts.keys.models import ApiKey
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, ListField, RowSerializer
+from bookit.api.serializers import ListField, RowSerializer, StrictSerializer
 from bookit.times import InstantField
 
 TILL = {
@@ -70,7 +70,7 @@ class ApiKeySecretSerializer(ApiKeySerializer):
 
 
 @example("A key with one permission", TILL)
-class ApiKeyCreateSerializer(InputSerializer):
+class ApiKeyCreateSerializer(StrictSerializer):
     """A new API key: its name, permissions and expiry."""
 
     ignored = frozenset(ApiKeySecretSerializer.Meta.fields)

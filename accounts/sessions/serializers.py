@@ -8,7 +8,7 @@ from accounts.serializers import ANA, LookupField, PasswordField, UserSerializer
 from accounts.sessions.models import Session
 from accounts.sessions.services import SignedIn
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, RowSerializer
+from bookit.api.serializers import RowSerializer, StrictSerializer
 
 
 @example(
@@ -54,7 +54,7 @@ class SessionSerializer(UserSerializer):
 
 
 @example("Ana signs in", {"email": "ana@example.com", "password": "seven quiet otters"})
-class LoginSerializer(InputSerializer):
+class LoginSerializer(StrictSerializer):
     """An email address and a password."""
 
     email = LookupField()
@@ -65,7 +65,7 @@ class LoginSerializer(InputSerializer):
     "The refresh token of the session",
     {"refresh_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.cmVmcmVzaA"},
 )
-class RefreshTokenSerializer(InputSerializer):
+class RefreshTokenSerializer(StrictSerializer):
     """A refresh token."""
 
     refresh_token = serializers.CharField(max_length=4096)

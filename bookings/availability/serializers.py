@@ -5,11 +5,11 @@ from rest_framework import serializers
 
 from bookings.availability.search import LONGEST
 from bookit.api.schema import SOMETIMES, example
-from bookit.api.serializers import FlagField, InputSerializer, ListField
+from bookit.api.serializers import FlagField, ListField, StrictSerializer
 from bookit.times import DayOrInstantField, InstantField
 
 
-class SearchSerializer(InputSerializer):
+class SearchSerializer(StrictSerializer):
     """When to look for free times, in a query."""
 
     ignored = frozenset({"tz"})  # The view reads this parameter.
@@ -45,7 +45,7 @@ class ServicesSearchSerializer(SearchSerializer):
     )
 
 
-class FreeTimeSerializer(InputSerializer):
+class FreeTimeSerializer(StrictSerializer):
     """A time that can be booked."""
 
     start_time = InstantField()
@@ -54,7 +54,7 @@ class FreeTimeSerializer(InputSerializer):
     slot_id = serializers.UUIDField(allow_null=True)
 
 
-class RefusalSerializer(InputSerializer):
+class RefusalSerializer(StrictSerializer):
     """A time that cannot be booked, and the error code that booking it would return."""
 
     start_time = InstantField()
@@ -79,7 +79,7 @@ MORNING = {
 
 @extend_schema_serializer(extensions={SOMETIMES: ["refused"]})
 @example("A morning", MORNING)
-class AvailabilitySerializer(InputSerializer):
+class AvailabilitySerializer(StrictSerializer):
     """The free times of a service, in chronological order."""
 
     service_id = serializers.UUIDField()
@@ -93,7 +93,7 @@ class AvailabilitySerializer(InputSerializer):
 
 
 @example("A morning", {"results": [MORNING]})
-class AvailabilitiesSerializer(InputSerializer):
+class AvailabilitiesSerializer(StrictSerializer):
     """The free times of several services, in the order of the request."""
 
     results = AvailabilitySerializer(many=True, read_only=True)

@@ -3,7 +3,7 @@
 from rest_framework import serializers
 
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer
+from bookit.api.serializers import StrictSerializer
 
 FEED = "https://bookit.example.com/{}.ics?token={}.Lq3cP0Zk9V8Jt1s4"
 OWN = FEED.format("me/calendar", "WyJvd24iXQ")
@@ -13,7 +13,7 @@ NAMES = FEED.format(CALENDAR, "WyJuYW1lcyJd")
 
 
 @example("Your own feed", {"address": OWN})
-class FeedSerializer(InputSerializer):
+class FeedSerializer(StrictSerializer):
     """The address at which calendar programs find your bookings."""
 
     address = serializers.CharField(
@@ -22,7 +22,7 @@ class FeedSerializer(InputSerializer):
 
 
 @example("Two addresses", {"address": BUSY, "address_with_names": NAMES})
-class CalendarFeedSerializer(InputSerializer):
+class CalendarFeedSerializer(StrictSerializer):
     """The addresses at which calendar programs find when a calendar is busy."""
 
     address = serializers.CharField(

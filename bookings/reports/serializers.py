@@ -7,11 +7,11 @@ from rest_framework import serializers
 from bookings.reports.periods import LONGEST, MONTHS
 from bookit import money
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer
+from bookit.api.serializers import StrictSerializer
 from bookit.times import DayOrInstantField, InstantField
 
 
-class PeriodSerializer(InputSerializer):
+class PeriodSerializer(StrictSerializer):
     """The period of a report, in a query."""
 
     ignored = frozenset({"tz"})  # The view reads this parameter.
@@ -70,7 +70,7 @@ class MonthField(serializers.CharField):
         "totals": VISITORS,
     },
 )
-class ReportSerializer(InputSerializer):
+class ReportSerializer(StrictSerializer):
     """A report on a period."""
 
     # `from` is a Python keyword, so the class body cannot assign to it.
@@ -83,13 +83,13 @@ class ReportSerializer(InputSerializer):
     totals: Any = serializers.DictField(help_text="The numbers of the whole period.")
 
 
-class InMonthSerializer(InputSerializer):
+class InMonthSerializer(StrictSerializer):
     """The month of a row. If this is the first base class, the month is the first column."""
 
     month = MonthField()
 
 
-class UtilisationTotalsSerializer(InputSerializer):
+class UtilisationTotalsSerializer(StrictSerializer):
     """The booked share of the open time of calendars."""
 
     bookings = CountField()
@@ -100,7 +100,7 @@ class UtilisationTotalsSerializer(InputSerializer):
     )
 
 
-class OfCalendarSerializer(InputSerializer):
+class OfCalendarSerializer(StrictSerializer):
     """The calendar of a row."""
 
     calendar_id = serializers.UUIDField()
@@ -118,7 +118,7 @@ class UtilisationSerializer(ReportSerializer):
     totals = UtilisationTotalsSerializer(read_only=True)
 
 
-class CurrencyRevenueSerializer(InputSerializer):
+class CurrencyRevenueSerializer(StrictSerializer):
     """What bookings in one currency bring in."""
 
     currency = serializers.CharField()
@@ -128,7 +128,7 @@ class CurrencyRevenueSerializer(InputSerializer):
     expected = AmountField(help_text="The prices of the pending and confirmed bookings.")
 
 
-class OfServiceSerializer(InputSerializer):
+class OfServiceSerializer(StrictSerializer):
     """The service of a row."""
 
     service_id = serializers.UUIDField()
@@ -139,7 +139,7 @@ class ServiceRevenueSerializer(InMonthSerializer, OfServiceSerializer, CurrencyR
     """What the bookings of a service in one month and one currency bring in."""
 
 
-class RevenueTotalsSerializer(InputSerializer):
+class RevenueTotalsSerializer(StrictSerializer):
     """What bookings bring in, for each currency."""
 
     currencies = CurrencyRevenueSerializer(many=True, read_only=True)
@@ -152,7 +152,7 @@ class RevenueSerializer(ReportSerializer):
     totals = RevenueTotalsSerializer(read_only=True)
 
 
-class CustomersTotalsSerializer(InputSerializer):
+class CustomersTotalsSerializer(StrictSerializer):
     """How many customers had bookings, and how many of them were new."""
 
     customers = CountField(help_text="Users who have a booking.")
@@ -171,7 +171,7 @@ class CustomersSerializer(ReportSerializer):
     totals = CustomersTotalsSerializer(read_only=True)
 
 
-class LeadTimeTotalsSerializer(InputSerializer):
+class LeadTimeTotalsSerializer(StrictSerializer):
     """How far in advance bookings were made."""
 
     bookings = CountField()
@@ -181,7 +181,7 @@ class LeadTimeTotalsSerializer(InputSerializer):
     average_hours = serializers.FloatField(allow_null=True, min_value=0)
 
 
-class LeadTimeClassSerializer(InputSerializer):
+class LeadTimeClassSerializer(StrictSerializer):
     """How many bookings were made a certain time before their start."""
 
     lead_time = serializers.CharField()
@@ -196,7 +196,7 @@ class LeadTimeSerializer(ReportSerializer):
     totals = LeadTimeTotalsSerializer(read_only=True)
 
 
-class CancellationsTotalsSerializer(InputSerializer):
+class CancellationsTotalsSerializer(StrictSerializer):
     """How many bookings were cancelled, or were missed by their customers."""
 
     bookings = CountField(help_text="All bookings, without holds and expired bookings.")

@@ -11,7 +11,7 @@ from bookings.slots.recurrence import LONGEST_RULE, MAX_STARTS, Rule, parse_rule
 from bookings.slots.services import SEATS_LEFT
 from bookit.api.expand import by_id
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, RowSerializer
+from bookit.api.serializers import RowSerializer, StrictSerializer
 from bookit.times import InstantField
 from catalog.models import MAX_CAPACITY
 
@@ -78,7 +78,7 @@ EXPANDED = frozenset({"service", "calendar"})
         "rrule": "FREQ=WEEKLY;COUNT=10",
     },
 )
-class SlotPublishSerializer(InputSerializer):
+class SlotPublishSerializer(StrictSerializer):
     """The service, the first start and the recurrence to publish."""
 
     ignored = frozenset(SlotSerializer.Meta.fields)
@@ -109,7 +109,7 @@ class SlotPublishSerializer(InputSerializer):
 
 
 @example("Room for three more", {"capacity": 15})
-class SlotChangeSerializer(InputSerializer):
+class SlotChangeSerializer(StrictSerializer):
     """A new capacity, or the cancellation of the slot."""
 
     ignored = frozenset(SlotSerializer.Meta.fields)

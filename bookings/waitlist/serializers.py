@@ -8,7 +8,7 @@ from bookings.serializers import EXAMPLE_SLOT
 from bookings.waitlist.models import WaitlistEntry
 from bookings.waitlist.services import POSITION
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, RowSerializer
+from bookit.api.serializers import RowSerializer, StrictSerializer
 
 
 @example(
@@ -67,7 +67,7 @@ class WaitlistEntrySerializer(RowSerializer):
         )
 
 
-class WaitlistJoinSerializer(InputSerializer):
+class WaitlistJoinSerializer(StrictSerializer):
     """An empty body: the user who sends the request joins, and the path names the slot."""
 
     ignored = frozenset(WaitlistEntrySerializer.Meta.fields)

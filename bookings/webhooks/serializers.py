@@ -17,7 +17,7 @@ from bookings.payloads import BookingAtEventSerializer
 from bookings.serializers import CONFIRMED_BOOKING
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, ListField, RowSerializer
+from bookit.api.serializers import ListField, RowSerializer, StrictSerializer
 from bookit.times import InstantField
 
 EVENT_CHOICES = [(kind.value, kind.label) for kind in REPORTED_TYPES]
@@ -29,7 +29,7 @@ EVENT_EXAMPLE = {
 }
 
 
-class EventSerializer(InputSerializer):
+class EventSerializer(StrictSerializer):
     """Something that happened to a booking, or a new review."""
 
     id = serializers.UUIDField()
@@ -163,11 +163,11 @@ class WebhookSecretSerializer(WebhookSerializer):
         read_only_fields = [*WebhookSerializer.Meta.read_only_fields, "secret"]
 
 
-class NothingSerializer(InputSerializer):
+class NothingSerializer(StrictSerializer):
     """An empty body."""
 
 
-class AttemptSerializer(InputSerializer):
+class AttemptSerializer(StrictSerializer):
     """One attempt to deliver a message, and its result."""
 
     at = InstantField()

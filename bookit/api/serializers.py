@@ -154,8 +154,8 @@ def _refusal(names: list[str]) -> dict[str, list[serializers.ErrorDetail]]:
     }
 
 
-class InputSerializer(StrictMixin):
-    """A body, or a part of one, that is not a row of a model."""
+class StrictSerializer(StrictMixin):
+    """Parameters, or a body or a part of one, that are not a row of a model."""
 
 
 class FlagField(serializers.BooleanField):

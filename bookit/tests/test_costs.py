@@ -18,7 +18,7 @@ from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookings.tests.workers import database_url, until
 from bookit import deadlines
-from bookit.api.serializers import InputSerializer, RowSerializer, StrictMixin
+from bookit.api.serializers import RowSerializer, StrictMixin, StrictSerializer
 from bookit.database.postgresql.connections import Connection
 from bookit.tests.expect import problem
 from catalog.serializers import PrivateFieldsSerializer
@@ -26,7 +26,7 @@ from catalog.tests.factories import ServiceFactory
 
 ANY_ID = "01980000-0000-7000-8000-000000000000"
 MEBIBYTE = 1024 * 1024
-ABSTRACT = {InputSerializer, RowSerializer, PrivateFieldsSerializer}
+ABSTRACT = {StrictSerializer, RowSerializer, PrivateFieldsSerializer}
 
 
 def every_serializer(base=StrictMixin):

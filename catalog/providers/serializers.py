@@ -10,7 +10,7 @@ from rest_framework import serializers
 from accounts.models import User
 from accounts.serializers import NameField
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, RowSerializer
+from bookit.api.serializers import RowSerializer, StrictSerializer
 from catalog.models import Calendar, Service
 from catalog.providers.models import MAX_BIOGRAPHY, MAX_URL, validate_picture_url
 
@@ -24,14 +24,14 @@ RUI = {
 }
 
 
-class ProvidedCalendarSerializer(InputSerializer):
+class ProvidedCalendarSerializer(StrictSerializer):
     """A calendar of a provider."""
 
     id = serializers.UUIDField()
     name = serializers.CharField()
 
 
-class ProvidedServiceSerializer(InputSerializer):
+class ProvidedServiceSerializer(StrictSerializer):
     """A service of a provider."""
 
     id = serializers.UUIDField()
@@ -146,7 +146,7 @@ class ProviderSerializer(RowSerializer):
 
 
 @example("A barber", RUI)
-class ProviderChangeSerializer(InputSerializer):
+class ProviderChangeSerializer(StrictSerializer):
     """The parts of your own profile that you can change."""
 
     ignored = frozenset(ProviderSerializer.Meta.fields)

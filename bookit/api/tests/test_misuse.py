@@ -12,7 +12,7 @@ from django_filters import rest_framework as filters
 from rest_framework import serializers
 
 from bookit.api.filters import FilterSet
-from bookit.api.serializers import InputSerializer, RowSerializer
+from bookit.api.serializers import RowSerializer, StrictSerializer
 from bookit.api.views import RowViewSet, _checker
 from bookit.database.prepared import Prepared
 from bookit.tests.routes import every_path
@@ -105,7 +105,7 @@ def test_a_validator_with_state_mixes_up_concurrent_results():
             time.sleep(0.001)
             raise serializers.ValidationError(f"{self.value} is wrong.")
 
-    class Mistaken(InputSerializer):
+    class Mistaken(StrictSerializer):
         name = serializers.CharField(validators=[Stateful()])
 
     assert count_mixed_up(Mistaken) > 0
