@@ -197,10 +197,10 @@ TIMELESS = {
     "bookings/phone/services.py": {"customers", "find_customers", "hold_of_call"},
     "bookings/services.py": {"may_override"},
     "bookings/tally/services.py": {"count_events", "totals"},
-    "bookit/idempotency/services.py": {"forget"},
     "bookings/webhooks/services.py": {
         *("delete_webhook", "forget_responses", "is_delivering", "wake_forgotten"),
     },
+    "bookit/idempotency/services.py": {"forget"},
     "catalog/providers/services.py": {"listed", "update_profile"},
     "catalog/services.py": {
         "delete_calendar",

@@ -6,8 +6,10 @@ from urllib.parse import urlencode
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory
+from bookings import services
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.tests.browser import needs_chromium, sign_in
@@ -171,6 +173,32 @@ def test_a_booking_is_dragged_with_a_finger_after_a_long_press(diary, watched, s
     booking.refresh_from_db()
     assert booking.start_time == TUESDAY + timedelta(hours=2)
     watched.assert_no_errors()
+
+
+def test_a_booking_that_somebody_has_moved_is_not_confirmed_unseen(diary, service):
+    booking = BookingFactory(service=service, attendee_name="Grace Hopper")
+    page = diary()
+    dialog = page.get_by_role("dialog")
+    page.get_by_role("button", name="Grace Hopper").click()
+    services.reschedule_booking(
+        booking_id=booking.pk,
+        actor=AdminFactory(),
+        start_time=TUESDAY + timedelta(hours=3),
+        at=timezone.now(),
+    )
+
+    dialog.get_by_role("button", name="Confirm").click()
+
+    dialog.get_by_text("Now it is on Tue 1 Jan 2999, 13:00 (Pending).").wait_for()
+    dialog.get_by_text("Tue 1 Jan 2999, 13:00\u201314:00 (UTC)").wait_for()
+    assert not dialog.get_by_role("button", name="Confirm").is_visible()
+    assert not dialog.get_by_role("button", name="Move").is_visible()
+    booking.refresh_from_db()
+    assert booking.status == "pending"
+    dialog.get_by_role("button", name="Back").click()
+    page.get_by_role("button", name=re.compile("13:00 ?\u201314:00 Grace Hopper")).click()
+    dialog.get_by_role("button", name="Confirm").click()
+    page.get_by_text("Confirmed for Tue 1 Jan 2999, 13:00.").wait_for()
 
 
 def test_the_keyboard_opens_confirms_and_moves_a_booking_and_closes_a_time(diary, watched, service):

@@ -492,6 +492,8 @@
   const part = (dialog, name) => dialog.querySelector(name);
   const rectOf = (node) => node.getBoundingClientRect();
 
+  const inZone = (time) => `${period(time)} (${config.zone})`;
+
   const opened = byId("diary-booking");
   const openedForm = part(opened, "form");
 
@@ -510,7 +512,7 @@
       ? [entry.service]
       : [fill(words.taken, entry), entry.pending ? fill(words.pending, { count: entry.pending }) : ""];
     part(opened, ".diary-what").textContent = [...what, calendar?.title].filter(Boolean).join(" · ");
-    part(opened, ".diary-when").textContent = `${period(entry)} (${config.zone})`;
+    part(opened, ".diary-when").textContent = inZone(entry);
     const phone = part(opened, ".diary-phone a");
     phone.textContent = entry.phone ?? "";
     phone.href = `tel:${(entry.phone ?? "").replace(/[^+\d]/g, "")}`;
@@ -610,10 +612,13 @@
   function refuse(dialog, form, found) {
     showRefusal(dialog, found);
     etag = "";
-    // The response contains a version if somebody else has changed the booking. The dialog then
-    // shows the current time of the booking, and the user can send the form again.
-    if (found.version) form.elements.version.value = found.version;
-    if (found.was) part(dialog, ".diary-when").textContent = period(found.was);
+    if (!found.version) return;
+    // Somebody else has changed the booking. The dialog of a move then shows the current time of the
+    // booking, and the user can send the form again. The dialog of the booking shows too much that
+    // may have changed, so the user opens the page of the booking, or the dialog once more.
+    form.elements.version.value = found.version;
+    part(dialog, ".diary-when").textContent = dialog === moving ? period(found.was) : inZone(found.was);
+    form.querySelectorAll("[data-confirm], [data-move]").forEach((button) => (button.hidden = true));
   }
 
   moveForm.addEventListener("submit", (event) => {
@@ -665,7 +670,7 @@
     );
     const title = calendars.get(time.calendar)?.title ?? words.free;
     part(free, "h2").textContent = title;
-    part(free, ".diary-when").textContent = `${period(time)} (${config.zone})`;
+    part(free, ".diary-when").textContent = inZone(time);
     part(free, ".diary-none").textContent = isOver ? words.over : words.no_service;
     part(free, ".diary-none").hidden = offered.length > 0;
     part(free, ".diary-services").replaceChildren(
