@@ -121,8 +121,13 @@ class ShownBookingForm(ZoneForm):
     """A booking, and the version of it that the diary shows."""
 
     booking = forms.UUIDField()
-    # A version is a time in microseconds (`version_of`), which is far below this limit.
-    version = forms.IntegerField(min_value=0, max_value=10**17)
+    # A version is a time in microseconds (`version_of`), which is far below this limit. Only a page
+    # of version 0.1.0 that is still open sends no version.
+    version = forms.IntegerField(
+        min_value=0,
+        max_value=10**17,
+        error_messages={"required": _("Reload the page and try again.")},
+    )
 
 
 class MoveForm(ShownBookingForm):

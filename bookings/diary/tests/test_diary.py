@@ -633,7 +633,11 @@ def test_a_booking_is_confirmed_by_the_user(site, boss):
     assert again.json()["message"] == (
         "Somebody has just changed this booking. Now it is on Tue 1 Jan 2999, 10:00 (Confirmed)."
     )
-    assert confirm(site, booking, version="").status_code == 400
+    refused = confirm(site, booking, version="")
+    assert (refused.status_code, refused.json()["message"]) == (
+        400,
+        "Reload the page and try again.",
+    )
     assert site.post(CONFIRM, {"booking": "abc", "version": "1", "zone": "UTC"}).status_code == 400
 
 
