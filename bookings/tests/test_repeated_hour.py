@@ -7,6 +7,7 @@ import pytest
 
 from accounts.tests.factories import AdminFactory
 from bookings.tests.factories import BookingFactory, SlotFactory
+from bookit.database.versions import version_of
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +58,7 @@ def test_day_sheets(site, calendar):
 def test_messages_of_the_diary(site, calendar):
     service = ServiceFactory(calendar=calendar, duration_minutes=30)
     booking = BookingFactory(service=service, start_time=SECOND)
-    form = {"booking": str(booking.pk), "zone": "Europe/Berlin"}
+    version = version_of(booking.updated_at)
+    form = {"booking": str(booking.pk), "version": version, "zone": "Europe/Berlin"}
     message = site.post("/admin/diary/confirm/", form).json()["message"]
     assert message.endswith(", 02:30 CET.")
