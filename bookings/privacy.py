@@ -13,6 +13,7 @@ from accounts.models import User
 from bookings import services
 from bookings.booked import forget_calendars
 from bookings.desk.models import StaffNote
+from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent
 from bookings.serializers import BookingSerializer, HistoryEventSerializer
 from bookings.waitlist.models import WaitlistEntry
@@ -37,16 +38,20 @@ WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_i
   AND event.data ? 'reason'
 """
 
-# Deletes the jobs that contain emails about the deleted bookings of a user, or about deleted slots
-# for which the user waited, except running jobs. Waiting emails to the provider are kept and sent,
-# because the provider has to know that nobody comes.
+# Deletes the jobs that contain emails about the bookings of a user, or about deleted slots for
+# which the user waited, except running jobs. Waiting emails to the provider and to attendees other
+# than the user are kept and sent, because they have to know that the booking is cancelled. The
+# addresses of these attendees do not count as verified, so the emails contain no names.
 #
-# Parameters: user_id text.
+# Parameters: user_id text, email text (the address of the user).
 # Columns: none.
 DELETE_MAILS = """
 DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
   AND args->>'user_id' = %(user_id)s::text AND status <> 'doing'
-  AND NOT (status = 'todo' AND args->'mail'->>'audience' = 'provider')
+  AND NOT (status = 'todo' AND (
+    args->'mail'->>'audience' = 'provider'
+    OR args->'mail'->'is_verified' = 'false' AND lower(args->'mail'->>'to') <> %(email)s::text
+  ))
 """
 
 # Deletes the errors of jobs about a user's bookings and waitlist entries, because the message of an
@@ -155,7 +160,8 @@ def _export_webhooks(user: User) -> list[Any]:
 def erase(*, user: User, actor: User, at: datetime) -> None:
     """Cancel the future bookings of a user, and erase the personal data in all of their bookings.
 
-    The user also leaves all waitlists.
+    Attendees other than the user get an email about the cancellation. The user also leaves all
+    waitlists.
 
     A webhook message is composed from the booking when it is sent, and is not stored. The response
     of its receiver is stored and can repeat personal data, so the response is erased. Responses to
@@ -167,10 +173,11 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
         waiting.filter(calendar=calendar_id).update(status=WaitlistEntry.Status.LEFT, updated_at=at)
     bookings = Booking.objects.filter(user=user)
     for calendar_id in _calendars_of(bookings):
-        _erase_bookings(bookings.filter(calendar=calendar_id), calendar_id=calendar_id, user=user)
+        own = bookings.filter(calendar=calendar_id)
+        _erase_bookings(own, calendar_id=calendar_id, user=user, at=at)
     with connection.cursor() as cursor:
         cursor.execute(DELETE_ERRORS, {"user_id": user.pk})
-        cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})
+        cursor.execute(DELETE_MAILS, {"user_id": str(user.pk), "email": user.email})
     forget_calendars(user.pk)
 
 
@@ -179,8 +186,13 @@ def _calendars_of(rows: QuerySet[Any]) -> list[UUID]:
     return [*rows.order_by("calendar").values_list("calendar", flat=True).distinct()]
 
 
-def _erase_bookings(bookings: QuerySet[Booking], *, calendar_id: UUID, user: User) -> None:
+def _erase_bookings(
+    bookings: QuerySet[Booking], *, calendar_id: UUID, user: User, at: datetime
+) -> None:
     """Erase the personal data in the bookings of a user on one calendar."""
+    cancelled = bookings.filter(status=Booking.Status.CANCELLED, start_time__gt=at)
+    for ids in batches(cancelled.exclude(attendee_email="").order_by("id")):
+        mails.enqueue_cancellations(calendar_id=calendar_id, booking_ids=ids)
     bookings.update(
         attendee_name="",
         attendee_email="",

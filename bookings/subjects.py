@@ -15,7 +15,7 @@ from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject,
 for _task, _words in {
     "bookings.follow_up": _("Announce what happened to a booking"),
     "bookings.send_mail": _("Email about a booking"),
-    "bookings.send_composed_mail": _("Email about a deleted booking or slot"),
+    "bookings.send_composed_mail": _("Email after the deletion of a booking, slot or account"),
     "bookings.offer_seats": _("Offer a free seat to the waitlist"),
     "bookings.offer": _("Offer all free seats to waitlists"),
     "bookings.complete": _("Complete bookings that have ended"),
@@ -77,12 +77,15 @@ def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 
 @JOB_SUBJECTS.add("bookings.send_composed_mail")
 def _of_deleted(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
-    """Return, for each job, that its booking or slot was deleted."""
+    """Return the booking of each job, or that the booking or slot was deleted.
+
+    The booking still exists if only the account of its user was deleted.
+    """
     mails = [args.get("mail") for args in jobs]
-    return [
-        DELETED_SLOT if isinstance(mail, dict) and not mail.get("booking_id") else DELETED
-        for mail in mails
-    ]
+    ids = [mail.get("booking_id") if isinstance(mail, dict) else None for mail in mails]
+    subjects = booking_subjects({found for each in ids if (found := uuid_in(each))})
+    by_text = {str(booking_id): subject for booking_id, subject in subjects.items()}
+    return [DELETED_SLOT if each == "" else by_text.get(str(each), DELETED) for each in ids]
 
 
 @JOB_SUBJECTS.add("bookings.offer_seats")

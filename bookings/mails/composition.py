@@ -213,11 +213,10 @@ def _links(occasion: Occasion, audience: str) -> list[Link]:
     The front end asks its readers to sign in. Therefore, an attendee who is not the user who booked
     gets no links. A booking that is over gets none either, because there is nothing left to do.
     """
-    is_user = occasion.attendee_email.lower() in ("", occasion.user_email)
     is_open = occasion.status in (Status.HELD, Status.PENDING, Status.CONFIRMED)
     if (
         not settings.PUBLIC_URL
-        or (audience == ATTENDEE and not is_user)
+        or (audience == ATTENDEE and not occasion.is_to_user)
         or not is_open
         or occasion.is_over
     ):

@@ -247,6 +247,11 @@ class Occasion:
         return self.is_offer and self.type == Type.CANCELLED and self.actor_id != self.user_id
 
     @property
+    def is_to_user(self) -> bool:
+        """Whether emails to the attendee go to the email address of the user who booked."""
+        return self.attendee_email.lower() in ("", self.user_email)
+
+    @property
     def audiences(self) -> list[str]:
         """The readers: the attendee, and the provider unless the provider caused the event.
 
@@ -271,8 +276,7 @@ class Occasion:
         Args:
             audience: the reader, `attendee` or `provider`.
         """
-        own = self.attendee_email.lower() in ("", self.user_email)
-        return audience == PROVIDER or (own and self.user_is_verified)
+        return audience == PROVIDER or (self.is_to_user and self.user_is_verified)
 
 
 # Reads the occasions of events, except events whose booking has been deleted.

@@ -30,7 +30,7 @@ from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.mails.sending import Job, defer, send_within_limits
 
-#: The task that sends an email which was composed before its booking or slot was deleted.
+#: The task that sends an email which was composed before its booking, slot or account was deleted.
 COMPOSED = "bookings.send_composed_mail"
 
 # An email is late if it is sent more than this long after its event.
@@ -69,30 +69,34 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
   AND event.id >= %(event_id)s::uuid
 """
 
-# Finds the events of a booking whose emails have not been sent yet, or will be sent again
+# Finds the events of bookings whose emails have not been sent yet, or will be sent again
 # (`resend`).
 #
-# Parameters: calendar_id uuid, booking_id uuid.
+# Parameters: calendar_id uuid, booking_ids uuid[].
 # Columns: event_id uuid, audience text (the reader to whom the email is to be sent; null means
 #   all readers), is_copy boolean (whether this email was sent before).
 # Invariant: an event is committed together with the job that announces it, or with that job's row
 #   in the outbox. Therefore, if this statement finds no job of an event, the event's job has ended.
+#   Ids are compared as text, because a job that was enqueued by hand can name anything.
 PENDING = """
 WITH job AS MATERIALIZED (
-    SELECT task_name AS task, args FROM procrastinate_jobs
+    SELECT args FROM procrastinate_jobs
     WHERE status IN ('todo', 'doing')
       AND task_name IN ('bookings.follow_up', 'bookings.send_mail')
 ), waiting AS (
-    SELECT task, args FROM job UNION ALL
-    SELECT task, args FROM bookit_outbox WHERE calendar_id = %(calendar_id)s
+    SELECT args FROM job UNION ALL
+    SELECT args FROM bookit_outbox
+    WHERE calendar_id = %(calendar_id)s AND task IN ('bookings.follow_up', 'bookings.send_mail')
+), named AS (
+    SELECT event_id #>> '{}' AS event_id, args->>'audience' AS audience,
+        args->>'copy' IS NOT NULL AS is_copy
+    FROM waiting, jsonb_path_query(
+        jsonb_build_array(args->'event_id', args->'event_ids'), '$[*][*]'
+    ) AS event_id
 )
-SELECT event.id AS event_id, waiting.args->>'audience' AS audience,
-    waiting.args->>'copy' IS NOT NULL AS is_copy
-FROM bookings_bookingevent AS event JOIN waiting ON CASE
-    WHEN waiting.task = 'bookings.follow_up' THEN waiting.args->'event_ids' @> to_jsonb(event.id)
-    WHEN waiting.task = 'bookings.send_mail' THEN waiting.args->>'event_id' = event.id::text
-END
-WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
+SELECT event.id AS event_id, named.audience, named.is_copy
+FROM bookings_bookingevent AS event JOIN named ON named.event_id = event.id::text
+WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = ANY(%(booking_ids)s::uuid[])
 ORDER BY event.id
 """
 
@@ -127,24 +131,49 @@ def enqueue_composed(*, booking: Booking) -> None:
     Emails that no longer apply are left out, and emails that have been sent before are not sent
     again.
     """
-    named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
+    _defer_composed(_unsent(booking.calendar_id, [booking.pk]))
+
+
+def enqueue_cancellations(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> None:
+    """Compose the pending emails that tell attendees that these bookings have been cancelled.
+
+    The caller erases the data of the user who booked, including the addresses of attendees. They
+    have to know that they need not come. Emails to the user's own address are left out. The others
+    contain no names and no other personal data; see `bookings.mails.composition`.
+    """
+    _defer_composed(
+        (occasion, audience)
+        for occasion, audience in _unsent(calendar_id, booking_ids)
+        if occasion.type == Type.CANCELLED and audience == ATTENDEE and not occasion.is_to_user
+    )
+
+
+def _unsent(calendar_id: UUID, booking_ids: Sequence[UUID]) -> Iterator[tuple[Occasion, str]]:
+    """Yield the emails about bookings that end now and that have never been sent."""
+    named = {"calendar_id": calendar_id, "booking_ids": booking_ids}
     rows = [row for row in fetch(PENDING, named, dict_row) if not row["is_copy"]]
     if not rows:
         return
-    texts = mail_texts.in_use()
     pending = {(row["event_id"], row["audience"]) for row in rows}
-    jobs: dict[str, Job] = {}
-    for found in occasions([booking.calendar_id], [row["event_id"] for row in rows]):
-        # The stored booking still has its old status. Once it is deleted, emails about moves,
-        # reminders and offers no longer apply, and links to the booking lead nowhere.
+    for found in occasions([calendar_id], {row["event_id"] for row in rows}):
+        # A booking that will be deleted still has its old status. Once it is deleted, emails about
+        # moves, reminders and offers no longer apply, and links to the booking lead nowhere.
         occasion = replace(found, is_current=False, is_over=True)
         for audience in occasion.audiences:
             if pending & {(occasion.event_id, None), (occasion.event_id, audience)}:
-                args = {
-                    "mail": asdict(compose(occasion, audience, texts)),
-                    "user_id": str(occasion.user_id),
-                }
-                jobs[f"{COMPOSED}/{occasion.event_id}/{audience}"] = (args, None)
+                yield occasion, audience
+
+
+def _defer_composed(mails: Iterable[tuple[Occasion, str]]) -> None:
+    """Compose emails, and enqueue their jobs."""
+    texts = mail_texts.in_use()
+    jobs: dict[str, Job] = {}
+    for occasion, audience in mails:
+        args = {
+            "mail": asdict(compose(occasion, audience, texts)),
+            "user_id": str(occasion.user_id),
+        }
+        jobs[f"{COMPOSED}/{occasion.event_id}/{audience}"] = (args, None)
     defer(COMPOSED, jobs)
 
 
@@ -174,7 +203,7 @@ def announcements(*, booking: Booking, event_ids: Sequence[UUID]) -> list[Announ
     Emails that were not sent, because of a limit or because the booking changed first, are
     included. BookIt does not store which emails these are.
     """
-    named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
+    named = {"calendar_id": booking.calendar_id, "booking_ids": [booking.pk]}
     rows = fetch(PENDING, named, dict_row)
     pending = {(row["event_id"], row["audience"]) for row in rows}
     texts = mail_texts.in_use()

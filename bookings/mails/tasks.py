@@ -26,7 +26,7 @@ def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") ->
 
 @app.task(name=mails.COMPOSED, queue=jobs.MAILS, retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any], user_id: str) -> None:
-    """Send an email about a booking or a slot that has been deleted.
+    """Send an email that was composed before its booking, slot or account was deleted.
 
     `user_id` is the user of the booking, or the user who was waiting. `bookings.privacy` finds the
     jobs of a user by this id.

@@ -193,7 +193,9 @@ TIMELESS = {
         "update_profile",
     },
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
-    "bookings/mails/services.py": {"announcements", "enqueue", "enqueue_composed"},
+    "bookings/mails/services.py": {
+        *("announcements", "enqueue", "enqueue_cancellations", "enqueue_composed"),
+    },
     "bookings/phone/services.py": {"customers", "find_customers", "hold_of_call"},
     "bookings/services.py": {"may_override"},
     "bookings/tally/services.py": {"count_events", "totals"},

@@ -326,7 +326,8 @@ def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, 
     } <= {table for table, _ in found}
     response = delete(api.as_(ana))
     assert (response.status_code, response.content) == (204, b"")
-    assert places(WORDS) == set()
+    # Tiago still has to learn that Ana's bookings for him are cancelled.
+    assert places(WORDS) == {("procrastinate_jobs", ATTENDEE_EMAIL)}
     work()
     assert places(WORDS) == set()
 
@@ -470,7 +471,9 @@ def test_the_email_address_of_a_deleted_account_can_be_registered_again(api, ana
     assert response.json()["id"] != str(ana.pk)
 
 
-def test_future_bookings_are_cancelled_and_the_provider_is_notified(api, ana, helena, activity):
+def test_future_bookings_are_cancelled_and_the_provider_and_the_attendee_are_notified(
+    api, ana, helena, activity
+):
     work()
     mail.outbox.clear()
     activity["future"].service.cancellation_notice_minutes = 10_000
@@ -482,18 +485,102 @@ def test_future_bookings_are_cancelled_and_the_provider_is_notified(api, ana, he
     assert (event.type, event.actor_id) == ("booking.cancelled", ana.pk)
     assert Booking.objects.get(pk=activity["done"].pk).status == "completed"
     work()
-    [message] = mail.outbox
-    assert message.to == ["helena@example.com"]
-    assert "The booking for A former user has been cancelled." in message.body
+    to_attendee, to_provider = mail.outbox
+    assert to_attendee.to == [ATTENDEE_EMAIL]
+    assert to_provider.to == ["helena@example.com"]
+    assert "The booking for A former user has been cancelled." in to_provider.body
     assert Delivery.objects.filter(event=event).exists()
 
 
-def test_a_waiting_email_to_the_provider_is_kept_but_a_failed_email_is_deleted(api, ana, activity):
+def cancellations(to):
+    """Send the waiting emails, and return those about cancellations to an address."""
+    work()
+    found = [each for each in mail.outbox if each.to == [to] and "METHOD:CANCEL" in file_of(each)]
+    mail.outbox.clear()
+    return found
+
+
+def file_of(message):
+    """Return the calendar file of an email, without the breaks of long lines."""
+    [(_name, content, _form)] = message.attachments
+    return content.replace("\r\n ", "")
+
+
+@pytest.mark.parametrize("who", ["owner", "admin"])
+def test_the_email_to_an_attendee_about_a_deleted_account_names_nobody(
+    api, ana, helena, service, who
+):
+    booking = BookingFactory(
+        user=ana,
+        service=service,
+        start_time=now() + timedelta(days=3),
+        attendee_name=ATTENDEE,
+        attendee_email=ATTENDEE_EMAIL,
+        notes=NOTES,
+    )
+    if who == "owner":
+        assert delete(api.as_(ana)).status_code == 204
+    else:
+        assert api.as_(AdminFactory()).delete(f"/users/{ana.pk}").status_code == 204
+    [message] = cancellations(ATTENDEE_EMAIL)
+    # The language of the booking was that of its user.
+    assert message.subject.startswith(f"Cancelada: {service.title}, ")
+    assert "A sua reserva foi cancelada." in message.body
+    file = file_of(message)
+    assert f"UID:{booking.pk}" in file
+    assert f"mailto:{ATTENDEE_EMAIL}" in file
+    for text in (message.subject, message.body, message.alternatives[0].content, file):
+        for word in {*WORDS} - {ATTENDEE_EMAIL}:
+            assert word not in text
+    assert cancellations(ATTENDEE_EMAIL) == []
+
+
+@pytest.mark.parametrize("address", ["", EMAIL, EMAIL.upper()])
+def test_a_deleted_user_gets_no_email_about_their_own_bookings(api, ana, service, address):
+    for days in (3, 4):
+        start = now() + timedelta(days=days)
+        booking = BookingFactory(
+            user=ana, service=service, start_time=start, attendee_email=address
+        )
+    # An email that was composed before is deleted, too.
+    services.delete_booking(booking_id=booking.pk, actor=ana, at=now())
+    assert delete(api.as_(ana)).status_code == 204
+    work()
+    assert [message.to for message in mail.outbox] == [["helena@example.com"]] * 2
+
+
+def test_an_attendee_learns_of_a_cancellation_right_before_the_account_is_deleted(
+    api, ana, helena, service
+):
+    start = now() + timedelta(days=3)
+    names = {"user": ana, "service": service, "attendee_email": ATTENDEE_EMAIL}
+    first = BookingFactory(start_time=start, **names)
+    services.cancel_booking(booking_id=first.pk, actor=ana, at=now())
+    assert len(cancellations(ATTENDEE_EMAIL)) == 1
+    second = BookingFactory(start_time=start, **names)
+    services.cancel_booking(booking_id=second.pk, actor=ana, at=now())
+    third = BookingFactory(start_time=start, **names)
+    services.delete_booking(booking_id=third.pk, actor=ana, at=now())
+    delete(api.as_(ana))
+    told = cancellations(ATTENDEE_EMAIL)
+    uids = {
+        str(each.pk)
+        for each in (second, third)
+        for message in told
+        if str(each.pk) in file_of(message)
+    }
+    assert len(told) == len(uids) == 2
+
+
+def test_waiting_emails_to_others_are_kept_but_failed_emails_are_deleted(api, ana, activity):
     composed = ProcrastinateJob.objects.filter(task_name="bookings.send_composed_mail")
     run("UPDATE procrastinate_jobs SET status = 'todo' WHERE task_name ~ 'composed'")
     assert {job.args["mail"]["audience"] for job in composed} == {"attendee", "provider"}
     delete(api.as_(ana))
-    assert {job.args["mail"]["audience"] for job in composed.all()} == {"provider"}
+    assert {job.args["mail"]["to"] for job in composed.all()} == {
+        ATTENDEE_EMAIL,
+        "helena@example.com",
+    }
     run("UPDATE procrastinate_jobs SET status = 'failed' WHERE task_name ~ 'composed'")
     work()
     assert not composed.all().exists()
@@ -568,6 +655,8 @@ def test_an_account_that_an_admin_deletes_is_erased_and_no_longer_found(api, ana
     admin = api.as_(AdminFactory())
     response = admin.delete(f"/users/{ana.pk}")
     assert (response.status_code, response.content) == (204, b"")
+    assert places(WORDS) == {("procrastinate_jobs", ATTENDEE_EMAIL)}
+    work()
     assert places(WORDS) == set()
     for method in (admin.get, admin.delete):
         problem(method(f"/users/{ana.pk}"), 404, "not_found")

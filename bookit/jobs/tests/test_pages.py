@@ -115,6 +115,16 @@ def test_a_job_about_a_deleted_booking_says_so(site):
     assert "a booking that was deleted" in text(site.get(PAGE))
 
 
+def test_an_email_about_a_booking_of_a_deleted_account_links_to_the_booking(site):
+    booking, gone = BookingFactory(), BookingFactory()
+    gone.delete()
+    job("bookings.send_composed_mail", mail={"booking_id": str(booking.pk)}, user_id="")
+    assert f"/admin/bookings/booking/{booking.pk}/change/" in text(site.get(PAGE))
+    assert "a booking that was deleted" not in text(site.get(PAGE))
+    job("bookings.send_composed_mail", mail={"booking_id": str(gone.pk)}, user_id="")
+    assert "a booking that was deleted" in text(site.get(PAGE))
+
+
 @pytest.mark.parametrize(
     "args",
     [
