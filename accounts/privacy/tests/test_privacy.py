@@ -713,6 +713,7 @@ def test_one_admin_stays_if_two_admins_delete_each_other_at_once(transactional_d
     assert User.objects.all().active_admins().count() == 1
 
 
+@pytest.mark.one_server("on a cluster, changes of accounts wait for each other")
 @pytest.mark.parametrize("kind", [UserFactory, ProviderFactory])
 def test_admins_can_sign_in_while_a_long_deletion_runs(transactional_db, api, monkeypatch, kind):
     user, admin = kind(), AdminFactory()
