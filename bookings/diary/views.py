@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.contrib import admin
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.db import IntegrityError
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -232,7 +233,7 @@ def close(request: HttpRequest) -> HttpResponse:
     No booking is changed.
     """
 
-    def act(user: User, form: CloseForm) -> dict[str, Any]:
+    def act(user: User, form: CloseForm) -> HttpResponse:
         _time_off, affected = catalog.create_time_off(
             calendar_id=form.cleaned_data["calendar"],
             actor=user,
@@ -241,7 +242,8 @@ def close(request: HttpRequest) -> HttpResponse:
             reason=form.cleaned_data["reason"],
             at=timezone.now(),
         )
-        return {"message": _closed_message(affected), "bookings": _links(affected, user, form)}
+        links = _links(affected, user, form)
+        return _json({"message": _closed_message(affected), "bookings": links})
 
     return _answer(request, CloseForm, act)
 
@@ -250,13 +252,13 @@ def close(request: HttpRequest) -> HttpResponse:
 def reopen(request: HttpRequest) -> HttpResponse:
     """Delete time off of a calendar."""
 
-    def act(user: User, form: ReopenForm) -> dict[str, Any]:
+    def act(user: User, form: ReopenForm) -> HttpResponse:
         catalog.delete_time_off(
             calendar_id=form.cleaned_data["calendar"],
             time_off_id=form.cleaned_data["time_off"],
             actor=user,
         )
-        return {"message": _("The time off was deleted.")}
+        return _json({"message": _("The time off was deleted.")})
 
     return _answer(request, ReopenForm, act)
 
@@ -274,26 +276,26 @@ def _change(
     is undone. The response then contains the current state of the booking, so that the user can
     decide again.
     """
-    user = _reader(request)
-    form = form_class(request.POST)
-    if not form.is_valid():
-        return _invalid(form)
-    known = Booking.objects.filter(pk=form.cleaned_data["booking"]).first()
-    if known and version_of(known.updated_at) != form.cleaned_data["version"]:
-        return _changed(known, form)
-    change = partial(act, user, form, known)
-    try:
-        booking = if_unchanged(known, change) if known else change()
-    except REFUSALS as error:
-        if known and is_outdated(error):
+
+    def change(user: User, form: ShownBookingForm) -> HttpResponse:
+        known = Booking.objects.filter(pk=form.cleaned_data["booking"]).first()
+        if known and version_of(known.updated_at) != form.cleaned_data["version"]:
+            return _changed(known, form)
+        attempt = partial(act, user, form, known)
+        try:
+            booking = if_unchanged(known, attempt) if known else attempt()
+        except IntegrityError as error:
+            if known is None or not is_outdated(error):
+                raise
             known.refresh_from_db()
             return _changed(known, form)
-        return _refused(error, form)
-    return _json({"message": done % {"time": _written(booking.start_time, form)}})
+        return _json({"message": done % {"time": _written(booking.start_time, form)}})
+
+    return _answer(request, form_class, change)
 
 
 def _answer(
-    request: HttpRequest, form_class: type[ZoneForm], act: Callable[[User, Any], dict[str, Any]]
+    request: HttpRequest, form_class: type[ZoneForm], act: Callable[[User, Any], HttpResponse]
 ) -> HttpResponse:
     """Return what `act` returns for a valid form, or else the errors of the form or the refusal."""
     user = _reader(request)
@@ -301,7 +303,7 @@ def _answer(
     if not form.is_valid():
         return _invalid(form)
     try:
-        return _json(act(user, form))
+        return act(user, form)
     except REFUSALS as error:
         return _refused(error, form)
 

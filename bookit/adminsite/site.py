@@ -111,24 +111,30 @@ class Site(AdminSite):
             return HttpResponseRedirect(request.path)
         user: Any = request.user
         glance = Glance(user, timezone.now(), zone(user.timezone))
-        shown = []
-        failure = ""
+        buttons = [page for page in PAGES.values() if page.is_button and page.is_for(user)]
+        home = {"cards": self._cards(request, glance), "glance": glance, "buttons": buttons}
+        return super().index(request, {**home, **(extra_context or {})})
+
+    def _cards(self, request: HttpRequest, glance: Glance) -> list[dict[str, Any]]:
+        """Return the cards that the user may see.
+
+        If a server of a distributed database is down, cards that need it are left out, and a
+        message says so. The other cards and the menu do not need the server.
+        """
+        cards, failure = [], None
         for name, card in sorted(HOME_CARDS.items(), key=lambda item: (item[1].place, item[0])):
             try:
-                found = card.read(glance) if card.is_for(user) else None
+                shown = card.read(glance) if card.is_for(glance.user) else None
             except DatabaseError as error:
-                # The other cards and the menu do not need the server that is down.
                 if not is_server_down(error):
                     raise
                 logger.error("%s: the card cannot be read: %s", name, str(error).partition("\n")[0])
-                found, failure = None, str(UNAVAILABLE[None])
-            if found is not None:
-                shown.append({"card": card, "name": name, "shown": found})
+                shown, failure = None, UNAVAILABLE[None]
+            if shown is not None:
+                cards.append({"card": card, "name": name, "shown": shown})
         if failure:
             messages.error(request, failure)
-        buttons = [page for page in PAGES.values() if page.is_button and page.is_for(user)]
-        home = {"cards": shown, "glance": glance, "buttons": buttons}
-        return super().index(request, {**home, **(extra_context or {})})
+        return cards
 
     def _act(self, request: HttpRequest) -> None:
         card: HomeCard | None = HOME_CARDS.get(request.POST.get("card", ""))
