@@ -5,7 +5,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,23 @@ class Cluster:
     def url(self, name: str = "coordinator", database: str = "postgres") -> str:
         """Return the URL of a database on a server."""
         return f"postgresql://postgres:trust@127.0.0.1:{self.port(name)}/{database}"
+
+    @contextmanager
+    def connected(self, database: str) -> Iterator[None]:
+        """Use a database on the coordinator during a `with` block; it need not be distributed."""
+        # Not imported at the top, because the settings contain the URL of a cluster that runs.
+        from django.db import connection
+
+        from bookit.database.citus import nodes
+        from bookit.runtime.servers import connected_to
+
+        with connected_to(self.url(database=database)):
+            nodes.forget()
+            try:
+                yield
+            finally:
+                connection.close()
+                nodes.forget()
 
     def start(self, name: str) -> None:
         """Start a server, and wait until it answers."""

@@ -642,13 +642,8 @@ def new_database(name):
     with psycopg.connect(cluster.url(), autocommit=True) as session:
         session.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         session.execute(f"CREATE DATABASE {name}")
-    with connected_to(cluster.url(database=name)):
-        nodes.forget()
-        try:
-            yield
-        finally:
-            connection.close()
-            nodes.forget()
+    with cluster.connected(name):
+        yield
 
 
 def test_distribute_has_nothing_to_do_if_the_database_is_distributed(capsys):

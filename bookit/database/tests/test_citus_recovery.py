@@ -1,7 +1,6 @@
 """Point-in-time recovery of a Citus cluster, as `docs/scaling.md` describes it."""
 
 import os
-from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
@@ -16,8 +15,6 @@ from bookings.models import Booking, BookingEvent
 from bookings.services import BookingConflict
 from bookings.tests.factories import TUESDAY
 from bookings.tests.workers import until
-from bookit.database.citus import nodes
-from bookit.runtime.servers import connected_to
 from bookit.tests.cluster import NAMES, VARIABLE, WORKERS, Cluster
 from catalog.tests.factories import ServiceFactory
 
@@ -34,17 +31,6 @@ WHERE shardid = get_shard_id_for_distribution_column('bookings_booking', %s)
 POINT = "before_the_accident"
 
 
-@contextmanager
-def connected_to_cluster(cluster, database):
-    """Use a database of another cluster than that of the tests during a `with` block."""
-    with connected_to(cluster.url(database=database)):
-        nodes.forget()
-        try:
-            yield
-        finally:
-            nodes.forget()
-
-
 @pytest.fixture
 def town(monkeypatch):
     """A cluster that only this test uses, with the distributed database `town`."""
@@ -55,7 +41,7 @@ def town(monkeypatch):
     try:
         with psycopg.connect(cluster.url(), autocommit=True) as session:
             session.execute("CREATE DATABASE town")
-        with connected_to_cluster(cluster, "town"):
+        with cluster.connected("town"):
             call_command("migrate", verbosity=0)
             cluster.distribute("town")
         yield cluster
@@ -87,7 +73,7 @@ def book(service, hours):
 
 
 def test_all_servers_are_recovered_to_the_same_restore_point(town):
-    with connected_to_cluster(town, "town"):
+    with town.connected("town"):
         offers = [service_on(town.port(name)) for name in WORKERS]
         kept = [book(service, 1).pk for service in offers]
         for name in NAMES:
@@ -107,7 +93,7 @@ def test_all_servers_are_recovered_to_the_same_restore_point(town):
         with psycopg.connect(town.url(name), autocommit=True) as session:
             until(lambda: session.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
 
-    with connected_to_cluster(town, "town"):
+    with town.connected("town"):
         assert {*Booking.objects.values_list("pk", flat=True)} == {*kept}
         assert {*BookingEvent.objects.values_list("booking_id", flat=True)} == {*kept}
         assert not type(lost).objects.filter(pk=lost.pk).exists()
