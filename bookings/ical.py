@@ -19,8 +19,7 @@ from bookings.models import Booking
 # of a line.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 # The characters of an email address, besides letters, digits and `_.-~`, that a mailto URL contains
-# as they are (RFC 6068). Some programs do not decode the URL, so only
-# the other characters are encoded.
+# as they are (RFC 6068). Only the others are encoded, because some programs do not decode the URL.
 PLAIN = "@!$'*+"
 # The iCalendar status for each status of a booking.
 STATUSES: dict[str, str] = {

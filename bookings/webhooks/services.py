@@ -221,8 +221,8 @@ def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
     """Give a webhook a new secret, and make `actor` its owner.
 
     For a day, messages are also signed with the previous secret, and with the one before if that is
-    still in use: the response with the previous secret may have been lost. If the
-    webhook is on, but its owner is no longer an admin, it receives events again from now on.
+    still in use: the response with the previous secret may have been lost. If the webhook is on,
+    but its owner is no longer an admin, it receives events again from now on.
 
     Raises:
         Webhook.DoesNotExist: the webhook does not exist.

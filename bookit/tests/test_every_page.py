@@ -127,7 +127,7 @@ class Walk:
     def check(self, theme):
         """Record the accessibility faults of the current page.
 
-        In the dark theme, only the contrast is checked: nothing but the colours differs.
+        In the dark theme, only the contrast is checked, because only the colours differ.
         """
         rules = {"dark": {"runOnly": ["color-contrast"]}}.get(theme, {})
         # By default, axe-core loads the style sheets again. The page's policy forbids this, and an
