@@ -21,7 +21,8 @@ from bookit.times import InstantField
 # The fields of an event's data that contain times.
 EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 
-# The columns of the user who booked. The API shows their values if those of the booking are empty.
+# The columns of the user who booked, or for whom staff booked. The API shows their values if those
+# of the booking are empty.
 USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
 
 # The resources that `expand` can add to a booking.
@@ -134,7 +135,7 @@ class BookingSerializer(RowSerializer):
 
 
 class BookerSerializer(RowSerializer):
-    """The user who booked."""
+    """The user who booked, or for whom staff booked."""
 
     class Meta:
         model = User
@@ -149,7 +150,7 @@ class DetailsSerializer(StrictSerializer):
         required=False,
         allow_blank=True,
         max_length=200,
-        help_text="If this is empty, the attendee is the user who booked.",
+        help_text="By default, the name of the user who booked.",
     )
     attendee_email = EmailAddressField(required=False, allow_blank=True)
     attendee_phone = serializers.CharField(
@@ -179,6 +180,7 @@ class DetailsSerializer(StrictSerializer):
 class BookingCreateSerializer(DetailsSerializer):
     """What to book, and for whom."""
 
+    # A client may send back a booking that it has read. Its other fields are ignored.
     ignored = frozenset(BookingSerializer.Meta.fields)
     expanded = EXPANDED
 
@@ -189,18 +191,20 @@ class BookingCreateSerializer(DetailsSerializer):
         min_length=1,
         max_length=20,
         help_text=(
-            "Use instead of service_id to book the first of these services that is free. "
-            "Those with the fewest bookings that day are tried first."
+            "Use instead of service_id to book one of these services. "
+            "Those on the calendars with the fewest bookings that day are tried first."
         ),
     )
     slot_id = serializers.UUIDField(
-        required=False, allow_null=True, help_text="A published slot. It determines the start."
+        required=False,
+        allow_null=True,
+        help_text="A published slot. It determines the service and the start.",
     )
     start_time = InstantField(required=False, help_text="Required unless slot_id is sent.")
     end_time = InstantField(
         required=False, help_text="Follows from the duration. If it is sent, it must match."
     )
-    user_id = serializers.UUIDField(required=False, help_text="Only for admins and staff.")
+    user_id = serializers.UUIDField(required=False, help_text="For whom admins or staff book.")
     hold = serializers.BooleanField(
         default=False, help_text="Only hold the seat, until hold_expires_at."
     )
@@ -299,8 +303,8 @@ class HistoryEventSerializer(RowSerializer):
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
         """Return the rows, each with the reason for the cancellation of its booking.
 
-        A reason that the user of the booking gave is stored only in the booking, because an event
-        outlives its booking.
+        A reason that the user gave may contain personal data. So it is stored only in the booking,
+        and is deleted with it; the events stay.
         """
         return queryset.values(*cls.Meta.fields, "booking__cancellation_reason")
 

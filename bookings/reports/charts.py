@@ -36,7 +36,7 @@ Number = int | float | Decimal
 
 
 @dataclass(frozen=True)
-class Bar:
+class Column:
     """A rectangle. `series` is the index of its series, and `title` is its tooltip."""
 
     x: float
@@ -70,7 +70,7 @@ class Chart:
 
     title: str
     series: list[str] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)
     ticks: list[Label] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     rows: list[tuple[str, str, float]] = field(default_factory=list)
@@ -225,8 +225,8 @@ def _columns(
         for index, value in enumerate(values):
             height = float(value) * scale
             offset = 0 if stacked else index
-            chart.bars.append(
-                Bar(
+            chart.columns.append(
+                Column(
                     round(middle - width * side_by_side / 2 + offset * width, 1),
                     round(LOWEST - below - height, 1),
                     round(width - (0 if stacked else 1), 1),

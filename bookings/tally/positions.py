@@ -1,4 +1,4 @@
-"""Moves the transaction ids of booking events and of their tally; see `bookit.restores`."""
+"""Lowers the transaction ids of events and of the tally after a restore; see `bookit.restores`."""
 
 from django.db import connection
 from django.db.models import F, Max
@@ -24,7 +24,9 @@ def last() -> int | None:
 def move(boundary: int, shift: int) -> None:
     """Subtract `shift` from the transaction ids of all events and of the tally (`BookingTally`).
 
-    If the transaction id of the tally is above `boundary`, it first becomes `boundary`.
+    If the transaction id of the tally is above `boundary`, it first becomes `boundary`, even if
+    `shift` is 0. Otherwise, the tally would never count events that the new server writes with a
+    lower transaction id.
     """
     BookingTally.objects.update(transaction=Least(F("transaction"), boundary) - shift)
     if not shift:

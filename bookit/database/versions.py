@@ -53,7 +53,10 @@ def expect(pk: UUID, updated_at: datetime) -> None:
 @retried
 @transaction.atomic
 def if_unchanged(row: Any, change: Callable[[], Result]) -> Result:
-    """Call a function that changes a row, unless the row has changed since it was read.
+    """Call a function that changes a row that was read before.
+
+    If the row has changed since it was read, the first change of the row is refused, and
+    everything that the function has done in the database is rolled back.
 
     Raises:
         IntegrityError: the row has changed; see `is_outdated`.
@@ -80,7 +83,7 @@ def updated_at_trigger(prefix: str, columns: Sequence[str] = ()) -> Trigger:
     """
     olds, news = (", ".join(f"{row}.{name}" for name in columns) for row in ("OLD", "NEW"))
     changed = f"({olds}) IS DISTINCT FROM ({news})" if columns else "true"
-    expected = f"current_setting('{SETTING}', true) <> ''"
+    is_compared = f"current_setting('{SETTING}', true) <> ''"
     return Trigger(
         name=f"{prefix}_updated_at",
         body=f"""
@@ -107,11 +110,11 @@ END
         triggers={
             f"{prefix}_updated_at": f"""
                 BEFORE UPDATE ON {{table}} FOR EACH ROW WHEN (
-                    NEW.updated_at <= OLD.updated_at OR {expected}
+                    NEW.updated_at <= OLD.updated_at OR {is_compared}
                 )
             """,
             f"{prefix}_deleted_version": f"""
-                BEFORE DELETE ON {{table}} FOR EACH ROW WHEN ({expected})
+                BEFORE DELETE ON {{table}} FOR EACH ROW WHEN ({is_compared})
             """,
         },
     )

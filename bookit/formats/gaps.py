@@ -1,7 +1,7 @@
 """Texts of Django and DRF that lack a correct translation into one of BookIt's languages.
 
 BookIt's catalogues take precedence over those of Django and DRF, so these entries fill the gaps.
-Only texts that clients of the API or users of the admin site can get are listed.
+The list has only those texts that clients of the API or users of the admin site can get.
 """
 
 from django.utils.translation import gettext_noop, ngettext_lazy
@@ -15,7 +15,8 @@ TEXTS = [
         "This password is too short. It must contain at least %d character.",
         "This password is too short. It must contain at least %d characters.",
     ),
-    # In Russian, Django puts the name of a model after words that need another case or gender.
+    # In Django's Russian texts, the name of a model has the wrong case, or the words have the wrong
+    # gender.
     gettext_noop("Add %s"),
     gettext_noop("Change %s"),
     gettext_noop("View %s"),
@@ -25,7 +26,7 @@ TEXTS = [
     gettext_noop("The {name} “{obj}” was changed successfully. You may add another {name} below."),
     gettext_noop("The {name} “{obj}” was changed successfully. You may edit it again below."),
     gettext_noop("The %(name)s “%(obj)s” was deleted successfully."),
-    # In German, Django leaves these texts of the pages of users in English.
+    # In German, Django leaves most of the texts about passwords of accounts in English.
     gettext_noop("After you’ve created a user, you’ll be able to edit more user options."),  # noqa: RUF001
     gettext_noop("Reset password"),
     gettext_noop("Set password"),

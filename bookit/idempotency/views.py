@@ -69,7 +69,7 @@ def _respond_once(
 ) -> Response:
     """Return the kept response if there is one; otherwise, the response of `action`."""
     at = timezone.now()
-    owned: dict[str, Any] = {
+    claimed: dict[str, Any] = {
         "owner": request.auth.id if isinstance(request.auth, UsedKey) else request.user.pk,
         "key": key,
         "fingerprint": _fingerprint(request),
@@ -79,11 +79,11 @@ def _respond_once(
     @retried
     @transaction.atomic
     def attempt() -> Response:
-        kept = services.claim(**owned)
+        kept = services.claim(**claimed)
         if kept is not None:
             return _replay(kept)
         response = action()
-        if not _keep(request, response, owned):
+        if not _keep(request, response, claimed):
             raise _AlreadyKept
         return response
 
@@ -98,7 +98,7 @@ def _respond_once(
             response: Any = view.handle_exception(error)
             if response.status_code < 500 and response.status_code not in NOT_KEPT:
                 with transaction.atomic():
-                    _keep(request, response, owned)
+                    _keep(request, response, claimed)
             return response
     raise services.IdempotencyInProgress
 
@@ -116,12 +116,12 @@ def _fingerprint(request: Request) -> bytes:
     return sha256(f"{request.method} {request.get_full_path()}\n".encode() + body).digest()
 
 
-def _keep(request: Request, response: Response, owned: dict[str, Any]) -> bool:
+def _keep(request: Request, response: Response, claimed: dict[str, Any]) -> bool:
     body = JSONRenderer().render(response.data, renderer_context={"request": request})
     location = response.headers.get("Location", "")
     user: Any = request.user
     return services.keep(
-        **owned,
+        **claimed,
         user_id=user.pk,
         status=response.status_code,
         location=location,
@@ -136,7 +136,7 @@ def _replay(kept: services.Kept) -> Response:
         headers["Location"] = kept.location
     is_problem = kept.status >= 400
     if kept.status == 201:
-        # As in the first response, `If-Match` needs the version of the new row.
+        # The first response had an entity tag with the version of the new row, for `If-Match`.
         updated_at = orjson.loads(kept.body).get("updated_at")
         if updated_at:
             headers["ETag"] = entity_tag(bytes(kept.body), datetime.fromisoformat(updated_at))

@@ -32,7 +32,7 @@ class ProviderViewSet(RowViewSet):
 
 
 class ProfileViewSet(RowViewSet):
-    """The signed-in provider's own profile."""
+    """The profile of the signed-in provider or admin."""
 
     permission_classes = [IsProviderOrAdmin]
     serializer_class = ProviderSerializer

@@ -1,4 +1,5 @@
-/* Rows that can be added and removed, the weekly grid, and previews that follow what is entered. */
+/* Forms of the admin site: rows that can be added and removed, opening hours, previews that follow what is entered, and
+   the fields of a repetition. */
 (() => {
   "use strict";
 
@@ -168,16 +169,17 @@
     }
     const follow = (row) => {
       const affected = row.querySelector("[data-affected]");
-      const keep = row.querySelector("[data-keep]");
+      const consent = row.querySelector("[data-consent]");
       const load = loader((html) => {
         affected.innerHTML = html;
-        keep.hidden = !affected.querySelector("[data-count]");
+        consent.hidden = !affected.querySelector("[data-count]");
       });
       row.addEventListener("input", ({ target }) => {
         if (!group.dataset.preview || !["date", "time"].includes(target.type)) {
           return;
         }
-        keep.querySelector("input").checked = false;
+        // The user has agreed to keep the bookings in the old period, not those in the new one.
+        consent.querySelector("input").checked = false;
         const query = new URLSearchParams({ zone: group.querySelector("[data-zone]").value });
         for (const input of row.querySelectorAll("[type=date], [type=time]")) {
           query.set(input.name.replace(/^.*-/, ""), input.value);
@@ -213,8 +215,8 @@
       const query = new URLSearchParams(new FormData(form));
       query.delete("csrfmiddlewaretoken");
       for (const name of [...query.keys()]) {
-        // The preview does not need the values that were shown first (`initial-...`). A description
-        // could make the URL too long.
+        // The preview does not need the values that the form had when it was opened (`initial-...`).
+        // A description could make the URL too long.
         if (name.startsWith("initial-") || name === "description") {
           query.delete(name);
         }
