@@ -6,10 +6,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from psycopg.rows import dict_row
 
 from bookings.events import state_of
-from bookit.database.rows import fetch
+from bookit.database.citus.lookups import fetch_reachable
 
 # The maximum number of bookings that one transaction changes. Small batches hold no lock for long,
 # and a worker that is killed loses the work of at most one batch.
@@ -17,6 +16,8 @@ BATCH = 500
 # The maximum number of due bookings that are read at a time. Reading many at once finds more
 # bookings of the same calendar, so fewer statements are needed.
 MOST_FOUND = 100 * BATCH
+# The distributed tables of the statements that find bookings.
+TABLES = ["bookings_booking", "bookings_bookingevent"]
 
 # Each change below is a pair of statements. The first statement finds the due bookings of all
 # calendars. The second one changes the found bookings of one calendar, because a statement that
@@ -39,7 +40,7 @@ def _locked(due: str, *, order: str) -> str:
     """Return the part of a WITH clause that locks the found bookings that are still due."""
     return f"""due AS (
     SELECT * FROM bookings_booking AS booking
-    WHERE calendar_id = %(calendar_id)s AND id = ANY(%(ids)s) AND {due}
+    WHERE calendar_id = %(calendar_id)s AND id = ANY(%(ids)s::uuid[]) AND {due}
     ORDER BY {order}
     FOR NO KEY UPDATE SKIP LOCKED
 )"""  # noqa: S608 - only our own SQL
@@ -196,12 +197,14 @@ def send_reminders(*, at: datetime) -> int:
 def _in_batches(find: str, change: str, **values: Any) -> int:
     """Change the due bookings in batches, until none are left except locked ones.
 
+    While a server of a distributed database is down, the bookings on all other servers are changed.
+
     Returns:
         the number of bookings that were changed.
     """
     changed = 0
     while True:
-        found = fetch(find, {**values, "most": MOST_FOUND}, dict_row)
+        found = fetch_reachable(find, {**values, "most": MOST_FOUND}, tables=TABLES)
         count = sum(_change(change, values, batch) for batch in _batches(found))
         changed += count
         if not count or sum(len(row["ids"]) for row in found) < MOST_FOUND:

@@ -11,12 +11,13 @@ from bookit.jobs.queues import PATIENT
 
 
 @app.task(name="bookings.follow_up", retry=PATIENT)
-def follow_up(calendar_ids: list[str], event_ids: list[str]) -> None:
+def follow_up(calendar_ids: list[str], event_ids: list[str], only_webhooks: bool = False) -> None:
     """Follow up events. A trigger enqueues this job when events are written."""
     followup.follow_up(
         calendar_ids=[UUID(each) for each in calendar_ids],
         event_ids=[UUID(each) for each in event_ids],
         at=timezone.now(),
+        only_webhooks=only_webhooks,
     )
 
 

@@ -13,6 +13,7 @@ from django.db.models import (
     F,
     IntegerField,
     OuterRef,
+    QuerySet,
     RestrictedError,
     Subquery,
     When,
@@ -26,7 +27,7 @@ from accounts.models import User
 from bookings.availability.terms import ServiceInactive, TermsChanged, on_current_terms
 from bookings.events import SLOT_CANCELLED, state_of
 from bookings.holds import unexpired, unexpired_sql
-from bookings.models import Slot, blocked_period
+from bookings.models import Booking, Slot, blocked_period
 from bookings.seats import close_expired_holds, lock_to_book, seats_taken
 from bookings.services import InvalidTransition
 from bookings.slots.recurrence import Rule
@@ -309,7 +310,7 @@ def change_slot(
     if capacity is not None and capacity != slot.capacity:
         _check_seats(slot, capacity, at)
         if capacity > slot.capacity:
-            waitlist.offer_later(slot_ids=[slot.pk], at=at)
+            waitlist.offer_later(calendar_ids=[slot.calendar_id], slot_ids=[slot.pk], at=at)
         slot.capacity = capacity
         slot.save(update_fields=["capacity"])
         has_changed = True
@@ -445,7 +446,7 @@ def _locked_slot(slot_id: UUID, actor: User, permission: str) -> Slot:
 
 def _check_seats(slot: Slot, capacity: int, at: datetime) -> None:
     """Refuse a capacity below the number of seats that are taken."""
-    taken = slot.bookings.filter(unexpired(at), active=True).count()
+    taken = _active_bookings(slot).filter(unexpired(at)).count()
     if taken > capacity:
         raise SlotConflict(
             ngettext(
@@ -484,8 +485,12 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         )
     # Bookings that are still active are completed or no-shows. Their status may have changed while
     # the statement waited for its locks.
-    if slot.bookings.filter(active=True).exists():
+    if _active_bookings(slot).exists():
         raise InvalidTransition(_("A slot with completed or no-show bookings cannot be cancelled."))
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
     waitlist.end(slot=slot, at=at)
+
+
+def _active_bookings(slot: Slot) -> QuerySet[Booking]:
+    return Booking.objects.filter(calendar=slot.calendar_id, slot=slot, active=True)

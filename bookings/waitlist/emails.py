@@ -12,6 +12,7 @@ from bookings.mails.queue import Place, compose_end, send_end
 from bookings.mails.services import COMPOSED
 from bookings.models import Slot
 from bookings.waitlist.models import WaitlistEntry
+from bookit.database.citus.lookups import by_id
 from bookit.mails.sending import Job, defer
 
 TASK = "bookings.send_queue_mail"
@@ -60,12 +61,14 @@ def send(*, entry_id: UUID, at: datetime) -> None:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
     entries = WaitlistEntry.objects.select_related("user", "slot__service", "slot__calendar")
-    entry = entries.filter(
-        pk=entry_id, status=WaitlistEntry.Status.PASSED, user__is_active=True
-    ).first()
-    if entry is not None:
-        is_cancelled = entry.slot.status == Slot.Status.CANCELLED
-        send_end(place=_place(entry, is_cancelled=is_cancelled), at=at)
+    try:
+        entry = by_id(entries, entry_id).get(
+            status=WaitlistEntry.Status.PASSED, user__is_active=True
+        )
+    except WaitlistEntry.DoesNotExist:
+        return
+    is_cancelled = entry.slot.status == Slot.Status.CANCELLED
+    send_end(place=_place(entry, is_cancelled=is_cancelled), at=at)
 
 
 def _place(entry: WaitlistEntry, *, is_cancelled: bool) -> Place:

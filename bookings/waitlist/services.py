@@ -15,12 +15,13 @@ changes to `left`.
 """
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Case, Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, When
 from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
@@ -35,7 +36,8 @@ from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds, lock_to_book, seats_taken, take_seat
 from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
-from bookit.database.citus.lookups import by_id
+from bookit.database.citus.lookups import OuterCalendar, by_id, fetch_reachable
+from bookit.database.citus.nodes import is_server_down
 from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid, ServiceError
 
@@ -59,7 +61,7 @@ POSITION = Case(
                 WAITING,
                 Q(created_at__lt=OuterRef("created_at"))
                 | Q(created_at=OuterRef("created_at"), pk__lte=OuterRef("pk")),
-                calendar=OuterRef("calendar"),
+                calendar=OuterCalendar(),
                 slot=OuterRef("slot"),
             )
             .order_by()
@@ -69,6 +71,14 @@ POSITION = Case(
         ),
     ),
     default=None,
+)
+
+# Finds the calendars on which users are waiting.
+#
+# Parameters: none.
+# Columns: calendar_id uuid.
+WAITING_CALENDARS = (
+    "SELECT DISTINCT calendar_id FROM bookings_waitlistentry WHERE status = 'waiting'"
 )
 
 # The types of events that free a seat of a slot.
@@ -165,22 +175,27 @@ def announce_deletion(*, slot: Slot, at: datetime) -> None:
 
 def enqueue(*, events: Iterable[BookingEvent], at: datetime) -> None:
     """Enqueue a job that offers the seats that these events have freed, if anybody is waiting."""
-    freed = set()
+    calendar_ids, slot_ids = set(), set()
     for event in events:
         before = event.data["was"] if event.type == Type.RESCHEDULED else event.data
         if event.type in TYPES_THAT_FREE_A_SEAT and before.get("slot_id"):
-            freed.add(UUID(before["slot_id"]))
-    offer_later(slot_ids=freed, at=at)
+            calendar_ids.add(event.calendar_id)
+            slot_ids.add(UUID(before["slot_id"]))
+    offer_later(calendar_ids=calendar_ids, slot_ids=slot_ids, at=at)
 
 
-def offer_later(*, slot_ids: Collection[UUID], at: datetime) -> None:
-    """Enqueue a job that offers seats of these slots, except slots that have started.
+def offer_later(
+    *, calendar_ids: Collection[UUID], slot_ids: Collection[UUID], at: datetime
+) -> None:
+    """Enqueue a job that offers seats of slots on these calendars, except slots that have started.
 
     No job is enqueued if nobody is waiting.
     """
     if not slot_ids:
         return
-    waiting = WaitlistEntry.objects.filter(WAITING, slot__in=slot_ids, slot__start_time__gt=at)
+    waiting = WaitlistEntry.objects.filter(
+        WAITING, calendar__in=calendar_ids, slot__in=slot_ids, slot__start_time__gt=at
+    )
     found = waiting.order_by("slot").values_list("slot", flat=True).distinct()
     named: list[JSONValue] = [str(slot_id) for slot_id in found]
     if named:
@@ -190,25 +205,50 @@ def offer_later(*, slot_ids: Collection[UUID], at: datetime) -> None:
 def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int:
     """Hold free seats for the users who are waiting, in order; return the number of new holds.
 
-    Also end the waitlists of slots that were cancelled or start too soon to be booked.
+    Also end the waitlists of slots that were cancelled or start too soon to be booked. While a
+    server of a distributed database is down, slots on all other servers are offered.
 
     Args:
         slot_ids: the slots whose seats are offered; by default, all slots with waiting users.
     """
-    slots = Slot.objects.alias(taken=seats_taken(at)).filter(
+    named = {} if slot_ids is None else {"pk__in": slot_ids}
+    try:
+        found = _to_offer(at, **named)
+    except OperationalError as error:
+        if not is_server_down(error):
+            raise
+        found = [
+            slot_id
+            for calendar_id in _reachable_calendars(slot_ids)
+            for slot_id in _to_offer(at, calendar=calendar_id, **named)
+        ]
+    return sum(_offer(slot_id, at=at) for slot_id in found)
+
+
+def _to_offer(at: datetime, **filters: Any) -> list[UUID]:
+    """Return the ids of the slots with a seat to offer, or with a waitlist that has to end."""
+    slots = Slot.objects.filter(**filters).alias(taken=seats_taken(at))
+    found = slots.filter(
         Exists(
-            WaitlistEntry.objects.filter(
-                WAITING, calendar=OuterRef("calendar"), slot=OuterRef("pk")
-            )
+            WaitlistEntry.objects.filter(WAITING, calendar=OuterCalendar(), slot=OuterRef("pk"))
         ),
-        # Either the slot has a seat to offer, or its waitlist has to end.
         Q(taken__lt=F("capacity"))
         | Q(start_time__lte=at + F("service__min_notice_minutes") * timedelta(minutes=1))
         | ~Q(status=Slot.Status.SCHEDULED),
     )
-    if slot_ids is not None:
-        slots = slots.filter(pk__in=slot_ids)
-    return sum(_offer(pk, at=at) for pk in [*slots.values_list("pk", flat=True)])
+    return [*found.values_list("pk", flat=True)]
+
+
+def _reachable_calendars(slot_ids: Collection[str] | None) -> set[UUID]:
+    """Return the calendars of slots, or all with waiting users, on the servers that answer."""
+    if slot_ids is None:
+        rows = fetch_reachable(WAITING_CALENDARS, {}, tables=["bookings_waitlistentry"])
+        return {UUID(row["calendar_id"]) for row in rows}
+    found = set()
+    for slot_id in slot_ids:
+        with suppress(OperationalError, Slot.DoesNotExist):
+            found.add(Slot.calendar_of(slot_id))
+    return found
 
 
 @retried
@@ -222,13 +262,14 @@ def _join(slot_id: UUID, *, actor: User, at: datetime) -> WaitlistEntry:
         blocked_until=slot.blocked.upper,
         at=at,
     )
-    own = slot.waitlist.filter(user=actor, status__in=[Status.WAITING, Status.OFFERED]).first()
+    entries = WaitlistEntry.objects.filter(calendar=slot.calendar_id, slot=slot, user=actor)
+    own = entries.filter(status__in=[Status.WAITING, Status.OFFERED]).first()
     if own is not None:
         return own
     terms, slot_terms = _terms(slot_id)
     terms.check_start(slot_terms.start_time, at)
     terms.check_slot(slot_terms)
-    seated = slot.bookings.filter(active=True)
+    seated = Booking.objects.filter(calendar=slot.calendar_id, slot=slot, active=True)
     if seated.filter(user=actor).exists():
         raise Invalid(_("You already have a seat in this slot."))
     waiting = _waiting(slot).aggregate(people=Count("pk"), last=Max("created_at"))

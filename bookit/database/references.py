@@ -1,12 +1,18 @@
 """Checks whether other rows restrict the deletion of a row, without loading these rows."""
 
+from typing import Any
+
 from django.db.models import RESTRICT, Model, RestrictedError
 
+from bookit.database.citus.lookups import is_spread
 
-def is_referenced(row: Model) -> bool:
+
+def is_referenced(row: Any) -> bool:
     """Return whether a foreign key of another row restricts the deletion of `row`."""
+    # Rows that refer to a row of a calendar are on the same calendar.
+    same = {"calendar": row.calendar_id} if is_spread(type(row)) else {}
     return any(
-        relation.related_model._base_manager.filter(**{relation.field.name: row}).exists()
+        relation.related_model._base_manager.filter(**{relation.field.name: row}, **same).exists()
         for relation in row._meta.related_objects
         if relation.on_delete is RESTRICT
     )

@@ -10,14 +10,14 @@ can safely run twice.
 import asyncio
 import logging
 from contextlib import suppress
-from json import loads
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import Error, connection, transaction
-from psycopg.rows import dict_row, scalar_row
+from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
+from bookit.database.citus.lookups import fetch_from_shards
 from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 from bookit.errors import is_database_unavailable
@@ -35,21 +35,13 @@ BATCH = 200
 # Columns: is_locked boolean.
 _LOCK = "SELECT pg_try_advisory_xact_lock(7042025)"
 
-# Reads the oldest rows of each shard. Shards on a server that does not answer are left out.
+# Reads the oldest rows of a shard.
 #
-# Parameters: command text (`_COMMAND`). The statement needs Citus.
-# Columns: rows text (JSON: calendar_id, id, queue, task, args of each row).
+# Parameters: most bigint (how many rows).
+# Columns: calendar_id uuid, id uuid, queue text, task text, args jsonb.
 _ROWS = """
-SELECT result AS rows FROM run_command_on_placements('bookit_outbox', %(command)s)
-WHERE success AND result <> ''
+SELECT calendar_id, id, queue, task, args FROM bookit_outbox ORDER BY id LIMIT %(most)s
 """
-# The query for each shard. Citus inserts the name of the shard for %s.
-_COMMAND = " ".join(
-    [
-        "SELECT json_agg(waiting)",
-        f"FROM (SELECT * FROM %s ORDER BY id LIMIT {BATCH}) AS waiting",  # noqa: S608
-    ]
-)
 
 # Enqueues a job.
 #
@@ -72,11 +64,7 @@ def relay() -> int:
     with transaction.atomic():
         if not fetch(_LOCK, {}, scalar_row)[0]:
             return 0
-        found: list[dict[str, Any]] = [
-            each
-            for row in fetch(_ROWS, {"command": _COMMAND}, dict_row)
-            for each in loads(row["rows"])
-        ]
+        found = fetch_from_shards(_ROWS, {"most": BATCH}, tables=["bookit_outbox"])
         for row in found:
             with connection.cursor() as cursor:
                 values: Any = {**row, "args": Jsonb(row["args"])}

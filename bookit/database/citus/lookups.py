@@ -1,14 +1,18 @@
-"""Finds rows of calendars by their ids alone, also if the database is distributed.
+"""Finds rows without knowing their calendar, also if the database is distributed.
 
 An id does not tell on which server its row is. If the database is distributed, all servers are
 asked for the calendar of the row first, and the row is then read by its calendar and its id. While
 a server does not answer, the rows on all other servers are still found.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from json import loads
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from django.db import OperationalError, connections, transaction
 from django.db.models import Model, OuterRef, QuerySet, Value
 from django.db.models.expressions import Col, ResolvedOuterRef
@@ -17,7 +21,7 @@ from psycopg.rows import dict_row
 
 from bookit.database import reading
 from bookit.database.citus.layout import Layout
-from bookit.database.citus.nodes import is_distributed
+from bookit.database.citus.nodes import is_distributed, is_server_down
 from bookit.database.rows import fetch
 
 # Asks each server that has shards for the calendar of a row. Only one of them has the row.
@@ -27,6 +31,29 @@ from bookit.database.rows import fetch
 _ASK_EACH = """
 SELECT CASE WHEN success THEN nullif(result, '')::uuid END AS calendar_id
 FROM run_command_on_workers(%(command)s)
+"""
+
+# Runs a query on each shard of a table. Citus inserts the name of the shard for `%1$s`.
+#
+# Parameters: tables text[] (one name), command text. The statement needs Citus.
+# Columns: rows text (a JSON list), of each shard on a server that answers.
+_ON_SHARDS = """
+SELECT result AS rows
+FROM run_command_on_placements((%(tables)s::text[])[1]::regclass, %(command)s)
+WHERE success AND result <> ''
+"""
+
+# Runs a query on each shard of a table and the shard of another table for the same calendars. Citus
+# inserts the names of the two shards for `%1$s` and `%2$s`.
+#
+# Parameters: tables text[] (two names), command text. The statement needs Citus.
+# Columns: as in _ON_SHARDS.
+_ON_PAIRS_OF_SHARDS = """
+SELECT result AS rows
+FROM run_command_on_colocated_placements(
+    (%(tables)s::text[])[1]::regclass, (%(tables)s::text[])[2]::regclass, %(command)s
+)
+WHERE success AND result <> ''
 """
 
 
@@ -104,3 +131,39 @@ def by_id(rows: QuerySet[Any], pk: Any) -> QuerySet[Any]:
     if is_spread(rows.model):
         return found.filter(calendar=calendar_of(rows.model, pk))
     return found
+
+
+def fetch_reachable(
+    text: str, values: Mapping[str, Any], *, tables: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the rows that a query of several calendars finds on all servers that answer.
+
+    If all of them answer, this is one query. Otherwise, it is `fetch_from_shards`.
+    """
+    try:
+        return fetch(text, values, dict_row)
+    except OperationalError as error:
+        if not is_server_down(error):
+            raise
+        return fetch_from_shards(text, values, tables=tables)
+
+
+def fetch_from_shards(
+    text: str, values: Mapping[str, Any], *, tables: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Run a query on each shard of a distributed database, and return the rows of all shards.
+
+    Shards on a server that does not answer are left out. A LIMIT applies to each shard. The rows
+    come from JSON, so ids are strings.
+
+    Args:
+        tables: the names of the distributed tables in the query, one or two.
+    """
+    database: Any = connections[reading.alias()]
+    query = psycopg.ClientCursor(database.connection).mogrify(text, values).replace("%", "%%")
+    for number, table in enumerate(tables, start=1):
+        query = re.sub(rf"\b{table}\b", f"%{number}$s", query)
+    command = f"SELECT json_agg(found) FROM ({query}) AS found"  # noqa: S608 - our own SQL
+    statement = _ON_SHARDS if len(tables) == 1 else _ON_PAIRS_OF_SHARDS
+    answers = fetch(statement, {"tables": [*tables], "command": command}, dict_row)
+    return [row for answer in answers for row in loads(answer["rows"])]

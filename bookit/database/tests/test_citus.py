@@ -7,31 +7,42 @@ import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
 import psycopg
 import pytest
+from django.core import mail
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
+from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework_simplejwt.tokens import AccessToken
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from bookings import services
+from bookings import clock, services
 from bookings.models import BookedCalendar, Booking, BookingEvent
 from bookings.reports.kinds import REPORTS
 from bookings.services import BookingConflict
 from bookings.tally import services as counting
 from bookings.tally.models import BookingTally
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.factories import (
+    TUESDAY,
+    BookingFactory,
+    SlotFactory,
+    WaitlistEntryFactory,
+    WebhookFactory,
+)
 from bookings.tests.settle import settle
 from bookings.tests.workers import database_url, until
+from bookings.waitlist import emails
+from bookings.waitlist import services as waitlist
+from bookings.webhooks.models import Delivery
 from bookit.database.citus import conversion, nodes
 from bookit.jobs import outbox
 from bookit.jobs.models import Outbox
@@ -119,6 +130,19 @@ def post(client, service, hours):
 def send(method, path, body):
     """Send JSON, and return the status of the response."""
     return method(path, json.dumps(body), content_type="application/json").status_code
+
+
+def follow_ups():
+    """Return the waiting jobs that follow up events."""
+    return ProcrastinateJob.objects.filter(task_name="bookings.follow_up").order_by("id")
+
+
+def follow_up_what_is_possible():
+    """Run the waiting jobs that follow up events once; those that fail stay."""
+    for job in follow_ups():
+        with suppress(OperationalError):
+            app.tasks[job.task_name].func(**job.args)
+            ask("DELETE FROM procrastinate_jobs WHERE id = %s RETURNING id", [job.pk])
 
 
 @contextmanager
@@ -291,6 +315,101 @@ def test_users_sign_in_while_a_worker_is_dead(name):
         assert User.objects.get(pk=user.pk).last_login == before
     assert send(Client().post, "/auth/login", right) == 200
     assert User.objects.get(pk=user.pk).last_login > before
+
+
+@pytest.mark.parametrize(("living", "dying"), [("one", "two"), ("two", "one")])
+def test_waitlists_on_a_living_worker_work_while_another_worker_is_dead(living, dying):
+    slot = SlotFactory(service=service_on(living, mode="slots"), start_time=TUESDAY, capacity=1)
+    path = f"/slots/{slot.pk}/waitlist"
+    guest, first, second = (client_of(UserFactory()) for _ in range(3))
+    passed = WaitlistEntryFactory(slot=slot, user=UserFactory(), status="passed")
+    booked = guest.post("/bookings", json.dumps({"slot_id": str(slot.pk)}), "application/json")
+    with restarted_afterwards(dying):
+        cluster.kill(dying)
+        places = [each.post(path, "{}", "application/json").json() for each in (first, second)]
+        assert [place["position"] for place in places] == [1, 2]
+        assert len(second.get(path).json()["results"]) == 1
+        assert second.get(f"{path}/{places[1]['id']}").json()["position"] == 2
+        assert send(guest.patch, f"/bookings/{booked.json()['id']}", {"status": "cancelled"}) == 200
+        assert waitlist.offer_seats(slot_ids=[str(slot.pk)], at=timezone.now()) == 1
+        assert first.delete(f"{path}/{places[0]['id']}").status_code == 204
+        assert waitlist.offer_seats(at=timezone.now()) == 1
+        offered = second.get(f"{path}/{places[1]['id']}").json()
+        assert offered["status"] == "offered"
+        assert second.delete(f"{path}/{offered['id']}").status_code == 204
+        assert first.post(path, "{}", "application/json").status_code == 409  # A seat is free.
+        # The email to a user whose wait has ended.
+        emails.send(entry_id=passed.pk, at=timezone.now())
+        assert mail.outbox[-1].to == [passed.user.email]
+
+
+@pytest.mark.parametrize(("living", "dying"), [("one", "two"), ("two", "one")])
+def test_slots_on_a_living_worker_are_changed_while_another_worker_is_dead(living, dying):
+    course = service_on(living, mode="slots")
+    wider, cancelled, deleted = (
+        SlotFactory(service=course, start_time=TUESDAY + timedelta(days=days)) for days in range(3)
+    )
+    boss = client_of(AdminFactory())
+    with restarted_afterwards(dying):
+        cluster.kill(dying)
+        assert send(boss.patch, f"/slots/{wider.pk}", {"capacity": 9}) == 200
+        assert send(boss.patch, f"/slots/{cancelled.pk}", {"status": "cancelled"}) == 200
+        assert boss.delete(f"/slots/{deleted.pk}").status_code == 204
+
+
+@pytest.mark.parametrize(("living", "dying"), [("one", "two"), ("two", "one")])
+def test_bookings_of_a_living_worker_change_as_time_passes_while_another_worker_is_dead(
+    living, dying
+):
+    alive, dead = service_on(living), service_on(dying)
+    now = timezone.now()
+    ended, tomorrow, held, unconfirmed = (
+        BookingFactory(service=alive, start_time=start, status=status, updated_at=long_ago)
+        for long_ago in [now - timedelta(days=9)]
+        for start, status in (
+            (now - timedelta(days=3), "confirmed"),
+            (now + timedelta(hours=20), "confirmed"),
+            (now + timedelta(days=3), "held"),
+            (now - timedelta(days=2), "pending"),
+        )
+    )
+    waits = BookingFactory(service=dead, start_time=now - timedelta(days=3), status="confirmed")
+    with restarted_afterwards(dying):
+        cluster.kill(dying)
+        assert clock.complete_bookings(at=now) == 1
+        assert clock.expire_bookings(at=held.hold_expires_at) == 2
+        assert clock.send_reminders(at=now) == 1
+        assert clock.send_reminders(at=now) == 0
+        states = {row.pk: row.status for row in Booking.objects.filter(calendar=alive.calendar_id)}
+    assert states == {
+        ended.pk: "completed",
+        tomorrow.pk: "confirmed",
+        held.pk: "expired",
+        unconfirmed.pk: "expired",
+    }
+    assert clock.complete_bookings(at=now) == 1
+    waits.refresh_from_db()
+    assert waits.status == "completed"
+
+
+def test_emails_about_a_living_worker_are_sent_while_another_worker_is_dead():
+    alive, dead = service_on("two"), service_on("one")
+    webhook = WebhookFactory(created_at=timezone.now() - timedelta(hours=1))
+    client = client_of(UserFactory())
+    assert post(client, dead, 1).status_code == 201
+    with restarted_afterwards("one"):
+        cluster.kill("one")
+        assert post(client, alive, 2).status_code == 201
+        outbox.relay()
+        follow_up_what_is_possible()
+        assert ProcrastinateJob.objects.filter(task_name="bookings.send_mail").count() == 1
+        waiting = [job.args for job in follow_ups() if job.args.get("only_webhooks")]
+        assert len(waiting) == 1
+    outbox.relay()
+    follow_up_what_is_possible()
+    assert not follow_ups()
+    assert Delivery.objects.filter(webhook=webhook).count() == 2
+    assert ProcrastinateJob.objects.filter(task_name="bookings.send_mail").count() == 2
 
 
 def test_the_home_page_and_the_reports_count_bookings_on_all_workers():
