@@ -135,6 +135,7 @@ class TokenField(serializers.CharField):
 class RegisterSerializer(StrictSerializer):
     """The data of a new account."""
 
+    # A client may send back an account that it has read. Its other fields are ignored.
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField()

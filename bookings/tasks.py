@@ -24,23 +24,23 @@ def follow_up(calendar_ids: list[str], event_ids: list[str], only_webhooks: bool
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.complete", queueing_lock="bookings.complete")
 def complete_bookings(timestamp: int) -> None:
-    """Complete bookings that have ended, every minute."""
+    """Every minute, complete bookings that have ended."""
     clock.complete_bookings(at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.expire", queueing_lock="bookings.expire")
 def expire_bookings(timestamp: int) -> None:
-    """Expire unconfirmed bookings and holds whose time has run out, every minute."""
+    """Every minute, expire bookings not confirmed before their start, and holds that ran out."""
     clock.expire_bookings(at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.remind", queueing_lock="bookings.remind")
 def send_reminders(timestamp: int) -> None:
-    """Send reminders of bookings that start soon, every minute."""
+    """Every minute, send reminders of bookings that start soon."""
     clock.send_reminders(at=timezone.now())
 
 
-# procrastinate imports only `bookings/tasks.py`, so this line imports the tasks of the rooms.
+# Of this app, procrastinate imports only this module, so this line imports the tasks of the rooms.
 import_from_rooms("tasks")

@@ -54,6 +54,7 @@ class ReviewSerializer(RowSerializer):
 class ReviewChangeSerializer(StrictSerializer):
     """The fields of a review that can be changed."""
 
+    # A client may send back a review that it has read. Its other fields are ignored.
     ignored = frozenset(ReviewSerializer.Meta.fields)
 
     rating = serializers.IntegerField(min_value=1, max_value=5, required=False)

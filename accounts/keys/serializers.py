@@ -73,6 +73,7 @@ class ApiKeySecretSerializer(ApiKeySerializer):
 class ApiKeyCreateSerializer(StrictSerializer):
     """A new API key: its name, permissions and expiry."""
 
+    # A client may send back an API key that it has read. Its other fields are ignored.
     ignored = frozenset(ApiKeySecretSerializer.Meta.fields)
 
     name = serializers.CharField(max_length=100)

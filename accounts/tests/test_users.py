@@ -174,7 +174,7 @@ def test_an_admin_can_change_the_name_and_role_of_a_user_and_deactivate_the_user
         ("is_staff", True),
     ],
 )
-def test_an_invalid_value_is_refused_and_its_field_is_named(admin, field, value):
+def test_an_invalid_value_or_an_unknown_field_is_refused_and_named(admin, field, value):
     user = UserFactory()
     before = admin.get(f"/users/{user.pk}").json()
     response = admin.patch(f"/users/{user.pk}", {field: value})

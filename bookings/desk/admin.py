@@ -246,6 +246,7 @@ class BookingAdmin(ServedAdmin):
     ) -> tuple[QuerySet[Booking], bool]:
         """Return the booking with this id, or the bookings that `found_by` finds."""
         if search_term.strip() and not is_id(search_term):
+            # `StrictChangeList.get_queryset` reads `finds_few`.
             found, request.finds_few = found_by(  # type: ignore[attr-defined]
                 search_term, among=queryset
             )

@@ -18,7 +18,9 @@ from bookings.models import Booking, BookingEvent
 from bookit.database.citus.nodes import is_distributed
 from bookit.database.rows import fetch
 
+# The readers of emails. The fields of `News` with the texts for them have the same names.
 ATTENDEE, PROVIDER = "attendee", "provider"
+# The field of `News` with the beginning of the subject.
 LABEL = "label"
 
 Type = BookingEvent.Type
@@ -165,8 +167,8 @@ class Occasion:
         is_over: whether the booking is no longer held, pending or confirmed.
         user_is_verified: whether the email address of the user's account is verified.
         reason: the reason in the event or, if the user cancelled the booking, in the booking.
-        provider_id: None if the calendar has no provider, or if its provider is inactive or no
-            longer a provider or admin; see `accounts.models.keeps_own`.
+        provider_id: None if the calendar has no provider, or if its provider is inactive, or is
+            now neither a provider nor an admin; see `accounts.models.keeps_own`.
     """
 
     event_id: UUID
@@ -345,7 +347,7 @@ OCCASIONS_ON_CALENDAR = OCCASIONS.replace(" = event.calendar_id", " = %(calendar
 
 
 def occasions(calendar_ids: Iterable[UUID], event_ids: Iterable[UUID]) -> list[Occasion]:
-    """Return the occasions of events on these calendars, in the order of the events.
+    """Return the occasions of events on these calendars, ordered by the ids of the events.
 
     Events of deleted bookings have no occasion. This is one query or, in a distributed database,
     one query for each calendar.

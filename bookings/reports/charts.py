@@ -1,9 +1,9 @@
-"""Computes the bars and labels of charts, which `reports.html` draws as inline SVG.
+"""Computes the columns, bars and labels of charts, which `reports.html` draws as inline SVG.
 
 The table below a chart contains its numbers.
 
-The bars have classes instead of colours. The stylesheet chooses the colours, for light and for dark
-pages.
+The columns and bars have CSS classes instead of colours. The stylesheet chooses the colours, for
+light and for dark pages.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,18 @@ from django.utils.translation import gettext as _
 from bookings.reports.figures import Figures
 from bookings.reports.periods import Period
 
-# The size of a chart and of the margins around its bars, in the units of the SVG.
+# The size of a chart and of the margins around its columns, in the units of the SVG.
 WIDTH, HEIGHT = 760, 260
 LEFT, RIGHT, TOP, BOTTOM = 72, 8, 16, 28
-LOWEST = HEIGHT - BOTTOM
-# The share of a group's width that its bars fill.
+# The y of the value 0. In an SVG, y grows downwards.
+BASELINE = HEIGHT - BOTTOM
+# The share of a group's width that its columns fill.
 FILLED = 0.7
-# The maximum width of a bar. Without it, the bars of a chart of two months would be too wide.
-WIDEST = 64
-# The maximum number of labels below the bars. If there are more groups, only some have a label.
+# The maximum width of a column. Without it, the columns of a chart of two months would be too wide.
+MAX_WIDTH = 64
+# The maximum number of labels below the columns. If there are more groups, only some have a label.
 MAX_LABELS = 7
-# A chart with a row for each calendar has at most this number of rows.
+# A chart with a bar for each calendar has at most this number of bars.
 MAX_BARS = 30
 
 Number = int | float | Decimal
@@ -58,14 +59,15 @@ class Label:
 
 @dataclass
 class Chart:
-    """A chart with columns, or, if `rows` is not empty, with horizontal bars.
+    """A chart with columns, or, if `bars` is not empty, with horizontal bars.
 
     Args:
         title: what it shows.
-        series: the name of each series.
+        series: the name of each series of columns.
         ticks: the lines behind the columns, with their values.
-        rows: for each horizontal bar its name, its value as text, and its length in per cent.
-        left_out: the number of rows that the chart does not show.
+        labels: the texts below the columns.
+        bars: for each horizontal bar its name, its value as text, and its length in per cent.
+        left_out: the number of bars that the chart does not show.
     """
 
     title: str
@@ -73,7 +75,7 @@ class Chart:
     columns: list[Column] = field(default_factory=list)
     ticks: list[Label] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
-    rows: list[tuple[str, str, float]] = field(default_factory=list)
+    bars: list[tuple[str, str, float]] = field(default_factory=list)
     left_out: int = 0
 
     # The template reads these.
@@ -130,7 +132,7 @@ def customers(period: Period, found: Figures) -> list[Chart]:
 
 
 def lead_time(period: Period, found: Figures) -> list[Chart]:
-    """Return the chart of the classes of lead times."""
+    """Return the chart of lead times, with a bar for each range of lead times."""
     longest = max((row["share"] or 0 for row in found.rows), default=0)
     return [
         _bars(
@@ -179,14 +181,15 @@ def number(value: Any, decimals: int = 0) -> str:
 
 
 def _bars(title: str, rows: list[tuple[str, str, float]], *, full: float) -> Chart:
-    """Return a chart with a horizontal bar for each row.
+    """Return a chart with a horizontal bar for each row, but with at most `MAX_BARS`.
 
     Args:
+        rows: the name of each bar, its value as text, and its value.
         full: the value of a bar that is as long as the chart is wide. Longer bars are cut off.
     """
     return Chart(
         title,
-        rows=[
+        bars=[
             (name, text, round(min(100.0, 100 * value / full), 2) if full else 0.0)
             for name, text, value in rows[:MAX_BARS]
         ],
@@ -204,17 +207,17 @@ def _columns(
     """Return a chart with a group of columns for each label, side by side or stacked."""
     highest = max((sum(values) if stacked else max(values) for _, values in groups), default=0)
     step = _step(float(highest))
-    top = step * max(1, -(-float(highest) // step))
-    scale = (LOWEST - TOP) / top
+    highest_tick = step * max(1, -(-float(highest) // step))
+    scale = (BASELINE - TOP) / highest_tick
     chart = Chart(title, series)
-    count = round(top / step)
+    count = round(highest_tick / step)
     chart.ticks = [
-        Label(LEFT - 8, round(LOWEST - n * step * scale, 1), _tick(n * step, step))
+        Label(LEFT - 8, round(BASELINE - n * step * scale, 1), _tick(n * step, step))
         for n in range(count + 1)
     ]
     room = (WIDTH - LEFT - RIGHT) / max(1, len(groups))
     side_by_side = 1 if stacked else len(series)
-    width = min(WIDEST, room * FILLED / side_by_side)
+    width = min(MAX_WIDTH, room * FILLED / side_by_side)
     every = -(-len(groups) // MAX_LABELS)
     for position, (label, values) in enumerate(groups):
         middle = LEFT + room * (position + 0.5)
@@ -228,7 +231,7 @@ def _columns(
             chart.columns.append(
                 Column(
                     round(middle - width * side_by_side / 2 + offset * width, 1),
-                    round(LOWEST - below - height, 1),
+                    round(BASELINE - below - height, 1),
                     round(width - (0 if stacked else 1), 1),
                     round(height, 1),
                     index,

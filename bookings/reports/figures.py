@@ -28,9 +28,9 @@ from catalog.models import MAX_MINUTES, Calendar
 MAX_ROWS = 20_000
 SECONDS_A_MINUTE, SECONDS_AN_HOUR = 60, 3600
 
-# The upper limits of the classes of lead times, in hours, and the names of the classes, which pages
-# translate. The last class has no limit.
-LEAD_CLASSES = [
+# The upper limits of the ranges of lead times, in hours, and the names of the ranges, which pages
+# translate. The last range has no limit.
+LEAD_RANGES = [
     (1, gettext_noop("under 1 hour")),
     (24, gettext_noop("1 to 24 hours")),
     (3 * 24, gettext_noop("1 to 3 days")),
@@ -298,11 +298,11 @@ def customers(period: Period) -> Figures:
 
 
 def lead_time(period: Period) -> Figures:
-    """Return how far in advance bookings were made, in classes of lead times."""
+    """Return how far in advance bookings were made, in ranges of lead times."""
     found = fetch(_LEAD_TIMES, period.parameters, dict_row)
     total = sum(row["bookings"] for row in found)
     rows, lower = [], 0
-    for upper, name in LEAD_CLASSES:
+    for upper, name in LEAD_RANGES:
         bookings = sum(
             row["bookings"]
             for row in found

@@ -252,8 +252,8 @@ def _text(name: str, field: Any, row: dict[str, Any]) -> str:
         return number(value)
     if isinstance(value, float):
         return number(value, 2)
-    # The names of lead time classes are translated. All other texts are names that people gave, and
-    # codes of currencies.
+    # The names of the ranges of lead times are translated. All other texts are names that people
+    # gave, and codes of currencies.
     return gettext(value) if name == "lead_time" else str(value)
 
 

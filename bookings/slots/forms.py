@@ -37,7 +37,7 @@ class PublishForm(forms.Form):
     """The service, the first start in its calendar's zone, and how the slot repeats.
 
     The `cleaned_data` of a valid form also has the arguments `start_time`, `capacity` and `rrule`
-    of `publish_slots`, and `pattern`, the recurrence in words.
+    of `publish_slots`, and `pattern`, the recurrence in words (empty if there is none).
     """
 
     service = forms.ModelChoiceField(
@@ -129,7 +129,7 @@ class PublishForm(forms.Form):
         tz = zone(self.cleaned_data["service"].calendar.timezone)
         start = wall_clock(day, clock.hour * 60 + clock.minute, tz)
         if start.astimezone(tz).time() != clock.replace(second=0, microsecond=0):
-            self.add_error("clock", _("The clocks skip this time on the first day."))
+            self.add_error("clock", _("The clocks skip this time on the day of the first slot."))
         return start.astimezone(UTC)
 
     def _rule(self, first: date) -> Rule | None:
@@ -138,7 +138,7 @@ class PublishForm(forms.Form):
             self.add_error("count", _("Give the number of slots, or the last day."))
             return None
         if until and until < first:
-            self.add_error("until", _("The last day must not be before the first day."))
+            self.add_error("until", _("The last day must not be before the first slot."))
             return None
         end = f"UNTIL={until:%Y%m%d}" if until else f"COUNT={count}"
         return parse_rule(f"{_parts(self.cleaned_data, first)};{end}")
@@ -187,7 +187,7 @@ def _parts(cleaned: dict[str, Any], first: date) -> str:
             return f"FREQ=WEEKLY;{interval};BYDAY={names}"
         case Repeat.MONTHLY:
             return f"FREQ=MONTHLY;{interval}"
-        case _:
+        case _:  # Repeat.MONTHLY_BY_WEEKDAY
             weekday = recurrence.WEEKDAYS[first.weekday()]
             return f"FREQ=MONTHLY;{interval};BYDAY={_position(first)}{weekday}"
 
@@ -196,6 +196,8 @@ def _pattern(cleaned: dict[str, Any], first: date) -> str:
     """Return the recurrence in words, without its end."""
     interval = cleaned.get("interval") or 1
     match cleaned["repeat"]:
+        case Repeat.ONCE:
+            return ""
         case Repeat.DAILY:
             return wording.days_in_words(interval)
         case Repeat.WEEKLY:

@@ -81,6 +81,7 @@ EXPANDED = frozenset({"service", "calendar"})
 class SlotPublishSerializer(StrictSerializer):
     """The service, the first start and the recurrence to publish."""
 
+    # A client may send back a slot that it has read. Its other fields are ignored.
     ignored = frozenset(SlotSerializer.Meta.fields)
     expanded = EXPANDED
 

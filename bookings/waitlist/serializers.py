@@ -70,4 +70,5 @@ class WaitlistEntrySerializer(RowSerializer):
 class WaitlistJoinSerializer(StrictSerializer):
     """An empty body: the user who sends the request joins, and the path names the slot."""
 
+    # A client may send back an entry that it has read. Its other fields are ignored.
     ignored = frozenset(WaitlistEntrySerializer.Meta.fields)

@@ -94,7 +94,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
     @admin.display(description=_("Why nothing is sent"), empty_value="")
     def why_off(self, webhook: Webhook) -> str:
-        """Return the recorded reason, or that the owner is no longer an admin.
+        """Return the recorded reason, or `Webhook.NO_ADMIN` if the owner is no longer an admin.
 
         The text is empty if messages are sent, or if an admin has merely switched the webhook off.
         """

@@ -75,8 +75,8 @@ MAX_ROWS = 900
 CHANGED = ngettext_lazy("%d changed.", "%d changed.")
 # An autocomplete field contains at most this many rows, for browsers without scripts.
 FIRST = 100
-# Fields that identify a row. If a list searches them through a relation, its search field names the
-# relation: "service", not "title".
+# Fields that identify a row. If a list searches them through a relation, the help text of its
+# search box names the relation: "service", not "title".
 OWN_NAMES = {"id", "name", "title"}
 # A message about refused rows names at most this many of them.
 NAMED = 5
@@ -175,7 +175,7 @@ class StrictAdmin(admin.ModelAdmin):
     delete_words: Any = gettext_lazy("Delete")
     # The warning on the page that asks whether to delete a row.
     delete_note: Any = ""
-    # If other rows refer to the row, the page shows this text instead of the question.
+    # If other rows restrict the deletion of the row, that page shows this text and does not ask.
     in_use: Any = REFERENCED
 
     def heading(self, row: Any) -> Any:
@@ -183,7 +183,7 @@ class StrictAdmin(admin.ModelAdmin):
         return str(row)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list. Its search field says what it searches."""
+        """Return the list. The help text of its search box says what it searches."""
         changes: Any = super().get_changelist_instance(request)
         changes.search_help_text = self.search_help_text or self._searched(request)
         return changes
@@ -242,6 +242,7 @@ class StrictAdmin(admin.ModelAdmin):
         """
         words = " ".join(search_term.split())
         if words and (conditions := self.search_conditions(request, words)):
+            # `StrictChangeList.get_queryset` reads `finds_few`.
             found, request.finds_few = found_in(queryset, conditions)  # type: ignore[attr-defined]
             return found, False
         ids: list[Q] = []
@@ -406,10 +407,11 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> None:
         """Call `call` with each row. Messages say which rows were refused, and why.
 
-        There is one message for each reason. It names only a few of the refused rows, because
-        nobody reads a thousand messages. If there are no rows, the message says that nothing was
-        changed. If the time of the request is almost over, or the database fails after a change, a
-        message says how many rows are left. Without it, an error page would replace all messages.
+        There is one message for each reason, because nobody reads a thousand messages. It names
+        only a few of the refused rows. If there are no rows, a message says that nothing was
+        changed. If the time of the request is almost over, or the database fails after a change,
+        the action stops, and a message says how many rows are left. If the action went on, an error
+        page would replace all messages.
 
         Args:
             call: changes one row, usually with a function in `services.py`.
@@ -631,7 +633,8 @@ class StampedAdmin(StrictAdmin):
 
     # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created", "created_on", "rating"})
-    # For a relation that can be read-only, the read-only field that shows it without a link.
+    # Maps the name of a relation to the field that shows it without a link. Users who may neither
+    # change the relation nor see its page get this field instead.
     unlinked: ClassVar[Mapping[str, str]] = {}
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -101,7 +101,8 @@ class StrictMixin(serializers.Serializer[Any]):
     always texts, so their type is not checked.
     """
 
-    # Names of fields that only the representation has. A body may contain them; they are ignored.
+    # Names that a body may contain, for example those of the fields of a representation. Those that
+    # are not fields of this serializer are ignored.
     ignored: ClassVar[frozenset[str]] = frozenset()
     # Names of the resources that `expand` adds to the representation; see `bookit.api.expand`. A
     # body may contain the added objects; they are ignored. Any other value is refused, because

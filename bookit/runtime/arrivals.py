@@ -22,13 +22,14 @@ CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 # already too large. The size is just above the parser's limit for a line, and doubles after each
 # check.
 FIRST_CHECK = 8200
-# The maximum length of the line that announces a chunk.
+# The maximum length of an unfinished line that announces a chunk. gunicorn checks finished lines.
 MAX_CHUNK_LINE = 8190
-# The maximum size of a trailer, in bytes. An unfinished chunked body, with its framing, may have
-# twice the maximum size of a body plus this many bytes.
+# The maximum size of an unfinished trailer, in bytes. An unfinished chunked body may have this many
+# bytes more than 2 * `max_body`, so that there is room for the framing of small chunks.
 MAX_FRAMING = 64 * 1024
-# `bookit.wsgi` reads one byte beyond the limit to notice that a body is too large. gunicorn reads
-# at least this many bytes at a time, so it may read this many bytes beyond the limit.
+# A chunked body counts as too large only if it has more than `max_body` and this many bytes.
+# `bookit.wsgi` reads one byte beyond `max_body` to notice that a body is too large. gunicorn then
+# reads up to this many bytes, which must have arrived.
 READ_AHEAD = 1024
 # gunicorn gets a chunked body in pieces of this many bytes. For each chunk, it copies the rest of
 # the piece, so large pieces would be slow.
@@ -133,13 +134,14 @@ class Arrivals:
             self.request = self._parse(bytes(self.held[: end + 4]))
             del self.held[: end + 4]
             return True
-        has_first_line = not self._is_first_line_checked and self.held.find(b"\r\n", 1) > 0
+        # The search begins at 1, because an empty line may come before the first line.
+        is_first_line_new = not self._is_first_line_checked and self.held.find(b"\r\n", 1) > 0
         if (
-            has_first_line
+            is_first_line_new
             or len(self.held) >= self._check_at
             or BARE_LF.search(self.held, self._searched)
         ):
-            self._is_first_line_checked = self._is_first_line_checked or has_first_line
+            self._is_first_line_checked = self._is_first_line_checked or is_first_line_new
             self._check_unfinished_head()
         self._searched = max(0, len(self.held) - 3)
         return False

@@ -388,7 +388,7 @@ class _Cluster:
             _write(password, secrets.token_urlsafe(24) + "\n", account)
         unfinished = Path(tempfile.mkdtemp(prefix=".initdb-", dir=self.home))
         account.own(unfinished)
-        arguments, options = account.run(
+        arguments, options = account.command(
             [
                 *(binary("initdb"), "--pgdata", str(unfinished)),
                 *("--username", _SUPERUSER, "--auth", "scram-sha-256", "--pwfile", str(password)),
@@ -443,7 +443,7 @@ class _Cluster:
         }
         for name, value in {**settings, **listen}.items():
             arguments += ["-c", f"{name}={value}"]
-        arguments, options = account.run(arguments)
+        arguments, options = account.command(arguments)
         # The server runs in its own session, so that Ctrl-C in the terminal ends only the programs
         # that use the server.
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
@@ -614,7 +614,7 @@ class _Account:
         if self.replaces_root:
             os.chown(path, self.uid, self.gid)
 
-    def run(self, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    def command(self, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
         """Return arguments and options with which `subprocess` runs a command as this account."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         # The account may be unable to read the current directory, so the command runs in `/`.

@@ -180,7 +180,7 @@ class Cluster:
 
     def _run(self, arguments: list[str]) -> None:
         program = str(self.prefix / "bin" / arguments[0])
-        command, options = self._account.run([program, *arguments[1:]])
+        command, options = self._account.command([program, *arguments[1:]])
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         if arguments[0] == "pg_ctl":
             # `subprocess.run` would wait for a pipe that the server keeps open.

@@ -1,4 +1,7 @@
-"""Migrations: they have no time limit, do not block requests for long, and run one at a time."""
+"""Migrations: they have no time limit, and run one at a time.
+
+Atomic migrations do not block requests for long.
+"""
 
 import re
 import sys
@@ -30,6 +33,7 @@ def test_migrations_may_take_longer_than_a_request():
         return ask("SHOW statement_timeout")
 
     assert limit() == "5s"
+    # Usually, PostgreSQL ends a statement. BookIt stops waiting for PostgreSQL a second later.
     assert connection.connection.patience == STATEMENT_LIMIT == 6
 
     emit_pre_migrate_signal(verbosity=0, interactive=False, db="default")

@@ -149,6 +149,7 @@ class ProviderSerializer(RowSerializer):
 class ProviderChangeSerializer(StrictSerializer):
     """The parts of your own profile that you can change."""
 
+    # A client may send back a provider that it has read. Its other fields are ignored.
     ignored = frozenset(ProviderSerializer.Meta.fields)
 
     name = NameField(required=False, help_text="The name of your account.")

@@ -164,7 +164,7 @@ class TestList:
             ("to=2999-08-01T12:00:00Z", []),
             ("to=2999-08-01T12:00:01Z", ["noon"]),
             ("from=2999-08-01T13:00:00Z&to=2999-08-01T13:00:01Z", ["noon"]),
-            # In Kiritimati, the second of August has already begun.
+            # In Kiritimati, these two hours are on the second of August.
             ("from=2999-08-02&tz=Pacific/Kiritimati", ["noon"]),
             ("to=2999-08-01&tz=Pacific/Kiritimati", []),
         ],

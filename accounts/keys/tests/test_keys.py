@@ -31,13 +31,13 @@ pytestmark = pytest.mark.django_db
 def with_key(api):
     """Return a function that returns a client with a new API key of a user."""
 
-    def client(owner, **fields):
+    def make(owner, **fields):
         row, key = services.create_key(owner=owner, name="Till", at=timezone.now(), **fields)
         client = bearer(api, key)
         client.key = row
         return client
 
-    return client
+    return make
 
 
 def bearer(api, key):
@@ -305,14 +305,15 @@ def test_the_last_use_is_noted_at_most_once_a_minute(with_key):
     now = timezone.now()
     with travel(now, tick=False) as time:
         client, unused = with_key(UserFactory()), with_key(UserFactory())
-        for seconds, noted, updates in (
+        # Seconds since the last request, seconds from the start to the noted use, and statements.
+        for pause, noted, updates in (
             (0, 0, 1),
             (59, 0, 0),
             (1, 60, 1),
             (30, 60, 0),
             (3600, 3690, 1),
         ):
-            time.shift(seconds)
+            time.shift(pause)
             made = [each for each in queries(client) if each["sql"].startswith("UPDATE")]
             client.key.refresh_from_db()
             assert client.key.last_used_at == now + timedelta(seconds=noted)

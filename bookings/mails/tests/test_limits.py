@@ -19,6 +19,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, followup, services
+from bookings.events import SLOT_CANCELLED
 from bookings.mails import composition, samples, tasks
 from bookings.mails.queue import compose_end
 from bookings.models import BookingEvent
@@ -190,7 +191,7 @@ class TestMoves:
         for hours in (1, 2, 0):
             move(booking, hours)
         assert sent() == []
-        # A later move shows the time before it.
+        # The email about a later move shows the time that the booking had before that move.
         move(booking, 24)
         work()
         for message in mail.outbox:
@@ -219,7 +220,9 @@ class TestMoves:
         assert (STRANGER, "Moved") in (emails := sent())
         assert (TO_HELENA, "Moved") in emails
 
-    def test_bookings_that_are_moved_together_get_separate_emails(self, book, move):
+    def test_two_moved_bookings_get_separate_emails_although_one_job_follows_both_up(
+        self, book, move
+    ):
         bookings = [book(start_time=START + 100 * DAY), book(start_time=START + 101 * DAY)]
         sent()
         for number, booking in enumerate(bookings):
@@ -256,7 +259,8 @@ class TestLimits:
             book(actor=UserFactory(), start_time=START + number * DAY)
         recipients = [to for to, _ in sent()]
         assert recipients.count(STRANGER) == 20
-        # A provider's address counts as verified, and has a higher limit.
+        # In emails to the provider of a calendar, their address counts as verified, so its limit is
+        # higher.
         assert recipients.count(TO_HELENA) == 25
         with time_machine.travel(NOW + DAY, tick=False):
             book(start_time=START + 30 * DAY)
@@ -393,7 +397,7 @@ def whole(message):
 
 @database
 class TestStrangers:
-    @pytest.mark.parametrize("address", [STRANGER, ""], ids=["named", "registered"])
+    @pytest.mark.parametrize("address", [STRANGER, ""], ids=["attendee", "account"])
     def test_an_unverified_address_gets_no_links_and_no_names_notes_or_reasons_of_users(
         self, book, move, mallory, haircut, helena, address
     ):
@@ -403,6 +407,7 @@ class TestStrangers:
         haircut.save()
         haircut.calendar.save()
         booking = book(attendee_email=address, **TEXTS)
+        work()
         for step in (
             lambda: move(booking, 1),
             lambda: services.change_status(
@@ -416,10 +421,9 @@ class TestStrangers:
                 at=NOW,
                 reason="See http://evil.example",
             ),
-            lambda: None,
         ):
-            work()
             step()
+            work()
         emails = [each for each in mail.outbox if each.to == [address or TO_MALLORY]]
         sent_now = [message.subject.partition(":")[0] for message in emails]
         assert sent_now == ["Requested", "Moved", "Confirmed", "Reminder", "Cancelled"]
@@ -434,7 +438,7 @@ class TestStrangers:
             assert message.body.startswith("Hello,\n")
             assert "somebody gave this address" in message.body
 
-    def test_an_email_to_an_unverified_address_contains_a_reason_that_bookit_wrote(
+    def test_an_email_to_an_unverified_address_contains_the_reason_that_is_bookits_own_text(
         self, haircut, mallory, helena
     ):
         booking = services.create_booking(
@@ -446,10 +450,10 @@ class TestStrangers:
             status="cancelled",
             actor=helena,
             at=NOW,
-            reason="The slot was cancelled.",
+            reason=SLOT_CANCELLED,
         )
         work()
-        assert "Reason: The slot was cancelled." in mail.outbox[0].body
+        assert f"Reason: {SLOT_CANCELLED}" in mail.outbox[0].body
 
     def test_an_email_to_a_provider_contains_text_of_users_but_no_links_in_names(self, book):
         book(**TEXTS)
@@ -510,7 +514,7 @@ def test_unlinking_breaks_up_links(text):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
-def test_unlinking_removes_all_links_and_does_not_change_a_text_without_links(text):
+def test_unlinking_removes_all_links_and_unlinking_again_changes_nothing(text):
     plain = composition.unlinked(text)
     assert not re.search(r"://\S|@\S|\.[a-zA-Z]", plain)
     assert composition.unlinked(plain) == plain

@@ -178,11 +178,17 @@ class TestPreview:
             ({"day": "2026-11-01"}, "The start is in the past."),
             ({"count": "400"}, "less than or equal to 366"),
             ({"count": "", "until": ""}, "Give the number of slots, or the last day."),
-            ({"until": "2026-11-30"}, "The last day must not be before the first day."),
+            # The first day is a Monday, but the first slot is on Tuesday.
+            ({"until": "2026-11-30"}, "The last day must not be before the first slot."),
             ({"until": "2999-01-01"}, "more than 366 slots"),
             ({"interval": "0"}, "greater than or equal to 1"),
             ({"weekdays": ["9"]}, "9 is not one of the available choices"),
             ({"day": "2027-03-28", "clock": "01:30", "repeat": "once"}, "The clocks skip this"),
+            # The first day is a Friday, but the first slot is on Sunday.
+            (
+                {"day": "2027-03-26", "clock": "01:30", "weekdays": ["6"]},
+                "The clocks skip this time on the day of the first slot.",
+            ),
         ],
     )
     def test_the_preview_says_why_there_are_no_dates(self, site, service, changes, words):

@@ -16,7 +16,7 @@ from bookings.tests.jobs import follow_events_up
 from bookings.tests.settle import settle
 from bookings.webhooks.models import Webhook
 from bookit.api.pagination import EventPagination, _encode
-from bookit.restores.positions import LOWEST
+from bookit.restores.positions import LOWEST, Step
 from bookit.tests.crowd import ask, disabled_trigger
 from bookit.tests.expect import problem
 
@@ -71,7 +71,7 @@ def in_an_hour():
 
 def cursor_of(*steps):
     """Return a cursor with these steps, one for each server; see `positions.Step`."""
-    return _encode(EventPagination.STEPS, {"steps": steps}, backwards=False)
+    return _encode(EventPagination.STEPS, {"steps": [[*step] for step in steps]}, backwards=False)
 
 
 def read(admin, query=""):
@@ -111,7 +111,7 @@ def test_a_reader_gets_an_event_with_a_lower_id_that_is_committed_later(admin, b
     assert poll(admin, cursor)[0] == [lower]
 
 
-@pytest.mark.one_server("compares transactions of different servers")
+@pytest.mark.one_server("on a cluster, the transaction ids come from different servers")
 def test_events_of_one_booking_are_in_order_even_if_their_transactions_are_not(admin, booking):
     with another_transaction() as first:
         first.execute("SELECT pg_current_xact_id()")
@@ -197,16 +197,17 @@ def test_events_that_are_written_during_paging_come_last(admin, booking):
 
 
 @pytest.mark.one_server("expects a cursor with one step")
-def test_a_cursor_of_a_later_transaction_is_refused(admin, booking):
-    """After PostgreSQL's files are restored from an older copy, clients can have later cursors."""
-    cursor = cursor_of([10**15, 0, None, 10**15])
+def test_a_cursor_of_a_transaction_that_the_server_has_not_reached_is_refused(admin, booking):
+    """Clients can have such a cursor after PostgreSQL's files are restored from an older copy."""
+    step = Step(low=10**15, high=0, last=None, server=10**15)
+    cursor = cursor_of(step)
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
 @pytest.mark.one_server("expects a cursor with one step")
 def test_on_one_server_a_cursor_must_have_exactly_one_step(admin, booking):
     event = happen(booking)
-    step = [LOWEST, 0, None, 0]  # the fields of `positions.Step`
+    step = Step(low=LOWEST, high=0, last=None, server=0)
     assert poll(admin, cursor_of(step))[0] == [event.pk]
     for cursor in (cursor_of(step, step), cursor_of()):
         problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
@@ -252,7 +253,8 @@ def test_the_last_page_has_a_cursor_from_which_polling_continues(admin, booking)
     assert [UUID(each["id"]) for each in first["results"]] == happened[:2]
     last = read(admin, first["next"])
     assert [UUID(each["id"]) for each in last["results"]] == happened[2:]
-    # While other tests run transactions, a page can have a next page that is empty.
+    # This page ends at the horizon of the first page. If a transaction of another test has moved
+    # the horizon since then, the page has a next page, which is empty.
     while last["next"]:
         last = read(admin, last["next"])
         assert last["results"] == []

@@ -19,7 +19,7 @@ from bookit.database.postgresql.connections import Connection
 # wait for all earlier attempts.
 PAUSE = 1.0
 
-# How long a migration waits for a lock. While it waits for the lock of a table, all later
+# How long an atomic migration waits for a lock. While it waits for the lock of a table, all later
 # statements on this table wait behind it.
 LOCK_TIMEOUT = "2s"
 

@@ -1,4 +1,4 @@
-"""A streaming replica of an embedded PostgreSQL, which a test can pause, kill and freeze."""
+"""A streaming replica of an embedded PostgreSQL, which a test can pause, freeze and kill."""
 
 import signal
 import subprocess
@@ -16,7 +16,8 @@ from bookit.tests.plugin import THROWAWAY
 from bookit.tests.processes import free_port
 
 # The primary and the replica log all statements, so that a test can see which server has run a
-# statement. Commits wait for the write-ahead log, as they do in production.
+# statement. `pg_current_wal_flush_lsn()` has passed every commit that was reported, as in
+# production.
 SERVER_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "all"}
 
 
@@ -36,7 +37,7 @@ class Standby:
     def _copy(self, port: str) -> None:
         self.home.mkdir(mode=0o755)
         self._account.own(self.home)
-        arguments, options = self._account.run(
+        arguments, options = self._account.command(
             [
                 *(binary("pg_basebackup"), "--pgdata", str(self.home / "data")),
                 *("--checkpoint", "fast", "--wal-method", "stream", "--no-sync"),
@@ -59,7 +60,7 @@ class Standby:
         }
         for name, value in {**usual, **settings}.items():
             arguments += ["-c", f"{name}={value}"]
-        arguments, options = self._account.run(arguments)
+        arguments, options = self._account.command(arguments)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(arguments, **options, stdout=log, stderr=log)
         until(self.answers)
@@ -89,7 +90,7 @@ class Standby:
         self.ask("SELECT pg_wal_replay_resume()")
 
     def signal(self, number: int) -> None:
-        """Send a signal to every process of the server."""
+        """Send a signal to every process of the server. SIGSTOP freezes it, until SIGCONT."""
         if self.process is not None:
             postmaster = psutil.Process(self.process.pid)
             for each in [postmaster, *postmaster.children(recursive=True)]:
@@ -99,6 +100,9 @@ class Standby:
     def kill(self) -> None:
         """Kill every process of the server, if it runs."""
         if self.process is not None and self.process.poll() is None:
+            backends = psutil.Process(self.process.pid).children(recursive=True)
             self.signal(signal.SIGKILL)
             self.process.wait()
+            # Until they end, they use the shared memory, so the server could not start again.
+            psutil.wait_procs(backends)
         (self.home / "data" / "postmaster.pid").unlink(missing_ok=True)

@@ -125,6 +125,13 @@ def test_an_email_about_a_booking_of_a_deleted_account_links_to_the_booking(site
     assert "a booking that was deleted" in text(site.get(PAGE))
 
 
+def test_the_page_of_a_job_shows_its_arguments_but_not_the_email_in_them(site):
+    pk = job("bookings.send_composed_mail", mail={"text": "Bad knee."}, user_id="no account")
+    page = text(site.get(f"{PAGE}{pk}/change/"))
+    assert "no account" in page
+    assert "Bad knee." not in page
+
+
 @pytest.mark.parametrize(
     "args",
     [

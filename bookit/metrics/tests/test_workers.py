@@ -61,5 +61,6 @@ def test_every_worker_shows_the_requests_of_all_workers(tmp_path):
             time.sleep(0.05)
         get(server.port, "/health")
         assert scrape(server.port)[HEALTH] == before + 151
-        # The new worker continues the files of the dead worker.
+        # The new worker continues the files of the dead worker, so there are still only the
+        # counters of three workers and of the main process.
         assert len([*folder.glob("counter_*")]) == 4

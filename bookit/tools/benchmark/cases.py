@@ -178,17 +178,23 @@ class Cases:
             ),
             Case(
                 "create",
-                f"create, {len(self.services)} services",
+                f"book, spread over {len(self.services)} services",
                 201,
                 self.create,
                 least_ratio=0.5,
                 most_spread=5,
             ),
             Case(
-                "create-silent", "create, no events and jobs", 201, self.create, without_events=True
+                "create-silent",
+                "book, without events and jobs",
+                201,
+                self.create,
+                without_events=True,
             ),
-            Case("refused", "create, time is taken", 409, self.book_taken_times, least_ratio=0.5),
-            Case("seat", "create, seat in a class", 201, self.take_seat),
+            Case(
+                "refused", "book a time that is taken", 409, self.book_taken_times, least_ratio=0.5
+            ),
+            Case("seat", "book a seat in a class", 201, self.take_seat),
             Case(
                 "publish",
                 f"publish {SERIES} slots, one client",

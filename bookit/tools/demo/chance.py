@@ -9,11 +9,11 @@ from bookit.times import wall_clock
 
 
 class Chance:
-    """A source of random choices (`random`), and of moments in the daytime.
+    """A source of random choices (`random`), ids, and moments that are seldom at night.
 
     Args:
         seed: a different seed gives a different town.
-        tz: the time zone that decides when it is daytime.
+        tz: the time zone that decides when it is night.
     """
 
     def __init__(self, seed: int, tz: ZoneInfo) -> None:

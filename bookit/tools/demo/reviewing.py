@@ -39,7 +39,7 @@ def store_reviews(
 
 
 class _Writer:
-    """Decides which bookings are reviewed. No comment is used twice."""
+    """Decides which bookings are reviewed. Each review of the files is stored at most once."""
 
     def __init__(
         self, calendars: Sequence[StoredCalendar], chance: Chance, *, at: datetime
