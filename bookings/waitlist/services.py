@@ -211,24 +211,25 @@ def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int
     Args:
         slot_ids: the slots whose seats are offered; by default, all slots with waiting users.
     """
-    named = {} if slot_ids is None else {"pk__in": slot_ids}
     try:
-        found = _to_offer(at, **named)
+        found = _to_offer(slot_ids, at=at)
     except OperationalError as error:
         if not is_server_down(error):
             raise
         found = [
             slot_id
             for calendar_id in _reachable_calendars(slot_ids)
-            for slot_id in _to_offer(at, calendar=calendar_id, **named)
+            for slot_id in _to_offer(slot_ids, at=at, calendar=calendar_id)
         ]
     return sum(_offer(slot_id, at=at) for slot_id in found)
 
 
-def _to_offer(at: datetime, **filters: Any) -> list[UUID]:
+def _to_offer(slot_ids: Collection[str] | None, *, at: datetime, **calendar: UUID) -> list[UUID]:
     """Return the ids of the slots with a seat to offer, or with a waitlist that has to end."""
-    slots = Slot.objects.filter(**filters).alias(taken=seats_taken(at))
-    found = slots.filter(
+    slots = Slot.objects.filter(**calendar)
+    if slot_ids is not None:
+        slots = slots.filter(pk__in=slot_ids)
+    found = slots.alias(taken=seats_taken(at)).filter(
         Exists(
             WaitlistEntry.objects.filter(WAITING, calendar=OuterCalendar(), slot=OuterRef("pk"))
         ),

@@ -5,6 +5,7 @@ asked for the calendar of the row first, and the row is then read by its calenda
 a server does not answer, the rows on all other servers are still found.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -23,6 +24,8 @@ from bookit.database import reading
 from bookit.database.citus.layout import Layout
 from bookit.database.citus.nodes import is_distributed, is_server_down
 from bookit.database.rows import fetch
+
+logger = logging.getLogger(__name__)
 
 # Asks each server that has shards for the calendar of a row. Only one of them has the row.
 #
@@ -145,6 +148,7 @@ def fetch_reachable(
     except OperationalError as error:
         if not is_server_down(error):
             raise
+        logger.warning("the rows of a server that does not answer are left out: %s", error)
         return fetch_from_shards(text, values, tables=tables)
 
 

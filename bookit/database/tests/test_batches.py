@@ -233,6 +233,7 @@ SAFE_PLACES = {
     "bookings/services.py: booking.delete": "one row",
     "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MAX_EVENTS events",
     "bookings/waitlist/services.py: user__in=inactive": "a subquery",
+    "bookings/waitlist/services.py: calendar__in=calendar_ids": "calendars of MAX_EVENTS events",
     "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MAX_EVENTS events",
     "bookings/webhooks/services.py: Webhook.objects.filter(pk=webhook_id).delete": (
         "one row, whose deliveries are already deleted"
