@@ -70,9 +70,9 @@ _RUN_OUT = "hold_expires_at <= %(at)s"
 # There is one reminder for each start time and each configured time before it, so a booking that is
 # moved gets its reminders again. A reminder replaces all earlier reminders that were not sent. A
 # booking that was made, moved or confirmed after the time of its reminder gets no reminder, because
-# its attendee has been sent an email since then. A change of details sends no email, but also sets
-# `updated_at`. Therefore, if `updated_at` is later than the time of the reminder, the condition
-# looks for the last event that is not a change of details.
+# its attendee has been sent an email since then. A change of details also sets `updated_at`, but
+# does not replace a reminder. Therefore, if `updated_at` is later than the time of the reminder,
+# the condition looks for the last event that is not a change of details.
 _STARTS_SOON = """unfinished AND status = 'confirmed'
       AND start_time > %(at)s AND start_time <= %(at)s + %(ahead)s::interval
       AND (updated_at <= start_time - %(ahead)s::interval OR (

@@ -371,9 +371,12 @@ def change_details(
         return booking
     if booking.start_time <= at and not _manages(actor, booking):
         raise BookingStarted
-    save_changes(booking, {**{name: details[name] for name in columns}, "updated_at": at})
     if changed:
-        record(booking, BookingEvent.Type.CHANGED, actor=actor, at=at, changed=changed)
+        event = record(booking, BookingEvent.Type.CHANGED, actor=actor, at=at, changed=changed)
+        if "attendee_email" in changed:
+            # The email to the former attendee is composed while the booking still names them.
+            mails.enqueue_farewell(event=event)
+    save_changes(booking, {**{name: details[name] for name in columns}, "updated_at": at})
     return booking
 
 

@@ -15,7 +15,9 @@ from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject,
 for _task, _words in {
     "bookings.follow_up": _("Announce what happened to a booking"),
     "bookings.send_mail": _("Email about a booking"),
-    "bookings.send_composed_mail": _("Email after the deletion of a booking, slot or account"),
+    "bookings.send_composed_mail": _(
+        "Email after the deletion of a booking, slot or account, or to a former attendee"
+    ),
     "bookings.offer_seats": _("Offer a free seat to the waitlist"),
     "bookings.offer": _("Offer all free seats to waitlists"),
     "bookings.complete": _("Complete bookings that have ended"),

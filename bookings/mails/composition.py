@@ -9,8 +9,8 @@ links to the operator's front end are left as they are.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
@@ -26,6 +26,7 @@ from bookings.mails.limits import address_limit, limits_of
 from bookings.mails.models import MailText
 from bookings.mails.occasions import (
     ATTENDEE,
+    FORMER,
     LAPSED,
     OFFERED,
     RESCHEDULED,
@@ -33,6 +34,7 @@ from bookings.mails.occasions import (
     News,
     Occasion,
     Status,
+    Type,
 )
 from bookit import money
 from bookit.languages import SOURCE, speaking
@@ -74,12 +76,14 @@ class Mail:
         """Return the limits that the email counts towards."""
         if not self.booking_id:  # The email is about a waitlist.
             return [address_limit(self.to, is_verified=self.is_verified)]
+        is_to_former = self.audience == FORMER
         return limits_of(
             booking_id=self.booking_id,
-            audience=self.audience,
+            # All attendees share a limit, so that nobody can use a booking to write to many people.
+            audience=ATTENDEE if is_to_former else self.audience,
             address=self.to,
             is_verified=self.is_verified,
-            is_last=self.method == "CANCEL",
+            is_last=self.method == "CANCEL" and not is_to_former,
         )
 
     def message(self) -> EmailMultiAlternatives:
@@ -105,6 +109,30 @@ def compose(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) ->
     is_attendee = audience == ATTENDEE
     with speaking(occasion.language if is_attendee else occasion.provider_language or SOURCE):
         return _composed(occasion, audience, texts)
+
+
+def compose_farewell(handover: Occasion, texts: Mapping[str, MailText]) -> Mail:
+    """Return the email that tells the attendee that they no longer have the booking.
+
+    Args:
+        handover: the event that gives the booking to another attendee, read before the booking
+            changes.
+        texts: the operator's own texts by their keys; see `bookings.mails.texts.applied`.
+    """
+    cancellation = replace(
+        handover,
+        type=Type.CANCELLED,
+        status=Status.CANCELLED,
+        # If both attendees have the same calendar, the entry of the new attendee counts as newer.
+        at=handover.at - timedelta(seconds=1),
+        is_handover=False,
+        is_current=False,
+        is_over=True,
+    )
+    mail = compose(cancellation, ATTENDEE, texts)
+    # The email to the new attendee has the original Message-ID.
+    message_id = mail.message_id.replace(f".{ATTENDEE}.", f".{FORMER}.")
+    return replace(mail, audience=FORMER, message_id=message_id)
 
 
 def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) -> Mail:

@@ -20,6 +20,8 @@ from bookit.database.rows import fetch
 
 # The readers of emails. The fields of `News` with the texts for them have the same names.
 ATTENDEE, PROVIDER = "attendee", "provider"
+# The reader of one kind of email: the attendee of a booking until somebody else was named.
+FORMER = "former"
 # The field of `News` with the beginning of the subject.
 LABEL = "label"
 
@@ -151,6 +153,22 @@ NEWS_OF_TYPE: dict[str, News] = {
 }
 
 
+def handover_sql(event: str) -> str:
+    """Return the SQL condition that an event has given a booking to another attendee.
+
+    The booking was pending or confirmed, and had not started. Earlier, nobody was told about it;
+    later, it is too late.
+
+    Args:
+        event: the name of the event's row in the statement.
+    """
+    return (
+        f"({event}.type = 'booking.changed' AND {event}.data->'changed' ? 'attendee_email'"
+        f" AND {event}.data->>'status' IN ('pending', 'confirmed')"
+        f" AND {event}.at < ({event}.data->>'start_time')::timestamptz)"
+    )
+
+
 @dataclass(frozen=True)
 class Occasion:
     """An event, and everything that an email about it says.
@@ -165,6 +183,10 @@ class Occasion:
         is_current: whether the booking still has the status and start time of the event.
         language: the language of the booking or, if it has none, of the user.
         is_over: whether the booking is no longer held, pending or confirmed.
+        is_handover: whether the event has given the booking to another attendee.
+        was_handed_over: whether a later event has given the booking to another attendee. The email
+            about that event tells the attendee about the booking, so earlier events tell only the
+            provider.
         user_is_verified: whether the email address of the user's account is verified.
         reason: the reason in the event or, if the user cancelled the booking, in the booking.
         provider_id: None if the calendar has no provider, or if its provider is inactive, or is
@@ -187,6 +209,8 @@ class Occasion:
     is_offer: bool
     is_current: bool
     is_over: bool
+    is_handover: bool
+    was_handed_over: bool
     calendar_id: UUID
     booking_id: UUID
     attendee_name: str
@@ -215,7 +239,7 @@ class Occasion:
     @property
     def news(self) -> News | None:
         """What the email says, or None if the event causes no email."""
-        if self.type == Type.CREATED:
+        if self.type == Type.CREATED or (self.is_handover and self.is_current):
             return BOOKED if self.status == Status.CONFIRMED else REQUESTED
         if self.type == Type.HELD:
             return OFFERED if self.is_offer and self.is_current else None
@@ -257,16 +281,18 @@ class Occasion:
     def audiences(self) -> list[str]:
         """The readers: the attendee, and the provider unless the provider caused the event.
 
+        Only the attendee gets an email when the booking is given to them.
+
         A provider gets no email when a seat is offered, and therefore none when the offer expires
         or is withdrawn.
         """
         if self.news is None:
             return []
         gets_email = {
-            ATTENDEE: bool(
-                self.attendee_email or (self.user_is_active and mailbox(self.user_email))
-            ),
+            ATTENDEE: not self.was_handed_over
+            and bool(self.attendee_email or (self.user_is_active and mailbox(self.user_email))),
             PROVIDER: self.news.provider
+            and not self.is_handover
             and self.provider_id is not None
             and self.provider_id != self.actor_id,
         }
@@ -311,6 +337,12 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     booking.status = event.data->>'status'
         AND booking.start_time = (event.data->>'start_time')::timestamptz AS is_current,
     booking.status NOT IN ('held', 'pending', 'confirmed') AS is_over,
+    {handover_sql("event")} AS is_handover,
+    EXISTS (
+        SELECT 1 FROM bookings_bookingevent AS later
+        WHERE later.calendar_id = event.calendar_id AND later.booking_id = event.booking_id
+          AND later.id > event.id AND {handover_sql("later")}
+    ) AS was_handed_over,
     booking.calendar_id, booking.id AS booking_id, booking.attendee_name, booking.attendee_email,
     booking.attendee_phone, booking.notes, booking.price, booking.currency, service.title,
     calendar.name AS calendar_name, account.id AS user_id, account.name AS user_name,

@@ -32,6 +32,8 @@ BOOKED = Occasion(
     is_offer=False,
     is_current=True,
     is_over=False,
+    is_handover=False,
+    was_handed_over=False,
     calendar_id=UUID(int=1),
     booking_id=UUID("0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"),
     attendee_name="",

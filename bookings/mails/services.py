@@ -7,8 +7,10 @@ the job, so that email clients can recognise the second email.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. No email
-is sent if somebody moved the booking and then moved it back. Emails about all other events are sent
-immediately. Except for reminders, each of these events happens to a booking only once.
+is sent if somebody moved the booking and then moved it back. If the attendee's email address
+changes, the emails to the new and to the former attendee are also sent a little later. Emails about
+all other events are sent immediately. Except for reminders, each of these events happens to a
+booking only once.
 
 If the mail server or the workers were unavailable, emails are late, and can arrive in another order
 than their events. A late email that is no longer true is not sent.
@@ -23,14 +25,23 @@ from django.conf import settings
 from psycopg.rows import dict_row, scalar_row
 
 from bookings.mails import texts as mail_texts
-from bookings.mails.composition import Mail, compose
-from bookings.mails.occasions import ATTENDEE, Occasion, Type, occasions
+from bookings.mails.composition import Mail, compose, compose_farewell
+from bookings.mails.occasions import (
+    ATTENDEE,
+    FORMER,
+    Occasion,
+    Type,
+    handover_sql,
+    occasions,
+)
 from bookings.models import Booking, BookingEvent
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
+from bookit.mails.limits import hashed
 from bookit.mails.sending import Job, defer, send_within_limits
 
-#: The task that sends an email which was composed before its booking, slot or account was deleted.
+#: The task that sends an email which was composed before its booking, slot or account was deleted,
+#: or before its booking was given to another attendee.
 COMPOSED = "bookings.send_composed_mail"
 
 # An email is late if it is sent more than this long after its event.
@@ -54,20 +65,20 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s 
 """
 
 # Finds out whether the user who moved a booking has caused all of its events since then, and all of
-# them are moves or changes of its details.
+# them are moves or changes of its details, but not of the attendee's email address.
 #
 # Parameters: calendar_id uuid, booking_id uuid, event_id uuid (the first move), actor_id uuid (the
 #   user who made it).
 # Columns: only_moved boolean.
-ONLY_MOVED = """
+ONLY_MOVED = f"""
 SELECT bool_and(
-    event.type IN ('booking.rescheduled', 'booking.changed')
+    event.type IN ('booking.rescheduled', 'booking.changed') AND NOT {handover_sql("event")}
     AND event.actor_id IS NOT DISTINCT FROM %(actor_id)s::uuid
 ) AS only_moved
 FROM bookings_bookingevent AS event
 WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
   AND event.id >= %(event_id)s::uuid
-"""
+"""  # noqa: S608 - only our own SQL condition is interpolated, no values
 
 # Finds the events of bookings whose emails have not been sent yet, or will be sent again
 # (`resend`).
@@ -114,7 +125,8 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
     for occasion in occasions(calendars, [event.pk for event in chosen]):
         is_move = occasion.type == Type.RESCHEDULED
         subject = occasion.booking_id if is_move else occasion.event_id
-        scheduled_at = occasion.at + settings.MAIL_PAUSE if is_move else None
+        is_paused = is_move or occasion.is_handover
+        scheduled_at = occasion.at + settings.MAIL_PAUSE if is_paused else None
         for audience in occasion.audiences:
             args = {
                 "calendar_id": str(occasion.calendar_id),
@@ -146,6 +158,41 @@ def enqueue_cancellations(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> 
         for occasion, audience in _unsent(calendar_id, booking_ids)
         if occasion.type == Type.CANCELLED and audience == ATTENDEE and not occasion.is_to_user
     )
+
+
+def enqueue_farewell(*, event: BookingEvent) -> None:
+    """Compose the email to the former attendee of a booking, and enqueue its job.
+
+    Do nothing unless `event` gives the booking to another attendee. The caller changes the booking
+    afterwards.
+
+    While the job waits, the present attendee has not been told about the booking. If the booking is
+    then given to yet another attendee, only the first attendee has to be told, which the waiting
+    job does. But if there was another event in between, its email has told the present attendee,
+    so there is one job for each such event.
+    """
+    [found] = occasions([event.calendar_id], [event.pk])
+    if not found.is_handover:
+        return
+    earlier = BookingEvent.objects.filter(calendar=event.calendar_id, booking=event.booking_id)
+    told = earlier.exclude(type=Type.CHANGED).order_by("-id").values_list("pk", flat=True).first()
+    args = {
+        "mail": asdict(compose_farewell(found, mail_texts.in_use())),
+        "user_id": str(found.user_id),
+        "is_paused": True,
+    }
+    lock = f"{COMPOSED}/{found.booking_id}/{told}"
+    defer(COMPOSED, {lock: (args, event.at + settings.MAIL_PAUSE)})
+
+
+def enqueue_after_pause(*, mail: Mail, user_id: str) -> None:
+    """Enqueue the job that sends an email whose pause is over.
+
+    The email is not sent by the job that waited, because a job that is retried waits again. A
+    waiting job of `enqueue_farewell` must mean that the pause is not over.
+    """
+    args = {"mail": asdict(mail), "user_id": user_id}
+    defer(COMPOSED, {f"{COMPOSED}/{mail.message_id}": (args, None)})
 
 
 def _unsent(calendar_id: UUID, booking_ids: Sequence[UUID]) -> Iterator[tuple[Occasion, str]]:
@@ -235,7 +282,7 @@ def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
             if covered_until and occasion.at < covered_until:
                 continue
             covered_until = occasion.at + settings.MAIL_PAUSE
-        yield replace(occasion, is_current=True, is_over=False)
+        yield replace(occasion, is_current=True, is_over=False, was_handed_over=False)
 
 
 def resend(*, booking: Booking, at: datetime) -> None:
@@ -291,6 +338,24 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
             deliver(mail=mail, at=at)
 
 
+def send_composed(*, mail: Mail, at: datetime) -> None:
+    """Send an email that was composed earlier.
+
+    The email to a former attendee is not sent if its reader is the attendee again, or is the user
+    who booked. The names of one mailbox count as one reader.
+
+    Raises:
+        OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
+    """
+    if mail.audience == FORMER:
+        booking = Booking.objects.filter(pk=mail.booking_id).select_related("user").first()
+        if booking is not None:
+            staying = (booking.attendee()["attendee_email"], booking.user.mailbox)
+            if hashed(mail.to) in map(hashed, staying):
+                return
+    deliver(mail=mail, at=at)
+
+
 def deliver(*, mail: Mail, at: datetime) -> None:
     """Send an email, unless one of its limits has been reached.
 
@@ -327,7 +392,7 @@ def _is_undone(first: Occasion, last: Occasion) -> bool:
     """Return whether the user who moved a booking has moved it back, so nobody needs to know.
 
     If somebody else moved it back, or if it was confirmed in between, readers may know the time
-    that no longer applies.
+    that no longer applies. If it was given to another attendee in between, they need an email.
     """
     if (first.was_start_time, first.was_end_time) != (last.start_time, last.end_time):
         return False

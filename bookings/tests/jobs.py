@@ -4,6 +4,7 @@ from inspect import iscoroutinefunction
 
 from asgiref.sync import async_to_sync
 from django.db import connection
+from django.db.models import Q
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.types.json import Jsonb
@@ -14,9 +15,13 @@ from bookit.database.citus.nodes import is_distributed
 from bookit.jobs.models import Outbox
 
 
-def work():
-    """Run the jobs in the queue, and the jobs that these enqueue, until the queue is empty."""
-    while job := _next_job():
+def work(*, until=None):
+    """Run the jobs in the queue, and the jobs that these enqueue, until the queue is empty.
+
+    Args:
+        until: run only the jobs that are due at this time; by default, all jobs.
+    """
+    while job := _next_job(until):
         task = app.tasks[job.task_name]
         # Some jobs are enqueued by SQL, which must name the queue of the task.
         assert job.queue_name == task.queue
@@ -26,9 +31,12 @@ def work():
             cursor.execute("DELETE FROM procrastinate_jobs WHERE id = %s", [job.pk])
 
 
-def _next_job():
+def _next_job(until):
     relay_jobs()
-    return ProcrastinateJob.objects.filter(status="todo").order_by("id").first()
+    jobs = ProcrastinateJob.objects.filter(status="todo").order_by("id")
+    if until is not None:
+        jobs = jobs.filter(Q(scheduled_at=None) | Q(scheduled_at__lte=until))
+    return jobs.first()
 
 
 def relay_jobs():

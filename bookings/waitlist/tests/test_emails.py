@@ -154,7 +154,7 @@ def test_the_admin_site_says_that_an_email_is_about_a_deleted_slot(yoga, client)
     delete(yoga)
     page = client.get("/admin/procrastinate/procrastinatejob/").content.decode()
     assert "a slot that was deleted" in page
-    assert "Email after the deletion of a booking, slot or account" in page
+    assert "Email after the deletion of a booking, slot or account, or to a former attendee" in page
 
 
 def test_ending_the_wait_twice_enqueues_one_email_for_each_entry(yoga):

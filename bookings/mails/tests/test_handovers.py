@@ -1,0 +1,463 @@
+"""If the attendee's email address changes, the new and the former attendee get an email."""
+
+import smtplib
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import icalendar
+import pytest
+import time_machine
+from django.core import mail
+from django.core.mail import EmailMultiAlternatives
+from django.db import connection, transaction
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.privacy import services as privacy
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings import clock, services
+from bookings.mails import services as mails
+from bookings.mails import tasks
+from bookings.models import Booking, BookingEvent
+from bookings.tests.jobs import work
+from catalog.tests.factories import ServiceFactory
+
+NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
+START = datetime(2026, 12, 1, 10, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+ANA, RUI, BEN, ZOE = (f"{name}@example.com" for name in ("ana", "rui", "ben", "zoe"))
+PAUSE = 60
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def frozen():
+    with time_machine.travel(NOW, tick=False):
+        yield
+
+
+@pytest.fixture
+def ana():
+    return UserFactory(name="Ana", email=ANA, timezone="Europe/Lisbon")
+
+
+@pytest.fixture
+def haircut():
+    return ServiceFactory(title="Haircut")
+
+
+@pytest.fixture
+def book(haircut, ana):
+    """Return a function that makes Ana book for Rui, and sends the emails about it."""
+
+    def make(**wish):
+        usual = {"actor": ana, "service_id": haircut.pk, "start_time": START, "at": NOW}
+        booking = services.create_booking(**{**usual, "attendee_email": RUI, **wish})
+        sent(at=-2 * PAUSE)
+        return booking
+
+    return make
+
+
+@pytest.fixture
+def booking(book):
+    """Return a pending booking for Rui, who knows about it."""
+    return book()
+
+
+@contextmanager
+def clock_at(seconds):
+    with time_machine.travel(NOW + timedelta(seconds=seconds), tick=False):
+        yield NOW + timedelta(seconds=seconds)
+
+
+def name(booking, address, *, at=0, **details):
+    """Name another attendee, a number of seconds after NOW, and run the jobs that are due then."""
+    with clock_at(at) as now:
+        services.change_details(
+            booking_id=booking.pk,
+            actor=booking.user,
+            at=now,
+            details={"attendee_email": address, **details},
+        )
+        work(until=now)
+
+
+def confirm(booking, *, at):
+    """Confirm a booking a number of seconds after NOW, and run the jobs that are due then."""
+    with clock_at(at) as now:
+        services.change_status(
+            booking_id=booking.pk, status="confirmed", actor=AdminFactory(), at=now
+        )
+        work(until=now)
+
+
+def move(booking, hours, *, at):
+    """Move a booking to a number of hours after START, and run the jobs that are due then."""
+    with clock_at(at) as now:
+        services.reschedule_booking(
+            booking_id=booking.pk, actor=booking.user, start_time=START + hours * HOUR, at=now
+        )
+        work(until=now)
+
+
+def messages(*, at):
+    """Run the jobs that are due, and return the emails since the last call."""
+    with clock_at(at) as now:
+        work(until=now)
+    found = [*mail.outbox]
+    mail.outbox.clear()
+    return found
+
+
+def sent(*, at):
+    """Return the recipient and the label of the emails, in the order of recipients."""
+    return sorted((each.to[0], each.subject.partition(":")[0]) for each in messages(at=at))
+
+
+@contextmanager
+def refused_for(address):
+    """Let the mail server refuse an email to one address, which is retried an hour after NOW."""
+    accept = EmailMultiAlternatives.send
+
+    def send(message):
+        if message.to == [address]:
+            raise smtplib.SMTPException
+        return accept(message)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EmailMultiAlternatives, "send", send)
+        with pytest.raises(smtplib.SMTPException):
+            yield
+    mail.outbox.clear()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [NOW + HOUR])
+
+
+def file_of(message):
+    [(_name, content, _form)] = message.attachments
+    read = icalendar.Calendar.from_ical(content)
+    [entry] = read.walk("VEVENT")
+    return str(read["METHOD"]), entry
+
+
+def addresses_in_jobs():
+    text = str([*ProcrastinateJob.objects.values_list("args", flat=True)])
+    return {each for each in (ANA, RUI, BEN, ZOE) if each in text}
+
+
+class TestBoth:
+    @pytest.mark.parametrize("is_confirmed", [False, True])
+    def test_the_new_attendee_gets_the_booking_and_the_former_one_its_cancellation(
+        self, book, haircut, is_confirmed
+    ):
+        haircut.requires_confirmation = not is_confirmed
+        haircut.save()
+        booking = book()
+        name(booking, BEN, notes="Ring twice", attendee_name="Ben")
+        assert messages(at=PAUSE - 1) == []
+        found = {each.to[0]: each for each in messages(at=PAUSE)}
+        assert {*found} == {BEN, RUI}
+        label = "Confirmed" if is_confirmed else "Requested"
+        assert found[BEN].subject == f"{label}: Haircut, Tue 1 Dec 2026, 10:00"
+        assert found[RUI].subject == "Cancelled: Haircut, Tue 1 Dec 2026, 10:00"
+        assert "Your booking has been cancelled." in found[RUI].body
+        method, entry = file_of(found[BEN])
+        assert (method, entry["UID"], entry["SEQUENCE"]) == ("REQUEST", str(booking.pk), 1)
+        assert entry["ATTENDEE"] == f"mailto:{BEN}"
+        former_method, former = file_of(found[RUI])
+        assert (former_method, former["UID"]) == ("CANCEL", str(booking.pk))
+        assert (former["STATUS"], former["SEQUENCE"]) == ("CANCELLED", 1)
+        assert former["ATTENDEE"] == f"mailto:{RUI}"
+        # In a calendar that gets both files, the newer one counts.
+        assert former["DTSTAMP"].dt < entry["DTSTAMP"].dt
+        ids = {each.extra_headers["Message-ID"] for each in found.values()}
+        assert len(ids) == 2
+        # Nothing is sent again, and nothing with an address is left.
+        assert sent(at=PAUSE + 1) == []
+        assert addresses_in_jobs() == set()
+
+    def test_neither_attendee_reads_names_notes_or_phone_numbers(self, book):
+        booking = book(attendee_name="Rui Silva", notes="Knock", attendee_phone="+351 933 333 333")
+        name(booking, BEN, attendee_name="Ben Costa", attendee_phone="+351 944 444 444")
+        found = messages(at=PAUSE)
+        assert len(found) == 2
+        for message in found:
+            text = message.message().as_string() + file_of(message)[1].to_ical().decode()
+            for word in ("Rui Silva", "Ben Costa", "Knock", "933 333", "944 444"):
+                assert word not in text
+            assert "somebody gave this address" in message.body
+
+    def test_each_attendee_reads_the_language_that_the_booking_had_for_them(self, book):
+        booking = book(language="de")
+        name(booking, BEN, language="es")
+        assert sent(at=PAUSE) == [(BEN, "Solicitada"), (RUI, "Storniert")]
+
+    def test_an_integrator_can_change_the_attendee_over_http(self, api, booking, ana):
+        client = api.as_(ana)
+        for _ in range(2):
+            response = client.patch(
+                f"/bookings/{booking.pk}", {"attendee_email": "Ben@Example.com"}
+            )
+            assert response.json()["attendee_email"] == BEN
+        assert sent(at=PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
+
+    def test_the_provider_gets_no_email(self, booking, haircut):
+        haircut.calendar.provider = ProviderFactory()
+        haircut.calendar.save()
+        name(booking, BEN)
+        assert sent(at=PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
+
+    def test_staff_see_that_the_email_was_sent(self, booking):
+        name(booking, BEN)
+        sent(at=PAUSE)
+        ids = [*booking.events.order_by("id").values_list("pk", flat=True)]
+        found = mails.announcements(booking=booking, event_ids=ids)
+        assert [(str(each.label), each.audiences) for each in found] == [
+            ("Requested", ["attendee"]),
+            ("Requested", ["attendee"]),
+        ]
+
+    def test_a_change_of_other_details_causes_no_email(self, booking):
+        name(booking, RUI, notes="Ring twice", attendee_name="Ben")
+        assert sent(at=PAUSE) == []
+
+    def test_an_email_that_is_refused_is_sent_later_and_the_other_one_is_not_repeated(
+        self, booking
+    ):
+        name(booking, BEN)
+        with refused_for(RUI):
+            messages(at=PAUSE)
+        assert sent(at=3600) == [(RUI, "Cancelled")]
+        assert tasks.send_composed_mail.retry_strategy.max_attempts > 5
+
+    def test_a_copy_goes_to_the_new_attendee(self, booking):
+        name(booking, BEN)
+        sent(at=PAUSE)
+        mails.resend(booking=booking, at=NOW)
+        assert sent(at=PAUSE) == [(BEN, "Requested")]
+
+
+class TestUser:
+    def test_the_user_who_booked_gets_no_cancellation(self, book):
+        booking = book(attendee_email="")
+        name(booking, BEN)
+        assert sent(at=PAUSE) == [(BEN, "Requested")]
+        assert addresses_in_jobs() == set()
+
+    def test_the_user_who_booked_gets_the_booking_back(self, booking):
+        name(booking, "")
+        assert sent(at=PAUSE) == [(ANA, "Requested"), (RUI, "Cancelled")]
+
+    def test_a_user_without_an_email_address_can_name_an_attendee(self, book, ana):
+        ana.email = f"{ana.pk}@customer.invalid"
+        ana.save()
+        booking = book(attendee_email="")
+        name(booking, BEN)
+        name(booking, ZOE, at=20)
+        assert sent(at=20 + PAUSE) == [(ZOE, "Requested")]
+
+
+class TestPause:
+    def test_only_the_last_of_several_new_attendees_gets_an_email(self, booking):
+        name(booking, BEN)
+        name(booking, ZOE, at=20)
+        assert sent(at=2 * PAUSE) == [(RUI, "Cancelled"), (ZOE, "Requested")]
+
+    def test_a_wrong_address_that_is_corrected_gets_no_email(self, book):
+        booking = book(attendee_email="")
+        name(booking, BEN)
+        name(booking, ZOE, at=20)
+        assert sent(at=2 * PAUSE) == [(ZOE, "Requested")]
+
+    def test_an_attendee_who_is_named_again_gets_no_cancellation(self, booking):
+        name(booking, BEN)
+        name(booking, RUI, at=20)
+        # Rui gets the booking once more, and Ben has never heard of it.
+        assert sent(at=2 * PAUSE) == [(RUI, "Requested")]
+
+    def test_an_attendee_who_is_named_again_and_replaced_again_gets_a_cancellation(self, booking):
+        name(booking, BEN)
+        name(booking, RUI, at=50)
+        assert sent(at=PAUSE) == []
+        name(booking, ZOE, at=70)
+        assert sent(at=70 + PAUSE) == [(RUI, "Cancelled"), (ZOE, "Requested")]
+
+    def test_after_the_pause_every_former_attendee_gets_a_cancellation(self, booking):
+        name(booking, BEN)
+        assert sent(at=PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
+        name(booking, ZOE, at=PAUSE + 1)
+        assert sent(at=3 * PAUSE) == [(BEN, "Cancelled"), (ZOE, "Requested")]
+
+    def test_a_cancellation_that_has_to_be_retried_does_not_replace_the_next_one(self, booking):
+        name(booking, BEN)
+        with refused_for(RUI):
+            messages(at=PAUSE)
+        name(booking, ZOE, at=2 * PAUSE)
+        assert sent(at=3 * PAUSE) == [(BEN, "Cancelled"), (ZOE, "Requested")]
+        assert sent(at=3600) == [(RUI, "Cancelled")]
+
+    def test_a_late_cancellation_is_not_sent_to_somebody_who_is_the_attendee_again(self, booking):
+        name(booking, BEN)
+        with refused_for(RUI):
+            messages(at=PAUSE)
+        name(booking, RUI, at=2 * PAUSE)
+        assert sent(at=3 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Requested")]
+        assert sent(at=3600) == []
+        assert addresses_in_jobs() == set()
+
+    @pytest.mark.parametrize("spelling", ["rui+hair@example.com", "RUI@example.com"])
+    def test_another_name_of_the_same_mailbox_causes_no_cancellation(self, booking, spelling):
+        name(booking, spelling)
+        assert sent(at=PAUSE) == [(spelling, "Requested")]
+
+
+class TestOtherEvents:
+    def test_the_new_attendee_gets_one_email_if_the_booking_is_then_confirmed(self, booking):
+        name(booking, BEN)
+        confirm(booking, at=10)
+        assert sent(at=10) == [(BEN, "Confirmed")]
+        assert sent(at=2 * PAUSE) == [(RUI, "Cancelled")]
+
+    def test_somebody_who_was_told_of_a_confirmation_gets_a_cancellation(self, booking):
+        name(booking, BEN)
+        confirm(booking, at=10)
+        assert sent(at=10) == [(BEN, "Confirmed")]
+        name(booking, ZOE, at=20)
+        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Cancelled"), (ZOE, "Confirmed")]
+
+    def test_the_new_attendee_of_a_moved_booking_reads_only_the_new_time(self, booking):
+        move(booking, 1, at=0)
+        name(booking, BEN, at=10)
+        found = {each.to[0]: each for each in messages(at=2 * PAUSE)}
+        assert {*found} == {BEN, RUI}
+        assert found[BEN].subject == "Requested: Haircut, Tue 1 Dec 2026, 11:00"
+        assert "Before" not in found[BEN].body
+
+    def test_a_move_right_after_the_change_is_told_to_the_new_attendee_only(self, booking):
+        name(booking, BEN)
+        move(booking, 1, at=10)
+        assert sent(at=3 * PAUSE) == [(BEN, "Moved"), (RUI, "Cancelled")]
+
+    @pytest.mark.parametrize("order", ["move change back", "change move back"])
+    def test_the_new_attendee_gets_an_email_if_the_booking_is_moved_back(self, booking, order):
+        hours = 1
+        for number, step in enumerate(order.split()):
+            if step == "change":
+                name(booking, BEN, at=10 * number)
+            else:
+                move(booking, hours, at=10 * number)
+                hours = 0
+        found = {each.to[0]: each for each in messages(at=3 * PAUSE)}
+        assert {*found} == {BEN, RUI}
+        assert file_of(found[BEN])[1]["DTSTART"].dt == START
+
+    def test_both_attendees_learn_that_the_booking_was_cancelled_right_after_the_change(
+        self, booking, ana
+    ):
+        name(booking, BEN)
+        with clock_at(10) as now:
+            services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
+        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Cancelled")]
+
+    def test_both_attendees_learn_that_the_booking_was_deleted_right_after_the_change(
+        self, booking, ana
+    ):
+        name(booking, BEN)
+        with clock_at(10) as now:
+            services.delete_booking(booking_id=booking.pk, actor=ana, at=now)
+        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Cancelled")]
+
+    def test_an_email_that_was_still_waiting_is_not_sent_besides(self, haircut, ana):
+        """A client can book, and name the attendee with a second request."""
+        booking = services.create_booking(
+            actor=ana, service_id=haircut.pk, start_time=START, at=NOW
+        )
+        services.change_details(
+            booking_id=booking.pk, actor=ana, at=NOW, details={"attendee_email": BEN}
+        )
+        assert sent(at=PAUSE) == [(BEN, "Requested")]
+
+    def test_a_reminder_goes_to_the_new_attendee(self, booking):
+        confirm(booking, at=0)
+        name(booking, BEN)
+        sent(at=PAUSE)
+        clock.send_reminders(at=START - 23 * HOUR)
+        assert sent(at=PAUSE) == [(BEN, "Reminder")]
+
+
+class TestSilence:
+    def test_nobody_is_told_about_a_hold(self, book):
+        booking = book(hold=True)
+        name(booking, BEN)
+        assert sent(at=PAUSE) == []
+        services.book_hold(booking_id=booking.pk, actor=booking.user, at=NOW)
+        assert sent(at=PAUSE) == [(BEN, "Requested")]
+
+    @pytest.mark.parametrize("status", ["cancelled", "completed", "no_show"])
+    def test_nobody_is_told_about_a_booking_that_is_over(self, booking, status):
+        services.change_status(booking_id=booking.pk, status=status, actor=AdminFactory(), at=NOW)
+        sent(at=0)
+        name(booking, BEN)
+        assert sent(at=PAUSE) == []
+
+    def test_nobody_is_told_after_the_start(self, booking):
+        confirm(booking, at=0)
+        sent(at=0)
+        seconds = (START - NOW).total_seconds()
+        with time_machine.travel(START, tick=False):
+            services.change_details(
+                booking_id=booking.pk,
+                actor=AdminFactory(),
+                at=START,
+                details={"attendee_email": BEN},
+            )
+        assert sent(at=seconds + PAUSE) == []
+
+    def test_a_change_that_is_rolled_back_causes_no_email(self, booking):
+        with transaction.atomic():
+            name(booking, BEN)
+            transaction.set_rollback(True)
+        assert sent(at=PAUSE) == []
+        assert addresses_in_jobs() == set()
+
+
+class TestLimits:
+    def test_a_booking_reaches_no_more_addresses_a_day_than_its_limit_allows(self, booking, ana):
+        """Rui got the first of the eight emails, and one is left for the end of the booking."""
+        told = []
+        for number in range(10):
+            name(booking, f"stranger{number}@example.com", at=10 * number * PAUSE)
+            told += sent(at=(10 * number + 5) * PAUSE)
+        assert len(told) == 7
+        with clock_at(100 * PAUSE) as now:
+            services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
+        assert sent(at=100 * PAUSE) == [("stranger9@example.com", "Cancelled")]
+
+    def test_changes_count_towards_the_limit_of_an_address(self, booking, settings):
+        settings.MAILS_PER_ADDRESS = 1
+        name(booking, BEN)
+        assert sent(at=PAUSE) == [(BEN, "Requested")]
+
+
+class TestPrivacy:
+    def test_history_contains_neither_address(self, booking):
+        name(booking, BEN)
+        sent(at=PAUSE)
+        stored = str([*BookingEvent.objects.values_list("data", flat=True)])
+        assert RUI not in stored
+        assert BEN not in stored
+
+    @pytest.mark.parametrize("former", [RUI, ""])
+    def test_an_attendee_learns_of_the_change_if_the_account_is_deleted_right_after_it(
+        self, book, ana, former
+    ):
+        booking = book(attendee_email=former)
+        name(booking, BEN)
+        with clock_at(10) as now:
+            privacy.erase_user(user_id=ana.pk, actor=AdminFactory(), at=now)
+        assert ANA not in addresses_in_jobs()
+        told = [(BEN, "Cancelled"), *([(RUI, "Cancelled")] if former else [])]
+        assert sent(at=2 * PAUSE) == told
+        assert addresses_in_jobs() == set()
+        assert Booking.objects.get(pk=booking.pk).attendee_email == ""
