@@ -658,7 +658,7 @@ def test_commands_say_which_server_is_down():
                 call_command("migrate", verbosity=0)
         environment = {**os.environ, "DATABASE_URL": database_url()}
         done = subprocess.run(
-            [sys.executable, str(BASE_DIR / "manage.py"), "prune"],
+            [sys.executable, str(BASE_DIR / "manage.py"), "export_records", "-"],
             env=environment,
             capture_output=True,
             text=True,
