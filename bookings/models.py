@@ -1,4 +1,4 @@
-"""Slots, bookings, the history of bookings, and the occupancy of calendars."""
+"""Slots, bookings, their history, the occupancy of calendars, and on which calendars users book."""
 
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -67,7 +67,7 @@ IS_LONG = Func(
 class Slot(OnCalendar):
     """A published session of a service: a class, or a specialist's appointment.
 
-    It occupies its calendar's time as soon as it is published, even without a booking.
+    It occupies its calendar's time until it is cancelled, even without a booking.
     """
 
     class Status(models.TextChoices):
@@ -218,8 +218,9 @@ class BookingQuerySet(models.QuerySet["Booking"]):
 class Booking(OnCalendar):
     """A seat of a service for a period.
 
-    Price, currency and buffers are copied from the service when the booking is made, so a later
-    change to the service does not affect them.
+    The service's price, currency, length and buffers are copied when the booking is made, so a
+    later change to the service does not affect them. A booking in a slot gets the slot's length and
+    buffers.
     """
 
     class Status(models.TextChoices):
@@ -275,10 +276,10 @@ class Booking(OnCalendar):
     end_time = models.DateTimeField()
     blocked = DateTimeRangeField(help_text=_("The period, widened by the service's buffers."))
     status = models.CharField(max_length=9, choices=Status)
-    # Indexes and exclusion constraints use this column instead of the status. Therefore, the change
-    # from pending to confirmed updates no index if the page of the row has free space
-    # (`fillfactor`). PostgreSQL then checks no exclusion constraint again, so the change does not
-    # wait for other transactions.
+    # The exclusion constraints use this column instead of the status. Therefore, the change from
+    # pending to confirmed updates no index if the page of the row has free space (`fillfactor`).
+    # PostgreSQL then checks no exclusion constraint again, so the change does not wait for other
+    # transactions.
     active = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),
@@ -287,8 +288,8 @@ class Booking(OnCalendar):
         output_field=models.BooleanField(),
         db_persist=True,
     )
-    # Whether the status will still change as time passes. This is a column for the same reason as
-    # `active`.
+    # Whether the status will still change as time passes. The index `booking_unfinished` uses this
+    # column instead of the status, for the same reason as above.
     unfinished = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed"]), models.BooleanField()
@@ -327,8 +328,8 @@ class Booking(OnCalendar):
             models.Index(fields=["user", "created_at", "id"], name="booking_by_user_age"),
             models.Index(fields=["calendar", "start_time", "id"], name="booking_by_calendar"),
             models.Index(fields=["service", "start_time", "id"], name="booking_by_service"),
-            # The end is in the index, so the bookings that end after an instant are found without
-            # reading the bookings that start earlier and have ended.
+            # The end is in the index, so a search for the bookings that end after an instant does
+            # not read the rows of bookings that end earlier.
             models.Index(fields=["start_time", "id", "end_time"], name="booking_by_start"),
             models.Index(fields=["created_at", "id"], name="booking_by_age"),
             models.Index(fields=["slot"], name="booking_by_slot", condition=Q(slot__isnull=False)),
@@ -385,7 +386,8 @@ class Booking(OnCalendar):
                 ],
                 condition=Q(active=True),
             ),
-            # An empty period overlaps nothing, so no exclusion constraint would refuse it.
+            # Without buffers, an empty period would overlap nothing, so no exclusion constraint
+            # would refuse it.
             models.CheckConstraint(
                 condition=Q(end_time__gt=F("start_time")), name="booking_period_not_empty"
             ),
@@ -450,7 +452,7 @@ class Booking(OnCalendar):
     def attendee(self) -> dict[str, str]:
         """Return the attendee's name, email address, phone number and language, by column name.
 
-        A value that was not given is taken from the user who booked.
+        A value that was not given is taken from the user of the booking.
         """
         return {
             "attendee_name": self.attendee_name or self.user.name,
@@ -460,7 +462,7 @@ class Booking(OnCalendar):
         }
 
     def customer(self) -> str:
-        """Return the attendee's name, or else `in_words()` of the user who booked."""
+        """Return the attendee's name, or else `in_words()` of the user of the booking."""
         return self.attendee()["attendee_name"] or self.user.in_words()
 
 
@@ -468,8 +470,8 @@ class Occupancy(OnCalendar):
     """A period of a calendar that a slot, or a booking without a slot, occupies.
 
     Slots and bookings are two tables, but an exclusion constraint covers only one table. Therefore,
-    triggers copy the periods that slots and bookings occupy into this table. Only these triggers
-    may write to it.
+    triggers copy the periods that slots and bookings occupy into this table. Only triggers can
+    write to it.
     """
 
     id = models.UUIDField(primary_key=True, help_text=_("The id of the slot or the booking."))
@@ -517,9 +519,9 @@ class BookingEvent(OnCalendar):
     """An event in the history of a booking, written in the same transaction as the change.
 
     Later, only its reason may be removed. An event outlives its booking, so the reference to the
-    booking is not a foreign key in the database. An event contains ids, times, states, numbers, the
-    names of changed details, and the reason that somebody other than the user gave. It contains no
-    contact data, and nothing that the user wrote.
+    booking is not a foreign key in the database. An event contains ids, times, states, numbers,
+    codes, flags, the names of changed details, and a reason, unless the user gave it. It contains
+    no contact data, and nothing that the user wrote.
 
     The order of ids is the order in which things happened to a booking. See
     `bookings.triggers.EVENT_JOINS_HISTORY`.
@@ -625,7 +627,7 @@ class BookingEvent(OnCalendar):
 
 
 class BookedCalendar(models.Model):
-    """A calendar on which a user has booked or tried to book.
+    """A calendar on which a user has a booking, had one, or was refused one.
 
     Only a distributed database has such rows; see `bookings.booked`.
     """

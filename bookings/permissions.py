@@ -1,7 +1,7 @@
-"""Permissions for bookings.
+"""The permissions of this app, and the checks of who may access bookings.
 
-The rules are functions in `bookings.services`. When an endpoint changes or deletes a booking, the
-service that it calls applies the rules again after it has locked the booking.
+The rules for a booking are functions in `bookings.services`. When an endpoint changes or deletes a
+booking, the service that it calls applies the rules again after it has locked the booking.
 """
 
 from typing import Any
@@ -37,8 +37,8 @@ for name, permission in {
     "bookings.change_feed": Permission(
         _("renew the addresses of feeds"), "provider", in_keys=False
     ),
-    # A webhook receives events of all calendars, so its owner must be an admin. It stops receiving
-    # events when its owner is no longer an admin.
+    # `/events` and webhooks report the events of all calendars, so only admins have the permissions
+    # below. A webhook receives no events while its owner is not an admin.
     "bookings.view_bookingevent": Permission(_("poll for events"), in_roles=False),
     "bookings.view_webhook": Permission(_("see webhooks and their deliveries"), in_roles=False),
     "bookings.add_webhook": Permission(_("create webhooks"), in_roles=False),
@@ -100,7 +100,7 @@ class ChangesBooking(IsAuthenticated):
 
 
 class ManagesBooking(IsAuthenticated):
-    """The provider of a booking, admins and staff may manage it."""
+    """The provider of a booking, admins and staff may change its status in every allowed way."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.

@@ -20,8 +20,8 @@ from bookit.adminsite.pages import is_id
 from bookit.times import parse_instant
 from catalog.models import Service
 
-# The form lists at most this many services. Nobody would find a service in a longer list. The
-# service that is already chosen, for example by a link from another page, is always listed.
+# The form lists at most this many services. Nobody would find a service in a longer list. An active
+# service that is already chosen, for example by a link from another page, is listed in addition.
 MOST_SERVICES = 500
 
 
@@ -66,7 +66,8 @@ def service_choices(*, chosen: str) -> tuple[list[Any], bool]:
     """Return the first active services as choices, grouped by calendar, and whether there are more.
 
     Args:
-        chosen: the id of a service that is a choice even if it is not among the first.
+        chosen: what the form contains. If it is the id of an active service, this service is a
+            choice even if it is not among the first.
     """
     rows = (
         Service.objects.filter(is_active=True)
@@ -131,7 +132,7 @@ class CustomerForm(StaffForm):
 
 
 class WhenForm(StaffForm):
-    """The service whose free times are shown, and the first day to show.
+    """What decides which free times are shown: service, first day, overrides, and the call's hold.
 
     Args:
         listed: the services of another form of the same request, which are not read again.

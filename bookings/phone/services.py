@@ -55,7 +55,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Visits:
-    """The upcoming bookings of a customer, and the active service that they booked last."""
+    """The next few bookings of a customer, and the active service that they booked last."""
 
     coming: list[Booking]
     service_id: UUID | None
@@ -145,9 +145,10 @@ def _rank(user: User, words: str) -> tuple[bool, str, UUID]:
 
 
 def visits(*, customer: User, actor: User, at: datetime) -> Visits:
-    """Return the upcoming bookings of a customer, and the active service that they booked last.
+    """Return the next few bookings of a customer, and the active service that they booked last.
 
-    The result is empty if `actor` may not see bookings.
+    Cancelled and expired bookings do not count. The result is empty if `actor` may not see
+    bookings.
     """
     if not actor.may("bookings.view_booking"):
         return Visits([], None)
@@ -213,7 +214,7 @@ def _offer(time: FreeTime, terms: Terms, at: datetime) -> Offer:
 
 
 def _next_day(terms: Terms, after: datetime, at: datetime) -> date | None:
-    """Return the day of the first free time after `after`; None if none is within `LONGEST`."""
+    """Return the day of the first free time at or after `after`; None if not within `LONGEST`."""
     times: Iterable[FreeTime] = Search([terms], after, after + LONGEST, at=at).free_times(terms)
     for time in times:
         return time["start_time"].astimezone(terms.opening.tz).date()
@@ -233,12 +234,12 @@ def hold(
     """Hold a seat during the call: for the customer, or for `actor` until the customer is known.
 
     Args:
-        instead_of: the previous hold of this call. It is kept if it is for the same service and
-            time, and belongs to `customer` or to `actor`. Otherwise, it is released first, so that
-            a call never holds two seats.
+        instead_of: the previous hold of this call. It is kept if it has not expired, is for the
+            same service and time, and belongs to `customer` or to `actor`. Otherwise, it is
+            released first, so that a call never holds two seats.
 
     Raises:
-        Invalid, Forbidden, Conflict: as in `bookings.services.create_booking`.
+        Invalid, Forbidden, Conflict, TermsChanged: as in `bookings.services.create_booking`.
     """
     if instead_of is not None:
         # A hold that was made before the customer was known belongs to `actor`.
@@ -261,7 +262,7 @@ def hold(
 
 
 def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
-    """Release a hold that `actor` has made. Do nothing if it is no longer a hold."""
+    """Release a hold. Do nothing if `actor` did not make it, or if it is no longer a hold."""
     found = Booking.objects.held_by(actor).filter(pk=hold_id, status=Booking.Status.HELD).first()
     if found is not None:
         # The hold may expire or be booked at this very moment.
@@ -272,10 +273,11 @@ def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
 def hold_of_call(
     *, hold_id: UUID | None, service_id: UUID, start_time: datetime, caller: Caller, actor: User
 ) -> Booking | None:
-    """Return the hold of this call, or the booking that the hold has become.
+    """Return the hold of this call, even if it has ended or has become a booking.
 
-    Return None if the form has another service or start. Also return None for a hold that belongs
-    to another customer, because that customer may have waited for this seat.
+    Return None if `actor` did not make it, or if the form has another service or start. Also return
+    None for a hold that belongs to another customer, because that customer may have waited for this
+    seat.
     """
     if hold_id is None:
         return None
@@ -301,9 +303,10 @@ def book(
     created.
 
     Raises:
-        Invalid: the account with this email address is not active.
+        Invalid: the caller's account is not active.
         EmailTaken: somebody has just created an account with this email address.
-        Forbidden, InvalidTransition: as in `bookings.services.book_hold_for`.
+        Booking.DoesNotExist, Forbidden, InvalidTransition: as in
+            `bookings.services.book_hold_for`.
     """
     services.check_books_for(held.user_id, actor)
     user = caller.customer or _account(caller, held, actor, at)

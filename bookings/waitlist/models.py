@@ -14,7 +14,7 @@ from catalog.models import OnCalendar, SameCalendarKey, SameCalendarOneToOne
 
 
 class WaitlistEntry(OnCalendar):
-    """A user who waits for a seat of a full slot.
+    """A user who waits, or has waited, for a seat of a full slot.
 
     A free seat is held for the first user who is waiting. Nobody else can take the seat before that
     user. A database trigger updates the status when the user's booking in the slot changes.
@@ -61,8 +61,8 @@ class WaitlistEntry(OnCalendar):
         verbose_name_plural = "waitlist entries"
         indexes = [
             models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot"),
-            # Every search for free times counts the waiting entries. This index contains only these
-            # entries, so it stays small even if many users have waited in the past.
+            # Searches for free times count the waiting entries of each slot. This index contains
+            # only waiting entries, so it stays small even if many users have waited in the past.
             models.Index(
                 fields=["slot", "created_at", "id"],
                 name="waitlist_waiting",

@@ -38,7 +38,7 @@ class WaitlistEntrySerializer(RowSerializer):
     booking_id = serializers.UUIDField(
         read_only=True,
         allow_null=True,
-        help_text="The hold that is offered to the user, and then the booking that it becomes. "
+        help_text="The hold that was offered to the user, or the booking that the user got. "
         "`PATCH /bookings/{id}` with the status `pending` turns the hold into a "
         "booking.",
     )
@@ -70,5 +70,5 @@ class WaitlistEntrySerializer(RowSerializer):
 class WaitlistJoinSerializer(StrictSerializer):
     """An empty body: the user who sends the request joins, and the path names the slot."""
 
-    # A client may send back an entry that it has read. Its other fields are ignored.
+    # A client may send back an entry that it has read. Its fields are ignored.
     ignored = frozenset(WaitlistEntrySerializer.Meta.fields)

@@ -28,7 +28,7 @@ def send_queue_mail(entry_id: str) -> None:
 def offer_all_seats(timestamp: int) -> None:
     """Offer the free seats of all slots; end the waitlists of slots that can no longer be booked.
 
-    Runs every minute, because no event says that a slot can no longer be booked, and in case an
-    event was missed.
+    Runs every minute, because no event says that a slot can no longer be booked, or that it can be
+    booked again, and in case an event was missed.
     """
     waitlist.offer_seats(at=timezone.now())

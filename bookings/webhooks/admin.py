@@ -182,7 +182,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
     @admin.action(description=_("Switch on"), permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
-        """Switch the selected webhooks on. The admin becomes the owner of those that were off."""
+        """Switch the selected webhooks on. The admin becomes owner of those that sent nothing."""
         self._switch(request, queryset, "switch_on")
 
     @admin.action(description=_("Switch off"), permissions=["change"])
@@ -191,7 +191,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
         self._switch(request, queryset, "switch_off")
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[Webhook], action: str) -> None:
-        """Switch the webhooks on or off, except those that already are."""
+        """Switch the webhooks on or off, except those on which this has no effect."""
         is_active = action == "switch_on"
         rows = [row for row in queryset.select_related("owner") if self.offers(row, action)]
 
@@ -240,7 +240,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
         return False
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list, after reading the attempts and the subjects of all its deliveries."""
+        """Return the list, after reading the attempts and the subjects of the shown deliveries."""
         changes = super().get_changelist_instance(request)
         changes.result_list = [*changes.result_list]
         _read_attempts(changes.result_list)
@@ -347,7 +347,10 @@ def _read_attempts(deliveries: Sequence[Delivery]) -> None:
 
 
 def find_subjects(deliveries: Sequence[Delivery]) -> None:
-    """Set the attribute `subject` of each delivery to its booking or, for a test, to `A_TEST`."""
+    """Set the attribute `subject` of each delivery.
+
+    It is the delivery's booking, `DELETED` if this booking was deleted, or `A_TEST` for a test.
+    """
     ids = {each.event.booking_id for each in deliveries if each.event}
     found = booking_subjects(ids) if ids else {}
     for each in deliveries:

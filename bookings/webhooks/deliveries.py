@@ -52,7 +52,7 @@ PAUSES = [
 JITTER = 0.2
 # The longest pause that a `Retry-After` header can request.
 MAX_PAUSE = PAUSES[-1]
-# A webhook is switched off once no attempt has succeeded for this long.
+# A webhook is switched off once all attempts have failed for this long.
 PATIENCE = timedelta(days=1)
 
 # Results are recorded after `BATCH` messages, after `BATCH_SECONDS`, or when a message fails. When
@@ -222,7 +222,7 @@ def contents(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
 
 
 def _give_up(webhook_id: UUID, waiting: QuerySet[Delivery]) -> None:
-    """Mark the pending deliveries of a webhook as failed, in batches, until it is switched on."""
+    """Mark the pending deliveries of a webhook as failed, in batches. Stop if it is switched on."""
     while True:
         batch = [*waiting.order_by().values_list("pk", flat=True)[:GIVE_UP_BATCH]]
         # Check this after reading the batch, which may contain deliveries that were written since
@@ -348,7 +348,7 @@ def _schedule_retry(
 
 
 def _locked_deliveries(ids: Sequence[UUID]) -> QuerySet[Delivery]:
-    """Return the deliveries that still exist, and lock them so that they cannot be deleted."""
+    """Return a query that locks the deliveries that still exist, so that they are not deleted."""
     return Delivery.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
 
 
