@@ -46,7 +46,7 @@ class Rows(Protocol):
         """Return a slice of the rows."""
 
     def count(self) -> int:
-        """Return how many rows there are."""
+        """Return how many rows there are, or an estimate; see `count_is_exact`."""
 
 
 class Pagination(BasePagination):
@@ -96,7 +96,7 @@ class Pagination(BasePagination):
                 # A low estimate must not make a full page look like the last one.
                 self.count = max(self.count, self.offset + len(rows) + 1)
             elif not rows:
-                # The page is empty, so the list ends before it. The estimate can be outdated.
+                # The page is empty, so the list ends before it. An estimate can be too high.
                 self.count = min(self.count, self.offset)
         self.next_cursor = None
         if has_cursors and rows and self.offset + self.limit > MAX_OFFSET:
@@ -213,7 +213,10 @@ class Pagination(BasePagination):
         return self.request.build_absolute_uri(f"{self.request.path}?{query.urlencode()}")
 
     def _keyset_page(self, rows: Bound, cursor: str) -> list[Any]:
-        """Return the rows after the cursor's row, or before it if the cursor points backwards."""
+        """Return the rows after the cursor's row, or before it if the cursor points backwards.
+
+        If the cursor is empty, return the first rows.
+        """
         order = [*rows.query.order]
         backwards, values = _decode(cursor, order) if cursor else (False, None)
         if backwards:
@@ -314,8 +317,9 @@ class EventPagination(Pagination):
     def _paginate_servers(self, queryset: QuerySet[Any], database: int) -> list[Any]:
         """Return the rows after a cursor that has a step for each server.
 
-        All steps together cover the rows before the current horizon of every server, in the order
-        of ids. The rows about one object are on one server, so they stay in order.
+        All steps together cover the rows before the horizon that each server had when its step
+        began, in the order of ids. The rows about one object are on one server, so they stay in
+        order.
 
         Args:
             database: the `server` of `positions.Step`. Below, `server` is the number of a server of
@@ -389,13 +393,14 @@ def _how_to_continue() -> str:
 
 
 def _how_to_narrow(view: Any) -> str:
-    """Return a text that says how to reach the rows beyond the deepest page."""
+    """Return a text that says whether and how the rows beyond the deepest page can be reached."""
     names = [*getattr(getattr(view, "filterset_class", None), "base_filters", ())]
     if names:
         text = _(
             "A page can start at most %(most)s rows into the list. To reach other rows, filter the "
             "list by %(names)s."
         )
+        # The caller fills in the other placeholders with `%`, which would fail here.
         return text.replace("%(names)s", ", ".join(names))
     if getattr(view, "ordering_fields", None):
         return _(
@@ -428,10 +433,10 @@ def _reverse(name: str) -> str:
 
 
 def _after(order: list[str], backwards: bool, rows: QuerySet[Any], **values: Any) -> QuerySet[Any]:
-    """Return the rows after a cursor: (a, b) > (x, y).
+    """Return the rows after a cursor, or before it if `backwards`: for example, (a, b) > (x, y).
 
-    a and b are the columns of the order. x and y are the values of these columns in the cursor. The
-    query can use an index.
+    a and b are the columns of the order. x and y are the values of these columns in the cursor. A
+    column is compared with `<` if it is read in descending order. The query can use an index.
     """
     condition = Q()
     for name, value in reversed(list(zip(order, values.values(), strict=True))):

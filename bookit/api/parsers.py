@@ -27,7 +27,7 @@ class JSONParser(BaseParser):
 
         Raises:
             PayloadTooLarge: the body has more than DATA_UPLOAD_MAX_MEMORY_SIZE bytes.
-            ParseError: the body is not JSON in UTF-8.
+            ParseError: the body is not JSON in UTF-8, or is nested too deeply.
         """
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         body = stream.read(limit + 1)

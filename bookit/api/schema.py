@@ -30,6 +30,7 @@ ERRORS_OF_HEADERS = {
     IF_MATCH: ["precondition_failed"],
 }
 
+# The extension that lists the codes of the errors of an operation.
 ERRORS = "x-errors"
 # The extension that lists the properties of a serializer that are not in every response.
 SOMETIMES = "x-sometimes"
@@ -91,10 +92,10 @@ def example(
 def page(
     path: str, *, summary: str, body: dict[str, Any], codes: Collection[str], limited: bool = True
 ) -> Callable[[Callable[[HttpRequest], HttpResponse]], Callable[[HttpRequest], HttpResponse]]:
-    """Return a decorator that documents a Django view that returns `body` to every client.
+    """Return a decorator that documents a Django view that returns `body` if it succeeds.
 
-    The docstring of the view becomes the description. `codes` are the codes of all errors of the
-    view.
+    The view needs no authentication. The docstring of the view becomes the description. `codes`
+    are the codes of all errors of the view.
     """
 
     def document(
@@ -170,6 +171,7 @@ class FilterExtension(DjangoFilterExtension):
     """Describes the parameters of filters."""
 
     target_class = "bookit.api.filters.FilterBackend"
+    # The base class is an extension for the same filters. Its priority is 0.
     priority = 1
 
     def resolve_filter_field(self, *args: Any) -> list[dict[str, Any]]:
@@ -308,7 +310,7 @@ class Schema(AutoSchema):
         return parameters
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return the operation, with the errors that its headers can cause."""
+        """Return the operation, with the errors of its headers and the properties of `expand`."""
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None and "requestBody" in operation:
             # A client must send at least an empty object. drf-spectacular marks a body as required
@@ -351,7 +353,10 @@ class Schema(AutoSchema):
 def add_common_parts(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Add `PAGES`, the errors and headers of all responses, and which properties are required."""
+    """Add `PAGES`, the schema `Problem`, and the errors and headers of all responses.
+
+    Also mark which properties are required, and which bodies allow no other properties.
+    """
     catalogue = problems.catalogue()
     components = result["components"]
     for name, schema in components["schemas"].items():
@@ -365,7 +370,7 @@ def add_common_parts(
                 name: _without_read_only(each) for name, each in schema["properties"].items()
             }
         resource = name.removeprefix("Patched").removesuffix("Request")
-        if name != resource and _describes(components["schemas"].get(resource), schema):
+        if name != resource and _has_same_description(components["schemas"].get(resource), schema):
             del schema["description"]
         if (ignored := schema.pop(IGNORED, None)) is not None:
             # Only request bodies are closed. A later version may add properties to responses.
@@ -449,7 +454,7 @@ def add_common_parts(
                     "description": "The address of the new resource.",
                     "schema": {"type": "string", "format": "uri-reference"},
                 }
-            if "422" in operation["responses"]:
+            if "422" in operation["responses"]:  # Only an idempotency key can cause a 422.
                 _created(operation)["headers"]["Idempotent-Replayed"] = {
                     "description": "`true` if this is the response to an earlier request.",
                     "schema": {"type": "string", "enum": ["true"]},
@@ -457,7 +462,7 @@ def add_common_parts(
     return result
 
 
-def _describes(resource: dict[str, Any] | None, body: dict[str, Any]) -> bool:
+def _has_same_description(resource: dict[str, Any] | None, body: dict[str, Any]) -> bool:
     """Return whether the schema of a resource has the same description as the schema of a body."""
     return resource is not None and resource.get("description") == body.get("description", "")
 

@@ -1,4 +1,4 @@
-"""The base classes of all serializers: they validate bodies strictly and return dictionaries."""
+"""Serializers and fields that validate strictly and represent rows as dictionaries."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -101,19 +101,20 @@ class StrictMixin(serializers.Serializer[Any]):
     always texts, so their type is not checked.
     """
 
-    # Names that a body may contain, for example those of the fields of a representation. Those that
-    # are not fields of this serializer are ignored.
+    # Names that a body or a query may contain, for example those of the fields of a representation.
+    # Names that are not fields of this serializer are ignored.
     ignored: ClassVar[frozenset[str]] = frozenset()
     # Names of the resources that `expand` adds to the representation; see `bookit.api.expand`. A
-    # body may contain the added objects; they are ignored. Any other value is refused, because
-    # `service` may be a misspelt `service_id`.
+    # body may contain the added objects, or null; they are ignored. Any other value is refused,
+    # because `service` may be a misspelt `service_id`.
     expanded: ClassVar[frozenset[str]] = frozenset()
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the validated values.
 
         Raises:
-            ValidationError: names every field that is missing, invalid or unknown.
+            ValidationError: names every field that is missing or invalid, and at most
+                `MAX_UNKNOWN_FIELDS` unknown fields.
         """
         refused = _refusal([*islice(self._unknown(data), MAX_UNKNOWN_FIELDS)])
         if isinstance(data, Mapping) and not isinstance(data, QueryDict):
@@ -156,7 +157,7 @@ def _refusal(names: list[str]) -> dict[str, list[serializers.ErrorDetail]]:
 
 
 class StrictSerializer(StrictMixin):
-    """Parameters, or a body or a part of one, that are not a row of a model."""
+    """The shape of query parameters, a body or a part of a body, without a model."""
 
 
 class FlagField(serializers.BooleanField):

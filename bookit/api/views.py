@@ -1,4 +1,4 @@
-"""The base classes of all view sets: response time zone, strict parameters, rate limits."""
+"""The base classes of all view sets: the checks before an action, and how rows are represented."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
@@ -95,7 +95,7 @@ class APIMixin(APIView):
         return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, throttle and check permissions; then check parameters and read the zone."""
+        """Authenticate, throttle, check permissions, headers and parameters, and read the zone."""
         method = str(request.method).lower()
         if method not in self.http_method_names or not hasattr(self, method):
             # Refuse the method before authentication, because signing in would not help.
@@ -242,12 +242,13 @@ class APIMixin(APIView):
 class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     """The endpoints of a resource, which represent rows as plain dictionaries.
 
-    A read fetches only the columns that are shown. A row stays a dictionary from the database to
-    the client, without a model instance or serializer fields.
+    `list` and `retrieve` fetch only the columns that are shown. A row stays a dictionary from the
+    database to the client, without serializer fields. Only a check of object permissions needs a
+    model instance.
     """
 
     serializer_class: type[RowSerializer]
-    # Per action: the serializer that checks the body.
+    # Per action: the serializer that checks the body or the query parameters.
     input_classes: Mapping[str, type[serializers.Serializer[Any]]] = {}
     # Per action: the permission that replaces `permission_classes`.
     action_permissions: Mapping[str, type[BasePermission]] = {}
@@ -262,7 +263,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     object_lookup: Mapping[str, str] = {"pk": "pk"}
     # The resources that the parameter `expand` can add to the rows of a read, by name.
     expandable: Mapping[str, Expansion] = {}
-    # Per action: the field of the body that names another object, and a function that finds it.
+    # Per action: the field of the body that names another object, and a function that maps the
+    # field's value to the object (possibly unsaved) whose permissions are checked, or to None.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -326,8 +328,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def check_named(self) -> None:
         """Check whether the caller may act on the object that a field of the body names.
 
-        Only this field is validated here. If the field is invalid or names no object, the later
-        validation of the whole body reports the error.
+        Only this field is validated here. If it is invalid, the later validation of the whole body
+        reports the error. If it names no object, the service does.
         """
         field, find = self.named_in_body.get(self.action, ("", None))
         body = self.request.data
@@ -347,7 +349,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.object
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
-        """Return the serializer of this action's body, by default the resource's serializer."""
+        """Return the serializer that checks this action's input, by default the resource's."""
         return self.input_classes.get(self.action, self.serializer_class)
 
     def known_parameters(self) -> frozenset[str]:
@@ -455,18 +457,18 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
 @cache
 def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]:
-    """Return the serializer that validates a body, shared by all requests.
+    """Return the serializer that validates a body or a query, shared by all requests.
 
-    A serializer keeps no state between two validations, once `_keep_no_language` has changed it.
+    A serializer keeps no state between two validations, once `_translate_when_read` has changed it.
     DRF creates a new serializer, with copies of all its fields, for each request. Creating it takes
     half the time of a validation.
     """
     shared: serializers.BaseSerializer[Any] = serializer(**options)
-    _keep_no_language(shared)
+    _translate_when_read(shared)
     return shared
 
 
-def _keep_no_language(field: Any) -> None:
+def _translate_when_read(field: Any) -> None:
     """Translate the messages of a field and of its parts whenever they are read.
 
     DRF's messages about limits are translated when they are first read, and keep that language.
@@ -477,7 +479,7 @@ def _keep_no_language(field: Any) -> None:
             validator.message = format_lazy(message.format_string, *message.args, **message.kwargs)
     child = getattr(field, "child", None)
     for part in [*getattr(field, "fields", {}).values(), *([child] if child else [])]:
-        _keep_no_language(part)
+        _translate_when_read(part)
 
 
 @cache

@@ -18,7 +18,7 @@ _DELETE = sql.SQL("DELETE FROM {table} WHERE {column} = ANY(%(keys)s)")
 
 
 def delete_in_batches(rows: QuerySet[Any], *, by: str, skip_locked: bool = True) -> int:
-    """Delete `rows` and the rows that refer to them with CASCADE.
+    """Delete `rows` and the rows that refer to them with CASCADE, only one level deep.
 
     Return how many of `rows` were deleted, without the rows that refer to them.
 

@@ -1,9 +1,9 @@
 """Distributes the database, for `manage.py distribute` and after migrations.
 
 The first run does everything in one transaction, except for the last step, which lets the triggers
-of shards run functions of their own. Later runs fill the tables of `FILLED_FROM_CALENDARS` in a
-second transaction. All steps can run again: after a migration, they distribute the new tables and
-functions.
+of each shard run the functions of that shard. Later runs fill the tables of `FILLED_FROM_CALENDARS`
+in a second transaction. All steps can run again: after a migration, they distribute the new tables
+and functions.
 """
 
 import re
@@ -112,10 +112,10 @@ SELECT logicalrelid::text AS table FROM pg_dist_partition
 WHERE partmethod = 'h' OR partmethod = 'n' AND repmodel = 't'
 """
 
-# Lists the functions of triggers.
+# Lists the functions of the triggers of tables.
 #
 # Parameters: tables text[].
-# Columns: name text, definition text, is_before boolean.
+# Columns: name text, definition text, is_before boolean (whether the trigger runs BEFORE a change).
 _TRIGGER_FUNCTIONS = """
 SELECT DISTINCT proname AS name, pg_get_functiondef(pg_proc.oid) AS definition,
     tgtype & 2 <> 0 AS is_before
@@ -125,7 +125,8 @@ ORDER BY proname
 """
 
 # Lists our own functions that workers do not have yet. Functions in SQL that use tables are left
-# out, because workers do not need them and could not create them.
+# out, because workers do not need them and could not create them. So are the functions of
+# procrastinate and those that use it, because jobs are on the coordinator.
 #
 # Parameters: none. The statement needs Citus.
 # Columns: signature text.
@@ -244,7 +245,8 @@ WHERE booking.logicalrelid = 'bookings_booking'::regclass
 ORDER BY 1
 """
 
-# Lists `enqueue_beside`, and the functions of triggers that use the tables or `enqueue_beside`.
+# Lists `enqueue_beside`, and those functions of the tables' triggers that use the tables or
+# `enqueue_beside`.
 #
 # Parameters: tables text[].
 # Columns: name text, definition text.
@@ -260,7 +262,7 @@ WHERE pronamespace = 'public'::regnamespace AND (proname = 'enqueue_beside' OR E
 ORDER BY 1
 """
 
-# Runs a function on the server of a calendar.
+# Runs a shard's own function. Citus calls this function on the server of the calendar.
 #
 # Statements that name a shard do not take the lock with which Citus moves the shard, so this
 # function takes it. 5 is a ShareLock. If the shard is not on this server any more, or if it was
@@ -333,6 +335,7 @@ BEGIN
 END
 $do$
 """
+
 # Runs a command on every worker.
 #
 # Parameters: command text. The statement needs Citus.
@@ -403,14 +406,14 @@ def steps() -> list[Step]:
         drop, add = _foreign_keys(new)
         drop_triggers, add_triggers = _triggers(new)
         found = [drop, drop_triggers, *found, add, add_triggers]
-    return [*_known_functions(), *found, *_functions(shared, spread), *_settings()]
+    return [*_missing_functions(), *found, *_functions(shared, spread), *_settings()]
 
 
 def distribute() -> list[Step]:
     """Distribute the database, and return the steps that were done.
 
-    Each run also creates the functions of shards and fills `FILLED_FROM_CALENDARS`. These steps are
-    not returned.
+    Each run also creates the functions of shards, fills the tables of `FILLED_FROM_CALENDARS`, and
+    lets the triggers of shards run their functions. These steps are not returned.
 
     Raises:
         CannotDistribute: the database is not ready (see `problems`), or a shard cannot have its own
@@ -469,7 +472,10 @@ def keep_distributed(using: str = DEFAULT_DB_ALIAS, **options: Any) -> None:
 
 
 def _keys(tables: list[str]) -> Iterator[Step]:
-    """Yield the steps that make each key, constraint and unique index begin with the calendar."""
+    """Yield the steps that make each key, constraint and unique index begin with the calendar.
+
+    A primary key is dropped instead if its table has a unique constraint on (calendar_id, id).
+    """
     named = {"tables": tables}
     own = {row["table"]: row["name"] for row in fetch(_CALENDAR_KEYS, named, dict_row)}
     for row in fetch(_KEYS, named, dict_row):
@@ -482,6 +488,7 @@ def _keys(tables: list[str]) -> Iterator[Step]:
             drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name)
             add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, wider)
         statements: list[Any] = [drop, add]
+        words = f"{row['table']}: {row['name']} begins with the calendar"
         if row["kind"] == "p":
             # Rows are also looked up by their ids alone.
             index = sql.Identifier(f"{row['table']}_id")
@@ -491,7 +498,7 @@ def _keys(tables: list[str]) -> Iterator[Step]:
                 # second index on the same columns would slow down every insert.
                 identity = sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}")
                 statements[1] = identity.format(table, sql.Identifier(key))
-        words = f"{row['table']}: {row['name']} begins with the calendar"
+                words = f"{row['table']}: {key} replaces {row['name']}"
         yield Step(words, tuple(statements))
 
 
@@ -564,8 +571,8 @@ def _emptied(name: str, table: Any, column: str, target: Any) -> list[Any]:
     ]
 
 
-def _known_functions() -> Iterator[Step]:
-    """Yield the steps that create on workers the functions that triggers and statements call."""
+def _missing_functions() -> Iterator[Step]:
+    """Yield the steps that create on workers the functions that they lack; see `_FUNCTIONS`."""
     statement = sql.SQL("SELECT create_distributed_function({})")
     for row in fetch(_FUNCTIONS, {}, dict_row):
         signature = row["signature"]
@@ -648,7 +655,7 @@ class _Shards:
         ]
 
     def functions(self) -> Iterator[Step]:
-        """Return the steps that create the functions."""
+        """Yield the steps that create the functions, and `calendar_on_server`."""
         yield Step("calendar_on_server(): finds a row by its id", (sql.SQL(_CALENDAR_ON_SERVER),))
         for name, text in self.texts.items():
             copies = [sql.SQL(self._for_shard(text, shard)) for shard in self.names]
@@ -678,11 +685,11 @@ class _Shards:
     def use_own_functions(self) -> None:
         """Let the triggers of the shards run the functions of their shards.
 
-        Each server does this in a transaction of its own. Therefore, the transaction that creates
+        Each worker does this in a transaction of its own. Therefore, the transaction that creates
         the functions must have ended.
 
         Raises:
-            CannotDistribute: a server cannot do this.
+            CannotDistribute: a worker cannot do this.
         """
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             text = sql.SQL(_USE_OWN_FUNCTIONS).format(triggers=dumps(self.triggers))

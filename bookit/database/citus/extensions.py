@@ -11,8 +11,8 @@ class CalendarFunction:
 
     Args:
         columns: the columns that the function returns, with their types.
-        body: a block from DECLARE to END. It may use only tables of calendars, and tables of which
-            every server has a copy.
+        body: the PL/pgSQL, which ends with END. It may use only tables of calendars, and tables of
+            which every server has a copy.
     """
 
     columns: str
@@ -23,5 +23,6 @@ class CalendarFunction:
 CALENDAR_FUNCTIONS: Extensions[CalendarFunction] = Extensions()
 
 #: Statements that fill tables from rows of calendars, by the names of the tables. Only a
-#: distributed database uses these tables. The statements may run again.
+#: distributed database uses these tables. Each run of `distribute` executes the statements, so they
+#: must be repeatable.
 FILLED_FROM_CALENDARS: Extensions[str] = Extensions()

@@ -21,7 +21,10 @@ class Layout(Enum):
 
 
 def models_with(layout: Layout) -> Iterator[type[Model]]:
-    """Return the models with this layout. A model comes after the models to which it refers."""
+    """Yield the models with this layout, in the order in which they are installed and defined.
+
+    This puts a model after the models to which it refers.
+    """
     for model in apps.get_models():
         if getattr(model, "layout", None) is layout:
             yield model
