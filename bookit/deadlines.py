@@ -99,7 +99,7 @@ def remaining(limit: float | None) -> float | None:
 
 
 def is_near() -> bool:
-    """Return whether at most a fifth of the time of the request is left.
+    """Return whether the request has at most a fifth of REQUEST_LIMIT left.
 
     That is enough to end what the request is doing, and to respond.
     """

@@ -10,8 +10,8 @@ Added = TypeVar("Added")
 class Extensions(dict[str, Value]):
     """A dictionary of values that an app uses and that the apps above it add.
 
-    The apps above an app are those that import it. The app that declares the dictionary reads it
-    without importing the apps above. An app above adds a function or class with a decorator. The
+    The apps above an app are those that may import it. The app that declares the dictionary reads
+    it without importing the apps above. An app above adds a function or class with a decorator. The
     `AppConfig.ready()` of that app or, for the admin site, its `admin` module must import the
     module of the decorated function::
 
@@ -22,7 +22,7 @@ class Extensions(dict[str, Value]):
     def add(self, *names: str) -> Callable[[Added], Added]:
         """Return a decorator that adds a function or class under these names.
 
-        To add another value, call the decorator with it.
+        Any other value is added by calling the decorator with it: `CARDS.add("jobs")(card)`.
 
         Raises:
             ValueError: one of the names already has a different value.

@@ -14,9 +14,9 @@ from django.db.models import BaseConstraint
 
 class _DatabaseConstraint(BaseConstraint):
     def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Add the constraint at the end of the migration.
+        """Add the constraint of a new table at the end of the migration.
 
-        It may refer to tables that are created later in the migration.
+        The constraint may refer to tables that are created later in the migration.
         """
         schema_editor.deferred_sql.append(self.create_sql(model, schema_editor))
         return None
@@ -61,8 +61,8 @@ class Trigger(_DatabaseConstraint):
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
         """Create the function and its triggers, except the last trigger.
 
-        Return the statement that creates the last trigger. Citus cannot send several statements to
-        other servers at once, so each statement is executed on its own.
+        Return the statement that creates the last trigger, which Django executes. Citus cannot send
+        several statements to other servers at once, so each statement is executed on its own.
         """
         *others, last = self._statements(model, schema_editor)
         for each in others:
@@ -70,7 +70,7 @@ class Trigger(_DatabaseConstraint):
         return last
 
     def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Create the function and its triggers at the end of the migration."""
+        """Create the function and its triggers on a new table at the end of the migration."""
         schema_editor.deferred_sql += self._statements(model, schema_editor)
 
     def _statements(self, model: Any, schema_editor: Any) -> list[Statement]:

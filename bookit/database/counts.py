@@ -13,7 +13,7 @@ MAX_COUNTED = 10_000
 # Counting `MAX_COUNTED` rows of a long list takes longer than reading a page of the list. So a
 # process uses an estimate again for this many seconds, instead of counting again.
 ESTIMATE_SECONDS = 60
-# A process keeps up to this many estimates.
+# If a process has this many estimates, it forgets them all before it keeps another.
 MAX_ESTIMATES = 1000
 
 
@@ -48,7 +48,7 @@ def expected(rows: QuerySet[Any]) -> int:
 
 
 def _planned_rows(plan: list[dict[str, Any]]) -> int:
-    """Return the number of rows in the output of EXPLAIN (FORMAT JSON) of one statement."""
+    """Return the number of rows that the planner expects, from the parsed EXPLAIN (FORMAT JSON)."""
     [explained] = plan
     return int(explained["Plan"]["Plan Rows"])
 
@@ -58,7 +58,7 @@ def bounded_count(count: Callable[[], int], explain: Callable[[], Any]) -> tuple
 
     `count` stops after `MAX_COUNTED + 1` rows. If it gets that far, the result is the number of
     rows that PostgreSQL's planner estimates, but at least the number that was counted. `explain`
-    returns the plan as JSON.
+    returns the parsed output of EXPLAIN (FORMAT JSON).
     """
     counted = count()
     if counted <= MAX_COUNTED:

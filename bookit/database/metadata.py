@@ -53,8 +53,8 @@ class Fits(Func):
     """
 
     output_field = BooleanField()
-    # `%s` is the column. PostgreSQL checks the parts of the condition from left to right. Most rows
-    # have no metadata, so PostgreSQL checks only the first part.
+    # `%s` is the column. PostgreSQL checks the parts of the condition from left to right, and only
+    # the first part for rows without metadata, as most are.
     template = """(%s = '{}'::jsonb OR (
         jsonb_typeof(%s) = 'object'
         AND jsonb_array_length(jsonb_path_query_array(%s, '$.keyvalue()')) <= {keys}

@@ -47,6 +47,7 @@ class Parameter(Value):
 class AnyOf(Func):
     """Whether a column has one of the values of an array, which is a single parameter."""
 
+    # Together: column = ANY(array)
     template = "%(expressions)s)"
     arg_joiner = " = ANY("
     output_field = BooleanField()
@@ -152,7 +153,10 @@ class Prepared(Generic[Instance]):
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """The columns that order the rows, with `-` for descending. No column may be nullable."""
+        """The columns that order the rows, with `-` for descending.
+
+        No column may be nullable, because cursors compare the values of these columns.
+        """
         return tuple(map(str, self._unshaped.query.order_by))
 
     def selecting(self, *columns: str) -> tuple[str, tuple[Any, ...]]:
@@ -190,7 +194,7 @@ class Prepared(Generic[Instance]):
 
 
 class Bound:
-    """A query with its values. Its rows are dictionaries. It can be sliced like a queryset."""
+    """A query with its values. A slice, which needs an end, returns the rows as dictionaries."""
 
     count_is_exact = True
 

@@ -39,7 +39,7 @@ def reading_from(alias: str) -> Iterator[None]:
 
 
 class Router:
-    """Tells the ORM where to read. It is installed only if replicas are configured."""
+    """Tells the ORM where to read and write. It is installed only if there are replicas."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
         """Return the database of this thread's reads.

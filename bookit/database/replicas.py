@@ -2,9 +2,10 @@
 
 A view with `reads_replicas` passes its GET handlers to `read`, which chooses the database:
 
-- A reader without a token gets a replica that is in use, that is, up and not lagging.
-- A reader with a token gets a replica only if the replica has everything that was committed when
-  the request was authenticated. The query that reads the user, which runs on the primary anyway,
+- A reader without a token gets a replica that is in use, that is, a replica that is up and lags by
+  at most DATABASE_REPLICA_MAX_LAG_MS.
+- A reader with a token gets such a replica only if it has everything that was committed when the
+  request was authenticated. The query that reads the user, which runs on the primary anyway,
   also returns the position of the primary's log (`with_position`). So readers never miss their own
   writes, whichever host made them and however far the replica lags. Writes do no extra work.
 - If the replica fails, the primary answers the same request, unless a slow read on the replica has
@@ -48,7 +49,7 @@ ALIASES: tuple[str, ...] = tuple(alias for alias in settings.DATABASES if alias 
 
 # Seconds between two comparisons of a replica with the primary.
 INTERVAL = 0.2
-# Seconds that the primary or a replica has to report its position.
+# Seconds that the primary or a replica has to report its position, once it is connected.
 PATIENCE = 0.5
 # Seconds that a replica has to answer a request. After that, the primary answers the request, if
 # the request has any time left.

@@ -130,8 +130,9 @@ _NAMED_CONSTRAINT = re.compile(r'constraint "(\w+?)(?:_\d{6,})?"')
 def is_database_unavailable(error: BaseException) -> bool:
     """Return whether `error` means that the database, or one of its servers, is unavailable.
 
-    The error of a statement that exceeded its time limit counts, too. If a server closes its
-    connection during a change to a reference table, Citus reports an internal error.
+    Every OperationalError counts, for example that of a statement that exceeded its time limit, or
+    of a deadlock. If a server closes its connection during a change to a reference table, Citus
+    reports an internal error.
     """
     return isinstance(error, OperationalError | InterfaceError) or (
         isinstance(error, InternalError) and "failure on connection" in str(error)

@@ -1,14 +1,15 @@
 """Turns an exception in a DRF view into problem+json.
 
-Every error except a bug becomes an `APIException` first. DRF's own handler then marks the
-transaction for rollback. Without that handler, the response would be right, but unfinished work
-would be committed. `RequestMiddleware` handles the exceptions in other views.
+Unlike DRF's own handler, this handler marks no transaction for rollback. ATOMIC_REQUESTS is off:
+each service that writes has its own transaction, which ends before this handler runs.
+`RequestMiddleware` handles the exceptions in other views.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import DataError, IntegrityError
@@ -17,7 +18,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rest_framework import exceptions
 from rest_framework.settings import api_settings
-from rest_framework.views import exception_handler as drf_exception_handler
 from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 
 from bookit.errors import (
@@ -61,22 +61,14 @@ REFUSALS = (
 )
 
 
-class ProblemException(exceptions.APIException):
-    """An error with all members of the problem document that the client receives."""
+class _Problem(NamedTuple):
+    """The arguments of `problems.body`; `more` are the additional members."""
 
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        detail: str,
-        errors: list[dict[str, str]] | None = None,
-        **members: Any,
-    ) -> None:
-        super().__init__(detail, code)
-        self.status_code = status
-        self.code = code
-        self.errors = errors
-        self.members = members
+    status: int
+    code: str
+    detail: str
+    errors: list[dict[str, str]] | None = None
+    more: Mapping[str, Any] = MappingProxyType({})
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -84,33 +76,26 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     problem = _translate(error)
     if problem is None:
         return None
-    drf_exception_handler(problem, context)
     response = Response(
-        problems.body(
-            problem.status_code,
-            problem.code,
-            str(problem.detail),
-            problem.errors,
-            **problem.members,
-        ),
-        status=problem.status_code,
+        problems.body(problem.status, problem.code, problem.detail, problem.errors, **problem.more),
+        status=problem.status,
         content_type=problems.CONTENT_TYPE,
     )
     # Problem documents are JSON even if the view renders another format.
     renderer: Any = api_settings.DEFAULT_RENDERER_CLASSES[0]
     response.write_with(renderer(), {"request": context["request"]})
-    if problem.status_code == 503:
+    if problem.status == 503:
         response["Retry-After"] = "2"
-    elif problem.status_code == 401:
+    elif problem.status == 401:
         response["WWW-Authenticate"] = "Bearer"
-    elif problem.status_code == 429:
+    elif problem.status == 429:
         response["Retry-After"] = str(int(getattr(error, "wait", None) or 1))
         for name, value in getattr(error, "headers", {}).items():
             response[name] = value
     return response
 
 
-def _translate(error: Exception) -> ProblemException | None:
+def _translate(error: Exception) -> _Problem | None:
     """Return the problem that an exception means to the client, or None for a bug."""
     if isinstance(error, ServiceError):
         return _from_service(error)
@@ -121,48 +106,44 @@ def _translate(error: Exception) -> ProblemException | None:
     if is_database_unavailable(error):
         state, _constraint = database_error_facts(error)
         logger.error("database unavailable: %s %s", type(error.__cause__ or error).__name__, state)
-        return ProblemException(
-            503, "service_unavailable", str(UNAVAILABLE.get(state, UNAVAILABLE[None]))
-        )
+        return _Problem(503, "service_unavailable", str(UNAVAILABLE.get(state, UNAVAILABLE[None])))
     if pending.is_cause(error):
-        return ProblemException(503, "service_unavailable", str(problems.UPDATING))
+        return _Problem(503, "service_unavailable", str(problems.UPDATING))
     if isinstance(error, DataError):
         # Serializers and filters check ranges first; this handles the values that they miss.
         logger.warning("value refused by the database: %s", database_error_facts(error)[0])
-        return ProblemException(400, "validation_error", str(problems.BAD_VALUE))
+        return _Problem(400, "validation_error", str(problems.BAD_VALUE))
     if isinstance(error, exceptions.ValidationError):
-        return ProblemException(
+        return _Problem(
             400,
             "validation_error",
             Invalid.describe(),
             [*islice(_fields(error.detail), MAX_FIELD_ERRORS)],
         )
     if isinstance(error, Http404 | ObjectDoesNotExist):
-        return ProblemException(404, "not_found", _("There is nothing at this address."))
+        return _Problem(404, "not_found", _("There is nothing at this address."))
     if isinstance(error, PermissionDenied):
-        return ProblemException(
+        return _Problem(
             403, "permission_denied", _("You do not have permission to perform this action.")
         )
     if isinstance(error, InvalidToken | TokenError | exceptions.AuthenticationFailed):
-        return ProblemException(
-            401, "token_invalid", _("The token is invalid, expired or revoked.")
-        )
+        return _Problem(401, "token_invalid", _("The token is invalid, expired or revoked."))
     if isinstance(error, exceptions.APIException):
         code = error.get_codes()
-        return ProblemException(
+        return _Problem(
             error.status_code, code if isinstance(code, str) else "error", str(error.detail)
         )
     return None
 
 
-def _from_service(error: ServiceError) -> ProblemException:
+def _from_service(error: ServiceError) -> _Problem:
     errors = error.errors and [
         {"field": field, "code": "invalid", "message": message}
         for field, messages in error.errors.items()
         for message in messages
     ]
-    return ProblemException(
-        problems.status_of(type(error)), error.code, error.detail, errors or None, **error.members
+    return _Problem(
+        problems.status_of(type(error)), error.code, error.detail, errors or None, error.members
     )
 
 

@@ -2,6 +2,7 @@
 
 Django's Portuguese names begin with a capital letter, as was usual before the spelling reform of
 1990. BookIt's catalogues take precedence over Django's, so these entries replace Django's names.
+Only `makemessages` reads this list.
 """
 
 from django.utils.translation import gettext_noop

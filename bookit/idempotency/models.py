@@ -19,7 +19,7 @@ class KeptResponse(models.Model):
     fingerprint = models.BinaryField(max_length=32)
     status = models.PositiveSmallIntegerField()
     location = models.TextField(blank=True)
-    # The body as it was sent: JSON in UTF-8.
+    # The body as it was sent: JSON in UTF-8, or empty.
     body = models.BinaryField()
     created_at = models.DateTimeField(db_index=True)
 

@@ -92,7 +92,7 @@ def find_subjects(jobs: Iterable[ProcrastinateJob]) -> None:
 
 @admin.register(ProcrastinateJob)
 class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
-    """The admin pages of jobs that wait, run or have failed. Jobs that succeed are deleted."""
+    """The admin pages of jobs that have not succeeded. Jobs that succeed are deleted."""
 
     list_title = _("Jobs")
     list_display = ["what", "about", "state", "last_error", "due"]
@@ -205,7 +205,7 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
 
     @admin.display(description="Args")
     def pretty_args(self, instance: ProcrastinateJob) -> str:
-        """Return the arguments of a job, but not the body of an email."""
+        """Return the arguments of a job, with `...` in place of each object, such as an email."""
         args = instance.args if isinstance(instance.args, dict) else {}
         shown = {name: "..." if isinstance(value, dict) else value for name, value in args.items()}
         return json.dumps(shown, indent=2)[:MAX_ARGUMENTS_LENGTH]

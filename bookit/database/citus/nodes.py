@@ -22,8 +22,8 @@ _IS_DISTRIBUTED = f"""
 SELECT coalesce(current_setting('{SETTING}', true), '') = 'on' AS is_distributed
 """
 
-# The id of the oldest open transaction of a server, as a fragment of SQL. Only its text can be cast
-# to bigint.
+# The id of the oldest open transaction of a server or, if none is open, the next id, as a fragment
+# of SQL. A transaction gets its id when it first writes. Only the id's text can be cast to bigint.
 OLDEST_OPEN = "pg_snapshot_xmin(pg_current_snapshot())::text"
 
 # Reads the id of the oldest open transaction of the only server.

@@ -14,9 +14,9 @@ from psycopg.pq import Format, TransactionStatus
 
 from bookit.database.postgresql.connections import Connection
 
-# After a server did not respond, no thread tries to connect to it for this many seconds. Each
-# attempt takes `connect_timeout`. Without the pause, a request that waits for a free thread would
-# wait for all earlier attempts.
+# After an attempt to connect to a server timed out, no thread of this process tries again for this
+# many seconds. Each attempt takes `connect_timeout`. Without the pause, a request that waits for a
+# free thread would wait for all earlier attempts. (The threads of a pool connect without a pause.)
 PAUSE = 1.0
 
 # How long an atomic migration waits for a lock. While it waits for the lock of a table, all later
@@ -27,9 +27,9 @@ LOCK_TIMEOUT = "2s"
 def server_has_gone(connection: Any) -> bool:
     """Return whether the server has closed `connection`, without sending a query.
 
-    Between queries, the server sends nothing. If an idle socket is readable, it has reached the end
-    of the stream, because the server stopped or was restarted. Django sends a query instead, which
-    costs each request a round trip.
+    Between queries, the server sends nothing. If an idle socket is readable, the server has closed
+    the connection, for example because it was restarted. Django sends a query instead, which costs
+    each request a round trip.
     """
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
@@ -83,7 +83,7 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
 
 class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
-    """Limits how long a migration waits for a lock; `manage.py migrate` then tries again.
+    """Limits how long a migration waits for a lock. After that, `manage.py migrate` tries again.
 
     A migration that is not one transaction has no limit, because it could not be tried again.
     """
@@ -96,7 +96,7 @@ class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Replaces lost connections, and reads `timestamptz` values quickly."""
+    """Replaces lost connections, limits attempts to connect, and reads `timestamptz` quickly."""
 
     features_class = DatabaseFeatures
     SchemaEditorClass = DatabaseSchemaEditor
@@ -146,7 +146,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def _connect(self, conn_params: dict[str, Any]) -> Any:
-        # A URL can also name the host after its `?`, so the settings may not contain it.
+        # Read the host from the parameters: HOST is empty if the URL names the host after its `?`.
         server = tuple(conn_params.get(name) for name in ("host", "port", "dbname"))
         if monotonic() < self._silent_until.get(server, 0.0):
             raise ConnectionTimeout("PostgreSQL did not answer a moment ago.")

@@ -42,7 +42,7 @@ class Connection(psycopg.Connection[Any]):
     the transaction was committed.
     """
 
-    #: How many seconds to wait for one response; None means forever.
+    #: How many seconds to wait for one response; None means that only the request has a limit.
     patience = deadlines.STATEMENT_LIMIT
 
     def __init__(self, pgconn: Any, *args: Any, **options: Any) -> None:
@@ -61,7 +61,10 @@ class Connection(psycopg.Connection[Any]):
             self._prepared.clear()
 
     def wait(self, gen: Any, interval: float = INTERVAL, timeout: float | None = None) -> Any:
-        """Wait as psycopg does, but not forever. Each execute, commit and fetch calls this."""
+        """Wait as psycopg does, but only within the time limits.
+
+        Everything that waits for a response on an open connection calls this.
+        """
         if timeout is None:
             timeout = deadlines.remaining(self.patience)
         started = perf_counter()
@@ -84,7 +87,7 @@ class Connection(psycopg.Connection[Any]):
         the statement until its own time limit.
         """
         if not capabilities.has_cancel_safe():
-            return False  # An older libpq would wait forever for a server that has stopped.
+            return False  # An older libpq would wait forever for a server that does not respond.
         try:
             self.cancel_safe(timeout=CANCEL_TIMEOUT)
         except psycopg.Error:
