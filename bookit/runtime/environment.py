@@ -56,7 +56,7 @@ _places: dict[str, str] = {}
 
 
 def read_file(path: Path) -> dict[str, str]:
-    """Return the variables of an env file, or none if there is no such file.
+    """Return the variables of an env file; there are none if the file does not exist.
 
     Raises:
         ImproperlyConfigured: the file cannot be read, a line is not valid, or a variable is set
@@ -114,6 +114,7 @@ def unknown() -> Iterator[str]:
     names = known | _READ_ELSEWHERE | {f"{name}_FILE" for name in _READABLE_FROM_FILE}
     for name in sorted({*os.environ, *_places} - names):
         place = _places.get(name)
+        # A short name that resembles a setting, such as PORTS, can belong to another program.
         similar = difflib.get_close_matches(name, names, n=1, cutoff=0.88) if len(name) > 5 else []
         if similar or name.startswith(_OWN_PREFIXES) or (place and not _FOREIGN_NAME.match(name)):
             hint = f" Did you mean {similar[0]}?" if similar else ""
@@ -244,7 +245,7 @@ def hosts(name: str) -> list[str]:
 
 
 def http_url(name: str, *, example: str = "http://localhost:4318") -> str:
-    """Return the variable as the URL of a web server, or an empty text if it is unset."""
+    """Return the variable as an HTTP or HTTPS URL, or an empty text if it is unset."""
     value = text(name)
     if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
         raise ImproperlyConfigured(f"{name} must be a URL such as {example}.")
@@ -312,7 +313,7 @@ def secret(name: str, *, at_least: int) -> str:
     value = text(name)
     if value and (len(value) < at_least or not re.fullmatch(r"[\x21-\x7e]+", value)):
         raise ImproperlyConfigured(
-            f"{name} must have at least {at_least} characters, without spaces. "
+            f"{name} must have at least {at_least} ASCII characters, without spaces. "
             'python -c "import secrets; print(secrets.token_urlsafe(32))" makes one.'
         )
     return value
@@ -355,7 +356,7 @@ _ENCODE = (
 
 @dataclass(frozen=True)
 class _URLParts:
-    """The decoded parts of a server's URL."""
+    """The parts of a server's URL; only user and password are decoded."""
 
     scheme: str
     user: str
@@ -470,8 +471,8 @@ _SETTING_OF = {
     "use_ssl": "EMAIL_USE_SSL",
     "use_tls": "EMAIL_USE_TLS",
 }
-# Seconds that a job waits for the mail server. After that, the job fails and is retried later. A
-# longer wait would block other jobs.
+# Seconds that a job waits for each response of the mail server. After that, the job fails and is
+# retried later. A longer wait would delay other emails.
 _MAIL_TIMEOUT = 10
 
 EMAIL_CHOICES = (

@@ -36,8 +36,10 @@ threads = settings.WEB_THREADS
 preload_app = True
 
 # The headers that gunicorn trusts from clients on loopback: none. By default, gunicorn trusts
-# SCRIPT_NAME, whose value shortens the path.
+# SCRIPT_NAME, whose value shortens the path, and headers that name the scheme, such as
+# X-Forwarded-Proto. Django trusts X-Forwarded-Proto if NUM_PROXIES allows this.
 forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 # The maximum that gunicorn allows, except for 0, which means no limit. A URL may need 12 characters
 # for each character of a search text (up to 200 characters) and of a category (up to 100), and
 # `category` can be repeated.
@@ -50,7 +52,7 @@ graceful_timeout = 20
 # Each worker reports to gunicorn through a temporary file that it is alive. A busy disk must not
 # delay these reports.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
-# BookIt does not need gunicorn's control socket, a file that would be in the home folder.
+# BookIt does not need gunicorn's control socket, a file in XDG_RUNTIME_DIR or the home folder.
 control_socket_disable = True
 
 
@@ -83,7 +85,8 @@ M_ARENA_MAX = -8
 def when_ready(server: Any) -> None:
     """Prepare for the end of the server. If requests cannot use the database, log why.
 
-    Requests that need the database get a 503 until the problem is fixed.
+    Requests that need the database, or what a pending migration creates, get a 503 until the
+    problem is fixed.
     """
     drop_new_connections_at_the_end(server)
     reason = why_not_ready()
@@ -118,9 +121,10 @@ def child_exit(server: Any, worker: Any) -> None:
 def _return_memory() -> None:
     """Make glibc return memory to the system. By default, glibc keeps it for later use.
 
-    Hashing a password takes 19 MiB. With M_MMAP_THRESHOLD, a block of 1 MiB or more is returned to
-    the system as soon as it is freed. With M_ARENA_MAX, all threads share two arenas, which are
-    enough for threads that take turns in running Python code.
+    Hashing a password takes 19 MiB. By default, M_MMAP_THRESHOLD grows to the size of such a block
+    when the block is freed. Here, it is fixed at 1 MiB, so every larger block is returned to the
+    system as soon as it is freed. With M_ARENA_MAX, all threads share two arenas, which are enough
+    for threads that take turns in running Python code.
     """
     with contextlib.suppress(OSError, AttributeError):  # The C library is not glibc.
         libc = ctypes.CDLL(None)

@@ -63,7 +63,8 @@ def drop_new_connections_at_the_end(arbiter: Any) -> None:
             accept_new_connections(listener.sock)
 
     def drop_and_stop(graceful: bool = True) -> None:
-        # The socket may outlive this process: in its successor (SIGUSR2), or in systemd.
+        # The socket may outlive this process: in its successor or predecessor (SIGUSR2), or in
+        # systemd.
         if not (arbiter.reexec_pid or arbiter.master_pid or arbiter.systemd):
             for listener in arbiter.LISTENERS:
                 drop_new_connections(listener.sock)

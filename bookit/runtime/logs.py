@@ -17,12 +17,12 @@ logging._srcfile = None
 # tokens (JWTs: three base64 parts, the first of which contains `eyJ`, the encoding of `{"` and a
 # letter) or password hashes. Email addresses and tokens match only from the start of a word,
 # because a search from each letter of a long word would take quadratic time.
-LOCAL_PART = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
+LOCAL_CHARACTER = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
 # An email address may also have a quoted part before the @, as in `"Ada L."@example.com`. The
 # search stops after 320 characters, so it takes linear time.
 SECRETS = re.compile(
     r'"(?:[^"\\\n]|\\.){0,320}+"@[\w.-]+'
-    rf"|(?<!{LOCAL_PART}){LOCAL_PART}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
+    rf"|(?<!{LOCAL_CHARACTER}){LOCAL_CHARACTER}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
     r"|(?<![\w-])(?=[\w-]*eyJ)[\w-]++\.[\w-]++\.[\w-]*"
     r"|argon2\$[^\s\"')]+"
 )

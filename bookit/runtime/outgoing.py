@@ -10,7 +10,7 @@ from typing import Any
 # If the client has more unread bytes than this, the thread waits until the client has read enough.
 MAX_UNREAD = 4 * 1024 * 1024
 # The head of a response is kept until the body follows, if the head has fewer bytes than this. Then
-# one system call sends the head and the body.
+# one system call sends the head and the first part of the body.
 MAX_COLLECTED = 16 * 1024
 # A thread gives up if, after this many seconds, more than MAX_UNREAD bytes are still unread.
 PATIENCE = 10.0
@@ -31,7 +31,7 @@ class Outgoing:
         self.held = bytearray()
         self.bytes_sent = 0  # over this connection
         self._collecting = True
-        self._file: int | None = None  # a file that is not sent completely
+        self._file: int | None = None  # the descriptor of a file that is not read completely
         self._offset = 0
         self._left = 0
 
@@ -41,7 +41,7 @@ class Outgoing:
 
     @property
     def has_file(self) -> bool:
-        """Whether a part of a file is not sent yet."""
+        """Whether a part of a file has not been read yet."""
         return self._file is not None
 
     def sendall(self, data: Any) -> None:
@@ -95,7 +95,7 @@ class Outgoing:
             self.abandon_file()
 
     def abandon_file(self) -> None:
-        """Close the file; nothing more of it is sent."""
+        """Close the file; nothing more of it is read."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

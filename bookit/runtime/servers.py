@@ -70,6 +70,7 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
         "STATEMENT_TIMEOUT_MS": "",
         "NUM_PROXIES": "",
         "COMPOSE_PROXIES": "",
+        "PUBLIC_SCHEME": "",
         "CORS_ALLOWED_ORIGINS": "",
         "CSRF_TRUSTED_ORIGINS": "",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "",

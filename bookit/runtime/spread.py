@@ -1,7 +1,7 @@
 """Balances connections between gunicorn's workers.
 
 All workers accept connections from the same socket. Without this module, the quickest worker would
-accept every connection. Because clients keep their connections open, that worker would be busy
+accept most connections. Because clients keep their connections open, that worker would be busy
 while the other workers are idle.
 """
 

@@ -41,7 +41,7 @@ def fail(message: object) -> NoReturn:
 
 
 def load_settings(*, database: bool = True) -> None:
-    """Load Django's settings, or exit with a line that says what is wrong.
+    """Load Django's settings, or exit with a message that says what is wrong.
 
     With `database`, start the embedded server in development, if DATABASE_URL is unset.
     """
@@ -86,14 +86,14 @@ def provide_database() -> None:
     EMBEDDED_POSTGRES_DIR names.
 
     Raises:
-        ImproperlyConfigured: the embedded server does not start.
+        ImproperlyConfigured: the embedded server does not start, or `.env` cannot be used.
     """
     global embedded_directory
     environment.load(BASE_DIR / ".env")  # as the settings do
     development = environment.text("APP_ENV", "development").lower() == "development"
     if not development or environment.text("DATABASE_URL"):
         return
-    # Imported here, because production does not need the wheel that contains PostgreSQL.
+    # Imported here, because production does not use this module.
     from bookit.runtime.embedded_postgres import (
         EmbeddedPostgresError,
         acquire,

@@ -3,8 +3,9 @@
 gunicorn 27 gives a thread to each new connection for up to five seconds, and to each half-sent
 request until its client sends the rest. A few idle connections, which browsers and health checks
 often open, can block a server. In this worker, the main thread waits for all clients at once. A
-request gets a thread only when it has arrived completely. If a slow client has not read the whole
-response, the thread leaves the rest (up to 4 MiB, or a file) to the main thread.
+request gets a thread only when it has arrived completely, or is known to be too large. If a slow
+client has not read the whole response, the thread leaves the rest (up to 4 MiB, or a file) to the
+main thread.
 
 A proxy in front of gunicorn would also wait for slow clients. But the proxy would be another
 process to install, configure and monitor, even for `manage.py serve`. It also would not balance
@@ -62,7 +63,7 @@ LINGER = 2.0
 # requests that follow.
 MAX_AHEAD = 64 * 1024
 # Bytes that the half-sent requests and unread responses of all clients of a worker may occupy. If
-# they occupy more, the slowest clients are disconnected.
+# they occupy more, the clients that have kept the worker waiting the longest are disconnected.
 MAX_HELD = 64 * 1024 * 1024
 # The maximum number of files that a worker sends at a time, because a file occupies the disk until
 # it is sent. If there are more, the worker cuts off the file that it has been sending the longest.
@@ -74,13 +75,13 @@ PAUSE = 0.02
 # Seconds for which a worker that shuts down waits for connections whose handshakes have begun. A
 # handshake takes one round trip to the client, usually a proxy in the same network.
 HANDSHAKE = 0.02
-# Seconds between two checks of the deadlines.
+# Seconds between two checks of the deadlines; also the length of a pause after an error in FULL.
 SWEEP = 0.5
 
 # gunicorn derives these errors from ParseException, although the server causes them, not a request.
 SERVER_ERRORS = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
 
-# These errors mean that the system has no file descriptor or no memory for another connection.
+# These errors mean that there is no file descriptor or no memory for another connection.
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # Created in gunicorn's main process, before workers are forked.
@@ -113,12 +114,12 @@ class Client:
         self.keep = False  # whether the connection is kept open after the response
         self.over = False  # whether the client has announced that this request is the last
         self.since = monotonic()  # when the current wait began
-        self.phase = "anything"
+        self.phase = "anything"  # the `Arrivals.phase` that the worker waits for
         self.moved = 0  # bytes received or sent during the current wait
         self.counted = 0  # the client's share of the worker's `held`
         self.request: Any = None
         self.turns: Turns[Client] | None = None  # None if this request needs no turn
-        self.arrived = 0.0
+        self.arrived = 0.0  # when the request had arrived
 
     @property
     def parser(self) -> "Client":
@@ -167,7 +168,7 @@ class Worker(ThreadWorker):
         self.swept = 0.0  # when the deadlines were last checked
         self.stop_at: float | None = None  # when idle connections are closed; set at shutdown
         self.costly_turns = Turns[Client](max(1, self.cfg.threads // 2))
-        # A flood of sign-ins gets one thread, however many connections it uses.
+        # A flood of sign-ins gets one thread of each worker, however many connections it uses.
         self.flood_turns = Turns[Client](1)
 
     @classmethod
@@ -211,8 +212,8 @@ class Worker(ThreadWorker):
         listening. If it listened until its last response is sent, the system would still complete
         the handshakes of new connections, which nobody would accept. Instead, new connections are
         refused, so a load balancer passes their requests to another server.
-        `bookit.runtime.listeners` ensures that no connection arrives just before the worker stops
-        listening.
+        On Linux, `bookit.runtime.listeners` ensures that no connection arrives just before the
+        worker stops listening.
         """
         super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
         if not enabled and not self.alive:
@@ -383,7 +384,7 @@ class Worker(ThreadWorker):
         client.counted = now
 
     def free_memory(self) -> None:
-        """Close connections that hold memory, the slowest first, until enough memory is free."""
+        """Free memory: close connections that hold some, those with the longest wait first."""
         holding = [each for each in self.clients if each.counted and each.state != WORKING]
         for client in sorted(holding, key=lambda client: client.since):
             if self.held <= MAX_HELD:

@@ -1,4 +1,4 @@
-"""Headers that could change the path of a request, sent to a real server."""
+"""Headers that could change the path or the scheme of a request, sent to a real server."""
 
 import os
 import socket
@@ -15,14 +15,14 @@ def server():
         yield running
 
 
-def status(server, path, *headers):
+def get(server, path, *headers):
+    """Return the response to a request, as text."""
     request = "\r\n".join(
         [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(request.encode())
-        response = b"".join(iter(lambda: connection.recv(65536), b""))
-    return int(response.split()[1])
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "SCRIPT-NAME", "PATH-INFO"])
@@ -30,4 +30,19 @@ def status(server, path, *headers):
 def test_no_header_changes_the_path(server, name, value):
     """By default, gunicorn lets clients on loopback set the path, because they may be proxies."""
     for path, expected in (("/health", 200), ("/x/health", 404)):
-        assert status(server, path, f"{name}: {value}") == expected
+        response = get(server, path, f"{name}: {value}")
+        assert int(response.split()[1]) == expected
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-Proto: https", "X-Forwarded-Protocol: ssl", "X-Forwarded-Ssl: on"]
+)
+def test_no_header_changes_the_scheme_if_there_is_no_proxy(server, header):
+    """By default, gunicorn lets clients on loopback set the scheme, because they may be proxies."""
+    # Only responses over HTTPS have Strict-Transport-Security.
+    assert "Strict-Transport-Security" not in get(server, "/health", header)
+
+
+def test_headers_that_contradict_each_other_are_ignored_if_there_is_no_proxy(server):
+    response = get(server, "/health", "X-Forwarded-Proto: https", "X-Forwarded-Ssl: off")
+    assert response.startswith("HTTP/1.1 200 ")
