@@ -36,6 +36,7 @@ class Bundled:
 
     Args:
         package: the name of the package; empty for files that are part of BookIt itself.
+        purl: the package URL, without the version.
         file: the file that contains the version, relative to the folder of the installed packages,
             or to the folder of BookIt.
         version: a regular expression; its group is the version.

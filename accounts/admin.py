@@ -243,7 +243,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
 
     @admin.display(description=_("Email address verified"))
     def email_state(self, user: User) -> Any:
-        """Return whether the user has shown that they can read emails to their address."""
+        """Return whether the email address is verified, and the address that is to replace it."""
         words = gettext("yes") if user.email_verified else gettext("not yet")
         if not user.new_email:
             return words
@@ -308,8 +308,8 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
         """Return the condition on the name and the email address; none if the words are an id.
 
-        Without a condition, the search finds the account by its id. Otherwise, the accounts are
-        first found through an index. The list and the dates above it then read only these accounts.
+        Without a condition, the search finds the account by its id. Otherwise, an index first finds
+        the accounts. If they are few, the list and the dates above it read only these accounts.
         """
         return [] if is_id(words) else [all_in(words, ["name", "email"])]
 
@@ -382,5 +382,5 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             return HttpResponseRedirect(list_of(User))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: admins deactivate accounts here, and delete them with the API."""
+        """Return False: accounts are deactivated here, and deleted with the API."""
         return False

@@ -19,5 +19,5 @@ class AccountsConfig(AppConfig):
         from accounts.sessions import models as _sessions  # noqa: F401 - the import registers them
 
     def ready(self) -> None:
-        """Register permissions, the OpenAPI description of tokens, and the subjects of jobs."""
+        """Register permissions, the OpenAPI description of tokens, and the descriptions of jobs."""
         from accounts import permissions, schema, subjects  # noqa: F401 - the imports register them

@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 
 from bookit.mails import NOWHERE
 
-# The pattern of a valid email address whose domain is in ASCII. It excludes quoted local parts and
-# address literals, because they can be another spelling of a plain address.
+# The pattern of canonical addresses, which are in ASCII and in lower case. It excludes quoted local
+# parts and address literals, because they can be another spelling of a plain address.
 SPELLING = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 
 # The size of the column. No mailbox has a longer address (RFC 5321).

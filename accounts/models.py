@@ -76,7 +76,7 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.filter(in_roles(*User.KEEPERS), is_active=True)
 
     def present(self) -> "UserQuerySet":
-        """Return the users who have not deleted their account."""
+        """Return the users whose account has not been deleted."""
         return self.filter(deleted_at=None)
 
     def with_roles(self) -> "UserQuerySet":
@@ -89,7 +89,7 @@ class UserQuerySet(models.QuerySet["User"]):
 
         Users whose email address begins with `words` are found, too. A domain would find almost
         everybody, so `words` must be the beginning of the address. Only the digits of phone numbers
-        are compared.
+        are compared, and only if `words` can be a part of one with at least `FEWEST_DIGITS` digits.
         """
         has_mailbox = ~models.Q(email__endswith=NOWHERE)
         found = models.Q(name__icontains=words) | models.Q(has_mailbox, email__istartswith=words)
@@ -101,8 +101,8 @@ class UserQuerySet(models.QuerySet["User"]):
     def without_mailbox(self, *, name: str, phone: str) -> "UserQuerySet":
         """Return the users without an email address who have this name and this phone number.
 
-        Users who have a password are left out. They chose their name and phone number themselves,
-        which can be those of somebody else.
+        Users who have a password are left out. They can change their name and phone number to those
+        of somebody else.
         """
         same = {"name__iexact": name, "digits": re.sub(r"[^0-9]", "", phone)}
         users = self.annotate(digits=digits_of("phone")).filter(
@@ -116,7 +116,7 @@ class UserQuerySet(models.QuerySet["User"]):
 
 
 class UserManager(BaseUserManager["User"]):
-    """The methods that Django's login and its command `createsuperuser` call."""
+    """The methods that Django's command `createsuperuser` needs."""
 
     def create_user(self, email: str, name: str, password: str | None, **fields: Any) -> "User":
         """Store a new user with a hashed password."""
@@ -274,6 +274,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
+    @property
+    def mailbox(self) -> str:
+        """The email address; empty if the account's owner has none."""
+        return mailbox(self.email)
+
     # A user's rights follow from the role and the staff roles. Django's flags `is_staff` and
     # `is_superuser` are not stored, because a stored flag could contradict the roles.
     @property
@@ -298,11 +303,6 @@ class User(AbstractBaseUser, PermissionsMixin):
     # and `keeps_own` for an SQL statement that joins the provider. All code that shows bookings
     # uses one of these forms, for example lists, emails and feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
-
-    @property
-    def mailbox(self) -> str:
-        """The email address; empty if the account's owner has none."""
-        return mailbox(self.email)
 
     @property
     def is_keeper(self) -> bool:

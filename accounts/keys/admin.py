@@ -87,7 +87,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
         return [Card(_("API key"), facts=facts)]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: a key never changes."""
+        """Return False: nobody can change a key."""
         return False
 
     def delete_row(self, request: HttpRequest, row: ApiKey) -> None:

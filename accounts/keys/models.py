@@ -18,9 +18,9 @@ class ApiKey(models.Model):
     prefix = models.CharField(
         max_length=11, help_text="The first characters of the key, by which people recognise it."
     )
-    # SHA-256 of the secret. A slow hash, as used for passwords, would add no protection: a password
-    # can be guessed, but nobody can try 2^256 random secrets, however fast the hash is. A slow hash
-    # would only slow down every request.
+    # SHA-256 of the random bytes. A slow hash, as used for passwords, would add no protection: a
+    # password can be guessed, but nobody can try the 2^208 secrets with the stored prefix,
+    # however fast the hash is. A slow hash would only slow down every request.
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
     permissions = ArrayField(
         models.CharField(max_length=100),

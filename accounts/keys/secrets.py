@@ -8,15 +8,16 @@ from hashlib import sha256
 
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-# Programs that look for leaked secrets recognise keys by these letters.
+# Programs that look for leaked secrets can recognise keys by this prefix.
 PREFIX = "bk_"
 # The number of random bytes.
 LENGTH = 32
-# The number of bytes of the seal, an HMAC of the random bytes with SECRET_KEY. The seal is checked
-# before the database is queried, so refusing a made-up key costs no more than refusing a made-up
-# access token. An attacker who can write to the database, but does not know SECRET_KEY, cannot add
-# a key that works.
+# The number of bytes of the seal: the start of an HMAC of the random bytes with SECRET_KEY. The
+# seal is checked before the database is queried, so refusing a made-up key costs no more than
+# refusing a made-up access token. An attacker who can write to the database, but does not know
+# SECRET_KEY, cannot make a key that works.
 SEAL = 8
+# Without padding, the base64 of 40 bytes (LENGTH + SEAL) has 54 characters.
 SPELLING = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{54}}", re.ASCII)
 # The number of characters at the start of a key that are stored and shown again later. The other
 # characters contain 208 random bits, which stay secret.
@@ -30,7 +31,7 @@ def new() -> str:
 
 
 def digest(key: str) -> bytes | None:
-    """Return the hash under which a key is stored; None if BookIt did not make the key."""
+    """Return the hash under which a key is stored; None if the key was not made with SECRET_KEY."""
     if not SPELLING.fullmatch(key):
         return None
     try:

@@ -29,7 +29,7 @@ MAX_KEYS = 20
 # `last_used_at` is updated at most once in this interval, so that few requests write to the table.
 LAST_USE_INTERVAL = timedelta(minutes=1)
 
-# Keys expire before this time, because the last times of the year 9999 overflow in some time zones.
+# An expiry must be before this time, because the last hours of 9999 overflow in some time zones.
 EXPIRY_BOUND = datetime(9999, 1, 1, tzinfo=UTC)
 
 # Finds the active owner of a key and the fields of the key in one query.

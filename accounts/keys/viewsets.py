@@ -42,7 +42,7 @@ class ApiKeyViewSet(RowViewSet):
         """Return the user's own keys."""
         return OWN_KEYS(user_id=signed_in(self.request).pk)
 
-    # An `Idempotency-Key` is refused, because the stored response would contain the API key.
+    # This is not `@idempotent`, because the stored response would contain the API key.
     @extend_schema(
         tags=["Accounts"], summary="Create an API key", responses={201: ApiKeySecretSerializer}
     )

@@ -4,8 +4,8 @@ A token is stored as a row instead of being signed, so that it can be used only 
 when the account changes, and stays valid if SECRET_KEY changes. The table contains only hashes of
 tokens. The worker creates the token when it sends the email, so no job contains a token either.
 
-A request for an email only enqueues a job with the email address. The worker looks up the account,
-so the duration of the request does not reveal whether there is an account.
+A request for a password reset only enqueues a job with the email address. The worker looks up the
+account, so the duration of the request does not reveal whether there is an account.
 """
 
 import secrets

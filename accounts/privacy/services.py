@@ -187,8 +187,9 @@ def _erase_traces(user: User) -> None:
     idempotency.forget(user_id=user.pk)
     user.emailed_links.all().delete()
     user.groups.clear()
-    # The log of the admin site contains the names of the objects that admins changed. A provider's
-    # profile has the id and the name of the account.
+    # The log of the admin site contains the names of the objects that people changed. An account
+    # and a provider's profile, which has the same id, are named by the email address at that time.
+    # A calendar can have the provider's name.
     LogEntry.objects.filter(
         Q(object_id=str(user.pk)) | Q(object_repr__in=[*filter(None, [user.email, user.name])])
     ).update(object_repr="")
