@@ -101,7 +101,7 @@ def page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     if not form.is_valid():
         # A checked file that the browser sends back is valid, unless somebody has changed it.
         shown = UploadForm() if is_applied else form
-        return _answer(request, {"form": shown, "refusal": bool(is_applied)})
+        return _answer(request, {"form": shown, "refusal": is_applied})
     return _import(request, user, form.cleaned_data, is_applied=is_applied)
 
 
