@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
-from accounts.permissions import signed_in
+from accounts.permissions import allowed_by, signed_in
 from bookings.models import Booking
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
@@ -20,7 +20,6 @@ from catalog.models import Service
 from reviews import services
 from reviews.filters import ReviewFilter
 from reviews.models import Review
-from reviews.permissions import DeletesReview, ReviewsBooking, WroteReview
 from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, ReviewSerializer
 
 
@@ -57,9 +56,9 @@ class ReviewViewSet(RowViewSet):
     # Anyone can read reviews.
     permission_classes = [AllowAny]
     action_permissions = {
-        "create": ReviewsBooking,
-        "partial_update": WroteReview,
-        "destroy": DeletesReview,
+        "create": allowed_by(services.check_booked),
+        "partial_update": allowed_by(services.check_wrote),
+        "destroy": allowed_by(services.check_may_delete),
     }
     named_in_body = {
         "create": ("booking_id", _find_booking),
