@@ -206,7 +206,13 @@ class BookingAdmin(ServedAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Show the page on which staff book for a customer."""
+        """Show the page on which staff book for a customer.
+
+        Raises:
+            PermissionDenied: the user may not book for customers.
+        """
+        if not self.has_add_permission(request):
+            raise PermissionDenied
         return phone.page(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Booking]:

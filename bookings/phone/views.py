@@ -1,12 +1,9 @@
 """The page of a call, and the requests that its script sends during the call."""
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -27,8 +24,6 @@ from bookit.adminsite.refusals import REFUSALS, messages_of
 from bookit.adminsite.words import dated
 from bookit.times import zone
 
-View = Callable[..., HttpResponse]
-
 # The maximum length of the diary's query string. Twenty calendars need 1,000 characters.
 MAX_QUERY = 2000
 
@@ -47,19 +42,6 @@ FIELD_OF_CODE = {
 FIELD_OF_API = {"start_time": "start", "service_id": "service", "user_id": "customer"}
 
 
-def for_staff(view: View) -> View:
-    """Decorate a view so that it refuses users who may not book for others."""
-
-    @wraps(view)
-    def run(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
-        if not _actor(request).may("bookings.add_booking"):
-            raise PermissionDenied
-        return view(request, *args, **options)
-
-    return run
-
-
-@for_staff
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
     """Show the form of a call, or make the booking that was entered."""
@@ -243,7 +225,6 @@ def _zone_of_viewer(request: HttpRequest, offers: services.Offers | None) -> Any
     return None if offers is None or name in ("UTC", str(offers.tz)) else zone(name)
 
 
-@for_staff
 @require_GET
 def times(request: HttpRequest) -> HttpResponse:
     """Return the free times of a service, as a part of the page."""
@@ -252,7 +233,6 @@ def times(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/bookings/booking/phone_times.html", context)
 
 
-@for_staff
 @require_GET
 def customers(request: HttpRequest) -> HttpResponse:
     """Return a few customers who match `q`; see `services.find_customers`."""
@@ -264,7 +244,6 @@ def customers(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"customers": rows})
 
 
-@for_staff
 @require_GET
 def visits(request: HttpRequest) -> HttpResponse:
     """Return the next bookings and the last service of the customer with the id `customer`."""
@@ -289,7 +268,6 @@ def _when_of(booking: Booking) -> str:
     return dated(local, "DAY_OF_YEAR_FORMAT")
 
 
-@for_staff
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
     """Hold the chosen time during the call. Return the id of the hold and how long it lasts.
@@ -331,7 +309,6 @@ def _seconds_left(held: Booking) -> float:
     return (ends - timezone.now()).total_seconds() if ends else 0.0
 
 
-@for_staff
 @require_POST
 def release(request: HttpRequest) -> HttpResponse:
     """Release the hold of a call that has ended without a booking."""
