@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import (
     Case,
     Count,
@@ -350,12 +351,8 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
     if not locked:
         raise TermsChanged
     first, last = slots[0], slots[-1]
-    close_expired_holds(
-        calendar_id=calendar.pk,
-        blocked_from=first.blocked.lower,
-        blocked_until=last.blocked.upper,
-        at=first.created_at,
-    )
+    series_blocked = DateTimeTZRange(first.blocked.lower, last.blocked.upper)
+    close_expired_holds(calendar_id=calendar.pk, blocked=series_blocked, at=first.created_at)
     series = _columns(slots)
     for _try in range(TRIES):
         _check_clashes(slots, series, calendar)
@@ -465,12 +462,7 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         )
     if slot.end_time <= at:
         raise InvalidTransition(_("A slot that has ended cannot be cancelled."))
-    close_expired_holds(
-        calendar_id=slot.calendar_id,
-        blocked_from=slot.blocked.lower,
-        blocked_until=slot.blocked.upper,
-        at=at,
-    )
+    close_expired_holds(calendar_id=slot.calendar_id, blocked=slot.blocked, at=at)
     with connection.cursor() as cursor:
         cursor.execute(
             CANCEL_BOOKINGS,

@@ -216,12 +216,7 @@ def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int
 def _join(slot_id: UUID, *, actor: User, at: datetime) -> WaitlistEntry:
     """Join a waitlist; see `join`."""
     slot = _locked_slot(slot_id)
-    close_expired_holds(
-        calendar_id=slot.calendar_id,
-        blocked_from=slot.blocked.lower,
-        blocked_until=slot.blocked.upper,
-        at=at,
-    )
+    close_expired_holds(calendar_id=slot.calendar_id, blocked=slot.blocked, at=at)
     own = slot.waitlist.filter(user=actor, status__in=[Status.WAITING, Status.OFFERED]).first()
     if own is not None:
         return own
