@@ -269,24 +269,17 @@ def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
             services.release_hold(booking=found, actor=actor, at=at)
 
 
-def hold_of_call(
-    *, hold_id: UUID | None, service_id: UUID, start_time: datetime, caller: Caller, actor: User
+def booked_in_call(
+    *, hold_id: UUID, service_id: UUID, start_time: datetime, actor: User
 ) -> Booking | None:
-    """Return the hold of this call, or the booking that the hold has become.
+    """Return the booking that the hold of this call has become, because the form was sent before.
 
-    Return None if the form has another service or start. Also return None for a hold that belongs
-    to another customer, because that customer may have waited for this seat.
+    Return None if the form now has another service or start.
     """
-    if hold_id is None:
-        return None
-    users = {actor.pk, caller.customer.pk if caller.customer else actor.pk}
-    found = Booking.objects.held_by(actor).filter(
-        pk=hold_id, service=service_id, start_time=start_time
+    own = Booking.objects.held_by(actor).filter(
+        status__in=[Booking.Status.PENDING, Booking.Status.CONFIRMED]
     )
-    for booking in found:
-        if booking.user_id in users or booking.status != Booking.Status.HELD:
-            return booking
-    return None
+    return own.filter(pk=hold_id, service=service_id, start_time=start_time).first()
 
 
 @retried

@@ -71,35 +71,22 @@ def page(request: HttpRequest) -> HttpResponse:
 def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
     """Book what the form says. Return the booking, and whether this request made it."""
     at, written = timezone.now(), form.cleaned_data
-    held = services.hold_of_call(
-        hold_id=written["hold"],
-        service_id=written["service"],
-        start_time=written["start"],
-        caller=form.caller,
-        actor=actor,
+    chosen = {"service_id": written["service"], "start_time": written["start"], "actor": actor}
+    hold_id = written["hold"]
+    if hold_id and (booked := services.booked_in_call(hold_id=hold_id, **chosen)):
+        return booked, False
+    held = services.hold(
+        **chosen,
+        customer=form.caller.customer,
+        at=at,
+        overrides_limits=written.get("overrides", False),
+        instead_of=hold_id,
     )
-    if held and held.status in (Booking.Status.PENDING, Booking.Status.CONFIRMED):
-        # The form was sent twice.
-        return held, False
-    if (
-        held is None
-        or held.status != Booking.Status.HELD
-        or (held.hold_expires_at and held.hold_expires_at <= at)
-    ):
-        held = services.hold(
-            service_id=written["service"],
-            start_time=written["start"],
-            customer=form.caller.customer,
-            actor=actor,
-            at=at,
-            overrides_limits=written.get("overrides", False),
-            instead_of=written["hold"],
-        )
-        # If the booking is refused now, the corrected form books this hold.
-        data: Any = form.data
-        data = data.copy()
-        data["hold"] = str(held.pk)
-        form.data = data
+    # If the booking is refused now, the corrected form books this hold.
+    data: Any = form.data
+    data = data.copy()
+    data["hold"] = str(held.pk)
+    form.data = data
     booking = services.book(
         held=held,
         caller=form.caller,

@@ -196,7 +196,7 @@ TIMELESS = {
     "bookings/mails/services.py": {
         *("announcements", "enqueue", "enqueue_cancellations", "enqueue_composed"),
     },
-    "bookings/phone/services.py": {"customers", "find_customers", "hold_of_call"},
+    "bookings/phone/services.py": {"customers", "find_customers", "booked_in_call"},
     "bookings/services.py": {"may_override"},
     "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {
