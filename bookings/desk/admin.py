@@ -30,14 +30,16 @@ from bookings.desk import services as desk
 from bookings.desk.changes import Result, change_as_shown
 from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusListFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
-from bookings.desk.page import BUTTONS, LABELS, BookingPage
+from bookings.desk.page import BUTTONS, BookingPage
 from bookings.desk.search import found_by
+from bookings.diary.reading import STATES
 from bookings.exports.files import ICALENDAR
 from bookings.mails import services as mails
 from bookings.models import Booking, Slot
 from bookings.phone import views as phone
 from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
+from bookit.adminsite.cells import badge
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
 from bookit.adminsite.links import page_for
@@ -274,8 +276,7 @@ class BookingAdmin(ServedAdmin):
     @admin.display(description=gettext_lazy("status"))
     def state(self, booking: Booking) -> SafeString:
         """Return the badge of the status."""
-        label = LABELS[Status(booking.status)]
-        return format_html('<span class="state state-{}">{}</span>', booking.status, label)
+        return badge(booking.status, STATES[booking.status])
 
     @admin.display(description=gettext_lazy("attendee"))
     def attendee(self, booking: Booking) -> SafeString:

@@ -19,6 +19,7 @@ from bookings.availability.search import Search, whole_days
 from bookings.availability.terms import terms_of
 from bookings.desk import words
 from bookings.desk.models import StaffNote
+from bookings.diary.reading import STATES
 from bookings.mails import services as mails
 from bookings.models import Booking
 from bookings.transitions import AFTER_START, TRANSITIONS
@@ -42,16 +43,6 @@ DAYS = 7
 MAX_TIMES = 300
 # The first of the days whose free times are shown is at most this far away.
 FARTHEST = timedelta(days=MAX_ADVANCE_DAYS)
-
-LABELS = {
-    Status.HELD: gettext_lazy("Held"),
-    Status.PENDING: gettext_lazy("Pending"),
-    Status.CONFIRMED: gettext_lazy("Confirmed"),
-    Status.CANCELLED: gettext_lazy("Cancelled"),
-    Status.COMPLETED: gettext_lazy("Completed"),
-    Status.EXPIRED: gettext_lazy("Expired"),
-    Status.NO_SHOW: gettext_lazy("No-show"),
-}
 
 # The statuses that a button sets, with the words on the button.
 BUTTONS = {
@@ -125,7 +116,7 @@ class BookingPage:
     @property
     def label(self) -> str:
         """The status in words."""
-        return str(LABELS[Status(self.booking.status)])
+        return str(STATES[self.booking.status])
 
     @property
     def when(self) -> str:
@@ -209,7 +200,7 @@ class BookingPage:
     @property
     def can_move(self) -> bool:
         """Whether the status allows moving the booking."""
-        return self.booking.status in (Status.PENDING, Status.CONFIRMED)
+        return self.booking.status in Booking.EXPECTED
 
     def day(self, text: str) -> date:
         """Return the first day to show: the day that a URL names, or else the day of the booking.
@@ -302,7 +293,7 @@ class BookingPage:
                     row["start_time"], zone(row["calendar__timezone"]), beside=self.at
                 ),
                 status=row["status"],
-                label=str(LABELS[Status(row["status"])]),
+                label=str(STATES[row["status"]]),
             )
             for row in self._others[:MAX_OTHERS]
         ]
@@ -322,7 +313,7 @@ class BookingPage:
     def counts(self) -> list[tuple[str, str, int]]:
         """The statuses of the counted other bookings, each with its label and its number."""
         found = Counter(row["status"] for row in self._others[:MAX_COUNTED])
-        return [(each, str(LABELS[each]), found[each]) for each in LABELS if found[each]]
+        return [(each, str(STATES[each]), found[each]) for each in Status if found[each]]
 
     # --- What happened --------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ def page(request: HttpRequest) -> HttpResponse:
         ],
         "chosen": shown,
         "shown": {calendar.pk for calendar in shown},
-        "states": [(status.value, STATES[status]) for status in STATES if status in Booking.ACTIVE],
+        "states": [each for each in STATES.items() if each[0] in Booking.ACTIVE],
         "may_add": user.may("catalog.add_calendar"),
         "has_more": len(offered) > MAX_OFFERED,
         "most": MAX_CALENDARS,
@@ -382,7 +382,7 @@ def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
     tz = zone(form.cleaned_data["zone"])
     words = {
         "time": _written(booking.start_time, form),
-        "state": STATES[Booking.Status(booking.status)],
+        "state": STATES[booking.status],
     }
     return _json(
         {

@@ -23,14 +23,6 @@ from bookit.adminsite.menu import Menu
 from bookit.times import day_end, day_start, format_wall_clock, zone
 from catalog.models import Calendar
 
-# The statuses of the bookings on a day sheet. Holds are left out, because nobody has booked yet.
-# Cancelled and expired bookings do not take place.
-SHOWN = [
-    Booking.Status.PENDING,
-    Booking.Status.CONFIRMED,
-    Booking.Status.COMPLETED,
-    Booking.Status.NO_SHOW,
-]
 # The maximum number of bookings on a sheet, and of calendars in the list of sheets.
 MAX_BOOKINGS, MAX_CALENDARS = 1000, 200
 # Days in these years have a sheet. With these limits, the day before and the day after are inside
@@ -85,7 +77,7 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
         )
         for slot in slots.select_related("service").order_by("start_time", "id")
     }
-    bookings = Booking.objects.filter(on_day, calendar=calendar, status__in=SHOWN)
+    bookings = Booking.objects.filter(on_day, calendar=calendar, status__in=Booking.BOOKED)
     rows = [
         *bookings.select_related("service", "user").order_by("start_time", "seat", "id")[
             : MAX_BOOKINGS + 1
@@ -125,7 +117,7 @@ def index(request: HttpRequest) -> HttpResponse:
         Calendar.objects.filter(
             bookings__start_time__gte=start,
             bookings__start_time__lt=end,
-            bookings__status__in=SHOWN,
+            bookings__status__in=Booking.BOOKED,
         )
         .annotate(number=Count("bookings"))
         .order_by("name", "id")[: MAX_CALENDARS + 1]

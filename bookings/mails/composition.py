@@ -34,6 +34,7 @@ from bookings.mails.occasions import (
     Occasion,
     Status,
 )
+from bookings.models import Booking
 from bookit import money
 from bookit.languages import SOURCE, speaking
 from bookit.mails.layout import Letter, Link
@@ -213,7 +214,7 @@ def _links(occasion: Occasion, audience: str) -> list[Link]:
     The front end asks its readers to sign in. Therefore, an attendee who is not the user who booked
     gets no links. A booking that is over gets none either, because there is nothing left to do.
     """
-    is_open = occasion.status in (Status.HELD, Status.PENDING, Status.CONFIRMED)
+    is_open = occasion.status in Booking.UNFINISHED
     if (
         not settings.PUBLIC_URL
         or (audience == ATTENDEE and not occasion.is_to_user)

@@ -276,9 +276,7 @@ def booked_in_call(
 
     Return None if the form now has another service or start.
     """
-    own = Booking.objects.held_by(actor).filter(
-        status__in=[Booking.Status.PENDING, Booking.Status.CONFIRMED]
-    )
+    own = Booking.objects.held_by(actor).filter(status__in=Booking.EXPECTED)
     return own.filter(pk=hold_id, service=service_id, start_time=start_time).first()
 
 

@@ -148,9 +148,8 @@ def _number_of_bookings_to_cancel(rows: Iterable[Slot]) -> int:
     """Return how many bookings, apart from holds, are cancelled with these slots."""
     slots = [*rows]
     calendars = {slot.calendar_id for slot in slots}
-    cancelled = [Booking.Status.PENDING, Booking.Status.CONFIRMED]
     return Booking.objects.filter(
-        calendar__in=calendars, slot__in=slots, status__in=cancelled
+        calendar__in=calendars, slot__in=slots, status__in=Booking.EXPECTED
     ).count()
 
 
