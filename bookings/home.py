@@ -212,7 +212,7 @@ def _when(booking: Booking, glance: Glance) -> dict[str, Any]:
     return {
         "hours": words.hours(booking.start_time, booking.end_time, local),
         "day": _day(starts.date(), glance),
-        "zone": _foreign_zone(booking, glance),
+        "zone": words.foreign_zone(booking.start_time, local, glance.zone),
         "is_now": booking.start_time <= glance.at < booking.end_time,
     }
 
@@ -222,13 +222,6 @@ def _day(of: date, glance: Glance) -> str:
     if of == glance.today:
         return ""
     return _("Tomorrow") if of == glance.today + timedelta(days=1) else words.day(of)
-
-
-def _foreign_zone(booking: Booking, glance: Glance) -> str:
-    """Return the zone of a booking; empty if its start has the same local time for the user."""
-    local = zone(booking.calendar.timezone)
-    ours, theirs = (booking.start_time.astimezone(each) for each in (glance.zone, local))
-    return "" if ours.utcoffset() == theirs.utcoffset() else booking.calendar.timezone
 
 
 # --- bookings that wait for somebody to confirm them ------------------------------------------

@@ -12,7 +12,6 @@ from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -42,7 +41,7 @@ from bookit import money
 from bookit.adminsite.cells import badge
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
-from bookit.adminsite.links import page_for
+from bookit.adminsite.links import page_for, page_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, Refused, message_of
@@ -541,7 +540,5 @@ def describe(*, pks: Sequence[UUID], viewer: User, tz: tzinfo) -> list[Described
             described.append(Described(" · ".join(parts)))
             continue
         text = " · ".join([*parts, booking.customer()])
-        described.append(
-            Described(text, reverse("admin:bookings_booking_change", args=[booking.pk]))
-        )
+        described.append(Described(text, page_of(booking)))
     return described

@@ -24,6 +24,7 @@ from bookings.mails import services as mails
 from bookings.models import Booking
 from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
+from bookit.adminsite.words import foreign_zone
 from bookit.database.versions import version_of
 from bookit.mails.models import MailCount
 from bookit.times import day_start, time_of_day, zone
@@ -127,7 +128,7 @@ class BookingPage:
     def own_when(self) -> str:
         """The period in the viewer's zone; empty if clocks in both zones show the same time."""
         own = zone(self.viewer.timezone)
-        if not words.differs(own, self.tz, self.booking.start_time):
+        if not foreign_zone(self.booking.start_time, self.tz, own):
             return ""
         return words.period(self.booking.start_time, self.booking.end_time, own)
 

@@ -19,6 +19,7 @@ from bookings.models import Booking
 from bookings.phone import services
 from bookings.phone.forms import CallForm, CustomerForm, HoldForm, WhenForm
 from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.links import page_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, messages_of
 from bookit.adminsite.words import dated
@@ -124,7 +125,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
     if query := _diary(request):
         # The call began in the diary, which shows the same days and calendars again.
         return HttpResponseRedirect(f"{reverse('admin:bookings_diary')}?{query}")
-    return HttpResponseRedirect(reverse("admin:bookings_booking_change", args=[booking.pk]))
+    return HttpResponseRedirect(page_of(booking))
 
 
 def _form_page(
@@ -243,7 +244,7 @@ def visits(request: HttpRequest) -> HttpResponse:
     coming = [
         {
             "words": _("%(when)s: %(service)s") % {"when": _when_of(each), "service": each.service},
-            "url": reverse("admin:bookings_booking_change", args=[each.pk]),
+            "url": page_of(each),
         }
         for each in found.coming
     ]
