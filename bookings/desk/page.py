@@ -333,7 +333,7 @@ class BookingPage:
         """The history, latest first: the time in the calendar's zone, and what happened."""
         events = self._events[:MAX_EVENTS]
         ids = [each.api_key_id for each in events if each.api_key_id]
-        keys = dict(_names_of_keys(ids)) if ids else {}
+        keys = dict(ApiKey.objects.filter(pk__in=ids).values_list("pk", "name")) if ids else {}
         found = words.entries(events, booking=self.booking, keys=keys, tz=self.tz)
         return [(self.moment(each.at), each) for each in found]
 
@@ -380,8 +380,3 @@ def _stored(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     return "\u2013" if value in (None, "") else str(value)
-
-
-def _names_of_keys(ids: list[Any]) -> Any:
-    """Return the ids and the names of API keys."""
-    return ApiKey.objects.filter(pk__in=ids).values_list("pk", "name")

@@ -22,7 +22,6 @@ from accounts.emails import mailbox
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import texts as mail_texts
-from bookings.mails.limits import address_limit, limits_of
 from bookings.mails.models import MailText
 from bookings.mails.occasions import (
     ATTENDEE,
@@ -38,7 +37,7 @@ from bookings.models import Booking
 from bookit import money
 from bookit.languages import SOURCE, speaking
 from bookit.mails.layout import Letter, Link
-from bookit.mails.limits import Limit
+from bookit.mails.limits import Limit, hashed
 from bookit.times import time_of_day, zone
 
 UNVERIFIED = gettext_lazy(
@@ -73,15 +72,16 @@ class Mail:
 
     def limits(self) -> list[Limit]:
         """Return the limits that the email counts towards."""
-        if not self.booking_id:  # The email is about a waitlist.
-            return [address_limit(self.to, is_verified=self.is_verified)]
-        return limits_of(
-            booking_id=self.booking_id,
-            audience=self.audience,
-            address=self.to,
-            is_verified=self.is_verified,
-            is_last=self.method == "CANCEL",
+        most = (
+            settings.MAILS_PER_VERIFIED_ADDRESS if self.is_verified else settings.MAILS_PER_ADDRESS
         )
+        of_address = Limit("address", f"address/{hashed(self.to)}", most)
+        if not self.booking_id:  # The email is about a waitlist.
+            return [of_address]
+        # An email about the end of a booking may exceed the limit of the booking by one, so that
+        # readers learn of a cancellation even after many moves.
+        most = settings.MAILS_PER_BOOKING + (self.method == "CANCEL")
+        return [Limit("booking", f"booking/{self.booking_id}/{self.audience}", most), of_address]
 
     def message(self) -> EmailMultiAlternatives:
         """Return the email as a Django message."""
@@ -174,7 +174,6 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
     is_over = occasion.status in (Status.CANCELLED, Status.EXPIRED)
     method = "CANCEL" if is_over else "REQUEST"
     is_offer = kind in (OFFERED, LAPSED, WITHDRAWN)
-    organizer = ical.platform(calendar_name)
     entry = ical.Entry(
         uid=occasion.booking_id,
         start_time=occasion.start_time,
@@ -186,7 +185,7 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
             calendar_name, _("Booking %(id)s") % {"id": occasion.booking_id}
         ),
         sequence=occasion.sequence,
-        organizer=organizer,
+        organizer=ical.platform(calendar_name),
         attendee=reader,
     )
     return Mail(
@@ -198,10 +197,7 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
         # an offer that has expired could stay in the reader's calendar.
         calendar="" if is_offer else ical.CalendarFile([entry], method=method).text(),
         method=method,
-        message_id=(
-            f"<{occasion.event_id}.{audience}.{occasion.booking_id}"
-            f"@{organizer.email.rpartition('@')[2] or 'bookit'}>"
-        ),
+        message_id=message_id(occasion.event_id, audience, occasion.booking_id),
         booking_id=str(occasion.booking_id),
         audience=audience,
         is_verified=is_verified,
@@ -229,6 +225,12 @@ def _links(occasion: Occasion, audience: str) -> list[Link]:
     if audience == ATTENDEE and occasion.is_changeable:
         links += [Link(_("Move it"), f"{page}/move"), Link(_("Cancel it"), f"{page}/cancel")]
     return links
+
+
+def message_id(*parts: object) -> str:
+    """Return a Message-ID with the domain of the platform's email address."""
+    domain = ical.platform("").email.rpartition("@")[2] or "bookit"
+    return f"<{'.'.join(map(str, parts))}@{domain}>"
 
 
 def placeholder_values(title: str, calendar_name: str, when: str) -> dict[str, str]:
