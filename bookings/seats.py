@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
-from django.db.models import Count, OuterRef, Subquery
+from django.db.models import OuterRef
 from django.db.models.functions import Coalesce
 from psycopg import errors as postgres
 from psycopg.rows import class_row, scalar_row
@@ -22,6 +22,7 @@ from bookings.holds import unexpired, unexpired_sql
 from bookings.models import Booking, BookingEvent
 from bookit.database.citus.lookups import OuterCalendar
 from bookit.database.citus.nodes import is_distributed
+from bookit.database.counts import number_of
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.json import dumps
@@ -276,8 +277,8 @@ def seats_taken(at: Any) -> Coalesce:
     """
     taken = Booking.objects.filter(
         unexpired(at), calendar=OuterCalendar(), slot=OuterRef("pk"), active=True
-    ).order_by()
-    return Coalesce(Subquery(taken.values("slot").annotate(seats=Count("pk")).values("seats")), 0)
+    )
+    return number_of(taken, by="slot")
 
 
 def _placement(booking: Booking, at: datetime) -> dict[str, Any]:

@@ -8,17 +8,8 @@ from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
-from django.db.models import (
-    Case,
-    Count,
-    F,
-    IntegerField,
-    OuterRef,
-    RestrictedError,
-    Subquery,
-    When,
-)
-from django.db.models.functions import Coalesce, Greatest, Now
+from django.db.models import Case, F, IntegerField, OuterRef, RestrictedError, When
+from django.db.models.functions import Greatest, Now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from psycopg import errors as postgres
@@ -35,6 +26,7 @@ from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.citus.lookups import OuterCalendar
 from bookit.database.citus.nodes import is_distributed
+from bookit.database.counts import number_of
 from bookit.database.references import delete_unreferenced
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
@@ -54,19 +46,9 @@ SLOT_IN_USE = gettext_lazy("This slot has bookings. Cancel it instead of deletin
 
 SEATS_TAKEN = seats_taken(Now())
 # The number of waiting users, to whom free seats are promised first.
-WAITING = Coalesce(
-    Subquery(
-        WaitlistEntry.objects.filter(
-            calendar=OuterCalendar(),
-            slot=OuterRef("pk"),
-            status=WaitlistEntry.Status.WAITING,
-        )
-        .order_by()
-        .values("slot")
-        .annotate(people=Count("pk"))
-        .values("people")
-    ),
-    0,
+WAITING = number_of(
+    WaitlistEntry.objects.filter(waitlist.WAITING, calendar=OuterCalendar(), slot=OuterRef("pk")),
+    by="slot",
 )
 SEATS_LEFT = Case(
     When(status=Slot.Status.CANCELLED, then=0),

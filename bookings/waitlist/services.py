@@ -21,7 +21,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import Case, Count, Exists, F, Max, OuterRef, Q, QuerySet, When
 from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from procrastinate.types import JSONValue
@@ -36,6 +36,7 @@ from bookings.seats import close_expired_holds, lock_to_book, seats_taken, take_
 from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.citus.lookups import by_id
+from bookit.database.counts import number_of
 from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid, ServiceError
 
@@ -54,18 +55,15 @@ WAITING = Q(status=Status.WAITING)
 POSITION = Case(
     When(
         WAITING,
-        then=Subquery(
+        then=number_of(
             WaitlistEntry.objects.filter(
                 WAITING,
                 Q(created_at__lt=OuterRef("created_at"))
                 | Q(created_at=OuterRef("created_at"), pk__lte=OuterRef("pk")),
                 calendar=OuterRef("calendar"),
                 slot=OuterRef("slot"),
-            )
-            .order_by()
-            .values("slot")
-            .annotate(people=Count("pk"))
-            .values("people")
+            ),
+            by="slot",
         ),
     ),
     default=None,

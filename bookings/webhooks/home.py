@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from django.db.models import Count, F, IntegerField, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import F, OuterRef, Q
 from django.utils.translation import gettext
 
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of, page_of
+from bookit.database.counts import number_of
 
 MAX_WEBHOOKS = 5
 # Failing webhooks are counted up to this number.
@@ -17,16 +17,8 @@ MAX_COUNTED = 100
 # The columns that show whether the owner of a webhook is an admin.
 OWNER = ("owner__is_active", "owner__role")
 # The number of failed messages to a webhook. BookIt no longer retries them.
-FAILED = Coalesce(
-    Subquery(
-        Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.FAILED)
-        .order_by()
-        .values("webhook")
-        .annotate(messages=Count("pk"))
-        .values("messages"),
-        output_field=IntegerField(),
-    ),
-    0,
+FAILED = number_of(
+    Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.FAILED), by="webhook"
 )
 
 
