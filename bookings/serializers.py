@@ -310,16 +310,17 @@ class HistoryEventSerializer(RowSerializer):
 
         Times are parsed so that the response shows them in its time zone.
         """
-        data = _with_instants(row["data"])
+        data = with_instants(row["data"])
         if "was" in data:
-            data["was"] = _with_instants(data["was"])
+            data["was"] = with_instants(data["was"])
         reason = row.pop("booking__cancellation_reason")
         if reason and row["type"] == BookingEvent.Type.CANCELLED:
             data["reason"] = reason
         return {**row, "data": data}
 
 
-def _with_instants(state: dict[str, Any]) -> dict[str, Any]:
+def with_instants(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of an event with its times as `datetime` objects."""
     return {
         name: datetime.fromisoformat(value) if value and name in EVENT_TIMES else value
         for name, value in state.items()

@@ -523,7 +523,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
     # Pending emails are composed now, because the booking will be gone when they are sent.
     mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
-    forget_reasons(booking)
+    forget_reasons(calendar_id=booking.calendar_id, booking_ids=[booking.pk])
     booking.delete()
 
 

@@ -49,10 +49,9 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
                 "title": row.url,
                 "url": page_of(row),
                 "since": row.failing_since and words.moment(row.failing_since, glance.zone),
-                "reason": reason and gettext(reason),
+                "reason": row.why_off and gettext(row.why_off),
             }
             for row in rows[:MAX_WEBHOOKS]
-            for reason in [row.disabled_reason or ("" if row.has_admin else Webhook.NO_ADMIN)]
         ],
         "more": len(rows) > MAX_WEBHOOKS,
         "url": list_of(Webhook),
