@@ -11,6 +11,7 @@ from rest_framework.exceptions import ValidationError
 from accounts.emails import mailbox
 from accounts.models import User, validate_phone
 from accounts.serializers import EmailAddressField, LanguageField
+from bookings.extensions import EXPANSIONS
 from bookings.models import Booking, BookingEvent
 from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
@@ -23,9 +24,6 @@ EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 
 # The columns of the user who booked. The API shows their values if those of the booking are empty.
 USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
-
-# The resources that `expand` can add to a booking.
-EXPANDED = frozenset({"service", "calendar", "slot", "user"})
 
 CONFIRMED_BOOKING = {
     "id": "0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11",
@@ -180,7 +178,7 @@ class BookingCreateSerializer(DetailsSerializer):
     """What to book, and for whom."""
 
     ignored = frozenset(BookingSerializer.Meta.fields)
-    expanded = EXPANDED
+    expanded = EXPANSIONS
 
     service_id = serializers.UUIDField(required=False)
     service_ids = ListField(
@@ -226,7 +224,7 @@ class BookingChangeSerializer(DetailsSerializer):
     """A new start or slot, a new status, or new details."""
 
     ignored = frozenset(BookingSerializer.Meta.fields)
-    expanded = EXPANDED
+    expanded = EXPANSIONS
 
     start_time = InstantField(required=False)
     slot_id = serializers.UUIDField(required=False, allow_null=True)
