@@ -1,14 +1,13 @@
 """The pages of reports in the admin site."""
 
 from collections.abc import Iterator, Mapping
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from dateutil.relativedelta import relativedelta
 from django import forms
 from django.contrib import admin
-from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import (
     Http404,
     HttpRequest,
@@ -31,6 +30,7 @@ from bookings.reports.periods import Period, chosen
 from bookings.reports.serializers import AmountField, CountField, RateField
 from bookit import money, spreadsheets
 from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.fields import DayField
 from bookit.adminsite.menu import Menu
 from bookit.errors import Invalid
 from bookit.times import zone
@@ -51,18 +51,8 @@ class PeriodForm(forms.Form):
     """The first and the last day of the period of a report."""
 
     # `from` is a Python keyword, so the class body cannot assign to it.
-    vars()["from"] = forms.DateField(
-        label=_("From"),
-        required=False,
-        validators=[MinValueValidator(date(1900, 1, 1)), MaxValueValidator(date(2999, 12, 31))],
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-    )
-    to = forms.DateField(
-        label=_("To"),
-        required=False,
-        validators=[MinValueValidator(date(1900, 1, 1)), MaxValueValidator(date(2999, 12, 31))],
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-    )
+    vars()["from"] = DayField(label=_("From"), required=False)
+    to = DayField(label=_("To"), required=False)
 
 
 @require_safe
