@@ -51,11 +51,12 @@ from catalog.extensions import DESCRIBED, Described
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], Any]
 Status = Booking.Status
 
-# The page that asks before it cancels the selected bookings names at most this many of them.
-MAX_NAMED = 20
-# That page sends each booking as a form field. Django accepts at most 1,000 fields, so this number
-# leaves room for all other fields.
+# The page that asks before it cancels the selected bookings sends each of them as a form field.
+# Django accepts at most 1,000 fields, so this number leaves room for all other fields.
 MAX_CANCELLED = 500
+
+# The forms on the page of a booking, by their buttons.
+FORMS: dict[str, type[forms.Form]] = {"cancel": CancelForm, "move": MoveForm, "note": NoteForm}
 
 DONE = {
     Status.CONFIRMED: gettext_lazy("Confirmed."),
@@ -350,8 +351,8 @@ class BookingAdmin(ServedAdmin):
             text = _("Cancel at most %d bookings at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
             return None
-        names = [name_of(booking) for booking in bookings[:MAX_NAMED]]
-        context = {**self.question(request, _("Cancel bookings"), bookings, names), "form": form}
+        question = self.question(request, _("Cancel bookings"), bookings, shown=name_of)
+        context = {**question, "form": form}
         return TemplateResponse(request, "admin/bookings/booking/cancel_selected.html", context)
 
     @admin.action(description=gettext_lazy("Send the last email again"), permissions=["change"])
@@ -438,35 +439,27 @@ class BookingAdmin(ServedAdmin):
     ) -> HttpResponse | None:
         """Do what the pressed button says and redirect, or put the refused form into `refused`."""
         button = request.POST.get("do", "")
-        by_button: dict[str, tuple[type[forms.Form], Callable[..., str]]] = {
-            "cancel": (CancelForm, self._cancel),
-            "move": (MoveForm, self._move),
-            "note": (NoteForm, self._note),
-        }
-        if button in by_button:
-            form_class, call = by_button[button]
-            form = refused[button] = form_class(request.POST)
-            text = ""
-            if form.is_valid():
-                try:
-                    text = call(request, booking, form.cleaned_data)
-                except REFUSALS as error:
-                    # Each form has one field, next to which the page shows the refusal.
-                    form.add_error(next(iter(form.fields)), message_of(error))
-                    refused["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
-            if form.errors and self._has_form(request, booking, button):
+        form = FORMS[button](request.POST) if button in FORMS else None
+        calls = {"cancel": self._cancel, "move": self._move, "note": self._note}
+        done = refusal = ""
+        try:
+            if form is None:
+                done = self._press(request, booking, button)
+            elif form.is_valid():
+                done = calls[button](request, booking, form.cleaned_data)
+        except REFUSALS as error:
+            refusal = message_of(error)
+            if form is not None:
+                # Each form has one field, next to which the page shows the refusal.
+                form.add_error(next(iter(form.fields)), refusal)
+                refused["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
+        if form is not None and form.errors:
+            if self._has_form(request, booking, button):
+                refused[button] = form
                 return None
-            if form.errors:
-                refusal = " ".join(str(each) for texts in form.errors.values() for each in texts)
-                self.message_user(request, refusal, messages.ERROR)
-                return HttpResponseRedirect(request.path)
-        else:
-            try:
-                text = self._press(request, booking, button)
-            except REFUSALS as error:
-                self.message_user(request, message_of(error), messages.ERROR)
-                return HttpResponseRedirect(request.path)
-        self.message_user(request, text, messages.SUCCESS)
+            refusal = " ".join(str(each) for texts in form.errors.values() for each in texts)
+        level = messages.ERROR if refusal else messages.SUCCESS
+        self.message_user(request, refusal or done, level)
         return HttpResponseRedirect(request.path)
 
     def _has_form(self, request: HttpRequest, booking: Booking, button: str) -> bool:

@@ -39,8 +39,6 @@ FIELDS = {"service_id": "service", "start_time": "day", "rrule": "repeat"}
 MAX_DATES = 24
 # The page of a slot lists at most this many bookings. A link leads to all of them.
 MAX_PEOPLE = 100
-# The confirmation page before a cancellation names at most this many slots.
-MAX_NAMED = 20
 # The confirmation page sends each slot as a form field, and Django accepts at most 1,000 fields.
 MAX_CANCELLED = 500
 STATES = {
@@ -400,9 +398,13 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             text = _("Cancel at most %d slots at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
             return None
-        names = [(self.heading(row), self.seats(row)) for row in rows[:MAX_NAMED]]
         context = {
-            **self.question(request, _("Cancel slots"), rows, names),
+            **self.question(
+                request,
+                _("Cancel slots"),
+                rows,
+                shown=lambda row: (self.heading(row), self.seats(row)),
+            ),
             "bookings": _number_of_bookings_to_cancel(
                 row for row in rows if self.offers(row, "cancel")
             ),
