@@ -22,14 +22,6 @@ from reviews.filters import ReviewFilter
 from reviews.models import Review
 from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, ReviewSerializer
 
-
-def _find_booking(pk: Any) -> Booking | None:
-    try:
-        return by_id(Booking.objects.all(), pk).first()
-    except Booking.DoesNotExist:
-        return None
-
-
 REVIEWS_OF_SERVICE = Prepared(
     lambda service_id: Review.objects.filter(service=service_id), service_id=Service._meta.pk
 )
@@ -60,9 +52,7 @@ class ReviewViewSet(RowViewSet):
         "partial_update": allowed_by(services.check_wrote),
         "destroy": allowed_by(services.check_may_delete),
     }
-    named_in_body = {
-        "create": ("booking_id", _find_booking),
-    }
+    named_in_body = {"create": ("booking_id", lambda pk: by_id(Booking.objects.all(), pk).get())}
 
     @extend_schema(
         tags=["Reviews"],

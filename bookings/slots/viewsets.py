@@ -53,10 +53,7 @@ class SlotViewSet(CatalogViewSet):
     expandable = SLOT_EXPANSIONS
     object_rows = Slot.objects.select_related("calendar")
     named_in_body = {
-        "create": (
-            "service_id",
-            lambda pk: Service.objects.select_related("calendar").filter(pk=pk).first(),
-        )
+        "create": ("service_id", lambda pk: Service.objects.select_related("calendar").get(pk=pk))
     }
 
     @extend_schema(
