@@ -1,10 +1,11 @@
 """Permissions that follow from the user's role and staff roles."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import NotAuthenticated
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 
 from accounts.extensions import PERMISSIONS, Permission
@@ -55,3 +56,20 @@ class IsPermitted(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user has the permission that the view needs."""
         return request.user.is_authenticated and request.user.may(view.needed_permission)
+
+
+def allowed_by(check: Callable[[Any, User], None]) -> type[IsAuthenticated]:
+    """Return a permission for signed-in users that `check` does not refuse.
+
+    Args:
+        check: gets the object of the request and the user, and raises `Forbidden` to refuse the
+            user. A service that changes the object calls the same function again, once it has
+            locked the object.
+    """
+
+    class Checked(IsAuthenticated):
+        def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+            check(obj, signed_in(request))
+            return True
+
+    return Checked

@@ -70,7 +70,7 @@ def _not_ended(
 
     The earliest comes first.
     """
-    booked = Q(status__in=[Status.PENDING, Status.CONFIRMED])
+    booked = Q(status__in=Booking.EXPECTED)
     held = Q(status=Status.HELD, hold_expires_at__gt=at)
     return Booking.objects.filter(
         booked | held,

@@ -4,8 +4,10 @@ Emails, webhooks and waitlist offers all follow from these events. The database 
 each statement that writes events; see `bookings/triggers.py`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 from django.utils.translation import gettext_noop
@@ -33,14 +35,14 @@ REPORTED_TYPES = [
     BookingEvent.Type.REVIEWED,
 ]
 
-# Removes the reasons from the history of a booking. The trigger `booking_event_append_only` allows
+# Removes the reasons from the history of bookings. The trigger `booking_event_append_only` allows
 # no other change.
 #
-# Parameters: calendar_id uuid, booking_id uuid.
+# Parameters: calendar_id uuid, booking_ids uuid[].
 # Columns: none.
 FORGET_REASONS = """
 UPDATE bookings_bookingevent SET data = data - 'reason'
-WHERE calendar_id = %(calendar_id)s::uuid AND booking_id = %(booking_id)s::uuid
+WHERE calendar_id = %(calendar_id)s::uuid AND booking_id = ANY(%(booking_ids)s::uuid[])
   AND data ? 'reason'
 """
 
@@ -87,13 +89,13 @@ def record(
     )
 
 
-def forget_reasons(booking: Booking) -> None:
-    """Remove the reasons from the history of a booking that will be deleted.
+def forget_reasons(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> None:
+    """Remove the reasons from the history of bookings of one calendar.
 
     Somebody other than the user gave these reasons, which can be personal data of the user. They
-    are removed before the deletion, because afterwards nobody knows whose history it was.
+    are removed before a booking is deleted, because afterwards nobody knows whose history it was.
     """
-    named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
+    named: dict[str, Any] = {"calendar_id": calendar_id, "booking_ids": booking_ids}
     with connection.cursor() as cursor:
         cursor.execute(FORGET_REASONS, named)
 

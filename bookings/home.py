@@ -21,7 +21,7 @@ from psycopg.rows import namedtuple_row
 from bookings import services
 from bookings.desk.changes import change_as_shown
 from bookings.desk.filters import WITHOUT_ENDED_HOLDS
-from bookings.desk.page import LABELS
+from bookings.diary.reading import STATES
 from bookings.holds import announced_sql, is_ended_hold
 from bookings.models import Booking
 from bookit.adminsite import words
@@ -37,17 +37,6 @@ from bookit.times import zone
 from catalog.models import Service
 
 Status = Booking.Status
-# The order of the statuses on the card of today. Statuses that still need somebody's attention come
-# first.
-ORDER = [
-    *(Status.PENDING, Status.CONFIRMED, Status.HELD, Status.COMPLETED),
-    *(Status.NO_SHOW, Status.CANCELLED, Status.EXPIRED),
-]
-# The card shows these statuses even if no booking has them.
-ALWAYS = {Status.PENDING, Status.CONFIRMED}
-# The statuses of bookings that the card of the next hours shows. It leaves out holds, because
-# their customers may not come.
-COMING = [Status.PENDING, Status.CONFIRMED]
 # The card of the next hours: how far it looks ahead, its maximum number of lines, and the maximum
 # number of bookings that it reads. It reads more bookings than lines, because a class is one line.
 AHEAD = timedelta(hours=24)
@@ -65,8 +54,7 @@ MAX_SERVICES, MAX_CURRENCIES = 5, 3
 # The statuses that the numbers of the comparison count. `MADE` leaves out "held" and "expired".
 # Released holds are not counted either: their status is "cancelled", but `_RECENT` returns them as
 # "released".
-BOOKED = [Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
-MADE = [*BOOKED, Status.CANCELLED]
+MADE = [*Booking.BOOKED, Status.CANCELLED]
 ENDED = [Status.COMPLETED, Status.NO_SHOW]
 EARNING = [Status.CONFIRMED, Status.COMPLETED]
 
@@ -150,12 +138,13 @@ def read_today(glance: Glance) -> dict[str, Any]:
         "states": [
             {
                 "status": status,
-                "label": LABELS[status],
+                "label": label,
                 "count": counts.get(status, 0),
                 "url": _between(begin, end, status__exact=status, **WITHOUT_ENDED_HOLDS),
             }
-            for status in ORDER
-            if counts.get(status) or status in ALWAYS
+            for status, label in STATES.items()
+            # These statuses are shown even if no booking has them.
+            if counts.get(status) or status in Booking.EXPECTED
         ],
     }
 
@@ -169,7 +158,7 @@ def read_next(glance: Glance) -> dict[str, Any]:
     rows = [
         *Booking.objects.filter(
             unfinished=True,
-            status__in=COMING,
+            status__in=Booking.EXPECTED,
             start_time__gte=glance.at - AHEAD,
             start_time__lt=until,
             end_time__gt=glance.at,
@@ -188,7 +177,7 @@ def read_next(glance: Glance) -> dict[str, Any]:
     return {
         "lines": lines[:MAX_LINES],
         "more": len(lines) > MAX_LINES or is_cut,
-        "url": _between(glance.at, until, status__in=",".join(COMING)),
+        "url": _between(glance.at, until, status__in=",".join(Booking.EXPECTED)),
     }
 
 
@@ -202,7 +191,7 @@ def _line(bookings: list[Booking], glance: Glance) -> dict[str, Any]:
             **line,
             "who": first.customer(),
             "status": first.status,
-            "label": LABELS[Status(first.status)],
+            "label": STATES[first.status],
             "url": page_of(first),
         }
     who = ngettext("%(people)s person", "%(people)s people", people) % {"people": people}
@@ -210,7 +199,7 @@ def _line(bookings: list[Booking], glance: Glance) -> dict[str, Any]:
     url = list_of(
         Booking,
         slot__id__exact=first.slot_id,
-        status__in=",".join(COMING),
+        status__in=",".join(Booking.EXPECTED),
         start_time__isnull=False,
     )
     return {**line, "who": who, "url": url}
@@ -223,7 +212,7 @@ def _when(booking: Booking, glance: Glance) -> dict[str, Any]:
     return {
         "hours": words.hours(booking.start_time, booking.end_time, local),
         "day": _day(starts.date(), glance),
-        "zone": _foreign_zone(booking, glance),
+        "zone": words.foreign_zone(booking.start_time, local, glance.zone),
         "is_now": booking.start_time <= glance.at < booking.end_time,
     }
 
@@ -233,13 +222,6 @@ def _day(of: date, glance: Glance) -> str:
     if of == glance.today:
         return ""
     return _("Tomorrow") if of == glance.today + timedelta(days=1) else words.day(of)
-
-
-def _foreign_zone(booking: Booking, glance: Glance) -> str:
-    """Return the zone of a booking; empty if its start has the same local time for the user."""
-    local = zone(booking.calendar.timezone)
-    ours, theirs = (booking.start_time.astimezone(each) for each in (glance.zone, local))
-    return "" if ours.utcoffset() == theirs.utcoffset() else booking.calendar.timezone
 
 
 # --- bookings that wait for somebody to confirm them ------------------------------------------
@@ -313,7 +295,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
             "middle": now[0],
             "end": now[1],
             "zone": glance.zone.key,
-            "booked": [*map(str, BOOKED)],
+            "booked": [*map(str, Booking.BOOKED)],
             "most": MAX_SERVICES,
         },
         namedtuple_row,
@@ -344,7 +326,7 @@ def read_recent(glance: Glance) -> dict[str, Any]:
         "days": span,
         "numbers": [
             *_earned(recent, older, now, before, span),
-            compared(_("Bookings"), BOOKED),
+            compared(_("Bookings"), Booking.BOOKED),
             compared(_("Cancelled"), [Status.CANCELLED], among=MADE, **WITHOUT_ENDED_HOLDS),
             compared(_("No-shows"), [Status.NO_SHOW], among=ENDED),
         ],
@@ -409,7 +391,7 @@ def _chart(rows: list[Any], first: date, days: int, glance: Glance) -> dict[str,
     """
     counts: Counter[date] = Counter()
     for row in rows:
-        if row.status in BOOKED:
+        if row.status in Booking.BOOKED:
             counts[row.day] += row.bookings
     most = max(counts.values(), default=0)
     bars = []
@@ -423,7 +405,7 @@ def _chart(rows: list[Any], first: date, days: int, glance: Glance) -> dict[str,
                 "x": place * 20 + 3,
                 "y": round(100 - height, 1),
                 "height": height,
-                "url": _between(*glance.days(day, day), status__in=",".join(BOOKED)),
+                "url": _between(*glance.days(day, day), status__in=",".join(Booking.BOOKED)),
             }
         )
     return {"bars": bars, "most": most, "width": days * 20}
@@ -437,7 +419,9 @@ def _busiest(rows: list[Any], now: tuple[datetime, datetime]) -> list[dict[str, 
             "url": page_of(Service(pk=row.service_id)),
             "count": row.bookings,
             "width": round(row.bookings * 100 / most, 1),
-            "list": _between(*now, service__id__exact=row.service_id, status__in=",".join(BOOKED)),
+            "list": _between(
+                *now, service__id__exact=row.service_id, status__in=",".join(Booking.BOOKED)
+            ),
         }
         for row in sorted(rows, key=lambda row: (-row.bookings, row.service_id))
     ]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import icalendar
 from django.conf import settings
-from icalendar.parser import Contentline
+from icalendar.parser import Contentline, Parameters
 
 from bookings.models import Booking
 
@@ -112,14 +112,10 @@ def platform(name: str) -> Party:
 
 
 def _written(entry: Entry) -> str:
-    """Return the text of an entry.
+    """Return the text of an entry, exactly as the library would write it.
 
-    A feed can have thousands of entries, none of which has an organizer or an attendee. The library
-    takes 0.4 ms for each entry, so this function writes these entries itself, exactly as the
-    library would.
+    A feed can have thousands of entries, and the library takes 0.4 ms for each of them.
     """
-    if entry.organizer or entry.attendee:
-        return _event(entry).to_ical().decode()
     lines = [
         "BEGIN:VEVENT",
         f"SUMMARY:{_escaped(entry.summary)}",
@@ -130,8 +126,12 @@ def _written(entry: Entry) -> str:
     ]
     if entry.sequence is not None:
         lines.append(f"SEQUENCE:{entry.sequence}")
+    if entry.attendee:
+        lines.append(_party("ATTENDEE", entry.attendee, PARTSTAT="ACCEPTED", RSVP="FALSE"))
     if entry.description:
         lines.append(f"DESCRIPTION:{_escaped(entry.description)}")
+    if entry.organizer:
+        lines.append(_party("ORGANIZER", entry.organizer))
     lines += [f"STATUS:{entry.status}", "END:VEVENT", ""]
     return "\r\n".join(Contentline(line).to_ical().decode() for line in lines)
 
@@ -142,29 +142,6 @@ def _escaped(text: str) -> str:
 
 def _instant(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-
-
-def _event(entry: Entry) -> icalendar.Event:
-    event = icalendar.Event()
-    event.add("uid", str(entry.uid))
-    event.add("dtstamp", entry.updated_at.astimezone(UTC))
-    event.add("dtstart", entry.start_time.astimezone(UTC))
-    event.add("dtend", entry.end_time.astimezone(UTC))
-    event.add("summary", _clean(entry.summary))
-    event.add("status", entry.status)
-    if entry.sequence is not None:
-        event.add("sequence", entry.sequence)
-    if entry.description:
-        event.add("description", _clean(entry.description))
-    if entry.organizer:
-        event.add("organizer", _address(entry.organizer))
-    if entry.attendee:
-        event.add(
-            "attendee",
-            _address(entry.attendee),
-            parameters={"partstat": "ACCEPTED", "rsvp": "FALSE"},
-        )
-    return event
 
 
 def _utc() -> icalendar.Timezone:
@@ -183,16 +160,16 @@ def _clean(text: str) -> str:
     return CONTROLS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _address(party: Party) -> icalendar.vCalAddress:
-    """Return the email address, with the name as its parameter.
+def _party(role: str, party: Party, **parameters: str) -> str:
+    """Return the line with an email address, and with the name of the party as a parameter.
 
     Neither the address nor the name can contain a line break, which would start another property.
     """
-    address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe=PLAIN)}")
     name = CONTROLS.sub(" ", " ".join(party.name.split()))
     # A parameter cannot contain quotes. If a name ended in a backslash, some programs would treat
     # the character that follows the name in the line as escaped.
     name = name.replace('"', "'").replace("\\", "/")
     if name:
-        address.params["cn"] = icalendar.vText(name)
-    return address
+        parameters["CN"] = name
+    address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe=PLAIN)}")
+    return Contentline.from_parts(role, Parameters(parameters), address)

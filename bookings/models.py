@@ -234,10 +234,15 @@ class Booking(OnCalendar):
         EXPIRED = "expired", _("Expired")
         NO_SHOW = "no_show", _("No Show")
 
+    # The statuses of bookings that are expected to take place. Only these bookings can be moved.
+    # Holds are left out, because nobody has booked yet.
+    EXPECTED = [Status.PENDING, Status.CONFIRMED]
+    # The statuses of bookings that take place, may take place, or should have taken place.
+    BOOKED = [*EXPECTED, Status.COMPLETED, Status.NO_SHOW]
     # The statuses of bookings that occupy their seat.
-    ACTIVE = [Status.HELD, Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
+    ACTIVE = [Status.HELD, *BOOKED]
     # The statuses that will still change as time passes.
-    UNFINISHED = [Status.HELD, Status.PENDING, Status.CONFIRMED]
+    UNFINISHED = [Status.HELD, *EXPECTED]
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(

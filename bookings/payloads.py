@@ -1,7 +1,6 @@
 """The payloads of events for webhooks and `/events`."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_serializer
@@ -9,7 +8,7 @@ from drf_spectacular.utils import extend_schema_serializer
 from bookings.events import STATE_COLUMNS
 from bookings.extensions import EVENT_DATA
 from bookings.models import Booking, BookingEvent
-from bookings.serializers import CONFIRMED_BOOKING, BookingSerializer
+from bookings.serializers import CONFIRMED_BOOKING, BookingSerializer, with_instants
 from bookit.api.schema import SOMETIMES, example
 
 
@@ -52,16 +51,6 @@ def _bookings(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
         if event.booking_id in rows
         else {"id": event.booking_id, **state}
         for event in events
-        for state in [_state(event)]
+        for kept in [{name: event.data[name] for name in STATE_COLUMNS if name in event.data}]
+        for state in [with_instants(kept)]
     ]
-
-
-def _state(event: BookingEvent) -> dict[str, Any]:
-    """Return the state that an event stores, with its times as `datetime` objects."""
-    return {
-        name: datetime.fromisoformat(event.data[name])
-        if name.endswith(("_time", "_at")) and event.data[name]
-        else event.data[name]
-        for name in STATE_COLUMNS
-        if name in event.data
-    }

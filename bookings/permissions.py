@@ -1,8 +1,4 @@
-"""The permissions of this app, and the checks of who may access bookings.
-
-The rules for a booking are functions in `bookings.services`. When an endpoint changes or deletes a
-booking, the service that it calls applies the rules again after it has locked the booking.
-"""
+"""Permissions for bookings, slots, feeds, waitlists and webhooks."""
 
 from typing import Any
 
@@ -12,8 +8,6 @@ from rest_framework.request import Request
 
 from accounts.extensions import PERMISSIONS, Permission
 from accounts.permissions import signed_in
-from bookings import services
-from bookings.models import Booking
 
 for name, permission in {
     "bookings.view_booking": Permission(_("see all bookings and their history"), "user"),
@@ -56,73 +50,3 @@ class ListsBookings(IsAuthenticated):
         return super().has_permission(request, view) and (
             "user_id" not in request.query_params or signed_in(request).may("bookings.view_booking")
         )
-
-
-class BooksForUser(IsAuthenticated):
-    """Users may book for themselves; admins and staff may book for any user."""
-
-    def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
-        """Return True.
-
-        Raises:
-            Forbidden: the user books for another user without the permission to do so.
-        """
-        services.check_books_for(obj.user_id, signed_in(request))
-        return True
-
-
-class ReadsBooking(IsAuthenticated):
-    """The owner of a booking, its provider, admins and staff may see it."""
-
-    def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
-        """Return True.
-
-        Raises:
-            Forbidden: the user is neither the owner, nor the provider, nor an admin, nor permitted
-                staff.
-        """
-        services.check_may_read(obj, signed_in(request))
-        return True
-
-
-class ChangesBooking(IsAuthenticated):
-    """The owner of a booking, its provider, admins and staff may change it."""
-
-    def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
-        """Return True.
-
-        Raises:
-            Forbidden: the user is neither the owner, nor the provider, nor an admin, nor permitted
-                staff.
-        """
-        services.check_may_change(obj, signed_in(request))
-        return True
-
-
-class ManagesBooking(IsAuthenticated):
-    """The provider of a booking, admins and staff may change its status in every allowed way."""
-
-    def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
-        """Return True.
-
-        Raises:
-            Forbidden: the user is neither the provider, nor an admin, nor permitted staff.
-        """
-        services.check_manages(obj, signed_in(request))
-        return True
-
-
-class DeletesBooking(IsAuthenticated):
-    """The owner of a booking, admins and staff may delete it.
-
-    For the owner, `services.delete_booking` also checks the start and the cancellation notice.
-    """
-
-    def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
-        """Return True.
-
-        Raises:
-            Forbidden: the user is neither the owner, nor an admin, nor permitted staff.
-        """
-        services.check_may_delete(obj, signed_in(request))
-        return True

@@ -13,6 +13,7 @@ from accounts.models import User
 from bookings import services
 from bookings.booked import forget_calendars
 from bookings.desk.models import StaffNote
+from bookings.events import forget_reasons
 from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent
 from bookings.serializers import BookingSerializer, HistoryEventSerializer
@@ -22,21 +23,6 @@ from bookings.webhooks.models import Attempt, Webhook
 # An export reads the data of this many bookings or reviews at a time, and keeps only the ids of all
 # of them in memory.
 BATCH = 1000
-
-# Removes the reasons from the history of a user's bookings. Somebody other than the user gave these
-# reasons, which can be personal data of the user. The trigger `booking_event_append_only` allows no
-# other change. The reasons of a deleted booking are removed when it is deleted; see
-# `bookings.events.forget_reasons`.
-#
-# Parameters: calendar_id uuid, user_id uuid.
-# Columns: none.
-FORGET_REASONS = """
-UPDATE bookings_bookingevent AS event SET data = event.data - 'reason'
-FROM bookings_booking AS booking
-WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_id)s::uuid
-  AND event.calendar_id = %(calendar_id)s::uuid AND event.booking_id = booking.id
-  AND event.data ? 'reason'
-"""
 
 # Deletes the jobs that contain emails about the bookings of a user, or about deleted slots for
 # which the user waited, except running jobs. Waiting emails to the provider and to attendees other
@@ -94,16 +80,6 @@ WHERE job.id = failure.job_id AND (
     OR job.task_name = 'bookings.send_queue_mail'
         AND job.args->>'entry_id' IN (SELECT id FROM entry)
 )
-"""
-
-# Deletes what staff wrote about the bookings of a user.
-#
-# Parameters: calendar_id uuid, user_id uuid.
-# Columns: none.
-DELETE_STAFF_NOTES = """
-DELETE FROM bookings_staffnote AS note USING bookings_booking AS booking
-WHERE booking.calendar_id = %(calendar_id)s::uuid AND booking.user_id = %(user_id)s::uuid
-  AND note.calendar_id = %(calendar_id)s::uuid AND note.booking_id = booking.id
 """
 
 
@@ -209,6 +185,6 @@ def _erase_bookings(
         delivery__event__booking__user=user,
     )
     sent.exclude(response="").update(response="")
-    with connection.cursor() as cursor:
-        cursor.execute(FORGET_REASONS, {"calendar_id": calendar_id, "user_id": user.pk})
-        cursor.execute(DELETE_STAFF_NOTES, {"calendar_id": calendar_id, "user_id": user.pk})
+    for ids in batches(bookings.order_by("id")):
+        forget_reasons(calendar_id=calendar_id, booking_ids=ids)
+        StaffNote.objects.filter(calendar=calendar_id, booking__in=ids).delete()

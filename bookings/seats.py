@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Count, OuterRef, Subquery
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from django.db.models import OuterRef
 from django.db.models.functions import Coalesce
 from psycopg import errors as postgres
 from psycopg.rows import class_row, scalar_row
@@ -21,6 +22,7 @@ from bookings.holds import unexpired, unexpired_sql
 from bookings.models import Booking, BookingEvent
 from bookit.database.citus.lookups import OuterCalendar
 from bookit.database.citus.nodes import is_distributed
+from bookit.database.counts import number_of
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.json import dumps
@@ -224,7 +226,7 @@ SELECT seat FROM free
 # Ends the expired holds on a calendar that overlap a period, and writes their events. An expired
 # hold takes no seat, but the constraints still see it until it is ended.
 #
-# Parameters: calendar_id uuid, blocked_from, blocked_until timestamptz, at timestamptz (now).
+# Parameters: calendar_id uuid, blocked tstzrange (the period), at timestamptz (now).
 # Columns: none.
 # Invariant: the rows are locked in the order of their ids, so that two runs cannot deadlock.
 CLOSE_HOLDS = f"""
@@ -233,7 +235,7 @@ WITH expired AS (
     WHERE calendar_id = %(calendar_id)s AND id IN (
         SELECT id FROM bookings_booking
         WHERE calendar_id = %(calendar_id)s AND hold_expires_at <= %(at)s
-          AND blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+          AND blocked && %(blocked)s
         ORDER BY id FOR NO KEY UPDATE
     )
     RETURNING calendar_id, id, {", ".join(STATE_COLUMNS)}
@@ -275,8 +277,8 @@ def seats_taken(at: Any) -> Coalesce:
     """
     taken = Booking.objects.filter(
         unexpired(at), calendar=OuterCalendar(), slot=OuterRef("pk"), active=True
-    ).order_by()
-    return Coalesce(Subquery(taken.values("slot").annotate(seats=Count("pk")).values("seats")), 0)
+    )
+    return number_of(taken, by="slot")
 
 
 def _placement(booking: Booking, at: datetime) -> dict[str, Any]:
@@ -344,7 +346,11 @@ def take_seat(
         if attempt and attempt.behind_hold:
             with transaction.atomic():
                 lock_to_book(booking.calendar_id)
-                _close_holds_in_the_way(booking, booking.created_at)
+                close_expired_holds(
+                    calendar_id=booking.calendar_id,
+                    blocked=booking.blocked,
+                    at=booking.created_at,
+                )
                 attempt = _create(booking, parameters)
         if attempt is None:
             break
@@ -406,16 +412,6 @@ def _as_json(parameters: Any) -> bytes:
     )
 
 
-def _close_holds_in_the_way(booking: Booking, at: datetime) -> None:
-    """End the expired holds that overlap the period of a booking."""
-    close_expired_holds(
-        calendar_id=booking.calendar_id,
-        blocked_from=booking.blocked.lower,
-        blocked_until=booking.blocked.upper,
-        at=at,
-    )
-
-
 def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
     """Store the new period of `booking`, in the lowest seat that is free in that period.
 
@@ -447,24 +443,14 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
             # the way.
             if not isinstance(error.__cause__, postgres.ExclusionViolation):
                 raise
-            _close_holds_in_the_way(booking, at)
+            close_expired_holds(calendar_id=booking.calendar_id, blocked=booking.blocked, at=at)
     raise _full_error(booking)
 
 
-def close_expired_holds(
-    *, calendar_id: UUID, blocked_from: datetime, blocked_until: datetime, at: datetime
-) -> None:
-    """End the holds that expired by `at` and overlap a period of a calendar.
+def close_expired_holds(*, calendar_id: UUID, blocked: DateTimeTZRange, at: datetime) -> None:
+    """End the holds that expired by `at` and overlap the period `blocked` of a calendar.
 
     The caller holds the lock on the calendar, in the transaction that needs the period.
     """
     with connection.cursor() as cursor:
-        cursor.execute(
-            CLOSE_HOLDS,
-            {
-                "calendar_id": calendar_id,
-                "blocked_from": blocked_from,
-                "blocked_until": blocked_until,
-                "at": at,
-            },
-        )
+        cursor.execute(CLOSE_HOLDS, {"calendar_id": calendar_id, "blocked": blocked, "at": at})

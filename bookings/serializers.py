@@ -11,6 +11,7 @@ from rest_framework.exceptions import ValidationError
 from accounts.emails import mailbox
 from accounts.models import User, validate_phone
 from accounts.serializers import EmailAddressField, LanguageField
+from bookings.extensions import EXPANSIONS
 from bookings.models import Booking, BookingEvent
 from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
@@ -24,9 +25,6 @@ EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 # The columns of the user who booked, or for whom staff booked. The API shows their values if those
 # of the booking are empty.
 USER_COLUMNS = ("user__name", "user__email", "user__phone", "user__language")
-
-# The resources that `expand` can add to a booking.
-EXPANDED = frozenset({"service", "calendar", "slot", "user"})
 
 CONFIRMED_BOOKING = {
     "id": "0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11",
@@ -182,7 +180,7 @@ class BookingCreateSerializer(DetailsSerializer):
 
     # A client may send back a booking that it has read. Its other fields are ignored.
     ignored = frozenset(BookingSerializer.Meta.fields)
-    expanded = EXPANDED
+    expanded = EXPANSIONS
 
     service_id = serializers.UUIDField(required=False)
     service_ids = ListField(
@@ -230,7 +228,7 @@ class BookingChangeSerializer(DetailsSerializer):
     """A new start or slot, a new status, or new details."""
 
     ignored = frozenset(BookingSerializer.Meta.fields)
-    expanded = EXPANDED
+    expanded = EXPANSIONS
 
     start_time = InstantField(required=False)
     slot_id = serializers.UUIDField(required=False, allow_null=True)
@@ -314,16 +312,17 @@ class HistoryEventSerializer(RowSerializer):
 
         Times are parsed so that the response shows them in its time zone.
         """
-        data = _with_instants(row["data"])
+        data = with_instants(row["data"])
         if "was" in data:
-            data["was"] = _with_instants(data["was"])
+            data["was"] = with_instants(data["was"])
         reason = row.pop("booking__cancellation_reason")
         if reason and row["type"] == BookingEvent.Type.CANCELLED:
             data["reason"] = reason
         return {**row, "data": data}
 
 
-def _with_instants(state: dict[str, Any]) -> dict[str, Any]:
+def with_instants(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of an event with its times as `datetime` objects."""
     return {
         name: datetime.fromisoformat(value) if value and name in EVENT_TIMES else value
         for name, value in state.items()

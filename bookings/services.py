@@ -43,9 +43,6 @@ from bookit.times import day_end, day_start
 
 Status = Booking.Status
 
-# A booking with one of these statuses is expected to take place if it has not started yet.
-TO_COME = frozenset({Status.HELD, Status.PENDING, Status.CONFIRMED})
-
 # The type of the event that records a change to each status.
 EVENT_OF = {
     # A hold has become a booking.
@@ -385,7 +382,7 @@ def cancel_all(*, user: User, actor: User, at: datetime) -> None:
 
     This is for users whose accounts are deleted.
     """
-    future = Booking.objects.filter(user=user, status__in=TO_COME, start_time__gt=at)
+    future = Booking.objects.filter(user=user, status__in=Booking.UNFINISHED, start_time__gt=at)
     locked = future.select_for_update(of=("self",), no_key=True)
     for calendar_id, pk in [*future.order_by("id").values_list("calendar_id", "pk")]:
         for booking in locked.filter(calendar=calendar_id, pk=pk):
@@ -522,14 +519,14 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         if booking.start_time <= at:
             raise BookingStarted
         _check_notice(booking, actor, at)
-    if booking.status in TO_COME and booking.start_time > at:
+    if booking.status in Booking.UNFINISHED and booking.start_time > at:
         was = {"status": booking.status}
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
     # Pending emails are composed now, because the booking will be gone when they are sent.
     mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
-    forget_reasons(booking)
+    forget_reasons(calendar_id=booking.calendar_id, booking_ids=[booking.pk])
     booking.delete()
 
 
@@ -640,7 +637,7 @@ def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
     Raises:
         CancellationTooLate: less than the service's cancellation notice is left before the start.
     """
-    if booking.status not in (Status.PENDING, Status.CONFIRMED) or _manages(actor, booking):
+    if booking.status not in Booking.EXPECTED or _manages(actor, booking):
         return
     if booking.start_time - at < timedelta(minutes=booking.service.cancellation_notice_minutes):
         raise CancellationTooLate
@@ -882,7 +879,7 @@ def _move(
     lock_to_book(calendar_id)
     booking = _locked_booking(booking_id, calendar_id)
     check_may_change(booking, actor)
-    if booking.status not in (Status.PENDING, Status.CONFIRMED):
+    if booking.status not in Booking.EXPECTED:
         raise InvalidTransition(
             _("A booking that is %(status)s cannot be rescheduled.")
             % {"status": booking.get_status_display().lower()}

@@ -1,16 +1,17 @@
 """Describes jobs in the admin site: what they do, and the bookings and slots they are about."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from bookings.models import Booking, BookingEvent, Slot
+from bookit.adminsite.links import page_of
 from bookit.adminsite.words import dated
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
+from bookit.times import zone
 
 for _task, _words in {
     "bookings.follow_up": _("Announce what happened to a booking"),
@@ -47,7 +48,7 @@ def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
                     ],
                 )
             ),
-            reverse("admin:bookings_booking_change", args=[booking.pk]),
+            page_of(booking),
         )
         for booking in found.order_by()
     }
@@ -59,7 +60,7 @@ def slot_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
     return {
         slot.pk: Subject(
             f"{slot.service.title}, {_when(slot.start_time, slot.calendar.timezone)}",
-            reverse("admin:bookings_slot_change", args=[slot.pk]),
+            page_of(slot),
         )
         for slot in found.order_by()
     }
@@ -107,5 +108,5 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else None
 
 
-def _when(time: Any, zone: str) -> str:
-    return f"{dated(time.astimezone(ZoneInfo(zone)), 'DAY_FORMAT')} ({zone})"
+def _when(time: datetime, name: str) -> str:
+    return f"{dated(time.astimezone(zone(name)), 'DAY_FORMAT')} ({name})"

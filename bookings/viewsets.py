@@ -13,20 +13,13 @@ from drf_spectacular.utils import (
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
-from accounts.permissions import signed_in
+from accounts.permissions import allowed_by, signed_in
 from bookings import services
 from bookings.booked import own_bookings
 from bookings.extensions import EXPANSIONS
 from bookings.filters import BookingFilter
 from bookings.models import Booking, BookingEvent
-from bookings.permissions import (
-    BooksForUser,
-    ChangesBooking,
-    DeletesBooking,
-    ListsBookings,
-    ManagesBooking,
-    ReadsBooking,
-)
+from bookings.permissions import ListsBookings
 from bookings.serializers import (
     BookerSerializer,
     BookingChangeSerializer,
@@ -100,15 +93,15 @@ class BookingViewSet(RowViewSet):
 
     action_permissions = {
         "list": ListsBookings,
-        "create": BooksForUser,
-        "retrieve": ReadsBooking,
-        "partial_update": ChangesBooking,
-        "status": ManagesBooking,
-        "destroy": DeletesBooking,
+        "create": allowed_by(services.check_books_for),
+        "retrieve": allowed_by(services.check_may_read),
+        "partial_update": allowed_by(services.check_may_change),
+        "status": allowed_by(services.check_manages),
+        "destroy": allowed_by(services.check_may_delete),
     }
     permission_classes = [IsAuthenticated]
     object_rows = Booking.objects.select_related("calendar", "user")
-    named_in_body = {"create": ("user_id", lambda pk: Booking(user_id=pk))}
+    named_in_body = {"create": ("user_id", lambda user_id: user_id)}
     serializer_class = BookingSerializer
     filterset_class = BookingFilter
     ordering_fields = {"start_time": "start_time", "created_at": "created_at"}
@@ -244,7 +237,7 @@ class BookingViewSet(RowViewSet):
 class HistoryViewSet(RowViewSet):
     """What happened to a booking, oldest first, for those who may see the booking."""
 
-    permission_classes = [ReadsBooking]
+    permission_classes = [allowed_by(services.check_may_read)]
     governed_by = Booking
     object_rows = Booking.objects.select_related("calendar")
     object_lookup = {"pk": "booking_id"}

@@ -220,7 +220,7 @@ class ServiceViewSet(PrivateFieldsViewSet):
     object_rows = Service.objects.select_related("calendar")
     named_in_body = dict.fromkeys(
         ["create", "partial_update"],
-        ("calendar_id", lambda pk: Calendar.objects.filter(pk=pk).first()),
+        ("calendar_id", lambda pk: Calendar.objects.get(pk=pk)),
     )
 
     @property

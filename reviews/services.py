@@ -46,9 +46,7 @@ def create_review(
         try:
             booking = Booking.with_id(booking_id).select_for_update(no_key=True).get()
         except Booking.DoesNotExist:
-            raise Invalid(
-                errors={"booking_id": [_("There is no booking with this id.")]},
-            ) from None
+            raise Invalid.of("booking_id", _("There is no booking with this id.")) from None
         check_booked(booking, actor)
         if booking.status != Booking.Status.COMPLETED:
             raise BookingNotCompleted

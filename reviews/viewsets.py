@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
-from accounts.permissions import signed_in
+from accounts.permissions import allowed_by, signed_in
 from bookings.models import Booking
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
@@ -20,16 +20,7 @@ from catalog.models import Service
 from reviews import services
 from reviews.filters import ReviewFilter
 from reviews.models import Review
-from reviews.permissions import DeletesReview, ReviewsBooking, WroteReview
 from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, ReviewSerializer
-
-
-def _find_booking(pk: Any) -> Booking | None:
-    try:
-        return by_id(Booking.objects.all(), pk).first()
-    except Booking.DoesNotExist:
-        return None
-
 
 REVIEWS_OF_SERVICE = Prepared(
     lambda service_id: Review.objects.filter(service=service_id), service_id=Service._meta.pk
@@ -57,13 +48,11 @@ class ReviewViewSet(RowViewSet):
     # Anyone can read reviews.
     permission_classes = [AllowAny]
     action_permissions = {
-        "create": ReviewsBooking,
-        "partial_update": WroteReview,
-        "destroy": DeletesReview,
+        "create": allowed_by(services.check_booked),
+        "partial_update": allowed_by(services.check_wrote),
+        "destroy": allowed_by(services.check_may_delete),
     }
-    named_in_body = {
-        "create": ("booking_id", _find_booking),
-    }
+    named_in_body = {"create": ("booking_id", lambda pk: by_id(Booking.objects.all(), pk).get())}
 
     @extend_schema(
         tags=["Reviews"],

@@ -12,7 +12,6 @@ from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -30,17 +29,19 @@ from bookings.desk import services as desk
 from bookings.desk.changes import Result, change_as_shown
 from bookings.desk.filters import EndedHoldsFilter, FewRelatedFilter, StatusListFilter
 from bookings.desk.forms import CancelForm, MoveForm, NoteForm
-from bookings.desk.page import BUTTONS, LABELS, BookingPage
+from bookings.desk.page import BUTTONS, BookingPage
 from bookings.desk.search import found_by
+from bookings.diary.reading import STATES
 from bookings.exports.files import ICALENDAR
 from bookings.mails import services as mails
 from bookings.models import Booking, Slot
 from bookings.phone import views as phone
 from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
+from bookit.adminsite.cells import badge
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
-from bookit.adminsite.links import page_for
+from bookit.adminsite.links import page_for, page_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin, is_id
 from bookit.adminsite.refusals import REFUSALS, Refused, message_of
@@ -50,11 +51,12 @@ from catalog.extensions import DESCRIBED, Described
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], Any]
 Status = Booking.Status
 
-# The page that asks before it cancels the selected bookings names at most this many of them.
-MAX_NAMED = 20
-# That page sends each booking as a form field. Django accepts at most 1,000 fields, so this number
-# leaves room for all other fields.
+# The page that asks before it cancels the selected bookings sends each of them as a form field.
+# Django accepts at most 1,000 fields, so this number leaves room for all other fields.
 MAX_CANCELLED = 500
+
+# The forms on the page of a booking, by their buttons.
+FORMS: dict[str, type[forms.Form]] = {"cancel": CancelForm, "move": MoveForm, "note": NoteForm}
 
 DONE = {
     Status.CONFIRMED: gettext_lazy("Confirmed."),
@@ -206,7 +208,13 @@ class BookingAdmin(ServedAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Show the page on which staff book for a customer."""
+        """Show the page on which staff book for a customer.
+
+        Raises:
+            PermissionDenied: the user may not book for customers.
+        """
+        if not self.has_add_permission(request):
+            raise PermissionDenied
         return phone.page(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Booking]:
@@ -269,8 +277,7 @@ class BookingAdmin(ServedAdmin):
     @admin.display(description=gettext_lazy("status"))
     def state(self, booking: Booking) -> SafeString:
         """Return the badge of the status."""
-        label = LABELS[Status(booking.status)]
-        return format_html('<span class="state state-{}">{}</span>', booking.status, label)
+        return badge(booking.status, STATES[booking.status])
 
     @admin.display(description=gettext_lazy("attendee"))
     def attendee(self, booking: Booking) -> SafeString:
@@ -345,8 +352,8 @@ class BookingAdmin(ServedAdmin):
             text = _("Cancel at most %d bookings at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
             return None
-        names = [name_of(booking) for booking in bookings[:MAX_NAMED]]
-        context = {**self.question(request, _("Cancel bookings"), bookings, names), "form": form}
+        question = self.question(request, _("Cancel bookings"), bookings, shown=name_of)
+        context = {**question, "form": form}
         return TemplateResponse(request, "admin/bookings/booking/cancel_selected.html", context)
 
     @admin.action(description=gettext_lazy("Send the last email again"), permissions=["change"])
@@ -433,35 +440,27 @@ class BookingAdmin(ServedAdmin):
     ) -> HttpResponse | None:
         """Do what the pressed button says and redirect, or put the refused form into `refused`."""
         button = request.POST.get("do", "")
-        by_button: dict[str, tuple[type[forms.Form], Callable[..., str]]] = {
-            "cancel": (CancelForm, self._cancel),
-            "move": (MoveForm, self._move),
-            "note": (NoteForm, self._note),
-        }
-        if button in by_button:
-            form_class, call = by_button[button]
-            form = refused[button] = form_class(request.POST)
-            text = ""
-            if form.is_valid():
-                try:
-                    text = call(request, booking, form.cleaned_data)
-                except REFUSALS as error:
-                    # Each form has one field, next to which the page shows the refusal.
-                    form.add_error(next(iter(form.fields)), message_of(error))
-                    refused["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
-            if form.errors and self._has_form(request, booking, button):
+        form = FORMS[button](request.POST) if button in FORMS else None
+        calls = {"cancel": self._cancel, "move": self._move, "note": self._note}
+        done = refusal = ""
+        try:
+            if form is None:
+                done = self._press(request, booking, button)
+            elif form.is_valid():
+                done = calls[button](request, booking, form.cleaned_data)
+        except REFUSALS as error:
+            refusal = message_of(error)
+            if form is not None:
+                # Each form has one field, next to which the page shows the refusal.
+                form.add_error(next(iter(form.fields)), refusal)
+                refused["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
+        if form is not None and form.errors:
+            if self._has_form(request, booking, button):
+                refused[button] = form
                 return None
-            if form.errors:
-                refusal = " ".join(str(each) for texts in form.errors.values() for each in texts)
-                self.message_user(request, refusal, messages.ERROR)
-                return HttpResponseRedirect(request.path)
-        else:
-            try:
-                text = self._press(request, booking, button)
-            except REFUSALS as error:
-                self.message_user(request, message_of(error), messages.ERROR)
-                return HttpResponseRedirect(request.path)
-        self.message_user(request, text, messages.SUCCESS)
+            refusal = " ".join(str(each) for texts in form.errors.values() for each in texts)
+        level = messages.ERROR if refusal else messages.SUCCESS
+        self.message_user(request, refusal or done, level)
         return HttpResponseRedirect(request.path)
 
     def _has_form(self, request: HttpRequest, booking: Booking, button: str) -> bool:
@@ -535,7 +534,5 @@ def describe(*, pks: Sequence[UUID], viewer: User, tz: tzinfo) -> list[Described
             described.append(Described(" · ".join(parts)))
             continue
         text = " · ".join([*parts, booking.customer()])
-        described.append(
-            Described(text, reverse("admin:bookings_booking_change", args=[booking.pk]))
-        )
+        described.append(Described(text, page_of(booking)))
     return described

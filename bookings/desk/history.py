@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -16,6 +15,7 @@ from bookings.desk import words
 from bookings.models import Booking, BookingEvent
 from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import code, exactly, link, person
+from bookit.adminsite.links import page_of
 from bookit.adminsite.pages import ReadOnlyAdmin
 
 
@@ -66,8 +66,7 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
         booking = _booking(event)
         if booking is None:
             return code(event.booking_id)
-        page = reverse("admin:bookings_booking_change", args=[booking.pk])
-        return link(page, words.title(booking))
+        return link(page_of(booking), words.title(booking))
 
     @admin.display(description=_("Booking"))
     def booking_key(self, event: BookingEvent) -> str:

@@ -19,10 +19,12 @@ from bookings.availability.search import Search, whole_days
 from bookings.availability.terms import terms_of
 from bookings.desk import words
 from bookings.desk.models import StaffNote
+from bookings.diary.reading import STATES
 from bookings.mails import services as mails
 from bookings.models import Booking
 from bookings.transitions import AFTER_START, TRANSITIONS
 from bookit import money
+from bookit.adminsite.words import foreign_zone
 from bookit.database.versions import version_of
 from bookit.mails.models import MailCount
 from bookit.times import day_start, time_of_day, zone
@@ -42,16 +44,6 @@ DAYS = 7
 MAX_TIMES = 300
 # The first of the days whose free times are shown is at most this far away.
 FARTHEST = timedelta(days=MAX_ADVANCE_DAYS)
-
-LABELS = {
-    Status.HELD: gettext_lazy("Held"),
-    Status.PENDING: gettext_lazy("Pending"),
-    Status.CONFIRMED: gettext_lazy("Confirmed"),
-    Status.CANCELLED: gettext_lazy("Cancelled"),
-    Status.COMPLETED: gettext_lazy("Completed"),
-    Status.EXPIRED: gettext_lazy("Expired"),
-    Status.NO_SHOW: gettext_lazy("No-show"),
-}
 
 # The statuses that a button sets, with the words on the button.
 BUTTONS = {
@@ -125,7 +117,7 @@ class BookingPage:
     @property
     def label(self) -> str:
         """The status in words."""
-        return str(LABELS[Status(self.booking.status)])
+        return str(STATES[self.booking.status])
 
     @property
     def when(self) -> str:
@@ -136,7 +128,7 @@ class BookingPage:
     def own_when(self) -> str:
         """The period in the viewer's zone; empty if clocks in both zones show the same time."""
         own = zone(self.viewer.timezone)
-        if not words.differs(own, self.tz, self.booking.start_time):
+        if not foreign_zone(self.booking.start_time, self.tz, own):
             return ""
         return words.period(self.booking.start_time, self.booking.end_time, own)
 
@@ -209,7 +201,7 @@ class BookingPage:
     @property
     def can_move(self) -> bool:
         """Whether the status allows moving the booking."""
-        return self.booking.status in (Status.PENDING, Status.CONFIRMED)
+        return self.booking.status in Booking.EXPECTED
 
     def day(self, text: str) -> date:
         """Return the first day to show: the day that a URL names, or else the day of the booking.
@@ -302,7 +294,7 @@ class BookingPage:
                     row["start_time"], zone(row["calendar__timezone"]), beside=self.at
                 ),
                 status=row["status"],
-                label=str(LABELS[Status(row["status"])]),
+                label=str(STATES[row["status"]]),
             )
             for row in self._others[:MAX_OTHERS]
         ]
@@ -322,7 +314,7 @@ class BookingPage:
     def counts(self) -> list[tuple[str, str, int]]:
         """The statuses of the counted other bookings, each with its label and its number."""
         found = Counter(row["status"] for row in self._others[:MAX_COUNTED])
-        return [(each, str(LABELS[each]), found[each]) for each in LABELS if found[each]]
+        return [(each, str(STATES[each]), found[each]) for each in Status if found[each]]
 
     # --- What happened --------------------------------------------------------------------------
 
@@ -341,7 +333,7 @@ class BookingPage:
         """The history, latest first: the time in the calendar's zone, and what happened."""
         events = self._events[:MAX_EVENTS]
         ids = [each.api_key_id for each in events if each.api_key_id]
-        keys = dict(_names_of_keys(ids)) if ids else {}
+        keys = dict(ApiKey.objects.filter(pk__in=ids).values_list("pk", "name")) if ids else {}
         found = words.entries(events, booking=self.booking, keys=keys, tz=self.tz)
         return [(self.moment(each.at), each) for each in found]
 
@@ -388,8 +380,3 @@ def _stored(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     return "\u2013" if value in (None, "") else str(value)
-
-
-def _names_of_keys(ids: list[Any]) -> Any:
-    """Return the ids and the names of API keys."""
-    return ApiKey.objects.filter(pk__in=ids).values_list("pk", "name")

@@ -60,11 +60,6 @@ def period(
     return f"{first} \N{EN DASH} {moment(end, tz, beside=beside)}"
 
 
-def differs(one: tzinfo, other: tzinfo, at: datetime) -> bool:
-    """Return whether clocks in two zones show different times at a moment."""
-    return at.astimezone(one).utcoffset() != at.astimezone(other).utcoffset()
-
-
 def title(booking: Booking) -> str:
     """Return what is booked, and for whom."""
     return f"{booking.service.title}, {booking.customer()}"

@@ -35,9 +35,9 @@ MAX_DAYS = 45
 MAX_ENTRIES = 2000
 
 Status = Booking.Status
-# The statuses of bookings in words, in the order of the legend below the diary. Bookings with the
-# last two statuses occupy no time, so these two appear only in messages.
-STATES = {
+# The statuses of bookings in words. Statuses that still need somebody's attention come first. The
+# legend below the diary has the same order, but leaves out the last two, which occupy no time.
+STATES: dict[str, Any] = {
     Status.PENDING: _("Pending"),
     Status.CONFIRMED: _("Confirmed"),
     Status.HELD: _("Held"),
@@ -217,19 +217,17 @@ def wall(moment: datetime, tz: ZoneInfo) -> str:
 
 
 def _booking(row: Entry, tz: ZoneInfo) -> Entry:
-    status = Status(row["status"])
     return {
         **_entry(row, tz),
         # The diary's script does not calculate with the version. It sends the text back in a form.
         "version": str(version_of(row["updated_at"])),
-        "status": status.value,
-        "state": str(STATES[status]),
+        "status": row["status"],
+        "state": str(STATES[row["status"]]),
         "attendee": row["attendee"] or gettext("a former user"),
         "phone": row["phone"],
         "has_mailbox": bool(mailbox(row["email"])),
         "service": row["service"],
-        # `reschedule_booking` moves only bookings with these statuses.
-        "movable": status in (Status.PENDING, Status.CONFIRMED),
+        "movable": row["status"] in Booking.EXPECTED,
     }
 
 

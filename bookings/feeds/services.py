@@ -43,20 +43,14 @@ MAX_ENTRIES = 5000
 MAX_NAMES = 100
 MAX_CHARACTERS = 1000
 
-# The statuses of the bookings in a feed. Cancelled and expired bookings are left out, because
-# calendar clients remove entries that disappear from a feed. Holds are left out, because nobody has
-# booked yet.
-SHOWN = [
-    *(Booking.Status.PENDING, Booking.Status.CONFIRMED),
-    *(Booking.Status.COMPLETED, Booking.Status.NO_SHOW),
-]
-
-# Keeps those bookings of a user that the user's feed shows, in the order of their start.
+# Keeps those bookings of a user that the user's feed shows, in the order of their start. Cancelled
+# and expired bookings are left out, because calendar clients remove entries that disappear from a
+# feed.
 IN_OWN_FEED = Change(
     "own feed",
-    lambda bookings, since: bookings.filter(status__in=SHOWN, start_time__gte=since).order_by(
-        "start_time", "id"
-    ),
+    lambda bookings, since: bookings.filter(
+        status__in=Booking.BOOKED, start_time__gte=since
+    ).order_by("start_time", "id"),
     {"since": DateTimeField()},
 )
 
@@ -193,7 +187,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
         raise Calendar.DoesNotExist
     values = {
         "calendar_id": calendar_id,
-        "shown": SHOWN,
+        "shown": Booking.BOOKED,
         "most": MAX_ENTRIES,
         "most_names": MAX_NAMES if reader else 0,
     }

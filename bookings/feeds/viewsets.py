@@ -14,13 +14,13 @@ from drf_spectacular.utils import (
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 
-from accounts.permissions import signed_in
+from accounts.permissions import allowed_by, signed_in
 from bookings import ical
 from bookings.feeds import services as feeds
 from bookings.feeds.models import Feed
 from bookings.feeds.serializers import CalendarFeedSerializer, FeedSerializer
 from bookings.models import Booking
-from bookings.permissions import ReadsBooking
+from bookings.services import check_may_read
 from bookit.api.negotiation import FixedNegotiation
 from bookit.api.renderers import CalendarRenderer
 from bookit.api.schema import errors
@@ -67,7 +67,7 @@ class CalendarFileViewSet(RowViewSet):
     content_negotiation_class = FixedNegotiation
     # Anyone may request a feed; the token grants access.
     permission_classes = [AllowAny]
-    action_permissions = {"booking": ReadsBooking}
+    action_permissions = {"booking": allowed_by(check_may_read)}
     governed_by = Booking
     object_rows = Booking.objects.select_related("service", "calendar")
     pagination_class = None

@@ -198,7 +198,7 @@ class MailTextAdmin(StrictAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Store the texts by calling the service."""
         words = {name: form.cleaned_data.get(name, "") for name in (LABEL, ATTENDEE, PROVIDER)}
-        texts.change(kind=obj.kind, language=obj.language, at=timezone.now(), **words)
+        texts.change(key=obj.key, at=timezone.now(), **words)
 
     def preview_view(self, request: HttpRequest, object_id: str, audience: str) -> HttpResponse:
         """Show an email about a made-up booking, with the words of the form or the words in use.

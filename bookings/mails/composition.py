@@ -22,7 +22,6 @@ from accounts.emails import mailbox
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import texts as mail_texts
-from bookings.mails.limits import address_limit, limits_of
 from bookings.mails.models import MailText
 from bookings.mails.occasions import (
     ATTENDEE,
@@ -36,10 +35,11 @@ from bookings.mails.occasions import (
     Status,
     Type,
 )
+from bookings.models import Booking
 from bookit import money
 from bookit.languages import SOURCE, speaking
 from bookit.mails.layout import Letter, Link
-from bookit.mails.limits import Limit
+from bookit.mails.limits import Limit, hashed
 from bookit.times import time_of_day, zone
 
 UNVERIFIED = gettext_lazy(
@@ -74,17 +74,19 @@ class Mail:
 
     def limits(self) -> list[Limit]:
         """Return the limits that the email counts towards."""
-        if not self.booking_id:  # The email is about a waitlist.
-            return [address_limit(self.to, is_verified=self.is_verified)]
-        is_to_former = self.audience == FORMER
-        return limits_of(
-            booking_id=self.booking_id,
-            # All attendees share a limit, so that nobody can use a booking to write to many people.
-            audience=ATTENDEE if is_to_former else self.audience,
-            address=self.to,
-            is_verified=self.is_verified,
-            is_last=self.method == "CANCEL" and not is_to_former,
+        most = (
+            settings.MAILS_PER_VERIFIED_ADDRESS if self.is_verified else settings.MAILS_PER_ADDRESS
         )
+        of_address = Limit("address", f"address/{hashed(self.to)}", most)
+        if not self.booking_id:  # The email is about a waitlist.
+            return [of_address]
+        # An email about the end of a booking may exceed the limit of the booking by one, so that
+        # readers learn of a cancellation even after many moves.
+        is_to_former = self.audience == FORMER
+        most = settings.MAILS_PER_BOOKING + (self.method == "CANCEL" and not is_to_former)
+        # All attendees share a limit, so that nobody can use a booking to write to many people.
+        audience = ATTENDEE if is_to_former else self.audience
+        return [Limit("booking", f"booking/{self.booking_id}/{audience}", most), of_address]
 
     def message(self) -> EmailMultiAlternatives:
         """Return the email as a Django message."""
@@ -201,7 +203,6 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
     is_over = occasion.status in (Status.CANCELLED, Status.EXPIRED)
     method = "CANCEL" if is_over else "REQUEST"
     is_offer = kind in (OFFERED, LAPSED, WITHDRAWN)
-    organizer = ical.platform(calendar_name)
     entry = ical.Entry(
         uid=occasion.booking_id,
         start_time=occasion.start_time,
@@ -213,7 +214,7 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
             calendar_name, _("Booking %(id)s") % {"id": occasion.booking_id}
         ),
         sequence=occasion.sequence,
-        organizer=organizer,
+        organizer=ical.platform(calendar_name),
         attendee=reader,
     )
     return Mail(
@@ -225,10 +226,7 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
         # an offer that has expired could stay in the reader's calendar.
         calendar="" if is_offer else ical.CalendarFile([entry], method=method).text(),
         method=method,
-        message_id=(
-            f"<{occasion.event_id}.{audience}.{occasion.booking_id}"
-            f"@{organizer.email.rpartition('@')[2] or 'bookit'}>"
-        ),
+        message_id=message_id(occasion.event_id, audience, occasion.booking_id),
         booking_id=str(occasion.booking_id),
         audience=audience,
         is_verified=is_verified,
@@ -241,7 +239,7 @@ def _links(occasion: Occasion, audience: str) -> list[Link]:
     The front end asks its readers to sign in. Therefore, an attendee who is not the user who booked
     gets no links. A booking that is over gets none either, because there is nothing left to do.
     """
-    is_open = occasion.status in (Status.HELD, Status.PENDING, Status.CONFIRMED)
+    is_open = occasion.status in Booking.UNFINISHED
     if (
         not settings.PUBLIC_URL
         or (audience == ATTENDEE and not occasion.is_to_user)
@@ -256,6 +254,12 @@ def _links(occasion: Occasion, audience: str) -> list[Link]:
     if audience == ATTENDEE and occasion.is_changeable:
         links += [Link(_("Move it"), f"{page}/move"), Link(_("Cancel it"), f"{page}/cancel")]
     return links
+
+
+def message_id(*parts: object) -> str:
+    """Return a Message-ID with the domain of the platform's email address."""
+    domain = ical.platform("").email.rpartition("@")[2] or "bookit"
+    return f"<{'.'.join(map(str, parts))}@{domain}>"
 
 
 def placeholder_values(title: str, calendar_name: str, when: str) -> dict[str, str]:

@@ -258,7 +258,7 @@ class Occasion:
         """Whether the booking is not over, and its user could change it right after the event."""
         notice = timedelta(minutes=self.cancellation_notice_minutes)
         return (
-            self.status in (Status.PENDING, Status.CONFIRMED)
+            self.status in Booking.EXPECTED
             and not self.is_over
             and self.at + notice < self.start_time
         )

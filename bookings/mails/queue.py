@@ -10,11 +10,11 @@ from uuid import UUID
 
 from django.utils.translation import gettext_lazy, pgettext
 
-from bookings import ical
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import (
     Mail,
     line,
+    message_id,
     period,
     placeholder_values,
     subject_of,
@@ -83,7 +83,6 @@ def _composed(place: Place, texts: Mapping[str, MailText]) -> Mail:
         key=when,
         note="" if place.user_is_verified else str(UNVERIFIED),
     )
-    host = ical.platform(calendar_name).email.rpartition("@")[2] or "bookit"
     return Mail(
         to=place.user_email,
         subject=letter.subject,
@@ -91,7 +90,7 @@ def _composed(place: Place, texts: Mapping[str, MailText]) -> Mail:
         html=letter.html(),
         calendar="",
         method="",
-        message_id=f"<queue.{place.entry_id}@{host}>",
+        message_id=message_id("queue", place.entry_id),
         booking_id="",
         audience=ATTENDEE,
         is_verified=place.user_is_verified,

@@ -22,7 +22,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from psycopg.rows import dict_row, scalar_row
+from django.db.models import Q, Subquery
+from psycopg.rows import dict_row
 
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import Mail, compose, compose_farewell
@@ -31,7 +32,6 @@ from bookings.mails.occasions import (
     FORMER,
     Occasion,
     Type,
-    handover_sql,
     occasions,
 )
 from bookings.models import Booking, BookingEvent
@@ -49,36 +49,6 @@ LATE = timedelta(minutes=1)
 
 # `resend` searches this many of a booking's latest events for the attendee's last email.
 MAX_EVENTS = 100
-
-# Finds the last event that moved a booking, and all events of the booking after it.
-#
-# Parameters: calendar_id uuid, booking_id uuid.
-# Columns: event_id uuid.
-SINCE_LAST_MOVE = """
-SELECT event.id AS event_id FROM bookings_bookingevent AS event
-WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s AND event.id >= (
-    SELECT move.id FROM bookings_bookingevent AS move
-    WHERE move.calendar_id = %(calendar_id)s AND move.booking_id = %(booking_id)s
-      AND move.type = 'booking.rescheduled'
-    ORDER BY move.id DESC LIMIT 1
-)
-"""
-
-# Finds out whether the user who moved a booking has caused all of its events since then, and all of
-# them are moves or changes of its details, but not of the attendee's email address.
-#
-# Parameters: calendar_id uuid, booking_id uuid, event_id uuid (the first move), actor_id uuid (the
-#   user who made it).
-# Columns: only_moved boolean.
-ONLY_MOVED = f"""
-SELECT bool_and(
-    event.type IN ('booking.rescheduled', 'booking.changed') AND NOT {handover_sql("event")}
-    AND event.actor_id IS NOT DISTINCT FROM %(actor_id)s::uuid
-) AS only_moved
-FROM bookings_bookingevent AS event
-WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
-  AND event.id >= %(event_id)s::uuid
-"""  # noqa: S608 - only our own SQL condition is interpolated, no values
 
 # Finds the events of bookings whose emails have not been sent yet, or will be sent again
 # (`resend`).
@@ -378,9 +348,10 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     gets an email because the booking was confirmed after its last move: that email shows the
     current time.
     """
-    named = {"calendar_id": first.calendar_id, "booking_id": first.booking_id}
-    rows = fetch(SINCE_LAST_MOVE, named, dict_row)
-    found = occasions([first.calendar_id], [row["event_id"] for row in rows])
+    events = BookingEvent.objects.filter(calendar=first.calendar_id, booking=first.booking_id)
+    last_move = events.filter(type=Type.RESCHEDULED).order_by("-id").values("pk")[:1]
+    since = events.filter(pk__gte=Subquery(last_move)).values_list("pk", flat=True)
+    found = occasions([first.calendar_id], since)
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None
     if not found or _is_undone(first, found[0]):
@@ -396,11 +367,9 @@ def _is_undone(first: Occasion, last: Occasion) -> bool:
     """
     if (first.was_start_time, first.was_end_time) != (last.start_time, last.end_time):
         return False
-    named = {
-        "calendar_id": first.calendar_id,
-        "booking_id": first.booking_id,
-        "event_id": first.event_id,
-        "actor_id": first.actor_id,
-    }
-    [only_moved] = fetch(ONLY_MOVED, named, scalar_row)
-    return bool(only_moved)
+    since = BookingEvent.objects.filter(
+        calendar=first.calendar_id, booking=first.booking_id, pk__gte=first.event_id
+    )
+    by_mover = Q(type__in=[Type.RESCHEDULED, Type.CHANGED], actor=first.actor_id)
+    new_attendee = Q(type=Type.CHANGED, data__changed__contains="attendee_email")
+    return not since.filter(~by_mover | new_attendee).exists()

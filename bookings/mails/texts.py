@@ -25,10 +25,6 @@ from bookit.languages import SOURCE, closest, speaking
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-class UnknownKind(Exception):
-    """No email has this kind, or BookIt does not speak this language."""
-
-
 def key_of(kind: str, language: str) -> str:
     """Return the key of a text. If `language` is empty, the text is for every language."""
     return f"{kind}.{language}" if language else kind
@@ -135,22 +131,18 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 
 
 @retried
-def change(
-    *, kind: str, language: str = "", label: str, attendee: str, provider: str, at: datetime
-) -> MailText:
+def change(*, key: str, label: str, attendee: str, provider: str, at: datetime) -> None:
     """Store the operator's text for a kind of email, in one language or for every language.
 
     Empty fields stand for the text for every language, or for BookIt's own words.
 
+    Args:
+        key: a key that `is_known`.
+
     Raises:
-        UnknownKind: no email has this kind, or BookIt does not speak this language.
         ValidationError: a text contains an unknown placeholder.
     """
-    key = key_of(kind, language)
-    if not is_known(key):
-        raise UnknownKind
     words = {LABEL: label, ATTENDEE: attendee, PROVIDER: provider}
     for field, text in words.items():
-        check(NEWS[kind], field, text)
-    row, _is_new = MailText.objects.update_or_create(key=key, defaults={**words, "updated_at": at})
-    return row
+        check(NEWS[MailText(key=key).kind], field, text)
+    MailText.objects.update_or_create(key=key, defaults={**words, "updated_at": at})

@@ -1,6 +1,6 @@
 """The form that a receptionist fills in during a call, and forms with some of its fields."""
 
-from datetime import date, datetime
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from accounts.models import User, validate_phone
 from bookings.phone.services import Caller, customers
 from bookings.services import may_override
 from bookit import money
-from bookit.adminsite.fields import LinesField
+from bookit.adminsite.fields import DayField, LinesField
 from bookit.adminsite.pages import is_id
 from bookit.times import parse_instant
 from catalog.models import Service
@@ -41,25 +41,6 @@ class InstantField(forms.Field):
             return parse_instant(str(value))
         except ValueError as error:
             raise ValidationError(str(error)) from None
-
-
-class DayField(forms.DateField):
-    """A day, for which browsers show their own date picker."""
-
-    def __init__(self, **options: Any) -> None:
-        widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
-        super().__init__(widget=widget, input_formats=["%Y-%m-%d"], **options)
-
-    def clean(self, value: Any) -> date | None:
-        """Return the day, which must be in the years that the API accepts.
-
-        Raises:
-            ValidationError: the text is not a day, or the day is not in the years 1900 to 2999.
-        """
-        day: date | None = super().clean(value)
-        if day is not None and not 1900 <= day.year < 3000:
-            raise ValidationError(_("Must be in the years 1900 to 2999."))
-        return day
 
 
 def service_choices(*, chosen: str) -> tuple[list[Any], bool]:

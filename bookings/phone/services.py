@@ -270,25 +270,15 @@ def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
             services.release_hold(booking=found, actor=actor, at=at)
 
 
-def hold_of_call(
-    *, hold_id: UUID | None, service_id: UUID, start_time: datetime, caller: Caller, actor: User
+def booked_in_call(
+    *, hold_id: UUID, service_id: UUID, start_time: datetime, actor: User
 ) -> Booking | None:
-    """Return the hold of this call, even if it has ended or has become a booking.
+    """Return the booking that the hold of this call has become, because the form was sent before.
 
-    Return None if `actor` did not make it, or if the form has another service or start. Also return
-    None for a hold that belongs to another customer, because that customer may have waited for this
-    seat.
+    Return None if `actor` did not make the hold, or if the form now has another service or start.
     """
-    if hold_id is None:
-        return None
-    users = {actor.pk, caller.customer.pk if caller.customer else actor.pk}
-    found = Booking.objects.held_by(actor).filter(
-        pk=hold_id, service=service_id, start_time=start_time
-    )
-    for booking in found:
-        if booking.user_id in users or booking.status != Booking.Status.HELD:
-            return booking
-    return None
+    own = Booking.objects.held_by(actor).filter(status__in=Booking.EXPECTED)
+    return own.filter(pk=hold_id, service=service_id, start_time=start_time).first()
 
 
 @retried

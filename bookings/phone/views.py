@@ -1,12 +1,9 @@
 """The page of a call, and the requests that its script sends during the call."""
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -22,12 +19,11 @@ from bookings.models import Booking
 from bookings.phone import services
 from bookings.phone.forms import CallForm, CustomerForm, HoldForm, WhenForm
 from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.links import page_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, messages_of
 from bookit.adminsite.words import dated
 from bookit.times import zone
-
-View = Callable[..., HttpResponse]
 
 # The maximum length of the diary's query string. Twenty calendars need 1,000 characters.
 MAX_QUERY = 2000
@@ -47,19 +43,6 @@ FIELD_OF_CODE = {
 FIELD_OF_API = {"start_time": "start", "service_id": "service", "user_id": "customer"}
 
 
-def for_staff(view: View) -> View:
-    """Decorate a view so that it refuses users who may not book for others."""
-
-    @wraps(view)
-    def run(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
-        if not _actor(request).may("bookings.add_booking"):
-            raise PermissionDenied
-        return view(request, *args, **options)
-
-    return run
-
-
-@for_staff
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
     """Show the form of a call, or make the booking that was entered."""
@@ -89,35 +72,22 @@ def page(request: HttpRequest) -> HttpResponse:
 def _book(form: CallForm, actor: User) -> tuple[Booking, bool]:
     """Book what the form says. Return the booking, and whether this request made it."""
     at, written = timezone.now(), form.cleaned_data
-    held = services.hold_of_call(
-        hold_id=written["hold"],
-        service_id=written["service"],
-        start_time=written["start"],
-        caller=form.caller,
-        actor=actor,
+    chosen = {"service_id": written["service"], "start_time": written["start"], "actor": actor}
+    hold_id = written["hold"]
+    if hold_id and (booked := services.booked_in_call(hold_id=hold_id, **chosen)):
+        return booked, False
+    held = services.hold(
+        **chosen,
+        customer=form.caller.customer,
+        at=at,
+        overrides_limits=written.get("overrides", False),
+        instead_of=hold_id,
     )
-    if held and held.status in (Booking.Status.PENDING, Booking.Status.CONFIRMED):
-        # The form was sent twice.
-        return held, False
-    if (
-        held is None
-        or held.status != Booking.Status.HELD
-        or (held.hold_expires_at and held.hold_expires_at <= at)
-    ):
-        held = services.hold(
-            service_id=written["service"],
-            start_time=written["start"],
-            customer=form.caller.customer,
-            actor=actor,
-            at=at,
-            overrides_limits=written.get("overrides", False),
-            instead_of=written["hold"],
-        )
-        # If the booking is refused now, the corrected form books this hold.
-        data: Any = form.data
-        data = data.copy()
-        data["hold"] = str(held.pk)
-        form.data = data
+    # If the booking is refused now, the corrected form books this hold.
+    data: Any = form.data
+    data = data.copy()
+    data["hold"] = str(held.pk)
+    form.data = data
     booking = services.book(
         held=held,
         caller=form.caller,
@@ -155,7 +125,7 @@ def _booked(request: HttpRequest, booking: Booking, *, is_new: bool) -> HttpResp
     if query := _diary(request):
         # The call began in the diary, which shows the same days and calendars again.
         return HttpResponseRedirect(f"{reverse('admin:bookings_diary')}?{query}")
-    return HttpResponseRedirect(reverse("admin:bookings_booking_change", args=[booking.pk]))
+    return HttpResponseRedirect(page_of(booking))
 
 
 def _form_page(
@@ -243,7 +213,6 @@ def _zone_of_viewer(request: HttpRequest, offers: services.Offers | None) -> Any
     return None if offers is None or name in ("UTC", str(offers.tz)) else zone(name)
 
 
-@for_staff
 @require_GET
 def times(request: HttpRequest) -> HttpResponse:
     """Return the free times of a service, as a part of the page."""
@@ -252,7 +221,6 @@ def times(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/bookings/booking/phone_times.html", context)
 
 
-@for_staff
 @require_GET
 def customers(request: HttpRequest) -> HttpResponse:
     """Return a few customers who match `q`; see `services.find_customers`."""
@@ -264,7 +232,6 @@ def customers(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"customers": rows})
 
 
-@for_staff
 @require_GET
 def visits(request: HttpRequest) -> HttpResponse:
     """Return the next bookings and the last service of the customer with the id `customer`."""
@@ -277,7 +244,7 @@ def visits(request: HttpRequest) -> HttpResponse:
     coming = [
         {
             "words": _("%(when)s: %(service)s") % {"when": _when_of(each), "service": each.service},
-            "url": reverse("admin:bookings_booking_change", args=[each.pk]),
+            "url": page_of(each),
         }
         for each in found.coming
     ]
@@ -289,7 +256,6 @@ def _when_of(booking: Booking) -> str:
     return dated(local, "DAY_OF_YEAR_FORMAT")
 
 
-@for_staff
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
     """Hold the chosen time during the call. Return the id of the hold and how long it lasts.
@@ -331,7 +297,6 @@ def _seconds_left(held: Booking) -> float:
     return (ends - timezone.now()).total_seconds() if ends else 0.0
 
 
-@for_staff
 @require_POST
 def release(request: HttpRequest) -> HttpResponse:
     """Release the hold of a call that has ended without a booking."""

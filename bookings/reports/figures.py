@@ -238,7 +238,9 @@ def revenue(period: Period) -> Figures:
     """Return the prices of completed bookings and of bookings to come, by month and service."""
     parameters = {**period.parameters, "most": MAX_ROWS + 1}
     found = fetch(_REVENUE, parameters, dict_row)
-    _check_size(len(found))
+    if len(found) > MAX_ROWS:
+        text = _("The report would have more than %(most)s rows. Choose a shorter period.")
+        raise Invalid.of("to", text % {"most": grouped(MAX_ROWS)})
     rows: list[dict[str, Any]] = []
     totals: dict[str, dict[str, Any]] = {}
     for row in found:
@@ -340,16 +342,3 @@ def _lost(counts: Counter[str]) -> dict[str, Any]:
         "no_show_rate": share(counts["no_show"], ended),
         "expired": counts["expired"],
     }
-
-
-def _check_size(rows: int) -> None:
-    """Refuse a report that would have too many rows.
-
-    Raises:
-        Invalid: there are more than `MAX_ROWS` rows.
-    """
-    if rows > MAX_ROWS:
-        text = _("The report would have more than %(most)s rows. Choose a shorter period.") % {
-            "most": grouped(MAX_ROWS)
-        }
-        raise Invalid.of("to", text)

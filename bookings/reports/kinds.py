@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -98,12 +97,8 @@ class Report:
     def csv(self, rows: Iterable[dict[str, Any]]) -> Iterable[str]:
         """Return the parts of a CSV file with the rows of the report."""
         return spreadsheets.written(
-            self.columns, ([_plain(row[name]) for name in self.columns] for row in rows)
+            self.columns, ([row[name] for name in self.columns] for row in rows)
         )
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 # The kinds of reports, by the name in their path.

@@ -53,13 +53,6 @@ class CountField(serializers.IntegerField):
         super().__init__(min_value=0, **options)
 
 
-class MonthField(serializers.CharField):
-    """A month in the time zone of the report."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(help_text="For example `2026-12`.", **options)
-
-
 @example(
     "Customers of a month",
     {
@@ -84,9 +77,12 @@ class ReportSerializer(StrictSerializer):
 
 
 class InMonthSerializer(StrictSerializer):
-    """The month of a row. If this is the first base class, the month is the first column."""
+    """The month of a row, in the time zone of the report, for example `2026-12`.
 
-    month = MonthField()
+    If this is the first base class, the month is the first column.
+    """
+
+    month = serializers.CharField()
 
 
 class UtilisationTotalsSerializer(StrictSerializer):

@@ -27,7 +27,7 @@ from bookit.adminsite.cards import Card, CardsAdmin
 from bookit.adminsite.cells import badge, code, link
 from bookit.adminsite.exports import CSV
 from bookit.adminsite.filters import UpcomingFilter, upcoming_first
-from bookit.adminsite.links import page_for
+from bookit.adminsite.links import list_of, page_for, page_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of, messages_of
@@ -39,8 +39,6 @@ FIELDS = {"service_id": "service", "start_time": "day", "rrule": "repeat"}
 MAX_DATES = 24
 # The page of a slot lists at most this many bookings. A link leads to all of them.
 MAX_PEOPLE = 100
-# The confirmation page before a cancellation names at most this many slots.
-MAX_NAMED = 20
 # The confirmation page sends each slot as a form field, and Django accepts at most 1,000 fields.
 MAX_CANCELLED = 500
 STATES = {
@@ -116,24 +114,21 @@ def _who_comes(slot: Slot) -> Card:
     """Return the card with the bookings that take a seat of a slot, in the order of the seats."""
     taken = Booking.objects.filter(unexpired(timezone.now()), slot=slot, active=True)
     shown = taken.select_related("user").order_by("seat", "id")[:MAX_PEOPLE]
-    lines = []
-    for booking in shown:
-        page = reverse("admin:bookings_booking_change", args=[booking.pk])
-        lines.append(
-            (
-                link(page, booking.customer()),
-                badge(booking.status, booking.get_status_display()),
-                booking.attendee()["attendee_phone"],
-            )
+    lines = [
+        (
+            link(page_of(booking), booking.customer()),
+            badge(booking.status, booking.get_status_display()),
+            booking.attendee()["attendee_phone"],
         )
-    every = reverse("admin:bookings_booking_changelist")
+        for booking in shown
+    ]
     return Card(
         _("Who comes"),
         columns=[_("Name"), _("State"), _("Phone")] if lines else [],
         lines=lines,
         note="" if lines else _("Nobody has booked yet."),
         more=(
-            f"{every}?slot__id__exact={slot.pk}&start_time__isnull=False",
+            list_of(Booking, slot__id__exact=slot.pk, start_time__isnull=False),
             _("All bookings of this slot, including cancelled ones"),
         ),
     )
@@ -148,9 +143,8 @@ def _number_of_bookings_to_cancel(rows: Iterable[Slot]) -> int:
     """Return how many bookings, apart from holds, are cancelled with these slots."""
     slots = [*rows]
     calendars = {slot.calendar_id for slot in slots}
-    cancelled = [Booking.Status.PENDING, Booking.Status.CONFIRMED]
     return Booking.objects.filter(
-        calendar__in=calendars, slot__in=slots, status__in=cancelled
+        calendar__in=calendars, slot__in=slots, status__in=Booking.EXPECTED
     ).count()
 
 
@@ -351,7 +345,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         if not self.has_change_permission(request):
             raise PermissionDenied
         self._cancel(request, _uncancelled(self.get_queryset(request).filter(pk=slot_id)))
-        return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot_id]))
+        return HttpResponseRedirect(page_of(Slot(pk=slot_id)))
 
     def seats_view(self, request: HttpRequest, slot_id: UUID) -> HttpResponse:
         """Change the number of seats. A refusal is shown at the field, on the slot's page.
@@ -382,10 +376,10 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                     self.log_change(request, slot, _("Changed the number of seats."))
                     text = _("The number of seats was changed.")
                     self.message_user(request, text, messages.SUCCESS)
-                return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot.pk]))
+                return HttpResponseRedirect(page_of(slot))
         if not self.offers(slot, ""):
             self.message_user(request, " ".join(map(str, form.errors["capacity"])), messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:bookings_slot_change", args=[slot.pk]))
+            return HttpResponseRedirect(page_of(slot))
         request.seats_form = form  # type: ignore[attr-defined]
         request.method = "GET"
         return self.change_view(request, str(slot_id))
@@ -404,9 +398,13 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             text = _("Cancel at most %d slots at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
             return None
-        names = [(self.heading(row), self.seats(row)) for row in rows[:MAX_NAMED]]
         context = {
-            **self.question(request, _("Cancel slots"), rows, names),
+            **self.question(
+                request,
+                _("Cancel slots"),
+                rows,
+                shown=lambda row: (self.heading(row), self.seats(row)),
+            ),
             "bookings": _number_of_bookings_to_cancel(
                 row for row in rows if self.offers(row, "cancel")
             ),

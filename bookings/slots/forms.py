@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from bookings.models import Slot
 from bookings.slots import recurrence, wording
 from bookings.slots.recurrence import MAX_STARTS, Rule, parse_rule
-from bookit.adminsite.fields import UnitInput
+from bookit.adminsite.fields import DayField, UnitInput
 from bookit.adminsite.pages import FIRST, StrictAutocomplete
 from bookit.times import wall_clock, zone
 from catalog.models import MAX_CAPACITY, Service
@@ -44,10 +44,7 @@ class PublishForm(forms.Form):
         Service.objects.filter(is_active=True).select_related("calendar").order_by("title", "id"),
         label=gettext_lazy("Service"),
     )
-    day = forms.DateField(
-        label=gettext_lazy("First day"),
-        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-    )
+    day = DayField(label=gettext_lazy("First day"))
     clock = forms.TimeField(
         label=gettext_lazy("Starts at"),
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
@@ -88,10 +85,9 @@ class PublishForm(forms.Form):
         max_value=MAX_STARTS,
         initial=10,
     )
-    until = forms.DateField(
+    until = DayField(
         label=gettext_lazy("or ends on"),
         required=False,
-        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
         help_text=gettext_lazy("If you give a last day, the number of slots is ignored."),
     )
 
@@ -112,9 +108,6 @@ class PublishForm(forms.Form):
         elif cleaned.get("until"):
             self.errors.pop("count", None)
         if not {"service", "day", "clock", "repeat", "weekdays"} <= cleaned.keys():
-            return cleaned
-        if not 1900 <= cleaned["day"].year < 3000:
-            self.add_error("day", _("Must be in the years 1900 to 2999."))
             return cleaned
         first = _first_day(cleaned)
         cleaned["start_time"] = self._start(first, cleaned["clock"])

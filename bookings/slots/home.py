@@ -45,10 +45,9 @@ def read_slots(glance: Glance) -> dict[str, Any] | None:
 
 def _line(slot: Any, glance: Glance) -> dict[str, Any]:
     local = zone(slot.calendar.timezone)
-    ours, theirs = (slot.start_time.astimezone(each) for each in (glance.zone, local))
     return {
         "hours": words.hours(slot.start_time, slot.end_time, local),
-        "zone": "" if ours.utcoffset() == theirs.utcoffset() else slot.calendar.timezone,
+        "zone": words.foreign_zone(slot.start_time, local, glance.zone),
         "is_now": slot.start_time <= glance.at,
         "title": slot.service.title,
         "calendar": slot.calendar.name,

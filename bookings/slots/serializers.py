@@ -14,6 +14,7 @@ from bookit.api.schema import example
 from bookit.api.serializers import RowSerializer, StrictSerializer
 from bookit.times import InstantField
 from catalog.models import MAX_CAPACITY
+from catalog.serializers import CalendarSerializer, ServiceSerializer
 
 
 @example("A class", EXAMPLE_SLOT)
@@ -65,8 +66,11 @@ class SlotSerializer(RowSerializer):
 
 EXPANSIONS.add("slot")(by_id("slot_id", SlotSerializer))
 
-# The resources that `expand` can add to a slot.
-EXPANDED = frozenset({"service", "calendar"})
+# The resources that `expand` can add to a slot, by name.
+SLOT_EXPANSIONS = {
+    "service": by_id("service_id", ServiceSerializer),
+    "calendar": by_id("calendar_id", CalendarSerializer),
+}
 
 
 @example(
@@ -83,7 +87,7 @@ class SlotPublishSerializer(StrictSerializer):
 
     # A client may send back a slot that it has read. Its other fields are ignored.
     ignored = frozenset(SlotSerializer.Meta.fields)
-    expanded = EXPANDED
+    expanded = SLOT_EXPANSIONS
 
     service_id = serializers.UUIDField()
     start_time = InstantField(help_text="The start of the slot, or of the first slot of a series.")
@@ -114,7 +118,7 @@ class SlotChangeSerializer(StrictSerializer):
     """A new capacity, or the cancellation of the slot."""
 
     ignored = frozenset(SlotSerializer.Meta.fields)
-    expanded = EXPANDED
+    expanded = SLOT_EXPANSIONS
 
     capacity = serializers.IntegerField(
         required=False,

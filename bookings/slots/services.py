@@ -7,18 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import (
-    Case,
-    Count,
-    F,
-    IntegerField,
-    OuterRef,
-    QuerySet,
-    RestrictedError,
-    Subquery,
-    When,
-)
-from django.db.models.functions import Coalesce, Greatest, Now
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from django.db.models import Case, F, IntegerField, OuterRef, QuerySet, RestrictedError, When
+from django.db.models.functions import Greatest, Now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from psycopg import errors as postgres
@@ -35,6 +26,7 @@ from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.citus.lookups import OuterCalendar
 from bookit.database.citus.nodes import is_distributed
+from bookit.database.counts import number_of
 from bookit.database.references import delete_unreferenced
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
@@ -54,19 +46,9 @@ SLOT_IN_USE = gettext_lazy("This slot has bookings. Cancel it instead of deletin
 
 SEATS_TAKEN = seats_taken(Now())
 # The number of waiting users, to whom free seats are promised first.
-WAITING = Coalesce(
-    Subquery(
-        WaitlistEntry.objects.filter(
-            calendar=OuterCalendar(),
-            slot=OuterRef("pk"),
-            status=WaitlistEntry.Status.WAITING,
-        )
-        .order_by()
-        .values("slot")
-        .annotate(people=Count("pk"))
-        .values("people")
-    ),
-    0,
+WAITING = number_of(
+    WaitlistEntry.objects.filter(waitlist.WAITING, calendar=OuterCalendar(), slot=OuterRef("pk")),
+    by="slot",
 )
 SEATS_LEFT = Case(
     When(status=Slot.Status.CANCELLED, then=0),
@@ -351,12 +333,8 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
     if not locked:
         raise TermsChanged
     first, last = slots[0], slots[-1]
-    close_expired_holds(
-        calendar_id=calendar.pk,
-        blocked_from=first.blocked.lower,
-        blocked_until=last.blocked.upper,
-        at=first.created_at,
-    )
+    series_blocked = DateTimeTZRange(first.blocked.lower, last.blocked.upper)
+    close_expired_holds(calendar_id=calendar.pk, blocked=series_blocked, at=first.created_at)
     series = _columns(slots)
     for _try in range(TRIES):
         _check_clashes(slots, series, calendar)
@@ -466,12 +444,7 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         )
     if slot.end_time <= at:
         raise InvalidTransition(_("A slot that has ended cannot be cancelled."))
-    close_expired_holds(
-        calendar_id=slot.calendar_id,
-        blocked_from=slot.blocked.lower,
-        blocked_until=slot.blocked.upper,
-        at=at,
-    )
+    close_expired_holds(calendar_id=slot.calendar_id, blocked=slot.blocked, at=at)
     with connection.cursor() as cursor:
         cursor.execute(
             CANCEL_BOOKINGS,

@@ -17,14 +17,17 @@ from bookings.models import Slot
 from bookings.serializers import EXAMPLE_SLOT
 from bookings.slots import services as slots
 from bookings.slots.filters import SlotFilter
-from bookings.slots.serializers import SlotChangeSerializer, SlotPublishSerializer, SlotSerializer
+from bookings.slots.serializers import (
+    SLOT_EXPANSIONS,
+    SlotChangeSerializer,
+    SlotPublishSerializer,
+    SlotSerializer,
+)
 from bookit.api.etags import conditional
-from bookit.api.expand import by_id
 from bookit.api.schema import errors
 from bookit.idempotency.views import idempotent
 from bookit.responses import Response
 from catalog.models import Service
-from catalog.serializers import CalendarSerializer, ServiceSerializer
 from catalog.viewsets import CatalogViewSet
 
 SERIES = {"count": 1, "next": None, "previous": None, "results": [EXAMPLE_SLOT]}
@@ -47,16 +50,10 @@ class SlotViewSet(CatalogViewSet):
         "partial_update": SlotChangeSerializer,
     }
     queryset = Slot.objects.all()
-    expandable = {
-        "service": by_id("service_id", ServiceSerializer),
-        "calendar": by_id("calendar_id", CalendarSerializer),
-    }
+    expandable = SLOT_EXPANSIONS
     object_rows = Slot.objects.select_related("calendar")
     named_in_body = {
-        "create": (
-            "service_id",
-            lambda pk: Service.objects.select_related("calendar").filter(pk=pk).first(),
-        )
+        "create": ("service_id", lambda pk: Service.objects.select_related("calendar").get(pk=pk))
     }
 
     @extend_schema(

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import OperationalError, transaction
-from django.db.models import Case, Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import Case, Count, Exists, F, Max, OuterRef, Q, QuerySet, When
 from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from procrastinate.types import JSONValue
@@ -38,6 +38,7 @@ from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.citus.lookups import OuterCalendar, by_id, fetch_reachable
 from bookit.database.citus.nodes import is_server_down
+from bookit.database.counts import number_of
 from bookit.database.retries import retried
 from bookit.errors import Conflict, Forbidden, Invalid, ServiceError
 
@@ -56,18 +57,15 @@ WAITING = Q(status=Status.WAITING)
 POSITION = Case(
     When(
         WAITING,
-        then=Subquery(
+        then=number_of(
             WaitlistEntry.objects.filter(
                 WAITING,
                 Q(created_at__lt=OuterRef("created_at"))
                 | Q(created_at=OuterRef("created_at"), pk__lte=OuterRef("pk")),
                 calendar=OuterCalendar(),
                 slot=OuterRef("slot"),
-            )
-            .order_by()
-            .values("slot")
-            .annotate(people=Count("pk"))
-            .values("people")
+            ),
+            by="slot",
         ),
     ),
     default=None,
@@ -257,12 +255,7 @@ def _reachable_calendars(slot_ids: Collection[str] | None) -> set[UUID]:
 def _join(slot_id: UUID, *, actor: User, at: datetime) -> WaitlistEntry:
     """Join a waitlist; see `join`."""
     slot = _locked_slot(slot_id)
-    close_expired_holds(
-        calendar_id=slot.calendar_id,
-        blocked_from=slot.blocked.lower,
-        blocked_until=slot.blocked.upper,
-        at=at,
-    )
+    close_expired_holds(calendar_id=slot.calendar_id, blocked=slot.blocked, at=at)
     entries = WaitlistEntry.objects.filter(calendar=slot.calendar_id, slot=slot, user=actor)
     own = entries.filter(status__in=[Status.WAITING, Status.OFFERED]).first()
     if own is not None:

@@ -1,5 +1,6 @@
 """Endpoints for the waitlist of a slot."""
 
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -8,11 +9,10 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
 from accounts.models import User
-from accounts.permissions import signed_in
+from accounts.permissions import allowed_by, signed_in
 from bookings.models import Slot
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
-from bookings.waitlist.permissions import AccessesWaitlistEntry
 from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinSerializer
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
@@ -57,7 +57,13 @@ class WaitlistViewSet(RowViewSet):
     default_ordering = ["created_at"]
     input_classes = {"create": WaitlistJoinSerializer}
     queryset = WaitlistEntry.objects.all()
-    action_permissions = {"retrieve": AccessesWaitlistEntry, "destroy": AccessesWaitlistEntry}
+    action_permissions = {
+        action: allowed_by(partial(waitlist.check_access, permission=permission))
+        for action, permission in (
+            ("retrieve", "bookings.view_waitlistentry"),
+            ("destroy", "bookings.delete_waitlistentry"),
+        )
+    }
     object_rows = WaitlistEntry.objects.select_related("slot__calendar")
     object_lookup = {"pk": "pk", "slot": "slot_id"}
 

@@ -94,13 +94,9 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
     @admin.display(description=_("Why nothing is sent"), empty_value="")
     def why_off(self, webhook: Webhook) -> str:
-        """Return the recorded reason, or `Webhook.NO_ADMIN` if the owner is no longer an admin.
-
-        The text is empty if messages are sent, or if an admin has merely switched the webhook off.
-        """
-        reason = webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
+        """Return why nothing is sent, if there is a reason."""
         # The worker stores reasons in English, as the API shows them.
-        return reason and gettext(reason)
+        return webhook.why_off and gettext(webhook.why_off)
 
     @admin.display(description=_("Created"))
     def created(self, webhook: Webhook) -> Any:

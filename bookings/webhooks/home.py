@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from django.db.models import Count, F, IntegerField, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import F, OuterRef, Q
 from django.utils.translation import gettext
 
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.adminsite import words
 from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of, page_of
+from bookit.database.counts import number_of
 
 MAX_WEBHOOKS = 5
 # Failing webhooks are counted up to this number.
@@ -17,16 +17,8 @@ MAX_COUNTED = 100
 # The columns that show whether the owner of a webhook is an admin.
 OWNER = ("owner__is_active", "owner__role")
 # The number of failed messages to a webhook. BookIt no longer retries them.
-FAILED = Coalesce(
-    Subquery(
-        Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.FAILED)
-        .order_by()
-        .values("webhook")
-        .annotate(messages=Count("pk"))
-        .values("messages"),
-        output_field=IntegerField(),
-    ),
-    0,
+FAILED = number_of(
+    Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.FAILED), by="webhook"
 )
 
 
@@ -57,10 +49,9 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
                 "title": row.url,
                 "url": page_of(row),
                 "since": row.failing_since and words.moment(row.failing_since, glance.zone),
-                "reason": reason and gettext(reason),
+                "reason": row.why_off and gettext(row.why_off),
             }
             for row in rows[:MAX_WEBHOOKS]
-            for reason in [row.disabled_reason or ("" if row.has_admin else Webhook.NO_ADMIN)]
         ],
         "more": len(rows) > MAX_WEBHOOKS,
         "url": list_of(Webhook),

@@ -71,8 +71,7 @@ class Webhook(models.Model):
 
     objects = models.Manager.from_queryset(WebhookQuerySet)()
 
-    # Replaces an empty `disabled_reason` if the owner is no longer an admin. It says why nothing is
-    # sent, and what to do about it.
+    # Replaces an empty `disabled_reason` if the owner is no longer an admin.
     NO_ADMIN = gettext_noop(
         "Its owner is no longer an admin. The admin who switches it on becomes its new owner."
     )
@@ -94,6 +93,11 @@ class Webhook(models.Model):
     def has_admin(self) -> bool:
         """Whether the owner is an admin. `WebhookQuerySet.delivering` also checks this, in SQL."""
         return self.owner is not None and self.owner.is_admin
+
+    @property
+    def why_off(self) -> str:
+        """Why nothing is sent; empty if messages are sent or an admin has switched it off."""
+        return self.disabled_reason or ("" if self.has_admin else self.NO_ADMIN)
 
 
 class Delivery(models.Model):

@@ -163,10 +163,6 @@ class WebhookSecretSerializer(WebhookSerializer):
         read_only_fields = [*WebhookSerializer.Meta.read_only_fields, "secret"]
 
 
-class NothingSerializer(StrictSerializer):
-    """An empty body."""
-
-
 class AttemptSerializer(StrictSerializer):
     """One attempt to deliver a message, and its result."""
 

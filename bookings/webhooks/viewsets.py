@@ -23,7 +23,6 @@ from bookings.webhooks.serializers import (
     EVENT_EXAMPLE,
     DeliverySerializer,
     EventSerializer,
-    NothingSerializer,
     WebhookSecretSerializer,
     WebhookSerializer,
     event_serializers,
@@ -31,6 +30,7 @@ from bookings.webhooks.serializers import (
 from bookit.api.etags import conditional
 from bookit.api.pagination import EventPagination
 from bookit.api.schema import errors
+from bookit.api.serializers import StrictSerializer
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.idempotency.views import idempotent
@@ -53,7 +53,8 @@ class WebhookViewSet(RowViewSet):
     serializer_class = WebhookSerializer
     ordering_fields = {"created_at": "created_at"}
     default_ordering = ["created_at"]
-    input_classes = {"rotate_secret": NothingSerializer, "test": NothingSerializer}
+    # These bodies are empty.
+    input_classes = {"rotate_secret": StrictSerializer, "test": StrictSerializer}
     needed_permissions = dict.fromkeys(["rotate_secret", "test"], "bookings.change_webhook")
     queryset = Webhook.objects.all()
 
@@ -137,7 +138,7 @@ class DeliveryViewSet(RowViewSet):
     filterset_class = DeliveryFilter
     ordering_fields = {"created_at": "created_at"}
     default_ordering = ["-created_at"]
-    input_classes = {"redeliver": NothingSerializer}
+    input_classes = {"redeliver": StrictSerializer}  # The body is empty.
     queryset = Delivery.objects.all()
     object_lookup = {"pk": "pk", "webhook": "webhook_id"}
 

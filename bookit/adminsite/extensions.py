@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.shortcuts import resolve_url
 from django.urls import URLPattern
@@ -79,9 +80,10 @@ class Page:
         menu: the part of the menu that contains the link, before the links to lists of models.
         title: the words of the link, as a lazy translation.
         to: the name of a URL pattern, or a path.
-        permission: the Django permission that a user needs to see the link. If it is empty,
-            only admins see the link. The page itself must check the permission too.
-        urls: URL patterns to add to the admin site, which passes their views to `admin_view`.
+        permission: the Django permission that a user needs to see the link and to open `urls`. If
+            it is empty, only admins may.
+        urls: URL patterns to add to the admin site, which passes their views to `guarded` and to
+            `admin_view`.
         is_button: whether the home page also shows the link as a button at its top.
     """
 
@@ -100,6 +102,17 @@ class Page:
     def is_for(self, user: Any) -> bool:
         """Return whether the user may see the page."""
         return _may(user, self.permission)
+
+    def guarded(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the view, but refuse users who may not see the page."""
+
+        @wraps(view)
+        def run(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            if not self.is_for(request.user):
+                raise PermissionDenied
+            return view(request, *args, **kwargs)
+
+        return run
 
 
 def _may(user: Any, permission: str) -> bool:

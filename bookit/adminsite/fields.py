@@ -119,6 +119,25 @@ class LinesField(forms.CharField):
         return super().has_changed(self.to_python(initial), data)
 
 
+class DayField(forms.DateField):
+    """A day, for which browsers show their own date picker."""
+
+    def __init__(self, **options: Any) -> None:
+        widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+        super().__init__(widget=widget, **options)
+
+    def clean(self, value: Any) -> date | None:
+        """Return the day, which must be in the years that the API accepts.
+
+        Raises:
+            ValidationError: the text is not a day, or the day is not in the years 1900 to 2999.
+        """
+        day: date | None = super().clean(value)
+        if day is not None and not 1900 <= day.year < 3000:
+            raise ValidationError(_("Must be in the years 1900 to 2999."))
+        return day
+
+
 class ShownDateTime(forms.HiddenInput):
     """Sends the date and the time that a `LocalDateTimeField` showed, as one text.
 

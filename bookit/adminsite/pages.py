@@ -80,6 +80,8 @@ FIRST = 100
 OWN_NAMES = {"id", "name", "title"}
 # A message about refused rows names at most this many of them.
 NAMED = 5
+# A page that asks before an action changes rows names at most this many of them.
+ASKED = 20
 
 
 def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
@@ -714,13 +716,19 @@ class ServedAdmin(StrictAdmin):
         """Delete one row by calling a function in `services.py`."""
 
     def question(
-        self, request: HttpRequest, title: str, rows: Sequence[Model], names: Sequence[Any]
+        self,
+        request: HttpRequest,
+        title: str,
+        rows: Sequence[Model],
+        *,
+        shown: Callable[[Any], Any],
     ) -> dict[str, Any]:
         """Return the context of a page that asks before an action changes rows.
 
         Args:
-            names: what the page shows of the first rows.
+            shown: returns what the page shows of one of the first rows.
         """
+        names = [shown(row) for row in rows[:ASKED]]
         return {
             **self.admin_site.each_context(request),
             "title": title,

@@ -48,9 +48,10 @@ class Site(AdminSite):
         """
         urls = [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
         ours = [
-            URLPattern(url.pattern, self.admin_view(url.callback), url.default_args, url.name)
+            URLPattern(url.pattern, self.admin_view(view), url.default_args, url.name)
             for page in PAGES.values()
             for url in page.urls
+            for view in [page.guarded(url.callback)]
         ]
         return [*ours, *urls]
 

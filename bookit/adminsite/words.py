@@ -43,6 +43,12 @@ def period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     return f"{first} \N{EN DASH} {dated(until, 'DAY_FORMAT')}"
 
 
+def foreign_zone(at: datetime, zone: ZoneInfo, own: ZoneInfo) -> str:
+    """Return the name of a zone; empty if its clocks and those of `own` show the same time."""
+    is_same = at.astimezone(zone).utcoffset() == at.astimezone(own).utcoffset()
+    return "" if is_same else zone.key
+
+
 def stretch(first: datetime, last: datetime, zone: ZoneInfo) -> str:
     """Return a half-open period in words: a day, a range of days, or a range of times."""
     begin, end = first.astimezone(zone), last.astimezone(zone)

@@ -1,6 +1,6 @@
 """Serializers and fields that validate strictly and represent rows as dictionaries."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from typing import Any, ClassVar
@@ -107,7 +107,7 @@ class StrictMixin(serializers.Serializer[Any]):
     # Names of the resources that `expand` adds to the representation; see `bookit.api.expand`. A
     # body may contain the added objects, or null; they are ignored. Any other value is refused,
     # because `service` may be a misspelt `service_id`.
-    expanded: ClassVar[frozenset[str]] = frozenset()
+    expanded: ClassVar[Collection[str]] = frozenset()
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the validated values.

@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import TooManyFieldsSent
+from django.core.exceptions import ObjectDoesNotExist, TooManyFieldsSent
 from django.db.models import Model, QuerySet, UUIDField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls.converters import UUIDConverter, register_converter
@@ -264,7 +264,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     # The resources that the parameter `expand` can add to the rows of a read, by name.
     expandable: Mapping[str, Expansion] = {}
     # Per action: the field of the body that names another object, and a function that maps the
-    # field's value to the object (possibly unsaved) whose permissions are checked, or to None.
+    # field's value to the object (possibly unsaved) whose permissions are checked, or raises
+    # `ObjectDoesNotExist`.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -339,10 +340,9 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         try:
             fields: Any = _checker(serializer).fields  # type: ignore[attr-defined]
             named = find(fields[field].run_validation(body[field]))
-        except serializers.ValidationError:
+        except (serializers.ValidationError, ObjectDoesNotExist):
             return
-        if named is not None:
-            self.check_object_permissions(self.request, named)
+        self.check_object_permissions(self.request, named)
 
     def current(self) -> Any:
         """Return the row that the path names. `If-Match` is compared with its version."""

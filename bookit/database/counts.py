@@ -1,11 +1,12 @@
-"""The number of rows of a list: counted if that is cheap, otherwise estimated."""
+"""Numbers of rows: of lists, counted if that is cheap and otherwise estimated; of subqueries."""
 
 import json
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 # If a list has more rows than this, their number is estimated. PostgreSQL takes as long to count
 # rows as to read them.
@@ -64,3 +65,14 @@ def bounded_count(count: Callable[[], int], explain: Callable[[], Any]) -> tuple
     if counted <= MAX_COUNTED:
         return counted, True
     return max(counted, _planned_rows(explain())), False
+
+
+def number_of(rows: QuerySet[Any], *, by: str) -> Coalesce:
+    """Return an expression for the number of rows that refer to a row of the outer query.
+
+    Args:
+        rows: the rows, filtered with `OuterRef`.
+        by: the column with which they refer to the row of the outer query.
+    """
+    counted = rows.order_by().values(by).annotate(number=Count("pk"))
+    return Coalesce(Subquery(counted.values("number")), 0)

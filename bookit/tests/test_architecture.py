@@ -197,7 +197,7 @@ TIMELESS = {
         *("announcements", "enqueue", "enqueue_after_pause", "enqueue_cancellations"),
         *("enqueue_composed", "enqueue_farewell"),
     },
-    "bookings/phone/services.py": {"customers", "find_customers", "hold_of_call"},
+    "bookings/phone/services.py": {"customers", "find_customers", "booked_in_call"},
     "bookings/services.py": {"may_override"},
     "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 from django.apps import apps
 from django.db import connection, models
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -301,10 +302,7 @@ def _change_rows_in_every_way(api):
     unused = SlotFactory(service=course, start_time=begin + timedelta(days=2))
     call(boss, "delete", f"/slots/{unused.pk}", status=204)
     close_expired_holds(
-        calendar_id=calendar.pk,
-        blocked_from=begin,
-        blocked_until=begin + timedelta(days=1),
-        at=now,
+        calendar_id=calendar.pk, blocked=DateTimeTZRange(begin, begin + timedelta(days=1)), at=now
     )
 
     # Calendars.

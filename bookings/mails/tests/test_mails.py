@@ -764,7 +764,7 @@ def test_a_copy_of_a_reminder_has_the_operators_words_and_an_id_of_its_own(book,
     sent()
     clock.send_reminders(at=START - timedelta(hours=23))
     first = sent_one(TO_ANA)
-    texts.change(kind="reminder", label="See you", attendee="Bring a towel.", provider="", at=NOW)
+    texts.change(key="reminder", label="See you", attendee="Bring a towel.", provider="", at=NOW)
     mails.resend(booking=booking, at=START - timedelta(hours=22))
     copy = sent_one(TO_ANA)
     assert copy.subject.startswith("See you: Haircut, ")

@@ -598,7 +598,7 @@ def test_an_unknown_report_is_not_found_in_the_admin_site(site):
     [
         ({"from": "2026-03-02", "to": "2026-03-01"}, "The end must be after the start."),
         ({"from": "2020-01-01", "to": "2026-01-01"}, "at most 1,098 days"),
-        ({"from": "0001-01-01"}, "greater than or equal to"),
+        ({"from": "0001-01-01"}, "Must be in the years 1900 to 2999."),
         ({"to": "abc\0"}, "Enter a valid date."),
     ],
 )

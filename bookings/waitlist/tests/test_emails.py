@@ -172,7 +172,7 @@ def test_an_email_that_is_sent_twice_keeps_its_id_and_has_the_words_of_the_opera
     slots.change_slot(slot_id=yoga.pk, actor=AdminFactory(), status="cancelled", at=NOW)
     sent()
     words = {"label": "Off", "attendee": "{service} is off.", "provider": ""}
-    texts.change(kind="queue-cancelled", at=NOW, **words)
+    texts.change(key="queue-cancelled", at=NOW, **words)
     entry = yoga.waitlist.get(user=ben)
     for _ in range(2):
         emails.send(entry_id=entry.pk, at=NOW)
