@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import environ
@@ -29,8 +28,8 @@ from bookit.runtime.environment import (
     text,
 )
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-environment.load(BASE_DIR / ".env")
+BASE_DIR = environment.BASE_DIR
+environment.load()
 
 APP_ENV = choice("APP_ENV", "development", "production")
 PRODUCTION = APP_ENV == "production"
