@@ -361,7 +361,6 @@ REST_FRAMEWORK = {
     "NON_FIELD_ERRORS_KEY": "",
     "NUM_PROXIES": NUM_PROXIES,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
-    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "URL_FORMAT_OVERRIDE": None,
 }
 
@@ -374,9 +373,6 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 CSRF_FAILURE_VIEW = "bookit.web.middleware.csrf_failure"
 CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS", wildcards=True)
 SESSION_ENGINE = "accounts.sessions.store"
-SESSION_COOKIE_HTTPONLY = True
-SECURE_REFERRER_POLICY = "same-origin"
-X_FRAME_OPTIONS = "DENY"
 # Whether admins may sign in over plain HTTP, with cookies that do not require HTTPS.
 ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
 HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
@@ -394,10 +390,8 @@ if PRODUCTION:
     SECURE_HSTS_SECONDS = HSTS_SECONDS
     SECURE_HSTS_INCLUDE_SUBDOMAINS = HSTS_SUBDOMAINS
     SECURE_HSTS_PRELOAD = HSTS_PRELOAD
-# The proxy terminates TLS and redirects to HTTPS. Health checks reach BookIt over plain HTTP.
-SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = [
-    "security.W008",  # The proxy redirects to HTTPS.
+    "security.W008",  # The proxy redirects to HTTPS. Health checks reach BookIt over plain HTTP.
     "security.W005",  # Operators decide about HSTS for subdomains.
     "security.W021",  # Operators decide about HSTS preloading.
 ]
@@ -467,11 +461,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "LICENSE": {"name": "MIT", "identifier": "MIT"},
     "SERVERS": [{"url": "/", "description": "This server"}],
     "SERVE_AUTHENTICATION": [],
-    "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "",
     "COMPONENT_SPLIT_REQUEST": True,
-    "COMPONENT_SPLIT_PATCH": True,
-    "COMPONENT_NO_READ_ONLY_REQUIRED": False,
     "DEFAULT_GENERATOR_CLASS": "bookit.api.components.Generator",
     "SORT_OPERATIONS": "bookit.api.components.sorting_key",
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},

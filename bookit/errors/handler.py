@@ -22,6 +22,7 @@ from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 
 from bookit.errors import (
     CONSTRAINT_ERRORS,
+    Forbidden,
     Invalid,
     ServiceError,
     database_error_facts,
@@ -140,9 +141,7 @@ def _translate(error: Exception) -> ProblemException | None:
     if isinstance(error, Http404 | ObjectDoesNotExist):
         return ProblemException(404, "not_found", _("There is nothing at this address."))
     if isinstance(error, PermissionDenied):
-        return ProblemException(
-            403, "permission_denied", _("You do not have permission to perform this action.")
-        )
+        return _from_service(Forbidden())
     if isinstance(error, InvalidToken | TokenError | exceptions.AuthenticationFailed):
         return ProblemException(
             401, "token_invalid", _("The token is invalid, expired or revoked.")
