@@ -70,14 +70,12 @@ def columns(model: type[Model]) -> list[str]:
 
 
 def _rows(model: type[Model]) -> Iterator[dict[str, Any]]:
-    rows = model._default_manager.order_by("pk").values(*columns(model))
     if model is Role:
         for role in Role.objects.select_related("group").order_by("pk"):
             shown = {name: getattr(role, name) for name in columns(Role)}
-            permissions = role.group.permissions.values_list("content_type__app_label", "codename")
-            names = sorted(f"{app}.{name}" for app, name in permissions)
-            yield {**shown, "name": role.group.name, "permissions": names}
+            yield {**shown, "name": role.name, "permissions": role.permissions}
         return
+    rows = model._default_manager.order_by("pk").values(*columns(model))
     held = _roles() if model is User else {}
     for row in rows.iterator(chunk_size=CHUNK):
         yield {**row, "roles": held.get(row["id"], [])} if model is User else row
