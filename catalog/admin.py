@@ -1,7 +1,5 @@
 """Calendars and services in the admin site."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, tzinfo
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -34,9 +32,8 @@ from bookit.errors import Invalid
 from bookit.times import zone, zone_names
 from catalog import services
 from catalog.categories.choices import categories
-from catalog.extensions import DESCRIBED
+from catalog.extensions import MAX_DESCRIBED, described
 from catalog.forms import (
-    MAX_NAMED,
     OpeningHoursForm,
     OpeningHoursFormSet,
     TimeOffForm,
@@ -250,11 +247,15 @@ class CalendarAdmin(StampedAdmin):
         if not affected.count:
             return
         tz = zone(calendar.timezone)
-        first = affected.first[:MAX_NAMED]
         named = format_html_join(
-            "; ", "{}", ((each,) for each in _described(first, request.user, tz))
+            "; ",
+            "{}",
+            (
+                (link(each.url, each.text),)
+                for each in described(affected, viewer=request.user, tz=tz)
+            ),
         )
-        if affected.count > len(first):
+        if affected.count > MAX_DESCRIBED:
             text = ngettext(
                 "%(count)s upcoming booking is now outside the open times. The first ones are:"
                 " %(named)s.",
@@ -271,14 +272,6 @@ class CalendarAdmin(StampedAdmin):
         # This HTML is safe: the text is BookIt's own, `named` is safe, and `count` is a number.
         message = mark_safe(text % {"count": affected.count, "named": named})  # noqa: S308
         self.message_user(request, message, messages.WARNING)
-
-
-def _described(first: Sequence[tuple[UUID, datetime]], viewer: Any, tz: tzinfo) -> Iterator[Any]:
-    """Yield the first affected bookings, as links if the viewer may see bookings."""
-    pks = [pk for pk, _start in first]
-    for describe in DESCRIBED.values():
-        for each in describe(pks=pks, viewer=viewer, tz=tz):
-            yield link(each.url, each.text)
 
 
 class ServiceForm(forms.ModelForm):
