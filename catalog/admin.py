@@ -126,7 +126,7 @@ class CalendarForm(forms.ModelForm):
             try:
                 services.check_provider(chosen.pk)
             except Invalid as error:
-                raise ValidationError((error.errors or {})["provider_id"]) from None
+                raise ValidationError(error.errors["provider_id"]) from None
         return chosen
 
 
@@ -368,8 +368,7 @@ class ServiceForm(forms.ModelForm):
             try:
                 services.check_price(price, currency)
             except Invalid as error:
-                for field, problems in (error.errors or {}).items():
-                    self.add_error(field, problems)
+                self.add_error(None, error.errors)
 
 
 def _preview(form: Any, service: Service) -> dict[str, Any]:

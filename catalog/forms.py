@@ -326,8 +326,7 @@ class TimeOffForm(forms.ModelForm):
         try:
             services.check_time_off(start, end)
         except Invalid as error:
-            for field, problems in (error.errors or {}).items():
-                self.add_error(field, problems)
+            self.add_error(None, error.errors)
             return
         # A calendar that is not stored yet has no bookings.
         is_stored = not self.calendar._state.adding

@@ -13,13 +13,13 @@ from django.urls import reverse
 
 def list_of(model: type[Model], **filters: object) -> str:
     """Return the address of the list of a model, filtered by these parameters of its URL."""
-    path = reverse(admin_urlname(model._meta, "changelist"))
+    path = reverse(admin_urlname(model._meta, "changelist"))  # type: ignore[arg-type]
     return f"{path}?{urlencode(filters)}" if filters else path
 
 
 def page_of(row: Any) -> str:
     """Return the address of the page of a row."""
-    return reverse(admin_urlname(row._meta, "change"), args=[quote(row.pk)])
+    return reverse(admin_urlname(row._meta, "change"), args=[quote(row.pk)])  # type: ignore[arg-type]
 
 
 def page_for(request: HttpRequest, row: Any) -> str:

@@ -500,7 +500,7 @@ class StrictAdmin(admin.ModelAdmin):
         except REFUSALS as error:
             self.message_user(request, message_of(error), messages.ERROR)
             return HttpResponseRedirect(
-                reverse(admin_urlname(self.opts, "change"), args=[object_id])
+                reverse(admin_urlname(self.opts, "change"), args=[object_id])  # type: ignore[arg-type]
             )
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> Any:

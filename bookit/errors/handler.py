@@ -155,7 +155,7 @@ def _translate(error: Exception) -> ProblemException | None:
 
 
 def _from_service(error: ServiceError) -> ProblemException:
-    errors = error.errors and [
+    errors = [
         {"field": field, "code": "invalid", "message": message}
         for field, messages in error.errors.items()
         for message in messages
