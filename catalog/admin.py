@@ -6,9 +6,9 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.postgres.search import SearchQuery
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
@@ -199,11 +199,7 @@ class CalendarAdmin(StampedAdmin):
             Http404: the calendar does not exist.
             PermissionDenied: the user may not change the calendar.
         """
-        calendar = self.get_object(request, str(calendar_id))
-        if calendar is None:
-            raise Http404
-        if not self.has_change_permission(request, calendar):
-            raise PermissionDenied
+        calendar = self.row_to_change(request, calendar_id)
         shown = request.GET.get("zone")
         form = TimeOffForm(request.GET, instance=TimeOff(calendar=calendar))
         zone_name = shown if shown in zone_names() else calendar.timezone
@@ -441,11 +437,7 @@ class ServiceAdmin(StampedAdmin):
             Http404: the service does not exist.
             PermissionDenied: the user may not change the service.
         """
-        service = self.get_object(request, str(service_id))
-        if service is None:
-            raise Http404
-        if not self.has_change_permission(request, service):
-            raise PermissionDenied
+        service = self.row_to_change(request, service_id)
         form = self.get_form(request, service, change=True)(request.GET, instance=service)
         return render(request, "admin/catalog/service/offers.html", _preview(form, service))
 

@@ -446,6 +446,20 @@ class StrictAdmin(admin.ModelAdmin):
         """Return a row, or None if there is none. An empty `?_to_field=` means the id."""
         return super().get_object(request, object_id, from_field or None)
 
+    def row_to_change(self, request: HttpRequest, pk: object) -> Any:
+        """Return a row that the user may change.
+
+        Raises:
+            Http404: the row does not exist.
+            PermissionDenied: the user may not change it.
+        """
+        row = self.get_object(request, str(pk))
+        if row is None:
+            raise Http404
+        if not self.has_change_permission(request, row):
+            raise PermissionDenied
+        return row
+
     def changeform_view(
         self,
         request: HttpRequest,
