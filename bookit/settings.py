@@ -292,9 +292,10 @@ SIMPLE_JWT = {
 # of the operator's front end, which call the API. If a link is unset, emails show the token itself.
 PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
 VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
+MAX_MAILS = 10_000_000
 # The daily limit on emails about accounts. Each kind of email, such as password resets, and each
 # email address is counted separately.
-MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
+MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=MAX_MAILS)
 # Whether only users with a verified email address can book.
 BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
 
@@ -310,7 +311,6 @@ HOLD_TIME = timedelta(minutes=integer("HOLD_MINUTES", 10, at_least=1, at_most=24
 WAITLIST_OFFER_TIME = timedelta(
     minutes=integer("WAITLIST_OFFER_MINUTES", 60, at_least=1, at_most=7 * 24 * 60)
 )
-MAX_MAILS = 10_000_000
 # The moves of a booking within this time after the first move are reported in one email.
 MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
 # Daily limits on emails about bookings: to one recipient about one booking (and one more if the
