@@ -123,7 +123,7 @@ class CardsAdmin(StrictAdmin):
         allowed: dict[str, Any] = self.get_actions(request)
         return [
             {
-                "path": reverse(admin_urlname(self.opts, "act"), args=[quote(row.pk), name]),
+                "path": reverse(admin_urlname(self.opts, "act"), args=[quote(row.pk), name]),  # type: ignore[arg-type]
                 "words": str(allowed[name][2]) % model_format_dict(self.opts),
             }
             for name in self.buttons
