@@ -196,7 +196,7 @@ class OwnPasswordView(PasswordChangeView):
         except Invalid as error:
             # The names of fields in the API, and in Django's form.
             names = {"current_password": "old_password", "new_password": "new_password1"}
-            for field, texts in (error.errors or {}).items():
+            for field, texts in error.errors.items():
                 form.add_error(names[field], texts)
             return self.form_invalid(form)
         return HttpResponseRedirect(self.get_success_url())

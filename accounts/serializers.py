@@ -1,5 +1,6 @@
 """The bodies of requests and responses about accounts."""
 
+from functools import partial
 from typing import Any
 
 from rest_framework import serializers
@@ -51,13 +52,23 @@ class UserSerializer(RowSerializer):
         read_only_fields = fields
 
 
-class PasswordField(serializers.CharField):
-    """A password, exactly as it was typed. The services check the strength of new passwords."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            **{"write_only": True, "trim_whitespace": False, "max_length": 128, **kwargs}
-        )
+# Passwords are taken exactly as they were typed. The services check the strength of new passwords.
+PasswordField = partial(
+    serializers.CharField, write_only=True, trim_whitespace=False, max_length=128
+)
+# An email address with which an account is looked up. The format is not checked: a malformed email
+# address is treated like an unknown one.
+LookupField = partial(serializers.CharField, max_length=254)
+NameField = partial(serializers.CharField, max_length=200)
+# A phone number for people to dial. It is empty if the user has none.
+PhoneField = partial(
+    serializers.CharField, max_length=32, allow_blank=True, validators=[validate_phone]
+)
+# The language of emails and of the admin site, as a BCP 47 tag such as `pt-BR`.
+LanguageField = partial(serializers.CharField, max_length=35, validators=[validate_language])
+ZoneField = partial(serializers.CharField, max_length=64, validators=[validate_zone])
+# A token from an email.
+TokenField = partial(serializers.CharField, max_length=200)
 
 
 class EmailAddressField(serializers.EmailField):
@@ -75,52 +86,6 @@ class EmailAddressField(serializers.EmailField):
         if address and not mailbox(canonical(address)):
             self.fail("invalid")
         return canonical(address) if address else address
-
-
-class LookupField(serializers.CharField):
-    """An email address with which an account is looked up.
-
-    The format is not checked: a malformed email address is treated like an unknown one.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"max_length": 254, **kwargs})
-
-
-class NameField(serializers.CharField):
-    """A person's name."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"max_length": 200, **kwargs})
-
-
-class PhoneField(serializers.CharField):
-    """A phone number for people to dial. It is empty if the user has none."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        usual = {"max_length": 32, "allow_blank": True, "validators": [validate_phone]}
-        super().__init__(**{**usual, **kwargs})
-
-
-class LanguageField(serializers.CharField):
-    """The language of emails and of the admin site, as a BCP 47 tag such as `pt-BR`."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"max_length": 35, "validators": [validate_language], **kwargs})
-
-
-class ZoneField(serializers.CharField):
-    """An IANA time zone."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"max_length": 64, "validators": [validate_zone], **kwargs})
-
-
-class TokenField(serializers.CharField):
-    """A token from an email."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"max_length": 200, **kwargs})
 
 
 @example(

@@ -92,8 +92,13 @@ def check_own_password(*, user: User, field: str, password: str, client: session
     guess = Guess(user=user, email=user.email, address=client.address)
     guess.count()
     if not check_password(password, user.password):
-        raise Invalid.of(field, _("This is not your current password."))
+        raise wrong_password(field)
     guess.forgive()
+
+
+def wrong_password(field: str) -> Invalid:
+    """Return the error of a field that does not contain the user's current password."""
+    return Invalid.of(field, _("This is not your current password."))
 
 
 @retried
@@ -137,7 +142,7 @@ def replace_password(*, user: User, hashed: str) -> None:
     # If two requests change the password at once, the second one is refused, because the current
     # password that it checked is outdated.
     if not User.objects.filter(pk=user.pk, password=user.password).update(password=hashed):
-        raise Invalid.of("current_password", _("This is not your current password."))
+        raise wrong_password("current_password")
 
 
 @retried
@@ -244,7 +249,7 @@ def update_profile(*, user: User, changes: dict[str, Any], client: sessions.Clie
     if changes:
         with transaction.atomic():
             if is_new:
-                _check_unchanged(user, field="current_password")
+                _check_unchanged(user)
             save_changes(user, changes)
             if is_new:
                 links.enqueue(kind=VERIFICATION, email=user.new_email, user=user)
@@ -384,7 +389,7 @@ def _check_strength(password: str, user: User, *, field: str) -> None:
     raise Invalid(errors={field: problems})
 
 
-def _check_unchanged(user: User, *, field: str) -> None:
+def _check_unchanged(user: User) -> None:
     """Check that the password is still the one that was checked, and lock the user's row.
 
     The password may have been changed during the slow hashing. A new email address that was
@@ -395,7 +400,7 @@ def _check_unchanged(user: User, *, field: str) -> None:
     """
     unchanged = User.objects.filter(pk=user.pk, password=user.password)
     if not unchanged.select_for_update(no_key=True).exists():
-        raise Invalid.of(field, _("This is not your current password."))
+        raise wrong_password("current_password")
 
 
 def _save_unique(user: User, **options: Any) -> None:

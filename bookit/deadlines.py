@@ -125,12 +125,11 @@ def restore_time_limit(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
 
 
 @contextmanager
-def waiting_patiently() -> Iterator[None]:
-    """Let the connection wait for any time for responses until the end of a `with` block.
-
-    By default, it closes itself if a response takes longer than its `patience`. The time limits of
-    PostgreSQL stay.
-    """
+def no_time_limit_in_transaction() -> Iterator[None]:
+    """Let statements in a `with` block take any time. The block must be in a transaction."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        # SET without LOCAL would change a connection that PgBouncer shares.
+        cursor.execute("SET LOCAL statement_timeout = 0")
     found: Any = connections[DEFAULT_DB_ALIAS].connection
     usual, found.patience = found.patience, None
     try:

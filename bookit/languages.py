@@ -4,8 +4,6 @@ A language is named by a BCP 47 tag, such as `pt-BR`. Only the first part of a t
 readers of Portuguese get the same Portuguese.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 from django.conf import settings
@@ -43,8 +41,6 @@ def grouped(number: int) -> str:
     return number_format(number, 0, force_grouping=True)
 
 
-@contextmanager
-def speaking(tag: str) -> Iterator[None]:
+def speaking(tag: str) -> translation.override:
     """Translate into the language of a tag, or into English, inside a `with` block."""
-    with translation.override(closest(tag)):
-        yield
+    return translation.override(closest(tag))

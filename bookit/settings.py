@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import environ
@@ -29,8 +28,8 @@ from bookit.runtime.environment import (
     text,
 )
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-environment.load(BASE_DIR / ".env")
+BASE_DIR = environment.BASE_DIR
+environment.load()
 
 APP_ENV = choice("APP_ENV", "development", "production")
 PRODUCTION = APP_ENV == "production"
@@ -293,9 +292,10 @@ SIMPLE_JWT = {
 # of the operator's front end, which call the API. If a link is unset, emails show the token itself.
 PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
 VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
+MAX_MAILS = 10_000_000
 # The daily limit on emails about accounts. Each kind of email, such as password resets, and each
 # email address is counted separately.
-MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
+MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=MAX_MAILS)
 # Whether only users with a verified email address can book.
 BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
 
@@ -311,7 +311,6 @@ HOLD_TIME = timedelta(minutes=integer("HOLD_MINUTES", 10, at_least=1, at_most=24
 WAITLIST_OFFER_TIME = timedelta(
     minutes=integer("WAITLIST_OFFER_MINUTES", 60, at_least=1, at_most=7 * 24 * 60)
 )
-MAX_MAILS = 10_000_000
 # The moves of a booking within this time after the first move are reported in one email.
 MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
 # Daily limits on emails about bookings: to one recipient about one booking (and one more if the
@@ -362,7 +361,6 @@ REST_FRAMEWORK = {
     "NON_FIELD_ERRORS_KEY": "",
     "NUM_PROXIES": NUM_PROXIES,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
-    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "URL_FORMAT_OVERRIDE": None,
 }
 
@@ -375,9 +373,6 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 CSRF_FAILURE_VIEW = "bookit.web.middleware.csrf_failure"
 CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS", wildcards=True)
 SESSION_ENGINE = "accounts.sessions.store"
-SESSION_COOKIE_HTTPONLY = True
-SECURE_REFERRER_POLICY = "same-origin"
-X_FRAME_OPTIONS = "DENY"
 # Whether admins may sign in over plain HTTP, with cookies that do not require HTTPS.
 ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
 HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
@@ -395,10 +390,8 @@ if PRODUCTION:
     SECURE_HSTS_SECONDS = HSTS_SECONDS
     SECURE_HSTS_INCLUDE_SUBDOMAINS = HSTS_SUBDOMAINS
     SECURE_HSTS_PRELOAD = HSTS_PRELOAD
-# The proxy terminates TLS and redirects to HTTPS. Health checks reach BookIt over plain HTTP.
-SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = [
-    "security.W008",  # The proxy redirects to HTTPS.
+    "security.W008",  # The proxy redirects to HTTPS. Health checks reach BookIt over plain HTTP.
     "security.W005",  # Operators decide about HSTS for subdomains.
     "security.W021",  # Operators decide about HSTS preloading.
 ]
@@ -468,11 +461,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "LICENSE": {"name": "MIT", "identifier": "MIT"},
     "SERVERS": [{"url": "/", "description": "This server"}],
     "SERVE_AUTHENTICATION": [],
-    "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "",
     "COMPONENT_SPLIT_REQUEST": True,
-    "COMPONENT_SPLIT_PATCH": True,
-    "COMPONENT_NO_READ_ONLY_REQUIRED": False,
     "DEFAULT_GENERATOR_CLASS": "bookit.api.components.Generator",
     "SORT_OPERATIONS": "bookit.api.components.sorting_key",
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},

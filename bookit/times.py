@@ -215,12 +215,14 @@ class InstantField(serializers.DateTimeField):
             raise serializers.ValidationError(str(error), code="invalid") from None
 
 
-@extend_schema_field(
-    {
-        "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
-        "example": "2026-12-01",
-    }
-)
+# The schema of a date or an instant, for the OpenAPI document.
+DAY_OR_INSTANT: dict[str, Any] = {
+    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+    "example": "2026-12-01",
+}
+
+
+@extend_schema_field(DAY_OR_INSTANT)
 class DayOrInstantField(serializers.Field[date, str, str, Any]):
     """A date or an instant, as `parse_day_or_instant` reads it."""
 

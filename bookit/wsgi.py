@@ -1,6 +1,5 @@
 """The WSGI application that gunicorn serves."""
 
-import os
 from io import BytesIO
 from typing import Any
 
@@ -15,8 +14,6 @@ from django.urls import get_resolver
 
 from bookit.runtime.startup import load_settings
 from bookit.tracing.start import trace_web
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 
 
 class Request(WSGIRequest):

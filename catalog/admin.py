@@ -1,16 +1,14 @@
 """Calendars and services in the admin site."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, tzinfo
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.postgres.search import SearchQuery
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
@@ -34,9 +32,8 @@ from bookit.errors import Invalid
 from bookit.times import zone, zone_names
 from catalog import services
 from catalog.categories.choices import categories
-from catalog.extensions import DESCRIBED
+from catalog.extensions import MAX_DESCRIBED, described
 from catalog.forms import (
-    MAX_NAMED,
     OpeningHoursForm,
     OpeningHoursFormSet,
     TimeOffForm,
@@ -129,7 +126,7 @@ class CalendarForm(forms.ModelForm):
             try:
                 services.check_provider(chosen.pk)
             except Invalid as error:
-                raise ValidationError((error.errors or {})["provider_id"]) from None
+                raise ValidationError(error.errors["provider_id"]) from None
         return chosen
 
 
@@ -202,11 +199,7 @@ class CalendarAdmin(StampedAdmin):
             Http404: the calendar does not exist.
             PermissionDenied: the user may not change the calendar.
         """
-        calendar = self.get_object(request, str(calendar_id))
-        if calendar is None:
-            raise Http404
-        if not self.has_change_permission(request, calendar):
-            raise PermissionDenied
+        calendar = self.row_to_change(request, calendar_id)
         shown = request.GET.get("zone")
         form = TimeOffForm(request.GET, instance=TimeOff(calendar=calendar))
         zone_name = shown if shown in zone_names() else calendar.timezone
@@ -250,11 +243,15 @@ class CalendarAdmin(StampedAdmin):
         if not affected.count:
             return
         tz = zone(calendar.timezone)
-        first = affected.first[:MAX_NAMED]
         named = format_html_join(
-            "; ", "{}", ((each,) for each in _described(first, request.user, tz))
+            "; ",
+            "{}",
+            (
+                (link(each.url, each.text),)
+                for each in described(affected, viewer=request.user, tz=tz)
+            ),
         )
-        if affected.count > len(first):
+        if affected.count > MAX_DESCRIBED:
             text = ngettext(
                 "%(count)s upcoming booking is now outside the open times. The first ones are:"
                 " %(named)s.",
@@ -271,14 +268,6 @@ class CalendarAdmin(StampedAdmin):
         # This HTML is safe: the text is BookIt's own, `named` is safe, and `count` is a number.
         message = mark_safe(text % {"count": affected.count, "named": named})  # noqa: S308
         self.message_user(request, message, messages.WARNING)
-
-
-def _described(first: Sequence[tuple[UUID, datetime]], viewer: Any, tz: tzinfo) -> Iterator[Any]:
-    """Yield the first affected bookings, as links if the viewer may see bookings."""
-    pks = [pk for pk, _start in first]
-    for describe in DESCRIBED.values():
-        for each in describe(pks=pks, viewer=viewer, tz=tz):
-            yield link(each.url, each.text)
 
 
 class ServiceForm(forms.ModelForm):
@@ -375,8 +364,7 @@ class ServiceForm(forms.ModelForm):
             try:
                 services.check_price(price, currency)
             except Invalid as error:
-                for field, problems in (error.errors or {}).items():
-                    self.add_error(field, problems)
+                self.add_error(None, error.errors)
 
 
 def _preview(form: Any, service: Service) -> dict[str, Any]:
@@ -449,11 +437,7 @@ class ServiceAdmin(StampedAdmin):
             Http404: the service does not exist.
             PermissionDenied: the user may not change the service.
         """
-        service = self.get_object(request, str(service_id))
-        if service is None:
-            raise Http404
-        if not self.has_change_permission(request, service):
-            raise PermissionDenied
+        service = self.row_to_change(request, service_id)
         form = self.get_form(request, service, change=True)(request.GET, instance=service)
         return render(request, "admin/catalog/service/offers.html", _preview(form, service))
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
+from typing import Any
 from uuid import UUID
 
 from bookit.api.filters import FilterSet
@@ -53,6 +54,18 @@ class Offer:
 # Functions that describe bookings on pages of the admin site. They are called with `pks`, `viewer`
 # (the user who sees the page) and `tz`, and return a `Described` for each booking, earliest first.
 DESCRIBED: Extensions[Callable[..., list[Described]]] = Extensions()
+
+# At most this many affected bookings are described. The others are only counted.
+MAX_DESCRIBED = 5
+
+
+def described(affected: Affected, *, viewer: Any, tz: tzinfo) -> list[Described]:
+    """Return the descriptions of the first affected bookings."""
+    pks = [pk for pk, _start in affected.first[:MAX_DESCRIBED]]
+    return [
+        each for describe in DESCRIBED.values() for each in describe(pks=pks, viewer=viewer, tz=tz)
+    ]
+
 
 # Functions that return what customers would be offered under the terms of a service, which may have
 # unsaved changes. They are called with `service`, `from_`, `until` and `at`, and return `Offer`s.

@@ -20,12 +20,10 @@ from bookit.adminsite.words import dated
 from bookit.errors import Invalid
 from bookit.times import format_wall_clock, parse_wall_clock, zone, zone_names
 from catalog import services
-from catalog.extensions import DESCRIBED, Affected, Described
+from catalog.extensions import MAX_DESCRIBED, Affected, Described, described
 from catalog.models import Calendar, OpeningHours, TimeOff
 from catalog.opening import CLOSES_TOO_EARLY, MINUTES_A_DAY
 
-# A form or a message names at most this many affected bookings.
-MAX_NAMED = 5
 # The page of a calendar shows at most this many periods of time off. Each has up to twelve inputs,
 # the opening hours have up to 400 more, and a form can have 1,000.
 MAX_PERIODS = 40
@@ -328,8 +326,7 @@ class TimeOffForm(forms.ModelForm):
         try:
             services.check_time_off(start, end)
         except Invalid as error:
-            for field, problems in (error.errors or {}).items():
-                self.add_error(field, problems)
+            self.add_error(None, error.errors)
             return
         # A calendar that is not stored yet has no bookings.
         is_stored = not self.calendar._state.adding
@@ -356,17 +353,12 @@ class TimeOffForm(forms.ModelForm):
 
     def described(self) -> list[Described]:
         """Return the first affected bookings, as the viewer may see them."""
-        first = [pk for pk, _start in self.affected.first[:MAX_NAMED]]
         tz = self.fields["start_time"].tz  # type: ignore[attr-defined]
-        return [
-            each
-            for describe in DESCRIBED.values()
-            for each in describe(pks=first, viewer=self.viewer, tz=tz)
-        ]
+        return described(self.affected, viewer=self.viewer, tz=tz)
 
     def more(self) -> int:
         """Return how many affected bookings are not named."""
-        return max(0, self.affected.count - MAX_NAMED)
+        return max(0, self.affected.count - MAX_DESCRIBED)
 
 
 class TimeOffFormSet(InZone, forms.BaseInlineFormSet):

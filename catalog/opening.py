@@ -1,7 +1,7 @@
 """The times at which a calendar is open: its weekly hours in its own zone, minus its time off."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cached_property, lru_cache
@@ -68,13 +68,7 @@ class Opening:
     @cached_property
     def closed(self) -> list[Period]:
         """The periods of time off, in order. Periods that overlap or touch are merged."""
-        closed: list[Period] = []
-        for start, end in sorted(self.time_off):
-            if closed and start <= closed[-1][1]:
-                closed[-1] = (closed[-1][0], max(end, closed[-1][1]))
-            else:
-                closed.append((start, end))
-        return closed
+        return _merged(sorted(self.time_off))
 
     def periods(self, start: datetime, end: datetime) -> tuple[Period, ...]:
         """Return the open periods from `start` to `end`, in order, by the weekly hours alone.
@@ -118,13 +112,18 @@ def is_endless(hours: tuple[Span, ...]) -> bool:
 @lru_cache(maxsize=64)
 def _periods(tz: tzinfo, hours: tuple[Span, ...], first: date, last: date) -> tuple[Period, ...]:
     """Return the open periods from `first` to `last`. Periods that touch are merged."""
-    periods: list[Period] = []
-    for opens, closes in _spans(tz, hours, first, last):
-        if periods and opens <= periods[-1][1]:
-            periods[-1] = (periods[-1][0], max(closes, periods[-1][1]))
+    return tuple(_merged(_spans(tz, hours, first, last)))
+
+
+def _merged(periods: Iterable[Period]) -> list[Period]:
+    """Return periods that are given in order, with those that overlap or touch as one."""
+    merged: list[Period] = []
+    for start, end in periods:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            periods.append((opens, closes))
-    return tuple(periods)
+            merged.append((start, end))
+    return merged
 
 
 def _spans(tz: tzinfo, hours: tuple[Span, ...], day: date, last: date) -> Iterator[Period]:

@@ -366,9 +366,7 @@ def _calendar_for(actor: User, permission: str, calendar_id: UUID) -> Calendar:
     found = Calendar.objects.select_for_update(no_key=True).filter(turns.alone(calendar_id))
     calendar = found.filter(pk=calendar_id).first()
     if calendar is None:
-        raise Invalid(
-            errors={"calendar_id": [_("There is no calendar with this id.")]},
-        )
+        raise Invalid.of("calendar_id", _("There is no calendar with this id."))
     check_owner(calendar, actor, permission)
     return calendar
 
@@ -389,6 +387,4 @@ def check_provider(provider_id: UUID) -> None:
         Invalid: there is no active provider or admin with this id.
     """
     if not User.objects.all().keepers().filter(pk=provider_id).exists():
-        raise Invalid(
-            errors={"provider_id": [_("There is no active provider with this id.")]},
-        )
+        raise Invalid.of("provider_id", _("There is no active provider with this id."))

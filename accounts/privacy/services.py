@@ -13,19 +13,19 @@ from uuid import UUID, uuid4
 from django.contrib.admin.models import LogEntry
 from django.db import connection, transaction
 from django.db.models import Q
-from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from accounts import services
 from accounts.extensions import ERASERS, EXPORTERS
+from accounts.keys import services as keys
 from accounts.keys.models import ApiKey
 from accounts.links import services as links
 from accounts.models import User
 from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from bookit.database.retries import retried
-from bookit.errors import Forbidden, Invalid
+from bookit.errors import Forbidden
 from bookit.idempotency import services as idempotency
 from bookit.idempotency.models import KeptResponse
 
@@ -138,7 +138,7 @@ def _erase(user_id: UUID, *, actor: User, at: datetime, checked: str | None = No
     """
     user, is_last_admin = services.lock_user(user_id=user_id)
     if checked not in (None, user.password):
-        raise Invalid.of("password", _("This is not your current password."))
+        raise services.wrong_password("password")
     if is_last_admin:
         raise services.LastAdmin
     for erase in ERASERS.values():
@@ -183,7 +183,7 @@ def _erase_traces(user: User) -> None:
     """Erase what the app `accounts` stores about a user outside the user's row."""
     Session.objects.filter(user=user).delete()
     OutstandingToken.objects.filter(user=user).update(user=None)
-    ApiKey.objects.filter(user=user).delete()
+    keys.delete_keys(owner=user)
     idempotency.forget(user_id=user.pk)
     user.emailed_links.all().delete()
     user.groups.clear()

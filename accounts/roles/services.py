@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from accounts.extensions import PERMISSIONS
 from accounts.models import User
-from accounts.roles.models import Role
+from accounts.roles.models import FULL_NAME, Role
 from bookit.database.retries import retried
 from bookit.errors import Forbidden, Invalid, database_error_facts
 
@@ -126,14 +126,8 @@ def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
             "roles", _("There is no role with the name %(unknown)s.") % {"unknown": unknown[0]}
         )
     changed = [found[name].pk for name in held ^ wanted if name in found]
-    pairs = Permission.objects.filter(group__in=changed).order_by()
-    _check_has(
-        actor,
-        {
-            f"{app}.{codename}"
-            for app, codename in pairs.values_list("content_type__app_label", "codename")
-        },
-    )
+    permissions = Permission.objects.filter(group__in=changed).order_by()
+    _check_has(actor, {*permissions.values_list(FULL_NAME, flat=True)})
     if held != wanted:
         user.groups.set([found[name] for name in wanted])
         # The trigger that sets `updated_at` does not run when only the groups of a user change.
@@ -158,7 +152,7 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
             raise Forbidden(
                 _("Only admins can change this field of an account: %(name)s.") % {"name": name}
             )
-    if not user.is_below_admins:
+    if user.role == User.Role.ADMIN:  # whether or not the account is active
         raise Forbidden(_("Only admins can change the account of an admin."))
     _check_has(actor, user.granted)
 

@@ -14,6 +14,7 @@ from accounts.models import User
 from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tests.signing_in import log_in
 from bookings.tests.jobs import work
 from bookit.tests.crowd import at_once
 from bookit.tests.expect import problem
@@ -35,10 +36,6 @@ def user():
 @pytest.fixture
 def me(api, user):
     return api.as_(user)
-
-
-def log_in(api, user, password=PASSWORD):
-    return api.post("/auth/login", {"email": user.email, "password": password})
 
 
 def change(client, current=PASSWORD, new=BETTER):

@@ -14,6 +14,7 @@ from accounts.models import User
 from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, UserFactory
+from accounts.tests.signing_in import log_in, me
 from bookit.tests.crowd import at_once, starting_line, tally
 from bookit.tests.expect import problem
 
@@ -25,14 +26,6 @@ PROFILE = [
     *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
 ]
 SESSION = [*PROFILE, "access_token", "refresh_token", "token_type", "expires_in"]
-
-
-def log_in(api, user, password=PASSWORD):
-    return api.post("/auth/login", {"email": user.email, "password": password})
-
-
-def me(api, access_token):
-    return api.get("/me", headers={"authorization": f"Bearer {access_token}"})
 
 
 # --- register ---------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ from bookit.errors import Conflict, Forbidden, Unavailable
 from bookit.json import dumps
 from bookit.times import parse_day, zone, zone_names
 from catalog import services as catalog
-from catalog.extensions import DESCRIBED, Affected
+from catalog.extensions import Affected, described
 from catalog.models import Calendar, Service
 
 # The page offers at most this many calendars, and those that the URL names.
@@ -54,9 +54,6 @@ MAX_OFFERED = 200
 SHOWN_FIRST = 4
 # The page offers at most this many services of the shown calendars.
 MAX_SERVICES = 500
-# If a calendar is closed for a period, the message links to at most this many bookings in that
-# period.
-MAX_NAMED = 5
 VIEWS = ("day", "week", "month", "list")
 
 
@@ -414,13 +411,9 @@ def _closed_message(affected: Affected) -> str:
 
 def _links(affected: Affected, viewer: User, form: ZoneForm) -> list[dict[str, str]]:
     """Return the URL and a description of each of the first bookings that are affected."""
-    pks = [pk for pk, _start in affected.first[:MAX_NAMED]]
     tz = zone(form.cleaned_data["zone"])
-    return [
-        {"url": each.url, "label": each.text}
-        for describe in DESCRIBED.values()
-        for each in describe(pks=pks, viewer=viewer, tz=tz)
-    ]
+    found = described(affected, viewer=viewer, tz=tz)
+    return [{"url": each.url, "label": each.text} for each in found]
 
 
 def _words() -> dict[str, str]:

@@ -131,8 +131,7 @@ def _period(request: HttpRequest) -> tuple[Period | None, PeriodForm]:
         try:
             period = chosen(from_=days["from"], to=days["to"], tz=tz, at=timezone.now())
         except Invalid as error:
-            for field, texts in (error.errors or {}).items():
-                form.add_error(field, texts)
+            form.add_error(None, error.errors)
         else:
             last = period.end - timedelta(microseconds=1)
             return period, PeriodForm(

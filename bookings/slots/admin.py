@@ -7,7 +7,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
@@ -356,11 +356,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             Http404: the slot does not exist.
             PermissionDenied: the user may not change slots.
         """
-        slot = self.get_object(request, str(slot_id))
-        if slot is None:
-            raise Http404
-        if not self.has_change_permission(request, slot):
-            raise PermissionDenied
+        slot = self.row_to_change(request, slot_id)
         form = SeatsForm(request.POST)
         if form.is_valid():
             try:

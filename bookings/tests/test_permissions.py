@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 from django.test import override_settings
-from django.urls import URLPattern, get_resolver, resolve
+from django.urls import resolve
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -27,6 +27,7 @@ from bookings.tests.factories import (
     WaitlistEntryFactory,
 )
 from bookit.tests.plugin import QUICK_HASHERS
+from bookit.tests.routes import every_route
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
@@ -432,16 +433,9 @@ def reads_tokens(path):
 
 def api_routes():
     """Yield each method and route of the URLconf, except HEAD, OPTIONS and the admin site."""
-
-    def walk(patterns, prefix=""):
-        for pattern in patterns:
-            route = prefix + str(pattern.pattern)
-            if isinstance(pattern, URLPattern):
-                yield route, pattern.callback
-            elif route != "admin/":
-                yield from walk(pattern.url_patterns, route)
-
-    for route, view in walk(get_resolver().url_patterns):
+    for route, view in every_route():
+        if route.startswith("admin/"):
+            continue
         if hasattr(view, "actions"):
             methods = view.actions
         elif hasattr(view, "cls"):

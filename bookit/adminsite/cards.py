@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.admin.utils import model_format_dict, quote
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path, reverse
+from django.views.decorators.http import require_POST
 
+from bookit.adminsite.links import list_of, page_of
 from bookit.adminsite.pages import StrictAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
 
@@ -61,8 +64,9 @@ class CardsAdmin(StrictAdmin):
 
     def get_urls(self) -> list[Any]:
         """Return the URLs, with one for the buttons of a row's page."""
-        view = self.admin_site.admin_view(self.act_view)
-        act = path("<path:object_id>/act/<slug:action>/", view, name=self._name("act"))
+        view = self.admin_site.admin_view(require_POST(self.act_view))
+        name = f"{self.opts.app_label}_{self.opts.model_name}_act"
+        act = path("<path:object_id>/act/<slug:action>/", view, name=name)
         return [act, *super().get_urls()]
 
     def act_view(self, request: HttpRequest, object_id: str, action: str) -> HttpResponse:
@@ -72,8 +76,6 @@ class CardsAdmin(StrictAdmin):
             PermissionDenied: the page has no button for the action, or the user may not run it.
             Http404: the row does not exist.
         """
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         allowed: dict[str, Any] = self.get_actions(request)
         if action not in self.buttons or action not in allowed:
             raise PermissionDenied
@@ -86,8 +88,8 @@ class CardsAdmin(StrictAdmin):
         except REFUSALS as error:
             self.message_user(request, message_of(error), messages.ERROR)
         if rows.all().exists():  # `rows` may have cached the row before the action deleted it.
-            return redirect(reverse(f"admin:{self._name('change')}", args=[quote(row.pk)]))
-        return redirect(reverse(f"admin:{self._name('changelist')}"))
+            return redirect(page_of(row))
+        return redirect(list_of(self.model))
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
         """Say that the row is gone, and return to the list.
@@ -95,7 +97,7 @@ class CardsAdmin(StrictAdmin):
         Django would return to the home page if the user may not change rows.
         """
         super().response_delete(request, obj_display, obj_id)
-        return redirect(reverse(f"admin:{self._name('changelist')}"))
+        return redirect(list_of(self.model))
 
     def render_change_form(
         self,
@@ -121,12 +123,9 @@ class CardsAdmin(StrictAdmin):
         allowed: dict[str, Any] = self.get_actions(request)
         return [
             {
-                "path": reverse(f"admin:{self._name('act')}", args=[quote(row.pk), name]),
+                "path": reverse(admin_urlname(self.opts, "act"), args=[quote(row.pk), name]),  # type: ignore[arg-type]
                 "words": str(allowed[name][2]) % model_format_dict(self.opts),
             }
             for name in self.buttons
             if name in allowed and self.offers(row, name)
         ]
-
-    def _name(self, page: str) -> str:
-        return f"{self.opts.app_label}_{self.opts.model_name}_{page}"

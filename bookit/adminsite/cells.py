@@ -1,6 +1,6 @@
 """HTML for the cells of tables in the admin site: states, people, links and times."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -51,5 +51,5 @@ def exactly(time: datetime | None, zone: str) -> str:
     """Return a time in a zone, with the name of the zone: 1 Dec 2026, 10:00:00 (Europe/Lisbon)."""
     if time is None:
         return ""
-    local = time.astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
+    local = time.astimezone(ZoneInfo(zone))
     return f"{date_format(local, 'SHORT_DATE_FORMAT')}, {time_of_day(local, '%H:%M:%S')} ({zone})"

@@ -1,6 +1,5 @@
 """Lists of rows, filtered and ordered by the parameters of their URLs."""
 
-import json
 from collections.abc import Iterator
 from datetime import MAXYEAR, datetime
 from functools import cached_property, partial
@@ -17,10 +16,10 @@ from django.db.models import DateTimeField, Max, Min, QuerySet, Value
 from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.text import capfirst
 
-from bookit.database.counts import MAX_COUNTED, bounded_count
+from bookit.database.counts import MAX_COUNTED, bounded_count, expected
+from bookit.languages import grouped
 
 # At most this many years, months or days are looked up one at a time. If a list spans more, all of
 # its rows are read.
@@ -129,12 +128,12 @@ class BoundedPaginator(Paginator):
     @property
     def number(self) -> str:
         """The number of rows as text, for example `12,450`."""
-        return number_format(self.count, force_grouping=True)
+        return grouped(self.count)
 
     @property
     def most_shown(self) -> str:
         """The number of rows that all pages together can show, as text."""
-        return number_format(self.most, force_grouping=True)
+        return grouped(self.most)
 
     @property
     def count(self) -> int:
@@ -172,7 +171,7 @@ class BoundedPaginator(Paginator):
         rows = rows.order_by()
         return bounded_count(
             (lambda: MAX_COUNTED + 1) if is_too_long else rows[: MAX_COUNTED + 1].count,
-            lambda: json.loads(rows.explain(format="json")),
+            lambda: expected(rows),
         )
 
 

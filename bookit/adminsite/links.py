@@ -4,6 +4,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.admin.templatetags.admin_urls import admin_urlname
+from django.contrib.admin.utils import quote
 from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
@@ -11,14 +13,13 @@ from django.urls import reverse
 
 def list_of(model: type[Model], **filters: object) -> str:
     """Return the address of the list of a model, filtered by these parameters of its URL."""
-    path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    path = reverse(admin_urlname(model._meta, "changelist"))  # type: ignore[arg-type]
     return f"{path}?{urlencode(filters)}" if filters else path
 
 
 def page_of(row: Any) -> str:
     """Return the address of the page of a row."""
-    meta = row._meta
-    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
+    return reverse(admin_urlname(row._meta, "change"), args=[quote(row.pk)])  # type: ignore[arg-type]
 
 
 def page_for(request: HttpRequest, row: Any) -> str:

@@ -10,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AutocompleteSelect, RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -37,7 +38,6 @@ from django.template.response import TemplateResponse
 from django.urls import path as url
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.http import content_disposition_header
 from django.utils.text import capfirst, smart_split, unescape_string_literal
 from django.utils.translation import gettext, gettext_lazy, ngettext, ngettext_lazy
@@ -47,6 +47,7 @@ from bookit import deadlines
 from bookit.adminsite.changelist import BoundedPaginator, SenselessList, StrictChangeList
 from bookit.adminsite.exports import CHUNK, CSV, Format
 from bookit.adminsite.fields import LinesField, zone_field
+from bookit.adminsite.links import list_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import (
     GONE,
@@ -347,8 +348,7 @@ class StrictAdmin(admin.ModelAdmin):
             return HttpResponseRedirect(self._list_url(request))
         if too_many:
             text = gettext("The list has more than %(most)s rows. Filter it first.")
-            most = number_format(kind.most, force_grouping=True)
-            self.message_user(request, text % {"most": most}, messages.ERROR)
+            self.message_user(request, text % {"most": grouped(kind.most)}, messages.ERROR)
             return HttpResponseRedirect(self._list_url(request))
         name = str(self.opts.verbose_name_plural).replace(" ", "-")
         return StreamingHttpResponse(
@@ -362,8 +362,7 @@ class StrictAdmin(admin.ModelAdmin):
 
     def _list_url(self, request: HttpRequest) -> str:
         """Return the URL of the list, with the parameters of the request."""
-        address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
-        return f"{address}?{request.GET.urlencode()}"
+        return f"{list_of(self.model)}?{request.GET.urlencode()}"
 
     def response_action(  # type: ignore[override]
         self, request: Any, queryset: QuerySet[Any], **options: Any
@@ -451,6 +450,20 @@ class StrictAdmin(admin.ModelAdmin):
         """Return a row, or None if there is none. An empty `?_to_field=` means the id."""
         return super().get_object(request, object_id, from_field or None)
 
+    def row_to_change(self, request: HttpRequest, pk: object) -> Any:
+        """Return a row that the user may change.
+
+        Raises:
+            Http404: the row does not exist.
+            PermissionDenied: the user may not change it.
+        """
+        row = self.get_object(request, str(pk))
+        if row is None:
+            raise Http404
+        if not self.has_change_permission(request, row):
+            raise PermissionDenied
+        return row
+
     def changeform_view(
         self,
         request: HttpRequest,
@@ -504,10 +517,9 @@ class StrictAdmin(admin.ModelAdmin):
             return super().delete_view(request, object_id, extra_context)
         except REFUSALS as error:
             self.message_user(request, message_of(error), messages.ERROR)
-            here = reverse(
-                f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[object_id]
+            return HttpResponseRedirect(
+                reverse(admin_urlname(self.opts, "change"), args=[object_id])  # type: ignore[arg-type]
             )
-            return HttpResponseRedirect(here)
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> Any:
         """Ask whether to delete a row and say what follows from it, or why it cannot be deleted."""

@@ -9,25 +9,22 @@ from bookit.database.counts import MAX_COUNTED
 
 # A trigram index finds fewer letters than this only at the beginning of a word.
 FEWEST_LETTERS = 3
-# If at most this many rows match, a search reads only these rows. If more match, their number is
-# estimated, because lists count only up to this number.
-FEW = MAX_COUNTED
 
 
 def found_in(rows: QuerySet[Any], conditions: Sequence[Q]) -> tuple[QuerySet[Any], bool]:
     """Return the rows that meet one of the conditions, each of which can use its own index.
 
     Returns:
-        the rows, and whether at most `FEW` were found. A row counts once for each condition that it
-        meets.
+        the rows, and whether at most `MAX_COUNTED` were found. A row counts once for each condition
+        that it meets.
 
     A single condition with OR over several tables would read every row. So each condition is first
     searched for by itself. The condition with OR is used only if many rows match: the database then
     fills a page of the list after reading a small part of the rows.
     """
     each = [rows.filter(condition).order_by().values_list("pk") for condition in conditions]
-    ids = [pk for (pk,) in each[0].union(*each[1:], all=True)[: FEW + 1]]
-    if len(ids) <= FEW:
+    ids = [pk for (pk,) in each[0].union(*each[1:], all=True)[: MAX_COUNTED + 1]]
+    if len(ids) <= MAX_COUNTED:
         return rows.filter(pk__in=ids), True
     return rows.filter(Q(*conditions, _connector=Q.OR)), False
 

@@ -22,7 +22,7 @@ from rest_framework.request import Request
 from bookit.database.prepared import Bound, Change
 from bookit.errors.refusals import refuse
 from bookit.money import is_plain
-from bookit.times import begin, end, parse_day_or_instant
+from bookit.times import DAY_OR_INSTANT, begin, end, parse_day_or_instant
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -180,12 +180,6 @@ class DayOrInstantField(forms.CharField):
             # Pass the text as a parameter: Django formats the message with %, and the text may
             # contain "%".
             raise ValidationError("%(why)s", "invalid", {"why": error}) from None
-
-
-DAY_OR_INSTANT: dict[str, Any] = {
-    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
-    "example": "2026-12-01",
-}
 
 
 class DayOrInstantFilter(filters.Filter):

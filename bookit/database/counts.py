@@ -45,26 +45,25 @@ estimates = Estimates()
 
 def expected(rows: QuerySet[Any]) -> int:
     """Return the number of rows that PostgreSQL's planner expects, without reading rows."""
-    return _planned_rows(json.loads(rows.order_by().explain(format="json")))
+    return planned_rows(json.loads(rows.order_by().explain(format="json")))
 
 
-def _planned_rows(plan: list[dict[str, Any]]) -> int:
+def planned_rows(plan: list[dict[str, Any]]) -> int:
     """Return the number of rows that the planner expects, from the parsed EXPLAIN (FORMAT JSON)."""
     [explained] = plan
     return int(explained["Plan"]["Plan Rows"])
 
 
-def bounded_count(count: Callable[[], int], explain: Callable[[], Any]) -> tuple[int, bool]:
+def bounded_count(count: Callable[[], int], estimate: Callable[[], int]) -> tuple[int, bool]:
     """Return the number of rows, and whether the number is exact.
 
     `count` stops after `MAX_COUNTED + 1` rows. If it gets that far, the result is the number of
-    rows that PostgreSQL's planner estimates, but at least the number that was counted. `explain`
-    returns the parsed output of EXPLAIN (FORMAT JSON).
+    rows that PostgreSQL's planner estimates, but at least the number that was counted.
     """
     counted = count()
     if counted <= MAX_COUNTED:
         return counted, True
-    return max(counted, _planned_rows(explain())), False
+    return max(counted, estimate()), False
 
 
 def number_of(rows: QuerySet[Any], *, by: str) -> Coalesce:

@@ -19,7 +19,7 @@ from django.db.models import BooleanField, F, Field, Func, IntegerField, Model, 
 from django.db.models.expressions import RawSQL
 from django.db.models.sql.compiler import SQLCompiler
 
-from bookit.database.counts import MAX_COUNTED, bounded_count, estimates
+from bookit.database.counts import MAX_COUNTED, bounded_count, estimates, planned_rows
 from bookit.database.rows import fetch
 
 Instance = TypeVar("Instance", bound=Model)
@@ -254,7 +254,9 @@ class Bound:
             return recent
         total, self.count_is_exact = bounded_count(
             lambda: int(self.query.run_bare(self.query.count_text, self.values)[0][0]),
-            lambda: self.query.run_bare(f"EXPLAIN (FORMAT JSON) {text}", self.values)[0][0],
+            lambda: planned_rows(
+                self.query.run_bare(f"EXPLAIN (FORMAT JSON) {text}", self.values)[0][0]
+            ),
         )
         if not self.count_is_exact:
             estimates.keep(text, values, total)

@@ -29,7 +29,7 @@ class ServiceError(Exception):
 
     def __init__(self, detail: str = "", *, errors: dict[str, list[str]] | None = None) -> None:
         self.detail = detail or self.describe()
-        self.errors = errors
+        self.errors = errors or {}
         self.members: dict[str, Any] = {}
         super().__init__(self.detail)
 

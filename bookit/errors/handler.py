@@ -22,6 +22,7 @@ from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 
 from bookit.errors import (
     CONSTRAINT_ERRORS,
+    Forbidden,
     Invalid,
     ServiceError,
     database_error_facts,
@@ -123,9 +124,7 @@ def _translate(error: Exception) -> _Problem | None:
     if isinstance(error, Http404 | ObjectDoesNotExist):
         return _Problem(404, "not_found", _("There is nothing at this address."))
     if isinstance(error, PermissionDenied):
-        return _Problem(
-            403, "permission_denied", _("You do not have permission to perform this action.")
-        )
+        return _from_service(Forbidden())
     if isinstance(error, InvalidToken | TokenError | exceptions.AuthenticationFailed):
         return _Problem(401, "token_invalid", _("The token is invalid, expired or revoked."))
     if isinstance(error, exceptions.APIException):
@@ -137,7 +136,7 @@ def _translate(error: Exception) -> _Problem | None:
 
 
 def _from_service(error: ServiceError) -> _Problem:
-    errors = error.errors and [
+    errors = [
         {"field": field, "code": "invalid", "message": message}
         for field, messages in error.errors.items()
         for message in messages

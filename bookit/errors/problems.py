@@ -164,24 +164,15 @@ def body(
 
 
 def response(
-    code: str,
-    detail: str = "",
-    status: int | None = None,
-    errors: Iterable[dict[str, str]] | None = None,
+    code: str, detail: str = "", errors: Iterable[dict[str, str]] | None = None
 ) -> HttpResponse:
     """Return a problem as a response, for errors outside DRF's views."""
     problem = plumbing(code)
+    detail = detail or str(problem.meaning).replace("`", "")
     result = HttpResponse(
-        dumps(
-            body(
-                status or problem.status,
-                code,
-                detail or str(problem.meaning).replace("`", ""),
-                errors,
-            )
-        ),
+        dumps(body(problem.status, code, detail, errors)),
         content_type=CONTENT_TYPE,
-        status=status or problem.status,
+        status=problem.status,
     )
     if problem.status == 503:
         result["Retry-After"] = "2"

@@ -11,7 +11,7 @@ from psycopg.rows import scalar_row
 
 from bookit.database.citus.nodes import OLDEST_OPEN
 from bookit.database.rows import fetch
-from bookit.deadlines import waiting_patiently
+from bookit.deadlines import no_time_limit_in_transaction
 from bookit.restores.extensions import POSITIONS
 from bookit.restores.models import Server
 
@@ -109,8 +109,6 @@ def notice_new_server() -> bool:
     with connection.cursor() as cursor:
         # `restore` and `migrate` may run at the same time.
         cursor.execute("LOCK TABLE bookit_server IN SHARE ROW EXCLUSIVE MODE")
-        # STATEMENT_TIMEOUT_MS is meant for requests. Moving many positions takes longer.
-        cursor.execute("SET LOCAL statement_timeout = 0")
     [identifier] = fetch(_IDENTIFIER, {}, scalar_row)
     previous = Server.objects.order_by("id").last()
     if previous is None:
@@ -122,7 +120,8 @@ def notice_new_server() -> bool:
     last = [found for each in POSITIONS.values() if (found := each.last()) is not None]
     boundary = max(last, default=current - 1) + 1
     shift = max(0, boundary - current)
-    with waiting_patiently():
+    # STATEMENT_TIMEOUT_MS is meant for requests. Moving many positions takes longer.
+    with no_time_limit_in_transaction():
         for each in POSITIONS.values():
             each.move(boundary, shift)
     Server.objects.create(identifier=identifier, boundary=boundary, shift=shift)

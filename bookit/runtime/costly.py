@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Collection
 from functools import cache
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import unquote
 
-from django.urls import URLPattern, get_resolver
+from bookit.api.routes import routed_views
 
 Item = TypeVar("Item")
 
@@ -69,14 +69,8 @@ def may_cost_much(method: str, path: str, query: str) -> bool:
 def _routes() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
     """Return each costly path with the parameters that make it costly; None means always costly."""
     found: list[tuple[re.Pattern[str], re.Pattern[str] | None]] = []
-    waiting: list[Any] = [*get_resolver().url_patterns]
-    while waiting:
-        pattern = waiting.pop()
-        if not isinstance(pattern, URLPattern):
-            if str(pattern.pattern) == "":
-                waiting += pattern.url_patterns
-            continue
-        names = getattr(getattr(pattern.callback, "cls", pattern.callback), "costly_with", None)
+    for pattern, view in routed_views():
+        names = getattr(view, "costly_with", None)
         if names is not None:
             alternatives = "|".join(map(re.escape, names))
             parameters = re.compile(rf"(?:^|&)(?:{alternatives})=") if names else None

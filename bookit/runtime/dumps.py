@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -164,7 +164,6 @@ def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None
     others = [f'--exclude-schema="{name}"' for name in names]
     with _running(
         [program, "--format=custom", *_PORTABLE, _WITHOUT_SESSIONS, *others, *arguments],
-        environment=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
     ) as (pg_dump, read_errors):
@@ -195,13 +194,11 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
             " deletes the schema public."
         )
     programs = _programs("pg_restore", "psql")
-    environment = _environment()
     # No connection of this process may hold locks while psql works.
     connection.close()
     arguments = ["--no-psqlrc", "--quiet", "--output", os.devnull, "--set", "ON_ERROR_STOP=1"]
     with _running(
         [programs["psql"], *arguments, "--file", "-"],
-        environment=environment,
         stdin=subprocess.PIPE,
     ) as (psql, read_errors):
         assert psql.stdin is not None  # noqa: S101 - it is a pipe
@@ -220,7 +217,6 @@ def _write_as_sql(program: str, source: IO[bytes], *, into: IO[bytes]) -> None:
     """Write a backup as SQL to `into`. After a failure, no COMMIT follows, so nothing changes."""
     with _running(
         [program, "--file=-", *_PORTABLE],
-        environment=_environment(),
         stdin=source,
         stdout=subprocess.PIPE,
     ) as (reader, read_errors):
@@ -234,7 +230,6 @@ def _write_as_sql(program: str, source: IO[bytes], *, into: IO[bytes]) -> None:
 def _running(
     arguments: list[str],
     *,
-    environment: Mapping[str, str],
     stdin: IO[bytes] | int,
     stdout: IO[bytes] | int | None = None,
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], bytes]]]:
@@ -244,12 +239,12 @@ def _running(
     soon as the pipe is full.
 
     Raises:
-        DumpError: the program cannot be started.
+        DumpError: the program cannot be started, or only the URL of a pooler is known.
     """
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                arguments, env=environment, stdin=stdin, stdout=stdout, stderr=errors
+                arguments, env=_environment(), stdin=stdin, stdout=stdout, stderr=errors
             )
         except OSError as error:
             raise DumpError(f"{arguments[0]} cannot be started: {error.strerror}.") from None

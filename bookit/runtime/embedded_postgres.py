@@ -50,7 +50,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,6 @@ import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 #: The name of the database, and of the role that owns it.
 DATABASE = "bookit"
@@ -116,7 +114,7 @@ def acquire(directory: Path, *, settings: Mapping[str, str] | None = None) -> st
     Raises:
         EmbeddedPostgresError: the server does not start, or the directory cannot be used.
     """
-    cluster = _Cluster(_absolute(directory))
+    cluster = _Cluster(directory)
     try:
         cluster.create_home()
         with _locked(cluster.startup_lock):
@@ -139,7 +137,7 @@ def release(directory: Path) -> None:
 
     If this process does not use the server, do nothing.
     """
-    cluster = _Cluster(_absolute(directory))
+    cluster = _Cluster(directory)
     uses = _uses.get(cluster.home)
     if not uses:
         return
@@ -199,24 +197,14 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _absolute(directory: Path) -> Path:
-    return Path(os.path.realpath(directory))
-
-
-@dataclass
 class _Cluster:
     """The files of one directory and the server that runs on them.
 
     The caller must hold startup.lock to call any method that inspects or changes the server.
     """
 
-    home: Path
-    data: Path = field(init=False)
-    log: Path = field(init=False)
-    startup_lock: Path = field(init=False)
-    users_lock: Path = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        self.home = Path(os.path.realpath(directory))
         self.data = self.home / "data"
         self.log = self.home / "server.log"
         self.startup_lock = self.home / "startup.lock"
@@ -687,8 +675,8 @@ def directory_of_project() -> Path:
     # Import `environment` only here. Programs that name the directory themselves do not need it.
     from bookit.runtime import environment
 
-    environment.load(PROJECT / ".env")  # as the settings do
-    return PROJECT / environment.text("EMBEDDED_POSTGRES_DIR", ".postgres")
+    environment.load()  # as the settings do
+    return environment.BASE_DIR / environment.text("EMBEDDED_POSTGRES_DIR", ".postgres")
 
 
 def main() -> int:

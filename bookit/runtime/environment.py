@@ -21,6 +21,8 @@ from django.core.validators import validate_email
 
 from bookit.money import CURRENCIES
 
+BASE_DIR = Path(__file__).resolve().parents[2]
+
 #: The names of all variables that have been read.
 known: set[str] = set()
 
@@ -100,9 +102,9 @@ def _assignment(line: str, place: str) -> tuple[str, str]:
     return name, value["single"] or value["double"] or value["bare"] or ""
 
 
-def load(path: Path) -> None:
-    """Add the variables of an env file to the environment, except those that are already set."""
-    for name, value in read_file(path).items():
+def load() -> None:
+    """Add the variables of `.env` to the environment, except those that are already set."""
+    for name, value in read_file(BASE_DIR / ".env").items():
         os.environ.setdefault(name, value)
 
 

@@ -21,7 +21,7 @@ from bookit.runtime import environment
 if TYPE_CHECKING:
     from django.db import DatabaseError
 
-BASE_DIR = Path(__file__).resolve().parents[2]
+BASE_DIR = environment.BASE_DIR
 
 # The process that looks for unknown variables sets this variable to its pid, so that its children
 # do not warn again.
@@ -89,7 +89,7 @@ def provide_database() -> None:
         ImproperlyConfigured: the embedded server does not start, or `.env` cannot be used.
     """
     global embedded_directory
-    environment.load(BASE_DIR / ".env")  # as the settings do
+    environment.load()  # as the settings do
     development = environment.text("APP_ENV", "development").lower() == "development"
     if not development or environment.text("DATABASE_URL"):
         return

@@ -90,12 +90,12 @@ class Cluster:
         from bookit.runtime.servers import connected_to
 
         with connected_to(self.url(database=database)):
-            nodes.forget()
+            nodes.is_distributed.cache_clear()
             try:
                 yield
             finally:
                 connection.close()
-                nodes.forget()
+                nodes.is_distributed.cache_clear()
 
     def start(self, name: str) -> None:
         """Start a server, and wait until it answers."""

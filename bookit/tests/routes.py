@@ -9,14 +9,20 @@ from django.urls import URLPattern, get_resolver
 ANY_ID = "01980000-0000-7000-8000-000000000000"
 
 
-def every_path(patterns: Any = None, prefix: str = "/") -> Iterator[tuple[str, Any]]:
-    """Yield each path and its view. The ids in the paths belong to no row."""
+def every_route(patterns: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each route, as the URLconf writes it, and its view."""
     for pattern in get_resolver().url_patterns if patterns is None else patterns:
-        path = prefix + _filled(str(pattern.pattern))
+        route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLPattern):
-            yield path, pattern.callback
+            yield route, pattern.callback
         else:
-            yield from every_path(pattern.url_patterns, path)
+            yield from every_route(pattern.url_patterns, route)
+
+
+def every_path() -> Iterator[tuple[str, Any]]:
+    """Yield each path and its view. The ids in the paths belong to no row."""
+    for route, view in every_route():
+        yield f"/{_filled(route)}", view
 
 
 def _filled(route: str) -> str:

@@ -12,7 +12,7 @@ from bookings.desk.models import StaffNote
 from bookings.mails.models import MailText
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.waitlist.models import WaitlistEntry
-from bookit.deadlines import waiting_patiently
+from bookit.deadlines import no_time_limit_in_transaction
 from bookit.json import dumps
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.providers.models import Profile
@@ -50,10 +50,8 @@ def lines() -> Iterator[bytes]:
 
     The member `record` names the kind of the record. Times are in UTC.
     """
-    with transaction.atomic(), connection.cursor() as cursor, waiting_patiently():
+    with transaction.atomic(), no_time_limit_in_transaction(), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # SET without LOCAL would change a connection that PgBouncer shares.
-        cursor.execute("SET LOCAL statement_timeout = 0")
         for model in MODELS:
             kind = model._meta.label_lower.partition(".")[2]
             for row in _rows(model):
@@ -70,14 +68,12 @@ def columns(model: type[Model]) -> list[str]:
 
 
 def _rows(model: type[Model]) -> Iterator[dict[str, Any]]:
-    rows = model._default_manager.order_by("pk").values(*columns(model))
     if model is Role:
         for role in Role.objects.select_related("group").order_by("pk"):
             shown = {name: getattr(role, name) for name in columns(Role)}
-            permissions = role.group.permissions.values_list("content_type__app_label", "codename")
-            names = sorted(f"{app}.{name}" for app, name in permissions)
-            yield {**shown, "name": role.group.name, "permissions": names}
+            yield {**shown, "name": role.name, "permissions": role.permissions}
         return
+    rows = model._default_manager.order_by("pk").values(*columns(model))
     held = _roles() if model is User else {}
     for row in rows.iterator(chunk_size=CHUNK):
         yield {**row, "roles": held.get(row["id"], [])} if model is User else row

@@ -19,7 +19,7 @@ from django.conf import settings
 # conventions.
 URLS = ("http.url", "http.target", "url.full", "url.query")
 # Monitoring programs request these paths every few seconds.
-UNTRACED = frozenset({"/health", "/health/ready", "/metrics"})
+MONITORED = frozenset({"/health", "/health/ready", "/metrics"})
 # A response that is a file is kept in the WSGI environment under this name.
 FILE = "bookit.file"
 
@@ -80,7 +80,7 @@ def trace_web(application: Application) -> Application:
     traced = OpenTelemetryMiddleware(set_file_aside, request_hook=_without_query)
 
     def choose(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ.get("PATH_INFO") not in UNTRACED:
+        if environ.get("PATH_INFO") not in MONITORED:
             response = traced(environ, start_response)
             if FILE not in environ:
                 return response

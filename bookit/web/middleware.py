@@ -18,7 +18,7 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.db import DataError, Error
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.urls import URLPattern, get_resolver, is_valid_path, reverse
+from django.urls import is_valid_path, reverse
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 from uuid_utils import uuid7
@@ -28,6 +28,7 @@ from bookit.adminsite import errors
 from bookit.adminsite.csrf import csrf_page
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.api.addresses import client_address
+from bookit.api.routes import routed_views
 from bookit.api.throttles import SignInThrottle, count_request, origin
 from bookit.errors import LimitExceeded, is_database_unavailable, pending, problems
 from bookit.metrics import process, views
@@ -39,8 +40,6 @@ from bookit.web.headers import protect
 
 logger = logging.getLogger("bookit.request")
 
-# Monitoring programs request these paths every few seconds.
-HEALTH = frozenset({"/health", "/health/ready", "/metrics"})
 # In each process, at least this many seconds pass between two log lines about refused hosts.
 REFUSALS_PAUSE = 60.0
 
@@ -136,7 +135,7 @@ class RequestMiddleware:
 
 
 def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
-    return response.status_code == 200 and request.path_info in HEALTH
+    return response.status_code == 200 and request.path_info in tracing.MONITORED
 
 
 class RefusalMiddleware:
@@ -180,7 +179,7 @@ class HostMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Handle a request."""
-        if request.path_info not in HEALTH:
+        if request.path_info not in tracing.MONITORED:
             try:
                 request.get_host()
             except DisallowedHost:
@@ -281,18 +280,12 @@ class ThrottleMiddleware:
 @cache
 def sign_in_paths() -> frozenset[str]:
     """Return the paths whose POST requests count towards the limit of `SignInThrottle`."""
-    found = {reverse(name) for name in PASSWORD_FORMS}
-    waiting: list[Any] = [*get_resolver().url_patterns]
-    while waiting:
-        pattern = waiting.pop()
-        if not isinstance(pattern, URLPattern):
-            if str(pattern.pattern) == "":
-                waiting += pattern.url_patterns
-        elif SignInThrottle in getattr(
-            getattr(pattern.callback, "cls", None), "throttle_classes", ()
-        ):
-            found.add(f"/{pattern.pattern}")
-    return frozenset(found)
+    endpoints = (
+        f"/{pattern.pattern}"
+        for pattern, view in routed_views()
+        if SignInThrottle in getattr(view, "throttle_classes", ())
+    )
+    return frozenset(endpoints) | {reverse(name) for name in PASSWORD_FORMS}
 
 
 class InAdminSite(MiddlewareMixin):

@@ -24,6 +24,7 @@ from accounts.links.models import EmailedLink
 from accounts.models import User
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tests.signing_in import log_in
 from bookings.tests.jobs import work
 from bookit.mails.models import MailCount
 from bookit.ratelimits import counting
@@ -72,10 +73,6 @@ def reset(api, token, password=NEW_PASSWORD):
 
 def verify(api, token):
     return api.post("/auth/verify-email", {"token": token})
-
-
-def log_in(api, user, password=PASSWORD):
-    return api.post("/auth/login", {"email": user.email, "password": password})
 
 
 # --- a new password ---------------------------------------------------------------------------

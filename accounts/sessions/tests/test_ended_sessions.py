@@ -15,20 +15,13 @@ from accounts.models import User, UserQuerySet
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 from accounts.tests.hashing import while_a_password_is_hashed
+from accounts.tests.signing_in import log_in, refresh
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
 
 BETTER = "another good password"
-
-
-def log_in(api, user, password=PASSWORD):
-    return api.post("/auth/login", {"email": user.email, "password": password})
-
-
-def refresh(api, session):
-    return api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
 
 
 def sign_in_to_admin_site(user):

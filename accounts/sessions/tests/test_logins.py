@@ -16,17 +16,10 @@ from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from accounts.sessions.serializers import SessionSerializer
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tests.signing_in import log_in, me
 from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
-
-
-def log_in(api, user, password=PASSWORD):
-    return api.post("/auth/login", {"email": user.email, "password": password})
-
-
-def me(api, access_token):
-    return api.get("/me", headers={"authorization": f"Bearer {access_token}"})
 
 
 # --- log in -----------------------------------------------------------------------------------

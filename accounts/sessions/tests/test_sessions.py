@@ -8,6 +8,7 @@ from django.test import Client
 
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tests.signing_in import refresh
 from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
@@ -28,10 +29,6 @@ def log_in(api, user, browser="Firefox"):
         headers={"user-agent": browser},
         REMOTE_ADDR="192.0.2.7",
     ).json()
-
-
-def refresh(api, session):
-    return api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
 
 
 def signed_in(api, session):

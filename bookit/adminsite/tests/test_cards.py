@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags
 
@@ -14,13 +13,10 @@ from accounts.tests.factories import staff
 from bookings.tests.factories import DeliveryFactory, WebhookFactory
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.adminsite.cells import moment, person
+from bookit.adminsite.tests.addresses import url_of
 from bookit.languages import speaking
 
 pytestmark = pytest.mark.django_db
-
-
-def url_of(model, kind, *args):
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
 
 
 @pytest.mark.parametrize("model", [Webhook, Delivery, Session])

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.urls import reverse
 
 from accounts.tests.factories import PASSWORD
+from bookit.adminsite.links import list_of
 from bookit.adminsite.tests.crawler import UUID, Crawler, Form
 from catalog.admin import CalendarAdmin, ServiceAdmin, ServiceForm
 from catalog.models import Service
@@ -33,13 +34,9 @@ def crawler(boss, world, monkeypatch) -> Crawler:
     return Crawler(boss, EACH)
 
 
-def changelist(model) -> str:
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
-
-
 def crawl_model(crawler, model) -> None:
     """Send wrong requests to all pages of a model."""
-    start = changelist(model)
+    start = list_of(model)
     pages = crawler.crawl(start, inside=(start, AUTOCOMPLETE))
     crawler.try_each(crawler.wrong_ids(pages))
     crawler.try_each(crawler.wrong_parameters(pages))

@@ -17,7 +17,9 @@ from accounts.tests.factories import PASSWORD, UserFactory
 from bookings.mails.models import MailText
 from bookings.tests.factories import DeliveryFactory, WebhookFactory
 from bookings.webhooks.models import Delivery, Webhook
+from bookit.adminsite.links import list_of
 from bookit.adminsite.pages import StrictAdmin
+from bookit.adminsite.tests.addresses import url_of
 
 pytestmark = pytest.mark.django_db
 
@@ -28,10 +30,6 @@ every_page = pytest.mark.parametrize("model", PAGES, ids=lambda model: model._me
 SECRETS = {"password", "secret", "previous_secret", "token"}
 # A few of the lookups of Django's ORM.
 LOOKUPS = ["", "exact", "startswith", "regex", "gt", "gte", "lt", "in", "contains", "isnull"]
-
-
-def changelist(model):
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
 
 
 def reachable(model, depth=3):
@@ -58,12 +56,12 @@ def test_every_model_admin_is_strict():
 
 @every_page
 def test_the_links_of_a_lists_filters_work(site, world, model):
-    page = site.get(changelist(model))
+    page = site.get(list_of(model))
     names = filter_links(page.content.decode())
     # The list of the kinds of emails is short, so it shows no filters.
     assert names or model is MailText
     for link in re.findall(r'href="(\?[^"]*)"', page.content.decode()):
-        assert site.get(changelist(model) + link.replace("&amp;", "&")).status_code == 200, link
+        assert site.get(list_of(model) + link.replace("&amp;", "&")).status_code == 200, link
 
 
 @every_page
@@ -95,7 +93,7 @@ def test_a_list_can_be_filtered_by_whether_a_field_is_empty(site, world, rf, mod
     assert allowed
     for name in allowed:
         for value in ("1", "0"):
-            assert site.get(changelist(model), {name: value}).status_code == 200, name
+            assert site.get(list_of(model), {name: value}).status_code == 200, name
 
 
 def test_the_reachable_paths_contain_the_secrets():
@@ -121,7 +119,7 @@ def test_a_list_cannot_be_filtered_by_a_secret(site, world, model):
     ]
     for path in paths:
         for lookup in ("", "__startswith", "__regex", "__gt", "__isnull"):
-            response = site.get(changelist(model), {f"{path}{lookup}": "a"})
+            response = site.get(list_of(model), {f"{path}{lookup}": "a"})
             assert response.status_code == 400, path
 
 
@@ -131,7 +129,7 @@ def test_no_filter_can_tell_two_secrets_apart(site):
         DeliveryFactory(webhook=WebhookFactory(secret=secret))
     for model, path in [(Webhook, "secret"), (Delivery, "webhook__secret")]:
         responses = {
-            site.get(changelist(model), {f"{path}__startswith": f"whsec_{letter}"}).status_code
+            site.get(list_of(model), {f"{path}__startswith": f"whsec_{letter}"}).status_code
             for letter in "ABC"
         }
         assert responses == {400}
@@ -144,7 +142,7 @@ def test_no_search_finds_a_secret(site, world):
         for path in page.search_fields:
             assert get_fields_from_path(model, path)[-1].name not in SECRETS
         for value in secrets:
-            found = site.get(changelist(model), {"q": value[:20]}).context["cl"].result_count
+            found = site.get(list_of(model), {"q": value[:20]}).context["cl"].result_count
             assert found == 0, (model, value)
 
 
@@ -162,7 +160,7 @@ def hidden_values():
 
 @every_page
 def test_no_list_can_be_ordered_by_a_hidden_field(site, world, model):
-    changes = site.get(changelist(model)).context["cl"]
+    changes = site.get(list_of(model)).context["cl"]
     columns = [changes.get_ordering_field(column) for column in changes.list_display]
     for path in [*columns, *PAGES[model].get_ordering(None), *model._meta.ordering]:
         if isinstance(path, str):
@@ -175,9 +173,8 @@ def test_no_page_shows_a_secret(site, world, model):
     Webhook.objects.update(previous_secret="whsec_the-one-before")
     secrets = hidden_values()
     row = model.objects.first()
-    kind = f"admin:{model._meta.app_label}_{model._meta.model_name}"
-    pages = [changelist(model), f"{changelist(model)}?all=1"]
-    pages += [reverse(f"{kind}_{name}", args=[row.pk]) for name in ("change", "history", "delete")]
+    pages = [list_of(model), f"{list_of(model)}?all=1"]
+    pages += [url_of(model, name, row.pk) for name in ("change", "history", "delete")]
     for path in pages:
         response = site.get(path)
         assert response.status_code in (200, 403)
@@ -204,7 +201,7 @@ def test_the_page_of_a_user_shows_no_part_of_the_password_hash(site):
 
 def test_a_popup_list_cannot_return_a_hidden_field(site, world):
     for model, name in [(Webhook, "secret"), (User, "password"), (OutstandingToken, "token")]:
-        response = site.get(changelist(model), {"_popup": 1, "_to_field": name})
+        response = site.get(list_of(model), {"_popup": 1, "_to_field": name})
         assert response.status_code == 400
 
 

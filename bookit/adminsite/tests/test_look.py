@@ -12,6 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from bookings.tests.factories import BookingFactory, SlotFactory
+from bookit.adminsite.links import list_of
+from bookit.adminsite.tests.addresses import url_of
 from bookit.tests.browser import needs_chromium, sign_in
 from bookit.tests.conftest import chromium, watched  # noqa: F401 - fixtures
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -61,10 +63,7 @@ def test_nothing_is_cut_off_on_a_laptop_or_a_phone(page, site, boss, world):
     boss.save()
     BookingFactory(start_time=timezone.now().replace(microsecond=0), attendee_name=LONG)
     pages = [reverse("admin:index")]
-    pages += [
-        reverse(f"admin:{each._meta.app_label}_{each._meta.model_name}_changelist")
-        for each in admin.site._registry
-    ]
+    pages += [list_of(each) for each in admin.site._registry]
     hidden = {}
     for path in pages:
         show(page, site.get(path))
@@ -83,7 +82,7 @@ def test_a_name_that_is_one_long_word_fits_every_screen(page, site):
     booking = BookingFactory(service=service, attendee_name=word, start_time=timezone.now())
     paths = ["/admin/day-sheets/"]
     paths += [
-        reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_{page_}", args=[row.pk])
+        url_of(row, page_, row.pk)
         for row in (service, service.calendar, slot, booking)
         for page_ in ("change", "delete", "history")
     ]

@@ -19,6 +19,7 @@ from bookings.tests.factories import (
     SlotFactory,
     WaitlistEntryFactory,
 )
+from bookit.adminsite.tests.addresses import url_of
 from catalog.models import Calendar, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
@@ -31,10 +32,6 @@ MODELS = sorted(
     (model for model in admin.site._registry if model._meta.app_label in TESTED_APPS),
     key=lambda model: model._meta.label,
 )
-
-
-def url_of(model, kind, *args):
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
 
 
 def test_exactly_these_models_are_registered():

@@ -10,13 +10,13 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 
 from bookings import services
 from bookings.models import Booking, Slot
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookit import deadlines
 from bookit.adminsite import pages
+from bookit.adminsite.tests.addresses import url_of
 from bookit.tests.expect import page
 from catalog.admin import CalendarAdmin, ServiceAdmin
 from catalog.models import Calendar, Service
@@ -25,10 +25,6 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = pytest.mark.django_db
 
 UNKNOWN_ID = "01a00000-0000-7000-8000-000000000000"
-
-
-def url_of(model, kind, *args):
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
 
 
 def form_of(service, **changes):

@@ -15,6 +15,7 @@ from accounts.links.kinds import KINDS
 from bookings.mails import samples
 from bookings.mails.occasions import NEWS
 from bookit.adminsite.extensions import PAGES
+from bookit.adminsite.links import list_of
 from bookit.adminsite.tests.crawler import Crawler, shape_of
 from bookit.tests import pseudo
 from bookit.tests.routes import api_paths
@@ -57,7 +58,7 @@ def assert_translated(found):
 def test_the_pages_of_a_model_are_translated(boss, world, brackets, monkeypatch, model):
     monkeypatch.setattr(admin.site, "enable_nav_sidebar", False)
     crawler = Crawler(boss)
-    start = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    start = list_of(model)
     pages = crawler.crawl(start, inside=(start,))
 
     assert_translated(texts_of_pages(pages, crawler))

@@ -9,7 +9,6 @@ from collections import Counter
 
 import pytest
 from django.core.management import call_command
-from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 from drf_spectacular.validation import validate_schema
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
@@ -25,6 +24,7 @@ from bookit.api.schema import ERRORS_OF_HEADERS
 from bookit.errors import problems
 from bookit.json import dumps
 from bookit.tests import contract
+from bookit.tests.routes import every_route
 from bookit.web import pages
 from catalog.tests.factories import ServiceFactory
 from reviews.models import Review
@@ -168,16 +168,12 @@ def test_choices_and_defaults_have_the_type_of_their_field(document, operations)
 # --- complete ---------------------------------------------------------------------------------
 
 
-def routes(patterns=None, prefix=""):
+def routes():
     """Yield the method, path, view and action of every route of the API."""
-    for pattern in get_resolver().url_patterns if patterns is None else patterns:
-        route = prefix + str(pattern.pattern)
-        if not isinstance(pattern, URLPattern):
-            yield from routes(pattern.url_patterns, route)
-        path = contract.path_of(route)
-        for method, action in (getattr(pattern.callback, "actions", None) or {}).items():
+    for route, view in every_route():
+        for method, action in (getattr(view, "actions", None) or {}).items():
             if method != "head":
-                yield method.upper(), path, pattern.callback, action
+                yield method.upper(), contract.path_of(route), view, action
 
 
 def test_exactly_the_existing_routes_are_documented(operations):

@@ -13,15 +13,15 @@ from json import dumps
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from django.db.migrations.executor import MigrationExecutor
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from bookit.database.citus.extensions import CALENDAR_FUNCTIONS, FILLED_FROM_CALENDARS
 from bookit.database.citus.layout import Layout, models_with
-from bookit.database.citus.nodes import SETTING, forget, is_distributed
+from bookit.database.citus.nodes import SETTING, is_distributed
 from bookit.database.rows import fetch
 from bookit.deadlines import no_time_limit
+from bookit.errors.pending import pending_migrations
 
 # Lists the requirements that the database does not meet, one in each row.
 #
@@ -380,8 +380,7 @@ def problems() -> list[str]:
     if not fetch("SELECT FROM pg_extension WHERE extname = 'citus'", {}):
         return ["The database has no extension citus. Install it: CREATE EXTENSION citus."]
     found = cluster_problems()
-    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+    if pending_migrations():
         found.append("Migrations are pending. Run manage.py migrate first.")
     return found
 
@@ -423,7 +422,7 @@ def distribute() -> list[Step]:
         raise CannotDistribute(found)
     with no_time_limit():
         done = _distribute()
-    forget()
+    is_distributed.cache_clear()  # The next call asks the database again.
     return done
 
 
@@ -479,7 +478,7 @@ def _keys(tables: list[str]) -> Iterator[Step]:
     named = {"tables": tables}
     own = {row["table"]: row["name"] for row in fetch(_CALENDAR_KEYS, named, dict_row)}
     for row in fetch(_KEYS, named, dict_row):
-        table, name = _name(row["table"]), sql.Identifier(row["name"])
+        table, name = sql.Identifier(row["table"]), sql.Identifier(row["name"])
         wider: Any = sql.SQL(_with_calendar(row["definition"]))
         if row["kind"] == "i":
             drop: Any = sql.SQL("DROP INDEX {}").format(name)
@@ -526,12 +525,12 @@ def _foreign_keys(tables: list[str]) -> tuple[Step, Step]:
     """Return the step that removes foreign keys, and the step that creates them again."""
     drops, adds = [], []
     for row in fetch(_FOREIGN_KEYS, {"tables": tables}, dict_row):
-        table, name = _name(row["table"]), sql.Identifier(row["name"])
+        table, name = sql.Identifier(row["table"]), sql.Identifier(row["name"])
         definition = row["definition"]
         drops.append(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name))
         if found := _SET_NULL.match(definition):
             definition = definition.partition(" ON DELETE")[0]
-            adds += _emptied(row["name"], table, found[1], _name(row["target"]))
+            adds += _emptied(row["name"], table, found[1], sql.Identifier(row["target"]))
         adds.append(
             sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, sql.SQL(definition))
         )
@@ -548,7 +547,7 @@ def _triggers(tables: list[str]) -> tuple[Step, Step]:
     """
     rows = fetch(_TRIGGERS, {"tables": tables}, dict_row)
     drop = sql.SQL("DROP TRIGGER {} ON {}")
-    drops = [drop.format(sql.Identifier(row["name"]), _name(row["table"])) for row in rows]
+    drops = [drop.format(sql.Identifier(row["name"]), sql.Identifier(row["table"])) for row in rows]
     adds = [sql.SQL(row["definition"]) for row in rows]
     return (
         Step(f"remove {len(rows)} triggers", tuple(drops)),
@@ -597,7 +596,7 @@ def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
         if changed != row["definition"]:
             yield Step(f"{row['name']}(): errors name the constraint", (sql.SQL(changed),))
     for row in fetch(_WITH_POSITIONS, {"tables": spread}, dict_row):
-        trigger = sql.SQL(_POSITION_TRIGGER).format(table=_name(row["table"]))
+        trigger = sql.SQL(_POSITION_TRIGGER).format(table=sql.Identifier(row["table"]))
         words = f"{row['table']}: positions on its own server"
         yield Step(words, (sql.SQL(_POSITION), trigger))
     [(current,)] = fetch("SELECT prosrc FROM pg_proc WHERE proname = 'enqueue_beside'", {})
@@ -726,7 +725,3 @@ def _settings() -> Iterator[Step]:
                 ),
             ),
         )
-
-
-def _name(table: str) -> Any:
-    return sql.Identifier(table)

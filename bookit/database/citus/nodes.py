@@ -93,8 +93,3 @@ def is_server_down(error: DatabaseError) -> bool:
     # The classes of lost connections and, from Citus, of internal errors.
     is_connection_lost = is_database_unavailable(error) and (sqlstate or "")[:2] in ("08", "XX")
     return is_connection_lost and is_distributed()
-
-
-def forget() -> None:
-    """Let the next call of `is_distributed` ask the database again."""
-    is_distributed.cache_clear()

@@ -780,7 +780,7 @@ def test_a_distributed_database_of_the_first_release_can_be_migrated(monkeypatch
         call_command("migrate", verbosity=0)
         for app, name in FIRST_RELEASE.items():
             call_command("migrate", app, name, verbosity=0)
-        nodes.forget()
+        nodes.is_distributed.cache_clear()
         try:
             cluster.distribute("upgraded")
             connection.close()  # Only new sessions have the settings of the distributed database.
@@ -790,7 +790,7 @@ def test_a_distributed_database_of_the_first_release_can_be_migrated(monkeypatch
             assert conversion.steps() == []
         finally:
             connection.close()
-            nodes.forget()
+            nodes.is_distributed.cache_clear()
     for name in WORKERS:
         with psycopg.connect(cluster.url(name, "upgraded"), autocommit=True) as session:
             [words] = session.execute("SELECT title_words::text FROM catalog_service").fetchall()

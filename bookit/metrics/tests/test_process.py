@@ -4,7 +4,6 @@ from uuid import uuid4
 
 import pytest
 from django.db import ProgrammingError
-from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
@@ -13,6 +12,7 @@ from bookit.metrics import directory
 from bookit.metrics.process import view_name
 from bookit.metrics.tests.scraping import scrape
 from bookit.runtime.costly import may_cost_much
+from bookit.tests.routes import every_route
 from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -87,15 +87,7 @@ def test_unknown_methods_share_a_name(api, counted):
 
 
 def test_the_name_of_every_route_is_a_plain_template():
-    def names(patterns, prefix=""):
-        for pattern in patterns:
-            route = prefix + str(pattern.pattern)
-            if isinstance(pattern, URLPattern):
-                yield view_name(route)
-            else:
-                yield from names(pattern.url_patterns, route)
-
-    found = {*names(get_resolver().url_patterns)}
+    found = {view_name(route) for route, _view in every_route()}
     assert {"/services/{pk}", "/bookings/{pk}.ics", "/admin/", "/errors/{code}"} <= found
     assert not [name for name in found if set(name) & set("<>()?:^$\\")]
     # `directory.SIZES` reserves space for about 100 combinations of view and method.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from bookit.runtime import embedded_postgres
+from bookit.runtime import embedded_postgres, environment
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, acquire, release, running
 from bookit.tests.processes import servers
 
@@ -433,7 +433,7 @@ def test_the_programs_use_the_same_server_as_the_project(
     (tmp_path / ".env").write_text(line)
     others = {name: value for name, value in os.environ.items() if name != "EMBEDDED_POSTGRES_DIR"}
     monkeypatch.setattr(os, "environ", others)
-    monkeypatch.setattr(embedded_postgres, "PROJECT", tmp_path)
+    monkeypatch.setattr(environment, "BASE_DIR", tmp_path)
     monkeypatch.setattr(embedded_postgres, "running", refuse)
     with pytest.raises(SystemExit, match="bookit: enough"):
         embedded_postgres.main()
@@ -444,7 +444,7 @@ def test_the_programs_refuse_an_env_file_that_is_not_understood(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("nonsense")
-    monkeypatch.setattr(embedded_postgres, "PROJECT", tmp_path)
+    monkeypatch.setattr(environment, "BASE_DIR", tmp_path)
     with pytest.raises(SystemExit, match=r"bookit: \.env, line 1"):
         embedded_postgres.main()
 

@@ -1,16 +1,26 @@
 """The requests that are measured, and the responses that are expected."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
-from functools import partial
+from functools import cached_property, partial
 from itertools import count, islice
 from math import ceil
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from django.utils import timezone
+
 from bookit.tools.benchmark import lists
-from bookit.tools.benchmark.fill import CLASS_SLOTS, DIARY_DAYS, ZONE, Size, key, tomorrow
+from bookit.tools.benchmark.fill import (
+    CLASS_SLOTS,
+    DIARY_DAYS,
+    ZONE,
+    Size,
+    key,
+    tomorrow,
+    user_email,
+)
 from bookit.tools.benchmark.lists import ListRequest
 from bookit.tools.benchmark.load import CONNECTIONS, MAX_REQUESTS_PER_SECOND, raw_request
 
@@ -95,13 +105,9 @@ RELATIONS = [
 ]
 
 
-def user_email(number: int) -> str:
-    """Return the email address of a user."""
-    return f"user{number}@example.com"
-
-
+@dataclass
 class Cases:
-    """The cases for a filled database.
+    """The cases for a filled database. Their names are the same for every database.
 
     Args:
         bookers: the access tokens of the customers who book.
@@ -114,28 +120,22 @@ class Cases:
         first_day: the first day on which `create` books.
     """
 
-    def __init__(
-        self,
-        size: Size,
-        *,
-        bookers: list[str],
-        readers: list[str],
-        provider: str,
-        taken: list[tuple[str, str]],
-        password: str,
-        admin: str,
-        admin_cookie: str,
-        first_day: datetime,
-    ) -> None:
-        self.size = size
-        self.bookers, self.readers, self.provider = bookers, readers, provider
-        self.taken = taken
-        self.password = password
-        self.admin, self.admin_cookie = admin, admin_cookie
-        self.services = size.quiet_services(SERVICES_BOOKED)
-        self.first_day = first_day
-        self.number = count()
-        self.series = count()
+    size: Size
+    bookers: list[str] = field(default_factory=list)
+    readers: list[str] = field(default_factory=list)
+    provider: str = ""
+    taken: list[tuple[str, str]] = field(default_factory=list)
+    password: str = ""
+    admin: str = ""
+    admin_cookie: str = ""
+    first_day: datetime = field(default_factory=timezone.now)
+    number: Iterator[int] = field(default_factory=count, init=False)
+    series: Iterator[int] = field(default_factory=count, init=False)
+
+    @cached_property
+    def services(self) -> list[int]:
+        """The numbers of the services that are booked."""
+        return self.size.quiet_services(SERVICES_BOOKED)
 
     @property
     def years_later(self) -> datetime:
@@ -351,3 +351,6 @@ class Cases:
     def _booking_request(self, number: int, **body: str) -> bytes:
         token = self.bookers[number % len(self.bookers)]
         return raw_request("POST", "/bookings", token=token, body=body)
+
+
+CASE_NAMES = [case.name for case in Cases(Size()).all()]

@@ -22,7 +22,7 @@ from bookit.runtime import servers
 from bookit.runtime.embedded_postgres import running
 from bookit.tools.benchmark import fill
 from bookit.tools.benchmark.fill import Size, key
-from bookit.tools.benchmark.measure import Say
+from bookit.tools.benchmark.jobs import Say, delete_jobs
 from bookit.tools.benchmark.storage import Table, tables
 
 DAYS = 365
@@ -102,12 +102,6 @@ WHERE start_time = %(begin)s::timestamptz
   AND status = 'cancelled' AND random() < %(part)s::float
 """
 
-# Deletes all jobs, as workers do after they have run a job.
-#
-# Parameters: none.
-# Columns: none.
-FINISH_JOBS = "DELETE FROM procrastinate_jobs"
-
 
 @dataclass(frozen=True)
 class Bloat:
@@ -179,7 +173,7 @@ def _simulate_day(services: list[str], begin: datetime, day: int) -> None:
         # MOVE has moved some of these bookings by an hour.
         for start in (earlier, earlier + timedelta(hours=1)):
             change(start, "confirmed", "completed", 1, kind.COMPLETED)
-    _run(FINISH_JOBS, {})
+    delete_jobs()  # Workers delete each job after they have run it.
 
 
 def _run(statement: str, values: dict[str, Any]) -> None:

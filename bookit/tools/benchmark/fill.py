@@ -22,6 +22,7 @@ from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import Model
 from django.db.models.expressions import DatabaseDefault
 from psycopg.types.json import JsonbDumper
+from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import User
 from bookings.events import state_of, suppress_follow_up
@@ -124,6 +125,18 @@ def key(kind: str, number: int) -> str:
     return f"{digits[:8]}-{digits[8:]}-{_ending(kind)}"
 
 
+def user_email(number: int) -> str:
+    """Return the email address of a user."""
+    return f"user{number}@example.com"
+
+
+def access_token(number: int) -> str:
+    """Return an access token of a user for this process's application."""
+    token = AccessToken()
+    token["user_id"] = key("user", number)
+    return str(token)
+
+
 def key_sql(kind: str, number: str) -> str:
     """Return an SQL expression for the id that `key` returns. `number` is an expression too."""
     digits = f"lpad(to_hex({FIRST_ID} + {number}), 12, '0')"
@@ -163,7 +176,7 @@ class Town:
                 id=key("user", n),
                 password=self.password,
                 name=f"Customer {n}",
-                email=f"user{n}@example.com",
+                email=user_email(n),
                 role=User.Role.ADMIN if n == self.size.admin else role,
                 created_at=self.at - timedelta(days=100 + n % 400),
             )

@@ -24,8 +24,9 @@ from bookit.tools.benchmark import fill, load, usage
 from bookit.tools.benchmark.cases import Case, Cases
 from bookit.tools.benchmark.churn import DAYS, MOST_BLOAT, Bloat, churn
 from bookit.tools.benchmark.fill import Size, key, tomorrow
+from bookit.tools.benchmark.jobs import Say
 from bookit.tools.benchmark.load import NotAnsweredError, raw_request
-from bookit.tools.benchmark.measure import PASSWORD, Say, signed_in_cases
+from bookit.tools.benchmark.measure import PASSWORD, signed_in_cases
 from bookit.tools.benchmark.storage import Table, tables
 
 SIZES = [Size(1_000, 100_000), Size(10_000, 1_000_000), Size(100_000, 10_000_000)]
@@ -136,10 +137,6 @@ class Growth:
             return "not measured"
         missed = [each.name for each in self.bloat if each.part > MOST_BLOAT]
         return f"missed by {', '.join(missed)}" if missed else "reached"
-
-    def picture(self) -> str:
-        """Return a picture of how much the CPU time of each line grows, as SVG."""
-        return picture(self.sizes, self.lines)
 
     def content(self) -> dict[str, Any]:
         """Return the results for programs."""

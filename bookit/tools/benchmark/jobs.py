@@ -59,6 +59,9 @@ WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
 # Columns: none.
 DELETE_JOBS = "DELETE FROM procrastinate_jobs"
 
+# A function that is called with lines about the progress.
+Say = Callable[[str], None]
+
 
 class JobsError(Exception):
     """The jobs were not done."""
@@ -106,13 +109,13 @@ class JobsDone:
         return line
 
 
-def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
+def mails(url: str, size: Size, say: Say) -> JobsDone:
     """Add the events of confirmations, and let one worker on one core write the emails.
 
     The emails are discarded.
     """
     say(f"The mails of {CONFIRMED:,} bookings.")
-    _delete_jobs()
+    delete_jobs()
     at = timezone.now()
     upcoming = Booking.objects.filter(
         status=Booking.Status.CONFIRMED, start_time__gt=at, user__role=User.Role.USER
@@ -137,10 +140,10 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
     return JobsDone("mails", count, seconds, memory_mib=memory)
 
 
-def webhooks(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
+def webhooks(url: str, size: Size, say: Say) -> JobsDone:
     """Let one worker on one core send events to one endpoint, which responds at once."""
     say(f"{EVENTS:,} events for a webhook.")
-    _delete_jobs()
+    delete_jobs()
     with _endpoint() as endpoint_url:
         webhook = _webhook(endpoint_url)
         pending = Delivery.objects.filter(status=Delivery.Status.PENDING)
@@ -182,7 +185,7 @@ def _webhook(url: str) -> Webhook:
     return webhook
 
 
-def overdue(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
+def overdue(url: str, size: Size, say: Say) -> JobsDone:
     """Let a command complete bookings that ended while no worker ran."""
     say(f"{OVERDUE:,} overdue bookings.")
     store(_overdue(size))
@@ -227,7 +230,7 @@ def _start_of_overdue(n: int, services: int) -> datetime:
 
 
 #: The measurements by their names on the command line.
-MEASURES: dict[str, Callable[[str, Size, Callable[[str], None]], JobsDone]] = {
+MEASURES: dict[str, Callable[[str, Size, Say], JobsDone]] = {
     "mails": mails,
     "webhooks": webhooks,
     "overdue": overdue,
@@ -238,7 +241,8 @@ def _jobs_of(task: str) -> QuerySet[Any]:
     return ProcrastinateJob.objects.filter(task_name__endswith=f".{task}")
 
 
-def _delete_jobs() -> None:
+def delete_jobs() -> None:
+    """Delete all jobs."""
     with connection.cursor() as cursor:
         cursor.execute(DELETE_JOBS)
 

@@ -13,9 +13,8 @@ from uuid import UUID
 
 from django.db import connection
 from django.test import Client
-from rest_framework_simplejwt.tokens import AccessToken
 
-from bookit.tools.benchmark.fill import Size, key, tomorrow
+from bookit.tools.benchmark.fill import Size, access_token, key, tomorrow
 
 # In a recorded statement, this stands for the id of the user who sends the request.
 USER = "the user"
@@ -65,17 +64,13 @@ def requests(size: Size) -> list[ListRequest]:
     ]
 
 
-NAMES = [each.name for each in requests(Size())]
-
-
 def recorded(size: Size) -> dict[str, list[tuple[str, Any]]]:
     """Return the statements that BookIt runs for each request, by path, in a form fit for JSON.
 
     The requests run through Django in this process, on its database.
     """
     reader = size.users // 2 + 1
-    token = AccessToken()
-    token["user_id"] = key("user", reader)
+    token = access_token(reader)
     found = {}
     for request in requests(size):
         statements: list[tuple[str, Any]] = []

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,37 +25,20 @@ from bookit.runtime.servers import Server
 from bookit.tools.benchmark import fill, jobs, lists, load, pgbench, pgbouncer, usage
 from bookit.tools.benchmark.cases import (
     BOOKERS,
+    CASE_NAMES,
     RELATIONS,
-    REPORTS,
     SERVICES_BOOKED,
     Case,
     Cases,
-    user_email,
 )
-from bookit.tools.benchmark.fill import Size
+from bookit.tools.benchmark.fill import Size, user_email
+from bookit.tools.benchmark.jobs import Say
 from bookit.tools.benchmark.report import Comparison, Report, Result, Run
 from bookit.tools.benchmark.statements import statements
 
 REFERENCE = "bookit.tools.benchmark.reference"
 PASSWORD = "a password for the benchmark alone"  # noqa: S105 - not a secret
 SIGN_IN = "/admin/login/?next=/admin/"
-CASE_NAMES = [
-    *("service", "services"),
-    *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),
-    *(
-        "free-50",
-        "bookings",
-        *lists.NAMES,
-        "create",
-        "create-silent",
-        "refused",
-        "seat",
-        "publish",
-        "login",
-    ),
-    *("admin-home", "admin-bookings", "admin-diary"),
-    *(f"report-{name}" for name in REPORTS),
-]
 # How long each case runs before the first round, to open connections, prepare statements and warm
 # up code. In this time, each of the sixteen connections completes at least one request, even on a
 # busy machine, and even a login, which hashes a password.
@@ -66,8 +49,6 @@ WARM_UP_SECONDS = 2
 # Parameters: none.
 # Columns: fsync text, "on" or "off".
 FSYNC = "SELECT current_setting('fsync') AS fsync"
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.serializers import DateTimeField, ModelSerializer
 from rest_framework_simplejwt.backends import TokenBackend
-from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts import authentication
 from accounts.models import User
@@ -47,7 +46,7 @@ from bookit.database.postgresql import base
 from bookit.database.postgresql.connections import Connection, KeptStatements
 from bookit.database.prepared import Bound
 from bookit.responses import Response
-from bookit.tools.benchmark.fill import Size, key, taken_times
+from bookit.tools.benchmark.fill import Size, access_token, key, taken_times
 from bookit.web import middleware
 from catalog.viewsets import ServiceViewSet
 
@@ -314,7 +313,7 @@ def _measure(
 
 def _requests(size: Size) -> dict[str, list[Request]]:
     first = size.users // 2 + 1
-    readers = [_token(number) for number in range(first, min(first + 50, size.users + 1))]
+    readers = [access_token(number) for number in range(first, min(first + 50, size.users + 1))]
     services = [key("service", number) for number in range(1, min(100, size.services) + 1)]
     taken = [
         json.dumps({"service_id": pk, "start_time": start}).encode()
@@ -328,12 +327,6 @@ def _requests(size: Size) -> dict[str, list[Request]]:
         "taken": [Request("POST", "/bookings", body, readers[0]) for body in taken],
         "taken-keyed": [Request("POST", "/bookings", body, readers[0], True) for body in taken],
     }
-
-
-def _token(number: int) -> str:
-    token = AccessToken()
-    token["user_id"] = key("user", number)
-    return str(token)
 
 
 def _cpu_time(application: Any, requests: list[Request]) -> int:

@@ -11,6 +11,7 @@ from django.db import IntegrityError
 from accounts.models import User
 from bookings.availability.terms import Terms
 from bookings.models import Slot
+from bookit.adminsite.refusals import message_of
 from bookit.errors import ServiceError
 from bookit.tools.demo.chance import Chance
 from bookit.tools.demo.entries import CalendarEntry, Entry, ServiceEntry, TownError
@@ -93,8 +94,7 @@ def named_in_errors(entry: Entry) -> Iterator[None]:
     try:
         yield
     except ServiceError as error:
-        reasons = [message for messages in (error.errors or {}).values() for message in messages]
-        raise TownError(entry.source, " ".join(reasons) or error.detail) from error
+        raise TownError(entry.source, message_of(error)) from error
     except IntegrityError as error:
         refusal = str(error).splitlines()[0]
         raise TownError(entry.source, f"The database refuses this: {refusal}.") from error

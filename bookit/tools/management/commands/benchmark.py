@@ -1,24 +1,23 @@
 """`manage.py benchmark`: measures BookIt next to a bare WSGI function and PostgreSQL alone."""
 
 import json
-import shutil
-import signal
-import sys
-import tempfile
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, running
 from bookit.runtime.servers import ServerError, migrate
+from bookit.runtime.startup import exiting_on_signals
+from bookit.tools.benchmark.cases import CASE_NAMES
 from bookit.tools.benchmark.fill import Size
-from bookit.tools.benchmark.growth import LONG_LISTS, SIZES, UNMEASURED, Growth, grow
+from bookit.tools.benchmark.growth import LONG_LISTS, SIZES, UNMEASURED, Growth, grow, picture
 from bookit.tools.benchmark.jobs import MEASURES, JobsError
 from bookit.tools.benchmark.load import LoadError, find_wrk
-from bookit.tools.benchmark.measure import CASE_NAMES, Options, UnexpectedResponse, benchmark
+from bookit.tools.benchmark.measure import Options, UnexpectedResponse, benchmark
 from bookit.tools.benchmark.report import Report
 from bookit.tools.management.arguments import positive
 
@@ -76,17 +75,18 @@ class Command(BaseCommand):
             pgbouncer=options["pgbouncer"],
         )
         self.check_names(chosen.only, grows=options["growth"] is not None)
-        # As with Ctrl-C, these signals raise an exception, so that the command stops its processes.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, frame: sys.exit(128 + number))
-        directory = Path(tempfile.mkdtemp(prefix="bookit-benchmark-"))
         try:
-            if chosen.need_load or options["growth"] is not None:
-                find_wrk()
-            if options["growth"] is not None:
-                self.grow(chosen, options["growth"], options["json"], directory)
-            else:
-                self.write(self.measure(chosen, directory), options["json"])
+            with (
+                exiting_on_signals(),
+                TemporaryDirectory(prefix="bookit-benchmark-", ignore_cleanup_errors=True) as name,
+            ):
+                directory = Path(name)
+                if chosen.need_load or options["growth"] is not None:
+                    find_wrk()
+                if options["growth"] is not None:
+                    self.grow(chosen, options["growth"], options["json"], directory)
+                else:
+                    self.write(self.measure(chosen, directory), options["json"])
         except (
             EmbeddedPostgresError,
             ServerError,
@@ -95,8 +95,6 @@ class Command(BaseCommand):
             UnexpectedResponse,
         ) as error:
             raise CommandError(str(error)) from None
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
 
     def check_names(self, only: Sequence[str], *, grows: bool) -> None:
         """Check that a run, with or without `--growth`, measures everything that `--only` names.
@@ -119,7 +117,7 @@ class Command(BaseCommand):
             migrate(url)
             return benchmark(url, chosen, directory=directory, say=self.say)
 
-    def grow(self, chosen: Options, picture: Path, file: Path | None, directory: Path) -> None:
+    def grow(self, chosen: Options, image: Path, file: Path | None, directory: Path) -> None:
         """Fill databases of several sizes, measure each, and write the results and the picture.
 
         If an error or a signal ends the run, the results so far are written.
@@ -136,7 +134,7 @@ class Command(BaseCommand):
             )
         finally:
             if growth.lines:
-                picture.write_text(growth.picture())
+                image.write_text(picture(growth.sizes, growth.lines))
                 self.write(growth, file)
 
     def write(self, report: Report | Growth, file: Path | None) -> None:

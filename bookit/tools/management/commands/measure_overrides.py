@@ -1,9 +1,8 @@
 """`manage.py measure_overrides`: measures how much CPU time BookIt's overrides save."""
 
-import shutil
-import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
@@ -38,9 +37,11 @@ class Command(BaseCommand):
         # settings to be loaded first.
         from bookit.tools.benchmark.overrides import measure
 
-        directory = Path(tempfile.mkdtemp(prefix="bookit-overrides-"))
         try:
-            with running(directory / "postgres") as url:
+            with (
+                TemporaryDirectory(prefix="bookit-overrides-", ignore_cleanup_errors=True) as name,
+                running(Path(name) / "postgres") as url,
+            ):
                 migrate(url)
                 with connected_to(url):
                     fill(SIZE, password=make_password("not used"))
@@ -52,5 +53,3 @@ class Command(BaseCommand):
                         )
         except (EmbeddedPostgresError, ServerError) as error:
             raise CommandError(str(error)) from None
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)

@@ -7,10 +7,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+from bookit.errors.pending import pending_migrations
 from bookit.tools.demo.entries import TownError
 from bookit.tools.demo.fill import NotEmptyError, fill_with_demo
 from bookit.tools.demo.reader import read_town
@@ -53,8 +52,7 @@ class Command(BaseCommand):
                 "Demo accounts have known passwords and do not belong in production. "
                 "Use --force to create them anyway."
             )
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        if pending_migrations():
             raise CommandError("The database is not up to date. Run manage.py migrate first.")
         self.verbosity = verbosity
         started = monotonic()
