@@ -144,8 +144,12 @@ def test_an_operator_sees_how_an_email_will_look_before_saving_its_words(watched
     assert preview.locator("iframe.dark").evaluate("frame => frame.clientWidth") == 390
     preview.get_by_label("Plain text").check()
     preview.locator("pre").get_by_text("Park behind Helena's chair.").wait_for()
+    page.get_by_label("Text for the customer").fill("Park behind {house}.")
+    page.get_by_role("button", name="As the customer sees it").click()
+    preview.get_by_text("{house} is not a placeholder").wait_for()
     assert not MailText.objects.exists()
 
+    page.get_by_label("Text for the customer").fill("Park behind {calendar}.")
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("Your words").wait_for()
     assert MailText.objects.get().attendee == "Park behind {calendar}."
