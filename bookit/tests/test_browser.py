@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from accounts.tests.factories import AdminFactory, UserFactory, staff
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 from bookings.mails.models import MailText
 from bookings.models import Booking
-from bookings.tests.factories import BookingFactory
+from bookings.tests.factories import BookingFactory, WebhookFactory
 from bookit.tests.browser import needs_chromium, sign_in
 from catalog.models import OpeningHours
 from reviews.tests.factories import ReviewFactory
@@ -157,6 +157,23 @@ def test_an_operator_sees_how_an_email_will_look_before_saving_its_words(watched
     # Chromium logs that it blocks them.
     assert preview.locator("script").count() == 0
     watched.errors = [each for each in watched.errors if "Blocked script" not in each]
+    watched.assert_no_errors()
+
+
+def test_a_button_that_is_pressed_after_the_session_ended_leads_back_to_its_page(watched):
+    boss, webhook = AdminFactory(), WebhookFactory()
+    page = watched.page
+    sign_in(page, boss)
+    page.goto(f"/admin/bookings/webhook/{webhook.pk}/change/")
+    page.context.clear_cookies(name="sessionid")
+    page.get_by_role("button", name="Send a test").click()
+    page.get_by_text("You were signed out, so nothing was changed.").wait_for()
+    assert not webhook.deliveries.exists()
+    page.get_by_label("Email address").fill(boss.email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Send a test").click()
+    page.get_by_text("1 test is on its way.").wait_for()
     watched.assert_no_errors()
 
 
