@@ -11,6 +11,7 @@ from bookings.models import Booking
 from bookings.tests.factories import BookingFactory, WebhookFactory
 from bookit.tests.browser import needs_chromium, sign_in
 from catalog.models import OpeningHours
+from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.tests.factories import ReviewFactory
 
 pytestmark = [
@@ -174,6 +175,25 @@ def test_a_button_that_is_pressed_after_the_session_ended_leads_back_to_its_page
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("button", name="Send a test").click()
     page.get_by_text("1 test is on its way.").wait_for()
+    watched.assert_no_errors()
+
+
+def test_a_form_can_be_sent_after_signing_in_again_in_another_tab(watched):
+    boss, page = AdminFactory(), watched.page
+    service = ServiceFactory(calendar=CalendarFactory(name="Chair"))
+    sign_in(page, boss)
+    page.goto(f"/admin/phone/?service={service.pk}")
+    page.get_by_label("Name").fill("Ada Lovelace")
+    page.get_by_label("Phone number").fill("+351 912 345 678")
+    page.context.clear_cookies(name="sessionid")
+    with page.context.expect_page() as opened:
+        page.evaluate("open('/admin/')")
+    sign_in(opened.value, boss)
+    page.locator("input[name=start]").first.check(force=True)
+    page.get_by_text("Held for this call").wait_for()
+    page.get_by_role("button", name="Book", exact=True).click()
+    page.get_by_text("Ada Lovelace").first.wait_for()
+    assert Booking.objects.get().status == "confirmed"
     watched.assert_no_errors()
 
 
