@@ -48,13 +48,17 @@ def decode(content: bytes, encoding: str = "") -> str:
         encoding: a key of `ENCODINGS`.
 
     Raises:
-        Invalid: the file is too large, or is not text in this encoding.
+        Invalid: the file is too large, is not text in this encoding, or is in UTF-8 although
+            another encoding was chosen.
     """
     if len(content) > MAX_BYTES:
         text = _("The file is larger than %(most)d MiB. Divide it.")
         raise Invalid.of("file", text % {"most": MAX_BYTES // 1024**2})
     if content[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
         raise Invalid.of("file", _("This is a spreadsheet. Save it as CSV first."))
+    if encoding and _is_utf8(content):
+        text = _("The file is in UTF-8. Import it without choosing another encoding.")
+        raise Invalid.of("file", text)
     encoding = encoding or MARKS.get(content[:2], "utf-8")
     try:
         return content.decode(encoding).removeprefix(BYTE_ORDER_MARK)
@@ -63,6 +67,19 @@ def decode(content: bytes, encoding: str = "") -> str:
             "The file is not in this encoding. Save it as “CSV UTF-8”, or choose another encoding."
         )
         raise Invalid.of("file", text) from None
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Return whether the file has letters beyond ASCII, all of them in UTF-8.
+
+    Text in another encoding practically never looks like UTF-8. But UTF-8 can be decoded as almost
+    any other encoding: `João` would be imported as `JoÃ£o`.
+    """
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return not content.isascii()
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from bookings.events import suppress_follow_up
 from bookings.imports.files import Row, Table
 from bookings.imports.lines import KINDS, Line
 from bookit.adminsite.refusals import REFUSALS, messages_of
-from bookit.errors import Forbidden
+from bookit.database.rows import fetch
+from bookit.errors import Forbidden, Invalid
 
 # The number of lines that are checked and stored at a time.
 CHUNK = 500
@@ -23,6 +25,13 @@ MAX_VALUE = 100
 # An import stops after this number of problems. A file in which every line is wrong would take an
 # hour, and has to be corrected anyway.
 MAX_PROBLEMS = 1000
+
+# Lets only one import run at a time. Two imports of the same file do not see each other's rows, so
+# both would create its calendars and services. The number is arbitrary.
+#
+# Parameters: none.
+# Columns: is_locked boolean.
+_LOCK = "SELECT pg_try_advisory_xact_lock(7042027)"
 
 
 class Problem(NamedTuple):
@@ -99,7 +108,7 @@ def import_in_steps(
     Raises:
         Forbidden: the actor is not an admin.
         Invalid: the header is missing or wrong, a line cannot be read, or the file has no lines or
-            too many lines.
+            too many lines; or another import is running.
     """
     if not actor.is_admin:
         raise Forbidden
@@ -110,6 +119,11 @@ def import_in_steps(
     known: Any = None
     yield Progress(done, report.lines)
     with transaction.atomic():
+        if is_applied and fetch(_LOCK, ()) != [(True,)]:
+            text = _(
+                "Another import is running. Wait until it has ended, and check the file again."
+            )
+            raise Invalid.of("file", text)
         suppress_follow_up()
         in_order = _in_order(table, form)
         while rows := [*islice(in_order, CHUNK)]:

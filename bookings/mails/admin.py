@@ -216,7 +216,10 @@ class MailTextAdmin(StrictAdmin):
             form = self.get_form(request, text, change=True)(request.POST, instance=text)
             errors = form.errors
         if errors:
-            return render(request, "admin/bookings/mailtext/preview_error.html", {"errors": errors})
+            shown = {"errors": errors}
+            response = render(request, "admin/bookings/mailtext/preview_error.html", shown)
+            response["Content-Security-Policy"] = content_security_policy(frame_ancestors="'self'")
+            return response
         # The text for every language is sent in place of the empty fields of this language's text.
         every = texts.text_of(text.kind) if text.language else None
         words = {each.key: each for each in (every, text) if each}

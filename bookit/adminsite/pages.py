@@ -271,7 +271,15 @@ class StrictAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list or run the chosen action. After a refusal, a message explains why."""
+        """Show the list or run the chosen action. After a refusal, a message explains why.
+
+        Raises:
+            PermissionDenied: the user may not run the chosen action, perhaps not any more. Django
+                would show the list as if nothing had been chosen.
+        """
+        action = request.POST.get("action")
+        if action and action not in self.get_actions(request):
+            raise PermissionDenied
         shown: dict[str, Any] = {"exports": self._export_links(request)}
         if IS_POPUP_VAR not in request.GET:
             # Django's title is "Select ... to change".

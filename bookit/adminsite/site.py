@@ -3,9 +3,11 @@
 import logging
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.contrib.admin import AdminSite
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from django.http import (
@@ -17,6 +19,7 @@ from django.http import (
 )
 from django.urls import URLPattern, reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.csrf import https_page, needs_https
@@ -61,6 +64,8 @@ class Site(AdminSite):
 
         @wraps(checked)
         def in_zone_of_user(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if _is_sent_after_sign_out(request):
+                return _ask_to_sign_in(request)
             with timezone.override(zone(getattr(request.user, "timezone", "UTC"))):
                 response = checked(request, *args, **kwargs)
                 # Otherwise, Django would render the page after the zone has been reset.
@@ -173,3 +178,23 @@ class Site(AdminSite):
         if not url.endswith("/"):
             return HttpResponsePermanentRedirect(with_slash)
         return super().catch_all_view(request, url)
+
+
+def _is_sent_after_sign_out(request: HttpRequest) -> bool:
+    """Return whether a form was sent after the session of its user had ended."""
+    is_form = request.method == "POST" and request.path != reverse("admin:logout")
+    return is_form and request.user.is_anonymous
+
+
+def _ask_to_sign_in(request: HttpRequest) -> HttpResponse:
+    """Redirect to the sign-in page, with a message that the form was not processed.
+
+    After signing in, users are on the page of the form again. The address to which the form was
+    sent may not accept GET.
+    """
+    text = gettext("You were signed out, so nothing was changed. Sign in, and try again.")
+    messages.warning(request, text)
+    page = urlsplit(request.headers.get("Referer", ""))
+    is_ours = page.path.startswith(reverse("admin:index"))
+    here = page._replace(scheme="", netloc="").geturl() if is_ours else request.get_full_path()
+    return redirect_to_login(here, reverse("admin:login"))

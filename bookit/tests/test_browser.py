@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from accounts.tests.factories import AdminFactory, UserFactory, staff
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 from bookings.mails.models import MailText
 from bookings.models import Booking
-from bookings.tests.factories import BookingFactory
+from bookings.tests.factories import BookingFactory, WebhookFactory
 from bookit.tests.browser import needs_chromium, sign_in
 from catalog.models import OpeningHours
+from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.tests.factories import ReviewFactory
 
 pytestmark = [
@@ -144,8 +145,12 @@ def test_an_operator_sees_how_an_email_will_look_before_saving_its_words(watched
     assert preview.locator("iframe.dark").evaluate("frame => frame.clientWidth") == 390
     preview.get_by_label("Plain text").check()
     preview.locator("pre").get_by_text("Park behind Helena's chair.").wait_for()
+    page.get_by_label("Text for the customer").fill("Park behind {house}.")
+    page.get_by_role("button", name="As the customer sees it").click()
+    preview.get_by_text("{house} is not a placeholder").wait_for()
     assert not MailText.objects.exists()
 
+    page.get_by_label("Text for the customer").fill("Park behind {calendar}.")
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("Your words").wait_for()
     assert MailText.objects.get().attendee == "Park behind {calendar}."
@@ -153,6 +158,42 @@ def test_an_operator_sees_how_an_email_will_look_before_saving_its_words(watched
     # Chromium logs that it blocks them.
     assert preview.locator("script").count() == 0
     watched.errors = [each for each in watched.errors if "Blocked script" not in each]
+    watched.assert_no_errors()
+
+
+def test_a_button_that_is_pressed_after_the_session_ended_leads_back_to_its_page(watched):
+    boss, webhook = AdminFactory(), WebhookFactory()
+    page = watched.page
+    sign_in(page, boss)
+    page.goto(f"/admin/bookings/webhook/{webhook.pk}/change/")
+    page.context.clear_cookies(name="sessionid")
+    page.get_by_role("button", name="Send a test").click()
+    page.get_by_text("You were signed out, so nothing was changed.").wait_for()
+    assert not webhook.deliveries.exists()
+    page.get_by_label("Email address").fill(boss.email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Send a test").click()
+    page.get_by_text("1 test is on its way.").wait_for()
+    watched.assert_no_errors()
+
+
+def test_a_form_can_be_sent_after_signing_in_again_in_another_tab(watched):
+    boss, page = AdminFactory(), watched.page
+    service = ServiceFactory(calendar=CalendarFactory(name="Chair"))
+    sign_in(page, boss)
+    page.goto(f"/admin/phone/?service={service.pk}")
+    page.get_by_label("Name").fill("Ada Lovelace")
+    page.get_by_label("Phone number").fill("+351 912 345 678")
+    page.context.clear_cookies(name="sessionid")
+    with page.context.expect_page() as opened:
+        page.evaluate("open('/admin/')")
+    sign_in(opened.value, boss)
+    page.locator("input[name=start]").first.check(force=True)
+    page.get_by_text("Held for this call").wait_for()
+    page.get_by_role("button", name="Book", exact=True).click()
+    page.get_by_text("Ada Lovelace").first.wait_for()
+    assert Booking.objects.get().status == "confirmed"
     watched.assert_no_errors()
 
 

@@ -20,6 +20,7 @@ from bookings.imports.services import MAX_PROBLEMS, Problem, import_file, import
 from bookings.models import Booking, BookingEvent
 from bookings.services import cancel_booking
 from bookit.errors import Forbidden, Invalid
+from bookit.tests.crowd import at_once
 from catalog.models import Calendar, OpeningHours, Service
 
 pytestmark = pytest.mark.django_db
@@ -99,6 +100,21 @@ def test_an_import_that_is_interrupted_stores_nothing(boss):
     # The server does this if the browser closes the connection.
     steps.close()
     assert not User.objects.filter(name="C").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_import_is_refused_until_the_first_has_ended(load, boss):
+    """Two imports do not see each other's rows, and calendars may have equal names."""
+    call = {"kind": "calendars", "text": CALENDARS, "actor": boss, "at": NOW}
+    first = import_in_steps(**call, is_applied=True)
+    assert [next(first), next(first)] == [(0, 1), (1, 1)]
+    [second] = at_once([lambda: import_file(**call, is_applied=True)])
+    [check] = at_once([lambda: import_file(**call, is_applied=False)])
+    assert [*first] == []
+    assert Calendar.objects.get().name == "Chair 1"
+    assert "Another import is running" in second.error.errors["file"][0]
+    assert (check.value.new, check.value.is_applied) == (1, False)
+    assert load("calendars").present == 1
 
 
 def test_an_imported_booking_gets_the_reminders_that_are_due_after_it_was_made(load):
@@ -254,6 +270,15 @@ def test_a_file_that_cannot_be_decoded_or_is_too_large_is_refused(content, part)
     with pytest.raises(Invalid) as refusal:
         decode(content)
     assert part in refusal.value.errors["file"][0]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp1250", "cp1251"])
+def test_a_file_in_utf_8_is_not_decoded_as_another_encoding(encoding):
+    assert decode(b"email,name", encoding) == "email,name"
+    for text in ("João", "Żółć", "Иван Щукин"):
+        with pytest.raises(Invalid) as refusal:
+            decode(text.encode(), encoding)
+        assert "is in UTF-8" in refusal.value.errors["file"][0]
 
 
 def test_the_examples_are_imported_without_a_problem(load):

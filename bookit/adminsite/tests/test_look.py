@@ -11,7 +11,7 @@ from django.contrib.staticfiles import finders
 from django.urls import reverse
 from django.utils import timezone
 
-from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.factories import AttemptFactory, BookingFactory, DeliveryFactory, SlotFactory
 from bookit.adminsite.links import list_of
 from bookit.adminsite.tests.addresses import url_of
 from bookit.tests.browser import needs_chromium, sign_in
@@ -19,6 +19,7 @@ from bookit.tests.conftest import chromium, watched  # noqa: F401 - fixtures
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+TABLET = {"width": 768, "height": 1024}
 # A script that returns the largest number of pixels by which the content of a box is wider than the
 # box. Content that is too wide is cut off, or people have to scroll sideways.
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
@@ -95,6 +96,19 @@ def test_a_name_that_is_one_long_word_fits_every_screen(page, site):
             page.set_viewport_size(size)
             hidden[path, size["width"]] = page.evaluate(HIDDEN)
     assert {where: width for where, width in hidden.items() if width > 1} == {}
+
+
+@pytest.mark.django_db
+def test_a_long_response_to_a_webhook_message_leaves_room_for_the_other_cells(page, site):
+    delivery = DeliveryFactory()
+    attempt = AttemptFactory(delivery=delivery, response=f"<html>{2000 * 'x'}")
+    show(page, site.get(f"/admin/bookings/delivery/{delivery.pk}/change/"))
+    result = page.locator("td", has_text=f"after {attempt.duration_ms} ms").last
+    page.locator("pre", has_text="<html>").wait_for()
+    for size in (LAPTOP, TABLET, PHONE):
+        page.set_viewport_size(size)
+        assert page.evaluate(HIDDEN) <= 1
+        assert result.bounding_box()["width"] > 100
 
 
 @pytest.mark.django_db

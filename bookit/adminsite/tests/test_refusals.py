@@ -356,3 +356,28 @@ def test_invalid_cookies_do_not_sign_in(client, boss):
             client.cookies[name] = value
             assert client.get("/admin/").status_code in (302, 400)
             assert client.get("/admin/login/").status_code in (200, 400)
+
+
+class TestFormsOfUsersWhoseSessionHasEnded:
+    WORDS = "You were signed out, so nothing was changed."
+
+    @pytest.mark.parametrize(
+        ("referer", "after"),
+        [
+            ("http://testserver/admin/reports/revenue/?to=2026", "/reports/revenue/%3Fto%3D2026"),
+            ("http://testserver/", "/admin/import/"),
+            ("", "/admin/import/"),
+        ],
+    )
+    def test_signing_in_leads_back_to_the_page_of_the_form(self, client, referer, after):
+        response = client.post("/admin/import/", headers={"Referer": referer})
+        assert response["Location"].startswith("/admin/login/?next=/admin/")
+        assert response["Location"].endswith(after)
+        assert self.WORDS in client.get(response["Location"]).content.decode()
+
+    @pytest.mark.parametrize("leave", ["get", "post"])
+    def test_without_a_form_nobody_is_told_so(self, client, leave):
+        path = {"get": "/admin/import/", "post": "/admin/logout/"}[leave]
+        html = getattr(client, leave)(path, follow=True).content.decode()
+        assert "Password" in html
+        assert self.WORDS not in html
