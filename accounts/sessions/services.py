@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 # Invariant: the trigger `user_sessions_end` takes the same lock.
 LOCK_ACCOUNT = "SELECT pg_advisory_xact_lock(uuid_hash_extended(%(user_id)s::uuid, 2))"
 
+# A web server refuses tokens from the future. Tokens are therefore dated back, because the clock of
+# the server that checks a token may be behind the clock of the server that issued it.
+CLOCK_TOLERANCE = timedelta(seconds=30)
+
 # A Django session of the admin site stores the id of its `accounts.Session` under this key.
 SESSION_KEY = "accounts.session"
 
@@ -58,7 +62,9 @@ class SignedIn:
     @property
     def access_token(self) -> str:
         """The token that authenticates requests."""
-        return str(self.refresh.access_token)
+        token = self.refresh.access_token
+        token["iat"] = self.refresh["iat"]
+        return str(token)
 
     @property
     def refresh_token(self) -> str:
@@ -314,6 +320,7 @@ def _new_session(user: User, *, client: Client, at: datetime) -> Session:
 def _issue(session: Session, *, at: datetime) -> SignedIn:
     """Create the next refresh token of a session, and store its id so that it can be revoked."""
     token = SessionToken()
+    token.set_iat(at_time=at - CLOCK_TOLERANCE)
     token["user_id"] = str(session.user_id)
     token["session"] = str(session.pk)
     expires_at = datetime_from_epoch(token["exp"])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -70,6 +71,13 @@ for _task, _words in {
     "bookit.prune_kept_responses": _("Delete old responses to idempotent requests"),
 }.items():
     TASK_WORDS.add(_task)(_words)
+
+
+def _can_be_retried(job: ProcrastinateJob, *, at: datetime) -> bool:
+    """Return whether a job has failed and will not run by `at`."""
+    will_run_later = job.scheduled_at is not None and job.scheduled_at > at
+    is_delayed = job.status == "todo" and job.attempts > 0 and will_run_later
+    return job.status == "failed" or is_delayed
 
 
 def find_subjects(jobs: Iterable[ProcrastinateJob]) -> None:
@@ -174,8 +182,8 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
         return TASK_WORDS.get(row.task_name, row.task_name)
 
     def offers(self, row: ProcrastinateJob, action: str) -> bool:
-        """Return whether the job has failed. Only failed jobs can be retried."""
-        return row.status == "failed"
+        """Return whether the job can be retried."""
+        return _can_be_retried(row, at=timezone.now())
 
     def cards(self, request: HttpRequest, row: ProcrastinateJob) -> Sequence[Card]:
         """Return the job, its arguments and its history."""
@@ -216,18 +224,23 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
 
     @admin.action(description=_("Retry"), permissions=["retry"])
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]) -> None:
-        """Retry the selected jobs that have failed."""
+        """Retry the selected jobs now, whether BookIt has given up on them or not."""
+        at = timezone.now()
 
         @transaction.atomic
         def retry(job: ProcrastinateJob) -> None:
             # Another request may have retried the job, and a worker may be running it.
-            jobs = ProcrastinateJob.objects.select_for_update()
-            if not jobs.filter(pk=job.pk, status="failed"):
+            jobs = ProcrastinateJob.objects.filter(pk=job.pk)
+            current = jobs.select_for_update().first()
+            if current is None or not _can_be_retried(current, at=at):
                 raise Refused(gettext("Only jobs that have failed can be retried."))
-            try:
-                app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
-            except UniqueViolation:
-                raise Refused(gettext("The same job is already waiting.")) from None
+            if current.status == "todo":
+                jobs.update(scheduled_at=at)
+            else:
+                try:
+                    app.job_manager.retry_job_by_id(job.pk, retry_at=at)
+                except UniqueViolation:
+                    raise Refused(gettext("The same job is already waiting.")) from None
             self.log_change(request, job, gettext("Retried."))
 
         done = ngettext_lazy("%d job will run again now.", "%d jobs will run again now.")

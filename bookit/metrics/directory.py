@@ -66,7 +66,7 @@ def prepare() -> None:
         except OSError as error:
             problems.append(str(error))
     shared, recording = None, False
-    logger.error("There is no space for metrics, so there are none: %s", "; ".join(problems))
+    logger.error("No folder can be used for metrics, so there are none: %s", "; ".join(problems))
 
 
 def name() -> str:

@@ -42,7 +42,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
     if refusal is not None:
         return refusal
     if not directory.recording:
-        return problems.response("service_unavailable", "There is no space for metrics.")
+        return problems.response(
+            "service_unavailable", "There is no folder or no space for metrics. The log says why."
+        )
     registry = CollectorRegistry()
     if directory.shared:
         MultiProcessCollector(registry, directory.shared)

@@ -22,6 +22,7 @@ from psycopg.pq import Conninfo
 from psycopg.rows import scalar_row
 
 from bookit.database.citus.nodes import is_distributed
+from bookit.database.direct import check_direct_url
 from bookit.database.rows import fetch
 from bookit.restores import positions
 
@@ -113,9 +114,10 @@ def backup(target: Path) -> int:
     The file gets its name only when it is complete and on disk.
 
     Raises:
-        DumpError: the file exists, the backup failed, or the database is distributed.
+        DumpError: the file exists, the backup failed, or the database cannot be backed up.
+        ImproperlyConfigured: `DATABASE_DIRECT_URL` leads to another database.
     """
-    _refuse_distributed()
+    _check_source()
     try:
         if target.exists():
             raise DumpError(f"{target} exists. Choose a name that does not exist.")
@@ -140,13 +142,18 @@ def dump(file: IO[bytes]) -> None:
     """Write a backup to an open file or pipe.
 
     Raises:
-        DumpError: pg_dump failed or is not installed, or the database is distributed.
+        DumpError: pg_dump failed or is not installed, or the database cannot be backed up.
+        ImproperlyConfigured: `DATABASE_DIRECT_URL` leads to another database.
     """
-    _refuse_distributed()
+    _check_source()
     _dump(stdout=file)
 
 
-def _refuse_distributed() -> None:
+def _check_source() -> None:
+    check_direct_url()
+    if "bookings_booking" not in connection.introspection.table_names():
+        # The backups of a night job that does not know its settings would all be empty.
+        raise DumpError("The database has no tables of BookIt. Check DATABASE_URL.")
     # A backup of a distributed database could be restored neither into one server, where its keys,
     # triggers and functions do not work, nor into another cluster, where the positions of events
     # would be those of other servers.
@@ -180,7 +187,9 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
     Raises:
         DumpError: the database is not empty or belongs to a Citus cluster, or the restore failed.
             Nothing has been changed.
+        ImproperlyConfigured: `DATABASE_DIRECT_URL` leads to another database.
     """
+    check_direct_url()
     is_empty = not connection.introspection.table_names()
     if (clean or not is_empty) and fetch(_HAS_CITUS, {}, scalar_row)[0]:
         # Citus has views in the schema `public`, so `--clean` would delete the extension, too.

@@ -297,11 +297,15 @@ def rate(name: str, default: str) -> str:
     try:
         # `limits.parse` would accept several rates, and ignore all but the first.
         found = limits.parse_many(value) if value else []
-        if value and (len(found) != 1 or found[0].get_expiry() > _LONGEST_RATE):
+        # A rate of 0 would refuse every request. In other settings, 0 means no limit.
+        if value and not (
+            len(found) == 1 and found[0].amount and found[0].get_expiry() <= _LONGEST_RATE
+        ):
             raise ValueError
     except ValueError:
         raise ImproperlyConfigured(
-            f"{name} must be one rate such as {default}, or empty, not {_shown(value)}."
+            f"{name} must be one rate such as {default}, or empty for no limit,"
+            f" not {_shown(value)}."
         ) from None
     return value
 

@@ -20,10 +20,12 @@ from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrat
 from django.db import OperationalError, connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
+from bookings.tests.workers import database_url
 from bookit.database.postgresql import base
 from bookit.deadlines import STATEMENT_LIMIT
 from bookit.management.commands import migrate
 from bookit.restores import migrations
+from bookit.runtime.servers import connected_to
 from bookit.tests.crowd import PATIENCE, ask, deadlocks, run, until_waiting
 
 
@@ -252,3 +254,30 @@ def test_a_second_migrate_waits_for_the_first(write_migration, monkeypatch):
             output = second.result()
     assert output.count("Another process migrates this database. Waiting until it ends.") == 1
     assert "No migrations to apply." in output
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("encoding", "command", "message"),
+    [
+        ("LATIN1", "SELECT", r"has the encoding LATIN1.* ENCODING 'UTF8' TEMPLATE template0;$"),
+        (
+            "UTF8",
+            "REVOKE ALL ON SCHEMA public FROM pg_database_owner",
+            r"may not create tables.* ALTER DATABASE unsuitable OWNER TO \w+;$",
+        ),
+    ],
+)
+def test_a_new_database_that_is_not_suitable_is_not_migrated(encoding, command, message):
+    url = re.sub(r"/[^/]*$", "/unsuitable", database_url())
+    with psycopg.connect(database_url(), autocommit=True) as session:
+        session.execute(
+            f"CREATE DATABASE unsuitable ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        )
+        try:
+            with psycopg.connect(url) as unsuitable:
+                unsuitable.execute(command)
+            with connected_to(url), pytest.raises(CommandError, match=message):
+                call_command("migrate")
+        finally:
+            session.execute("DROP DATABASE unsuitable WITH (FORCE)")

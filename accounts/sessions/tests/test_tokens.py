@@ -179,6 +179,18 @@ def test_a_refresh_token_is_valid_for_a_week(api):
         problem(refresh(api, second["refresh_token"]), 401, "token_invalid")
 
 
+def test_a_web_server_whose_clock_is_behind_accepts_new_tokens(api):
+    at = now()
+    with time_machine.travel(at, tick=False):
+        signed_in = log_in(api, UserFactory())
+    with time_machine.travel(at - timedelta(seconds=25), tick=False):
+        assert me(api, signed_in["access_token"]).status_code == 200
+        again = refresh(api, signed_in["refresh_token"])
+        assert again.status_code == 200
+    with time_machine.travel(at - timedelta(seconds=50), tick=False):
+        assert me(api, again.json()["access_token"]).status_code == 200
+
+
 # --- which tokens are valid -------------------------------------------------------------------
 
 

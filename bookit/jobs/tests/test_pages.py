@@ -1,5 +1,7 @@
 """The admin pages of jobs: what a job does, what it is about, and why it failed."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
@@ -215,6 +217,25 @@ def test_a_job_that_was_retried_or_deleted_meanwhile_is_not_retried(site, meanwh
     assert "Only jobs that have failed can be retried." in page
     assert ProcrastinateJob.objects.get(pk=first).status == "todo"
     assert [*changed.values_list("status", flat=True)] == [meanwhile] * bool(meanwhile)
+
+
+def test_a_job_that_will_be_retried_later_can_be_retried_now(site):
+    """The mail server works again, but the next attempt is hours away."""
+    job_id = job("bookings.send_mail", event_id=7, audience="attendee")
+    JobFailure.objects.create(job_id=job_id, at=timezone.now(), error=ERROR)
+    later = timezone.now() + timedelta(hours=18)
+    run("UPDATE procrastinate_jobs SET scheduled_at = %s WHERE id = %s", [later, job_id])
+    button = f"{PAGE}{job_id}/act/retry_failed/"
+    assert button not in text(site.get(f"{PAGE}{job_id}/change/"))
+    run("UPDATE procrastinate_jobs SET attempts = 7 WHERE id = %s", [job_id])
+    assert button in text(site.get(f"{PAGE}{job_id}/change/"))
+
+    assert "1 job will run again now." in text(site.post(button, follow=True))
+
+    found = ProcrastinateJob.objects.get(pk=job_id)
+    assert (found.status, found.attempts) == ("todo", 7)
+    assert found.scheduled_at <= timezone.now()
+    assert "Only jobs that have failed can be retried." in text(site.post(button, follow=True))
 
 
 def test_a_waiting_job_has_no_button_that_retries_it(site):

@@ -10,9 +10,11 @@ from django.core.management.base import CommandError
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 from django.db.migrations import Migration
+from psycopg.rows import namedtuple_row
 
 from bookit.database.citus import conversion
 from bookit.database.citus.nodes import is_distributed
+from bookit.database.rows import fetch
 from bookit.errors import database_error_facts
 
 # deadlock_detected and lock_not_available
@@ -40,6 +42,17 @@ WHERE datname = current_database()
   AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'relation' AND granted)
 ORDER BY xact_start NULLS FIRST
 LIMIT 3
+"""
+
+# Describes a database that has no tables yet.
+#
+# Parameters: none.
+# Columns: name text, role text (both quoted for SQL), encoding text, may_create boolean (whether
+# the role may create tables; null if no schema of the search path exists).
+_NEW_DATABASE = """
+SELECT quote_ident(current_database()) AS name, quote_ident(current_user) AS role,
+    current_setting('server_encoding') AS encoding,
+    has_schema_privilege(current_schema(), 'CREATE') AS may_create
 """
 
 # Takes the lock for migrating this database, unless another process holds it. The number is
@@ -75,14 +88,16 @@ class Command(migrate.Command):
         """Migrate as Django does.
 
         Raises:
-            CommandError: other transactions blocked a migration at each try, or a server of a
-                distributed database cannot be reached.
+            CommandError: other transactions blocked a migration at each try, a server of a
+                distributed database cannot be reached, or a new database is not suitable.
         """
         if options["check_unapplied"] or options["plan"]:
             super().handle(*args, **options)
         else:
             if is_distributed() and (found := conversion.cluster_problems()):
                 raise CommandError("\n".join([*found, "Nothing was migrated."]))
+            if not connections[options["database"]].introspection.table_names():
+                _check_new_database(options["database"])
             with self._alone(options["database"]):
                 self._migrate(*args, **options)
 
@@ -136,6 +151,21 @@ class Command(migrate.Command):
                 self.stdout.write(" waiting")  # Completes the line of the migration.
             self.stderr.write(f"{message} Trying again in {PAUSE:g} seconds.")
             sleep(PAUSE)
+
+
+def _check_new_database(database: str) -> None:
+    [new] = fetch(_NEW_DATABASE, {}, namedtuple_row, using=database)
+    if new.encoding != "UTF8":
+        raise CommandError(
+            f"The database has the encoding {new.encoding}, but BookIt needs UTF8. Drop it, and"
+            f" create it again: CREATE DATABASE {new.name} OWNER {new.role} ENCODING 'UTF8'"
+            " TEMPLATE template0;"
+        )
+    if not new.may_create:
+        raise CommandError(
+            f"The role {new.role} may not create tables. Make it the owner of the database:"
+            f" ALTER DATABASE {new.name} OWNER TO {new.role};"
+        )
 
 
 def _oldest_transactions(database: str) -> str:

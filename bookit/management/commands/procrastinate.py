@@ -5,6 +5,7 @@ from typing import Any
 
 from procrastinate.contrib.django.management.commands import procrastinate
 
+from bookit.database.direct import check_direct_url
 from bookit.jobs import queues as jobs
 from bookit.tracing.start import export, trace_jobs
 
@@ -16,6 +17,7 @@ class Command(procrastinate.Command):
         """Run one of procrastinate's commands."""
         if options["command"] == "worker":
             jobs.check_heartbeat_file()
+            check_direct_url()
             export("bookit-worker")
             options["func"] = partial(jobs.run_workers, middleware=trace_jobs())
         super().handle(*args, **options)

@@ -76,6 +76,15 @@ def test_a_server_without_disk_space_starts_without_metrics(tmp_path):
     assert run(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).split() == ["None", "False"]
 
 
+def test_a_folder_that_cannot_be_used_is_named(tmp_path):
+    wrong = tmp_path / "a file"
+    wrong.touch()
+    code = f"import sys; sys.stderr = sys.stdout; {PREPARE}"
+    lines = run(code, PROMETHEUS_MULTIPROC_DIR=str(wrong)).splitlines()
+    assert lines[0].startswith("No folder can be used for metrics")
+    assert str(wrong) in lines[0]
+
+
 def test_only_gunicorn_keeps_counters_in_files():
     """A worker of the job queue, which may have the same environment, does not use files."""
     code = (

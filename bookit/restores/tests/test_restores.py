@@ -13,6 +13,7 @@ import psutil
 import psycopg
 import pytest
 from django.contrib.sessions.models import Session as AdminSession
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
@@ -300,6 +301,43 @@ def test_a_pooler_is_never_used(tmp_path, other_database, settings):
     settings.DATABASE_DIRECT_URL = other_database
     with connected_to(other_database):
         call_command("restore", tmp_path / "second")
+
+
+def test_a_direct_url_that_leads_to_another_database_is_refused(tmp_path, other_database, settings):
+    """Somebody has copied `.env` from another machine, and has changed only DATABASE_URL."""
+    BookingFactory()
+    file = tmp_path / "backup"
+    call_command("backup", file)
+    settings.DATABASE_DIRECT_URL = other_database
+    refused = pytest.raises(ImproperlyConfigured, match=r"^DATABASE_DIRECT_URL leads to another")
+    with refused:
+        call_command("backup", tmp_path / "second")
+    assert [*tmp_path.iterdir()] == [file]
+
+    settings.DATABASE_DIRECT_URL = database_url()
+    with connected_to(other_database), refused:
+        call_command("restore", file, clean=True)
+    assert Booking.objects.count() == 1
+
+    with connected_to(other_database), refused:
+        call_command("procrastinate", "worker")
+
+
+def test_a_direct_url_that_cannot_be_reached_is_named(tmp_path, settings):
+    settings.DATABASE_DIRECT_URL = "postgresql://postgres@127.0.0.1:1/bookit"
+    for command in [["backup", tmp_path / "file"], ["procrastinate", "worker"]]:
+        with pytest.raises(ImproperlyConfigured, match=r"^DATABASE_DIRECT_URL: .* refused"):
+            call_command(*command)
+
+
+def test_a_database_without_bookits_tables_is_not_backed_up(tmp_path, other_database, capsysbinary):
+    """`backup` ran without its usual settings, for example, so it used another database."""
+    with connected_to(other_database):
+        for name in [tmp_path / "backup", "-"]:
+            with pytest.raises(CommandError, match=r"no tables of BookIt.*DATABASE_URL"):
+                call_command("backup", name)
+    assert [*tmp_path.iterdir()] == []
+    assert capsysbinary.readouterr().out == b""
 
 
 def test_a_backup_can_be_restored_through_a_pipe(other_database):

@@ -372,7 +372,16 @@ def test_each_url_of_a_replica_is_a_database_that_is_only_read(load):
 def test_a_bad_rate_is_refused(load, refuse, name):
     several = [f"10/minute{between}100/day" for between in (";", ",", "|", " ; ")]
     for value in (
-        *("ten", "10", "10/fortnight", "/minute", "-1/minute", "ten/minute", "1/99999999999day"),
+        *(
+            "ten",
+            "10",
+            "10/fortnight",
+            "/minute",
+            "0/minute",
+            "-1/minute",
+            "ten/minute",
+            "1/99999999999day",
+        ),
         *several,
     ):
         assert refuse(**{name: value}).startswith(f"{name} must be one rate such as ")
