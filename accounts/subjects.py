@@ -18,7 +18,11 @@ for _task, _words in {
 
 @JOB_SUBJECTS.add("accounts.send_mail", "accounts.erase_again")
 def _of_users(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
-    """Yield the account of each job, or its email address: a password reset names no account."""
+    """Yield the account of each job, or else the email address, or None.
+
+    A password reset names only an email address. A job that erases an account again gets None,
+    because the account has been deleted.
+    """
     ids = [uuid_in(args.get("user_id")) for args in jobs]
     users = User.objects.present().filter(pk__in=[each for each in ids if each]).in_bulk()
     for user_id, args in zip(ids, jobs, strict=True):

@@ -32,8 +32,8 @@ _CREDENTIALS_CHANGE = f"""
                 OR OLD.email <> NEW.email)
 """
 
-# Deletes the emailed links of an account. Somebody who knew the old password may have requested
-# them, and must not get the account back with them.
+# Deletes the emailed links of an account. Somebody who knew the old password or reads the emails to
+# the old address must not get the account back with them.
 LINKS_END = Trigger(
     name="user_links_end",
     body="""

@@ -66,9 +66,9 @@ def find_affected(*, calendar: Calendar, period: Period | None, at: datetime) ->
 def _not_ended(
     calendar: Calendar, start: datetime, end: datetime | None, *, at: datetime
 ) -> QuerySet[Booking]:
-    """Return the bookings that have not ended and block time between `start` and `end`.
+    """Return the unfinished bookings that have not ended and block time between `start` and `end`.
 
-    The earliest comes first.
+    Expired holds are left out. The earliest booking comes first.
     """
     booked = Q(status__in=Booking.EXPECTED)
     held = Q(status=Status.HELD, hold_expires_at__gt=at)
@@ -77,8 +77,8 @@ def _not_ended(
         calendar=calendar,
         end_time__gt=at,
         # Both conditions are redundant, but PostgreSQL needs them to use the index of
-        # booking_calendar_free. The statuses imply `active`. A booking at the times that
-        # `find_affected` selects also blocks time between `start` and `end`.
+        # booking_calendar_free. The statuses imply `active`, and every booking that `find_affected`
+        # looks for blocks time between `start` and `end`.
         active=True,
         blocked__overlap=DateTimeTZRange(start, end),
     ).order_by("start_time", "id")

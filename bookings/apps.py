@@ -26,7 +26,10 @@ class BookingsConfig(AppConfig):
         import_from_rooms("models")
 
     def ready(self) -> None:
-        """Import the modules of this app and of its rooms that register extensions."""
+        """Import the modules of this app and of its rooms that register extensions.
+
+        `bookings/admin.py` and `bookings/urls.py` import the others.
+        """
         from bookings import affected, booked, permissions, privacy, shards, subjects  # noqa: F401
         from bookings.availability import filters, offers  # noqa: F401
         from bookings.diary import views as diary  # noqa: F401

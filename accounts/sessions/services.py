@@ -79,7 +79,12 @@ class SignedIn:
 
 @dataclass(frozen=True)
 class Client:
-    """The client that a login comes from. It helps the owner of an account recognise logins."""
+    """The client that a login comes from. It helps the owner of an account recognise logins.
+
+    Args:
+        address: the IP address, or None if it is unknown.
+        name: the `User-Agent` header.
+    """
 
     address: str | None = None
     name: str = ""
@@ -260,7 +265,7 @@ def record_admin_logout(*, session_id: UUID, at: datetime) -> None:
 
 
 def prune_sessions(*, at: datetime) -> int:
-    """Delete expired sessions and their tokens, and Django's own sessions of the admin site.
+    """Delete what has expired: sessions, refresh tokens, and Django's sessions of the admin site.
 
     Return the number of deleted `Session` rows.
     """
@@ -318,7 +323,7 @@ def _new_session(user: User, *, client: Client, at: datetime) -> Session:
 
 
 def _issue(session: Session, *, at: datetime) -> SignedIn:
-    """Create the next refresh token of a session, and store its id so that it can be revoked."""
+    """Create the next refresh token of a session, and save the session, which expires with it."""
     token = SessionToken()
     token.set_iat(at_time=at - CLOCK_TOLERANCE)
     token["user_id"] = str(session.user_id)
@@ -326,7 +331,7 @@ def _issue(session: Session, *, at: datetime) -> SignedIn:
     expires_at = datetime_from_epoch(token["exp"])
     session.last_used_at, session.expires_at = at, expires_at
     session.save()
-    # The token itself is not stored, so that somebody who reads the table cannot use it.
+    # Only the token's id is stored, so that somebody who reads the table cannot use the token.
     OutstandingToken.objects.create(
         user=session.user, jti=token["jti"], token="", created_at=at, expires_at=expires_at
     )

@@ -29,9 +29,9 @@ class SessionStore(db.SessionStore):
     def cycle_key(self) -> None:
         """Change the key of the session.
 
-        Django does this when users change their own password. They stay signed in, although the
-        trigger has ended all their sessions in the same transaction. A session that ended in
-        another transaction stays ended.
+        Django does this when users sign in, and when they change their own password. After that
+        change, they stay signed in, although the trigger has ended all their sessions in the same
+        transaction. A session that ended in another transaction stays ended.
         """
         super().cycle_key()
         if SESSION_KEY in self:

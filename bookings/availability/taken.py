@@ -32,8 +32,8 @@ class SlotFull(Conflict):
     code = "slot_full"
 
 
-# The SQL condition for a row of `bookings_occupancy` that is on the calendar of a service and can
-# collide with starts in the window.
+# The SQL condition for a row of `bookings_occupancy` that is on the calendar of a service, can
+# collide with starts in the window, and is not the booking `ignored`.
 IN_WINDOW = """
     calendar_id = searched.calendar_id
     AND upper(blocked) > %(from)s::timestamptz - searched.before

@@ -238,7 +238,8 @@ class Terms:
             raise OutsideOpeningHours(_("The calendar is closed for time off at this time."))
 
 
-# The SQL columns with the terms of a service. `service` and `calendar` are aliases of tables.
+# The SQL columns with the terms of a service, except the time off of its calendar. `service` and
+# `calendar` are aliases of tables.
 SERVICE_COLUMNS = """
     service.id AS service_id, service.calendar_id, calendar.version, calendar.provider_id,
     service.mode, service.is_active, service.capacity, service.duration_minutes,

@@ -96,6 +96,7 @@ def _status_action(status: Status) -> Action:
 def _set_status(request: HttpRequest, booking: Booking, status: str, *, reason: str = "") -> None:
     at = timezone.now()
     is_allowed = status in TRANSITIONS[booking.status]
+    # If the change is not allowed, `change_status` says so.
     if is_allowed and status in AFTER_START and booking.start_time > at:
         raise Refused(_("Whether the customer came can be recorded only after the start."))
     services.change_status(
@@ -109,6 +110,8 @@ def _set_status(request: HttpRequest, booking: Booking, status: str, *, reason: 
 
 def _unless_changed(request: HttpRequest, booking: Booking, change: Callable[[], Result]) -> Result:
     """Change a booking, unless somebody has changed it since its page was opened.
+
+    If the request has no `version`, only changes during the request are noticed.
 
     Raises:
         Refused: somebody has changed the booking.
@@ -148,6 +151,7 @@ class BookingAdmin(ServedAdmin):
     """The list of bookings and the page of a booking.
 
     Each button and action calls a function in a `services.py`, which checks the rules.
+    `_set_status` adds one rule.
 
     Staff make new bookings on the page "Book for a customer" (`bookings.phone`).
     """

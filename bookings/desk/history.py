@@ -44,8 +44,8 @@ class BookingEventAdmin(CardsAdmin, ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[BookingEvent]:
         """Return the events with their bookings.
 
-        The bookings are read by separate queries, not by joins, because an event outlives its
-        booking.
+        The bookings are read by separate queries, because Django's join would leave out the events
+        of deleted bookings.
         """
         events = super().get_queryset(request)
         return events.prefetch_related("booking__service", "booking__calendar", "booking__user")

@@ -81,7 +81,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Offers:
-    """The free times of a week, and the first days of the previous and the next page of times."""
+    """The free times of up to a week, and the first days of the previous and the next page."""
 
     first: date
     label: str
@@ -221,7 +221,7 @@ class BookingPage:
         after = first + timedelta(days=DAYS)
         from_, until = max(self.at, day_start(first, self.tz)), day_start(after, self.tz)
         found: list[Any] = []
-        # There is one service, unless it has just been deleted.
+        # There is one service, unless the booking and then the service have just been deleted.
         for terms in terms_of([self.booking.service_id], from_).values():
             moved = terms.for_booking(self.booking)
             search = Search([moved], from_, until, at=self.at, ignored=self.booking.pk)
@@ -237,7 +237,7 @@ class BookingPage:
         )
 
     def _days(self, days: Iterable[tuple[date, list[Any]]]) -> list[Day]:
-        """Return the days without the time of the booking itself."""
+        """Return the days with their free times, except the current time of the booking."""
         current, found = self.booking.start_time, []
         for day, times in days:
             if others := [self.time(each) for each in times if each["start_time"] != current]:
@@ -269,7 +269,10 @@ class BookingPage:
 
     @property
     def booked_by(self) -> str:
-        """The name of the user who booked; empty if the attendee has the same name."""
+        """The name of the user who booked, or for whom staff booked.
+
+        It is empty if the attendee has the same name.
+        """
         name = self.booking.user.in_words()
         return "" if name == self.attendee["name"] else name
 
@@ -339,7 +342,7 @@ class BookingPage:
 
     @cached_property
     def mail_log(self) -> list[tuple[str, mails.Announcement]]:
-        """The emails that the shown events have caused, latest first, each with its time."""
+        """The emails of the shown events, sent or not, latest first, each with its event's time."""
         ids = [each.pk for each in self._events[:MAX_EVENTS]]
         found = mails.announcements(booking=self.booking, event_ids=ids)
         return [(self.moment(each.at), each) for each in reversed(found)]
