@@ -1,4 +1,4 @@
-"""The limits for emails about bookings: per booking and recipient, and per email address."""
+"""Daily limits for emails about bookings and waitlists, by booking and reader, and by address."""
 
 from uuid import UUID
 

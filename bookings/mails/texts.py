@@ -144,7 +144,7 @@ def change(
 
     Raises:
         UnknownKind: no email has this kind, or BookIt does not speak this language.
-        ValidationError: a text contains an unknown placeholder.
+        ValidationError: as in `check`.
     """
     key = key_of(kind, language)
     if not is_known(key):
