@@ -42,8 +42,8 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
 
 # Deletes the errors of jobs about a user's bookings and waitlist entries, because the message of an
 # error can repeat data of the booking or entry. The jobs themselves contain only ids, except jobs
-# with emails about deleted bookings (see `DELETE_MAILS`). The user of a deleted booking is not
-# known, so the errors of all jobs about deleted bookings are deleted, too.
+# with composed emails (see `DELETE_MAILS`). The user of a deleted booking is not known, so the
+# errors of all jobs about deleted bookings are deleted, too.
 #
 # Parameters: user_id uuid.
 # Columns: none.

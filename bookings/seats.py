@@ -127,7 +127,8 @@ TAKE_SEAT = f"""seated AS MATERIALIZED (
     RETURNING calendar_id, {", ".join(STATE_COLUMNS)}
 )"""  # noqa: S608 - only our own SQL is interpolated, no values
 
-# Finds the expired holds on the calendar that overlap the period.
+# Finds the expired holds on the calendar that overlap the period. The subquery hides the value of
+# `at`: if PostgreSQL knew the value, it would plan the statement again for each run.
 EXPIRED_HOLDS = """bookings_booking AS hold
         WHERE hold.calendar_id = %(calendar_id)s
           AND hold.hold_expires_at <= (SELECT %(at)s::timestamptz)
@@ -312,7 +313,8 @@ def take_seat(
 
     Raises:
         TermsChanged: the terms have changed; no seat is taken.
-        SlotFull: every seat of the slot is taken, or promised to the waitlist.
+        SlotFull: every seat of the slot is taken or promised to the waitlist, or the slot has just
+            been cancelled.
         BookingConflict: every seat of the service is taken, or its calendar hosts another service
             or a slot at that time.
     """

@@ -47,7 +47,7 @@ UNVERIFIED = gettext_lazy(
     "about the booking, you can ignore this email."
 )
 
-# Matches the characters that make email clients turn the text after them into a link.
+# Matches the characters that make email clients turn the text around them into a link.
 LINKING = re.compile(r"://|//|@|:(?=[^\W\d]|\+)|[.\u2024\u3002\uff0e\uff61](?=[^\W\d])")
 
 
@@ -78,7 +78,7 @@ class Mail:
             settings.MAILS_PER_VERIFIED_ADDRESS if self.is_verified else settings.MAILS_PER_ADDRESS
         )
         of_address = Limit("address", f"address/{hashed(self.to)}", most)
-        if not self.booking_id:  # The email is about a waitlist.
+        if not self.booking_id:  # The email is about the end of a waitlist.
             return [of_address]
         # An email about the end of a booking may exceed the limit of the booking by one, so that
         # readers learn of a cancellation even after many moves.
@@ -132,7 +132,7 @@ def compose_farewell(handover: Occasion, texts: Mapping[str, MailText]) -> Mail:
         is_over=True,
     )
     mail = compose(cancellation, ATTENDEE, texts)
-    # The email to the new attendee has the original Message-ID.
+    # The Message-ID must differ from that of the email to the new attendee.
     message_id = mail.message_id.replace(f".{ATTENDEE}.", f".{FORMER}.")
     return replace(mail, audience=FORMER, message_id=message_id)
 

@@ -1,6 +1,6 @@
 """Emails to users whose waitlist has ended without a seat for them.
 
-The emails call a waitlist a queue.
+These emails, except their note `UNVERIFIED`, call a waitlist a queue.
 """
 
 from collections.abc import Mapping

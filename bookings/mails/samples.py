@@ -1,4 +1,4 @@
-"""Samples for previews: a made-up booking, and each event that causes an email."""
+"""Samples for previews: events of a made-up booking that cause emails, and ended waitlists."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -67,7 +67,7 @@ OCCASIONS = {
         BOOKED,
         type=Type.RESCHEDULED,
         was_start_time=START - timedelta(days=1),
-        was_end_time=START - timedelta(days=1, minutes=-45),
+        was_end_time=BOOKED.end_time - timedelta(days=1),
     ),
     "cancelled": replace(
         BOOKED,
@@ -118,7 +118,11 @@ PLACES = {"queue-ended": PLACE, "queue-cancelled": replace(PLACE, is_cancelled=T
 
 
 def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
-    """Return a sample of a kind of email, in the current language."""
+    """Return a sample of an email, in the current language.
+
+    Args:
+        kind: a key of `OCCASIONS` or `PLACES`.
+    """
     language = get_language() or SOURCE
     if kind in PLACES:
         return compose_end(replace(PLACES[kind], user_language=language), texts)

@@ -2,8 +2,8 @@
 
 Each event enqueues one job per email. The worker composes the email and sends it, unless a limit
 has been reached (`bookit.mails.limits`). An email may arrive twice, because a worker may die after
-sending it and before finishing the job. Both emails get the same Message-ID from the arguments of
-the job, so that email clients can recognise the second email.
+sending it and before finishing the job. Both emails get the same Message-ID, which is made of ids,
+so that email clients can recognise the second email.
 
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. No email
@@ -119,7 +119,7 @@ def enqueue_composed(*, booking: Booking) -> None:
 def enqueue_cancellations(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> None:
     """Compose the pending emails that tell attendees that these bookings have been cancelled.
 
-    The caller erases the data of the user who booked, including the addresses of attendees. They
+    The caller erases the data of the user who booked, including the addresses of attendees, who
     have to know that they need not come. Emails to the user's own address are left out. The others
     contain no names and no other personal data; see `bookings.mails.composition`.
     """
@@ -166,7 +166,7 @@ def enqueue_after_pause(*, mail: Mail, user_id: str) -> None:
 
 
 def _unsent(calendar_id: UUID, booking_ids: Sequence[UUID]) -> Iterator[tuple[Occasion, str]]:
-    """Yield the emails about bookings that end now and that have never been sent."""
+    """Yield the emails, never sent before, about bookings that the caller deletes or erases."""
     named = {"calendar_id": calendar_id, "booking_ids": booking_ids}
     rows = [row for row in fetch(PENDING, named, dict_row) if not row["is_copy"]]
     if not rows:
@@ -225,34 +225,36 @@ def announcements(*, booking: Booking, event_ids: Sequence[UUID]) -> list[Announ
     pending = {(row["event_id"], row["audience"]) for row in rows}
     texts = mail_texts.in_use()
     found = []
-    for occasion in _as_announced(occasions([booking.calendar_id], event_ids)):
-        readers = {None, *occasion.audiences}
-        if occasion.news and occasion.audiences:
+    for occasion, readers in _as_announced(occasions([booking.calendar_id], event_ids)):
+        if occasion.news and readers:
+            waiting = [each for each in (None, *readers) if (occasion.event_id, each) in pending]
             found.append(
                 Announcement(
                     at=occasion.at,
-                    audiences=occasion.audiences,
+                    audiences=readers,
                     label=mail_texts.applied(occasion.news, texts).label,
-                    is_waiting=any((occasion.event_id, each) in pending for each in readers),
+                    is_waiting=bool(waiting),
                 )
             )
     return found
 
 
-def _as_announced(found: Iterable[Occasion]) -> Iterator[Occasion]:
-    """Yield the occasions as they were when their emails were sent.
+def _as_announced(found: Iterable[Occasion]) -> Iterator[tuple[Occasion, list[str]]]:
+    """Yield the occasions as they were when their emails were sent, each with its readers.
 
     When a reminder was sent, the booking still had the status and the start time that the event of
-    the reminder records, whatever happened to the booking later. If one email covers several moves,
-    only the first move is yielded.
+    the reminder records, whatever happened to the booking later. If one email to a reader covers
+    several moves, only the first of them has this reader.
     """
-    covered_until: datetime | None = None
-    for occasion in found:
+    covered_until: dict[str, datetime] = {}
+    for each in found:
+        occasion = replace(each, is_current=True, is_over=False, was_handed_over=False)
+        readers = occasion.audiences
         if occasion.type == Type.RESCHEDULED:
-            if covered_until and occasion.at < covered_until:
-                continue
-            covered_until = occasion.at + settings.MAIL_PAUSE
-        yield replace(occasion, is_current=True, is_over=False, was_handed_over=False)
+            at = occasion.at
+            readers = [name for name in readers if at >= covered_until.get(name, at)]
+            covered_until |= dict.fromkeys(readers, at + settings.MAIL_PAUSE)
+        yield occasion, readers
 
 
 def resend(*, booking: Booking, at: datetime) -> None:
@@ -312,7 +314,7 @@ def send_composed(*, mail: Mail, at: datetime) -> None:
     """Send an email that was composed earlier.
 
     The email to a former attendee is not sent if its reader is the attendee again, or is the user
-    who booked. The names of one mailbox count as one reader.
+    who booked. Different spellings of a mailbox count as one reader.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.

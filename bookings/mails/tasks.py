@@ -28,8 +28,8 @@ def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") ->
 def send_composed_mail(mail: dict[str, Any], user_id: str, is_paused: bool = False) -> None:
     """Send an email that was composed before its booking, slot or account was deleted.
 
-    Emails to former attendees are also sent in this way. With `is_paused`, the job that sends the
-    email is enqueued now.
+    Emails to former attendees are also sent in this way. With `is_paused`, this job does not send
+    the email, but enqueues the job that does; see `enqueue_after_pause`.
 
     `user_id` is the user of the booking, or the user who was waiting. `bookings.privacy` finds the
     jobs of a user by this id.

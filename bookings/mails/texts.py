@@ -140,7 +140,7 @@ def change(*, key: str, label: str, attendee: str, provider: str, at: datetime) 
         key: a key that `is_known`.
 
     Raises:
-        ValidationError: a text contains an unknown placeholder.
+        ValidationError: as in `check`.
     """
     words = {LABEL: label, ATTENDEE: attendee, PROVIDER: provider}
     for field, text in words.items():

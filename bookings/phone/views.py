@@ -184,7 +184,10 @@ def _when(form: CallForm) -> WhenForm:
 def _times(
     request: HttpRequest, when: WhenForm, *, chosen: str, refusal: Exception | None = None
 ) -> dict[str, Any]:
-    """Return the template context of the free times; `offers` is None if no service is chosen."""
+    """Return the template context of the free times.
+
+    `offers` is None if `when` is not valid, for example because no service is chosen.
+    """
     offers = None
     if when.is_valid():
         at = timezone.now()
@@ -301,7 +304,7 @@ def _seconds_left(held: Booking) -> float:
 def release(request: HttpRequest) -> HttpResponse:
     """Release the hold of a call that has ended without a booking."""
     form = HoldForm(request.POST, actor=_actor(request))
-    form.full_clean()
+    form.full_clean()  # Only the field `hold` has to be valid.
     held: UUID | None = form.cleaned_data.get("hold")
     if held is not None:
         services.release(hold_id=held, actor=_actor(request), at=timezone.now())

@@ -57,7 +57,7 @@ class Report:
         figures: computes its numbers.
         draw: draws its numbers.
         serializer: describes its numbers. Its fields are the columns of tables and CSV files.
-        labels: the words for columns, by name. A page shows only columns that have words.
+        labels: the words for columns and totals, by name. A page shows only those with words.
         tables: returns the tables that a page shows.
         permission: the permission that an API key of an admin needs to read it.
     """

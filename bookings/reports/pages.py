@@ -92,7 +92,7 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
 
 @require_safe
 def csv_file(request: HttpRequest, name: str) -> Any:
-    """Return the rows of a report as a CSV file."""
+    """Return the rows of a report as a CSV file, or the page if the period is not valid."""
     report = _found(name)
     period, _form = _period(request)
     if period is None:

@@ -177,8 +177,8 @@ class LeadTimeTotalsSerializer(StrictSerializer):
     average_hours = serializers.FloatField(allow_null=True, min_value=0)
 
 
-class LeadTimeClassSerializer(StrictSerializer):
-    """How many bookings were made a certain time before their start."""
+class LeadTimeRangeSerializer(StrictSerializer):
+    """How many bookings have a lead time in a range."""
 
     lead_time = serializers.CharField()
     bookings = CountField()
@@ -186,9 +186,9 @@ class LeadTimeClassSerializer(StrictSerializer):
 
 
 class LeadTimeSerializer(ReportSerializer):
-    """How far in advance bookings were made, in classes."""
+    """How far in advance bookings were made, in ranges."""
 
-    results = LeadTimeClassSerializer(many=True, read_only=True)
+    results = LeadTimeRangeSerializer(many=True, read_only=True)
     totals = LeadTimeTotalsSerializer(read_only=True)
 
 

@@ -93,7 +93,7 @@ class ReportViewSet(RowViewSet):
     def retrieve(self, request: Request, name: str) -> Response:
         """Return numbers about a period; `docs/reports.md` defines them.
 
-        `utilisation` is by calendar, `revenue` by month and service, `lead_time` by class, and
+        `utilisation` is by calendar, `revenue` by month and service, `lead_time` by range, and
         `customers`, `cancellations` and `reviews` are by month.
         """
         if name not in REPORTS:

@@ -653,6 +653,22 @@ def test_moves_that_one_mail_covers_are_listed_as_one_mail(desk, rui, book, sett
     assert [label for label, _ in mails_of(desk, booking)] == ["Moved", "Moved", "Requested"]
 
 
+def test_a_move_that_is_the_first_for_a_reader_is_listed_after_another_move(
+    desk, ana, rui, book, haircut, settings
+):
+    booking, provider = book(), haircut.calendar.provider
+    movers = [(provider, NOW), (rui, NOW + settings.MAIL_PAUSE / 2)]
+    for hours, (actor, at) in enumerate(movers, 1):
+        services.reschedule_booking(
+            booking_id=booking.pk, actor=actor, at=at, start_time=START + hours * HOUR
+        )
+    assert mails_of(desk, booking) == [
+        ("Moved", ["provider"]),
+        ("Moved", ["attendee"]),
+        ("Requested", ["attendee", "provider"]),
+    ]
+
+
 def test_the_mails_about_an_offered_seat_are_the_offer_and_its_end(desk, ana, haircut):
     slot = SlotFactory(service=haircut, start_time=START + 3 * DAY, capacity=1)
     taken = services.create_booking(actor=UserFactory(), slot_id=slot.pk, at=NOW)

@@ -25,7 +25,7 @@ class Command(BaseCommand):
 
     help = (
         "Import a CSV file of customers, calendars, services or bookings. Import several files in "
-        "this order. Without --apply, only check the file. Each wrong line is listed with the "
+        "this order. Without --apply, only check the file. Wrong lines are listed with the "
         "reason. All lines are imported or none, and a line whose record exists already is skipped."
     )
 
