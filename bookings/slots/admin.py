@@ -126,21 +126,21 @@ def _who_comes(slot: Slot) -> Card:
                 booking.attendee()["attendee_phone"],
             )
         )
-    every = reverse("admin:bookings_booking_changelist")
+    all_bookings = reverse("admin:bookings_booking_changelist")
     return Card(
         _("Who comes"),
         columns=[_("Name"), _("State"), _("Phone")] if lines else [],
         lines=lines,
         note="" if lines else _("Nobody has booked yet."),
         more=(
-            f"{every}?slot__id__exact={slot.pk}&start_time__isnull=False",
+            f"{all_bookings}?slot__id__exact={slot.pk}&start_time__isnull=False",
             _("All bookings of this slot, including cancelled ones"),
         ),
     )
 
 
 def _uncancelled(rows: QuerySet[Slot]) -> QuerySet[Slot]:
-    """Leave out cancelled slots. The log must not name somebody who "cancels" such a slot again."""
+    """Leave out cancelled slots, which neither the question nor the result should count."""
     return rows.exclude(status=Slot.Status.CANCELLED)
 
 
@@ -398,6 +398,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         queryset = _uncancelled(queryset)
         rows: list[Any] = []
         if "sure" in request.POST or not (rows := [*queryset[: MAX_CANCELLED + 1]]):
+            # Without rows, this shows a message that nothing was changed.
             self._cancel(request, queryset)
             return None
         if len(rows) > MAX_CANCELLED:
