@@ -88,19 +88,19 @@ class BookingStarted(Forbidden):
 CONSTRAINT_ERRORS.add("booking_seat_free", "booking_calendar_free", "booking_beside_slots")(
     BookingConflict
 )
-# While the booking was being made, the service was deleted or moved to another calendar, or the
-# slot was deleted.
+# While the booking was being made, the service was deleted or moved to another calendar, or raw SQL
+# changed the time of the slot. If the slot is deleted meanwhile, `take_seat` raises `SlotFull`.
 CONSTRAINT_ERRORS.add("booking_service_on_calendar", "booking_in_slot")(ServiceInactive)
 CONSTRAINT_ERRORS.add("booking_transition")(InvalidTransition)
 
 # When a booking is refused with one of these errors, the response lists free times as alternatives.
 ERRORS_WITH_ALTERNATIVES = (BookingConflict, SlotFull, OutsideOpeningHours)
 
-# The maximum number of live holds per user.
+# The maximum number of live holds per user. The message of `TooManyHolds` repeats it.
 MAX_HOLDS = 3
 
-# Counts the active bookings of each calendar on one day. The day begins and ends at midnight in the
-# calendar's own time zone.
+# Counts the active bookings of each calendar that start on one day. The day begins and ends at
+# midnight in the calendar's own time zone.
 #
 # Parameters: calendar_ids uuid[], starts, ends timestamptz[] (in the order of calendar_ids),
 #   at timestamptz (now).
@@ -277,7 +277,8 @@ def reschedule_booking(
 ) -> Booking:
     """Move a booking to another start time or slot of the same service, into the lowest free seat.
 
-    The booking keeps its price. Unless it moves to a slot, it also keeps its length and buffers.
+    The booking keeps its price. Unless it moves to a slot, it also keeps its length and buffers. If
+    it already has this start time or slot, it does not change.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -395,6 +396,7 @@ def release_hold(*, booking: Booking, actor: User, at: datetime) -> Booking:
     """Cancel a hold on behalf of `actor`. The caller has checked that `actor` may do this.
 
     Raises:
+        Booking.DoesNotExist: the booking has been deleted.
         InvalidTransition: the booking is no longer a hold.
     """
     locked = _locked_booking(booking.pk, booking.calendar_id)
@@ -646,7 +648,10 @@ def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
 def _change_status(
     status: str, booking: Booking, *, actor: User, at: datetime, reason: str = "", **more: Any
 ) -> Booking:
-    """Change the status of a locked booking, and record the event with the data in `more`."""
+    """Change the status of a locked booking, and record the event with the data in `more`.
+
+    A hold becomes confirmed instead of pending if its service requires no confirmation.
+    """
     if status not in TRANSITIONS[booking.status]:
         raise InvalidTransition(
             _("A booking that is %(status)s cannot become %(new)s.")
@@ -719,7 +724,7 @@ def _offers(
     """Return the offer of each service at `start_time`, in the order of the ids.
 
     Raises:
-        Invalid: there is no service with one of the ids.
+        Invalid: one of the ids belongs to no service.
     """
     wanted = [*dict.fromkeys(service_ids)] if service_id is None else [service_id]
     found = terms_at(wanted, start_time)
@@ -819,7 +824,7 @@ def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
             raise
         except (Conflict, Invalid) as refusal:
             refusals.append(refusal)
-    # Prefer an error that the client can avoid by choosing another time.
+    # Prefer an error for which the response lists alternatives.
     raise next(
         (each for each in refusals if isinstance(each, ERRORS_WITH_ALTERNATIVES)), refusals[0]
     )
@@ -828,7 +833,7 @@ def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
 def _bookings_that_day(
     services: list[Terms], start_time: datetime, at: datetime
 ) -> dict[UUID, int]:
-    """Return the number of active bookings on the day of `start_time`, by calendar id."""
+    """Return the numbers of active bookings that start on the day of `start_time`, by calendar."""
     zones = {terms.calendar_id: terms.opening.tz for terms in services}
     days = {calendar: (start_time.astimezone(tz).date(), tz) for calendar, tz in zones.items()}
     rows = fetch(

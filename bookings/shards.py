@@ -1,4 +1,4 @@
-"""SQL functions that book on the server of a calendar, if Citus distributes the database.
+"""SQL functions that book, or lock a calendar, on its server, if Citus distributes the database.
 
 Citus would split the statement that books into several statements over the network, with a
 two-phase commit. A function runs on the server that has the rows of the calendar, in one
@@ -9,8 +9,8 @@ from bookings import seats
 from bookings.events import STATE_COLUMNS, state_of
 from bookit.database.citus.extensions import CALENDAR_FUNCTIONS, CalendarFunction
 
-# The parameters that `_BOOK` reads from its argument `p`, with their types. `calendar_id` is an
-# argument of its own.
+# The parameters that `_BOOK` reads from its argument `p`, with their types. Those of the type jsonb
+# are in `_DOCUMENTS`. `calendar_id` is an argument of its own.
 _TYPES = {
     **dict.fromkeys(["id", "user_id", "service_id", "slot_id", "occupant"], "uuid"),
     **dict.fromkeys(["start_time", "end_time", "blocked_from", "blocked_until"], "timestamptz"),

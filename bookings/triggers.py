@@ -116,7 +116,8 @@ END
 # The status of a waitlist entry follows the status of its user's booking in the slot. A booking
 # that moves into the slot is not linked to the entry, because the booking may already be linked to
 # an entry of its old slot. If staff on the waitlist hold a seat themselves and book it for another
-# user, their own entry waits again.
+# user, their own entry waits again. When a booking is deleted, its entry has no `booking_id` if
+# PostgreSQL has executed the foreign key's SET NULL first.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""

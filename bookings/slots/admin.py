@@ -135,7 +135,7 @@ def _who_comes(slot: Slot) -> Card:
 
 
 def _uncancelled(rows: QuerySet[Slot]) -> QuerySet[Slot]:
-    """Leave out cancelled slots. The log must not name somebody who "cancels" such a slot again."""
+    """Leave out cancelled slots, which neither the question nor the result should count."""
     return rows.exclude(status=Slot.Status.CANCELLED)
 
 
@@ -388,6 +388,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         queryset = _uncancelled(queryset)
         rows: list[Any] = []
         if "sure" in request.POST or not (rows := [*queryset[: MAX_CANCELLED + 1]]):
+            # Without rows, this shows a message that nothing was changed.
             self._cancel(request, queryset)
             return None
         if len(rows) > MAX_CANCELLED:

@@ -86,9 +86,9 @@ ORDER BY start_time
 #     ids uuid[], starts timestamptz[], ends timestamptz[], blocked_from timestamptz[],
 #     blocked_until timestamptz[].
 # Columns: none.
-# Invariant: the constraint `slots_apart` refuses a slot that overlaps another slot, and the
-#     constraint `occupancy_one_at_a_time` refuses a slot that overlaps a booking. The caller's lock
-#     on the calendar prevents deadlocks between publishers.
+# Invariant: the constraint `slots_apart` refuses a slot that overlaps another slot, and the trigger
+#     `slot_occupies` refuses a slot that overlaps a booking (`slot_beside_bookings`). The caller's
+#     lock on the calendar prevents deadlocks between publishers.
 PUBLISH = f"""
 INSERT INTO bookings_slot (
     id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at,
@@ -172,8 +172,9 @@ def publish_slots(
         rrule: the recurrence of a series that begins at `start_time`.
 
     Raises:
-        Invalid: the service does not exist, the start is in the past or too far ahead, or `rrule`
-            does not produce a series that begins at `start_time`.
+        Invalid: the service does not exist, the start is in the past, a slot of the series is too
+            far ahead, or `rrule` gives too many slots or a series that does not begin at
+            `start_time`.
         Forbidden: `actor` does not manage the service's calendar.
         ServiceInactive: the service cannot be booked at present.
         SlotConflict: one of the slots overlaps another slot or booking of the calendar.
@@ -360,7 +361,7 @@ def _store(slots: list[Slot], series: dict[str, Any]) -> None:
 
 
 def _columns(slots: list[Slot]) -> dict[str, Any]:
-    """Return the parameters of `CLASHES` and `PUBLISH`. The slots must be in order."""
+    """Return the parameters of `CLASHES` and `PUBLISH`."""
     first = slots[0]
     return {
         "ids": [slot.pk for slot in slots],
@@ -376,7 +377,10 @@ def _columns(slots: list[Slot]) -> dict[str, Any]:
 
 
 def _clashes(slots: list[Slot], series: dict[str, Any]) -> list[tuple[datetime, str]]:
-    """Return the start and the error message of each slot that cannot be published, in order."""
+    """Return the start of each slot that cannot be published, and an error message with `%(time)s`.
+
+    The slots must be in order, and so is the result.
+    """
     among_themselves = [
         (
             later.start_time,

@@ -8,7 +8,7 @@ from bookings.tally import services as tally
 from bookit.metrics.extensions import COLLECTORS
 from bookit.metrics.process import EventCounter
 
-#: Requests that were refused because their seat was taken.
+#: Requests that were refused because no seat was free, or because the calendar was occupied.
 CONFLICTS = EventCounter(
     "bookit_booking_conflicts_total", "Requests whose time or slot was already booked."
 )

@@ -1,11 +1,11 @@
-"""The number of bookings that have reached each status."""
+"""How often bookings have reached each status."""
 
 from django.db import models
 from django.db.models import Q
 
 
 class BookingTally(models.Model):
-    """The total of the booking events before some transactions. This table has only one row."""
+    """The total of the events that have been counted so far. This table has only one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
     # The id of a transaction. The total contains the events of all transactions with lower ids;

@@ -1,7 +1,7 @@
 """Counts how often bookings reach each status, without reading the whole history each time.
 
-Counters in the web processes would miss the changes that workers, commands and raw SQL make, and
-would restart at zero. The history of bookings misses nothing, but it grows. So a job adds new
+Counters in the web processes would miss the changes that workers and commands make, and would
+restart at zero. The history of bookings contains these changes, but it grows. So a job adds new
 events to a total every minute, and a reader counts only the events that are newer than the total.
 
 In a distributed database, each server counts its own transactions, so the total has a position on
@@ -22,8 +22,9 @@ from bookit.restores.positions import LOWEST
 # One transaction counts about this many events of a server.
 BATCH = 50_000
 # A reader counts at most this many events of a server that are newer than the total. There are more
-# if no worker has run for a long time, or right after a large import. In this case, the results are
-# too low, and stay the same until a worker has counted the events.
+# if no worker has run for a long time, while a transaction stays open for a long time, or right
+# after a large import. In this case, the results are too low, and stay the same until a worker has
+# counted the events.
 MAX_NEW_EVENTS = 50_000
 
 # The types of the events with which a booking reaches a status. Their `data` contains the status.
@@ -50,11 +51,11 @@ WHERE server = %(server)s AND transaction >= %(low)s
 ORDER BY transaction, id OFFSET %(batch)s LIMIT 1
 """
 
-# Counts, by status, the events of the transactions of a server from `low` up to, but not including,
-# `high`. Reads at most `most` events.
+# Counts, by status, the events of some types in the transactions of a server from `low` up to, but
+# not including, `high`. Reads at most `most` events of any type.
 #
-# Parameters: server int, low, high bigint (transaction ids; high may be null), most bigint (null
-#   means all), types text[].
+# Parameters: server int, low, high bigint (transaction ids; if high is null, there is no end), most
+#   bigint (null means all), types text[].
 # Columns: status text, events bigint.
 _COUNT = """
 SELECT status, count(*) AS events FROM (
@@ -94,7 +95,8 @@ def _count_step() -> tuple[int, bool]:
     for server, horizon in horizons.items():
         low = _low(tally, server, horizon)
         end = fetch(_END_OF_STEP, {"server": server, "low": low, "batch": BATCH}, scalar_row)
-        # A step counts whole transactions, and at least one, however many events it has.
+        # A step counts whole transactions. It advances by at least one transaction id, however many
+        # events this transaction has.
         high = min(horizon, max(low + 1, *end)) if end else horizon
         new.update(_count(server, low, high, None))
         if server:
@@ -125,8 +127,9 @@ def totals() -> dict[str, int]:
 def _usable(stored: BookingTally, horizons: dict[int, int]) -> BookingTally:
     """Return the stored total, emptied if it has no positions on the other servers.
 
-    It has none if it was stored before the database was distributed, or by version 0.1.0, which
-    compared the positions of all servers with those of the coordinator.
+    It has none if it was stored before the database was distributed, or by version 0.1.0. That
+    version took the transaction ids of all servers for those of the coordinator, so it could miss
+    events.
     """
     if len(horizons) > 1 and not stored.positions:
         stored.transaction, stored.counts = LOWEST, {}

@@ -26,8 +26,8 @@ def enqueue(*, entry_ids: Collection[UUID]) -> None:
 def enqueue_composed(*, slot: Slot, is_cancelled: bool) -> None:
     """Compose the emails about the waitlist of a slot that will be deleted, and enqueue their jobs.
 
-    Users who are waiting get an email. So do users whose wait has ended, if their email has not
-    been sent yet.
+    Active users who are waiting get an email. So do those whose wait has ended, if their email has
+    not been sent yet.
     """
     found = WaitlistEntry.objects.filter(
         calendar=slot.calendar_id,
@@ -40,8 +40,8 @@ def enqueue_composed(*, slot: Slot, is_cancelled: bool) -> None:
         return
     unsent: set[str] = set()
     if any(entry.status == WaitlistEntry.Status.PASSED for entry in entries):
-        waiting = ProcrastinateJob.objects.filter(task_name=TASK, status__in=["todo", "doing"])
-        unsent = {*waiting.values_list("args__entry_id", flat=True)}
+        unfinished = ProcrastinateJob.objects.filter(task_name=TASK, status__in=["todo", "doing"])
+        unsent = {*unfinished.values_list("args__entry_id", flat=True)}
     texts = mail_texts.in_use()
     jobs: dict[str, Job] = {}
     for entry in entries:
