@@ -675,10 +675,10 @@ def _change_status(
     if status == Status.CANCELLED:
         columns.append("cancellation_reason")
         booking.cancellation_reason = reason
-        if actor.pk == booking.user_id:
-            # An event outlives its booking, so the reason that the user gave is stored only in the
-            # booking. The history reads it from there.
-            reason = ""
+    if actor.pk == booking.user_id:
+        # An event outlives its booking, so the reason that the user gave is not stored in it. The
+        # history reads the reason for a cancellation from the booking.
+        reason = ""
     booking.save(update_fields=columns)
     record(booking, kind, actor=actor, at=at, was=was, reason=reason, **more)
     return booking

@@ -86,6 +86,17 @@ def test_the_history_lists_events_oldest_first(api, booking, owner, provider):
     }
 
 
+@pytest.mark.parametrize("status", ["confirmed", "cancelled", "completed", "no_show"])
+def test_an_event_does_not_contain_a_reason_that_the_user_of_the_booking_gave(provider, status):
+    booking = BookingFactory(user=provider, service__calendar__provider=provider, start_time=START)
+    services.change_status(
+        booking_id=booking.pk, status=status, actor=provider, at=START, reason="I am ill."
+    )
+    [event] = booking.events.all()
+    assert event.data["status"] == status
+    assert "reason" not in event.data
+
+
 def test_an_event_that_happens_automatically_has_no_actor(api, owner):
     booking = BookingFactory(user=owner, start_time=START)
     clock.expire_bookings(at=START)
