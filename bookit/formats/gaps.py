@@ -42,4 +42,10 @@ TEXTS = [
     ),
     gettext_noop("Password-based authentication was disabled."),
     gettext_noop("Conflicting form data submitted. Please try again."),
+    # In German, Django calls saving "Sichern". BookIt calls it "Speichern", as browsers do.
+    gettext_noop("Save and add another"),
+    gettext_noop("Save and continue editing"),
+    # Django's translations of this text are too long for the field above the menu, and one of them
+    # is misspelt.
+    gettext_noop("Start typing to filter…"),
 ]

@@ -188,3 +188,9 @@ def test_staff_who_may_change_users_cannot_take_over_their_accounts():
     password["usable_password"] = "true"
     assert browser.post(f"/admin/accounts/user/{user.pk}/password/", password).status_code == 403
     assert User.objects.get(pk=user.pk).check_password(PASSWORD)
+
+
+def test_all_buttons_that_save_use_the_same_word_in_german():
+    browser = site(AdminFactory(language="de"))
+    html = browser.get("/admin/accounts/role/add/").content.decode()
+    assert re.findall(r'<input type="submit" value="(\w+)', html) == 3 * ["Speichern"]

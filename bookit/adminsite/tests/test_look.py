@@ -25,6 +25,14 @@ TABLET = {"width": 768, "height": 1024}
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
     '.main, .content, #changelist, .results, .cards, .card')]
     .map(each => each.scrollWidth - each.clientWidth))"""
+# A script that returns by how many pixels the text in an empty field is too long for the field.
+TOO_LONG = """field => {
+    const style = getComputedStyle(field);
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `${style.fontSize} ${style.fontFamily}`;
+    const padding = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+    return pen.measureText(field.placeholder).width - (field.clientWidth - padding);
+}"""
 LONG = "Maximiliana Wolfeschlegelsteinhausenbergerdorff"
 STYLE = re.compile(rf'<link[^>]* href="{settings.STATIC_URL}([^"]+\.css)"[^>]*>')
 SCRIPT = re.compile(r"<script[^>]*></script>")
@@ -109,6 +117,15 @@ def test_a_long_response_to_a_webhook_message_leaves_room_for_the_other_cells(pa
         page.set_viewport_size(size)
         assert page.evaluate(HIDDEN) <= 1
         assert result.bounding_box()["width"] > 100
+
+
+@pytest.mark.parametrize("language", [code for code, _name in settings.LANGUAGES])
+@pytest.mark.django_db
+def test_the_text_in_the_field_above_the_menu_fits(page, site, boss, language):
+    boss.language = language
+    boss.save()
+    show(page, site.get("/admin/"))
+    assert page.locator("#nav-filter").evaluate(TOO_LONG) <= 0
 
 
 @pytest.mark.django_db
