@@ -122,7 +122,8 @@ class LinesField(forms.CharField):
 def validate_year(day: date) -> None:
     """Accept only the years that the API accepts."""
     if not 1900 <= day.year < 3000:
-        raise ValidationError(_("Must be in the years 1900 to 2999."), code="invalid")
+        # Django would replace the message of the code "invalid" with that of the field.
+        raise ValidationError(_("Must be in the years 1900 to 2999."), code="year")
 
 
 class DayField(forms.DateField):
