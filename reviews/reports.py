@@ -6,15 +6,13 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext as translated
 from django.utils.translation import gettext_lazy as _
 from psycopg.rows import dict_row
-from rest_framework import serializers
 
-from bookings.reports.charts import Chart, by_month
+from bookings.reports.charts import Chart, by_month, month, number
+from bookings.reports.columns import Column, average
 from bookings.reports.figures import Figures
 from bookings.reports.kinds import REPORTS, Report
 from bookings.reports.pages import add_to_menu
 from bookings.reports.periods import Period
-from bookings.reports.serializers import CountField, InMonthSerializer, ReportSerializer
-from bookit.api.serializers import StrictSerializer
 from bookit.database.rows import fetch
 
 # Counts reviews by month and rating.
@@ -26,29 +24,6 @@ SELECT width_bucket(created_at, %(months)s::timestamptz[]) AS month, rating, cou
 FROM reviews_review WHERE created_at >= %(start)s AND created_at < %(end)s GROUP BY 1, 2
 """
 STARS = {f"rating_{stars}": stars for stars in range(1, 6)}
-
-
-class ReviewTotalsSerializer(StrictSerializer):
-    """How many reviews were written, and their ratings."""
-
-    reviews = CountField()
-    rating_average = serializers.FloatField(allow_null=True, min_value=1, max_value=5)
-    rating_1 = CountField()
-    rating_2 = CountField()
-    rating_3 = CountField()
-    rating_4 = CountField()
-    rating_5 = CountField()
-
-
-class MonthReviewsSerializer(InMonthSerializer, ReviewTotalsSerializer):
-    """How many reviews were written in a month, and their ratings."""
-
-
-class ReviewReportSerializer(ReportSerializer):
-    """How many reviews were written in each month, and their ratings."""
-
-    results = MonthReviewsSerializer(many=True, read_only=True)
-    totals = ReviewTotalsSerializer(read_only=True)
 
 
 def ratings(period: Period) -> Figures:
@@ -90,12 +65,14 @@ REPORTS.add("reviews")(
         _("How many reviews were written each month, and how good they are."),
         ratings,
         draw,
-        ReviewReportSerializer,
         {
-            "month": _("Month"),
-            "reviews": _("Reviews"),
-            "rating_average": _("Average rating"),
-            **{name: format_lazy(_("{stars} of 5"), stars=stars) for name, stars in STARS.items()},
+            "month": Column(_("Month"), month),
+            "reviews": Column(_("Reviews"), number),
+            "rating_average": Column(_("Average rating"), average),
+            **{
+                name: Column(format_lazy(_("{stars} of 5"), stars=stars), number)
+                for name, stars in STARS.items()
+            },
         },
         permission="reviews.view_review",
     )

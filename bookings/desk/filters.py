@@ -73,15 +73,11 @@ class FewRelatedFilter(RelatedFieldListFilter):
         chosen = {each.strip() for each in self.lookup_val or () if is_id(each)}
         if missing := chosen - {str(row.pk) for row in offered}:
             offered += rows.filter(pk__in=missing)
-        return [(row.pk, self.name_of(row)) for row in offered]
+        return [(row.pk, row.name if model is User else str(row)) for row in offered]
 
     def has_output(self) -> bool:
         """Return whether the filter offers a choice or is in use; otherwise, Django ignores it."""
         return bool(self.lookup_val) or super().has_output()
-
-    def name_of(self, row: Any) -> str:
-        """Return the name under which a row is offered."""
-        return row.name if isinstance(row, User) else str(row)
 
 
 class StatusListFilter(ChoicesFieldListFilter):

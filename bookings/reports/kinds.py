@@ -1,22 +1,20 @@
 """The kinds of reports: for each, its words, its numbers, and how they are drawn."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from rest_framework.serializers import Serializer
 
-from bookings.reports import charts, figures, serializers
-from bookings.reports.charts import Chart
+from bookings.reports import charts, figures
+from bookings.reports.charts import Chart, month, number, percent
+from bookings.reports.columns import Column, Words, amount, hours, minutes
 from bookings.reports.figures import Figures
 from bookings.reports.periods import Period
 from bookit import spreadsheets
 from bookit.extensions import Extensions
 
-# Text of Django's lazy translations.
-Words = Any
 # The caption and the rows of a table.
 Table = tuple[Words, list[dict[str, Any]]]
 
@@ -56,9 +54,9 @@ class Report:
         about: what it shows, in a sentence; `docs/reports.md` defines every number.
         figures: computes its numbers.
         draw: draws its numbers.
-        serializer: describes its numbers. Its fields are the columns of tables and CSV files.
-        labels: the words for columns and totals, by name. A page shows only those with words.
+        columns: the columns of its rows, by name. CSV files have all of them, in this order.
         tables: returns the tables that a page shows.
+        totals: the columns that only its totals have, by name.
         permission: the permission that an API key of an admin needs to read it.
     """
 
@@ -66,22 +64,10 @@ class Report:
     about: Words
     figures: Callable[[Period], Figures]
     draw: Callable[[Period, Figures], list[Chart]]
-    serializer: type[Serializer[Any]]
-    labels: dict[str, Words]
+    columns: dict[str, Column]
     tables: Callable[[Figures], list[Table]] = whole
+    totals: dict[str, Column] = field(default_factory=dict)
     permission: str = "bookings.view_booking"
-
-    @cached_property
-    def columns(self) -> dict[str, Any]:
-        """The fields of a row, by name, in order."""
-        results: Any = self.serializer().fields["results"]
-        return dict(results.child.fields)
-
-    @cached_property
-    def total_columns(self) -> dict[str, Any]:
-        """The fields of the totals, by name, in order."""
-        totals: Any = self.serializer().fields["totals"]
-        return dict(totals.fields)
 
     def document(self, period: Period) -> dict[str, Any]:
         """Return the report as the API shows it."""
@@ -110,13 +96,13 @@ REPORTS.add("utilisation")(
         _("The booked share of the open time of each calendar."),
         figures.utilisation,
         charts.utilisation,
-        serializers.UtilisationSerializer,
         {
-            "calendar": _("Calendar"),
-            "bookings": _("Bookings"),
-            "open_minutes": _("Open"),
-            "booked_minutes": _("Booked"),
-            "utilisation": _("Utilisation"),
+            "calendar_id": Column(),
+            "calendar": Column(_("Calendar")),
+            "bookings": Column(_("Bookings"), number),
+            "open_minutes": Column(_("Open"), minutes),
+            "booked_minutes": Column(_("Booked"), minutes),
+            "utilisation": Column(_("Utilisation"), percent),
         },
     )
 )
@@ -129,15 +115,15 @@ REPORTS.add("revenue")(
         ),
         figures.revenue,
         charts.revenue,
-        serializers.RevenueSerializer,
         {
-            "month": _("Month"),
-            "service": _("Service"),
-            "currency": _("Currency"),
-            "bookings": _("Completed"),
-            "revenue": _("Revenue"),
-            "upcoming": _("To come"),
-            "expected": _("Expected"),
+            "month": Column(_("Month"), month),
+            "service_id": Column(),
+            "service": Column(_("Service")),
+            "currency": Column(_("Currency")),
+            "bookings": Column(_("Completed"), number),
+            "revenue": Column(_("Revenue"), amount),
+            "upcoming": Column(_("To come"), number),
+            "expected": Column(_("Expected"), amount),
         },
         by_month_and_by_service,
     )
@@ -148,12 +134,11 @@ REPORTS.add("customers")(
         _("How many customers had bookings each month, and how many of them were new."),
         figures.customers,
         charts.customers,
-        serializers.CustomersSerializer,
         {
-            "month": _("Month"),
-            "customers": _("Customers"),
-            "new": _("New"),
-            "returning": _("Returning"),
+            "month": Column(_("Month"), month),
+            "customers": Column(_("Customers"), number),
+            "new": Column(_("New"), number),
+            "returning": Column(_("Returning"), number),
         },
     )
 )
@@ -163,13 +148,14 @@ REPORTS.add("lead_time")(
         _("How long before the start people book."),
         figures.lead_time,
         charts.lead_time,
-        serializers.LeadTimeSerializer,
         {
-            "lead_time": _("Booked before the start"),
-            "bookings": _("Bookings"),
-            "share": _("Share"),
-            "median_hours": _("Median"),
-            "average_hours": _("Average"),
+            "lead_time": Column(_("Booked before the start"), gettext),
+            "bookings": Column(_("Bookings"), number),
+            "share": Column(_("Share"), percent),
+        },
+        totals={
+            "median_hours": Column(_("Median"), hours),
+            "average_hours": Column(_("Average"), hours),
         },
     )
 )
@@ -179,15 +165,14 @@ REPORTS.add("cancellations")(
         _("How many bookings were cancelled or missed."),
         figures.cancellations,
         charts.cancellations,
-        serializers.CancellationsSerializer,
         {
-            "month": _("Month"),
-            "bookings": _("Bookings"),
-            "cancelled": _("Cancelled"),
-            "cancellation_rate": _("Cancelled, share"),
-            "no_show": _("No-shows"),
-            "no_show_rate": _("No-shows, share"),
-            "expired": _("Expired"),
+            "month": Column(_("Month"), month),
+            "bookings": Column(_("Bookings"), number),
+            "cancelled": Column(_("Cancelled"), number),
+            "cancellation_rate": Column(_("Cancelled, share"), percent),
+            "no_show": Column(_("No-shows"), number),
+            "no_show_rate": Column(_("No-shows, share"), percent),
+            "expired": Column(_("Expired"), number),
         },
     )
 )

@@ -18,17 +18,15 @@ from django.http import (
 from django.template.response import TemplateResponse
 from django.urls import path, reverse, reverse_lazy
 from django.utils import timezone
-from django.utils.formats import number_format
-from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
-from bookings.reports.charts import month, number, percent
+from bookings.reports.columns import amount
 from bookings.reports.figures import Figures
 from bookings.reports.kinds import REPORTS, Report, Table
 from bookings.reports.periods import Period, chosen
-from bookings.reports.serializers import AmountField, CountField, RateField
-from bookit import money, spreadsheets
+from bookit import spreadsheets
 from bookit.adminsite.extensions import PAGES, Page
 from bookit.adminsite.fields import DayField
 from bookit.adminsite.menu import Menu
@@ -37,7 +35,6 @@ from bookit.times import zone
 
 # A table on a page has at most this number of rows. The CSV file leaves out nothing.
 MAX_ROWS = 100
-HOURS_A_DAY = 24
 
 
 class Cell(NamedTuple):
@@ -172,33 +169,28 @@ def _presets(
 def _totals(report: Report, found: Figures) -> Iterator[tuple[str, str]]:
     """Yield the label and the value of each total that the page shows."""
     for total in found.totals.get("currencies", [found.totals]):
-        fields = report.columns | report.total_columns
-        for name, label in report.labels.items():
-            if name in total and name in fields and name != "currency":
-                currency = total.get("currency")
-                text = _text(name, fields[name], total)
-                yield str(label), f"{text} {currency}" if _is_amount(fields[name]) else text
-
-
-def _is_amount(field: Any) -> bool:
-    return isinstance(field, AmountField)
+        for name, column in (report.columns | report.totals).items():
+            if column.label and name in total and name != "currency":
+                text = column.text(total[name])
+                if column.written is amount:
+                    text = f"{text} {total['currency']}"
+                yield str(column.label), text
 
 
 def _table(report: Report, table: Table) -> dict[str, Any]:
     """Return a table as texts, with at most `MAX_ROWS` rows and a note about the other rows."""
     caption, rows = table
-    names = [name for name in report.labels if name in report.columns and name in (rows or [{}])[0]]
+    shown = {
+        name: column
+        for name, column in report.columns.items()
+        if column.label and name in (rows or [{}])[0]
+    }
     left_out = len(rows) - MAX_ROWS
     return {
         "caption": caption,
-        "header": [
-            Cell(str(report.labels[name]), _is_number(report.columns[name])) for name in names
-        ],
+        "header": [Cell(str(column.label), column.is_number) for column in shown.values()],
         "rows": [
-            [
-                Cell(_text(name, report.columns[name], row), _is_number(report.columns[name]))
-                for name in names
-            ]
+            [Cell(column.text(row[name]), column.is_number) for name, column in shown.items()]
             for row in rows[:MAX_ROWS]
         ],
         "note": ngettext(
@@ -210,44 +202,6 @@ def _table(report: Report, table: Table) -> dict[str, Any]:
         if left_out > 0
         else "",
     }
-
-
-def _is_number(field: Any) -> bool:
-    # Only the fields for numbers have this attribute.
-    return hasattr(field, "min_value")
-
-
-def _text(name: str, field: Any, row: dict[str, Any]) -> str:
-    """Return a value of a row as people read it."""
-    value = row[name]
-    if value is None:
-        return "-"
-    if name == "month":
-        return month(value)
-    if name.endswith("_minutes"):
-        return gettext("%(hours)s h") % {"hours": number(value / 60, 1)}
-    if name.endswith("_hours"):
-        return _hours(value)
-    if isinstance(field, RateField):
-        return percent(value)
-    if isinstance(field, AmountField):
-        decimals = money.decimals(row["currency"])
-        return str(number_format(value, decimals, force_grouping=True))
-    if isinstance(field, CountField):
-        return number(value)
-    if isinstance(value, float):
-        return number(value, 2)
-    # The names of the ranges of lead times are translated. All other texts are names that people
-    # gave, and codes of currencies.
-    return gettext(value) if name == "lead_time" else str(value)
-
-
-def _hours(value: float) -> str:
-    """Return a duration in hours or, from two days on, in days."""
-    if value < 2 * HOURS_A_DAY:
-        hours = number(value, 0 if value == int(value) else 1)
-        return gettext("%(hours)s h") % {"hours": hours}
-    return gettext("%(days)s days") % {"days": number(value / HOURS_A_DAY, 1)}
 
 
 URLS = [

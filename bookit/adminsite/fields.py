@@ -119,23 +119,18 @@ class LinesField(forms.CharField):
         return super().has_changed(self.to_python(initial), data)
 
 
+def validate_year(day: date) -> None:
+    """Accept only the years that the API accepts."""
+    if not 1900 <= day.year < 3000:
+        # Django would replace the message of the code "invalid" with that of the field.
+        raise ValidationError(_("Must be in the years 1900 to 2999."), code="year")
+
+
 class DayField(forms.DateField):
     """A day, for which browsers show their own date picker."""
 
-    def __init__(self, **options: Any) -> None:
-        widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
-        super().__init__(widget=widget, **options)
-
-    def clean(self, value: Any) -> date | None:
-        """Return the day, which must be in the years that the API accepts.
-
-        Raises:
-            ValidationError: the text is not a day, or the day is not in the years 1900 to 2999.
-        """
-        day: date | None = super().clean(value)
-        if day is not None and not 1900 <= day.year < 3000:
-            raise ValidationError(_("Must be in the years 1900 to 2999."))
-        return day
+    widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    default_validators = [validate_year]
 
 
 class ShownDateTime(forms.HiddenInput):
@@ -200,8 +195,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         if not data_list:
             return None
         day, clock = data_list
-        if not 1900 <= day.year < 3000:
-            raise ValidationError(_("Must be in the years 1900 to 2999."), code="invalid")
+        validate_year(day)
         if clock is None:
             return day_end(day, self.tz) if self.closing else day_start(day, self.tz)
         rest = timedelta(seconds=clock.second, microseconds=clock.microsecond)
