@@ -346,6 +346,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         """
         return self.keeps(provider_id) or (self.is_active and permission in self.granted)
 
+    @property
+    def is_below_admins(self) -> bool:
+        """Whether the role is not `admin`, regardless of whether the account is active."""
+        return self.role != self.Role.ADMIN
+
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         """Return whether the user has a permission. The admin site calls this."""
         return self.may(perm)

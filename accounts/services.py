@@ -92,13 +92,8 @@ def check_own_password(*, user: User, field: str, password: str, client: session
     guess = Guess(user=user, email=user.email, address=client.address)
     guess.count()
     if not check_password(password, user.password):
-        raise wrong_password(field)
+        raise _wrong_password(field)
     guess.forgive()
-
-
-def wrong_password(field: str) -> Invalid:
-    """Return the error of a field that does not contain the user's current password."""
-    return Invalid.of(field, _("This is not your current password."))
 
 
 @retried
@@ -142,7 +137,7 @@ def replace_password(*, user: User, hashed: str) -> None:
     # If two requests change the password at once, the second one is refused, because the current
     # password that it checked is outdated.
     if not User.objects.filter(pk=user.pk, password=user.password).update(password=hashed):
-        raise wrong_password("current_password")
+        raise _wrong_password("current_password")
 
 
 @retried
@@ -389,6 +384,11 @@ def _check_strength(password: str, user: User, *, field: str) -> None:
     raise Invalid(errors={field: problems})
 
 
+def _wrong_password(field: str) -> Invalid:
+    """Return the error of a field that does not contain the user's current password."""
+    return Invalid.of(field, _("This is not your current password."))
+
+
 def _check_unchanged(user: User) -> None:
     """Check that the password is still the one that was checked, and lock the user's row.
 
@@ -400,7 +400,7 @@ def _check_unchanged(user: User) -> None:
     """
     unchanged = User.objects.filter(pk=user.pk, password=user.password)
     if not unchanged.select_for_update(no_key=True).exists():
-        raise wrong_password("current_password")
+        raise _wrong_password("current_password")
 
 
 def _save_unique(user: User, **options: Any) -> None:

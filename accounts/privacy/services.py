@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from django.contrib.admin.models import LogEntry
 from django.db import connection, transaction
 from django.db.models import Q
+from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
@@ -25,7 +26,7 @@ from accounts.models import User
 from accounts.sessions import services as sessions
 from accounts.sessions.models import Session
 from bookit.database.retries import retried
-from bookit.errors import Forbidden
+from bookit.errors import Forbidden, Invalid
 from bookit.idempotency import services as idempotency
 from bookit.idempotency.models import KeptResponse
 
@@ -138,7 +139,7 @@ def _erase(user_id: UUID, *, actor: User, at: datetime, checked: str | None = No
     """
     user, is_last_admin = services.lock_user(user_id=user_id)
     if checked not in (None, user.password):
-        raise services.wrong_password("password")
+        raise Invalid.of("password", _("This is not your current password."))
     if is_last_admin:
         raise services.LastAdmin
     for erase in ERASERS.values():

@@ -152,7 +152,7 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
             raise Forbidden(
                 _("Only admins can change this field of an account: %(name)s.") % {"name": name}
             )
-    if user.role == User.Role.ADMIN:  # whether or not the account is active
+    if not user.is_below_admins:
         raise Forbidden(_("Only admins can change the account of an admin."))
     _check_has(actor, user.granted)
 

@@ -140,10 +140,10 @@ def test_a_search_reads_users_and_attendees_through_their_indexes(desk):
 def test_a_search_that_matches_many_bookings_finds_them_all(desk, monkeypatch):
     bookings = [booked(START + number * DAY, attendee_name="Tiago") for number in range(3)]
     booked(START)
-    monkeypatch.setattr("bookit.adminsite.search.FEW", 3)
+    monkeypatch.setattr("bookit.adminsite.search.MAX_COUNTED", 3)
     with CaptureQueriesContext(connection) as few:
         assert found(desk, q="tiago") == bookings[::-1]
-    monkeypatch.setattr("bookit.adminsite.search.FEW", 2)
+    monkeypatch.setattr("bookit.adminsite.search.MAX_COUNTED", 2)
     with CaptureQueriesContext(connection) as many:
         assert found(desk, q="tiago") == bookings[::-1]
     assert "UNION ALL" in "".join(each["sql"] for each in few)

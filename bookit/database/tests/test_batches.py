@@ -194,7 +194,6 @@ SAFE_PLACES = {
     "accounts/roles/services.py: role.group.delete": "one row, and its permissions and holders",
     "accounts/links/services.py: EmailedLink.objects.filter(pk=link.pk).delete": "one row",
     "accounts/links/services.py: purpose__in=[kind.name for kind in kinds]": "two kinds",
-    "accounts/privacy/services.py: ApiKey.objects.filter(user=user).delete": "at most 20 rows",
     "accounts/privacy/services.py: Session.objects.filter(user=user).delete": (
         "the ORM loads no rows"
     ),
