@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from time import sleep
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from django.core.management.base import CommandError
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 from django.db.migrations import Migration
-from psycopg.rows import namedtuple_row
+from psycopg.rows import class_row
 
 from bookit.database.citus import conversion
 from bookit.database.citus.nodes import is_distributed
@@ -54,6 +54,16 @@ SELECT quote_ident(current_database()) AS name, quote_ident(current_user) AS rol
     current_setting('server_encoding') AS encoding,
     has_schema_privilege(current_schema(), 'CREATE') AS may_create
 """
+
+
+class _NewDatabase(NamedTuple):
+    """A row of the statement above."""
+
+    name: str
+    role: str
+    encoding: str
+    may_create: bool | None
+
 
 # Takes the lock for migrating this database, unless another process holds it. The number is
 # arbitrary.
@@ -154,7 +164,7 @@ class Command(migrate.Command):
 
 
 def _check_new_database(database: str) -> None:
-    [new] = fetch(_NEW_DATABASE, {}, namedtuple_row, using=database)
+    [new] = fetch(_NEW_DATABASE, {}, class_row(_NewDatabase), using=database)
     if new.encoding != "UTF8":
         raise CommandError(
             f"The database has the encoding {new.encoding}, but BookIt needs UTF8. Drop it, and"
