@@ -37,7 +37,7 @@ Number = int | float | Decimal
 
 
 @dataclass(frozen=True)
-class Column:
+class Rectangle:
     """A rectangle. `series` is the index of its series, and `title` is its tooltip."""
 
     x: float
@@ -72,7 +72,7 @@ class Chart:
 
     title: str
     series: list[str] = field(default_factory=list)
-    columns: list[Column] = field(default_factory=list)
+    columns: list[Rectangle] = field(default_factory=list)
     ticks: list[Label] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     bars: list[tuple[str, str, float]] = field(default_factory=list)
@@ -229,7 +229,7 @@ def _columns(
             height = float(value) * scale
             offset = 0 if stacked else index
             chart.columns.append(
-                Column(
+                Rectangle(
                     round(middle - width * side_by_side / 2 + offset * width, 1),
                     round(BASELINE - below - height, 1),
                     round(width - (0 if stacked else 1), 1),
