@@ -23,7 +23,8 @@ STATE_COLUMNS = ("status", "start_time", "end_time", "seat", "slot_id", "hold_ex
 SLOT_CANCELLED = gettext_noop("The slot was cancelled.")
 
 # The event types that webhooks and `/events` report. The API shows the other types only in the
-# history of a booking.
+# history of a booking, and `booking.deleted` nowhere, because it does not show the history of a
+# deleted booking.
 REPORTED_TYPES = [
     BookingEvent.Type.CREATED,
     BookingEvent.Type.CONFIRMED,

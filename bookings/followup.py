@@ -37,7 +37,8 @@ def follow_up(
     wait in a job with `only_webhooks`.
     """
     if only_webhooks:
-        webhooks.enqueue(event_ids=event_ids, at=at)
+        with transaction.atomic():
+            webhooks.enqueue(event_ids=event_ids, at=at)
         return
     try:
         _follow_up(calendar_ids, event_ids, at)

@@ -92,9 +92,9 @@ FROM busiest JOIN catalog_service AS service ON service.id = service_id
 # Parameters: begin, middle and end timestamptz (the period from begin to end; its later part begins
 # at middle), zone text (decides when a day begins), booked text[] (the statuses that count for a
 # service), most bigint (the maximum number of services).
-# Columns: day date, status text, currency text (null in the rows of services), service_id uuid,
-# title text (null in the rows of days), bookings bigint, price numeric (the sum; null in the rows
-# of services).
+# Columns: day date, status text, currency text (null in the rows of services, all three),
+# service_id uuid, title text (null in the rows of days, both), bookings bigint, price numeric (the
+# sum; null in the rows of services).
 _RECENT = f"""
 WITH grouped AS (
     SELECT day, status, currency, service_id, {_COUNTS}
@@ -365,7 +365,10 @@ def _count(rows: Iterable[Any], statuses: list[Booking.Status]) -> int:
 def _earned(
     recent: list[Any], older: list[Any], now: tuple[Any, Any], before: tuple[Any, Any], days: int
 ) -> list[dict[str, Any]]:
-    """Return the revenue in each currency: the prices of confirmed and completed bookings."""
+    """Return the revenue in up to `MAX_CURRENCIES` currencies, the largest first.
+
+    Revenue is the sum of the prices of confirmed and completed bookings.
+    """
     sums: dict[str, list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0)])
     for part, rows in enumerate((recent, older)):
         for row in rows:

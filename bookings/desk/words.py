@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from bookit.times import time_of_day
 
 Type = BookingEvent.Type
 
-# The names of the details in an event of the type `booking.changed`.
+# The details that an event of the type `booking.changed` can name, in words.
 DETAILS = {
     "attendee_name": gettext_lazy("name"),
     "attendee_email": gettext_lazy("email address"),
@@ -213,4 +213,4 @@ def _stored(value: str | None, tz: tzinfo, beside: datetime) -> str:
     if not value:
         return ""
     at = datetime.fromisoformat(value)
-    return moment(at if at.tzinfo else at.replace(tzinfo=UTC), tz, beside=beside)
+    return moment(at, tz, beside=beside)

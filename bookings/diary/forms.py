@@ -122,7 +122,7 @@ class ShownBookingForm(ZoneForm):
 
     booking = forms.UUIDField()
     # A version is a time in microseconds (`version_of`), which is far below this limit. Only a page
-    # of version 0.1.0 that is still open sends no version.
+    # of BookIt 0.1.0 that is still open sends none.
     version = forms.IntegerField(
         min_value=0,
         max_value=10**17,

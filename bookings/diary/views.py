@@ -47,7 +47,7 @@ from catalog import services as catalog
 from catalog.extensions import Affected, described
 from catalog.models import Calendar, Service
 
-# The page offers at most this many calendars, and those that the URL names.
+# The page offers the first calendars by name, at most this many, and those that it shows.
 MAX_OFFERED = 200
 # If the URL names no calendars, the diary shows the user's own calendars. Users who have none see
 # the first calendars by name, at most this many.
@@ -95,7 +95,7 @@ def page(request: HttpRequest) -> HttpResponse:
             "date": _day(request.GET.get("date", ""), now.astimezone(tz)),
             "zone": tz.key,
             "most": MAX_CALENDARS,
-            "offset": now.astimezone(tz).isoformat()[-6:],
+            "offset": now.astimezone(tz).isoformat()[-6:],  # such as +01:00
             "calendars": [
                 {
                     "id": str(each.pk),
@@ -203,7 +203,8 @@ def confirm(request: HttpRequest) -> HttpResponse:
 def book(request: HttpRequest) -> HttpResponse:
     """Redirect to the page for booking during a call, with the service and the time chosen.
 
-    The diary's script has only wall-clock times. This view turns them into instants.
+    Without a service, only the day is chosen. The diary's script has only wall-clock times. This
+    view turns them into instants.
     """
     if not request.user.has_perm("bookings.add_booking"):
         raise PermissionDenied
@@ -328,7 +329,7 @@ def _first(offered: list[Calendar], user: User) -> list[Calendar]:
 
 
 def _zone(name: str, shown: list[Calendar], user: User) -> ZoneInfo:
-    """Return the named zone, or else the zone that all calendars share, or else the user's zone."""
+    """Return the named zone, or else the zone of all shown calendars, or else the user's zone."""
     if name in zone_names():
         return zone(name)
     zones = {calendar.timezone for calendar in shown}

@@ -52,7 +52,8 @@ class DaySheet:
     Args:
         hours: the opening hours of the day; empty if the calendar has none on this day.
         is_always_open: whether the calendar has no opening hours on any day.
-        left_out: whether there are more bookings than the sheet shows.
+        left_out: whether there are more bookings than the sheet shows. Later slots without bookings
+            are then left out, too.
     """
 
     calendar: Calendar
@@ -89,6 +90,11 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
             key, Appointment(booking.start_time, booking.end_time, booking.service.title)
         )
         appointment.bookings.append(booking)
+    appointments = [*found.values()]
+    if len(rows) > MAX_BOOKINGS:
+        # From the first booking that is left out, a slot without bookings may not be free.
+        cut = rows[-1].start_time
+        appointments = [each for each in appointments if each.bookings or each.start < cut]
     weekly = [*calendar.hours.order_by("opens")]
     hours = [span for span in weekly if span.weekday == day.weekday()]
     return DaySheet(
@@ -98,7 +104,7 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
         [f"{format_wall_clock(span.opens)} - {format_wall_clock(span.closes)}" for span in hours],
         not weekly,
         [*calendar.time_off.filter(on_day).order_by("start_time", "id")],
-        sorted(found.values(), key=lambda each: (each.start, each.end)),
+        sorted(appointments, key=lambda each: (each.start, each.end)),
         len(rows) > MAX_BOOKINGS,
     )
 

@@ -1,9 +1,10 @@
 """Calendar feeds: URLs for calendar clients, which cannot sign in.
 
 The URL of a feed contains a signed token. The token names the owner of the feed, which is a user or
-a calendar, and the kind of URL. If the URL shows the names of attendees, the token also names the
-user who requested the URL. Such a URL works only while that user may see the names (`User.may`).
-It also becomes invalid when that user renews the URL of their own feed.
+a calendar, the kind of URL, and how often the URL was renewed (`Feed.version`). If the URL shows
+the names of attendees, the token also names the user who requested the URL. Such a URL works only
+while that user may see the names (`User.may`). It also becomes invalid when that user renews the
+URL of their own feed.
 Nothing is stored about a URL until it is renewed. Renewing a URL makes earlier URLs invalid.
 """
 
@@ -201,9 +202,9 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
 
 
 def _rows_that_fit(read: Callable[[datetime], list[Any]], *, at: datetime) -> list[Any]:
-    """Return the rows since the earliest of `PASTS` with fewer than `MAX_ENTRIES` rows.
+    """Return fewer than `MAX_ENTRIES` rows, as far back as `PASTS` allows.
 
-    If there is none, return the first `MAX_ENTRIES` rows since the latest of `PASTS`.
+    If there are more rows even since the shortest of `PASTS`, return the first `MAX_ENTRIES`.
 
     Args:
         read: returns the first `MAX_ENTRIES` rows since a time.

@@ -33,7 +33,7 @@ from catalog.permissions import KeepsCalendar
 TOKEN = OpenApiParameter(
     "token",
     str,
-    description="The token from the feed's address. With any other token, the response is a 404.",
+    description="The token from the feed's address. Any other token gets a 404.",
 )
 CALENDAR_FILE: Any = {
     (200, "text/calendar"): OpenApiResponse(
@@ -51,7 +51,7 @@ CALENDAR_FILE: Any = {
         ],
     ),
     304: OpenApiResponse(
-        description="The calendar has not changed: `If-None-Match` contains its current ETag."
+        description="The calendar has not changed: `If-None-Match` has its current ETag."
     ),
 }
 
@@ -95,9 +95,9 @@ class CalendarFileViewSet(RowViewSet):
         extensions=errors("not_found"),
     )
     def own(self, request: Request) -> Response:
-        """Return the bookings of the user whose feed this is; see `GET /me/calendar`.
+        """Return the bookings of the feed's user; see `GET /me/calendar`.
 
-        The feed starts up to 90 days ago and contains at most 5,000 bookings. Holds and cancelled
+        The feed starts up to 90 days ago and has at most 5,000 bookings. Holds and cancelled
         or expired bookings are left out.
         """
         return self._file(feeds.own_feed(token=self._token, at=timezone.now()))
@@ -110,10 +110,10 @@ class CalendarFileViewSet(RowViewSet):
         responses=CALENDAR_FILE,
     )
     def calendar(self, request: Request, pk: Any) -> Response:
-        """Return the times at which a calendar is busy; see `GET /calendars/{id}/feed`.
+        """Return when a calendar is busy, or also who booked; see `GET /calendars/{id}/feed`.
 
-        The feed starts up to 90 days ago and contains at most 5,000 entries: slots, and bookings
-        that are not in a slot.
+        The feed starts up to 90 days ago and has at most 5,000 entries: slots, and bookings
+        without a slot.
         """
         feed = feeds.calendar_feed(calendar_id=pk, token=self._token, at=timezone.now())
         return self._file(feed)
@@ -157,7 +157,10 @@ class OwnFeedViewSet(RowViewSet):
         responses={200: FeedSerializer},
     )
     def renew(self, request: Request) -> Response:
-        """Give your feed a new address. The previous address returns 404 from now on."""
+        """Give your feed a new address.
+
+        The previous address and each `address_with_names` that you requested now return 404.
+        """
         feeds.renew(owner_id=signed_in(request).pk)
         return self.retrieve(request)
 

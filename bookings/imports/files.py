@@ -1,4 +1,4 @@
-"""Reads CSV files as spreadsheet programs write them, whatever their encoding and separator."""
+"""Reads CSV files as spreadsheet programs write them, with different encodings and separators."""
 
 import csv
 import io

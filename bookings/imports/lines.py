@@ -2,9 +2,10 @@
 
 A form checks the cells of a line. `add` stores the line with the same service function as the API
 and the admin site. `add` stores nothing and returns False if there already is an account with the
-line's email address, a calendar with its name, a service with its title, or a booking of its
-service and customer at its start. But if the same import has stored that booking as cancelled, a
-line with another status is stored, too. An import changes nothing that exists already.
+line's email address, a calendar with its name, a service with its title (on its calendar, if the
+line names one), or a booking of its service and customer at its start. But if the same import has
+stored that booking as cancelled, a line with another status is stored, too. An import changes
+nothing that exists already.
 """
 
 import re
@@ -90,7 +91,7 @@ class Line(forms.Form):
         """Return what `add` needs to know about these lines, read for all of them at once.
 
         Args:
-            before: the result for the previous lines of the file; None for the first lines.
+            before: the result for the lines that were imported before; None for the first lines.
         """
         return None
 
@@ -507,7 +508,8 @@ class BookingLine(Line):
         key = (self.user.pk, self.booked_service.pk, start_time)
         if key in known and (status == Status.CANCELLED or not known[key]):
             return False
-        # The rules below come last: they can refuse what an earlier import has stored.
+        # The rules below come last: they could refuse, instead of skip, a line that an earlier
+        # import has stored.
         if not self.user.is_active:
             text = _("The account with this email address is not active.")
             raise ValidationError({"customer_email": text})
@@ -535,7 +537,10 @@ class BookingLine(Line):
         return True
 
     def _booked_at(self, at: datetime) -> datetime:
-        """Return when the booking was made, but not later than the notice of its service allows."""
+        """Return when the booking was made, but not later than the notice of its service allows.
+
+        Without a notice, the result is at least a minute before the start.
+        """
         last = self.start - timedelta(minutes=max(self.booked_service.min_notice_minutes, 1))
         if self.cleaned_data["booked_at"] is None:
             return min(at, last)

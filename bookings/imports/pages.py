@@ -40,7 +40,8 @@ MAX_BYTES = 1_000_000
 # The page shows at most this many problems.
 MAX_SHOWN = 200
 # The maximum number of lines if the browser does not run the script. Without the script, the
-# browser shows nothing until the import is done, and the server gives up after ten seconds.
+# browser shows nothing until the import is done, and the server gives up after ten seconds (by
+# default; `bookit.deadlines.REQUEST_LIMIT`).
 MAX_UNSCRIPTED = 1000
 # The type of a response that reports the progress, one JSON document in each line.
 PROGRESS = "application/x-ndjson"
@@ -99,7 +100,7 @@ def page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     if not form.is_valid():
         # A checked file that the browser sends back is valid, unless somebody has changed it.
         shown = UploadForm() if is_applied else form
-        return _answer(request, {"form": shown, "refusal": is_applied})
+        return _answer(request, {"form": shown, "is_incomplete": is_applied})
     return _import(request, form.cleaned_data, is_applied=is_applied)
 
 

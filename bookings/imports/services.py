@@ -22,8 +22,8 @@ from bookit.errors import Forbidden, Invalid
 CHUNK = 500
 # Values that cannot be imported are shown up to this length.
 MAX_VALUE = 100
-# An import stops after this number of problems. A file in which every line is wrong would take an
-# hour, and has to be corrected anyway.
+# An import stops when a chunk ends with at least this many problems. A file in which every line is
+# wrong would take an hour, and has to be corrected anyway.
 MAX_PROBLEMS = 1000
 
 # Lets only one import run at a time. Two imports of the same file do not see each other's rows, so
@@ -99,8 +99,8 @@ def import_in_steps(
     stored in one transaction, which is committed only if every line is valid and `is_applied` is
     set. Nobody gets an email or a webhook message.
 
-    Yield the progress after every `CHUNK` lines, and return the report. If the caller stops before
-    the end, nothing is imported.
+    Yield the progress at the beginning and after every `CHUNK` lines, and return the report. If the
+    caller stops before the end, nothing is imported.
 
     Args:
         kind: a key of `bookings.imports.lines.KINDS`.

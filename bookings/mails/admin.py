@@ -32,11 +32,15 @@ IF_DARK = "@media (prefers-color-scheme: dark)"
 
 # When each kind of email is sent.
 OCCASIONS = {
-    "requested": gettext_lazy("A customer books, and the booking has to be confirmed."),
-    "booked": gettext_lazy("A customer books, and no confirmation is needed."),
+    "requested": gettext_lazy(
+        "A customer books or takes over a booking, and it has to be confirmed."
+    ),
+    "booked": gettext_lazy(
+        "A customer books and no confirmation is needed, or takes over a confirmed booking."
+    ),
     "confirmed": gettext_lazy("A request is confirmed."),
     "moved": gettext_lazy("A booking is moved to another time."),
-    "cancelled": gettext_lazy("A booking is cancelled."),
+    "cancelled": gettext_lazy("A booking is cancelled or given to another customer."),
     "not-confirmed": gettext_lazy("A request is not confirmed before its start."),
     "reminder": gettext_lazy("A booking starts soon."),
     "seat-offered": gettext_lazy("A seat becomes free for the next person in a queue."),
@@ -49,7 +53,7 @@ OCCASIONS = {
 
 @dataclass(frozen=True)
 class Page:
-    """The page of a text that is for one language or for every language.
+    """The page of a text, which is for one language or for every language.
 
     Args:
         language: empty if the text is for every language.
@@ -147,7 +151,7 @@ class MailTextAdmin(StrictAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: operators empty the fields to go back to BookIt's own words."""
+        """Return False: operators empty the fields to go back to `texts.standard`."""
         return False
 
     def get_object(

@@ -1,13 +1,17 @@
 """An event and the job that follows it up are stored together or not at all."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from bookings import events
+from bookings.followup import follow_up
 from bookings.models import BookingEvent
-from bookings.tests.factories import BookingFactory
+from bookings.tests.factories import BookingFactory, WebhookFactory
+from bookings.webhooks.models import Delivery
 
 pytestmark = [
     pytest.mark.django_db,
@@ -53,6 +57,21 @@ def test_events_enqueue_no_job_while_follow_up_is_suppressed():
         events.record(BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now())
     assert jobs() == []
     assert BookingEvent.objects.count() == 1
+
+
+def test_a_job_for_webhooks_alone_stores_all_of_its_work_or_nothing(monkeypatch):
+    WebhookFactory(created_at=timezone.now() - timedelta(hours=1))
+    event = events.record(
+        BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now()
+    )
+    work = {"calendar_ids": [event.calendar_id], "event_ids": [event.pk], "at": timezone.now()}
+    with monkeypatch.context() as broken:
+        broken.setattr("bookings.webhooks.services.wake", lambda **_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            follow_up(**work, only_webhooks=True)
+    assert not Delivery.objects.exists()
+    follow_up(**work, only_webhooks=True)
+    assert Delivery.objects.get().event_id == event.pk
 
 
 def test_a_statement_that_inserts_no_event_enqueues_nothing():

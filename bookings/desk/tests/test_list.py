@@ -8,6 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from accounts.emails import no_mailbox
 from accounts.models import User, digits_of
 from accounts.tests.factories import ProviderFactory, UserFactory, staff
 from bookings import services
@@ -117,6 +118,16 @@ def test_a_search_finds_bookings_that_match_all_words(desk, words, is_found, is_
     # The words must not match this booking, so its user does not have the default name.
     booked(START + DAY, user=UserFactory(name="Rosa"), service=haircut, attendee_name="Carla")
     assert found(desk, q=words) == ([booking] if is_found else [])
+
+
+def test_a_search_ignores_the_address_of_a_user_without_a_mailbox(desk):
+    user = UserFactory(name="Rosa", phone="+351 912 345 678")
+    user.email = no_mailbox(user.pk)
+    user.save()
+    booking = booked(START, user=user)
+    for words in ("customer", "invalid", "rosa invalid", str(user.pk)[-6:]):
+        assert found(desk, q=words) == [], words
+    assert found(desk, q="rosa") == found(desk, q="912 345") == [booking]
 
 
 def test_a_search_reads_users_and_attendees_through_their_indexes(desk):

@@ -277,6 +277,21 @@ def test_a_day_sheet_shows_who_comes_when_in_the_zone_of_the_calendar(site, stud
     assert other_day.url == f"/admin/day-sheets/{studio.pk}/2999-02-01/"
 
 
+def test_a_sheet_that_leaves_out_bookings_does_not_show_their_slots_as_free(site, monkeypatch):
+    monkeypatch.setattr("bookings.exports.daysheets.MAX_BOOKINGS", 1)
+    yoga = ServiceFactory(calendar=CalendarFactory(timezone="UTC"), mode="slots", capacity=5)
+    for hours in (1, 2, 3):
+        start = TUESDAY + timedelta(hours=hours)
+        slot = SlotFactory(service=yoga, start_time=start, end_time=start + timedelta(hours=1))
+        if hours > 1:
+            BookingFactory(service=yoga, slot=slot, start_time=start, status="confirmed")
+
+    page = site.get(f"/admin/day-sheets/{yoga.calendar_id}/2999-01-01/").content.decode()
+
+    assert page.count("0 of 5 seats") == page.count("1 of 5 seats") == 1
+    assert "There are more bookings than a sheet shows." in page
+
+
 def test_a_day_without_bookings_has_a_sheet_too(site, studio):
     page = site.get(f"/admin/day-sheets/{studio.pk}/2998-12-31/").content.decode()
 
