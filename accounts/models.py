@@ -112,7 +112,8 @@ class UserQuerySet(models.QuerySet["User"]):
 
     def search(self, words: str) -> "UserQuerySet":
         """Return the users whose name or email address contains `words`, ignoring case."""
-        return self.filter(models.Q(name__icontains=words) | models.Q(email__icontains=words))
+        in_address = models.Q(~models.Q(email__endswith=NOWHERE), email__icontains=words)
+        return self.filter(models.Q(name__icontains=words) | in_address)
 
 
 class UserManager(BaseUserManager["User"]):

@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils.timezone import now
 
+from accounts.emails import no_mailbox
 from accounts.models import User
 from accounts.sessions.models import Session
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
@@ -71,6 +72,13 @@ def test_q_searches_for_part_of_a_name_or_an_email_address(admin, words, found):
     UserFactory(name="Grace", email="grace@canada.example")
     UserFactory(name="100% _Émile_ \\o/", email="percent@example.com")
     assert sorted(names(admin.get("/users", {"q": words}))) == sorted(found)
+
+
+def test_q_does_not_search_made_up_email_addresses(admin):
+    user = UserFactory(name="Rosa")
+    User.objects.filter(pk=user.pk).update(email=no_mailbox(user.pk))
+    assert names(admin.get("/users", {"q": str(user.pk)[-6:]})) == []
+    assert names(admin.get("/users", {"q": "rosa"})) == ["Rosa"]
 
 
 def test_the_filters_can_be_combined(admin):

@@ -7,7 +7,6 @@ from django.db.models import Q, QuerySet
 from accounts.models import FEWEST_DIGITS, User, digits_of
 from bookings.models import HAS_ATTENDEE, Booking
 from bookit.adminsite.search import all_in, found_in
-from bookit.mails import NOWHERE
 from catalog.models import Calendar, Service
 
 
@@ -21,8 +20,7 @@ def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking]
     """
     among = among.alias(digits=digits_of("attendee_phone"))
     people = User.objects.alias(digits=digits_of("phone"))
-    has_mailbox = ~Q(email__endswith=NOWHERE)
-    people = people.filter(person(words, "name") | has_mailbox & person(words, "name", "email"))
+    people = people.filter(person(words, "name", "email"))
     titled = Service.objects.filter(all_in(words, ["title"]))
     named = Calendar.objects.filter(all_in(words, ["name"]))
     conditions = [
@@ -41,8 +39,8 @@ def person(words: str, *columns: str) -> Q:
     least `FEWEST_DIGITS` digits.
 
     Args:
-        columns: the columns of the name and, if it is searched, of the email address. The rows must
-            also have `digits`, the digits of the phone number.
+        columns: the columns of the name and the email address. The rows must also have `digits`,
+            the digits of the phone number.
     """
     found = all_in(words, columns)
     digits = re.sub(r"[^0-9]", "", words)

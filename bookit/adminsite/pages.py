@@ -57,7 +57,7 @@ from bookit.adminsite.refusals import (
     message_of,
     messages_of,
 )
-from bookit.adminsite.search import found_in
+from bookit.adminsite.search import contains, found_in
 from bookit.adminsite.stale import noticing
 from bookit.database.references import delete_unreferenced, is_referenced
 from bookit.errors import is_database_unavailable
@@ -264,7 +264,7 @@ class StrictAdmin(admin.ModelAdmin):
             return queryset.none(), False
         for word in smart_split(search_term):
             plain = unescape_string_literal(word) if word[:1] in "\"'" and word[1:] else word
-            either = (Q((f"{path}__icontains", plain)) for path in texts)
+            either = (contains(path, plain) for path in texts)
             queryset = queryset.filter(reduce(or_, either))
         return queryset, False
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from bookit.database.counts import MAX_COUNTED
+from bookit.mails import NOWHERE
 
 # A trigram index finds fewer letters than this only at the beginning of a word.
 FEWEST_LETTERS = 3
@@ -43,5 +44,16 @@ def _in(word: str, column: str) -> Any:
     A short word is found only at the start of the column and after a space.
     """
     if len(word) >= FEWEST_LETTERS:
-        return Q((f"{column}__icontains", word))
-    return Q((f"{column}__istartswith", word)) | Q((f"{column}__icontains", f" {word}"))
+        return contains(column, word)
+    return contains(column, word, "istartswith") | contains(column, f" {word}")
+
+
+def contains(column: str, word: str, lookup: str = "icontains") -> Q:
+    """Return the condition that a column contains a word, ignoring case.
+
+    Email addresses of accounts without a mailbox do not count. They are made up from an id, in
+    which a short name such as Ada often occurs.
+    """
+    found = Q((f"{column}__{lookup}", word))
+    is_address = column.rpartition("__")[2] == "email"
+    return found & ~Q((f"{column}__endswith", NOWHERE)) if is_address else found
