@@ -82,7 +82,8 @@ class StrictChangeList(ChangeList):
     @property
     def url_without_search(self) -> str:
         """The URL of this list with the same filters and the same order, but without the search."""
-        return self.get_query_string(remove=[SEARCH_VAR])
+        # `remove` would also remove every other parameter whose name begins with "q".
+        return self.get_query_string({SEARCH_VAR: None})
 
     @property
     def may_hide_rows(self) -> bool:
