@@ -1,4 +1,4 @@
-"""Describes the messages to webhooks in the OpenAPI document, in one entry for each event type."""
+"""Describes the messages to webhooks in the OpenAPI document, one entry for each type."""
 
 from typing import Any
 

@@ -43,8 +43,8 @@ class Webhook(models.Model):
     )
     events = ArrayField(models.CharField(max_length=30), help_text="The types of events to send.")
     # The values are ids, not times, because the clocks of hosts differ. PostgreSQL makes these ids
-    # and the ids of events. All of them are replaced when a webhook that was off is
-    # switched on again.
+    # and the ids of events. All values are replaced when the webhook receives events again after it
+    # was off or had no admin.
     since = models.JSONField(
         default=dict,
         help_text="For each type, an id from the moment when the webhook subscribed to it.",
@@ -96,7 +96,10 @@ class Webhook(models.Model):
 
     @property
     def why_off(self) -> str:
-        """Why nothing is sent; empty if messages are sent or an admin has switched it off."""
+        """Why nothing is sent; empty if messages are sent.
+
+        It is also empty if the only reason is that an admin has switched the webhook off.
+        """
         return self.disabled_reason or ("" if self.has_admin else self.NO_ADMIN)
 
 
@@ -115,8 +118,8 @@ class Delivery(models.Model):
         Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False
     )
     # A delivery belongs to its webhook, not to a calendar. The calendar and the event are not
-    # foreign keys in the database: an event is never deleted, and in a distributed database it can
-    # be on another server.
+    # foreign keys in the database: a delivery can outlive its calendar. An event is never deleted
+    # and, in a distributed database, can be on another server.
     calendar = models.ForeignKey(
         Calendar,
         on_delete=models.DO_NOTHING,

@@ -41,8 +41,8 @@ KEPT = timedelta(days=30)
 
 TEST = "test"
 
-# The number of waiting and running jobs whose events are taken into account; see ENQUEUE. It is at
-# least the number of jobs that workers may be running at the same time.
+# The number of waiting and running jobs whose events are taken into account; see ENQUEUE. Workers
+# usually run far fewer jobs at the same time: WORKER_CONCURRENCY (4 by default) for each worker.
 MAX_JOBS = 200
 
 # Writes the deliveries of events to the webhooks that subscribed to them.
@@ -149,7 +149,7 @@ def create_webhook(
     The webhook that is returned contains the secret.
 
     Raises:
-        Invalid: the URL is malformed or leads to a private IP address.
+        Invalid: the URL is malformed, or leads to an IP address that is not public.
     """
     _check(url)
     types = _in_order(events)
@@ -177,7 +177,7 @@ def update_webhook(
 
     Raises:
         Webhook.DoesNotExist: the webhook does not exist.
-        Invalid: the URL is malformed or leads to a private IP address.
+        Invalid: the URL is malformed, or leads to an IP address that is not public.
     """
     if "url" in changes:
         _check(changes["url"])
@@ -195,6 +195,7 @@ def update_webhook(
             changes = {**changes, **_NO_FAILURES}
         if changes:
             _set(webhook, **changes, updated_at=at)
+            # The job sends what no longer waits or, if the webhook is off, marks it as failed.
             wake(webhook_ids=[webhook_id])
     return webhook
 
@@ -314,7 +315,7 @@ def enqueue(*, event_ids: Sequence[UUID], at: datetime) -> None:
             "ids": [*event_ids],
             "first": min(event_ids),
             "last": max(event_ids),
-            # At least the number of events that workers may be following up at the same time.
+            # Usually more than the number of events that workers follow up at the same time.
             "before": max(100, 4 * len(event_ids)),
             "most_jobs": MAX_JOBS,
             "at": at,

@@ -25,8 +25,8 @@ async def deliver(webhook_id: str) -> None:
     except Error as error:
         if not is_database_unavailable(error):
             raise
-        # PostgreSQL is unreachable. The job does not fail, because failed jobs are kept for
-        # operators to look at.
+        # For example, PostgreSQL is unreachable or has found a deadlock. The job does not fail,
+        # because failed jobs are kept for operators to look at.
         logger.warning("deliveries to a webhook were interrupted: %s", type(error).__name__)
 
 

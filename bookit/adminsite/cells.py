@@ -36,7 +36,7 @@ def code(text: Any) -> SafeString:
 
 
 def moment(time: datetime | None) -> SafeString | str:
-    """Return a time as "3 minutes ago", with the exact time as its title."""
+    """Return a time as "3 minutes ago", with the exact time in UTC as its title."""
     if time is None:
         return ""
     return format_html(

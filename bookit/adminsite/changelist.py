@@ -82,7 +82,8 @@ class StrictChangeList(ChangeList):
     @property
     def url_without_search(self) -> str:
         """The URL of this list with the same filters and the same order, but without the search."""
-        return self.get_query_string(remove=[SEARCH_VAR])
+        # `remove` would also remove every other parameter whose name begins with "q".
+        return self.get_query_string({SEARCH_VAR: None})
 
     @property
     def may_hide_rows(self) -> bool:
@@ -166,7 +167,7 @@ class BoundedPaginator(Paginator):
         rows: Any = self.object_list
         if not isinstance(rows, QuerySet):
             return len(rows), True
-        # If True, the search has already found more than `MAX_COUNTED` rows.
+        # If True, the search has already found more than `MAX_COUNTED` matches; see `found_in`.
         is_too_long = getattr(rows, "is_too_long", False)
         rows = rows.order_by()
         return bounded_count(

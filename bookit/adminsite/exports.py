@@ -40,31 +40,34 @@ class Format:
     write: Callable[[Any, HttpRequest, Iterable[Any]], Iterator[bytes]]
 
 
-def write_csv(page: Any, request: HttpRequest, rows: Iterable[Any]) -> Iterator[bytes]:
+def write_csv(model_admin: Any, request: HttpRequest, rows: Iterable[Any]) -> Iterator[bytes]:
     """Return the parts of a CSV file with the id and other columns of each row.
 
     The other columns are `csv_columns` or, if there are none, the columns of the list. Times are in
     the time zone of the user. Either the header names the zone, or each time has its offset.
     """
     tz = zone(request.user.timezone)  # type: ignore[union-attr]
-    names = [page.opts.pk.name, *(page.csv_columns or page.get_list_display(request))]
+    names = [
+        model_admin.opts.pk.name,
+        *(model_admin.csv_columns or model_admin.get_list_display(request)),
+    ]
     columns = [*dict.fromkeys(names)]
-    header = [_label(page, name, tz) for name in columns]
-    table = ([_value(page, name, row, tz) for name in columns] for row in rows)
+    header = [_label(model_admin, name, tz) for name in columns]
+    table = ([_value(model_admin, name, row, tz) for name in columns] for row in rows)
     return spreadsheets.encoded(spreadsheets.written(header, table))
 
 
-def _label(page: Any, name: Any, tz: tzinfo) -> str:
-    label = str(label_for_field(name, page.model, page))
-    fields = {field.name: field for field in page.opts.concrete_fields}
+def _label(model_admin: Any, name: Any, tz: tzinfo) -> str:
+    label = str(label_for_field(name, model_admin.model, model_admin))
+    fields = {field.name: field for field in model_admin.opts.concrete_fields}
     is_time = name in fields and fields[name].get_internal_type() == "DateTimeField"
     return f"{label} ({tz})" if is_time else label
 
 
-def _value(page: Any, name: Any, row: Any, tz: tzinfo) -> Any:
+def _value(model_admin: Any, name: Any, row: Any, tz: tzinfo) -> Any:
     """Return the value of a column as plain text, or as a number."""
     try:
-        value = lookup_field(name, row, page)[2]
+        value = lookup_field(name, row, model_admin)[2]
     except ObjectDoesNotExist:
         return ""
     if isinstance(value, datetime):

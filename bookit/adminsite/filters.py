@@ -59,8 +59,8 @@ def is_set(title: Any, *, yes: Any, no: Any) -> type[FieldListFilter]:
 def upcoming_first(request: HttpRequest) -> list[str]:
     """Return the order of a list with an `UpcomingFilter` for `start_time`.
 
-    Lists of past rows, of all rows and of the results of a search begin with the latest row. All
-    other lists begin with the earliest row.
+    A list begins with the latest row if it shows all rows, the results of a search, or rows up to
+    an end without a beginning ("Before today"). All other lists begin with the earliest row.
     """
     chosen = getattr(request, "GET", {})
     is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen

@@ -22,9 +22,9 @@ def named_by(cells: Iterable[SafeString], headers: list[dict[str, Any]]) -> Iter
 
     On a narrow screen, a row is a card, and the style sheet shows the name in front of each value.
     """
-    labels = iter(headers)
+    columns = iter(headers)
     for cell in cells:
-        header = next(labels, None)
+        header = next(columns, None)
         label = _label(header) if header else ""
         opening = CELL.match(cell)
         if not label or not opening:

@@ -53,7 +53,7 @@ def _message_for_the_form(error: Exception) -> str:
         known = CONSTRAINT_ERRORS.get(constraint or "")
         if known:
             return known.describe()
-        if state == "23503":
+        if state == "23503":  # foreign_key_violation
             return _("It refers to a row that no longer exists, or other rows refer to it.")
         return _("It conflicts with existing data (constraint %(constraint)s).") % {
             "constraint": constraint

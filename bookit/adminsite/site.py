@@ -59,7 +59,10 @@ class Site(AdminSite):
         return [*ours, *urls]
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
-        """Wrap a view of the site, so that its times are in the time zone of the user."""
+        """Wrap a view of the site: its times are in the time zone of the user.
+
+        A form that is sent after its user was signed out leads to the sign-in page, with a message.
+        """
         checked = super().admin_view(view, cacheable)
 
         @wraps(checked)

@@ -66,7 +66,10 @@ def price(amount: Decimal, currency: str) -> str:
 
 
 def change(now: Decimal | int, before: Decimal | int) -> str:
-    """Return by how much a number has changed, for example `+12 %`. `before` must not be 0."""
+    """Return by how much a number has changed, for example `+12 %`, or that it has not.
+
+    `before` must not be 0.
+    """
     per_cent = round((now - before) * 100 / before)
     if not per_cent:
         return _("unchanged")

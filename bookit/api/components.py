@@ -229,7 +229,10 @@ def _names_of_response(place: Place) -> list[str]:
 
 
 def _share_pages(schemas: dict[str, Any]) -> None:
-    """Add `Page`, a schema with the properties that the pages of different lists share."""
+    """Add `Page`, a schema with the properties that the pages of different lists share.
+
+    Afterwards, `_share_bases` lets the pages extend it.
+    """
     alike = defaultdict(list)
     for name, schema in schemas.items():
         if name.startswith("Paginated"):

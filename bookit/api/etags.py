@@ -3,8 +3,8 @@
 The entity tag of a resource has two parts, `"version-digest"`: the version of the row (see
 `bookit.database.versions`) and a digest of the response body. `If-None-Match` compares both parts,
 because a representation also depends on the request (its time zone) and on other rows (the bookings
-of a slot). `If-Match` compares only the version, because it asks whether the row has changed. A
-response without a version, for example a list, has only the digest as its tag.
+of a slot). `If-Match` compares only the version, because it asks whether the row has changed. The
+response to a GET that has no version, for example a list, has only the digest as its tag.
 """
 
 from collections.abc import Callable

@@ -121,8 +121,8 @@ class FilterSet(filters.FilterSet):
 
 
 # Filters whose values are constants in the SQL, not parameters. PostgreSQL can then plan for the
-# value: few bookings are held, but most are completed. There are only a few choices, so there are
-# only a few different statements.
+# value: few bookings are held, but most are completed. Each combination of choices is a statement
+# of its own; `bookit.database.prepared.MAX_KEPT` limits how many are kept.
 CHOICES = (filters.ChoiceFilter, filters.TypedChoiceFilter)
 
 

@@ -10,7 +10,11 @@ from rest_framework.request import Request
 
 
 class JSONNegotiation(DefaultContentNegotiation):
-    """DRF's content negotiation, with a shortcut for clients that accept JSON or any type."""
+    """DRF's content negotiation, with two changes.
+
+    The media type of a body must be exactly that of a parser. Clients that accept JSON or any type
+    get the first renderer.
+    """
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         """Return the parser for the body's media type.

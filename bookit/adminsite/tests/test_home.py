@@ -29,6 +29,7 @@ from bookings.tests.factories import (
     WebhookFactory,
 )
 from bookit.adminsite import words
+from bookit.adminsite.changelist import StrictChangeList
 from bookit.adminsite.extensions import HOME_CARDS, PAGES, HomeCard
 from bookit.adminsite.links import list_of
 from bookit.adminsite.lists import named_by
@@ -641,6 +642,12 @@ def test_clearing_the_search_keeps_the_filters_and_the_order(site):
     text = site.get(path, {"status__exact": "pending", "o": "1", "q": "Ada"}).content.decode()
     [clear] = re.findall(r'href="([^"]*)">Clear the search', text)
     assert parse_qs(unescape(clear).lstrip("?")) == {"status__exact": ["pending"], "o": ["1"]}
+
+
+def test_clearing_the_search_keeps_filters_that_begin_with_the_same_letter():
+    changes = StrictChangeList.__new__(StrictChangeList)
+    changes.filter_params = {"q": ["Ada"], "quantity__exact": ["2"]}
+    assert changes.url_without_search == "?quantity__exact=2"
 
 
 @pytest.mark.parametrize(
