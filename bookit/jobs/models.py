@@ -7,19 +7,20 @@ from bookit.database.citus.layout import Layout
 
 
 class JobTally(models.Model):
-    """The number of jobs of a task that had the same outcome and a similar duration.
+    """The number of runs of a task's jobs that had the same outcome and a similar duration.
 
-    procrastinate deletes jobs that succeed. So workers count the jobs that they run, and add the
-    counts to this table every few seconds.
+    procrastinate deletes jobs that succeed. So workers count each run of a job, and add the counts
+    to this table every few seconds. A job that is retried counts once for each run.
     """
 
     id = models.BigAutoField(primary_key=True)
     task = models.CharField(max_length=128)
     outcome = models.CharField(max_length=10)
-    # The jobs took at most this many seconds; see `bookit.jobs.tally.BUCKETS`.
+    # Each run took at most this many seconds, and more than the next smaller bucket; see
+    # `bookit.jobs.tally.BUCKETS`.
     bucket = models.FloatField()
     jobs = models.BigIntegerField()
-    # The total duration of these jobs.
+    # The total duration of these runs.
     seconds = models.FloatField()
 
     class Meta:

@@ -3,8 +3,8 @@
 The queue and the rows of a calendar are on different servers. The transaction that changes a
 calendar stores each resulting job in the outbox, on the server of the calendar. Every worker
 process relays the rows of the outbox: it enqueues the job and commits, and then deletes the row. If
-the process dies in between, the job is enqueued twice. Therefore, tasks that are enqueued this way
-can safely run twice.
+the process dies in between, or another process reads the row in between, the job is enqueued twice.
+Therefore, tasks that are enqueued this way can safely run twice.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ BATCH = 200
 #
 # Parameters: none.
 # Columns: is_locked boolean.
-_LOCK = "SELECT pg_try_advisory_xact_lock(7042025)"
+_LOCK = "SELECT pg_try_advisory_xact_lock(7042025) AS is_locked"
 
 # Reads the oldest rows of a shard.
 #

@@ -80,11 +80,13 @@ WEBHOOK_OPTIONS: dict[str, Any] = {
     "fetch_job_polling_interval": 0.5,
 }
 
-# When a worker stops, it has this many seconds to write how many jobs it has run.
+# When a worker stops, it has this many seconds to write how many jobs it has run, and to finish
+# relaying the outbox.
 LAST_WRITE = 3.0
 
-# With this option, a worker does not wait for the disk when it begins a job. If PostgreSQL crashes,
-# the job runs again, as it does when a worker dies.
+# With this option, the statements of `WorkerConnector` do not wait for the disk, except those in
+# `_OUTCOMES`. If a crash of PostgreSQL undoes the start of a job, the job runs again, as it does
+# when a worker dies.
 ASYNCHRONOUS_COMMIT = "-c synchronous_commit=off"
 
 
@@ -143,7 +145,10 @@ class WorkerConnector(PsycopgConnector):
         self._django = django
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """Run a statement, for example the heartbeat, and touch the heartbeat file."""
+        """Run a statement, for example the heartbeat, and touch the heartbeat file.
+
+        The outcome of a job is on disk when this function returns.
+        """
         if query in _OUTCOMES:
             try:
                 await self._until_written(_OUTCOMES[query], arguments)
@@ -250,8 +255,9 @@ async def run_workers(
         if group & {*(queues or known)}
     }
     # Python's default thread pool has a size that depends on the number of cores. This thread pool
-    # has enough threads for all concurrent jobs that are functions. Webhook jobs are coroutines.
-    # Their database calls share one other thread (asgiref's), so these calls run one at a time.
+    # has enough threads for all concurrent jobs that are functions, and one more in which psycopg
+    # looks up the host of PostgreSQL. Webhook jobs are coroutines. Their database calls share one
+    # other thread (asgiref's), so these calls run one at a time.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
@@ -308,7 +314,9 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
     """
     retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
-        with suppress(ConnectorException):  # Another process has retried or ended the job.
+        # Another process has retried or ended the job. After any other error, the next run of this
+        # function tries again.
+        with suppress(ConnectorException):
             if job.id is not None:
                 await failures.record(app, job_id=job.id, error=failures.WORKER_DIED, at=at)
             if job.attempts >= MAX_ATTEMPTS:

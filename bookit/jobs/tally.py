@@ -1,4 +1,4 @@
-"""Counts the jobs that a worker runs, and adds the numbers to a table.
+"""Counts the runs of jobs in a worker process, and adds the numbers to a table.
 
 The table contains the numbers of all workers on all hosts. Any web process can show these numbers,
 so workers need no port. Many workers write to the same row, so a write for each job would make the
@@ -71,7 +71,8 @@ class Tally:
         """Run a job and count it. procrastinate calls this for every job."""
         started = monotonic()
         task = context.app.tasks.get(context.job.task_name)
-        # A job has no outcome if it is cancelled because its worker stops. It will run again.
+        # A job that is cancelled because its worker stops has no outcome. It will run again, or a
+        # later job will do its work.
         outcome = None
         try:
             result = await call_next()
@@ -87,7 +88,7 @@ class Tally:
                 self.count(task.name, outcome, monotonic() - started)
 
     def count(self, task: str, outcome: str, seconds: float) -> None:
-        """Count a job that ran for `seconds`."""
+        """Count a run of a job that took `seconds`."""
         key = (task, outcome, BUCKETS[bisect_left(BUCKETS, seconds)])
         jobs, total = self._jobs.get(key, (0, 0.0))
         self._jobs[key] = (jobs + 1, total + seconds)

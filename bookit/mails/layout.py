@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 
 @dataclass(frozen=True)
 class Link:
-    """A link in an email. The first link of an email is a button."""
+    """A link in an email. In HTML, the first link of an email is a button."""
 
     label: str
     url: str

@@ -1,8 +1,8 @@
 """Daily limits on emails.
 
-An email counts towards all of its limits, and it is sent only if none has been reached. The counts
-are rows in PostgreSQL. A single statement compares and increments a row, so concurrent workers
-cannot exceed a limit.
+An email is sent only if none of its limits has been reached, and then counts towards all of them.
+The counts are rows in PostgreSQL. A single statement compares and increments a row, so concurrent
+workers cannot exceed a limit.
 """
 
 import re

@@ -37,7 +37,7 @@ def collect() -> Iterator[Metric]:
     """Yield the metrics from PostgreSQL, and the metrics of replicas.
 
     If PostgreSQL does not respond in time, yield only `bookit_database_up` and the metrics of
-    replicas.
+    replicas. If PostgreSQL responds but a statement fails, only its metrics are missing.
     """
     found: list[Metric] = []
     is_up = 1

@@ -25,7 +25,7 @@ PREFIX = "bookit-metrics-"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private folder in it
 # The space for each kind of file, in bytes. About 100 combinations of view and method occur, and
 # each combination needs a dozen entries of a few hundred bytes. prometheus_client enlarges a file
-# that is full.
+# that is full, without reserving the space.
 SIZES = {"counter": 128 * 1024, "histogram": 512 * 1024}
 
 # The name of this process, which its file names contain. gunicorn's workers have numbered places.
@@ -92,7 +92,10 @@ def join(place: int | None) -> None:
 
 
 def leave(place: int | None, pid: int) -> None:
-    """Remove the gauges of a worker that has ended, but not its counters, which are totals."""
+    """Remove the gauges of a worker that has ended, but not its counters, which are totals.
+
+    BookIt's own metrics of web processes include no gauges so far.
+    """
     if shared:
         # Imported here, because prometheus_client reads PROMETHEUS_MULTIPROC_DIR when it is first
         # imported.

@@ -20,12 +20,13 @@ from bookit.jobs.queues import MAILS, SILENCE, WEBHOOKS
 # exact length is.
 MAX_COUNTED = 10_000
 
-# Counts, for each queue, the jobs that wait for a worker, the jobs that are scheduled for later,
-# and the jobs that run.
+# Counts, for each queue, the jobs that are due, the jobs that are scheduled for later, and the jobs
+# that run. A due job waits for a worker or, if it has a lock, for a running job with this lock.
 #
 # Parameters: most bigint.
-# Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (how many
-# seconds the oldest waiting job has waited, or NULL).
+# Columns: queue text, waiting bigint (the due jobs), scheduled bigint, running bigint, oldest
+# float8 (how many seconds ago the oldest due job should have run or, if it has no scheduled time,
+# was enqueued; NULL if no job is due).
 # Invariant: the query finds jobs through procrastinate's indexes. It counts the `most` due jobs
 # with the lowest ids, the scheduled jobs among the `most` due and scheduled jobs with the lowest
 # ids, and at most `most` running jobs. A long queue can therefore hide another queue. To find the
@@ -106,7 +107,7 @@ def collect() -> Iterator[Metric]:
 def _open() -> Iterator[Metric]:
     waiting = GaugeMetricFamily(
         "bookit_jobs_waiting",
-        f"Jobs that could run now, counted up to {MAX_COUNTED} over all queues.",
+        f"Jobs that are due but do not run yet, counted up to {MAX_COUNTED} over all queues.",
         labels=["queue"],
     )
     scheduled = GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""The counters of a web process: requests, their duration, and their waits for PostgreSQL.
+"""The counters of a web process: requests, their duration, their waits, and what apps count.
 
 Every label has a small, fixed set of values, so that no client can create new time series. A view
 is named by the template of its route. All unknown methods share a name, and so do all unknown

@@ -6,7 +6,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from bookit.database.replicas import replicas
 
-# A scrape waits at most this many seconds for this process's first look at a replica.
+# A scrape waits at most this many seconds for this process's first look at each replica.
 PATIENCE = 1.0
 
 

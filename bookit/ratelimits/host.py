@@ -181,7 +181,7 @@ class HostCounts:
         """Lock a bucket and return True, or return False if another process keeps it locked.
 
         The other process is probably stopped. The caller then continues without the lock. At worst,
-        a request is not counted.
+        some counts of the bucket become wrong.
         """
         deadline = None
         while True:

@@ -60,14 +60,21 @@ class Step(NamedTuple):
 
 
 class Horizon(NamedTuple):
-    """The oldest open transaction. No more rows can appear below its `position`."""
+    """The oldest open transaction, and the moves to the servers that have held the database.
+
+    No more rows can appear below `position`.
+
+    Args:
+        position: the id of the oldest open transaction or, if none is open, the next id.
+        moves: the id, the boundary and the shift of each `Server`, oldest first.
+    """
 
     position: int
     moves: list[tuple[int, int | None, int]]
 
     @property
     def server(self) -> int:
-        """Return the id of the server that holds the database."""
+        """Return the id of the server that holds the database, or 0 if none is recorded."""
         return self.moves[-1][0] if self.moves else 0
 
     def translate(self, step: Step) -> Step:

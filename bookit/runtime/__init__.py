@@ -1,6 +1,7 @@
 """Start-up, settings from the environment, logs, backups, embedded PostgreSQL and the web server.
 
-The web server consists of these modules:
+`servers` runs web servers for tests and measurements. The web server itself consists of these
+modules:
 
 worker     gunicorn's worker with threads, changed so that waiting clients occupy no thread
 arrivals   collects the bytes of a connection until they form a whole request

@@ -56,7 +56,8 @@ def may_cost_much(method: str, path: str, query: str) -> bool:
     """
     if method not in ("GET", "HEAD"):
         return False
-    # Decode the path and the query as Django does.
+    # Decode as Django does, but decode the query before it is split: a value that looks like a
+    # parameter only makes the request wait for a turn.
     path = unquote(path)[1:]
     query = unquote(query)
     return any(

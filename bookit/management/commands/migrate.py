@@ -20,6 +20,7 @@ from bookit.errors import database_error_facts
 # deadlock_detected and lock_not_available
 _LOCK_ERRORS = {"40P01", "55P03"}
 
+# The number of tries of a command, for all its migrations together.
 TRIES = 40
 # Seconds between two tries. In the meantime, requests use the tables.
 PAUSE = 5.0
@@ -98,8 +99,9 @@ class Command(migrate.Command):
         """Migrate as Django does.
 
         Raises:
-            CommandError: other transactions blocked a migration at each try, a server of a
-                distributed database cannot be reached, or a new database is not suitable.
+            CommandError: other transactions have blocked migrations `TRIES` times, there is a
+                problem with the servers of a distributed database, or a new database is not
+                suitable.
         """
         if options["check_unapplied"] or options["plan"]:
             super().handle(*args, **options)
@@ -126,6 +128,7 @@ class Command(migrate.Command):
             wrapper.wrap_database_errors,
             closing(psycopg.connect(**wrapper.get_connection_params())) as separate,
         ):
+            # A stricter level would keep a snapshot until the transaction ends.
             separate.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             separate.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             has_said = False

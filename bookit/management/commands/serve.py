@@ -26,8 +26,8 @@ from bookit.runtime import startup
 START_TIMEOUT = 30.0
 # Seconds after which processes that have not stopped are killed.
 STOP_TIMEOUT = 25.0
-# A worker that ends is started again after 1, 2, 4 ... seconds. After a worker has run for a while,
-# the pauses begin again at 1 second.
+# A worker that ends is started again after 1, 2, 4 ... seconds, at most `LONGEST_PAUSE`. After a
+# worker has run for more than `RAN_FOR_A_WHILE` seconds, the pauses begin again at 1 second.
 LONGEST_PAUSE = 30.0
 RAN_FOR_A_WHILE = 60.0
 
@@ -98,7 +98,7 @@ def _ending_with_parent() -> Callable[[], None] | None:
 
 
 class Command(BaseCommand):
-    """Migrates, starts the web server and the worker, and stops both on Ctrl-C or SIGTERM."""
+    """Migrates, starts the web server and the worker, and stops both on a signal (`SIGNALS`)."""
 
     help = (
         "Run BookIt: apply migrations, and start the web server, the worker and, if DATABASE_URL "
@@ -140,12 +140,12 @@ class Command(BaseCommand):
                     pass_fds=(descriptor,),
                 )
                 children.append(web)
-                listens_on = listener.getsockname()[1]
+                bound_port = listener.getsockname()[1]
             worker = self.start_worker()
             children.append(worker)
             reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-            self.wait_for(web, reachable, listens_on)
-            self.announce(f"[{reachable}]" if ":" in reachable else reachable, listens_on, accounts)
+            self.wait_for(web, reachable, bound_port)
+            self.announce(f"[{reachable}]" if ":" in reachable else reachable, bound_port, accounts)
             self.watch(web, children)
         except Stop:
             self.say("\nStopping.")
