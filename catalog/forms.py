@@ -24,8 +24,8 @@ from catalog.extensions import MAX_DESCRIBED, Affected, Described, described
 from catalog.models import Calendar, OpeningHours, TimeOff
 from catalog.opening import CLOSES_TOO_EARLY, MINUTES_A_DAY
 
-# The page of a calendar shows at most this many periods of time off. Each has up to twelve inputs,
-# the opening hours have up to 400 more, and a form can have 1,000.
+# The page of a calendar shows at most this many periods of time off. Each sends up to 13 inputs. A
+# hundred spans of opening hours send 400. Django accepts 1,000 (DATA_UPLOAD_MAX_NUMBER_FIELDS).
 MAX_PERIODS = 40
 STALE_HOURS = gettext_lazy(
     "Somebody else has changed the opening hours since you opened this page. Below are the hours as"
@@ -115,7 +115,7 @@ class OpeningHoursForm(forms.ModelForm):
     def validate_constraints(self) -> None:
         """Do nothing: the formset compares the new spans with each other.
 
-        Django 6.1 and later call this method. Django's own method would compare the span with the
+        Django 6.0 and later call this method. Django's own method would compare the span with the
         stored spans, all of which `save_formset` replaces.
         """
 
@@ -191,10 +191,10 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
             raise ValidationError(STALE_HOURS)
 
     def shown(self) -> str:
-        """Return the hours that the page shows, as the text that it sends back.
+        """Return the stored hours that the user has seen, as the text that the page sends back.
 
-        If the user left the hours alone, these are still the hours that the page showed before,
-        because it does not say what somebody else has changed.
+        If the user left the hours alone, the page says nothing about what somebody else has
+        changed, so these are still the hours that it showed before.
         """
         seen = self._seen()
         return _encoded(self.stored) if seen is None or self.has_changed() else seen
@@ -247,7 +247,7 @@ class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
         """Return the stored hours, for people whose page is out of date."""
         return ", ".join(str(_row(span)) for span in self.stored) or _("always open")
 
-    def hours_of_day(self) -> list[str]:
+    def times_of_day(self) -> list[str]:
         """Return the times of day that the inputs suggest."""
         return [format_wall_clock(minutes) for minutes in range(0, MINUTES_A_DAY + 1, 30)]
 
@@ -370,7 +370,7 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
     most = MAX_PERIODS
 
     def get_queryset(self) -> Any:
-        """Return the time off that the page shows. A submitted form can change all time off.
+        """Return the time off that the page shows, or all that a submitted form can change.
 
         The page may have shown a period that is no longer among the next ones, because somebody
         else has added earlier periods.

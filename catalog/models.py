@@ -49,8 +49,9 @@ class Calendar(models.Model):
         blank=True,
         related_name="calendars",
     )
-    # Triggers raise the version whenever the booking terms of the calendar's services change
-    # (`catalog.triggers`). `bookings.availability.terms` explains how bookings use the version.
+    # Triggers raise the version whenever the terms of the calendar's services, its opening hours,
+    # its time off or its time zone change (`catalog.triggers`). `bookings.availability.terms`
+    # explains how bookings use the version.
     version = models.PositiveBigIntegerField(db_default=0, editable=False)
     metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -122,7 +123,7 @@ class OnCalendar(models.Model):
     def _do_update(self, base_qs: Any, using: Any, pk_val: Any, values: Any, *args: Any) -> Any:
         own = base_qs.filter(calendar=self.calendar_id)
         # Citus refuses statements that set the calendar, so the calendar is left out. A statement
-        # that sets nothing else keeps the calendar, so that the caller gets an error.
+        # that sets nothing else still sets the calendar, so that the caller gets an error.
         changes = [each for each in values if each[0].name != "calendar"] or values
         return super()._do_update(own, using, pk_val, changes, *args)
 
@@ -277,7 +278,10 @@ def _words(field: str) -> Func:
 
 
 class Service(models.Model):
-    """What customers book on a calendar: up to `capacity` bookings at a time, one in each seat."""
+    """What customers book on a calendar: up to `capacity` bookings at a time, one in each seat.
+
+    A slot has its own capacity.
+    """
 
     layout = Layout.EVERYWHERE
 
@@ -368,8 +372,9 @@ class Service(models.Model):
     class Meta:
         ordering = ["title", "id"]
         indexes = [
-            # Most lists show only active services. `is_active` is in the indexes, so PostgreSQL
-            # counts services, and skips those of earlier pages, without reading the table.
+            # Most lists show only active services. `is_active` is in the next four indexes, so
+            # PostgreSQL counts services, and skips those of earlier pages, without reading the
+            # table.
             models.Index(fields=["title", "id"], include=["is_active"], name="service_by_title"),
             models.Index(fields=["price", "id"], include=["is_active"], name="service_by_price"),
             models.Index(fields=["created_at", "id"], include=["is_active"], name="service_by_age"),
@@ -439,7 +444,7 @@ class Service(models.Model):
 class Word(models.Model):
     """A word of a service's title or description. A search looks up misspelt words here.
 
-    A trigger adds the words. The words of former services stay.
+    A trigger adds the words of 4 to 40 letters. The words of former services stay.
     """
 
     text = models.CharField(primary_key=True, max_length=40, db_collation="C")

@@ -50,12 +50,13 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     another provider.
     """
     services = Service.objects.filter(calendar__provider=user, is_active=True).order_by("id")
-    for service in services.select_for_update(of=("self",), no_key=True):
-        service.is_active = False
-        service.save(update_fields=["is_active"])
+    locked = [row.pk for row in services.select_for_update(of=("self",), no_key=True).only("pk")]
     Profile.objects.filter(user=user).delete()
     own = Calendar.objects.filter(provider=user)
     TimeOff.objects.filter(calendar__in=own).exclude(reason="").update(reason="")
+    # This follows the change of time off, and is one statement, so that triggers take the turns of
+    # all calendars before they lock categories.
+    Service.objects.filter(pk__in=locked).update(is_active=False)
     # If the account is erased again, its name is empty, and every calendar that it got meanwhile is
     # renamed.
     own.filter(name__icontains=user.name).update(name=NAMELESS)

@@ -7,12 +7,12 @@ A search avoids three things that would be expensive:
   ranked by their titles alone.
 - Reading all services. The index cannot search by the absence of a word, so `-word` only narrows
   a search for other words. A search for stop words alone finds nothing.
-- Comparing a misspelt word with all texts. Instead, it is looked up in a dictionary of the words
-  that services have. The dictionary stores the spellings of each word: the word itself, and the
-  word without any one of its letters. Two words that are one edit apart (a letter added, removed or
-  replaced, or two neighbours swapped) share a spelling. If no similar word is found for the longest
-  word, it is looked up in an index of groups of three letters. The last word may be unfinished, so
-  services with any word that begins with it are found, too.
+- Comparing a misspelt word with all texts. Instead, if a search finds nothing, its words are looked
+  up in a dictionary of the words of services. The dictionary stores the spellings of each word: the
+  word itself, and the word without any one of its letters. Two words that are one edit apart (a
+  letter added, removed or replaced, or two neighbours swapped) share a spelling. If no similar word
+  is found for the longest word, it is looked up in an index of groups of three letters. The last
+  word may be unfinished, so services with any word that begins with it are found, too.
 """
 
 import re

@@ -134,7 +134,7 @@ DIVIDERS = (
 )
 
 # Adds the words of a service's title and description to the dictionary (`Word`), in which a search
-# looks up misspelt words.
+# looks up misspelt words. `catalog_learn` keeps only words of 4 to 40 letters, without digits.
 WORDS_ARE_KNOWN = Trigger(
     name="service_words_are_known",
     body=rf"""

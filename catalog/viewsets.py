@@ -282,6 +282,6 @@ class ServiceViewSet(PrivateFieldsViewSet):
     )
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a service without bookings and slots. Other services can only be deactivated."""
+        """Delete a service without bookings, slots or reviews. Others can only be deactivated."""
         services.delete_service(service_id=pk, actor=signed_in(request))
         return Response(status=204)

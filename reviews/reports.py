@@ -34,12 +34,12 @@ def ratings(period: Period) -> Figures:
         counts[row["month"], row["rating"]] = row["reviews"]
         counts[0, row["rating"]] += row["reviews"]
 
-    def of_month(month: int) -> dict[str, Any]:
-        by_name = {name: counts[month, stars] for name, stars in STARS.items()}
+    def of_month(n: int) -> dict[str, Any]:
+        by_name = {name: counts[n, stars] for name, stars in STARS.items()}
         reviews = sum(by_name.values())
         total = sum(stars * by_name[name] for name, stars in STARS.items())
-        average = round(total / reviews, 2) if reviews else None
-        return {"reviews": reviews, "rating_average": average, **by_name}
+        mean = round(total / reviews, 2) if reviews else None
+        return {"reviews": reviews, "rating_average": mean, **by_name}
 
     rows = [{"month": name, **of_month(n)} for n, (name, _begins) in enumerate(period.months, 1)]
     return Figures(rows, of_month(0))

@@ -10,6 +10,7 @@ import pytest
 from django.core import mail
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -635,6 +636,18 @@ def test_a_deleted_provider_is_removed_from_the_catalog(api, helena, ana):
     assert api.get(f"/calendars/{named.pk}").json()["name"] == "Calendar"
     assert Booking.objects.get(pk=booking.pk).status == booking.status
     assert places(["Helena"]) == set()
+
+
+def test_the_services_of_a_deleted_provider_are_deactivated_after_all_turns_are_taken(api, helena):
+    """Categories are locked after the turns of all calendars, as the order of locks requires."""
+    for category in ("Barber", "Massage"):
+        service = ServiceFactory(calendar=CalendarFactory(provider=helena), category=category)
+        TimeOffFactory(calendar=service.calendar, reason="Helena at the dentist")
+    with CaptureQueriesContext(connection) as captured:
+        delete(api.as_(helena))
+    tables = [each["sql"].split('"')[1] for each in captured if each["sql"].startswith("UPDATE ")]
+    changed = [name for name in tables if name in {"catalog_timeoff", "catalog_service"}]
+    assert changed == ["catalog_timeoff", "catalog_service"]
 
 
 def test_a_wrong_password_deletes_nothing(api, ana, settings):
