@@ -311,11 +311,12 @@ HOLD_TIME = timedelta(minutes=integer("HOLD_MINUTES", 10, at_least=1, at_most=24
 WAITLIST_OFFER_TIME = timedelta(
     minutes=integer("WAITLIST_OFFER_MINUTES", 60, at_least=1, at_most=7 * 24 * 60)
 )
-# The moves of a booking within this time after the first move are reported in one email.
+# An email about a move waits for this time, and reports later moves too. Emails to the new and the
+# former attendee of a booking wait as long.
 MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
-# Daily limits on emails about bookings: to one recipient about one booking (and one more if the
-# booking is cancelled or expires), to one unverified email address, and to one verified email
-# address.
+# Daily limits on emails about bookings and waitlists: to one recipient about one booking (and one
+# more if the booking is cancelled or expires), to one unverified email address, and to one verified
+# email address.
 MAILS_PER_BOOKING = integer("MAILS_PER_BOOKING", 8, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_VERIFIED_ADDRESS = integer(
@@ -338,7 +339,8 @@ RATE_LIMITS = {
 REDIS_URL = environment.redis_url("REDIS_URL")
 # The operator's own proxies, plus the proxy that compose.yaml starts.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
-# The scheme that clients use, if no proxy reports it in X-Forwarded-Proto.
+# The scheme that clients use, whatever X-Forwarded-Proto says. If it is empty, a proxy may report
+# the scheme.
 PUBLIC_SCHEME = choice("PUBLIC_SCHEME", "http", "https", default="")
 if NUM_PROXIES and not PUBLIC_SCHEME:
     # BookIt trusts the client's IP address that a proxy reports, and therefore also the scheme.
@@ -425,7 +427,8 @@ BUSINESS_LOGO_URL = http_url("BUSINESS_LOGO_URL", example="https://app.example.c
 # The operator's front end. Emails about bookings link to its pages.
 PUBLIC_URL = http_url("PUBLIC_URL", example="https://app.example.com").rstrip("/")
 
-# If DATABASE_URL leads to a pooler: the direct URL of PostgreSQL, which workers use for the queue.
+# If DATABASE_URL leads to a pooler: the direct URL of PostgreSQL, which workers use for the queue,
+# and which the commands backup and restore use.
 DATABASE_DIRECT_URL = text("DATABASE_DIRECT_URL")
 if DATABASE_DIRECT_URL:
     DATABASE_DIRECT_URL = environment.postgres_url("DATABASE_DIRECT_URL", DATABASE_DIRECT_URL)
@@ -487,17 +490,17 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     },
     "TAGS": [
         {"name": "Accounts", "description": "Sign in and manage your own account."},
-        {"name": "Users", "description": "Manage all accounts, as an admin."},
+        {"name": "Users", "description": "Manage all accounts and staff roles."},
         {
             "name": "Catalog",
-            "description": ("Calendars, services and slots, and the times that are free."),
+            "description": "Calendars, services, slots, providers and free times.",
         },
         {"name": "Bookings", "description": "Bookings, waitlists and calendar feeds."},
         {"name": "Reviews", "description": "Ratings of completed bookings."},
         {
             "name": "Reports",
             "description": (
-                "Numbers about the bookings of a period, for admins: JSON, or CSV with "
+                "Numbers about bookings and reviews, for admins: JSON, or CSV with "
                 "`Accept: text/csv`."
             ),
         },
@@ -523,8 +526,8 @@ LOGGING: dict[str, Any] = {
     "disable_existing_loggers": False,
     "filters": {
         "request_id": {"()": "bookit.runtime.logs.RequestIdFilter"},
-        # Text logs omit successful jobs, because the effects of a job, such as an email, have their
-        # own lines.
+        # Text logs, which people read, omit successful jobs. An email that is written to a file has
+        # its own line.
         "job": {"()": "bookit.runtime.logs.JobFilter", "successes": LOG_FORMAT == "json"},
         "traceback": {"()": "bookit.runtime.logs.TracebackFilter"},
     },

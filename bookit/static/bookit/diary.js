@@ -16,7 +16,8 @@
 
   // How often an open diary asks the server whether something has changed.
   const REFRESH_MS = 15000;
-  // With more calendars than this, a week has one row for each calendar instead of many columns.
+  // With more calendars than this, a week has one row for each calendar instead of many columns. On a
+  // narrow screen, two calendars are enough.
   const MOST_IN_COLUMNS = 2;
   // A click on free time selects a period of this length, in seconds.
   const CLICKED = 1800;
@@ -27,9 +28,9 @@
 
   // Times are read and written as if they were in UTC, so that a change of the clocks in the
   // browser's own zone cannot shift them.
-  const instant = (wall) => new Date(`${wall}Z`);
+  const dateOf = (wall) => new Date(`${wall}Z`);
   const wallOf = (date) => date.toISOString().slice(0, 19);
-  const plus = (wall, seconds) => wallOf(new Date(instant(wall).getTime() + seconds * 1000));
+  const plus = (wall, seconds) => wallOf(new Date(dateOf(wall).getTime() + seconds * 1000));
   const formatter = (options) => new Intl.DateTimeFormat(locale, { timeZone: "UTC", ...options });
   const clock = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const longDay = formatter({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
@@ -39,11 +40,11 @@
   const someDays = formatter({ day: "numeric", month: "short", year: "numeric" });
   const month = formatter({ month: "long", year: "numeric" });
 
-  const minutesOf = (entry) => (instant(entry.end) - instant(entry.start)) / 60000;
+  const minutesOf = (entry) => (dateOf(entry.end) - dateOf(entry.start)) / 60000;
   const isMidnight = (wall) => wall.slice(11, 16) === "00:00";
 
   function period(entry) {
-    const [start, end] = [instant(entry.start), instant(entry.end)];
+    const [start, end] = [dateOf(entry.start), dateOf(entry.end)];
     const isOneDay = plus(entry.end, -1).slice(0, 10) === entry.start.slice(0, 10);
     const last = isOneDay ? "" : `${shortDay.format(end)}, `;
     return `${shortDay.format(start)}, ${clock.format(start)}–${last}${clock.format(end)}`;
@@ -138,7 +139,7 @@
     ];
   }
 
-  // An entry is a column of lines. Only lines that fit as a whole are shown.
+  // An entry consists of lines. In a grid of hours, only lines that fit as a whole are shown.
   function content({ event }) {
     const { kind, lines, entry } = event.extendedProps;
     if (!lines) return undefined;
@@ -311,8 +312,8 @@
   const query = () => new URLSearchParams(new FormData(byId("diary-choice")));
 
   function showTitle() {
-    const day = instant(`${dayOf(ec.getOption("date"))}T00:00`);
-    const [first, final] = [instant(`${shown.first}T00:00`), instant(plus(`${shown.until}T00:00`, -86400))];
+    const day = dateOf(`${dayOf(ec.getOption("date"))}T00:00`);
+    const [first, final] = [dateOf(`${shown.first}T00:00`), dateOf(plus(`${shown.until}T00:00`, -86400))];
     byId("diary-title").textContent =
       { day: () => longDay.format(day), month: () => month.format(day) }[view]?.() ??
       someDays.formatRange(first, final);
@@ -397,7 +398,7 @@
   }
 
   // Return the full hours at which a drawn day begins and ends: the opening hours, extended to
-  // bookings and slots outside of them.
+  // bookings and slots outside of them. If one of these ends on a later day, whole days are drawn.
   function hoursOf(found) {
     let [opens, closes] = [found.opens, found.closes];
     for (const { start, end } of [...found.bookings, ...found.slots]) {
@@ -613,9 +614,9 @@
     showRefusal(dialog, found);
     etag = "";
     if (!found.version) return;
-    // Somebody else has changed the booking. The dialog of a move then shows the current time of the
-    // booking, and the user can send the form again. The dialog of the booking shows too much that
-    // may have changed, so the user opens the page of the booking, or the dialog once more.
+    // Somebody else has changed the booking, so show its current time. In the dialog of a move, the
+    // user can send the form again. The dialog of the booking shows too much else that may have
+    // changed, so hide its buttons: the user opens the page of the booking, or the dialog once more.
     form.elements.version.value = found.version;
     part(dialog, ".diary-when").textContent = dialog === moving ? period(found.was) : inZone(found.was);
     form.querySelectorAll("[data-confirm], [data-move]").forEach((button) => (button.hidden = true));
@@ -747,7 +748,8 @@
     button.addEventListener("click", () => show(button.dataset.view));
   }
 
-  // The keys work only while the diary has the focus, because assistive technologies use keys too.
+  // The keys work only while the diary or its bars have the focus, because assistive technologies use
+  // keys too.
   const shortcuts = new Map(
     [...document.querySelectorAll("[aria-keyshortcuts]")].map((button) => [
       button.getAttribute("aria-keyshortcuts").toLowerCase(),

@@ -283,8 +283,8 @@
     const answer = response && (await response.json());
     if (!answer) return;
     if (answer.hold && number !== holds) {
-      // The user has chosen another time since. Release this hold, because the next hold may need
-      // its seat.
+      // The user has chosen another time, service or day since. Release this hold, because the next
+      // hold may need its seat.
       const stale = values();
       stale.set("hold", answer.hold);
       await ask(words.release, { method: "POST", body: stale });

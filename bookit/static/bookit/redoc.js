@@ -1,5 +1,5 @@
-// Replaces the logo in Redoc's menu with an empty image. The logo comes from another host, so a
-// browser without internet access would wait for the logo.
+// Replaces images from other hosts with an empty image. The logo in Redoc's menu is such an image: a
+// browser without internet access would wait for it.
 "use strict";
 
 const nothing = "data:image/svg+xml,%3Csvg xmlns='http%3A//www.w3.org/2000/svg'/%3E";
