@@ -41,21 +41,21 @@ KEPT = timedelta(days=30)
 
 TEST = "test"
 
-# The number of waiting and running jobs whose events are taken into account; see ENQUEUE. Workers
-# usually run far fewer jobs at the same time: WORKER_CONCURRENCY (4 by default) for each worker.
-MAX_JOBS = 200
+# The number of waiting and running jobs whose events are taken into account, and the number of
+# these events; see ENQUEUE. Workers usually run far fewer jobs at the same time: WORKER_CONCURRENCY
+# (4 by default) for each worker. A job has at most 500 events (`bookings.followup.MAX_EVENTS`).
+MAX_JOBS, MAX_EARLIER = 200, 2000
 
 # Writes the deliveries of events to the webhooks that subscribed to them.
 #
 # Deliveries are sent in the order of events, but several workers follow up events at the same time.
-# So each worker also writes the deliveries of the events just before its own events, if the jobs
-# that follow these events up have not ended yet, or are still in the outbox of a cluster. Other
-# earlier events already have their deliveries, or they are not followed up, for example because an
-# import has written them.
+# So each worker also writes the deliveries of earlier events, if the jobs that follow these events
+# up have not ended yet, or are still in the outbox of a cluster. Other earlier events already have
+# their deliveries, or they are not followed up, for example because an import has written them.
 #
-# Parameters: webhooks uuid[], ids uuid[] (the events), first, last uuid (the lowest and the highest
-#   of ids), before bigint (how many events to go back), most_jobs bigint (how many jobs to read),
-#   at timestamptz (now).
+# Parameters: webhooks uuid[], ids uuid[] (the events), last uuid (the highest of ids), most_jobs
+#   bigint (how many jobs to read), most_earlier bigint (how many earlier events to add, the last
+#   ones), at timestamptz (now).
 # Columns: webhook_id uuid, of each webhook that has new deliveries.
 # Invariant: delivery_once allows one delivery of an event to a webhook.
 ENQUEUE = f"""
@@ -67,37 +67,33 @@ WITH job AS MATERIALIZED (
     UNION ALL
     (SELECT args FROM bookit_outbox WHERE task = 'bookings.follow_up'
     ORDER BY id LIMIT %(most_jobs)s)
-), waiting AS MATERIALIZED (
-    SELECT event_id #>> '{{}}' AS event_id
-    FROM job, jsonb_path_query(job.args, '$.event_ids[*]') AS event_id
-), begin AS (
-    SELECT coalesce((
-        SELECT id FROM bookings_bookingevent WHERE id <= %(first)s::uuid
-        ORDER BY id DESC OFFSET %(before)s LIMIT 1
-    ), '00000000-0000-0000-0000-000000000000') AS id
-), recent AS MATERIALIZED (
+), earlier AS MATERIALIZED (
+    SELECT text::uuid AS id FROM (
+        SELECT DISTINCT (event_id #>> '{{}}') COLLATE "C" AS text
+        FROM job, jsonb_path_query(job.args, '$.event_ids[*]') AS event_id
+    ) AS named
+    WHERE text ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'
+      AND text < %(last)s::uuid::text
+    ORDER BY text DESC LIMIT %(most_earlier)s
+), announced AS MATERIALIZED (
     SELECT event.id, event.calendar_id, event.type FROM bookings_bookingevent AS event
-    WHERE event.id BETWEEN (SELECT id FROM begin) AND %(last)s::uuid
+    WHERE event.id = ANY (%(ids)s::uuid[] || ARRAY(SELECT id FROM earlier))
       AND {announced_sql("event")}
 ), written AS (
     INSERT INTO bookings_delivery
         (id, webhook_id, calendar_id, event_id, type, status, next_attempt_at, created_at)
     SELECT uuid7(), webhook.id, event.calendar_id, event.id, event.type, 'pending',
         %(at)s::timestamptz, %(at)s::timestamptz
-    FROM recent AS event
+    FROM announced AS event
     JOIN bookings_webhook AS webhook
         ON webhook.id = ANY (%(webhooks)s::uuid[]) AND event.type = ANY (webhook.events)
         AND (
             webhook.since->>event.type IS NULL OR event.id > (webhook.since->>event.type)::uuid
         )
-    WHERE (
-        event.id = ANY (%(ids)s::uuid[])
-        OR event.id::text IN (SELECT waiting.event_id FROM waiting)
-      )
-      AND NOT EXISTS (
+    WHERE NOT EXISTS (
         SELECT 1 FROM bookings_delivery AS already
         WHERE already.webhook_id = webhook.id AND already.event_id = event.id
-      )
+    )
     ORDER BY event.id, webhook.id
     ON CONFLICT DO NOTHING
     RETURNING webhook_id
@@ -313,11 +309,9 @@ def enqueue(*, event_ids: Sequence[UUID], at: datetime) -> None:
         {
             "webhooks": webhooks,
             "ids": [*event_ids],
-            "first": min(event_ids),
             "last": max(event_ids),
-            # Usually more than the number of events that workers follow up at the same time.
-            "before": max(100, 4 * len(event_ids)),
             "most_jobs": MAX_JOBS,
+            "most_earlier": MAX_EARLIER,
             "at": at,
         },
         dict_row,

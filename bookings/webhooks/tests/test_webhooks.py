@@ -283,6 +283,21 @@ def test_events_arrive_in_order_even_if_the_later_event_is_followed_up_first():
         assert order(subscriber, [first, second]) == [0, 1]
 
 
+def test_an_event_that_is_followed_up_before_a_large_job_arrives_after_all_events_of_that_job():
+    WebhookFactory()
+    booking = BookingFactory()
+    happened = [happen(booking=booking) for _ in range(150)]
+    relay_jobs()
+    run("DELETE FROM procrastinate_jobs")
+    app.configure_task("bookings.follow_up").defer(
+        calendar_ids=[str(booking.calendar_id)],
+        event_ids=["not an id", *(str(event.pk) for event in happened)],
+    )
+    last = happen(booking=booking)
+    follow_up(last)
+    assert sent() == [event.pk for event in [*happened, last]]
+
+
 def test_events_that_notify_nobody_are_not_delivered_with_later_events():
     WebhookFactory()
     events.suppress_follow_up()
