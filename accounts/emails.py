@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import EmailValidator
 from django.utils.translation import gettext as _
 
-from bookit.mails import NOWHERE
+from bookit.mailboxes import NOWHERE
 
 # The pattern of canonical addresses, which are in ASCII and in lower case. It excludes quoted local
 # parts and address literals, because they can be another spelling of a plain address.

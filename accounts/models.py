@@ -20,7 +20,7 @@ from accounts import triggers
 from accounts.emails import canonical, lookup_form, mailbox, validate_spelling
 from bookit.database.citus.layout import Layout
 from bookit.database.metadata import MetadataField, metadata_fits
-from bookit.mails import NOWHERE
+from bookit.mailboxes import NOWHERE
 from bookit.times import validate_zone
 
 # A BCP 47 language tag, such as `en` or `pt-BR`.

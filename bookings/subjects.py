@@ -79,11 +79,11 @@ def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 
 
 @JOB_SUBJECTS.add("bookings.send_composed_mail")
-def _of_deleted(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
+def _of_composed(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
     """Return the booking of each job, or a text if the booking or slot was deleted.
 
-    The booking still exists if only the account of its user was deleted. An email about the
-    waitlist of a deleted slot has an empty `booking_id`.
+    The booking still exists if only the account of its user was deleted, or if the email is to a
+    former attendee. An email about the waitlist of a deleted slot has an empty `booking_id`.
     """
     mails = [args.get("mail") for args in jobs]
     ids = [mail.get("booking_id") if isinstance(mail, dict) else None for mail in mails]

@@ -12,8 +12,8 @@ class Extensions(dict[str, Value]):
 
     The apps above an app are those that may import it. The app that declares the dictionary reads
     it without importing the apps above. An app above adds a function or class with a decorator. The
-    `AppConfig.ready()` of that app or, for the admin site, its `admin` module must import the
-    module of the decorated function::
+    `AppConfig.ready()` of that app, its `admin` module or its `urls` module must import the module
+    of the decorated function::
 
         @EVENT_DATA.add("review.created")
         def reviews(events): ...

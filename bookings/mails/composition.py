@@ -133,8 +133,8 @@ def compose_farewell(handover: Occasion, texts: Mapping[str, MailText]) -> Mail:
     )
     mail = compose(cancellation, ATTENDEE, texts)
     # The Message-ID must differ from that of the email to the new attendee.
-    message_id = mail.message_id.replace(f".{ATTENDEE}.", f".{FORMER}.")
-    return replace(mail, audience=FORMER, message_id=message_id)
+    own_id = message_id(handover.event_id, FORMER, handover.booking_id)
+    return replace(mail, audience=FORMER, message_id=own_id)
 
 
 def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) -> Mail:

@@ -17,6 +17,7 @@ than their events. A late email that is no longer true is not sent.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -25,16 +26,12 @@ from django.conf import settings
 from django.db.models import Q, Subquery
 from psycopg.rows import dict_row
 
+from accounts.models import User
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import Mail, compose, compose_farewell
-from bookings.mails.occasions import (
-    ATTENDEE,
-    FORMER,
-    Occasion,
-    Type,
-    occasions,
-)
+from bookings.mails.occasions import ATTENDEE, FORMER, Occasion, Type, occasions
 from bookings.models import Booking, BookingEvent
+from bookit.database.citus.lookups import by_id
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.mails.limits import hashed
@@ -58,12 +55,14 @@ MAX_EVENTS = 100
 #   all readers), is_copy boolean (whether this email was sent before).
 # Invariant: an event is committed together with the job that announces it, or with that job's row
 #   in the outbox. Therefore, if this statement finds no job of an event, the event's job has ended.
+#   A job with `only_webhooks` waits after the emails of its events have been enqueued.
 #   Ids are compared as text, because a job that was enqueued by hand can name anything.
 PENDING = """
 WITH job AS MATERIALIZED (
     SELECT args FROM procrastinate_jobs
     WHERE status IN ('todo', 'doing')
       AND task_name IN ('bookings.follow_up', 'bookings.send_mail')
+      AND NOT args ? 'only_webhooks'
 ), waiting AS (
     SELECT args FROM job UNION ALL
     SELECT args FROM bookit_outbox
@@ -139,13 +138,15 @@ def enqueue_farewell(*, event: BookingEvent) -> None:
     While the job waits, the present attendee has not been told about the booking. If the booking is
     then given to yet another attendee, only the first attendee has to be told, which the waiting
     job does. But if there was another event in between, its email has told the present attendee,
-    so there is one job for each such event.
+    so there is one job for each such event. The email about a move waits, too.
     """
     [found] = occasions([event.calendar_id], [event.pk])
     if not found.is_handover:
         return
     earlier = BookingEvent.objects.filter(calendar=event.calendar_id, booking=event.booking_id)
-    told = earlier.exclude(type=Type.CHANGED).order_by("-id").values_list("pk", flat=True).first()
+    untold = Q(type=Type.CHANGED)
+    untold |= Q(type=Type.RESCHEDULED, at__gt=event.at - settings.MAIL_PAUSE)
+    told = earlier.exclude(untold).order_by("-id").values_list("pk", flat=True).first()
     args = {
         "mail": asdict(compose_farewell(found, mail_texts.in_use())),
         "user_id": str(found.user_id),
@@ -310,21 +311,25 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
             deliver(mail=mail, at=at)
 
 
-def send_composed(*, mail: Mail, at: datetime) -> None:
+def send_composed(*, mail: Mail, user_id: str, at: datetime) -> None:
     """Send an email that was composed earlier.
 
     The email to a former attendee is not sent if its reader is the attendee again, or is the user
     who booked. Different spellings of a mailbox count as one reader.
 
+    Args:
+        user_id: the user who booked.
+
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
     if mail.audience == FORMER:
-        booking = Booking.objects.filter(pk=mail.booking_id).select_related("user").first()
-        if booking is not None:
-            staying = (booking.attendee()["attendee_email"], booking.user.mailbox)
-            if hashed(mail.to) in map(hashed, staying):
-                return
+        staying = [user.mailbox for user in User.objects.filter(pk=user_id)]
+        with suppress(Booking.DoesNotExist):
+            booking = by_id(Booking.objects.select_related("user"), mail.booking_id).get()
+            staying.append(booking.attendee()["attendee_email"])
+        if hashed(mail.to) in map(hashed, staying):
+            return
     deliver(mail=mail, at=at)
 
 
@@ -356,22 +361,27 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     found = occasions([first.calendar_id], since)
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None
-    if not found or _is_undone(first, found[0]):
+    if not found or _is_undone(first, found[0], audience):
         return None
     return replace(found[0], was_start_time=first.was_start_time, was_end_time=first.was_end_time)
 
 
-def _is_undone(first: Occasion, last: Occasion) -> bool:
-    """Return whether the user who moved a booking has moved it back, so nobody needs to know.
+def _is_undone(first: Occasion, last: Occasion, audience: str) -> bool:
+    """Return whether the user who moved a booking has moved it back, so the reader need not know.
 
     If somebody else moved it back, or if it was confirmed in between, readers may know the time
-    that no longer applies. If it was given to another attendee in between, they need an email.
+    that no longer applies. A new attendee needs an email: the one about the change of the attendee
+    is left out if the booking has been moved during its pause.
     """
     if (first.was_start_time, first.was_end_time) != (last.start_time, last.end_time):
         return False
-    since = BookingEvent.objects.filter(
-        calendar=first.calendar_id, booking=first.booking_id, pk__gte=first.event_id
-    )
+    events = BookingEvent.objects.filter(calendar=first.calendar_id, booking=first.booking_id)
     by_mover = Q(type__in=[Type.RESCHEDULED, Type.CHANGED], actor=first.actor_id)
-    new_attendee = Q(type=Type.CHANGED, data__changed__contains="attendee_email")
-    return not since.filter(~by_mover | new_attendee).exists()
+    needs_email = ~by_mover & Q(pk__gte=first.event_id)
+    if audience == ATTENDEE:
+        needs_email |= Q(
+            type=Type.CHANGED,
+            data__changed__contains="attendee_email",
+            at__gt=first.at - settings.MAIL_PAUSE,
+        )
+    return not events.filter(needs_email).exists()

@@ -37,4 +37,4 @@ def send_composed_mail(mail: dict[str, Any], user_id: str, is_paused: bool = Fal
     if is_paused:
         mails.enqueue_after_pause(mail=Mail(**mail), user_id=user_id)
     else:
-        mails.send_composed(mail=Mail(**mail), at=timezone.now())
+        mails.send_composed(mail=Mail(**mail), user_id=user_id, at=timezone.now())

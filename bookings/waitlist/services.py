@@ -15,7 +15,6 @@ changes to `left`.
 """
 
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -36,7 +35,7 @@ from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds, lock_to_book, seats_taken, take_seat
 from bookings.waitlist import emails
 from bookings.waitlist.models import WaitlistEntry
-from bookit.database.citus.lookups import OuterCalendar, by_id, fetch_reachable
+from bookit.database.citus.lookups import OuterCalendar, by_id, fetch_from_shards
 from bookit.database.citus.nodes import is_server_down
 from bookit.database.counts import number_of
 from bookit.database.retries import retried
@@ -241,12 +240,17 @@ def _to_offer(slot_ids: Collection[str] | None, *, at: datetime, **calendar: UUI
 def _reachable_calendars(slot_ids: Collection[str] | None) -> set[UUID]:
     """Return the calendars of slots, or all with waiting users, on the servers that answer."""
     if slot_ids is None:
-        rows = fetch_reachable(WAITING_CALENDARS, {}, tables=["bookings_waitlistentry"])
+        rows = fetch_from_shards(WAITING_CALENDARS, {}, tables=["bookings_waitlistentry"])
         return {UUID(row["calendar_id"]) for row in rows}
     found = set()
     for slot_id in slot_ids:
-        with suppress(OperationalError, Slot.DoesNotExist):
+        try:
             found.add(Slot.calendar_of(slot_id))
+        except Slot.DoesNotExist:
+            continue
+        except OperationalError as error:
+            if not is_server_down(error):
+                raise
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from bookit.database.counts import MAX_COUNTED
-from bookit.mails import NOWHERE
+from bookit.mailboxes import NOWHERE
 
 # A trigram index finds fewer letters than this only at the beginning of a word.
 FEWEST_LETTERS = 3

@@ -1,6 +1,7 @@
 """The admin site itself: its titles, its menu, and the URLs that belong to no model."""
 
 import logging
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
@@ -197,7 +198,9 @@ def _ask_to_sign_in(request: HttpRequest) -> HttpResponse:
     """
     text = gettext("You were signed out, so nothing was changed. Sign in, and try again.")
     messages.warning(request, text)
-    page = urlsplit(request.headers.get("Referer", ""))
-    is_ours = page.path.startswith(reverse("admin:index"))
-    here = page._replace(scheme="", netloc="").geturl() if is_ours else request.get_full_path()
+    here = request.get_full_path()
+    with suppress(ValueError):  # The header is not a URL.
+        page = urlsplit(request.headers.get("Referer", ""))
+        if page.path.startswith(reverse("admin:index")):
+            here = page._replace(scheme="", netloc="").geturl()
     return redirect_to_login(here, reverse("admin:login"))

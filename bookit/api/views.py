@@ -264,8 +264,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     # The resources that the parameter `expand` can add to the rows of a read, by name.
     expandable: Mapping[str, Expansion] = {}
     # Per action: the field of the body that names another object, and a function that maps the
-    # field's value to the object (possibly unsaved) whose permissions are checked, or raises
-    # `ObjectDoesNotExist`.
+    # field's value to what the permission checks: an object or an id. It raises
+    # `ObjectDoesNotExist` if there is no such object.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -1,6 +1,1 @@
 """Lays out emails and sends them within daily limits, or writes them to files in development."""
-
-# RFC 2606 reserves this top-level domain, so an address in it never receives email. Accounts of
-# customers without an email address, and of users who have deleted their account, have such an
-# address.
-NOWHERE = ".invalid"

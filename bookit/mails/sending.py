@@ -10,7 +10,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 
 from bookit.jobs.queues import EARLIER_TIME
-from bookit.mails import NOWHERE
+from bookit.mailboxes import NOWHERE
 from bookit.mails import limits as mail_limits
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import time_machine
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 from django.db import connection, transaction
+from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.privacy import services as privacy
@@ -351,6 +352,49 @@ class TestOtherEvents:
         found = {each.to[0]: each for each in messages(at=3 * PAUSE)}
         assert {*found} == {BEN, RUI}
         assert file_of(found[BEN])[1]["DTSTART"].dt == START
+
+    def test_the_new_attendee_gets_an_email_if_a_later_move_is_undone_after_the_pause(
+        self, booking
+    ):
+        name(booking, BEN)
+        move(booking, 1, at=50)
+        assert sent(at=PAUSE) == [(RUI, "Cancelled")]
+        move(booking, 0, at=70)
+        assert sent(at=3 * PAUSE) == [(BEN, "Moved")]
+
+    def test_the_provider_gets_no_email_if_the_booking_is_moved_back(self, booking, haircut):
+        haircut.calendar.provider = ProviderFactory()
+        haircut.calendar.save()
+        move(booking, 1, at=0)
+        name(booking, BEN, at=10)
+        move(booking, 0, at=20)
+        assert {to for to, _label in sent(at=3 * PAUSE)} == {BEN, RUI}
+
+    def test_somebody_who_never_heard_of_the_booking_gets_no_cancellation_after_a_move(
+        self, booking
+    ):
+        name(booking, BEN)
+        move(booking, 1, at=10)
+        name(booking, ZOE, at=20)
+        assert {to for to, _label in sent(at=3 * PAUSE)} == {RUI, ZOE}
+
+    def test_the_user_who_booked_gets_no_cancellation_if_the_booking_is_then_deleted(self, book):
+        booking = book(attendee_email="")
+        name(booking, BEN)
+        with clock_at(10) as now:
+            services.delete_booking(booking_id=booking.pk, actor=AdminFactory(), at=now)
+            work(until=now)
+        assert {to for to, _label in sent(at=3 * PAUSE)} == {BEN}
+
+    def test_a_job_that_waits_for_webhooks_does_not_repeat_emails_if_the_booking_is_deleted(
+        self, booking
+    ):
+        [event] = booking.events.all()
+        app.configure_task("bookings.follow_up").defer(
+            calendar_ids=[str(booking.calendar_id)], event_ids=[str(event.pk)], only_webhooks=True
+        )
+        services.delete_booking(booking_id=booking.pk, actor=booking.user, at=NOW)
+        assert sent(at=PAUSE) == [(RUI, "Cancelled")]
 
     def test_both_attendees_learn_that_the_booking_was_cancelled_right_after_the_change(
         self, booking, ana

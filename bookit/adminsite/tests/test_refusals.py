@@ -367,6 +367,7 @@ class TestFormsOfUsersWhoseSessionHasEnded:
             ("http://testserver/admin/reports/revenue/?to=2026", "/reports/revenue/%3Fto%3D2026"),
             ("http://testserver/", "/admin/import/"),
             ("", "/admin/import/"),
+            ("http://[x", "/admin/import/"),
         ],
     )
     def test_signing_in_leads_back_to_the_page_of_the_form(self, client, referer, after):

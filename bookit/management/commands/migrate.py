@@ -48,11 +48,12 @@ LIMIT 3
 # Describes a database that has no tables yet.
 #
 # Parameters: none.
-# Columns: name text, role text (both quoted for SQL), encoding text, may_create boolean (whether
-# the role may create tables; null if no schema of the search path exists).
+# Columns: name, role and schema text (quoted for SQL; the schema in which tables are created),
+# encoding text, may_create boolean (whether the role may create tables in the schema). `schema` and
+# `may_create` are null if no schema of the search path exists.
 _NEW_DATABASE = """
 SELECT quote_ident(current_database()) AS name, quote_ident(current_user) AS role,
-    current_setting('server_encoding') AS encoding,
+    quote_ident(current_schema()) AS schema, current_setting('server_encoding') AS encoding,
     has_schema_privilege(current_schema(), 'CREATE') AS may_create
 """
 
@@ -62,6 +63,7 @@ class _NewDatabase(NamedTuple):
 
     name: str
     role: str
+    schema: str | None
     encoding: str
     may_create: bool | None
 
@@ -172,12 +174,17 @@ def _check_new_database(database: str) -> None:
         raise CommandError(
             f"The database has the encoding {new.encoding}, but BookIt needs UTF8. Drop it, and"
             f" create it again: CREATE DATABASE {new.name} OWNER {new.role} ENCODING 'UTF8'"
-            " TEMPLATE template0;"
+            " LOCALE 'C.UTF-8' TEMPLATE template0;"
+        )
+    if new.may_create is None:
+        raise CommandError(
+            "The database has no schema for the tables. Create one:"
+            f" CREATE SCHEMA public AUTHORIZATION {new.role};"
         )
     if not new.may_create:
         raise CommandError(
-            f"The role {new.role} may not create tables. Make it the owner of the database:"
-            f" ALTER DATABASE {new.name} OWNER TO {new.role};"
+            f"The role {new.role} may not create tables. Allow it:"
+            f" GRANT CREATE ON SCHEMA {new.schema} TO {new.role};"
         )
 
 

@@ -3,7 +3,7 @@
    everything that was entered would be lost. */
 "use strict";
 
-for (const happened of ["focusin", "submit"]) {
+for (const happened of ["focusin", "change", "submit"]) {
   document.addEventListener(happened, () => {
     const [, token] = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/) ?? [];
     for (const input of document.querySelectorAll("[name=csrfmiddlewaretoken]")) {
