@@ -1,4 +1,4 @@
-"""Time zones, and the formats in which clients write times."""
+"""Time zones, the clocks that people see, and the formats in which clients write times."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -99,7 +99,7 @@ def parse_day_or_instant(text: str) -> date | datetime:
     """Parse a date (as `parse_day` does) or an instant (as `parse_instant` does).
 
     Raises:
-        ValueError: the text is neither a date nor an instant.
+        ValueError: the text is neither, or its year is not from 1900 to 2999.
     """
     if ":" in text:
         return parse_instant(text)
@@ -167,7 +167,7 @@ def end(moment: date | datetime, tz: tzinfo) -> datetime:
 def is_longer(start: datetime, stop: datetime, most: timedelta, tz: tzinfo) -> bool:
     """Return whether a period is longer than `most` both in elapsed time and on the clocks of `tz`.
 
-    If the clocks are set back, whole days take an hour more than the same number of times 24 hours.
+    So neither 62 whole days nor 62 times 24 hours are longer than 62 days if the clocks change.
     """
     # Python ignores changes of the clocks if it subtracts times in the same zone.
     shown = stop.astimezone(tz) - start.astimezone(tz)

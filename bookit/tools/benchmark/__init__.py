@@ -2,7 +2,7 @@
 
 The benchmark is run by hand. Its modules:
 
-    measure     runs the whole benchmark, one step after the other
+    measure     runs the benchmark without `--growth`, one step after the other
     fill        fills a database with services, users and bookings
     statements  the SQL of the measured requests, taken from the apps
     reference   the WSGI function that BookIt is compared with

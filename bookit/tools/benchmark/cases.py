@@ -1,4 +1,4 @@
-"""The requests that are measured, and the responses that are expected."""
+"""The requests that are measured, the expected statuses, and the targets."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,8 +31,7 @@ SERVICES_BOOKED = 200
 # The time between the starts of two new bookings of a service. Every service takes less time.
 STEP = timedelta(hours=2)
 # A series of slots has one slot a day for a year. Up to 44 series of each course start on the same
-# day, one every half hour from 02:00 to midnight. Clocks do not change for daylight saving time in
-# these hours.
+# day, one every half hour from 02:00 to midnight. In Lisbon, clocks do not change in these hours.
 SERIES, SERIES_A_DAY = 366, 44
 # The diary of the admin site is measured with this number of calendars.
 CALENDARS_SHOWN = 20
@@ -52,7 +51,7 @@ class Case:
         requests: a function that returns the requests for a run of a given number of seconds. In
             some cases, all requests are different.
         least_ratio: the target for BookIt's rate divided by the reference's rate: at least this
-            number. None if the reference cannot respond to the requests.
+            number. None if the reference is not measured.
         most_spread: the target for p99 divided by p50: at most this number.
         most_ms: the target for p50 in milliseconds: at most this number. It is set only for cases
             in which requests do not wait for each other.

@@ -105,7 +105,7 @@ WHERE start_time = %(begin)s::timestamptz
 
 @dataclass(frozen=True)
 class Bloat:
-    """The sizes of a table with its indexes in bytes, before and after the table was rewritten."""
+    """The bytes of a table and its indexes before and after a rewrite, and the table's updates."""
 
     name: str
     used: int
@@ -122,7 +122,7 @@ class Bloat:
     @staticmethod
     def markdown(found: "Sequence[Bloat]") -> Iterator[str]:
         """Yield the lines of a Markdown table, with a row for each database table."""
-        yield "| Table | MB after a year | MB written anew | Empty | Updates | Without indexes |"
+        yield "| Table | MB after a year | MB written anew | Empty | Updates | Wrote no index |"
         yield "|---|---|---|---|---|---|"
         for each in found:
             hot = f"{each.hot_updates / each.updates:.0%}" if each.updates else ""
@@ -143,9 +143,10 @@ def churn(size: Size, *, days: int, directory: Path, say: Say) -> list[Bloat]:
         with servers.connected_to(url):
             fill.fill(size, password=make_password(None))
             services = [key("service", n) for n in size.quiet_services(size.services)]
+            # Later than all bookings that `fill` stores.
             begin = timezone.now().replace(microsecond=0) + timedelta(days=400)
             for day in range(days):
-                if day % 73 == 0:
+                if day % 73 == 0:  # Five times a year.
                     say(f"Simulating day {day} of {days}.")
                 _simulate_day(services, begin, day)
             # Autovacuum may still be at work on the last days.

@@ -3,7 +3,7 @@
 The services in Lisbon come after the services of the town, by number and by title. Each service in
 Lisbon has its own calendar with opening hours. There are three kinds: diaries, in which free times
 are searched; classes with many seats; and courses, for which slots are published. Only the diaries
-have bookings, all of them made by the provider.
+have bookings, all of them made by their provider.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ from psycopg.types.json import JsonbDumper
 from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import User
-from bookings.events import state_of, suppress_follow_up
+from bookings.events import state_of
 from bookings.models import Booking, BookingEvent, Occupancy, Slot, blocked_period
 from catalog.models import Calendar, OpeningHours, Service
 
@@ -43,7 +43,7 @@ CLASSES, SLOTS_OF_A_CLASS, SEATS_OF_A_SLOT = 20, 50, 100
 CLASS_SLOTS = CLASSES * SLOTS_OF_A_CLASS
 COURSES = 50
 ZONE = "Europe/Lisbon"
-# This number of bookings is added by one statement.
+# One statement adds at most this number of bookings.
 AT_ONCE = 250_000
 # The timestamp in the first id, in milliseconds. It is in December 2024.
 FIRST_ID = 0x0194_0000_0000
@@ -109,7 +109,7 @@ class Size:
 
     @property
     def lisbon_provider(self) -> int:
-        """The number of the user who provides all services in Lisbon, and some in the town."""
+        """The number of the user who provides all services in Lisbon, and few in the town."""
         return self.users + 1
 
 
@@ -156,7 +156,7 @@ def tomorrow() -> date:
 class Town:
     """The rows that `store` inserts. Each public method yields the rows of one table.
 
-    `ADD_BOOKINGS` adds the bookings of the town, and `ADD_EVENTS` adds the events of all bookings.
+    `ADD_BOOKINGS` adds the bookings of the town, and `ADD_EVENTS` adds one event for each booking.
 
     Args:
         password: the password of every user, already hashed.
@@ -324,7 +324,6 @@ def fill(size: Size, *, password: str) -> None:
     """
     town = Town(size, password)
     with transaction.atomic(), indexes_dropped(Booking, Occupancy, BookingEvent):
-        suppress_follow_up()
         for rows in (town.users(), town.calendars(), town.opening_hours(), town.services()):
             store(rows)
         with connection.cursor() as cursor:
@@ -344,6 +343,7 @@ def fill(size: Size, *, password: str) -> None:
 def _numbers(size: Size, at: datetime, first: int, last: int) -> dict[str, Any]:
     """Return the parameters of ADD_BOOKINGS. Seven out of ten bookings are in the past."""
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    # A service has two bookings a day on average; see ADD_BOOKINGS.
     before = timedelta(days=int(size.bookings // size.services // 2 * 0.7))
     return {
         "first": first,
@@ -424,7 +424,7 @@ def vacuum() -> None:
 # Columns: none.
 VACUUM = "VACUUM (ANALYZE)"
 
-# Lets PostgreSQL use more memory until the end of the transaction, to build indexes.
+# Lets PostgreSQL use more memory until the end of the transaction, to sort rows and build indexes.
 #
 # Parameters: none.
 # Columns: none.

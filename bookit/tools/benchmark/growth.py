@@ -31,7 +31,7 @@ from bookit.tools.benchmark.storage import Table, tables
 
 SIZES = [Size(1_000, 100_000), Size(10_000, 1_000_000), Size(100_000, 10_000_000)]
 # The size of the database in which a year of bookings is simulated.
-CHURNED = Size(300, 30_000)
+CHURN_SIZE = Size(300, 30_000)
 # The target: in the largest database, the time and the CPU time of a request are at most this many
 # times those in the smallest.
 MOST = 1.3
@@ -169,7 +169,7 @@ def grow(
     rounds: int,
     only: Sequence[str],
     say: Say,
-    churned: Size = CHURNED,
+    churn_size: Size = CHURN_SIZE,
     days: int = DAYS,
 ) -> None:
     """Fill a database of each size, measure the requests in all of them, and simulate a year.
@@ -179,11 +179,12 @@ def grow(
         directory: a folder for the databases and temporary files, which are not deleted.
         only: the names of the lines to measure; if empty, all are measured.
         say: a function that is called with lines about the progress.
-        churned: the size of the database in which days are simulated.
+        churn_size: the size of the database in which days are simulated.
         days: the number of simulated days.
 
     Raises:
-        EmbeddedPostgresError, ServerError, LoadError: the benchmark cannot continue.
+        EmbeddedPostgresError, ServerError, LoadError, UnexpectedResponse: the benchmark cannot
+            continue.
     """
     with ExitStack() as stack:
         databases = {}
@@ -203,7 +204,7 @@ def grow(
             only=only,
             say=say,
         )
-    growth.bloat = churn(churned, days=days, directory=directory, say=say)
+    growth.bloat = churn(churn_size, days=days, directory=directory, say=say)
 
 
 def measure(
@@ -219,7 +220,7 @@ def measure(
     """Measure the requests in filled databases, which are given from the smallest to the largest.
 
     Raises:
-        ServerError, LoadError: the benchmark cannot continue.
+        ServerError, LoadError, UnexpectedResponse: the benchmark cannot continue.
     """
     with ExitStack() as stack:
         places = []
@@ -267,7 +268,7 @@ class Place:
         """Send the requests of a case.
 
         Return the cost of one request, and the number of requests without the expected status. If
-        no request gets the expected status, the cost is `NOT_ANSWERED`.
+        no request gets the expected status, return `NOT_ANSWERED` and 0.
         """
         send = partial(load.send, port=self.server.port, connections=1, directory=directory)
         for length in (seconds, SLOW):
@@ -298,7 +299,7 @@ UNMEASURED = {"create-silent", "publish", "login"}
 
 
 def _title(case: Case, size: Size) -> str:
-    # The title of a case must be the same for all sizes.
+    # A line has one title for all databases, so the title must not contain the size of one.
     return case.title.replace(f" of {size.services:,}", "").replace(", one client", "").strip()
 
 

@@ -276,7 +276,10 @@ def _endpoint() -> Iterator[str]:
 
 @contextmanager
 def _command_running(url: str, *command: str, **variables: str) -> Iterator[psutil.Process]:
-    """Run a command of `manage.py` on one core inside a `with` block, and yield its process."""
+    """Run a command of `manage.py` inside a `with` block, and yield its process.
+
+    On Linux, the process uses only one core.
+    """
     process = subprocess.Popen(
         [sys.executable, "manage.py", *command],
         cwd=BASE_DIR,

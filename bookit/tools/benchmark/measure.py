@@ -1,4 +1,4 @@
-"""Runs the whole benchmark, step by step."""
+"""Runs the benchmark without `--growth`, step by step."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
     Raises:
         ServerError, LoadError, JobsError, UnexpectedResponse: the benchmark cannot continue.
     """
-    # Read the load of other programs on this machine before the benchmark adds its own.
+    # Read the load of other programs on this machine before the benchmark adds most of its own.
     idle_load = os.getloadavg()[0]
     say(f"Filling in {options.size.services:,} services and {options.size.bookings:,} bookings.")
     with servers.connected_to(url):
@@ -158,7 +158,11 @@ def _measure_requests(
 
 
 def signed_in_cases(size: Size, bookit: Server) -> Cases:
-    """Sign in the users, and return the cases, which use their tokens and the admin's cookie."""
+    """Sign in the users, and return the cases, which use their tokens and the admin's cookie.
+
+    Raises:
+        UnexpectedResponse: the admin site refused to sign the admin in.
+    """
     half = min(BOOKERS, size.users // 2)
     # A database may have been measured before, so book after the last booking.
     latest = Booking.objects.order_by("-start_time").values_list("start_time", flat=True)[0]
@@ -307,8 +311,8 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
     if case.expected == 200:
         # These fields are not compared. The reference writes other links, and always has a count.
         # BookIt has no count if the request has a cursor.
-        links = dict.fromkeys(("count", "next", "previous") if case.plain else ("next",))
-        same = {**ours, **links} == {**theirs, **links}
+        ignored = dict.fromkeys(("count", "next", "previous") if case.plain else ("next",))
+        same = {**ours, **ignored} == {**theirs, **ignored}
     elif is_created:
         same = ours.keys() == theirs.keys()
     else:

@@ -476,7 +476,7 @@ class TestGrowth:
             rounds=1,
             only=wanted,
             say=lambda message: None,
-            churned=Size(20, 500),
+            churn_size=Size(20, 500),
             days=32,
         )
         assert [line.name for line in results.lines] == [*wanted]
