@@ -51,7 +51,11 @@ def scripts(
 
 
 def _booking(first_day: datetime) -> dict[str, str]:
-    """Return the parameters of a booking like those of `create`, but always of half an hour."""
+    """Return the parameters of a booking like those of `create`.
+
+    Here, the terms are the same for all services: half an hour without buffers, one price, and a
+    confirmation that is required.
+    """
     start = f"(timestamptz '{first_day:%Y-%m-%d} UTC' + :turn * interval '2 hours')"
     end = f"({start} + interval '30 minutes')"
     calendar = key_sql("calendar", ":service")

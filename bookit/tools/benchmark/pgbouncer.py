@@ -68,12 +68,8 @@ def pooling(url: str, directory: Path, *, pool_size: int) -> Iterator[str]:
         text += f"max_prepared_statements = {MAX_PREPARED_STATEMENTS}\n"
     config = directory / "pgbouncer.ini"
     config.write_text(text)
+    # PgBouncer refuses to run as root. It reads its file before it becomes another user.
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
-    if as_nobody:
-        # PgBouncer refuses to run as root, so the user `nobody` must be able to read its file.
-        config.chmod(0o644)
-        for folder in [directory, *directory.parents][:3]:
-            folder.chmod(folder.stat().st_mode | 0o555)
     process = subprocess.Popen([PROGRAM, "-q", *as_nobody, str(config)])
     pooled = f"postgresql://any@127.0.0.1:{port}/bookit"
     try:
@@ -84,7 +80,8 @@ def pooling(url: str, directory: Path, *, pool_size: int) -> Iterator[str]:
             time.sleep(0.05)
         yield pooled
     finally:
-        process.terminate()
+        # From PgBouncer 1.23 on, SIGTERM would wait until all clients have disconnected.
+        process.kill()
         process.wait()
 
 

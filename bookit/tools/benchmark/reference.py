@@ -1,4 +1,4 @@
-"""A WSGI function that responds to the measured requests without a framework, for comparison.
+"""A WSGI function that responds to some measured requests without a framework, for comparison.
 
 It does only what every implementation must do: it checks the token, checks that the user is active,
 runs the statements that BookIt runs, and writes JSON. It parses values, but does not validate them.
@@ -189,9 +189,9 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
 def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
     """Return the three free times nearest to `start`.
 
-    The services of the town have no opening hours and no slots, and their durations divide a day.
-    Their possible start times can therefore be counted from any midnight. There are always three
-    free times within a day.
+    The services that are booked have one seat, no opening hours and no slots, and their durations
+    divide a day. Their possible start times can therefore be counted from any midnight. There are
+    always three free times within a day.
     """
     from_, until = start - DAY, start + DAY + INSTANT
     window = {"from": from_, "until": until, "at": now, "ignored": None}
@@ -231,15 +231,15 @@ def count(name: str, **values: object) -> int:
 
 
 def rows(name: str, **values: object) -> list[Row]:
-    """Run a statement and return its rows as dictionaries.
-
-    If two columns have the same name, the first column counts.
-    """
+    """Run a statement and return its rows as dictionaries."""
     return named(execute(name, values))
 
 
 def named(cursor: psycopg.Cursor[Any]) -> list[Row]:
-    """Return the rows of a statement as dictionaries."""
+    """Return the rows of a statement as dictionaries.
+
+    If two columns have the same name, the first column counts.
+    """
     names = [column.name for column in reversed(cursor.description or ())]
     return [dict(zip(names, reversed(row), strict=True)) for row in cursor]
 

@@ -61,7 +61,12 @@ def _by_round(value: Callable[[Run], float], ones: list[Run], others: list[Run])
 
 @dataclass
 class Result:
-    """All rounds of a case. Rates, times and ratios are medians of the rounds."""
+    """All rounds of a case. Rates, times and ratios, except `pgbench`, are medians of the rounds.
+
+    Args:
+        pgbench: how often PostgreSQL alone ran the statements of a request in a second. It is
+            measured once.
+    """
 
     name: str
     title: str
@@ -333,5 +338,5 @@ def _number(value: float | None) -> str:
 
 
 def _memory(worker: Memory) -> str:
-    shared = "" if worker.proportional is None else f", {worker.proportional:.0f} proportional"
-    return f"{worker.resident:.0f} MiB resident{shared}"
+    more = "" if worker.proportional is None else f", {worker.proportional:.0f} proportional"
+    return f"{worker.resident:.0f} MiB resident{more}"

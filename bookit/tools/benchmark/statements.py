@@ -1,7 +1,7 @@
-"""The SQL that BookIt runs for the measured requests, taken from the apps.
+"""The SQL that BookIt runs for some of the measured requests, taken from the apps.
 
 The reference (`reference.py`) and pgbench run the same statements. Parameters are written as
-`%(name)s`.
+`%(name)s`. For lists with parameters, `lists` records the statements instead.
 """
 
 from psycopg.sql import Literal

@@ -7,8 +7,8 @@ from psycopg.rows import namedtuple_row
 
 from bookit.database.rows import fetch
 
-# Returns the largest tables. The size of a table includes its TOAST table (long values) and its
-# maps of free space.
+# Finds the largest tables. The size of a table includes its TOAST table (long values), its map of
+# free space and its visibility map.
 #
 # Parameters: least bigint (smaller tables are left out).
 # Columns: name text, rows bigint (estimated), table_bytes bigint, index_bytes bigint,
@@ -26,7 +26,7 @@ ORDER BY pg_total_relation_size(oid) DESC, relname
 
 @dataclass(frozen=True)
 class Table:
-    """The size of a table and the size of all its indexes, in bytes."""
+    """A table: its estimated number of rows, its size, and the size and number of its indexes."""
 
     name: str
     rows: int

@@ -29,7 +29,7 @@ class StoredService:
         calendar_entry: the entry of the calendar that the service is on.
         slots: the scheduled slots by their start times, in order.
         seats_left: the number of seats that stay free in some slots, by the ids of the slots.
-        free: the start times that nobody has booked. Sessions with several seats are left out.
+        free: start times that nobody has booked. Sessions with several seats are left out.
         terms: the terms of the service, which are set after the slots and all time off are stored.
     """
 

@@ -22,8 +22,8 @@ Status = Booking.Status
 # it has started.
 UNANSWERED = timedelta(hours=8)
 
-# In the demo, nobody books or cancels less than this number of minutes before the start, even if
-# the service allows it.
+# In the demo, nobody books, moves or cancels less than this number of minutes before the start,
+# even if the service allows it.
 MIN_NOTICE_MINUTES = 30
 
 
@@ -122,7 +122,7 @@ class Drafter:
         Args:
             earliest: the booking is made after this moment.
             days_apart: the minimum number of days between this visit and the customer's other
-                visits; by default `days_between_visits` of the calendar.
+                visits to the calendar; by default the calendar's `days_between_visits`.
             certain: the booking does not expire or get cancelled, and the customer comes.
             held: the booking is a hold that was just made.
         """
@@ -159,7 +159,8 @@ class Drafter:
         notice = timedelta(minutes=max(row.min_notice_minutes, MIN_NOTICE_MINUTES))
         latest = min(self.at, start - notice)
         made = self.chance.before(latest, days=4)
-        if made < start - timedelta(days=row.max_advance_days or 366):
+        horizon = row.max_advance_days
+        if horizon is not None and made < start - timedelta(days=horizon):
             return None
         if earliest is not None and made <= earliest:
             made = self.chance.between(earliest, latest)

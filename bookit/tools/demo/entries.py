@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from django.core.exceptions import ValidationError
 from django.db.models import Model
 
+from accounts.emails import canonical
 from accounts.models import User
 from bookit.tools.demo.dates import WeeklyHours, WeeklySessions, WeekTime, YearDay
 from catalog.models import Calendar, Service, TimeOff
@@ -79,8 +80,8 @@ class PersonEntry(Entry):
     email: str
 
     def __post_init__(self) -> None:
-        """Refuse values that the user's columns refuse."""
-        _check(User, name=self.name, email=self.email)
+        """Refuse values with which no user can be stored."""
+        _check_user(self.name, self.email)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,7 +162,7 @@ class ServiceEntry(Entry):
     min_notice_minutes: int | None = None
     max_advance_days: int | None = None
     cancellation_notice_minutes: int | None = None
-    # The fields below say how the demo books the service.
+    # The fields below say how the demo books and reviews the service.
     sessions: tuple[WeeklySessions, ...] = ()
     next_session_full: bool = False
     share: int = 1
@@ -174,7 +175,9 @@ class ServiceEntry(Entry):
         if self.share < 1:
             raise ValueError("share must be at least 1.")
         has_slots = self.mode == Service.Mode.SLOTS and self.is_active is not False
-        if self.next_session_full and not (has_slots and self.sessions):
+        if has_slots and not self.sessions:
+            raise ValueError('mode = "slots" needs sessions.')
+        if self.next_session_full and not has_slots:
             raise ValueError('next_session_full needs mode = "slots" and sessions.')
 
     @property
@@ -235,14 +238,27 @@ class BusinessEntry(Entry):
     calendars: tuple[CalendarEntry, ...]
 
     def __post_init__(self) -> None:
-        """Refuse values that the owner's columns refuse."""
-        _check(User, name=self.owner, email=self.email)
+        """Refuse values with which the owner cannot be stored."""
+        _check_user(self.owner, self.email)
 
 
 def email_of(name: str) -> str:
     """Return a customer's email address, without accents: `jose.sa@example.com` for José Sá."""
     plain = normalize("NFKD", name).encode("ascii", "ignore").decode()
     return f"{plain.lower().replace(' ', '.')}@example.com"
+
+
+def _check_user(name: str, email: str) -> None:
+    """Refuse values that a user's columns refuse, and an address that is stored differently.
+
+    Raises:
+        ValidationError: a column refuses its value.
+        ValueError: the address is not written as it is stored.
+    """
+    _check(User, name=name, email=email)
+    stored = canonical(email)
+    if email != stored:
+        raise ValueError(f"email: Write this address as {stored}.")
 
 
 def _check(model: type[Model], **columns: Any) -> None:

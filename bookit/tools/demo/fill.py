@@ -34,7 +34,7 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
     """Store the town with its bookings around `at`, or nothing at all.
 
     Args:
-        at: the present. The same moment gives the same data.
+        at: the present. The same moment gives the same town, except some ids.
         say: a function that is called with a line of text after each stage.
 
     Raises:

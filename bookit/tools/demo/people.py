@@ -26,8 +26,9 @@ class Customer:
     Args:
         child: the name of their child, who attends when they book a service for children.
         weight: how often they book, compared with other customers.
-        visits: the calendars that they visit regularly, and the days of their visits.
-        busy: the periods of their bookings, which must not overlap.
+        visits: the calendars that they visit regularly, and the days of their visits, including
+            visits that were cancelled.
+        busy: the periods that their bookings occupy, which must not overlap.
     """
 
     user: User

@@ -51,24 +51,26 @@ class Planner:
                 self._add_request(service)
 
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
-        """Yield the bookings of a day, and add the unbooked start times to `StoredService.free`.
+        """Yield the bookings of a day, and add unbooked start times to `StoredService.free`.
 
-        The starts of sessions with several seats are never added.
+        The starts of sessions with several seats are never added. Inactive services are left out.
         """
+        services = [service for service in calendar.services if service.service.is_active]
         taken: list[DateTimeTZRange] = []
-        for service in calendar.services:
+        for service in services:
             for start in self._session_starts(service, day):
                 taken.append(service.terms.blocked(start))
                 drafts = self._book_session(service, start, demand)
                 yield from drafts
                 if not drafts and service.service.capacity == 1:
                     service.free.append(start)
-        if any(not service.entry.sessions for service in calendar.services):
-            yield from self._book_appointments(calendar, day, demand, taken)
+        without_sessions = [service for service in services if not service.entry.sessions]
+        if without_sessions:
+            yield from self._book_appointments(without_sessions, day, demand, taken)
 
     def _book_appointments(
         self,
-        calendar: StoredCalendar,
+        services: Sequence[StoredService],
         day: date,
         demand: float,
         taken: list[DateTimeTZRange],
@@ -76,9 +78,9 @@ class Planner:
         """Yield the bookings that services without sessions have on a day, one after the other.
 
         Args:
+            services: the services, which are on the same calendar.
             taken: the periods of sessions, including their buffers.
         """
-        services = [service for service in calendar.services if not service.entry.sessions]
         shares = [service.entry.share for service in services]
         opening = services[0].terms.opening
         for opens, closes in opening.periods(day_start(day, self.tz), day_end(day, self.tz)):

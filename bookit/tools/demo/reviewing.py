@@ -12,7 +12,7 @@ from bookit.tools.demo.entries import CalendarEntry, ReviewEntry, ServiceEntry
 from catalog.models import Service
 from reviews.models import Review
 
-# The ratings without a comment, and how often each of them is given.
+# The ratings of reviews without a comment, and how often each of them is given, in percent.
 RATINGS, WEIGHTS = (5, 4, 3, 2), (60, 28, 9, 3)
 
 
@@ -23,7 +23,10 @@ def store_reviews(
     *,
     at: datetime,
 ) -> list[Review]:
-    """Store and return reviews of some of the bookings. Update the ratings of the services."""
+    """Store and return reviews of some of the bookings. Update the ratings of the services.
+
+    The histories of the bookings get no event `review.created`.
+    """
     writer = _Writer(calendars, chance, at=at)
     reviews = [review for draft in drafts if (review := writer.review(draft)) is not None]
     Review.objects.bulk_create(reviews)

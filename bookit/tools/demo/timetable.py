@@ -17,7 +17,8 @@ from bookit.tools.demo.window import DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED, cover
 from catalog.models import Service
 from catalog.services import create_time_off
 
-# The numbers of seats that stay free in the next two sessions, if `next_session_full` is set.
+# The numbers of seats that stay free in the next two sessions that begin in more than a day, if
+# `next_session_full` is set.
 SEATS_LEFT = (0, 2)
 
 

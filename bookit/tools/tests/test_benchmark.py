@@ -20,6 +20,7 @@ import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from psycopg.conninfo import make_conninfo
 
 from accounts.tests.factories import UserFactory
@@ -544,3 +545,16 @@ def test_the_gain_of_every_override_is_measured(transactional_db, monkeypatch):
     # Without this override, DRF's own serializers cost much more than the noise of the measurement.
     [rows] = [gain for gain in gains if gain.case == "services" and "rows" in gain.override]
     assert rows.part > 0.2
+
+
+def test_a_request_runs_as_many_statements_without_prepared_queries(client, db):
+    UserFactory(id=fill.key("user", 1))
+    headers = {"Authorization": f"Bearer {fill.access_token(1)}"}
+    [override] = [each for each in overrides.OVERRIDES if each.name == "prepared queries"]
+
+    with CaptureQueriesContext(connection) as prepared:
+        assert client.get("/bookings", headers=headers).status_code == 200
+    with override.without(), CaptureQueriesContext(connection) as plain:
+        assert client.get("/bookings", headers=headers).status_code == 200
+
+    assert len(plain) == len(prepared) > 0

@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError
 
 from accounts.models import User
+from bookings.models import Booking
 from bookings.slots.services import SlotConflict
 from bookit.errors import Invalid
 from bookit.tools.demo import entries
@@ -133,6 +134,13 @@ def test_read_town_returns_the_values_of_the_files():
             "people.toml, main_customer: email: Enter a valid",
         ),
         (
+            "people.toml",
+            "ana@example.com",
+            "Ana@Example.com",
+            "people.toml, main_customer: email: Write this address as ana@example.com.",
+        ),
+        (RUI, "rui@example.com", "RUI@example.com", f"{RUI}: email: Write this address as rui@ex"),
+        (
             RUI,
             "regulars = 29",
             "regulars = 30",
@@ -180,6 +188,7 @@ def test_read_town_returns_the_values_of_the_files():
         (RUI, "share = 4", 'reviews = "Good"', f"{HAIRCUT}, reviews: Write a list here, in [squ"),
         (RUI, "share = 4", 'reviews = ["Good"]', f"{HAIRCUT}, reviews 1: Write a table here"),
         (RUI, "share = 4", "next_session_full = true", f"{HAIRCUT}: next_session_full needs mode"),
+        (RUI, "share = 4", 'mode = "slots"', f'{HAIRCUT}: mode = "slots" needs sessions.'),
         (YOGA, 'mode = "slots"', 'mode = "slot"', f"{VINYASA}: mode: Value 'slot' is not a valid"),
         (
             PHOTOS,
@@ -242,6 +251,15 @@ def test_a_new_file_adds_a_business(changed):
     assert calendar.name == "Lídia Prata, tax adviser"
     assert calendar.bookings.count() > 10
     assert Calendar.objects.count() == 24
+
+
+@pytest.mark.django_db
+def test_an_inactive_service_has_no_bookings(changed):
+    town = read_town(changed(RUI, "share = 4", "share = 4\nis_active = false"))
+    fill_with_demo(town, at=SATURDAY, say=lambda line: None)
+    booked = {booking.service.title for booking in Booking.objects.select_related("service")}
+    assert "Classic Haircut" not in booked
+    assert "Haircut and Beard Trim" in booked
 
 
 @pytest.mark.django_db
