@@ -41,7 +41,8 @@ LEFT_OUT = {
     *("password", "version", "blocked", "transaction", "server", "api_key_id"),
     *("group_id", "last_login", "rating_sum", "rating_count"),
 }
-# The number of records that are in memory at a time.
+# The number of records that are read at a time. Without server-side cursors (if DATABASE_POOL_SIZE
+# is 0), all records of a model are in memory at once.
 CHUNK = 2000
 
 

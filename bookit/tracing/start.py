@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-# The span attributes that contain a URL, in the old and the new version of OpenTelemetry's
-# conventions.
+# The span attributes that contain a URL or its query, in the old and the new version of
+# OpenTelemetry's conventions.
 URLS = ("http.url", "http.target", "url.full", "url.query")
 # Monitoring programs request these paths every few seconds.
 MONITORED = frozenset({"/health", "/health/ready", "/metrics"})
@@ -62,7 +62,10 @@ def export(service: str) -> None:
 
 
 def trace_web(application: Application) -> Application:
-    """Return the WSGI application. If tracing is on, its requests and queries get spans."""
+    """Return the WSGI application. If tracing is on, its requests and queries get spans.
+
+    Requests for the paths in `MONITORED`, and their queries, get none.
+    """
     if not is_on():
         return application
     from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -149,7 +152,7 @@ def _trace_database() -> None:
 def _without_messages(span: Any) -> None:
     """Let a span record only the types of errors. The log has their messages and tracebacks.
 
-    Messages quote values: PostgreSQL's, for example, an email address that is taken.
+    Messages quote values. PostgreSQL's, for example, quote an email address that is taken.
     """
     from opentelemetry.trace import Status
 

@@ -45,7 +45,8 @@ def protect(request: HttpRequest, response: HttpResponse) -> None:
     if not _is_public(request):
         is_secret = response.headers.get("Cache-Control") == NO_TRANSFORM
         response.headers["Cache-Control"] = "no-store, no-transform" if is_secret else "no-store"
-    elif not kind.startswith("text/"):  # JSON, or a 304, which has no content type
+    elif not kind.startswith("text/"):
+        # JSON, or a 304, which has no content type. Pictures get the header, too: it is harmless.
         vary = response.headers.get("Vary")
         response.headers["Vary"] = f"{vary}, {VARY}" if vary else VARY
 
@@ -54,8 +55,8 @@ def _is_public(request: HttpRequest) -> bool:
     """Return whether anybody may see the response to a request. Caches may store public responses.
 
     Responses to GET and HEAD requests without an `Authorization` header are public, except in the
-    admin site. Calendar files are not public either: their path or their token identifies a user.
-    Metrics change with every request, and not everybody may see them.
+    admin site. Calendar files are not public either: the URL of a feed contains a token. Metrics
+    change with every request, and not everybody may see them.
     """
     return (
         request.method in ("GET", "HEAD")

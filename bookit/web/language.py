@@ -50,7 +50,8 @@ class LanguageMiddleware:
                 # The thread must not keep the language for its next request.
                 translation.deactivate()
         if _is_translated(request, response):
-            # A repeated response is in the language of the first request, which is not stored.
+            # A repeated response is in the language of the first response, and BookIt does not
+            # store which language this is.
             if "Idempotent-Replayed" not in response.headers:
                 response.headers["Content-Language"] = language
             patch_vary_headers(response, ["Accept-Language"])

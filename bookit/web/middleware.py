@@ -1,4 +1,4 @@
-"""The middleware, and responses to requests that fail outside the views of the API."""
+"""Most of the middleware, and responses to requests that fail outside the views of the API."""
 
 import logging
 import re
@@ -49,7 +49,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class RequestMiddleware:
-    """Gives each request an id, handles errors that no view handles, and logs one line."""
+    """Gives each request an id, and handles errors that no view handles.
+
+    It also adds headers to the response, updates the metrics, and logs one line.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -139,7 +142,7 @@ def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
 
 
 class RefusalMiddleware:
-    """Refuses requests that have waited too long, and explains why a method is not allowed.
+    """Refuses requests that have waited too long, and gives a body to a 405 that has none.
 
     `CorsMiddleware` comes before it, so scripts of other origins can read these responses.
     """
@@ -170,7 +173,8 @@ class RefusalMiddleware:
 class HostMiddleware:
     """Refuses requests to hosts that are not in ALLOWED_HOSTS, except health checks and scrapes.
 
-    Health checks and scrapes come from the internal network and may use any host name.
+    Health checks and scrapes come from the internal network and may use any host name. WhiteNoise
+    comes before this middleware, so it serves static files under any host name, too.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -237,8 +241,8 @@ class ThrottleMiddleware:
                 return too_many(request, refusal.seconds)
         response = self.get_response(request)
         if not hasattr(request, "rate_limit"):
-            # No view has counted the request if its path is unknown, its token is invalid or it is
-            # malformed.
+            # No view has counted the request if, for example, its path is unknown, its method is
+            # not allowed, its token is invalid or it is malformed.
             try:
                 count_request(request, "anon", origin(request))
             except LimitExceeded as error:

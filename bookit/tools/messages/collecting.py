@@ -65,7 +65,7 @@ def _files(pattern: str) -> Iterator[Path]:
 def _in_code() -> Iterator[Message]:
     for path in _files("*.py"):
         tree = ast.parse(path.read_text())
-        # Modules import the functions under other names, usually `_`.
+        # Modules may import the functions under other names, for example `_`.
         functions = {
             alias.asname or alias.name: FUNCTIONS[alias.name]
             for node in ast.walk(tree)

@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -128,6 +131,27 @@ class TestLoad:
         message = f"argument --rounds: must be a whole number of at least 1, not '{number}'"
         with pytest.raises(CommandError, match=re.escape(message)):
             call_command(command, f"--rounds={number}")
+
+    @pytest.mark.parametrize(
+        ("command", "options"), [("benchmark", ["--only", "mails"]), ("measure_overrides", [])]
+    )
+    def test_a_command_that_is_stopped_leaves_no_files(
+        self, monkeypatch, tmp_path, command, options
+    ):
+        @contextmanager
+        def running(directory):
+            directory.mkdir()
+            # Without a handler of the command, the signal would end the tests.
+            assert signal.getsignal(signal.SIGTERM) != usual
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield "unused"
+
+        usual = signal.getsignal(signal.SIGTERM)
+        monkeypatch.setattr(f"bookit.tools.management.commands.{command}.running", running)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        with pytest.raises(SystemExit):
+            call_command(command, *options)
+        assert [*tmp_path.iterdir()] == []
 
 
 class TestCases:

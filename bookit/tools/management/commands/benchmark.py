@@ -32,7 +32,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the options: the cases and jobs, their length, and the file for the results."""
+        """Add the options: what to measure, how long, on how many rows, and where to write."""
         add = parser.add_argument
         add("--json", type=Path, metavar="FILE", help="write the results of every run to this file")
         add("--seconds", type=positive, default=3, help="length of a run (default: %(default)s)")
@@ -43,12 +43,13 @@ class Command(BaseCommand):
             choices=[*CASE_NAMES, *MEASURES, *LONG_LISTS],
             metavar="NAME",
             default=[],
-            help="cases and jobs to measure (default: all)",
+            help="cases, jobs and, with --growth, long lists to measure (default: all)",
         )
         add(
             "--pgbouncer",
             action="store_true",
-            help="compare BookIt with BookIt behind PgBouncer, not with the bare WSGI function",
+            help="without --growth, compare BookIt with BookIt behind PgBouncer, not with the bare"
+            " WSGI function",
         )
         add(
             "--growth",
@@ -57,7 +58,7 @@ class Command(BaseCommand):
             help="measure how costs grow with up to ten million bookings, and write a picture (SVG)"
             " to this file; this needs 25 GB of disk space and an hour",
         )
-        stored = "number to store (default: %(default)s)"
+        stored = "number to store, without --growth (default: %(default)s)"
         add("--services", type=positive, default=1_000, help=stored)
         add("--bookings", type=positive, default=100_000, help=stored)
 
@@ -138,7 +139,7 @@ class Command(BaseCommand):
                 self.write(growth, file)
 
     def write(self, report: Report | Growth, file: Path | None) -> None:
-        """Write the report to stdout, and the results of every run to a file."""
+        """Write the report to stdout and, if a file is named, the results of every run to it."""
         self.stdout.write(f"\n{report.text()}")
         if file is not None:
             file.write_text(json.dumps(report.content(), indent=2) + "\n")

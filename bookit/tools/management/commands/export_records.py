@@ -15,10 +15,10 @@ class Command(BaseCommand):
     """Writes all records that another system can use, as JSON Lines, to a file or to stdout."""
 
     help = (
-        "Write all accounts, calendars, services, slots, bookings with their histories, waitlists, "
-        "reviews, staff notes and email texts as JSON Lines, for moving to another system. The "
-        "file contains personal data, but no passwords. "
-        "It is not a backup: for that, use the command backup."
+        "Write all staff roles, accounts, providers' profiles, calendars with opening hours and "
+        "time off, services, slots, bookings with their histories, staff notes, waitlists, reviews "
+        "and email texts as JSON Lines, for moving to another system. The file contains personal "
+        "data, but no passwords. It is not a backup: for that, use the command backup."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -26,7 +26,11 @@ class Command(BaseCommand):
         parser.add_argument("file", help="the file, which must not exist; - means stdout")
 
     def handle(self, *args: Any, file: str, **options: Any) -> None:
-        """Write the records. If they go to a file, say how many there are."""
+        """Write the records. If they go to a file, say how many there are.
+
+        Raises:
+            CommandError: the file exists, or the file or stdout cannot be written.
+        """
         with exiting_on_signals():
             try:
                 if file == "-":

@@ -10,7 +10,9 @@ from django.core.management import BaseCommand, CommandError
 
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, running
 from bookit.runtime.servers import ServerError, connected_to, migrate
+from bookit.runtime.startup import exiting_on_signals
 from bookit.tools.benchmark.fill import Size, fill
+from bookit.tools.benchmark.overrides import measure
 from bookit.tools.management.arguments import positive
 
 SIZE = Size(1_000, 5_000)
@@ -33,12 +35,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and write a line for each override and kind of request."""
-        # Not imported at the top, because the module imports the whole application, which needs the
-        # settings to be loaded first.
-        from bookit.tools.benchmark.overrides import measure
-
         try:
             with (
+                exiting_on_signals(),
                 TemporaryDirectory(prefix="bookit-overrides-", ignore_cleanup_errors=True) as name,
                 running(Path(name) / "postgres") as url,
             ):
