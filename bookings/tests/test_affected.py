@@ -95,12 +95,12 @@ class TestOpeningHours:
         book(-1)
         book(1)
         outside = [book(-1.5, seat=2), book(1.5, seat=2), book(2)]
-        assert change({"opening_hours": MORNINGS}) == affected(outside[0], outside[1], outside[2])
+        assert change({"opening_hours": MORNINGS}) == affected(*outside)
 
     def test_buffers_may_reach_outside_the_hours(self, change, book, service):
         service.buffer_before_minutes = service.buffer_after_minutes = 90
-        book(-1, service=service)
-        book(1, service=service, seat=2)
+        book(-1)
+        book(1, seat=2)
         assert change({"opening_hours": MORNINGS}) == affected()
 
     def test_adjacent_hours_form_one_period(self, change, book):
@@ -147,10 +147,11 @@ class TestOpeningHours:
         self, change, close, book
     ):
         bookings = [book(3 + number / 100, seat=number + 1) for number in range(103)]
-        named = {"count": 103, "ids": affected(*bookings[:100])["ids"]}
-        assert change({"opening_hours": MORNINGS}) == named
-        assert close(TUESDAY + 3 * HOUR, TUESDAY + 5 * HOUR) == named
-        assert change({"opening_hours": []}) == named
+        expected = {"count": 103, "ids": affected(*bookings[:100])["ids"]}
+        assert change({"opening_hours": MORNINGS}) == expected
+        assert close(TUESDAY + 3 * HOUR, TUESDAY + 5 * HOUR) == expected
+        # Without opening hours, the bookings are still in time off.
+        assert change({"opening_hours": []}) == expected
 
 
 class TestTimeZone:
@@ -185,7 +186,7 @@ class TestTimeOff:
 
     def test_buffers_may_reach_into_time_off(self, close, book, service):
         service.buffer_after_minutes = 60
-        book(service=service)
+        book()
         assert close(TUESDAY + HOUR, TUESDAY + 2 * HOUR) == affected()
 
     def test_only_bookings_that_overlap_the_new_time_off_are_listed(self, change, close, book):
@@ -225,7 +226,7 @@ class TestSlots:
 
 class TestUpcoming:
     @pytest.mark.parametrize(
-        ("status", "named"),
+        ("status", "is_listed"),
         [
             ("held", True),
             ("pending", True),
@@ -236,11 +237,9 @@ class TestUpcoming:
             ("no_show", False),
         ],
     )
-    def test_only_bookings_that_will_take_place_are_listed(
-        self, change, close, book, status, named
-    ):
+    def test_only_unfinished_bookings_are_listed(self, change, close, book, status, is_listed):
         booking = book(3, status=status)
-        expected = affected(booking) if named else affected()
+        expected = affected(booking) if is_listed else affected()
         assert change({"opening_hours": MORNINGS}) == expected
         assert close(TUESDAY, TUESDAY + DAY) == expected
 

@@ -151,8 +151,8 @@ class TestRefusal:
         problem(response, 409, "booking_conflict")
         problem(api.as_(user).post("/bookings", body([inactive])), 409, "service_inactive")
 
-    def test_the_limit_of_holds_takes_precedence_over_a_conflict(self, api, user, chairs):
-        """No other service and no other time could be held either."""
+    def test_the_limit_of_holds_takes_precedence_over_closed_services(self, api, user, chairs):
+        """The user could not hold the alternatives to a closed service either."""
         holds = [BookingFactory(user=user, status="held") for _ in range(3)]
         chairs[0].mode = "slots"
         chairs[0].save()
@@ -226,7 +226,7 @@ def test_concurrent_bookings_in_any_order_do_not_deadlock():
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.one_server("counts the deadlocks of one server")
-def test_control_attempts_that_keep_their_locks_cause_deadlocks():
+def test_attempts_that_keep_their_locks_cause_deadlocks():
     """Control for the test above: calls that keep locks on several calendars cause deadlocks."""
     chairs = ServiceFactory.create_batch(2)
     before = deadlocks()

@@ -40,7 +40,7 @@ def book(user, service, hours):
     )
 
 
-@pytest.mark.one_server("on a cluster, factories store the calendars, too")
+@pytest.mark.one_server("on a cluster, the calendars are stored")
 def test_a_database_on_one_server_stores_no_booked_calendars():
     user = UserFactory()
     booking = book(user, ServiceFactory(), 1)

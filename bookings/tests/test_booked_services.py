@@ -72,7 +72,9 @@ def test_sending_the_current_calendar_of_a_booked_service_is_accepted(client, se
     assert (response.status_code, response.json()["price"]) == (200, "30.00")
 
 
-def test_a_new_provider_of_a_calendar_sees_its_bookings(api, service, provider):
+def test_the_new_provider_of_a_calendar_sees_its_bookings_and_the_former_does_not(
+    api, service, provider
+):
     booking = BookingFactory(service=service)
     successor = ProviderFactory()
     api.as_(AdminFactory()).patch(

@@ -27,7 +27,11 @@ ONE_DAY = "from=2999-01-01&to=2999-01-01"
 
 
 def opened(*spans, tz="UTC", provider=None):
-    """Return a calendar that is open at these hours, by default on each day of the week."""
+    """Return a calendar with these opening hours.
+
+    Args:
+        spans: `(opens, closes)` for each day of the week, or `(weekdays, opens, closes)`.
+    """
     calendar = CalendarFactory(timezone=tz, provider=provider)
     for span in spans:
         weekdays, opens, closes = span if len(span) == 3 else (range(7), *span)
@@ -129,7 +133,11 @@ class TestGrid:
             )
         assert found == ["2011-12-29T09:00", "2011-12-31T09:00"]
 
-    def test_two_weeks_are_one_opening_period_if_the_clocks_skip_the_closed_day(self, times):
+    def test_two_weeks_are_one_opening_period_if_the_zone_skips_the_closed_day(self, times):
+        """Apia skipped Friday, 30 December 2011.
+
+        All times of the period depend on its beginning, even more than a week later.
+        """
         all_days_except_friday = ([0, 1, 2, 3, 5, 6], 0, 24)
         service = ServiceFactory(
             calendar=opened(all_days_except_friday, tz="Pacific/Apia"), duration_minutes=1000
@@ -240,7 +248,7 @@ class TestRules:
 
 
 class TestWindow:
-    def test_the_default_window_is_a_week_from_now(self, times):
+    def test_by_default_the_window_begins_now_and_lasts_a_week(self, times):
         with time_machine.travel(TUESDAY, tick=False):
             found = times(ServiceFactory(), "", slice(0, 16))
         assert (found[0], found[-1]) == ("2999-01-01T10:00", "2999-01-08T09:00")
@@ -674,7 +682,7 @@ class TestQueries:
 
 
 class TestCost:
-    """The cost of the most expensive searches: no time is free, or all times are."""
+    """The cost of the most expensive searches and explanations."""
 
     WINDOW = "from=2999-01-01&to=2999-03-03"
 
@@ -700,7 +708,7 @@ class TestCost:
             )
         return services
 
-    def test_a_filter_over_three_hundred_closed_services_uses_little_memory(self, api):
+    def test_a_filter_over_three_hundred_closed_services_takes_little_memory_and_time(self, api):
         self.closed(300)
         path = "/services?available_from=2999-01-01&available_to=2999-03-03"
         # A list of the starts of one service takes 5 MiB, so few lists may be in memory at a time.

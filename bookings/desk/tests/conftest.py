@@ -18,9 +18,10 @@ LIST = "/admin/bookings/booking/"
 
 
 @pytest.fixture(autouse=True)
-def monday():
-    with time_machine.travel(NOW, tick=False) as clock:
-        yield clock
+def frozen_time():
+    """Freeze the time at `NOW`, and yield an object that can move it."""
+    with time_machine.travel(NOW, tick=False) as traveller:
+        yield traveller
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def rui():
 
 @pytest.fixture
 def desk(rui):
+    """Return a browser in which the receptionist is signed in."""
     browser = Client()
     browser.force_login(rui)
     return browser
@@ -61,5 +63,6 @@ def book(haircut, ana):
     return book
 
 
-def page(booking):
+def path_of(booking):
+    """Return the path of the page of a booking."""
     return f"{LIST}{booking.pk}/change/"

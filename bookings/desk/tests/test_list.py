@@ -36,6 +36,7 @@ def booked(start_time, **more):
 
 
 def act(desk, action, bookings, **more):
+    """Run an action, refresh the bookings, and return the text of the page that follows."""
     rows = [str(each.pk) for each in bookings]
     response = desk.post(LIST, {"action": action, "_selected_action": rows, **more}, follow=True)
     assert response.status_code == 200
@@ -326,7 +327,7 @@ def test_each_booking_is_on_one_page_and_only_the_rows_of_a_page_are_joined(desk
     assert statement.count("OFFSET 6") == inner.count("OFFSET 6)") == 1
 
 
-def test_the_list_is_ordered_only_by_a_column_with_an_index(desk, book):
+def test_the_list_can_be_ordered_only_by_a_column_with_an_index(desk, book):
     book()
     response = desk.get(LIST)
     shown = response.context["cl"]

@@ -16,7 +16,7 @@ from bookings import clock, services
 from bookings.desk.admin import BookingAdmin
 from bookings.desk.models import StaffNote
 from bookings.desk.page import MAX_OTHERS, BookingPage
-from bookings.desk.tests.conftest import NOW, START, page
+from bookings.desk.tests.conftest import NOW, START, path_of
 from bookings.mails.models import MailText
 from bookings.models import Booking
 from bookings.slots.services import change_slot
@@ -32,7 +32,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def text_of(browser, booking, query=""):
-    response = browser.get(page(booking) + query)
+    response = browser.get(path_of(booking) + query)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -43,8 +43,8 @@ def version_on(text):
 
 
 def press(browser, booking, do, **values):
-    """Press a button; return the page that follows."""
-    response = browser.post(page(booking), {"do": do, **values}, follow=True)
+    """Press a button, refresh the booking, and return the text of the page that follows."""
+    response = browser.post(path_of(booking), {"do": do, **values}, follow=True)
     assert response.status_code == 200
     booking.refresh_from_db()
     return response.content.decode()
@@ -62,7 +62,7 @@ def press(browser, booking, do, **values):
     ],
 )
 def test_the_page_says_how_far_away_the_booking_is(book, rui, language, days, ahead, ago):
-    """Django's words for periods are nominatives, which the sentences around them must fit."""
+    """Django's periods are in the nominative, so the words around them must go with that case."""
     booking = book()
     with speaking(language):
         for at, words in ((START - days * DAY, ahead), (booking.end_time + days * DAY, ago)):
@@ -116,6 +116,17 @@ def test_the_page_shows_the_other_bookings_of_the_customer(desk, book, ana):
     assert "And 1 more" in text
 
 
+def test_a_plus_shows_that_not_all_other_bookings_were_counted(desk, book, monkeypatch):
+    monkeypatch.setattr("bookings.desk.page.MAX_OTHERS", 1)
+    monkeypatch.setattr("bookings.desk.page.MAX_COUNTED", 3)
+    booking = book()
+    for hours in range(1, 5):
+        book(start_time=START + timedelta(hours=hours))
+        text = text_of(desk, booking)
+        expected = {1: [], 2: ["1"], 3: ["2"], 4: ["2+"]}[hours]
+        assert re.findall(r"And (\S+) more", text) == expected
+
+
 def test_history_is_told_in_words(desk, rui, book, ana):
     booking = book()
     rui.api_key_id = create_key(owner=rui, name="website", at=NOW)[0].pk
@@ -155,10 +166,12 @@ def test_an_automatic_event_names_nobody(desk, book):
 
 def history(desk, booking):
     """Return the sentences of the history, latest first."""
-    return [(each.text, *each.notes) for _, each in desk.get(page(booking)).context["page"].history]
+    return [
+        (each.text, *each.notes) for _, each in desk.get(path_of(booking)).context["page"].history
+    ]
 
 
-def test_history_says_that_staff_overrode_a_limit(desk, rui, haircut, ana):
+def test_history_says_that_staff_overrode_a_limit(desk, haircut, ana):
     clerk = staff(["bookings.add_booking", "bookings.change_booking"], name="Clara")
     haircut.min_notice_minutes = 7 * 24 * 60
     haircut.save()
@@ -174,9 +187,7 @@ def test_history_says_that_staff_overrode_a_limit(desk, rui, haircut, ana):
     services.book_hold_for(
         booking_id=booking.pk, user=ana, actor=clerk, at=NOW, attendee={}, confirm=True
     )
-    browser = Client()
-    browser.force_login(AdminFactory())
-    assert history(browser, booking) == [
+    assert history(desk, booking) == [
         ("Booked for Tue 1 Dec, 10:00 by Clara", "At shorter notice than the service allows."),
         ("Held until Mon 30 Nov, 09:10 by Clara",),
     ]
@@ -213,7 +224,7 @@ def test_history_says_that_the_slot_was_cancelled(desk, haircut, ana):
     assert history(desk, booking)[0] == ("Cancelled by Helena", "The slot was cancelled.")
 
 
-def test_the_reason_that_the_slot_was_cancelled_is_translated(desk, rui, haircut, ana):
+def test_the_reason_of_a_cancellation_is_translated_if_bookit_wrote_it(desk, rui, haircut, ana):
     rui.language = "de"
     rui.save()
     slot = SlotFactory(service=haircut, start_time=START)
@@ -234,7 +245,7 @@ def test_a_key_that_was_deleted_has_no_name(desk, rui, book):
 
 def test_stored_zeros_are_shown(desk, haircut):
     booking = BookingFactory(service=haircut, price=0)
-    columns = dict(desk.get(page(booking)).context["page"].columns)
+    columns = dict(desk.get(path_of(booking)).context["page"].columns)
     assert float(columns["price"]) == 0
     assert columns["slot"] == "\N{EN DASH}"
 
@@ -298,7 +309,9 @@ QUERIES = 12
         ("expired", True, []),
     ],
 )
-def test_the_page_has_the_buttons_that_the_status_allows(desk, haircut, status, started, shown):
+def test_the_page_has_the_buttons_that_the_status_and_the_start_allow(
+    desk, haircut, status, started, shown
+):
     booking = BookingFactory(service=haircut, status=status)
     if started:
         Booking.objects.filter(pk=booking.pk).update(
@@ -376,7 +389,7 @@ def test_a_page_that_is_out_of_date_changes_nothing_until_it_is_sent_again(desk,
 @pytest.mark.parametrize(
     ("do", "values"), [("confirmed", {}), ("cancel", {"reason": "Helena is ill"})]
 )
-def test_a_booking_that_changes_during_the_request_stays_as_it_is(
+def test_a_button_does_nothing_if_the_booking_changes_during_the_request(
     desk, book, monkeypatch, do, values
 ):
     booking = book()
@@ -420,12 +433,12 @@ def test_a_reason_that_is_too_long_is_refused_at_its_field(desk, book):
 
 
 @pytest.mark.parametrize("do", ["completed", "no_show"])
-def test_nobody_can_record_before_the_start_whether_a_customer_came(desk, book, monday, do):
+def test_nobody_can_record_before_the_start_whether_a_customer_came(desk, book, frozen_time, do):
     booking = book()
     text = press(desk, booking, do)
     assert "Whether the customer came can be recorded only after the start." in text
     assert booking.status == "pending"
-    monday.move_to(START)
+    frozen_time.move_to(START)
     press(desk, booking, do)
     assert booking.status == do
 
@@ -433,7 +446,7 @@ def test_nobody_can_record_before_the_start_whether_a_customer_came(desk, book, 
 def test_an_unknown_button_is_a_bad_request(desk, book):
     booking = book()
     for do in ("", "expired", "held", "explode"):
-        assert desk.post(page(booking), {"do": do}).status_code == 400
+        assert desk.post(path_of(booking), {"do": do}).status_code == 400
 
 
 # --- moving -------------------------------------------------------------------------------------
@@ -442,7 +455,7 @@ def test_an_unknown_button_is_a_bad_request(desk, book):
 def test_free_times_are_offered_in_the_zone_of_the_calendar(desk, book):
     booking = book()
     other = book(START + HOUR, actor=UserFactory())
-    offers = desk.get(f"{page(booking)}?move=2026-12-01").context["offers"]
+    offers = desk.get(f"{path_of(booking)}?move=2026-12-01").context["offers"]
     first = offers.days[0]
     assert first.label == "Tue 1 Dec 2026"
     assert [time.label for time in first.times] == [
@@ -459,7 +472,7 @@ def test_every_free_time_is_offered_on_one_of_the_pages(desk, book, monkeypatch,
     monkeypatch.setattr("bookings.desk.page.MAX_TIMES", most)
     booking, day, offered = book(), date(2026, 12, 1), set()
     while day <= date(2026, 12, 4):
-        offers = desk.get(f"{page(booking)}?move={day}").context["offers"]
+        offers = desk.get(f"{path_of(booking)}?move={day}").context["offers"]
         offered |= {time.value for each in offers.days for time in each.times}
         assert offers.after > day
         # Each offered day is complete, apart from the time of the booking.
@@ -525,19 +538,6 @@ def test_the_page_says_that_earlier_notes_are_not_shown(desk, book, monkeypatch)
     assert ("Note 1" in text, "Note 2" in text) == (False, True)
 
 
-def test_a_number_of_other_bookings_that_is_not_counted_to_the_end_has_a_plus(
-    desk, book, monkeypatch
-):
-    monkeypatch.setattr("bookings.desk.page.MAX_OTHERS", 1)
-    monkeypatch.setattr("bookings.desk.page.MAX_COUNTED", 3)
-    booking = book()
-    for hours in range(1, 5):
-        book(start_time=START + timedelta(hours=hours))
-        text = text_of(desk, booking)
-        expected = {1: [], 2: ["1"], 3: ["2"], 4: ["2+"]}[hours]
-        assert re.findall(r"And (\S+) more", text) == expected
-
-
 def test_a_note_has_an_author_and_a_time(desk, rui, book):
     booking = book()
     text = press(desk, booking, "note", text=" Prefers <b>mornings</b> ")
@@ -579,7 +579,7 @@ def test_notes_are_deleted_with_their_booking(desk, book, rui):
 # --- mails --------------------------------------------------------------------------------------
 
 
-def test_the_last_mail_is_sent_again(desk, book):
+def test_the_last_mail_is_sent_again_once_if_the_button_is_pressed_twice(desk, book):
     booking = book()
     work()
     assert "waiting to be sent" not in text_of(desk, booking)
@@ -612,9 +612,9 @@ def test_the_log_of_the_admin_site_says_who_sent_a_mail_again(desk, rui, book):
     assert rui.email in history
 
 
-def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book, monday):
+def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book, frozen_time):
     booking = book()
-    monday.move_to(START)
+    frozen_time.move_to(START)
     press(desk, booking, "completed")
     text = press(desk, booking, "resend")
     assert "there is nothing to send again" in text
@@ -623,7 +623,8 @@ def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book, monday):
 def mails_of(desk, booking):
     """Return the label and the audiences of each email about a booking, latest first."""
     return [
-        (each.label, each.audiences) for _, each in desk.get(page(booking)).context["page"].mail_log
+        (each.label, each.audiences)
+        for _, each in desk.get(path_of(booking)).context["page"].mail_log
     ]
 
 
@@ -653,9 +654,10 @@ def test_moves_that_one_mail_covers_are_listed_as_one_mail(desk, rui, book, sett
     assert [label for label, _ in mails_of(desk, booking)] == ["Moved", "Moved", "Requested"]
 
 
-def test_a_move_that_is_the_first_for_a_reader_is_listed_after_another_move(
+def test_a_move_lists_only_the_readers_whose_previous_mail_does_not_cover_it(
     desk, ana, rui, book, haircut, settings
 ):
+    """The provider gets no mail about their own move, but the attendee's mail covers both moves."""
     booking, provider = book(), haircut.calendar.provider
     movers = [(provider, NOW), (rui, NOW + settings.MAIL_PAUSE / 2)]
     for hours, (actor, at) in enumerate(movers, 1):
@@ -683,7 +685,7 @@ def test_the_mails_about_an_offered_seat_are_the_offer_and_its_end(desk, ana, ha
     ]
 
 
-def test_mails_have_the_subject_that_the_operator_chose(desk, book):
+def test_mails_are_listed_with_the_words_that_the_operator_chose(desk, book):
     MailText.objects.create(key="requested", label="We got it")
     assert [label for label, _ in mails_of(desk, book())] == ["We got it"]
 
@@ -696,7 +698,7 @@ def test_staff_who_may_only_see_bookings_get_no_buttons(book):
     browser.force_login(staff(["bookings.view_booking"]))
     assert 'name="do"' not in text_of(browser, booking, "?move=")
     for do in ("confirmed", "cancel", "move", "note", "resend"):
-        assert browser.post(page(booking), {"do": do, "text": "x"}).status_code == 403
+        assert browser.post(path_of(booking), {"do": do, "text": "x"}).status_code == 403
     booking.refresh_from_db()
     assert booking.status == "pending"
     assert not StaffNote.objects.exists()
@@ -705,10 +707,10 @@ def test_staff_who_may_only_see_bookings_get_no_buttons(book):
 def test_staff_who_may_not_see_bookings_cannot_open_the_page(book):
     browser = Client()
     browser.force_login(staff(["reviews.view_review"]))
-    assert browser.get(page(book())).status_code == 403
+    assert browser.get(path_of(book())).status_code == 403
 
 
 def test_a_form_without_a_csrf_token_is_refused(rui, book):
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(rui)
-    assert browser.post(page(book()), {"do": "confirmed"}).status_code == 403
+    assert browser.post(path_of(book()), {"do": "confirmed"}).status_code == 403
