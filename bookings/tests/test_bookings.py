@@ -606,7 +606,9 @@ class TestCancel:
 
 
 class TestStatus:
-    def test_a_provider_can_confirm_and_complete_a_booking(self, as_provider, booking, provider):
+    def test_a_provider_can_set_confirmed_completed_and_no_show(
+        self, as_provider, booking, provider
+    ):
         for status in ("confirmed", "completed", "no_show"):
             response = as_provider.patch(f"/bookings/{booking.pk}/status", {"status": status})
             assert response.status_code == 200
@@ -619,7 +621,7 @@ class TestStatus:
         ]
         assert BookingEvent.objects.last().actor == provider
 
-    def test_the_reason_is_stored_in_the_history(self, as_provider, booking):
+    def test_the_reason_of_a_provider_is_stored_in_the_history(self, as_provider, booking):
         as_provider.patch(
             f"/bookings/{booking.pk}/status", {"status": "cancelled", "reason": "Ill."}
         )
@@ -825,7 +827,7 @@ class TestListScope:
         assert found(as_provider, "?scope=provider") == ids(theirs)
 
     @pytest.mark.parametrize("role", ["user", "provider", "admin"])
-    def test_scope_provider_is_empty_only_if_the_provider_gets_the_role_user(
+    def test_scope_provider_becomes_empty_only_if_the_provider_gets_the_role_user(
         self, as_provider, provider, service, role
     ):
         BookingFactory(service=service)
@@ -963,7 +965,7 @@ class TestListFilters:
             ("scope=all", "scope"),
             ("from=yesterday", "from"),
             ("from=2999-01-01T10:00:00", "from"),
-            ("from=2999-01-01T10:00:00+00:00", "from"),
+            ("from=2999-01-01T10:00:00+00:00", "from"),  # an unencoded + is a space
             ("from=2999-13-01", "from"),
             ("to=2999-02-30", "to"),
             ("to=0000-00-00", "to"),
@@ -1007,7 +1009,7 @@ class TestListOrder:
         assert found(as_admin, query) == ids(*(bookings[index] for index in order))
 
     @pytest.mark.parametrize("ordering", ["start_time", "-start_time", "-created_at"])
-    def test_pages_do_not_overlap_if_all_bookings_have_the_same_start(self, as_admin, ordering):
+    def test_pages_do_not_overlap_if_all_bookings_have_the_same_times(self, as_admin, ordering):
         service = ServiceFactory(capacity=10)
         expected = {
             str(BookingFactory(service=service, seat=seat, created_at=TUESDAY).pk)

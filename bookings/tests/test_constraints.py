@@ -458,7 +458,7 @@ class TestNames:
         assert (error.code, status_of(error)) == (code, 409)
 
     def test_a_conflict_from_the_database_shows_nothing_of_the_other_booking(self, api, service):
-        # The trigger moves the booking into the taken seat, as if the booking had lost a race.
+        # A trigger moves the booking into the taken seat, as if the booking had lost a race.
         taken = BookingFactory(service=service)
         run(
             "CREATE FUNCTION force_seat_one() RETURNS trigger LANGUAGE plpgsql AS"

@@ -78,10 +78,10 @@ def test_waiting_requests_take_their_turns_in_order():
         ("/slots", False),
     ],
 )
-def test_eight_expensive_reads_do_not_delay_a_service_detail(url, path, are_expensive):
+def test_eight_expensive_reads_do_not_delay_a_read_of_one_service(url, path, are_expensive):
     slot = SlotFactory()
     path = path.format(service=slot.service_id)
-    detail = f"/services/{slot.service_id}"
+    one_service = f"/services/{slot.service_id}"
     environment = {**production(url, workers=1), "WEB_THREADS": "4", "ANON_TIMEOUT_MS": "1000"}
     with (
         serving("bookit.wsgi", environment) as server,
@@ -89,13 +89,13 @@ def test_eight_expensive_reads_do_not_delay_a_service_detail(url, path, are_expe
         ThreadPoolExecutor(CLIENTS) as clients,
     ):
         server.wait("/health")
-        assert (get(server.port, path), get(server.port, detail)) == (200, 200)
+        assert (get(server.port, path), get(server.port, one_service)) == (200, 200)
         # From now on, every read of slots waits until its timeout.
         lock.execute("LOCK TABLE bookings_slot")
         reads = [clients.submit(get, server.port, path) for _ in range(CLIENTS)]
         # Expensive reads get at most half of the four threads.
         until_waiting(2 if are_expensive else 4)
-        assert get(server.port, detail) == 200
+        assert get(server.port, one_service) == 200
         finished = [each for each in reads if each.done()]
         assert bool(finished) is not are_expensive
         lock.rollback()

@@ -110,7 +110,7 @@ def test_acknowledged_bookings_keep_their_row_event_and_emails(
     mailbox = Server()
     smtp = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     smtp.start()
-    # Nothing kills PostgreSQL.
+    # PostgreSQL is not killed, so its data need not be safe on disk.
     with running(tmp_path / "postgres", settings=THROWAWAY) as url:
         migrate(url)
         with django_db_blocker.unblock(), connected_to(url):
@@ -182,7 +182,7 @@ def do_all_jobs(output, url, environment):
 
 
 def check(url, mailbox, acknowledged):
-    """Check that nothing acknowledged is lost."""
+    """Check that acknowledged bookings are stored, and all stored ones have an event and emails."""
     with psycopg.connect(url, autocommit=True) as connection:
         ask = connection.execute
         stored = {
@@ -201,7 +201,7 @@ def check(url, mailbox, acknowledged):
                 )
             )
         ]
-    # A booking may have been stored even if its client got no response.
+    # A booking can be stored although its client got no response.
     assert acknowledged <= stored
     assert sorted(events) == sorted(stored)
     # A Message-ID is <event.recipient.booking@host>. It is the same if an email is sent twice.

@@ -10,6 +10,8 @@ from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings import services
+from bookings.events import REPORTED_TYPES
+from bookings.mails.occasions import occasions
 from bookings.models import Booking, BookingEvent
 from bookings.payloads import payloads
 from bookings.slots import services as slots
@@ -146,13 +148,10 @@ class TestDetails:
         for text in (*RUI.values(), *ANA, SECRET):
             assert text not in stored
 
-    def test_a_change_of_details_causes_no_email_or_webhook(self, booking, people):
+    def test_a_change_of_the_notes_causes_no_email_or_webhook_message(self, booking, people):
         services.change_details(
             booking_id=booking.pk, actor=people["owner"], at=timezone.now(), details={"notes": "!"}
         )
-        from bookings.events import REPORTED_TYPES
-        from bookings.mails.occasions import occasions
-
         [_, changed] = events(booking)
         assert changed.type not in REPORTED_TYPES
         [occasion] = occasions([changed.calendar_id], [changed.pk])
@@ -278,8 +277,8 @@ class TestDetails:
     def test_a_change_takes_nine_queries(self, api, people, booking):
         with CaptureQueriesContext(connection) as queries:
             api.as_(people["owner"]).patch(f"/bookings/{booking.pk}", {"notes": "!"})
-        # Read the account and the booking. Look up the calendar, lock the booking, change it, read
-        # the time of the change, and write the event. Begin and release a savepoint.
+        # Read the account and the booking. Look up the calendar, lock the booking, write the event,
+        # change the booking, and read the time of the change. Begin and release a savepoint.
         assert len(queries) == 9, queries.captured_queries
 
 
@@ -360,7 +359,7 @@ class TestReason:
         assert shown["cancellation_reason"] == ""
         assert events(booking)[1].data["reason"] == "Paid."
 
-    def test_a_cancellation_with_a_reason_is_refused_if_the_booking_is_cancelled(
+    def test_a_cancellation_with_a_reason_is_refused_if_the_booking_is_cancelled_already(
         self, api, people, booking
     ):
         owner, path = api.as_(people["owner"]), f"/bookings/{booking.pk}"
@@ -392,6 +391,7 @@ class TestReason:
         ],
     )
     def test_a_reason_must_be_valid_and_come_with_a_cancellation(self, api, people, booking, body):
+        """Only the status endpoint accepts a reason for another status."""
         response = api.as_(people["admin"]).patch(f"/bookings/{booking.pk}", body)
         problem(response, 400, "validation_error", "reason")
         assert len(events(booking)) == 1

@@ -16,6 +16,13 @@ pytestmark = pytest.mark.django_db
 
 HOUR = timedelta(hours=1)
 EVERYTHING = "service,calendar,slot,user"
+# For each list, who reads it, its path, and all names that can be expanded.
+LISTS = [
+    ("owner", "/bookings", EVERYTHING),
+    ("provider", "/bookings?scope=provider", EVERYTHING),
+    ("admin", "/bookings?cursor=", EVERYTHING),
+    ("owner", "/slots", "service,calendar"),
+]
 
 
 @pytest.fixture
@@ -45,19 +52,9 @@ def grow(people, rows):
         )
 
 
-def lists(people):
-    """Return the kind of user, the path and all names that can be expanded, for each list."""
-    return [
-        ("owner", "/bookings", EVERYTHING),
-        ("provider", "/bookings?scope=provider", EVERYTHING),
-        ("admin", "/bookings?cursor=", EVERYTHING),
-        ("owner", "/slots", "service,calendar"),
-    ]
-
-
 def test_a_list_shows_the_expanded_resources_as_their_own_endpoints_do(api, people):
     grow(people, 2)
-    for who, path, names in lists(people):
+    for who, path, names in LISTS:
         separator = "&" if "?" in path else "?"
         client = api.as_(people[who])
         rows = client.get(f"{path}{separator}expand={names}").json()["results"]
@@ -96,7 +93,7 @@ def test_expanding_takes_one_query_for_each_name_whatever_the_number_of_rows(api
     grow(people, 2)
     counts = []
     for _ in range(2):
-        for who, path, names in lists(people):
+        for who, path, names in LISTS:
             client = api.as_(people[who])
             separator = "&" if "?" in path else "?"
             found = []
@@ -113,7 +110,7 @@ def test_expanding_takes_one_query_for_each_name_whatever_the_number_of_rows(api
     assert [added for _, added, _ in few] == [3, 4, 4, 2]
 
 
-def test_only_the_provider_and_admins_see_the_user(api, people):
+def test_the_provider_and_admins_see_the_user_but_the_owner_does_not(api, people):
     grow(people, 1)
     elsewhere = BookingFactory(user=people["provider"], start_time=TUESDAY + 9 * HOUR)
     [first, *_] = api.as_(people["owner"]).get("/bookings").json()["results"]
@@ -211,6 +208,7 @@ def test_a_client_can_send_back_what_it_has_read_with_expand(api, people):
         for row in client.get(f"/{kind}?expand={names}").json()["results"]:
             response = client.patch(f"/{kind}/{row['id']}", row)
             assert response.status_code == 200, response.content
+    # `row` is the last slot.
     new = {**row, "start_time": (timezone.now() + timedelta(days=30)).isoformat()}
     assert client.post("/slots", new).status_code == 201
 

@@ -1,6 +1,6 @@
-"""One of many concurrent bookings of a seat wins, and the other bookings are refused without delay.
+"""Concurrent changes: one of many bookings of a seat wins, and the others are refused at once.
 
-The docstring of a control says so: a control shows what happens without a protection.
+A control shows what happens without a protection. Its docstring begins with "Control".
 """
 
 from collections import Counter
@@ -102,7 +102,7 @@ def use_bare_table():
 
 
 def reset_after(call):
-    """Return `call` followed by a reset of the search path: later calls get the same connection."""
+    """Return `call` followed by a reset of the search path, because the connection is reused."""
 
     def call_and_reset():
         try:
@@ -218,7 +218,7 @@ def test_all_forty_bookings_are_made_without_the_constraints(crowd, service_coun
             for index, user in enumerate(crowd)
         ]
         assert tally(set_off(calls, first=use_bare_table)) == {None: 40}
-        # Each booking overlaps every other booking.
+        # All bookings are in seat 1 at the same time, so every pair is forbidden.
         assert ask(DOUBLE_BOOKINGS) == 40 * 39 / 2
     assert not Booking.objects.exists()
 
@@ -298,7 +298,7 @@ class TestWaiting:
         assert deadlocks() == deadlocks_before
 
     def test_two_plain_inserts_deadlock(self, service, rival):
-        """Control for the tests above: an INSERT without ON CONFLICT DO NOTHING."""
+        """Control for `test_one_waiting_client_gets_the_seat`: an INSERT without ON CONFLICT."""
         user = UserFactory()
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival(
@@ -308,7 +308,7 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, OperationalError: 1}
         assert deadlocks() == deadlocks_before + 1
 
-    @pytest.mark.one_server("counts the deadlocks of one server")
+    @pytest.mark.one_server("the UPDATE names no calendar, so it would run on every shard")
     def test_two_plain_updates_deadlock(self, rival, two_bookings):
         """Control for `test_one_waiting_booking_is_moved`: the calendar is not locked."""
         update = (

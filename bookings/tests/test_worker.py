@@ -29,7 +29,10 @@ COMPLETE = "bookings.complete"
 
 @pytest.fixture
 def table_lock(transactional_db):
-    """Lock the bookings table; yield the connection, whose rollback releases the lock."""
+    """Lock the bookings table; yield the connection, whose rollback releases the lock.
+
+    Tests use `getfixturevalue`, because they must store a booking before the lock.
+    """
     with psycopg.connect(database_url()) as rival:
         rival.execute("LOCK TABLE bookings_booking")
         yield rival
@@ -344,7 +347,8 @@ def test_servers_that_hang_do_not_delay_other_jobs(worker):
         until(lambda: hangs.messages)
         BookingFactory(status="confirmed", start_time=LONG_AGO)
         call_command("complete_bookings")
-        # Six seconds are less than the ten seconds after which the first delivery times out.
+        # Each of the six webhooks gets two events. Six seconds are less than the ten seconds after
+        # which the first delivery times out.
         until(lambda: Delivery.objects.count() == 12, seconds=6)
         assert not Attempt.objects.exists()
         stop.set()

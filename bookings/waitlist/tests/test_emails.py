@@ -78,12 +78,12 @@ def test_everybody_on_the_waitlist_learns_that_no_seat_became_free(yoga):
 
 
 def test_a_person_who_does_not_confirm_learns_that_the_seat_is_no_longer_kept(yoga, ben):
-    ana = Booking.objects.get(slot=yoga)
-    services.cancel_booking(booking_id=ana.pk, actor=ana.user, at=NOW)
+    booking = Booking.objects.get(slot=yoga)
+    services.cancel_booking(booking_id=booking.pk, actor=booking.user, at=NOW)
     waitlist.offer_seats(at=NOW)
     assert sent()[TO_BEN].subject.startswith("A seat for you: ")
-    offer = Booking.objects.get(user=ben)
-    clock.expire_bookings(at=offer.hold_expires_at)
+    hold = Booking.objects.get(user=ben)
+    clock.expire_bookings(at=hold.hold_expires_at)
     message = sent()[TO_BEN]
     assert message.subject.startswith("Your seat is no longer kept: ")
     assert message.attachments == []
@@ -143,7 +143,7 @@ def test_deactivated_accounts_and_erased_users_get_no_email_about_a_deleted_sess
     assert not {TO_BEN, TO_EVA} & sent().keys()
 
 
-def test_emails_about_deleted_sessions_share_only_the_limit_of_their_address(yoga, settings):
+def test_only_the_limit_of_the_address_applies_to_emails_about_deleted_sessions(yoga, settings):
     settings.MAILS_PER_BOOKING = 1
     delete(yoga)
     assert {TO_BEN, TO_EVA} <= sent().keys()
