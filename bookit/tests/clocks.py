@@ -22,7 +22,7 @@ ODD_DAYS = {
     "Havana skips midnight": ("America/Havana", date(2026, 3, 8)),
     "Havana has midnight twice": ("America/Havana", date(2026, 11, 1)),
     "Sao Paulo skips midnight": ("America/Sao_Paulo", date(2017, 10, 15)),
-    "Sao Paulo has an evening twice": ("America/Sao_Paulo", date(2018, 2, 17)),
+    "Sao Paulo has the hour before midnight twice": ("America/Sao_Paulo", date(2018, 2, 17)),
     "Toronto skips the time around midnight": ("America/Toronto", date(1919, 3, 31)),
     "Casablanca begins its Ramadan": ("Africa/Casablanca", date(2026, 2, 15)),
     "Casablanca ends its Ramadan": ("Africa/Casablanca", date(2026, 3, 22)),

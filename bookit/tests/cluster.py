@@ -83,7 +83,7 @@ class Cluster:
     @contextmanager
     def connected(self, database: str) -> Iterator[None]:
         """Use a database on the coordinator during a `with` block; it need not be distributed."""
-        # Not imported at the top, because the settings contain the URL of a cluster that runs.
+        # Not imported at the top, because the settings need the URL of the running cluster.
         from django.db import connection
 
         from bookit.database.citus import nodes
@@ -140,7 +140,7 @@ class Cluster:
         shutil.copytree(self.home / name / "data" / "pg_wal", self.home / name / "archive")
 
     def recover(self, name: str, point: str) -> None:
-        """Replace a server that was killed by its copy in `base`, recovered to a restore point."""
+        """Restore a killed server from its copy in `base`, and recover it to a restore point."""
         home = self.home / name
         shutil.rmtree(home / "data")
         (home / "base").rename(home / "data")

@@ -16,11 +16,11 @@ VARIABLE = re.compile(
 
 
 class Required(Exception):
-    """A required variable is not set."""
+    """A required variable is not set, or empty."""
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with Compose's own tags."""
+    """YAML with Compose's tag `!override`."""
 
 
 def _list(loader: Loader, node: yaml.SequenceNode) -> list[Any]:

@@ -71,8 +71,10 @@ def documented() -> dict[str, dict[str, set[str]]]:
 def check(method: str, response: HttpResponse) -> None:
     """Check that the document lists the status and the error code of a response.
 
+    Responses of operations that are not in the document are not checked.
+
     Raises:
-        AssertionError: the document does not list them.
+        AssertionError: the document has the operation, but does not list them.
     """
     try:
         route = response.resolver_match.route  # type: ignore[attr-defined]
@@ -112,7 +114,7 @@ def content_of(response: HttpResponse) -> bytes:
 
 
 def check_form(label: str, response: HttpResponse) -> None:
-    """Check the status, the error code, the media type and the content of a response.
+    """Check the status, the error code and the media type of a response, and content that is JSON.
 
     Raises:
         AssertionError: the operation of the document does not describe this response.

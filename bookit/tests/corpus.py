@@ -1,7 +1,7 @@
 """Hostile values, for every parameter, header and field of the API.
 
-Each value has a name, which a failed test shows. Values of headers are as in a WSGI environment:
-each character stands for one byte.
+The keys of dictionaries are names of values, which failed tests show. Values of headers are as in a
+WSGI environment: each character stands for one byte.
 """
 
 import gzip
@@ -12,8 +12,8 @@ MEBIBYTE = 1024 * 1024
 NESTED = 100_000
 ANY_ID = "01980000-0000-7000-8000-000000000000"
 
-# Texts that are dangerous to programs that process them later: terminals, browsers, spreadsheets,
-# SQL, patterns, templates, file systems and other programs.
+# Texts that are dangerous to programs that process them later (terminals, browsers, spreadsheets,
+# SQL, patterns, templates, file systems), texts that are too long, and unusual numbers and ids.
 TEXTS = {
     "null character": "a\0b",
     "control characters": "a\x1b[31m\x07\x7f",
@@ -115,7 +115,8 @@ JSON = {
     "200 levels": "[" * 200 + "]" * 200,
 }
 
-# JSON texts that no field accepts, because they make the whole body invalid.
+# Texts that are no JSON, or that BookIt refuses as JSON. In place of a field's value, each of them
+# makes the whole body invalid.
 INVALID_JSON = {
     "NaN": "NaN",
     "Infinity": "-Infinity",
@@ -127,7 +128,7 @@ INVALID_JSON = {
     "a raw line break": '"a\nb"',
     "a leading zero": "01",
     "a single quote": "'a'",
-    "an empty string": "",
+    "no value": "",
 }
 
 
@@ -271,7 +272,7 @@ TYPES = [
     "",
 ]
 
-# Media types that are JSON, or that some programs take for JSON.
+# Media types that are JSON, that some programs take for JSON, or that are malformed.
 ALMOST_JSON = [
     "APPLICATION/JSON",
     "application/json;",

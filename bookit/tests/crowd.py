@@ -1,7 +1,7 @@
 """Runs many calls at once, in threads with their own connections, and counts deadlocks.
 
-Tests that use this module need `@pytest.mark.django_db(transaction=True)`, because the connections
-must see each other's changes.
+Tests that use several connections need `@pytest.mark.django_db(transaction=True)`, because the
+connections must see each other's changes.
 """
 
 import threading
@@ -135,7 +135,7 @@ def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]]
 
 
 def close_line() -> None:
-    """Let writers wait at the starting line, until `open_line` is called."""
+    """Make writers wait at the starting line, until `open_line` is called."""
     ask("SELECT pg_advisory_lock(1)")
     if cluster := Cluster.running():
         # Triggers run on the servers of the rows, and each server has locks of its own.

@@ -1,4 +1,4 @@
-"""Rules for the structure of the code: the order of imports, services, and migrations."""
+"""Rules for the code: layers, services, exceptions, access, translations and migrations."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The forms of the admin site in a real browser: the weekly grid, time off and publishing."""
+"""Forms of the admin site in a real browser: opening hours, time off, publishing, services."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -57,12 +57,13 @@ def test_an_admin_edits_the_week_and_adds_time_off(page):
 
     spans = [*calendar.hours.values_list("weekday", "opens", "closes")]
     assert spans == [(day, *span) for day in range(4) for span in ((540, 720), (840, 1080))]
+    # The form includes the day of the end.
     assert calendar.time_off.get().end_time == datetime(2999, 1, 3, tzinfo=UTC)
 
 
 @pytest.fixture
 def monday():
-    """Return a Monday in the near future. The server uses the real time."""
+    """Return a Monday in the near future, because the server uses the real time."""
     today = timezone.localdate()
     return today + timedelta(days=14 - today.weekday())
 
@@ -117,7 +118,7 @@ def test_a_service_shows_its_new_offer_before_it_is_saved(page):
     offers.get_by_text("Correct the form").wait_for()
 
 
-def test_a_publication_to_which_the_browser_goes_back_is_empty(page, monday):
+def test_the_form_for_publishing_is_empty_if_the_browser_goes_back_to_it(page, monday):
     page.goto("/admin/bookings/slot/add/")
     page.get_by_label("First day").fill(monday.isoformat())
     page.get_by_label("Repeats").select_option("weekly")

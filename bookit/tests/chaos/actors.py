@@ -429,7 +429,7 @@ class User(Member):
         name = f"User {self.rng.getrandbits(20)}"
         possible = self.ledger.names.get(self.person.id, [self.person.name])
         status, _ = self.send("PATCH", "/me", {"name": name}, allowed={200})
-        # If there is no response, the name may or may not have changed.
+        # Without a 200, the name may or may not have changed.
         self.ledger.names[self.person.id] = [name] if status == 200 else [*possible, name]
 
 

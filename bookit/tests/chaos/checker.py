@@ -133,7 +133,7 @@ def history_agrees_with_state(fetch: Fetch) -> Iterator[str]:
 
 
 def occupancy_matches_slots_and_bookings(fetch: Fetch) -> Iterator[str]:
-    """The occupancy table holds exactly the slots and bookings that take a calendar's time."""
+    """The occupancy table holds exactly the scheduled slots, and active bookings outside slots."""
     expected = Counter(
         (row["id"], row["calendar_id"], row["occupant"], row["seat"], row["starts"], row["ends"])
         for row in [

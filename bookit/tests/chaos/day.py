@@ -290,6 +290,7 @@ def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -
 
     `/events` does not contain the end of a hold (cancelled or expired).
     """
+    # The poller's thread has closed its client.
     with poller.client.__class__(
         base_url=poller.base, headers=poller.client.headers, timeout=30
     ) as poller.client:

@@ -1,4 +1,4 @@
-"""Kills, stops and restarts processes during the day."""
+"""Kills processes, and kills, freezes and restarts PostgreSQL, during the day."""
 
 import random
 import signal

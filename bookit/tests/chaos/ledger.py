@@ -32,7 +32,7 @@ class Ledger:
         events: acknowledged changes of bookings, as booking id, type of event and actor id.
         made: ids of acknowledged rows, by table.
         dropped: ids that a client tried to delete, whether or not the deletion was acknowledged.
-        names: the names that an account can have now, by its id.
+        names: the possible present names of each account, by its id.
         unclear_calendars: ids of calendars whose affected bookings are not all known.
         unclear_requests: the number of requests whose outcome is unknown, by method and path.
         broken: the number of requests without a response.
@@ -60,7 +60,7 @@ class Ledger:
 
     @property
     def acknowledged(self) -> int:
-        """The number of changes that were acknowledged."""
+        """The number of acknowledged events and new rows; a new booking counts as both."""
         return len(self.events) + sum(map(len, self.made.values()))
 
     def violations(self, connection: psycopg.Connection[Any]) -> list[str]:
@@ -99,7 +99,8 @@ class Ledger:
     ) -> list[str]:
         """Report unacknowledged bookings if there are more of them than unclear requests.
 
-        Offers from the waitlist do not count: the worker makes them, and they have no actor.
+        Offers from the waitlist do not count, even once a client has booked them: the worker makes
+        them, and their first event has no actor.
         """
         by_clients = {
             booking

@@ -73,8 +73,8 @@ class Town:
 
     def some_start(self, rng: random.Random) -> str:
         """Return a start on the hour. All calendars are open then, until a provider closes them."""
-        day = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        start = day + timedelta(days=rng.randint(FIRST_DAY, LAST_DAY))
+        this_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        start = this_hour + timedelta(days=rng.randint(FIRST_DAY, LAST_DAY))
         return start.replace(hour=rng.randrange(OPENS, CLOSES)).isoformat()
 
 
