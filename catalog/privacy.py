@@ -49,14 +49,15 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     removed. Customers keep their bookings. An admin can cancel the bookings, or give the calendars
     another provider.
     """
-    services = Service.objects.filter(calendar__provider=user, is_active=True).order_by("id")
-    locked = [row.pk for row in services.select_for_update(of=("self",), no_key=True).only("pk")]
+    services = Service.objects.filter(calendar__provider=user, is_active=True)
+    locked = services.order_by("id").select_for_update(of=("self",), no_key=True)
+    list(locked.values_list("pk"))
     Profile.objects.filter(user=user).delete()
     own = Calendar.objects.filter(provider=user)
     TimeOff.objects.filter(calendar__in=own).exclude(reason="").update(reason="")
     # This follows the change of time off, and is one statement, so that triggers take the turns of
     # all calendars before they lock categories.
-    Service.objects.filter(pk__in=locked).update(is_active=False)
+    services.update(is_active=False)
     # If the account is erased again, its name is empty, and every calendar that it got meanwhile is
     # renamed.
     own.filter(name__icontains=user.name).update(name=NAMELESS)
