@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
+from psycopg.rows import scalar_row
 
 from accounts.models import User
 from bookings.events import suppress_follow_up
@@ -31,7 +32,7 @@ MAX_PROBLEMS = 1000
 #
 # Parameters: none.
 # Columns: is_locked boolean.
-_LOCK = "SELECT pg_try_advisory_xact_lock(7042027)"
+_LOCK = "SELECT pg_try_advisory_xact_lock(7042027) AS is_locked"
 
 
 class Problem(NamedTuple):
@@ -119,7 +120,7 @@ def import_in_steps(
     known: Any = None
     yield Progress(done, report.lines)
     with transaction.atomic():
-        if is_applied and fetch(_LOCK, ()) != [(True,)]:
+        if is_applied and not fetch(_LOCK, {}, scalar_row)[0]:
             text = _(
                 "Another import is running. Wait until it has ended, and check the file again."
             )

@@ -142,6 +142,7 @@ def quick_flush() -> Iterator[None]:
     from django.db import connection
     from django.test import TransactionTestCase
 
+    from bookit.database.retries import retried
     from bookit.tests.cluster import Cluster
 
     def constant_rows() -> Any:
@@ -157,8 +158,14 @@ def quick_flush() -> Iterator[None]:
         assert constant_rows() == known[0], "the test has changed a table of CONSTANT"
         names = connection.introspection.django_table_names(only_existing=True, include_views=False)
         tables = map(connection.ops.quote_name, sorted({*names} - CONSTANT))
+        truncate(f"TRUNCATE {', '.join(tables)}")
+
+    # A browser may still load a part of its last page. That request and this statement can lock
+    # tables in different orders, and PostgreSQL then ends one of them.
+    @retried
+    def truncate(text: str) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {', '.join(tables)}")
+            cursor.execute(text)
 
     with pytest.MonkeyPatch.context() as patch:
         if not Cluster.running():
