@@ -62,10 +62,11 @@ def _follow_up(
         parts = [
             event_ids[first : first + MAX_EVENTS] for first in range(0, len(event_ids), MAX_EVENTS)
         ]
-        for part in parts if not webhooks_wait else []:
+        if not webhooks_wait:
             # Deliveries to webhooks are written here, in the order of the events, because the jobs
             # below can run in any order. The jobs write them again, which has no effect.
-            webhooks.enqueue(event_ids=part, at=at)
+            for part in parts:
+                webhooks.enqueue(event_ids=part, at=at)
         jobs: list[dict[str, JSONValue]] = [
             {"calendar_ids": calendars, "event_ids": [*map(str, part)]} for part in parts
         ]

@@ -42,5 +42,5 @@ def send_reminders(timestamp: int) -> None:
     clock.send_reminders(at=timezone.now())
 
 
-# Of this app, procrastinate imports only this module, so this line imports the tasks of the rooms.
+# procrastinate imports this module, but not the modules `tasks` in the rooms of this app.
 import_from_rooms("tasks")

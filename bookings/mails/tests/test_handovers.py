@@ -396,20 +396,13 @@ class TestOtherEvents:
         services.delete_booking(booking_id=booking.pk, actor=booking.user, at=NOW)
         assert sent(at=PAUSE) == [(RUI, "Cancelled")]
 
-    def test_both_attendees_learn_that_the_booking_was_cancelled_right_after_the_change(
-        self, booking, ana
+    @pytest.mark.parametrize("end", [services.cancel_booking, services.delete_booking])
+    def test_both_attendees_learn_that_the_booking_has_ended_right_after_the_change(
+        self, booking, ana, end
     ):
         name(booking, BEN)
         with clock_at(10) as now:
-            services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
-        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Cancelled")]
-
-    def test_both_attendees_learn_that_the_booking_was_deleted_right_after_the_change(
-        self, booking, ana
-    ):
-        name(booking, BEN)
-        with clock_at(10) as now:
-            services.delete_booking(booking_id=booking.pk, actor=ana, at=now)
+            end(booking_id=booking.pk, actor=ana, at=now)
         assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Cancelled")]
 
     def test_an_email_that_was_still_waiting_is_not_sent_besides(self, haircut, ana):
