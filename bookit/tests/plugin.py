@@ -173,6 +173,29 @@ def quick_flush() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def static_files() -> Iterator[None]:
+    """Look for static files only once.
+
+    Each test has its own client, and WhiteNoise would read the folders again for each of them.
+    """
+    from whitenoise.middleware import WhiteNoiseMiddleware
+
+    look = WhiteNoiseMiddleware.add_files_from_finders
+    found: dict[str, Any] = {}
+
+    def add_files_from_finders(middleware: WhiteNoiseMiddleware) -> None:
+        if not found:
+            others, middleware.files = middleware.files, found
+            look(middleware)
+            middleware.files = others
+        middleware.files.update(found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", add_files_from_finders)
+        yield
+
+
 @pytest.fixture(scope="session")
 def migrate(django_db_setup: None, django_db_blocker: Any) -> Callable[[str], None]:
     """Return a function that creates the tables in the empty database at a URL.
