@@ -1,4 +1,4 @@
-"""Factories for slots, bookings, waitlist entries and webhooks."""
+"""Factories for slots, bookings, waitlist entries, webhooks and deliveries."""
 
 from datetime import UTC, datetime, timedelta
 

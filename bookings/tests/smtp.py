@@ -5,7 +5,7 @@ import email
 from aiosmtpd.controller import Controller
 
 
-class Server:
+class Mailbox:
     """Accepts and keeps emails, or refuses them if `reply` is an error."""
 
     def __init__(self):

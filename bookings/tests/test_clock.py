@@ -99,6 +99,7 @@ class TestExpiring:
     def test_an_expired_booking_frees_its_time(self):
         booking = BookingFactory()
         clock.expire_bookings(at=TUESDAY)
+        # The database would refuse this booking if the time were still taken.
         BookingFactory(service=booking.service)
 
     def test_a_hold_expires_at_its_expiry_time(self):
@@ -267,19 +268,19 @@ class TestConcurrency:
 
     @pytest.mark.one_server("changes a statement in a way that Citus refuses")
     def test_a_constraint_refuses_a_second_reminder(self, full_slot):
-        """Control for the test above: here, the statements ignore reminders that already exist."""
+        """In this test, the statements ignore reminders that already exist."""
         Booking.objects.update(updated_at=full_slot.start_time - 30 * DAY)
         a_day = {"ahead": DAY, "hours": 24}
-        find, blind = (
+        find, remind = (
             text.replace("event.type = 'booking.reminded'", "false")
             for text in (clock.FIND_STARTING, clock.REMIND)
         )
-        run = partial(clock._in_batches, find, blind, at=full_slot.start_time - HOUR, **a_day)
+        run = partial(clock._in_batches, find, remind, at=full_slot.start_time - HOUR, **a_day)
         assert [run(), run()] == [60, 0]
         with pytest.raises(IntegrityError, match="event_reminded_once"):
             clock._in_batches(
                 find,
-                blind.replace("ON CONFLICT DO NOTHING", ""),
+                remind.replace("ON CONFLICT DO NOTHING", ""),
                 at=full_slot.start_time - HOUR,
                 **a_day,
             )

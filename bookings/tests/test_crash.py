@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
-from bookings.tests.smtp import AnyPort, Server
+from bookings.tests.smtp import AnyPort, Mailbox
 from bookings.tests.workers import Worker, until
 from bookit.runtime.embedded_postgres import running
 from bookit.runtime.servers import connected_to
@@ -107,7 +107,7 @@ def first_column(rows):
 def test_acknowledged_bookings_keep_their_row_event_and_emails(
     tmp_path, django_db_blocker, migrate
 ):
-    mailbox = Server()
+    mailbox = Mailbox()
     smtp = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     smtp.start()
     # PostgreSQL is not killed, so its data need not be safe on disk.

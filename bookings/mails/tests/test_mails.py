@@ -23,7 +23,7 @@ from bookings.models import Booking, BookingEvent
 from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import attendee_mail, follow_events_up, relay_jobs, work
-from bookings.tests.smtp import AnyPort, Server
+from bookings.tests.smtp import AnyPort, Mailbox
 from bookings.waitlist import services as waitlist
 from bookit.languages import speaking
 from bookit.runtime import environment
@@ -672,7 +672,7 @@ class TestJobs:
 
 @pytest.fixture
 def smtp(settings):
-    server = Server()
+    server = Mailbox()
     controller = AnyPort(server, hostname="127.0.0.1", port=0)
     controller.start()
     url = f"smtp://{controller.hostname}:{controller.port}"

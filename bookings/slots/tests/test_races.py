@@ -193,7 +193,7 @@ def test_one_of_ten_publishers_of_the_same_time_wins(admin, yoga, hire):
 def test_one_of_two_overlapping_series_is_published(admin, yoga, hire):
     deadlocks_before = deadlocks()
     for number in range(15):
-        # The series begin on different days, and overlap on later days.
+        # The series begin on different days, and overlap on five days.
         calls = [
             publish(admin, yoga, hour(number), "FREQ=DAILY;COUNT=40"),
             publish(admin, hire, hour(24 + number), "FREQ=DAILY;INTERVAL=7;COUNT=5"),
@@ -229,7 +229,7 @@ def test_a_series_is_published_completely_or_not_at_all_while_people_book(admin,
     assert deadlocks() == deadlocks_before
 
 
-def test_a_refusal_names_the_time_that_was_booked_between_the_check_and_the_insert(
+def test_a_refusal_names_the_slot_whose_time_was_booked_between_the_check_and_the_insert(
     admin, yoga, hire
 ):
     user = UserFactory()

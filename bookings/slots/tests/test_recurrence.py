@@ -15,6 +15,7 @@ from bookings.slots.recurrence import LONGEST_RULE, MAX_STARTS, WEEKDAYS, parse_
 
 LISBON = ZoneInfo("Europe/Lisbon")
 NEW_YORK = ZoneInfo("America/New_York")
+# As in `bookings.slots.services.FURTHEST`, a little more than ten years.
 DECADE = timedelta(days=3660)
 
 
@@ -189,6 +190,22 @@ class TestRules:
             *("2026-12-31 09:00", "2027-01-31 09:00", "2027-03-31 09:00")
         ]
 
+    @pytest.mark.parametrize(
+        ("rule", "first", "days"),
+        [
+            ("BYDAY=MO,WE,FR;BYSETPOS=2", "2026-12-02T18:00", ["12-02", "12-09", "12-16"]),
+            # The last week of 2027 with Sunday as its first day: Sunday 26 to Saturday 1.
+            (
+                "INTERVAL=2;BYDAY=SU,TU,FR;BYSETPOS=1,3;WKST=SU",
+                "2027-12-31T18:00",
+                ["12-31", "01-09", "01-14"],
+            ),
+        ],
+    )
+    def test_positions_count_from_the_beginning_of_the_week(self, rule, first, days):
+        starts = series(f"FREQ=WEEKLY;COUNT=3;{rule}", first)
+        assert [start[5:10] for start in starts] == days
+
 
 class TestEnds:
     @pytest.mark.parametrize(
@@ -234,22 +251,6 @@ class TestEnds:
     def test_a_series_that_continues_too_far_ahead_is_refused(self, rule):
         with pytest.raises(ValueError, match="too far ahead"):
             series(rule, "2026-12-01T18:00")
-
-    @pytest.mark.parametrize(
-        ("rule", "first", "days"),
-        [
-            ("BYDAY=MO,WE,FR;BYSETPOS=2", "2026-12-02T18:00", ["12-02", "12-09", "12-16"]),
-            # The last week of 2027 with Sunday as its first day: Sunday 26 to Saturday 1.
-            (
-                "INTERVAL=2;BYDAY=SU,TU,FR;BYSETPOS=1,3;WKST=SU",
-                "2027-12-31T18:00",
-                ["12-31", "01-09", "01-14"],
-            ),
-        ],
-    )
-    def test_positions_count_from_the_beginning_of_the_week(self, rule, first, days):
-        starts = series(f"FREQ=WEEKLY;COUNT=3;{rule}", first)
-        assert [start[5:10] for start in starts] == days
 
     def test_a_series_whose_second_start_is_after_until_has_one_start(self):
         assert series("FREQ=YEARLY;INTERVAL=30;UNTIL=20280101", "2026-12-01T18:00") == [
@@ -337,7 +338,7 @@ def test_the_first_start_must_match_the_rule(rule):
     ],
 )
 def test_an_invalid_rule_is_refused_with_the_reason(rule, why):
-    with pytest.raises(ValueError, match=why.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=why):
         parse_rule(rule)
 
 
@@ -365,8 +366,8 @@ SKIPPED = f"FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU;BYHOUR=1;BYMINUTE={numbers(60)};BYS
         f"FREQ=WEEKLY;COUNT=366;BYDAY=MO,TU,WE,TH,FR,SA,SU;BYSETPOS={numbers(-110, -1)}",
         f"FREQ=YEARLY;COUNT=9;BYYEARDAY={numbers(1, 100)};BYHOUR={numbers(24)};BYSETPOS=-1",
         f"FREQ=DAILY;COUNT=3;BYHOUR={numbers(24)};BYMINUTE={numbers(60)};BYSECOND=0,1,2,3,4,5,6",
-        "FREQ=DAILY;COUNT=" + "9" * (LONGEST_RULE - 17),
-        "FREQ=DAILY;COUNT=3;INTERVAL=" + "9" * (LONGEST_RULE - 28),
+        "FREQ=DAILY;COUNT=".ljust(LONGEST_RULE, "9"),
+        "FREQ=DAILY;COUNT=3;INTERVAL=".ljust(LONGEST_RULE, "9"),
         "FREQ=YEARLY;COUNT=3;BYDAY=" + ",".join(["TU"] * 150),
         ";" * LONGEST_RULE,
         "=" * LONGEST_RULE,

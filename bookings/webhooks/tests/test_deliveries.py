@@ -21,7 +21,7 @@ from bookings import events
 from bookings.models import BookingEvent
 from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFactory
 from bookings.tests.jobs import relay_jobs
-from bookings.tests.smtp import AnyPort, Server
+from bookings.tests.smtp import AnyPort, Mailbox
 from bookings.tests.workers import PATIENCE, database_url, until
 from bookings.webhooks import deliveries, tasks
 from bookings.webhooks import services as webhooks
@@ -117,7 +117,7 @@ def test_hundreds_of_events_arrive_in_order_before_requests_to_hanging_servers_t
 # --- together with emails -----------------------------------------------------------------------
 
 
-class Hangs(Server):
+class Hangs(Mailbox):
     """A mail server that accepts connections, but never responds to an email."""
 
     def __init__(self):
@@ -158,7 +158,7 @@ def test_a_hanging_mail_server_does_not_delay_webhooks(send, mail_server):
 
 
 def test_hanging_webhook_servers_do_not_delay_emails(send, mail_server, hang):
-    mailbox = Server()
+    mailbox = Mailbox()
     with receiver(hang) as hangs:
         make_webhooks(MAX_SLOW_AT_A_TIME, url=hangs.url)
         enqueue(happen(1))
@@ -300,7 +300,7 @@ def test_new_deliveries_stay_pending_if_a_webhook_is_switched_on_while_old_ones_
 
 
 def test_a_worker_serves_all_queues_or_only_the_queues_in_its_options(send, mail_server):
-    mailbox = Server()
+    mailbox = Mailbox()
     variables = {"EMAIL_URL": mail_server(mailbox)}
     with receiver() as other:
         WebhookFactory(url=other.url)

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from bookings.tests.smtp import AnyPort, Server
+from bookings.tests.smtp import AnyPort, Mailbox
 from bookit.runtime.embedded_postgres import running
 from bookit.runtime.startup import BASE_DIR
 from bookit.tests.chaos import checker
@@ -117,7 +117,7 @@ def play(
         migrate: creates the tables in the database at a URL; None to run `manage.py migrate`.
     """
     ledger = Ledger()
-    mailbox = Server()
+    mailbox = Mailbox()
     with ExitStack() as stack:
         url = stack.enter_context(running(directory / "postgres"))
         hook = stack.enter_context(receiver())
