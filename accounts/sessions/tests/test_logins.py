@@ -102,7 +102,7 @@ def refusals():
         "wrong": {"email": user.email, "password": "not the password"},
         "inactive": {"email": UserFactory(is_active=False).email, "password": PASSWORD},
         "unusable": {"email": UserFactory(password=None).email, "password": PASSWORD},
-        "no address": {"email": "nobody", "password": PASSWORD},
+        "malformed": {"email": "nobody", "password": PASSWORD},
     }
 
 
@@ -263,7 +263,7 @@ def test_a_refused_login_keeps_an_outdated_hash(api, admin, refused):
 
 
 @both
-def test_two_logins_at_once_can_both_replace_an_outdated_hash(api, admin, signs_in, monkeypatch):
+def test_two_logins_at_once_with_an_outdated_hash_both_succeed(api, admin, signs_in, monkeypatch):
     while_a_hash_is_made(monkeypatch, lambda: log_in(api, admin))
     assert signs_in(api, admin)
     assert Session.objects.filter(revoked_at=None).count() == 2
@@ -291,6 +291,7 @@ def test_signing_in_keeps_an_outdated_hash_while_a_server_is_down(
 
     monkeypatch.setattr(UserQuerySet, "update", fail)
     monkeypatch.setattr(User, "save", fail)
+    # Control: after any other error of the database, the login fails.
     problem(log_in(api, admin), 503, "service_unavailable")
     monkeypatch.setattr(sessions, "is_server_down", lambda error: True)
     assert signs_in(api, admin)
@@ -333,7 +334,7 @@ def test_logging_out_a_deactivated_user_is_a_401(api):
 
 
 @pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout"])
-def test_the_refresh_token_is_required_and_must_be_text(api, path):
+def test_the_refresh_token_is_required_and_must_be_text_of_limited_length(api, path):
     for body in ({}, {"refresh_token": ""}, {"refresh_token": None}, {"refresh_token": ["x"]}):
         problem(api.post(path, body), 400, "validation_error", "refresh_token")
     problem(api.post(path, {"refresh_token": "x" * 5000}), 400, "validation_error", "refresh_token")

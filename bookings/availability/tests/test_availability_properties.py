@@ -41,6 +41,7 @@ MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 MINUTES_A_DAY = 24 * 60
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
+MAX_HOLDS = 3  # of one user, at the same time
 CODES_WITH_ALTERNATIVES = {"booking_conflict", "slot_full", "outside_opening_hours"}
 
 PROPERTY = settings(
@@ -249,7 +250,7 @@ class Model:
         return edges
 
     def nearest(self, service, start, *, moved=None):
-        """Return the three free starts that are nearest to `start`, each with its verdict."""
+        """Return the three nearest free starts within 31 days of `start`, each with its verdict."""
         near = sorted(
             self.candidates(service, start - 31 * DAY, start + 31 * DAY + MINUTE),
             key=lambda at: (abs(at - start), at),
@@ -264,7 +265,7 @@ class Model:
 
 
 class TestModel:
-    """The model gives the right results on unusual days. The expected results are hand-written."""
+    """The model gives the expected results, which are written by hand, on unusual days too."""
 
     @pytest.mark.parametrize(
         ("zone", "hours", "terms", "window", "starts"),
@@ -558,11 +559,11 @@ BOOKINGS = st.fixed_dictionaries(
 )
 
 
-def plans(zone, *, services=3, rows=12):
-    """Draw a calendar in `zone`."""
+def plans(zones, *, services=3, rows=12):
+    """Draw a calendar in one of the `zones`."""
     return st.builds(
         Plan,
-        zone=zone,
+        zone=zones,
         hours=weeks(),
         time_off=st.lists(st.tuples(MOMENTS, one_of(5, 15, 60, 600, 1440, 2900)), max_size=2),
         services=st.lists(SERVICES, min_size=1, max_size=services),
@@ -571,8 +572,8 @@ def plans(zone, *, services=3, rows=12):
     )
 
 
-def crowds(zone):
-    """Draw a calendar with many bookings in a few hours."""
+def crowds(zones):
+    """Draw a calendar in one of the `zones`, with many bookings in a few hours."""
     unrestricted = {
         "mode": "open",
         "min_notice_minutes": 0,
@@ -581,7 +582,7 @@ def crowds(zone):
     }
     return st.builds(
         Plan,
-        zone=zone,
+        zone=zones,
         hours=st.one_of(st.just([]), weeks()),
         time_off=st.lists(st.tuples(MOMENTS, one_of(15, 60)), max_size=1),
         services=st.lists(SERVICES.map(lambda terms: terms | unrestricted), min_size=1, max_size=2),
@@ -631,7 +632,7 @@ def iso(instant):
 
 @st.composite
 def cases(draw, **sizes):
-    """Draw a request around a change of the clocks, and one or two calendars."""
+    """Draw a request around one of the `CHANGES`, and one or two calendars."""
     zone, change = draw(st.sampled_from(CHANGES))
     window = draw(windows(change))
     planned = [draw(st.one_of(crowds(st.just(zone)), plans(st.just(zone), **sizes)))]
@@ -892,7 +893,7 @@ def check_bookings(world, service, model, starts, chance):
         *chance.sample(edges := model.edges(service), min(4, len(edges))),
         *[
             world.window.start + chance.randrange(span * unit) * MINUTE / unit
-            for unit in (1, 1, 60, 60_000_000)
+            for unit in (1, 1, 60, 60_000_000)  # whole minutes, seconds, microseconds
         ],
     ]
     for start in starts:
@@ -981,6 +982,7 @@ def test_alternatives_are_the_nearest_free_times(api, people, case, seed):
 
 def check_alternatives(nearest, response, send, **body):
     """Compare the alternatives of a refusal with the model, and check that they are accepted."""
+    # A move can be accepted: its booking keeps its length and buffers, and does not block itself.
     if outcome(response) not in CODES_WITH_ALTERNATIVES:
         return
     alternatives = response.json()["alternatives"]
@@ -1086,7 +1088,7 @@ class Run:
         return sum(row.status == "held" and row.user_id == user.pk for row in self.model.taken)
 
     def check_new(self, response, start, verdict, *, hold, holds):
-        if hold and holds >= 3 and verdict.code in (None, "slot_full", "booking_conflict"):
+        if hold and holds >= MAX_HOLDS and verdict.code in (None, "slot_full", "booking_conflict"):
             # If there are two reasons for a refusal, the response may give either reason.
             assert outcome(response) in {"too_many_holds", verdict.code} - {None}
             return
@@ -1231,10 +1233,10 @@ class Run:
     def publish(self, number, start, capacity):
         service, start = self.service(number), self.world.instant(start)
         model = self.model
-        opens = start - service.buffer_before_minutes * MINUTE
-        closes = start + (service.duration_minutes + service.buffer_after_minutes) * MINUTE
+        lower = start - service.buffer_before_minutes * MINUTE
+        upper = start + (service.duration_minutes + service.buffer_after_minutes) * MINUTE
         taken = any(
-            row.blocked.lower < closes and opens < row.blocked.upper
+            row.blocked.lower < upper and lower < row.blocked.upper
             for row in [*model.slots, *model.taken]
         )
         response = self.world.as_("admin").post(
@@ -1370,7 +1372,7 @@ def check_queues():
 
 @st.composite
 def beginnings(draw):
-    """Draw a request around a change of the clocks, and a calendar without bookings."""
+    """Draw a request around one of the `CHANGES`, and a calendar without bookings."""
     zone, change = draw(st.sampled_from(CHANGES))
     now = midnight(change) - draw(st.integers(0, 90)) * MINUTE
     start, end = midnight(change) - 2 * 60 * MINUTE, midnight(change) + 14 * 60 * MINUTE
