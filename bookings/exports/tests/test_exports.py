@@ -2,11 +2,14 @@
 
 import csv
 import io
+from codecs import BOM_UTF8
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib import admin
 from django.urls import reverse
+from django.utils import timezone
 from icalendar import Calendar as ICalendar
 
 from accounts.privacy.services import erase_user
@@ -32,7 +35,7 @@ def site(client):
 
 
 def rows_of(response):
-    """Return the rows of a CSV file, by column."""
+    """Return the rows of a CSV file, as dictionaries."""
     text = response.getvalue().decode("utf-8-sig")
     assert response["Content-Type"] == "text/csv; charset=utf-8"
     return [*csv.DictReader(io.StringIO(text))]
@@ -48,9 +51,9 @@ def test_every_list_can_be_downloaded(site, world, model):  # noqa: F811
     # The page of `MailText` shows how emails look, instead of a list of rows.
     if model is not MailText:
         assert f'href="{address}export.csv?"' in site.get(address).content.decode()
-    text = site.get(f"{address}export.csv").getvalue()
-    assert text.startswith(b"\xef\xbb\xbf")
-    assert text.count(b"\r\n") >= 2
+    content = site.get(f"{address}export.csv").getvalue()
+    assert content.startswith(BOM_UTF8)
+    assert content.count(b"\r\n") >= 2  # the titles and a row
 
 
 @pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
@@ -68,12 +71,13 @@ def test_a_csv_file_has_the_rows_and_the_order_of_the_list(site):
     later = BookingFactory(status="confirmed", start_time=TUESDAY + timedelta(days=1))
     BookingFactory(status="pending")
 
-    rows = rows_of(site.get(f"{BOOKINGS}export.csv?status__exact=confirmed&o=1&p=7"))
+    # The file has the rows of all pages.
+    rows = rows_of(site.get(f"{BOOKINGS}export.csv?status__exact=confirmed&o=-1&p=7"))
 
-    assert [row["id"] for row in rows] == [str(confirmed.pk), str(later.pk)]
+    assert [row["id"] for row in rows] == [str(later.pk), str(confirmed.pk)]
     assert rows[0]["status"] == "confirmed"
-    shown = site.get(f"{BOOKINGS}?status__exact=confirmed&o=1&p=1").content.decode()
-    assert f'"{BOOKINGS}export.csv?status__exact=confirmed&amp;o=1"' in shown
+    shown = site.get(f"{BOOKINGS}?status__exact=confirmed&o=-1&p=1").content.decode()
+    assert f'"{BOOKINGS}export.csv?status__exact=confirmed&amp;o=-1"' in shown
 
 
 def test_times_in_a_csv_file_are_in_the_zone_of_the_user_and_the_header_names_it(site):
@@ -84,7 +88,7 @@ def test_times_in_a_csv_file_are_in_the_zone_of_the_user_and_the_header_names_it
     assert row["start time (Europe/Lisbon)"] == "2999-07-01 11:00:00"
 
 
-def test_the_reason_that_the_slot_was_cancelled_is_in_the_language_of_the_user(client):
+def test_bookits_own_reason_is_in_the_language_of_the_user_and_other_reasons_are_as_given(client):
     client.force_login(AdminFactory(language="de"))
     BookingFactory(status="cancelled", cancellation_reason=SLOT_CANCELLED)
     BookingFactory(
@@ -109,7 +113,7 @@ def test_text_from_a_customer_is_never_a_formula(site):
     assert row["attendee phone"] == "'+351 912 345"
 
 
-def test_the_attendee_of_a_file_is_the_user_who_booked_if_nobody_else_was_named(site):
+def test_details_of_the_attendee_that_were_not_given_are_those_of_the_user_who_booked(site):
     user = UserFactory(name="Ana Silva", email="ana@example.com", phone="912 345 678")
     BookingFactory(user=user)
     BookingFactory(user=user, attendee_name="Rui", start_time=TUESDAY + timedelta(days=1))
@@ -133,7 +137,7 @@ def test_a_price_in_a_file_has_the_decimals_of_its_currency(site, currency, pric
     assert (row["price"], row["currency"]) == (price, currency)
 
 
-def test_a_file_of_accounts_has_a_column_for_each_detail(site):
+def test_a_file_of_accounts_has_separate_columns_for_name_address_phone_and_roles(site):
     user = staff(["bookings.view_booking"], name="Rui Costa", phone="912 345 678")
 
     rows = rows_of(site.get("/admin/accounts/user/export.csv"))
@@ -153,7 +157,9 @@ def test_a_download_of_many_accounts_takes_at_most_nine_queries(
         assert len(rows_of(site.get("/admin/accounts/user/export.csv"))) == 21
 
 
-def test_a_download_of_twenty_rows_takes_at_most_nine_queries(site, django_assert_max_num_queries):
+def test_a_download_of_many_bookings_takes_at_most_nine_queries(
+    site, django_assert_max_num_queries
+):
     BookingFactory.create_batch(20)
 
     with django_assert_max_num_queries(9):
@@ -179,7 +185,7 @@ def test_a_malformed_query_causes_no_server_error(site, query):
     assert response.status_code in (200, 302, 400)
 
 
-def test_only_known_formats_exist(site):
+def test_files_exist_only_in_known_formats_and_need_a_get(site):
     assert site.get(f"{BOOKINGS}export.pdf").status_code == 404
     assert site.get("/admin/accounts/user/export.ics").status_code == 404
     assert site.post(f"{BOOKINGS}export.csv").status_code == 405
@@ -273,6 +279,7 @@ def test_a_day_sheet_shows_who_comes_when_in_the_zone_of_the_calendar(site, stud
     assert "Gone" not in page
     assert f'href="/admin/day-sheets/{studio.pk}/2998-12-31/"' in page
     assert 'href="tel:+351912345678"' in page
+    # The form for another day sends this request.
     other_day = site.get(f"/admin/day-sheets/?calendar={studio.pk}&day=2999-02-01")
     assert other_day.url == f"/admin/day-sheets/{studio.pk}/2999-02-01/"
 
@@ -343,11 +350,14 @@ def test_the_page_of_a_day_links_to_the_sheets_of_calendars_with_bookings(site, 
     assert f'href="/admin/day-sheets/{studio.pk}/2999-01-01/"' in page
     assert "Idle" not in page
     # If the day does not exist, the page shows today.
-    assert "Nothing is booked on" in site.get("/admin/day-sheets/?day=nonsense").content.decode()
+    today = timezone.now().astimezone(ZoneInfo("Europe/Lisbon")).date()
+    page = site.get("/admin/day-sheets/?day=nonsense").content.decode()
+    assert f'name="day" value="{today}"' in page
+    assert "Nothing is booked on" in page
 
 
-@pytest.mark.parametrize("day", ["2999-02-30", "1899-12-31", "tomorrow"])
-def test_a_day_that_does_not_exist_has_no_sheet(site, studio, day):
+@pytest.mark.parametrize("day", ["2999-02-30", "tomorrow", "1899-12-31", "3000-01-01"])
+def test_an_invalid_day_or_a_year_before_1900_or_after_2999_has_no_sheet(site, studio, day):
     assert site.get(f"/admin/day-sheets/{studio.pk}/{day}/").status_code == 404
 
 

@@ -126,16 +126,16 @@ def test_an_imported_booking_gets_the_reminders_that_are_due_after_it_was_made(l
         "customer_email,service,start_time,booked_at\n"
         "ana@example.com,Haircut,2026-11-21 11:00,2026-11-01 09:00\n"
         "ana@example.com,Haircut,2026-11-21 12:00,\n"
-        "ana@example.com,Haircut,2026-11-23 12:00,\n",
+        "ana@example.com,Haircut,2026-11-23 13:00,\n",
     )
-    # A reminder is due 24 hours before the start. After 36 hours, the second booking is over.
-    for hours, start in ((0, 11), (36, 12)):
+    # A reminder is due 24 hours before the start: for the second booking, before the import.
+    for hours, start in ((0, 11), (36, 13)):
         assert send_reminders(at=NOW + timedelta(hours=hours)) == 1
         last = BookingEvent.objects.filter(type="booking.reminded").latest("id")
         assert last.booking.start_time.hour == start
 
 
-def test_confirming_an_imported_booking_does_not_count_as_news(load):
+def test_an_imported_booking_counts_as_confirmed_when_it_was_made(load):
     """So the reminder that is due after `booked_at` is sent, whatever the service requires."""
     for kind in ("customers", "calendars", "services"):
         load(kind)
@@ -174,10 +174,10 @@ def test_wrong_lines_are_named_and_nothing_is_imported(load):
     assert not report.is_applied
     assert not Booking.objects.exists()
     assert [(each.line, each.column) for each in report.problems] == [
-        (6, ""),
+        (6, ""),  # The booking overlaps the one in line 2.
         (7, "customer_email"),
         (8, "start_time"),
-        (9, ""),
+        (9, ""),  # The chair is closed on this day, a Sunday.
         (10, "status"),
     ]
     assert report.problems[1] == Problem(7, "customer_email", "There is no “zoe@example.com”.")
@@ -208,6 +208,7 @@ def test_a_price_with_too_many_decimals_is_a_problem_of_its_column(load):
         ("email,name\na@example.com,A,B\n", "Line 2 cannot be read: it has more cells"),
         ('email,name\na@example.com,A\nb@example.com,"B\n', "Line 3 cannot be read"),
         ('email,name\na@example.com,"A\n' + 20 * "b@example.com,B\n", "Line 2 cannot be read"),
+        # The cell is longer than `csv.field_size_limit`, which is 131,072 characters.
         ('email,name\na@example.com,"A\n' + 9000 * "b@example.com,B\n", "Line 2 cannot be read"),
         ('email,name\na@example.com,"A\nb@example.com,"B"\n', "Line 2 cannot be read: a quotation"),
         ('"email,name\na@example.com,A\n', "Line 1 cannot be read"),
@@ -227,7 +228,7 @@ def test_other_separators_are_recognised(load, separator):
     assert load("customers", CUSTOMERS.replace(",", separator)).new == 2
 
 
-def test_the_separator_can_be_named_as_excel_does(load):
+def test_a_line_above_the_header_can_name_the_separator(load):
     [problem] = load("customers", "sep=;\r\nemail;name\r\na@example.com;\r\n").problems
     assert (problem.line, problem.column) == (3, "name")
 
@@ -443,6 +444,7 @@ def test_a_booking_is_attributed_to_the_admin(load, chair, boss):
 
 
 def test_an_import_stops_after_many_problems(load, boss):
+    # Each line has two problems.
     text = "email,name\n" + "x,\n" * (MAX_PROBLEMS + 2)
     report = load("customers", text)
     assert report.is_cut
@@ -453,7 +455,7 @@ def test_an_import_stops_after_many_problems(load, boss):
 def test_a_booking_is_imported_with_at_most_eight_queries(
     load, chair, django_assert_max_num_queries
 ):
-    """Each booking takes the queries of `create_booking`, and a savepoint."""
+    """Each booking takes a savepoint and the queries of `create_booking`; all else, up to ten."""
     lines = [f"ana@example.com,Haircut,2026-12-{day:02} 10:00" for day in range(1, 21)]
     with django_assert_max_num_queries(20 * 8 + 10):
         report = load("bookings", "customer_email,service,start_time\n" + "\n".join(lines))

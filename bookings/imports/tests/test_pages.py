@@ -13,6 +13,7 @@ from django.db import InterfaceError, OperationalError, ProgrammingError
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings.imports.lines import KINDS
+from bookings.imports.pages import MAX_BYTES, MAX_UNSCRIPTED
 from bookit.runtime.startup import BASE_DIR
 
 pytestmark = pytest.mark.django_db
@@ -73,15 +74,15 @@ def test_wrong_lines_are_named_and_cannot_be_imported(site):
         ("name\nAna\n", "The column email is missing."),
         (b"email,name\njo@example.com,Jo\xe3o\n", "The file is not in this encoding."),
         (b"PK\x03\x04", "This is a spreadsheet."),
-        ("x" * 1_000_001, "The file is too large for this page."),
-        ("email,name\n" + "a@example.com,A\n" * 1001, "Without JavaScript"),
+        ("x" * (MAX_BYTES + 1), "The file is too large for this page."),
+        ("email,name\n" + "a@example.com,A\n" * (MAX_UNSCRIPTED + 1), "Without JavaScript"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused_at_its_field(site, content, text):
+def test_a_file_that_cannot_be_read_or_is_too_large_is_refused_at_its_field(site, content, text):
     page = upload(site, content).content.decode()
 
     assert re.search(r'<ul class="errorlist"[^>]*><li>' + text, page)
-    assert "id_kind_0" in page
+    assert "id_kind_0" in page, "the form is not shown again"
 
 
 def test_the_encoding_can_be_chosen(site):

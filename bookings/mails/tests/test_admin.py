@@ -89,7 +89,7 @@ def test_the_list_says_which_languages_have_words_of_the_operator(
 ):
     change("booked", attendee="Hello!")
     change("booked.de", attendee="Hallo!")
-    change("booked.pt")
+    change("booked.pt")  # a text without words
     change("reminder.ru", label="Скоро")
     with django_assert_max_num_queries(8):
         shown = {kind.kind: kind for kind in site.get(LIST).context["kinds"]}
@@ -397,8 +397,8 @@ class TestAccounts:
 
     def test_a_preview_shows_the_link_to_the_front_end(self, site, settings):
         settings.PASSWORD_RESET_URL = "https://app.example.com/reset?token={token}"
-        page = reverse("admin:bookings_mailtext_account_preview", args=["password_reset"])
-        assert "https://app.example.com/reset?token=made-up-token" in site.get(page).context["text"]
+        path = reverse("admin:bookings_mailtext_account_preview", args=["password_reset"])
+        assert "https://app.example.com/reset?token=made-up-token" in site.get(path).context["text"]
 
     def test_an_email_that_does_not_exist_is_not_found(self, site):
         for name in ("account", "account_preview"):
