@@ -19,6 +19,7 @@ from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, events, services
 from bookings.mails import samples, tasks, texts
 from bookings.mails import services as mails
+from bookings.mails.occasions import NEWS
 from bookings.models import Booking, BookingEvent
 from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
@@ -89,11 +90,11 @@ def sent_one(to):
 
 def file_of(message):
     """Parse an email's calendar file with two libraries, and return its method and its event."""
-    [(name, content, form)] = message.attachments
+    [(name, content, content_type)] = message.attachments
     assert name == "booking.ics"
     read = icalendar.Calendar.from_ical(content)
     [event] = read.walk("VEVENT")
-    assert form == f"text/calendar; method={read['METHOD']}"
+    assert content_type == f"text/calendar; method={read['METHOD']}"
     other = vobject.readOne(content)
     assert other.method.value == read["METHOD"]
     assert other.vevent.uid.value == event["UID"]
@@ -141,7 +142,7 @@ class TestRecipients:
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         assert [to for to, _ in sent()] == [TO_ANA, TO_HELENA]
 
-    def test_an_attendee_who_moves_or_cancels_a_booking_gets_an_email(self, book, ana):
+    def test_an_attendee_who_moves_or_cancels_a_booking_gets_an_email_too(self, book, ana):
         booking = book()
         sent()
         services.reschedule_booking(
@@ -152,7 +153,10 @@ class TestRecipients:
             (TO_HELENA, "Moved: Haircut, Wed 2 Dec 2026, 11:00"),
         ]
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
-        assert [subject.partition(":")[0] for _, subject in sent()] == ["Cancelled", "Cancelled"]
+        assert sent() == [
+            (TO_ANA, "Cancelled: Haircut, Wed 2 Dec 2026, 10:00"),
+            (TO_HELENA, "Cancelled: Haircut, Wed 2 Dec 2026, 11:00"),
+        ]
 
     def test_a_hold_causes_no_emails_until_it_is_booked(self, book, ana):
         first, second, third = (book(hold=True, start_time=START + n * DAY) for n in range(3))
@@ -244,8 +248,11 @@ class TestRecipients:
 
     def test_emails_go_to_the_attendee_that_the_booking_names(self, book):
         book(attendee_name="Rui", attendee_email="rui@example.com")
-        message = sent_one("rui@example.com")
-        assert message.body.startswith("Hello,")
+        work()
+        to_rui, to_helena = mail.outbox
+        assert (to_rui.to, to_helena.to) == (["rui@example.com"], [TO_HELENA])
+        # The email does not greet Rui by name, because his address is not verified.
+        assert to_rui.body.startswith("Hello,")
 
     def test_the_provider_sees_the_name_address_and_phone_number_of_the_user(self, book, ana):
         ana.phone = "+351 912 345 678"
@@ -340,13 +347,16 @@ class TestContent:
             ("Europe/Lisbon", "2027-07-01T10:00Z", "Thursday, 1 July 2027, 11:00-12:00"),
             ("Asia/Kathmandu", "2027-07-01T10:00Z", "Thursday, 1 July 2027, 15:45-16:45"),
             (
-                *("Pacific/Auckland", "2027-07-01T11:30Z"),
+                "Pacific/Auckland",
+                "2027-07-01T11:30Z",
                 "Thursday, 1 July 2027, 23:30 - Friday, 2 July 2027, 00:30",
             ),
-            # Clocks jump from 01:00 to 02:00 in spring, and from 02:00 back to 01:00 in autumn.
+            # In Lisbon, clocks jump from 01:00 to 02:00 in spring, and from 02:00 back to 01:00 in
+            # autumn.
             ("Europe/Lisbon", "2027-03-28T00:30Z", "Sunday, 28 March 2027, 00:30-02:30"),
             (
-                *("Europe/Lisbon", "2027-10-31T00:30Z"),
+                "Europe/Lisbon",
+                "2027-10-31T00:30Z",
                 "Sunday, 31 October 2027, 01:30 WEST-01:30 WET",
             ),
         ],
@@ -403,7 +413,9 @@ class TestContent:
         ]
         assert files[-1][1]["DTSTART"].dt == START + DAY
 
-    def test_text_that_users_wrote_adds_neither_headers_nor_html(self, book, haircut, ana):
+    def test_text_that_users_wrote_adds_no_headers_html_or_calendar_properties(
+        self, book, haircut, ana
+    ):
         haircut.title = "Hair\r\nBcc: evil@example.com\r\n\r\n<b>cut</b>{name}"
         haircut.save()
         haircut.calendar.name = 'Chair\r\nATTENDEE:mailto:evil@example.com "quoted"'
@@ -465,7 +477,7 @@ class TestLayout:
         booking = book(at=START - 10 * DAY)
         assert links_of(sent_one(TO_ANA)) == [f"/bookings/{booking.pk}"]
 
-    def test_a_cancelled_booking_has_no_links(self, book, ana):
+    def test_an_email_about_a_cancelled_booking_has_no_links(self, book, ana):
         booking = book()
         sent()
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
@@ -482,7 +494,9 @@ class TestLayout:
         assert links_of(message) == [f"/bookings/{offer.pk}"]
         assert "Confirm your seat:" in message.body
 
-    def test_every_email_shows_the_name_or_the_logo_of_the_business(self, book, settings):
+    def test_an_email_shows_the_name_of_the_business_or_its_logo_if_there_is_one(
+        self, book, settings
+    ):
         settings.BUSINESS_NAME = "Maré & Co"
         book()
         message = sent_one(TO_ANA)
@@ -497,7 +511,7 @@ class TestLayout:
         assert '<img src="https://app.example.com/logo.png" alt="Maré &amp; Co"' in html
 
 
-# --- no email is lost or sent twice -----------------------------------------------------------
+# --- no email is lost or enqueued twice -------------------------------------------------------
 
 
 def waiting():
@@ -544,9 +558,7 @@ class TestJobs:
             ids = [event.pk for event in made]
             # Free the times for the next call.
             Booking.objects.update(status="cancelled")
-            with CaptureQueriesContext(
-                connection,
-            ) as queries:
+            with CaptureQueriesContext(connection) as queries:
                 follow_events_up(ids, at=NOW)
             return len(queries)
 
@@ -599,18 +611,24 @@ class TestJobs:
 
     @pytest.mark.parametrize(
         ("delay", "labels"),
-        [(0, ["Requested", "Confirmed", "Cancelled"]), (61, ["Cancelled"])],
+        [
+            (timedelta(0), ["Requested", "Confirmed", "Cancelled"]),
+            (mails.LATE + timedelta(seconds=1), ["Cancelled"]),
+        ],
+        ids=["in time", "late"],
     )
-    def test_a_late_email_is_not_sent_if_it_is_no_longer_true(self, book, admin, delay, labels):
-        """The retries of a later email can be over before those of an earlier email."""
+    def test_an_email_that_is_no_longer_true_is_not_sent_late(self, book, admin, delay, labels):
+        """An email that is retried could arrive after the emails about later events."""
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         services.cancel_booking(booking_id=booking.pk, actor=admin, at=NOW)
-        with time_machine.travel(NOW + timedelta(seconds=delay), tick=False):
+        with time_machine.travel(NOW + delay, tick=False):
             subjects = [subject for to, subject in sent() if to == TO_ANA]
         assert [subject.partition(":")[0] for subject in subjects] == labels
 
-    def test_a_late_request_is_not_sent_after_its_confirmation(self, book, admin):
+    def test_the_email_about_a_request_is_not_sent_late_if_the_request_is_confirmed(
+        self, book, admin
+    ):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         with time_machine.travel(NOW + timedelta(hours=1), tick=False):
@@ -711,12 +729,14 @@ def test_a_mail_server_receives_all_parts_of_an_email(smtp, book, haircut, ana):
 
 
 @database
-def test_an_email_that_the_server_refuses_is_retried(smtp, book):
+def test_an_email_that_the_server_refuses_is_retried_for_a_day(smtp, book):
     [event] = book().events.all()
     smtp.reply = "451 Not now"
     with pytest.raises(smtplib.SMTPException):
         tasks.send_mail(**attendee_mail(event))
-    assert tasks.send_mail.retry_strategy.max_attempts > 5
+    strategy = tasks.send_mail.retry_strategy
+    waits = [strategy.exponential_wait**n for n in range(1, strategy.max_attempts + 1)]
+    assert sum(waits) >= DAY.total_seconds()
     smtp.reply = "250 OK"
     tasks.send_mail(**attendee_mail(event))
     assert len(smtp.mails) == 1
@@ -730,13 +750,12 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
         call_command("preview_mails", str(tmp_path / "mails"))
     assert str(tmp_path) in capsys.readouterr().out
     files = {path.name for path in (tmp_path / "mails").iterdir()}
+    assert {f"{kind}-attendee.txt" for kind in NEWS} <= files
     for kind in ("requested", "booked", "confirmed", "moved", "cancelled"):
         for audience in ("attendee", "provider"):
             for form in ("txt", "html", "ics", "eml"):
                 assert f"{kind}-{audience}.{form}" in files
-    assert {"reminder-attendee.txt", "not-confirmed-attendee.ics", "seat-offered-attendee.html"} < (
-        files
-    )
+    assert {"not-confirmed-attendee.ics", "seat-offered-attendee.html"} < files
     assert {"seat-passed-on-attendee.html", "seat-withdrawn-attendee.html"} < files
     assert "seat-withdrawn-attendee.ics" not in files
     assert "queue-ended-attendee.html" in files
@@ -774,8 +793,8 @@ def test_a_copy_of_a_reminder_has_the_operators_words_and_an_id_of_its_own(book,
 
 @database
 def test_a_copy_says_whether_the_offered_seat_is_still_kept(haircut, ana, admin):
-    class_ = ServiceFactory(title="Yoga", mode="slots", calendar=haircut.calendar)
-    slot = SlotFactory(service=class_, capacity=1, start_time=START + DAY)
+    yoga = ServiceFactory(title="Yoga", mode="slots", calendar=haircut.calendar)
+    slot = SlotFactory(service=yoga, capacity=1, start_time=START + DAY)
     taken = services.create_booking(actor=UserFactory(), slot_id=slot.pk, at=NOW)
     waitlist.join(slot_id=slot.pk, actor=ana, at=NOW)
     services.cancel_booking(booking_id=taken.pk, actor=taken.user, at=NOW)

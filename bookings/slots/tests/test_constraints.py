@@ -80,7 +80,7 @@ class TestSlotsAndSlots:
         publish(neighbour, TUESDAY + HOUR)
         publish(service, TUESDAY - HOUR)
 
-    def test_the_buffers_of_two_slots_cannot_overlap(self, service):
+    def test_the_buffer_of_a_slot_cannot_overlap_another_slot(self, service):
         publish(service, blocked=f"[{TUESDAY},{TUESDAY + 1.5 * HOUR})")
         with refused_by("slots_apart"):
             publish(service, TUESDAY + HOUR)
@@ -318,7 +318,9 @@ class TestOccupancy:
             run(sql)
         assert Occupancy.objects.get().pk == slot
 
-    def test_occupancy_contains_only_scheduled_slots_and_active_bookings(self, service, slot):
+    def test_occupancy_contains_only_scheduled_slots_and_active_bookings_outside_slots(
+        self, service, slot
+    ):
         booking = BookingFactory(service=service, start_time=TUESDAY + HOUR, seat=2)
         BookingFactory(service=service, start_time=TUESDAY + 2 * HOUR, status="cancelled")
         publish(service, TUESDAY + 3 * HOUR, status="cancelled")

@@ -46,7 +46,7 @@ def counted(sql):
     )
 
 
-def page_of(api, path):
+def sql_of_page(api, path):
     """Return the SQL that finds the slots of a page."""
     with CaptureQueriesContext(connection) as captured:
         assert api.get(path).status_code == 200
@@ -64,7 +64,7 @@ def slots():
 
 
 def test_seats_of_slots_before_the_page_are_not_counted(api, slots):
-    assert counted(page_of(api, "/slots?limit=3&offset=20")) == 3
+    assert counted(sql_of_page(api, "/slots?limit=3&offset=20")) == 3
     plain = SlotSerializer.rows(Slot.objects.order_by("start_time", "id"))[20:23]
     with CaptureQueriesContext(connection) as captured:
         assert len(plain) == 3
@@ -73,9 +73,9 @@ def test_seats_of_slots_before_the_page_are_not_counted(api, slots):
 
 
 def test_a_search_for_available_slots_does_not_count_seats_of_past_slots(api, slots):
-    assert counted(page_of(api, "/slots?available=true")) == 3
+    assert counted(sql_of_page(api, "/slots?available=true")) == 3
     # Control: a search for slots that are not available counts the seats of past slots.
-    assert counted(page_of(api, "/slots?available=false")) > 3
+    assert counted(sql_of_page(api, "/slots?available=false")) > 3
 
 
 def test_a_long_waitlist_of_one_slot_does_not_slow_down_lists_of_other_slots(api, slots):
@@ -95,7 +95,7 @@ def test_a_long_waitlist_of_one_slot_does_not_slow_down_lists_of_other_slots(api
         # PostgreSQL refuses the ALTER TABLE below while foreign keys still have to be checked.
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("ANALYZE bookings_waitlistentry")
-    sql = page_of(api, "/slots?limit=5&offset=10")
+    sql = sql_of_page(api, "/slots?limit=5&offset=10")
 
     def scans():
         return {
