@@ -195,7 +195,7 @@ class UserCreateSerializer(StrictSerializer):
 
 @example("Ana becomes a provider", {"role": "provider"})
 class UserChangeSerializer(StrictSerializer):
-    """The fields of an account that admins and staff can change."""
+    """Changes to an account by an admin or by staff."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
 

@@ -100,7 +100,10 @@ def check_own_password(*, user: User, field: str, password: str, client: session
 def change_password(
     *, user: User, current_password: str, new_password: str, client: sessions.Client
 ) -> None:
-    """Replace the password. Triggers end all sessions and emailed links of the account.
+    """Replace the password.
+
+    Triggers end all sessions and emailed links of the account, and cancel a requested change of its
+    email address.
 
     Raises:
         Invalid: the current password is wrong, or the new password is weak.
@@ -154,10 +157,10 @@ def request_password_reset(*, email: str) -> None:
 def reset_password(*, token: str, password: str, at: datetime) -> None:
     """Set a new password with a token from an email, which also verifies the email address.
 
-    Triggers end all sessions and emailed links of the account. If the email address was not
-    verified before, the API keys of the account and the URLs of its feeds stop working too.
-    Somebody else may have registered with the email address and created the keys and the URLs, to
-    read the data of the address's owner later.
+    Triggers end all sessions and emailed links of the account, and cancel a requested change of its
+    email address. If the email address was not verified before, the API keys of the account and the
+    URLs of its feeds stop working too. Somebody else may have registered with the email address and
+    created the keys and the URLs, to read the data of the address's owner later.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -182,8 +185,8 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
 def request_verification(*, user: User) -> None:
     """Email a link that verifies the user's new email address.
 
-    Without a new email address, the link verifies the present one. If the present one is verified
-    already, no email is sent.
+    Without a new email address, the link verifies the present one, or no email is sent if the
+    present one is verified already.
     """
     if user.new_email or not user.email_verified:
         links.enqueue(kind=VERIFICATION, email=user.new_email or user.email, user=user)
@@ -320,14 +323,14 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
     names = changes.pop("roles", None)
     with transaction.atomic():
         user, is_last_admin = lock_user(user_id=user_id)
-        role, was_admin = user.role, user.is_admin
+        was_provider, was_admin = user.role == User.Role.PROVIDER, user.is_admin
         staff_roles.check_changes_user(user=user, actor=actor, changes=changes)
         save_changes(user, changes)
         if is_last_admin and not user.is_admin:
             raise LastAdmin
         if names is not None:
             staff_roles.give_roles(user=user, names=names, actor=actor)
-        if user.role == User.Role.PROVIDER != role:
+        if user.role == User.Role.PROVIDER and not was_provider:
             _welcome_provider(user, at=at)
         if user.is_admin and not was_admin:
             for welcome in ON_NEW_ADMIN.values():
@@ -343,15 +346,15 @@ def lock_user(*, user_id: UUID) -> tuple[User, bool]:
     """
     # If the user is an active admin, the rows of all active admins are locked, always in the same
     # order. If two admins demote each other, the second request waits and then sees the first
-    # change. For other users they are not locked, because deleting an account can take a minute, in
-    # which no admin could sign in.
+    # change. For other users, the rows of the admins are not locked: deleting an account can take a
+    # minute, during which no admin could sign in.
     admins = User.objects.all().active_admins()
     locked = admins.order_by("id").select_for_update(no_key=True)
     found = [*locked] if admins.filter(pk=user_id).exists() else []
     user = User.objects.all().present().select_for_update(no_key=True).get(pk=user_id)
     if user.is_admin and not found:
         # The user has become an admin in between. This order of locks can deadlock with a change of
-        # another admin, and one of both is then tried again.
+        # another admin, and one of the two changes is then tried again.
         found = [*locked.all()]
     return user, user.is_admin and [admin.pk for admin in found] == [user.pk]
 

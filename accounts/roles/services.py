@@ -154,7 +154,12 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
             )
     if not user.is_below_admins:
         raise Forbidden(_("Only admins can change the account of an admin."))
-    _check_has(actor, user.granted)
+    missing = _missing(actor, user.granted)
+    if missing:
+        raise Forbidden(
+            _("You cannot change an account with permissions that you do not have: %(missing)s.")
+            % {"missing": missing}
+        )
 
 
 def _check_known(permissions: Collection[str]) -> None:
@@ -169,15 +174,20 @@ def _check_known(permissions: Collection[str]) -> None:
 
 
 def _check_has(actor: User, permissions: Collection[str]) -> None:
-    missing = sorted(each for each in permissions if not actor.may(each))
+    missing = _missing(actor, permissions)
     if missing:
         raise Forbidden(
             _(
                 "You can give and take away only permissions that you have yourself. You do not "
                 "have %(missing)s."
             )
-            % {"missing": ", ".join(missing)}
+            % {"missing": missing}
         )
+
+
+def _missing(actor: User, permissions: Collection[str]) -> str:
+    """Return the names of the permissions that the actor does not have; empty if there are none."""
+    return ", ".join(sorted(each for each in permissions if not actor.may(each)))
 
 
 def _stored(permissions: Collection[str]) -> list[Permission]:

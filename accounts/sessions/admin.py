@@ -82,7 +82,7 @@ class SessionAdmin(CardsAdmin, OwnedAdmin):
 
     @admin.display(description=_("Last used"))
     def used(self, session: Session) -> Any:
-        """Return when the session was last used."""
+        """Return when the user signed in or last got new tokens."""
         return moment(session.last_used_at)
 
     @admin.display(description=_("Where"), empty_value="")

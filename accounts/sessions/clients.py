@@ -15,8 +15,8 @@ def client_of(request: HttpRequest) -> Client:
 
 
 # The part of a User-Agent header that identifies a browser or a system. The order matters: Edge and
-# Opera also claim to be Chrome or Safari, Chrome also claims to be Safari, iPhone also claims to be
-# Mac OS X, and Android also claims to be Linux.
+# Opera also claim to be Chrome or Safari, Chrome (and Firefox on iOS) also claims to be Safari,
+# iPhone and iPad also claim to be Mac OS X, and Android also claims to be Linux.
 BROWSERS = {
     "Edg/": "Edge",
     "EdgA/": "Edge",

@@ -21,7 +21,8 @@ class Guess:
 
     A network is known if any stored session of the account began there, even if the session has
     ended. Each known network has its own limit, and all unknown networks share one limit per
-    account. Strangers who use up the shared limit therefore do not lock the owner out.
+    account. Strangers who use up the shared limit therefore do not lock out an owner who is in a
+    known network.
 
     Args:
         user: the owner of the account, or None if no account has the email address.

@@ -43,7 +43,7 @@ class SessionSerializer(UserSerializer):
 
     @classmethod
     def of(cls, signed_in: SignedIn) -> dict[str, Any]:
-        """Return the body of the response to a login."""
+        """Return the body of a response that issues tokens."""
         return {
             **UserSerializer.represent_instance(signed_in.user),
             "access_token": signed_in.access_token,

@@ -7,11 +7,11 @@ holds the free seat for the first user on the waitlist and records a `booking.he
 the hold expires or is cancelled, the seat goes to the next user.
 
 A database trigger (`bookings.triggers.WAITLIST_FOLLOWS`) changes the status of an entry in the
-transaction that changes the booking. If the user takes a seat of the slot, `waiting` becomes
+transaction that changes the booking. If the user gets a seat of the slot, `waiting` becomes
 `offered` for a hold and `booked` for a booking. If the user books the hold, `offered` becomes
 `booked`. If the user is staff, made the hold, and books it for another user, `offered` becomes
-`waiting` again. If the hold ends in any other way, `offered` becomes `passed`, which `leave` then
-changes to `left`.
+`waiting` again. If the hold ends in any other way, `offered` becomes `passed`. If `leave` ends the
+hold, it then changes `passed` to `left`.
 """
 
 from collections.abc import Collection, Iterable
@@ -184,9 +184,12 @@ def enqueue(*, events: Iterable[BookingEvent], at: datetime) -> None:
 def offer_later(
     *, calendar_ids: Collection[UUID], slot_ids: Collection[UUID], at: datetime
 ) -> None:
-    """Enqueue a job that offers seats of slots on these calendars, except slots that have started.
+    """Enqueue a job that offers the seats of these slots, except slots that have started.
 
     No job is enqueued if nobody is waiting.
+
+    Args:
+        calendar_ids: the calendars of the slots.
     """
     if not slot_ids:
         return
@@ -203,7 +206,7 @@ def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int
     """Hold free seats for the users who are waiting, in order; return the number of new holds.
 
     Also end the waitlists of slots that were cancelled or start too soon to be booked. While a
-    server of a distributed database is down, slots on all other servers are offered.
+    server of a distributed database is down, the seats on all other servers are still offered.
 
     Args:
         slot_ids: the slots whose seats are offered; by default, all slots with waiting users.
@@ -238,7 +241,10 @@ def _to_offer(slot_ids: Collection[str] | None, *, at: datetime, **calendar: UUI
 
 
 def _reachable_calendars(slot_ids: Collection[str] | None) -> set[UUID]:
-    """Return the calendars of slots, or all with waiting users, on the servers that answer."""
+    """Return the calendars of the slots; by default, all calendars with waiting users.
+
+    Calendars on a server that does not answer are left out.
+    """
     if slot_ids is None:
         rows = fetch_from_shards(WAITING_CALENDARS, {}, tables=["bookings_waitlistentry"])
         return {UUID(row["calendar_id"]) for row in rows}

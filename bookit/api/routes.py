@@ -13,5 +13,5 @@ def routed_views() -> Iterator[tuple[URLPattern, Any]]:
         pattern = waiting.pop()
         if isinstance(pattern, URLPattern):
             yield pattern, getattr(pattern.callback, "cls", pattern.callback)
-        elif str(pattern.pattern) == "":
+        elif str(pattern.pattern) == "":  # The URLs of an app. Only the admin site has a prefix.
             waiting += pattern.url_patterns

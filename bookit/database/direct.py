@@ -7,7 +7,7 @@ from psycopg.rows import scalar_row
 
 from bookit.database.rows import fetch
 
-# Identifies the database of this session. Every role may call this function of PostgreSQL.
+# Identifies the database of this session. Every role may call `pg_control_system`.
 #
 # Parameters: none.
 # Columns: place text (the identifier of the server, and the id of the database on this server).

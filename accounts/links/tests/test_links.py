@@ -290,6 +290,7 @@ def test_requests_are_limited_per_client(api, settings):
         for _ in range(2):
             assert api.post(path, body).status_code != 429
         problem(api.post(path, body), 429, "throttled")
+        assert api.post(path, body, REMOTE_ADDR="192.0.2.7").status_code != 429
 
 
 # --- how many emails --------------------------------------------------------------------------
@@ -489,7 +490,7 @@ def test_an_invitation_is_valid_for_seven_days(api, admin, frozen):
         ("password", NEW_PASSWORD),
     ],
 )
-def test_an_invalid_value_is_refused_and_its_field_is_named(admin, field, value):
+def test_an_invalid_value_or_an_unknown_field_is_refused_and_named(admin, field, value):
     problem(admin.post("/users", {**RUI, field: value}), 400, "validation_error", field)
     assert User.objects.count() == 1
 

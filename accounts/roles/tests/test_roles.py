@@ -310,9 +310,12 @@ def test_only_admins_change_the_account_of_an_admin(manager, is_active):
         problem(manager.patch(f"/users/{boss.pk}", change), 403, "permission_denied")
 
 
-def test_a_manager_cannot_deactivate_staff_with_permissions_that_the_manager_lacks(manager):
+def test_a_manager_does_not_change_staff_with_permissions_that_the_manager_lacks(manager):
     stronger = staff(RECEPTION)
-    response = manager.patch(f"/users/{stronger.pk}", {"is_active": False})
-    problem(response, 403, "permission_denied")
+    for change in ({"is_active": False}, {"name": "Eve"}):
+        response = manager.patch(f"/users/{stronger.pk}", change)
+        detail = problem(response, 403, "permission_denied")["detail"]
+        assert detail.startswith("You cannot change an account with permissions that you do not")
+        assert "bookings.change_booking" in detail
     weaker = staff(["bookings.view_booking"])
     assert manager.patch(f"/users/{weaker.pk}", {"is_active": False}).status_code == 200

@@ -27,7 +27,7 @@ from bookit.database.rows import fetch
 
 logger = logging.getLogger(__name__)
 
-# Asks each server that has shards for the calendar of a row. Only one of them has the row.
+# Finds the calendar of a row by asking each server that has shards. Only one server has the row.
 #
 # Parameters: command text (calls `calendar_on_server`). The statement needs Citus.
 # Columns: calendar_id uuid; null if the server does not answer, or does not have the row.
@@ -64,7 +64,7 @@ class OuterCalendar(OuterRef):
     """In a subquery, the calendar of the outer query's row.
 
     If the outer query finds the rows of one calendar and the database is distributed, the subquery
-    names that calendar itself. Otherwise, Citus would also ask servers without the calendar.
+    names that calendar itself, because Citus would otherwise also ask servers without the calendar.
     """
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ def fetch_reachable(
 ) -> list[dict[str, Any]]:
     """Return the rows that a query of several calendars finds on all servers that answer.
 
-    If all of them answer, this is one query. Otherwise, it is `fetch_from_shards`.
+    If all servers answer, this is one query. Otherwise, it is `fetch_from_shards`.
     """
     try:
         return fetch(text, values, dict_row)
