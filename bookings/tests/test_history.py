@@ -26,6 +26,8 @@ pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+# The indexes of the provider and the admin in `World.people`.
+PROVIDER, ADMIN = 2, 3
 
 
 # --- what the API shows -----------------------------------------------------------------------
@@ -105,11 +107,23 @@ def test_an_event_that_happens_automatically_has_no_actor(api, owner):
 
 
 def test_all_times_of_the_history_are_in_the_requested_zone(api, booking, owner):
-    response = api.as_(owner).get(f"/bookings/{booking.pk}/history?tz=Asia/Kathmandu")
-    moved = response.json()["results"][-1]
+    hold = services.create_booking(
+        actor=owner,
+        service_id=booking.service_id,
+        start_time=START + 3 * HOUR,
+        hold=True,
+        at=NOW,
+    )
+    moved, held = (
+        api.as_(owner).get(f"/bookings/{pk}/history?tz=Asia/Kathmandu").json()["results"][-1]
+        for pk in (booking.pk, hold.pk)
+    )
     assert moved["at"] == "2026-11-21T16:45:00+05:45"
     assert moved["data"]["start_time"] == "2026-12-01T16:45:00+05:45"
+    assert moved["data"]["end_time"] == "2026-12-01T17:45:00+05:45"
     assert moved["data"]["was"]["start_time"] == "2026-12-01T15:45:00+05:45"
+    assert moved["data"]["was"]["end_time"] == "2026-12-01T16:45:00+05:45"
+    assert held["data"]["hold_expires_at"] == "2026-11-21T14:55:00+05:45"
 
 
 def test_the_history_is_paginated(api, booking, owner):
@@ -204,11 +218,11 @@ class World:
         )
 
     def confirm(self, number, who):
-        services.change_status(**self.change(number, 2), status="confirmed")
+        services.change_status(**self.change(number, PROVIDER), status="confirmed")
 
     def end(self, number, who):
         status = "completed" if who % 2 else "no_show"
-        services.change_status(**self.change(number, 3), status=status)
+        services.change_status(**self.change(number, ADMIN), status=status)
 
     def delete(self, number, who):
         services.delete_booking(**self.change(number, who))

@@ -258,6 +258,7 @@ class TestRaces:
     def test_only_three_of_ten_concurrent_holds_are_placed(self):
         user, service = UserFactory(), ServiceFactory()
         for day in range(1, 6):
+            # The holds that were placed an hour earlier have expired.
             at = NOW + day * HOUR
             calls = [
                 partial(book, service, user, at=at, hours=24 * day + hours, hold=True)
@@ -266,8 +267,8 @@ class TestRaces:
             assert tally(at_once(calls)) == {None: 3, services.TooManyHolds: 7}
 
     @pytest.mark.one_server("a cluster takes another lock")
-    def test_all_ten_holds_are_placed_without_locks(self, monkeypatch):
-        """Control for the test above: no row is locked."""
+    def test_all_ten_holds_are_placed_without_the_lock_on_the_user(self, monkeypatch):
+        """Control for the test above: holds do not lock the user's row."""
         monkeypatch.setattr(QuerySet, "select_for_update", lambda queryset, **options: queryset)
         user, service = UserFactory(), ServiceFactory()
         with starting_line("bookings_booking") as set_off:
@@ -289,7 +290,11 @@ class TestRaces:
         events = BookingEvent.objects.filter(type="booking.expired")
         assert events.count() == Booking.objects.filter(status="expired").count() == 20
 
-    @pytest.mark.parametrize("options", [{}, {"hold": True}, {"service_ids": []}])
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"hold": True}, {"service_ids": []}],
+        ids=["a booking", "a hold", "one of two services"],
+    )
     def test_a_slot_can_be_changed_while_a_booking_behind_an_expired_hold_locks_its_calendar(
         self, monkeypatch, options
     ):
@@ -298,7 +303,7 @@ class TestRaces:
         course, second = ServiceFactory(mode="slots"), ServiceFactory()
         slot = SlotFactory(service=course)
         book(course, other, hold=True)
-        # Services are tried in this order, because the second one's calendar has a booking.
+        # Because of this booking, `second` is tried after `course`.
         book(second, other, hours=1)
         lock, changes = seats.lock_to_book, []
 

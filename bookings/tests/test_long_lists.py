@@ -42,6 +42,7 @@ def test_ending_after_returns_long_bookings_that_began_days_before():
 
 
 def test_ending_after_returns_a_24_hour_booking_until_the_booking_ends():
+    """This is the longest booking that does not count as long (`bookings.models.IS_LONG`)."""
     service = ServiceFactory(duration_minutes=24 * 60)
     booking = BookingFactory(service=service, start_time=TUESDAY)
     almost_over = TUESDAY + DAY - timedelta(seconds=1)

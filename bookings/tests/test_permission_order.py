@@ -57,7 +57,8 @@ NAMED = {
     "POST reviews": ("booking_id", ""),
 }
 
-# The kinds of users whom these two endpoints refuse, whatever object the body names.
+# The kinds of users whom these two endpoints refuse, whatever object the body names. The bodies in
+# the table name only one object, so the table also refuses users who do not own this object.
 ALWAYS_REFUSED = {
     ("POST", "slots"): ["anonymous", "user", "owner", "staff"],
     ("POST", "reviews"): ["anonymous"],
@@ -88,7 +89,11 @@ STATES = [
 
 
 def ask(client, method, path, body=b"", query="", **headers):
-    """Send a request; return the status and content of the response, without its request id."""
+    """Send a request, and roll back its changes.
+
+    Returns:
+        the status and the content of the response, without its request id.
+    """
     form = headers.pop("CONTENT_TYPE", "application/json")
     separator = "&" if "?" in path else "?"
     url = f"{path}{separator}{query}" if query else path
@@ -176,6 +181,7 @@ def test_the_paths_name_an_object_of_each_model_whose_state_is_changed(world):
 
 
 def ids_in(path):
+    """Return the parts of a path that have the length of a UUID."""
     return (
         part for part in path.replace("?", "/").replace(".ics", "").split("/") if len(part) == 36
     )

@@ -188,7 +188,7 @@ GET    /health/ready                                   200  200   200      200  
 GET    /metrics                                        200  200   200      200   200   200   200
 """
 
-# The body of each request, by the path and, if a path has several rows, the variant.
+# The bodies of requests, by the path and, if the row has one, the variant.
 BODIES = {
     "/auth/register": {"name": "New", "email": "new@example.com", "password": "correct horse 9"},
     "/auth/login": {"email": "{owner_email}", "password": PASSWORD},
@@ -334,6 +334,7 @@ def create_world(people):
     client.force_authenticate(people["owner"])
     reviewed = booking(1, status=Booking.Status.COMPLETED)
     review = client.post("/reviews", {"booking_id": str(reviewed.pk), "rating": 5}, format="json")
+    # Its only seat is promised to the user of `entry`.
     full_slot = slot(days=60)
     delivery = DeliveryFactory()
     things = {

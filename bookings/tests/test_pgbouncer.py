@@ -39,7 +39,7 @@ def pooled(request):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("direct", [False, True], ids=["alone", "with a direct URL"])
+@pytest.mark.parametrize("direct", [False, True], ids=["without a direct URL", "with a direct URL"])
 def test_jobs_are_done_behind_pgbouncer(worker, pgbouncer, pooled, direct):
     running_worker = worker(
         url=pgbouncer,
@@ -51,6 +51,8 @@ def test_jobs_are_done_behind_pgbouncer(worker, pgbouncer, pooled, direct):
         BookingFactory(status="confirmed", start_time=LONG_AGO.replace(day=day))
         for day in range(1, 6)
     ]
+    # Each job completes all bookings that have ended. A second job with the same queueing lock
+    # would be refused.
     for number in range(len(bookings)):
         app.configure_task(COMPLETE, queueing_lock=str(number)).defer(timestamp=0)
     until(lambda: running_worker.jobs(COMPLETE) == [])
@@ -73,7 +75,7 @@ def sign_in(port, user):
     return request
 
 
-def act_as_customer(port, user, provider, service, slot, hour):
+def act_as_customer(port, user, send_as_provider, service, slot, hour):
     """Book, move, confirm, cancel and search, and return the unexpected responses."""
     send = sign_in(port, user)
     start = TUESDAY + timedelta(days=7, hours=2 * hour)
@@ -83,15 +85,15 @@ def act_as_customer(port, user, provider, service, slot, hour):
     booking = f"/bookings/{booked.content['id']}"
     later = (start + timedelta(hours=1)).isoformat()
     seat = send("POST", "/bookings", {"slot_id": str(slot.pk)})
-    rival = send("POST", "/bookings", body)
+    again = send("POST", "/bookings", body)
     steps = [
         (booked, 201),
         (send("POST", "/bookings", body, **key), 201),
         (seat, 201),
-        (rival, 409),
+        (again, 409),
         (send("GET", booking), 200),
         (send("PATCH", booking, {"start_time": later}), 200),
-        (provider("PATCH", booking, {"status": "confirmed"}), 200),
+        (send_as_provider("PATCH", booking, {"status": "confirmed"}), 200),
         (send("GET", "/bookings?limit=5"), 200),
         (send_request(port, "GET", f"/services?q={service.title.split()[0]}"), 200),
         (send_request(port, "GET", f"/services/{service.pk}/availability"), 200),
@@ -121,9 +123,11 @@ def test_requests_behind_pgbouncer_succeed_and_statements_have_a_time_limit(
     }
     with serving(BOOKIT, environment) as server, ThreadPoolExecutor(len(customers)) as threads:
         server.wait("/health/ready")
-        manage = sign_in(server.port, provider)
+        send_as_provider = sign_in(server.port, provider)
         results = [
-            threads.submit(act_as_customer, server.port, customer, manage, service, slot, hour)
+            threads.submit(
+                act_as_customer, server.port, customer, send_as_provider, service, slot, hour
+            )
             for hour, customer in enumerate(customers)
         ]
         assert [unexpected for each in results for unexpected in each.result()] == []

@@ -232,17 +232,18 @@ def test_an_offer_is_either_booked_or_cancelled_but_never_both(full, people):
         offer()
         [hold] = held(slot)
         entry = slot.waitlist.get(user=people[0])
-        confirm = partial(
+        book_offer = partial(
             services.book_hold, booking_id=hold.pk, actor=people[0], at=NOW + timedelta(minutes=1)
         )
-        confirmed, left = at_once([confirm, leave(entry)])
+        booked, left = at_once([book_offer, leave(entry)])
         assert left.error is None
         hold.refresh_from_db()
         entry.refresh_from_db()
-        if confirmed.error is None:
+        if booked.error is None:
             assert (hold.status, entry.status) == ("pending", "booked")
         else:
-            assert isinstance(confirmed.error, Forbidden)
+            # Users may not set a cancelled booking to `pending`.
+            assert isinstance(booked.error, Forbidden)
             assert (hold.status, entry.status) == ("cancelled", "left")
 
 

@@ -32,7 +32,7 @@ TASKS = ["bookings.follow_up", "bookings.offer_seats"]
 
 @pytest.fixture
 def work():
-    """Return a function that runs the waiting jobs and the jobs that these enqueue."""
+    """Return a function that runs the jobs of `TASKS`, also those that these jobs enqueue."""
     done = set()
 
     def run_jobs():
@@ -239,6 +239,7 @@ class TestJoining:
 
     def test_a_user_cannot_join_for_somebody_else(self, api, people, slot):
         client = api.as_(people[0])
+        # Clients may send back an entry that they have read, so its fields are ignored.
         entry = client.post(f"/slots/{slot.pk}/waitlist", {"user_id": str(people[1].pk)}).json()
         assert entry["user_id"] == str(people[0].pk)
         response = client.post(f"/slots/{slot.pk}/waitlist", {"user": str(people[1].pk)})
