@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.emails import no_mailbox
 from accounts.models import User
-from accounts.tests.factories import PASSWORD, UserFactory
+from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import (
     BookingFactory,
@@ -28,11 +28,7 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
-TESTED_APPS = {"accounts", "bookings", "catalog", "mails", "reviews", "token_blacklist"}
-MODELS = sorted(
-    (model for model in admin.site._registry if model._meta.app_label in TESTED_APPS),
-    key=lambda model: model._meta.label,
-)
+MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 
 def test_exactly_these_models_are_registered():
@@ -54,6 +50,7 @@ def test_exactly_these_models_are_registered():
         "catalog.Profile",
         "catalog.Service",
         "mails.MailCount",
+        "procrastinate.ProcrastinateJob",
         "reviews.Review",
         "token_blacklist.BlacklistedToken",
         "token_blacklist.OutstandingToken",
@@ -104,8 +101,9 @@ def test_events_and_reviews_cannot_be_added_by_hand(site, model):
     assert site.get(url_of(model, "add")).status_code == 403
 
 
-def test_a_user_who_is_not_an_admin_cannot_open_the_admin_site(client):
-    client.force_login(UserFactory())
+@pytest.mark.parametrize("factory", [UserFactory, ProviderFactory])
+def test_a_user_without_staff_permissions_cannot_open_the_admin_site(client, factory):
+    client.force_login(factory())
 
     assert client.get("/admin/").status_code == 302
 
@@ -191,6 +189,7 @@ def test_selected_slots_are_cancelled_with_their_bookings(site, boss):
 def test_a_past_slot_is_not_cancelled_and_a_message_says_why(site):
     slot = SlotFactory(start_time=timezone.now() - timedelta(days=1))
 
+    # Without this parameter, the list would show only today and later.
     response = site.post(
         f"{url_of(Slot, 'changelist')}?start_time__isnull=False",
         {"action": "cancel", "sure": "1", "_selected_action": [str(slot.pk)]},
@@ -272,7 +271,7 @@ def test_the_delete_and_history_pages_show_the_name_of_the_booking(site):
     name = f"{booking.service.title}, Ada Lovelace"
     for each in ("delete", "history"):
         shown = site.get(url_of(Booking, each, booking.pk)).content.decode()
-        assert shown.count(name) >= 2
+        assert shown.count(name) >= 2  # in the breadcrumbs and in the heading
 
 
 def test_a_deleted_review_no_longer_counts_in_the_rating(site):
@@ -348,7 +347,7 @@ def test_signing_in_is_limited_like_the_api(client, boss, settings):
     assert client.get("/admin/").status_code == 302
 
 
-def hours(calendar, *spans):
+def form_with_hours(calendar, *spans):
     """Return the form of a calendar's page as a browser would send it, with these opening hours."""
     body = {
         "name": calendar.name,
@@ -372,7 +371,7 @@ def test_opening_hours_are_checked_against_each_other_and_replaced_together(site
     path = reverse("admin:catalog_calendar_change", args=[calendar.pk])
 
     def save(*spans):
-        return site.post(path, hours(calendar, *spans))
+        return site.post(path, form_with_hours(calendar, *spans))
 
     def stored():
         return list(calendar.hours.order_by("opens").values_list("weekday", "opens", "closes"))
@@ -408,11 +407,13 @@ def test_no_message_claims_to_have_saved_a_refused_change(site, boss):
     assert boss.role == "admin"
 
 
-@pytest.mark.parametrize("model", [Calendar, Service])
-def test_a_page_for_a_new_row_hides_fields_that_only_stored_rows_have(site, model):
-    page = site.get(reverse(f"admin:catalog_{model._meta.model_name}_add")).content.decode()
+@pytest.mark.parametrize("factory", [CalendarFactory, ServiceFactory])
+def test_a_page_for_a_new_row_hides_fields_that_only_stored_rows_have(site, factory):
+    row = factory()
+    assert "field-created" in site.get(url_of(row, "change", row.pk)).text
+    page = site.get(url_of(row, "add")).text
     assert "DatabaseDefault" not in page
-    assert "Created at" not in page
+    assert "field-created" not in page
 
 
 def test_the_page_of_a_booking_has_no_save_button(site, world):
@@ -435,7 +436,7 @@ def test_a_null_character_in_the_search_of_a_field_is_refused_with_its_cause(sit
     assert "contains characters that cannot be stored" in response.content.decode()
 
 
-# --- the cost of pages ------------------------------------------------------------------------
+# --- lists: their cost, searches, dates and filters -------------------------------------------
 
 
 def queries_of(site, path, **query):
@@ -446,7 +447,7 @@ def queries_of(site, path, **query):
     return [each["sql"] for each in captured.captured_queries]
 
 
-@pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
 def test_a_list_counts_its_table_once_and_does_not_search_it_for_choices_of_filters(
     site, world, model
 ):
@@ -456,7 +457,7 @@ def test_a_list_counts_its_table_once_and_does_not_search_it_for_choices_of_filt
     assert [text for text in texts if any(word in text for word in wasteful)] == []
 
 
-@pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
 def test_the_dates_and_the_order_of_a_list_have_an_index(model):
     options = admin.site._registry[model]
     with connection.cursor() as cursor:
@@ -477,7 +478,7 @@ def test_a_search_for_an_id_does_not_search_texts(site, world):
 
 
 def test_a_search_ignores_made_up_email_addresses(site):
-    """Most names of up to three letters from a to f would otherwise find other people."""
+    """They contain ids in hexadecimal, so a search for a name such as Ada would find others."""
     user = UserFactory(name="Rosa")
     user.email = no_mailbox(user.pk)
     user.save()
@@ -490,8 +491,8 @@ def test_a_search_ignores_made_up_email_addresses(site):
 
 
 def test_a_search_for_accounts_finds_ids_first_and_then_their_dates(site, world):
-    # The query for the dates gets the ids that were found. Otherwise, PostgreSQL would look for the
-    # first date in all accounts.
+    # The query for the date hierarchy gets the ids that were found. Otherwise, PostgreSQL would
+    # look for the first date in all accounts.
     [found] = User.objects.filter(role="provider")[:1]
     texts = queries_of(site, url_of(User, "changelist"), q=found.email)
     dates = [text for text in texts if "MIN(" in text]
@@ -514,8 +515,8 @@ def test_a_list_of_services_can_be_filtered_by_category(site):
     for category in ("Barber", "", "Yoga", "Barber"):
         ServiceFactory(category=category)
     path = url_of(Service, "changelist")
-    texts = queries_of(site, path)
-    assert any("WITH RECURSIVE" in text for text in texts)
+    # This statement finds the categories without reading all services.
+    assert any("WITH RECURSIVE" in text for text in queries_of(site, path))
     text = site.get(path).content.decode()
     assert "?category=Barber" in text
     assert "?category=Yoga" in text

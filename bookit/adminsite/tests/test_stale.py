@@ -8,20 +8,14 @@ import pytest
 
 from accounts.models import User
 from accounts.roles.models import Role
-from accounts.tests.factories import AdminFactory, UserFactory, staff
-from bookit.adminsite.tests.test_pages import url_of
+from accounts.tests.factories import UserFactory, staff
+from bookit.adminsite.tests.addresses import url_of
 from catalog.models import Calendar, Service, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
 
 INPUT = re.compile(r"<input[^>]*>|<textarea[^>]*>.*?</textarea>|<select.*?</select>", re.DOTALL)
-
-
-@pytest.fixture
-def site(client):
-    client.force_login(AdminFactory())
-    return client
 
 
 def attribute(tag, name):
@@ -175,18 +169,18 @@ def test_a_form_that_was_opened_long_ago_saves_only_what_was_changed(site):
 
 
 class TestTimeOff:
-    """A row of time off on the page of its calendar, where it lasts from 1:00 to the next 1:00."""
+    """A day of time off on the page of a calendar in Lisbon, which shows it from 1:00 to 1:00."""
 
     @pytest.fixture
     def off(self):
         return TimeOffFactory(calendar=CalendarFactory(timezone="Europe/Lisbon"), reason="Fair")
 
-    def end_later(self, off):
+    def change_end_and_reason(self, off):
         TimeOff.objects.update(end_time=off.end_time + timedelta(days=7), reason="Summer fair")
 
     def test_an_old_page_does_not_undo_changes_of_time_off(self, site, off):
         form = opened(site, off.calendar)
-        self.end_later(off)
+        self.change_end_and_reason(off)
         assert send(site, off.calendar, form, name="Stool").status_code == 302
         stored = TimeOff.objects.get()
         assert (stored.start_time, stored.end_time - off.end_time, stored.reason) == (
@@ -195,7 +189,7 @@ class TestTimeOff:
 
     def test_two_people_can_change_different_fields_of_time_off(self, site, off):
         form = opened(site, off.calendar)
-        self.end_later(off)
+        self.change_end_and_reason(off)
         changes = {"time_off-0-start_time_0": ["2999-07-30"], "time_off-0-start_time_1": [""]}
         assert send(site, off.calendar, form, **changes).status_code == 302
         stored = TimeOff.objects.get()
@@ -204,7 +198,7 @@ class TestTimeOff:
 
     def test_a_conflict_about_time_off_is_shown_in_its_row(self, site, off):
         form = opened(site, off.calendar)
-        self.end_later(off)
+        self.change_end_and_reason(off)
         mine = {"time_off-0-end_time_0": ["2999-08-20"], "time_off-0-reason": ["Holiday"]}
         response = send(site, off.calendar, form, **mine)
         [_, formset] = response.context["inline_admin_formsets"]
@@ -253,4 +247,4 @@ def test_a_message_says_that_the_row_was_deleted_while_its_page_was_open(site):
     service.delete()
     response = site.post(here, form, follow=True)
     assert response.status_code == 200
-    assert "deleted" in response.content.decode()
+    assert "Perhaps it was deleted?" in response.content.decode()

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.contrib import admin
 from django.template import engines
+from django.test import RequestFactory
 from django.urls import reverse
 from django.utils import translation
 from rest_framework_simplejwt.tokens import AccessToken
@@ -17,6 +18,7 @@ from bookings.mails.occasions import NEWS
 from bookit.adminsite.extensions import PAGES
 from bookit.adminsite.links import list_of
 from bookit.adminsite.tests.crawler import Crawler, shape_of
+from bookit.errors import problems
 from bookit.tests import pseudo
 from bookit.tests.routes import api_paths
 
@@ -78,8 +80,6 @@ def test_all_other_pages_of_the_admin_site_are_translated(boss, world, brackets)
 
 
 def _menu(user):
-    from django.test import RequestFactory
-
     request = RequestFactory().get("/admin/")
     request.user = user
     return admin.site.get_app_list(request)
@@ -102,15 +102,9 @@ def test_the_sign_in_page_is_translated(boss, brackets):
 @pytest.mark.parametrize("path", ["/errors", "/errors/throttled", "/errors/booking_conflict"])
 def test_pages_about_errors_are_translated(client, brackets, path):
     page = client.get(path).content.decode()
-    codes = {row["code"] for row in _catalogue()}
+    codes = {*problems.catalogue()}
 
     assert pseudo.leftovers(pseudo.Texts(page).outside, codes) == set()
-
-
-def _catalogue():
-    from bookit.errors import problems
-
-    return [each._asdict() for each in problems.catalogue().values()]
 
 
 @pytest.mark.parametrize("method", ["get", "post", "patch", "put", "delete"])
@@ -125,7 +119,7 @@ def test_errors_of_the_api_are_translated(client, boss, brackets, method):
             ({}, "", ""),
             (signed_in, "", "{"),
             (signed_in, "", "{}"),
-            (signed_in, "", json.dumps({name: [] for name in NAMES})),
+            (signed_in, "", json.dumps({name: [] for name in FIELDS})),
             (signed_in, "?unknown=1", "{}"),
             (signed_in, "?limit=x", "{}"),
         ]
@@ -145,7 +139,8 @@ def test_errors_of_the_api_are_translated(client, boss, brackets, method):
     assert_translated(found)
 
 
-NAMES = [
+# Fields of bodies. None of them can be a list.
+FIELDS = [
     "title",
     "name",
     "email",

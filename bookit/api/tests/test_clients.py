@@ -17,7 +17,7 @@ from catalog.tests.factories import ServiceFactory
 
 SCRIPTS = Path(__file__).parent / "clients"
 NPM = shutil.which("npm")
-# The files of this folder pin the packages that generate a TypeScript client.
+# The files of this folder pin the packages that generate, compile and run a TypeScript client.
 PACKAGES = settings.BASE_DIR / ".ci" / "clients"
 
 
@@ -63,7 +63,7 @@ def test_a_python_client_can_register_book_and_review(document, arguments, tmp_p
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory):
-    """Install the packages unless an earlier run has installed them, and return their folder."""
+    """Install the packages unless the pinned versions are installed, and return their folder."""
     installed = PACKAGES / "node_modules" / ".package-lock.json"
     lock = PACKAGES / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:

@@ -18,8 +18,8 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
-# An entity tag consists of the version of a row, which is its `updated_at`, and a digest of the
-# response.
+# The entity tag of a resource consists of the version of its row, which is its `updated_at` in
+# microseconds from 1970, and a digest of the response.
 OLD = '"1-0123456789abcdef"'
 
 
@@ -182,7 +182,9 @@ def test_public_lists_have_entity_tags(api, path):
 
 def test_a_session_has_no_entity_tag(api):
     new = {"name": "Ada", "email": "ada@example.com", "password": "correct horse 1"}
-    assert "ETag" not in api.post("/auth/register", new)
+    response = api.post("/auth/register", new)
+    assert response.status_code == 201
+    assert "ETag" not in response
 
 
 def test_an_action_that_does_not_support_if_match_refuses_the_header(admin):

@@ -1,6 +1,6 @@
-"""The base classes of `bookit.api` refuse overrides that they would ignore.
+"""The base classes of `bookit.api` refuse methods, fields and options that would have no effect.
 
-Concurrent requests share no state.
+Serializers that concurrent requests share keep no state.
 """
 
 import re

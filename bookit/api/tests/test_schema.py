@@ -41,7 +41,7 @@ def document():
 
 @pytest.fixture(scope="module")
 def operations(document):
-    """Return every operation of the API, by method and path."""
+    """Return every operation, by method and path, except health checks."""
     return {
         label: operation
         for label, operation in contract.operations(document).items()
@@ -79,7 +79,7 @@ def test_every_reference_resolves_and_every_schema_is_used(document):
 
 
 def test_the_document_is_small(client):
-    """It would be four times as large if each operation contained all of its errors."""
+    """It would be almost four times as large if its operations shared no parts."""
     assert len(client.get("/openapi.json").content) < 200_000
 
 
@@ -147,13 +147,12 @@ def parts(part, path=""):
 def test_choices_and_defaults_have_the_type_of_their_field(document, operations):
     choices = 0
     for path, part in parts(document):
-        if re.search("/(examples?|properties)(/value)?$", path) or "/value/" in path:
+        # Here, `enum` and `default` would be the names of fields or responses.
+        if re.search("/(properties|responses)$|/examples?/", path):
             continue
-        values = [*part.get("enum", []), *([part["default"]] if "default" in part else [])]
-        if not isinstance(part.get("default", ""), dict) and isinstance(part.get("enum", []), list):
-            for value in values:
-                contract.validator(document, part).validate(value)
-                choices += 1
+        for value in [*part.get("enum", []), *([part["default"]] if "default" in part else [])]:
+            contract.validator(document, part).validate(value)
+            choices += 1
     assert choices > 50
     [rating] = [
         each for each in operations["GET /reviews"]["parameters"] if each["name"] == "rating"
@@ -366,6 +365,7 @@ def test_every_message_to_webhooks_is_described(document):
         for booking in bookings
     ]
     messages = payloads(events)
+    # Messages about deleted reviews and bookings contain less.
     Review.objects.all().delete()
     Booking.objects.all().delete()
     remains = payloads(events)
