@@ -1,4 +1,7 @@
-"""Bookings on a Citus cluster: races, a worker that dies, and a shard that moves."""
+"""A Citus cluster: races, dead workers, shards that move, backups, upgrades and a replica.
+
+A worker is a server of the cluster here, not a process that runs jobs.
+"""
 
 import json
 import os
@@ -86,6 +89,9 @@ SELECT nodeport, shardid FROM pg_dist_placement JOIN pg_dist_node USING (groupid
 WHERE shardid = get_shard_id_for_distribution_column('bookings_booking', %s)
 """
 
+# Finds the number that Citus gives to a server, as in `BookingEvent.server`.
+SERVER = "SELECT groupid FROM pg_dist_node WHERE nodeport = %s"
+
 # Tells whether all servers can be reached.
 ALL_REACHABLE = """
 SELECT bool_and(citus_check_connection_to_node(nodename, nodeport)) FROM pg_dist_node
@@ -123,6 +129,7 @@ def at(hours):
 
 
 def post(client, service, hours):
+    """Book a service, `hours` after TUESDAY."""
     body = {"service_id": str(service.pk), "start_time": at(hours)}
     return client.post("/bookings", json.dumps(body), content_type="application/json")
 
@@ -184,7 +191,7 @@ def test_a_booking_is_made_on_the_worker_of_its_calendar_with_its_job_in_the_out
     response = post(client_of(UserFactory()), service, 1)
     assert response.status_code == 201
     event = BookingEvent.objects.get()
-    [(server,)] = ask("SELECT groupid FROM pg_dist_node WHERE nodeport = %s", [place(service)[0]])
+    [(server,)] = ask(SERVER, [place(service)[0]])
     assert event.server == server
     assert not ProcrastinateJob.objects.exists()
     assert Outbox.objects.get().calendar_id == service.calendar_id
@@ -297,7 +304,7 @@ def test_own_bookings_on_a_living_worker_are_listed_while_another_worker_is_dead
 def test_users_sign_in_while_a_worker_is_dead(name):
     user, admin = UserFactory(), AdminFactory()
     right = {"email": user.email, "password": PASSWORD}
-    browser = {"username": admin.email, "password": PASSWORD, "next": "/me"}
+    form = {"username": admin.email, "password": PASSWORD, "next": "/me"}
     assert send(Client().post, "/auth/login", right) == 200
     before = User.objects.get(pk=user.pk).last_login
     with restarted_afterwards(name):
@@ -310,7 +317,7 @@ def test_users_sign_in_while_a_worker_is_dead(name):
         token = {"refresh_token": signed_in.json()["refresh_token"]}
         assert send(Client().post, "/auth/refresh", token) == 200
         assert send(Client().post, "/auth/login", {**right, "password": "wrong"}) == 401
-        assert Client().post("/admin/login/", browser).status_code == 302
+        assert Client().post("/admin/login/", form).status_code == 302
         # The time of a login is not stored, because each server has a copy of the users.
         assert User.objects.get(pk=user.pk).last_login == before
     assert send(Client().post, "/auth/login", right) == 200
@@ -338,7 +345,7 @@ def test_waitlists_on_a_living_worker_work_while_another_worker_is_dead(living, 
         assert offered["status"] == "offered"
         assert second.delete(f"{path}/{offered['id']}").status_code == 204
         assert first.post(path, "{}", "application/json").status_code == 409  # A seat is free.
-        # The email to a user whose wait has ended.
+        # A user whose wait has ended gets an email.
         emails.send(entry_id=passed.pk, at=timezone.now())
         assert mail.outbox[-1].to == [passed.user.email]
 
@@ -392,7 +399,7 @@ def test_bookings_of_a_living_worker_change_as_time_passes_while_another_worker_
     assert waits.status == "completed"
 
 
-def test_emails_about_a_living_worker_are_sent_while_another_worker_is_dead():
+def test_emails_about_bookings_on_a_living_worker_are_sent_while_another_worker_is_dead():
     alive, dead = service_on("two"), service_on("one")
     webhook = WebhookFactory(created_at=timezone.now() - timedelta(hours=1))
     client = client_of(UserFactory())
@@ -496,8 +503,6 @@ def test_bookings_succeed_while_their_shard_moves():
     # Events still name the server that wrote them, so no reader of /events misses an event.
     assert {event.server for event in created} >= {ask(SERVER, [cluster.port("one")])[0][0]}
 
-
-SERVER = "SELECT groupid FROM pg_dist_node WHERE nodeport = %s"
 
 # Finds the function that the trigger `booking_occupies` calls on a shard of bookings.
 TRIGGER_FUNCTION = """
@@ -635,7 +640,7 @@ def test_the_home_page_shows_what_it_can_read_while_a_worker_is_dead(name):
     assert {each["name"] for each in page.context["cards"]} == everything
 
 
-def test_metrics_that_need_one_server_are_shown_while_a_worker_is_dead(client):
+def test_metrics_that_do_not_need_a_dead_worker_are_shown(client):
     def scraped():
         return {name for name, *_labels in samples(client.get("/metrics").content.decode())}
 

@@ -36,6 +36,7 @@ def town(monkeypatch):
     """A cluster that only this test uses, with the distributed database `town`."""
     running = Cluster.running()
     # `create` and `destroy` change the variable, which names the cluster of the other tests.
+    # `monkeypatch` restores it.
     monkeypatch.setenv(VARIABLE, os.environ[VARIABLE])
     cluster = Cluster.create(running.prefix)
     try:

@@ -73,6 +73,8 @@ def test_a_trigger_can_be_removed_and_added_again():
 
 @isolate_apps("bookit.jobs")
 def test_a_model_is_created_with_its_triggers_and_foreign_keys():
+    """The body of the trigger contains `%`, which Django must not take for a placeholder."""
+
     class Room(models.Model):  # noqa: DJ008 - nothing shows its rows
         floor = models.IntegerField()
 

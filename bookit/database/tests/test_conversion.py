@@ -54,6 +54,6 @@ def test_a_table_name_after_a_line_break_is_replaced_by_the_name_of_the_shard(sh
 
 
 def test_a_name_that_postgresql_would_shorten_is_refused(shards):
-    shards("f" * 56)
+    shards("f" * 56)  # With the suffix `_102008`, this is a name of 63 bytes.
     with pytest.raises(conversion.CannotDistribute, match="has more than 63 bytes"):
         shards("g" * 57)

@@ -1,4 +1,7 @@
-"""Subqueries of a distributed database name their calendar. These tests do not need Citus."""
+"""In a distributed database, subqueries name the calendar that the outer query names.
+
+These tests do not need Citus.
+"""
 
 from uuid import uuid4
 
