@@ -75,10 +75,15 @@ def test_a_repeated_response_has_the_entity_tag_of_the_first(api, user, slot):
 
 def test_a_repeated_response_without_a_version_has_no_entity_tag(api, slot):
     client = api.as_(AdminFactory())
-    body = {"service_id": str(slot.service_id), "start_time": "2999-01-01T10:00:00Z"}
-    body["rrule"] = "FREQ=DAILY;COUNT=2"
-    assert "ETag" not in client.post("/slots", body, headers=KEY)
-    assert "ETag" not in client.post("/slots", body, headers=KEY)
+    start = timezone.now() + timedelta(days=1)
+    body = {"service_id": str(slot.service_id), "start_time": start.isoformat()}
+    body["rrule"] = "FREQ=DAILY;COUNT=2"  # The list of several slots has no version.
+    first, again = (client.post("/slots", body, headers=KEY) for _ in range(2))
+
+    assert first.status_code == again.status_code == 201
+    assert again["Idempotent-Replayed"] == "true"
+    assert "ETag" not in first
+    assert "ETag" not in again
 
 
 def test_a_repeated_refusal_does_not_claim_to_be_in_the_language_of_the_second_request(api, user):
@@ -248,7 +253,7 @@ def test_a_booking_whose_response_cannot_be_kept_is_rolled_back(api, user, slot,
     assert book(api, slot).status_code == 201
 
 
-def test_the_response_that_a_request_should_be_repeated_is_not_kept(api, user, monkeypatch):
+def test_a_503_that_tells_the_client_to_try_again_is_not_kept(api, user, monkeypatch):
     """`TermsChanged` is a 503. The repeated request must not get the 503 again."""
     body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
     with monkeypatch.context() as patch:
@@ -300,6 +305,7 @@ def test_the_openapi_document_lists_the_key_for_requests_that_create_something(a
     # register only once anyway. The response with an API key is not kept, because BookIt does not
     # store the API key itself.
     assert creates - takes == {"POST /auth/register", "POST /me/api-keys"}
+    # These requests send a message later, so their status is 202.
     assert takes - creates == {
         "POST /webhooks/{id}/test",
         "POST /webhooks/{webhook_id}/deliveries/{id}/redeliver",

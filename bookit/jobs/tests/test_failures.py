@@ -20,7 +20,7 @@ def record(job_id, error):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_keeps_the_last_error_of_each_job():
+def test_a_worker_keeps_the_error_of_each_job_that_fails():
     retried = app.configure_task("bookings.follow_up").defer(event_ids=7)
     failed = app.configure_task("bookings.complete").defer(nonsense=1)
     app.configure_task("bookit.prune_jobs").defer(timestamp=0)  # succeeds
@@ -63,6 +63,7 @@ def test_an_error_that_cannot_be_stored_does_not_stop_the_worker():
         asyncio.run(Unavailable().execute_query_async("SELECT 1"))
 
 
+# If `line` is None, the test checks only the length, and what the line must not contain.
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -72,7 +73,9 @@ def test_an_error_that_cannot_be_stored_does_not_stop_the_worker():
         (ValueError("{'ada@example.com': (550, b'No <ada@b.pt>')}"), None),
         (ValueError("a\0b" * 1000), None),
         (ValueError("a" * 1_000_000), "ValueError"),
+        # `in_one_line` cuts an error after 2000 characters, here in the middle of an address.
         (ValueError(f"{'b ' * 998}ada@example.com"), None),
+        # These errors have about 1800 to 2500 characters.
         *((ValueError("Rejected: " + "ada.l@example.com " * n), None) for n in range(100, 140)),
     ],
 )

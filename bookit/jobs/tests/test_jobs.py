@@ -121,8 +121,8 @@ def test_the_outcome_of_a_job_is_written_when_postgresql_is_back(monkeypatch, qu
     """
     executed = []
 
-    async def execute(connector, query, **arguments):
-        executed.append(query)
+    async def execute(connector, statement, **arguments):
+        executed.append(statement)
         if len(executed) < 3:
             raise ConnectorException from psycopg.OperationalError("the server is away")
 

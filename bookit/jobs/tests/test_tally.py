@@ -75,8 +75,11 @@ def test_numbers_that_cannot_be_written_are_written_later():
     assert [*rows] == [(BUCKETS[0], 2, pytest.approx(0.003)), (math.inf, 1, 1e9)]
 
 
-class Slow:
-    """An app that records the numbers that are written. A job ends during the first write."""
+class Recorder:
+    """An app that records the numbers of jobs that are written.
+
+    During the first write, another job ends, and the worker is told to stop.
+    """
 
     def __init__(self, tally, stopping):
         self.connector = self
@@ -96,8 +99,8 @@ def test_jobs_that_end_during_the_last_regular_write_are_counted(monkeypatch):
     async def write():
         tally, stopping = Tally(), asyncio.Event()
         tally.count("a", SUCCEEDED, 0.001)
-        app = Slow(tally, stopping)
-        await tally.write_regularly(app, stopping)
-        return app.jobs
+        recorder = Recorder(tally, stopping)
+        await tally.write_regularly(recorder, stopping)
+        return recorder.jobs
 
     assert asyncio.run(write()) == [1, 1]

@@ -361,6 +361,7 @@ def test_a_backup_can_be_restored_through_a_pipe(other_database):
         assert contents() == before
 
 
+# The tests that use this fixture expect that their server is PostgreSQL 18.
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """Return a function that installs scripts in a new folder, where BookIt looks for programs."""

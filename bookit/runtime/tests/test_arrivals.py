@@ -19,7 +19,7 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bookit.runtime.arrivals import READ_AHEAD, Arrivals
+from bookit.runtime.arrivals import FIRST_CHECK, READ_AHEAD, Arrivals
 from bookit.runtime.outgoing import Outgoing
 
 CLIENT = ("127.0.0.1", 12345)
@@ -223,12 +223,13 @@ def test_chunk_framing_that_is_too_large_is_refused() -> None:
     [
         (b"GET / HTTP/1.1\n", InvalidRequestLine),
         (b"GET / HTTP/1.1\r\nHost: a\n", InvalidHeader),
-        (b"GET /" + b"x" * 8200, LimitRequestLine),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 1_100_000, LimitRequestHeaders),
+        (b"GET /" + b"x" * FIRST_CHECK, LimitRequestLine),
+        # The first check at which the head exceeds gunicorn's limit of 819,204 bytes.
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * FIRST_CHECK * 2**7, LimitRequestHeaders),
     ],
     ids=["LF", "LF in the headers", "a line without an end", "a head without an end"],
 )
-def test_bytes_that_cannot_become_a_request_are_refused_at_once(
+def test_bytes_that_cannot_become_a_request_are_refused_while_the_head_is_incomplete(
     data: bytes, error: type[Exception]
 ) -> None:
     arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
