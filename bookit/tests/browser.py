@@ -47,7 +47,7 @@ class Watched:
         self.errors.append(text)
 
     def note_other_host(self, request):
-        if urlsplit(request.url).netloc not in (self.host, ""):
+        if urlsplit(request.url).netloc not in (self.host, ""):  # A `data:` URL has no host.
             self.outside.append(request.url)
 
     def assert_no_errors(self):
@@ -61,6 +61,7 @@ def sign_in(page, user, password=PASSWORD):
     Without this wait, a test could find a link that the style sheets are about to hide.
     """
     page.goto("/admin/")
+    # The case of the address does not matter.
     page.get_by_label("Email address").fill(user.email.upper())
     page.get_by_label("Password").fill(password)
     with page.expect_navigation():

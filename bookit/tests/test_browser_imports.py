@@ -9,33 +9,33 @@ from bookit.tests.browser import needs_chromium, sign_in
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 
-def choose(page, text):
+def check_file(page, text):
     page.goto("/admin/import/")
     file = {"name": "customers.csv", "mimeType": "text/csv", "buffer": text.encode()}
     page.get_by_label("CSV file").set_input_files([file])
     page.get_by_role("button", name="Check the file").click()
 
 
-def test_a_file_is_checked_corrected_and_imported(watched):
+def test_a_file_is_corrected_and_imported_and_failed_uploads_are_explained(watched):
     page = watched.page
     sign_in(page, AdminFactory())
     page.get_by_role("link", name="Import", exact=True).first.click()
 
-    choose(page, "email;name\r\nana@example.com;Ana\r\nnobody;Ben\r\n")
+    check_file(page, "email;name\r\nana@example.com;Ana\r\nnobody;Ben\r\n")
     page.get_by_role("heading", name="1 line has to be corrected").wait_for()
     assert page.get_by_role("row", name="3 email").is_visible()
     page.get_by_role("link", name="Choose the corrected file").click()
 
-    choose(page, 'email;name\r\nana@example.com;"Ana\r\nSilva"\r\nben@example.com;Ben\r\n')
+    check_file(page, 'email;name\r\nana@example.com;"Ana\r\nSilva"\r\nben@example.com;Ben\r\n')
     page.get_by_role("button", name="Import 2 lines").click()
     page.get_by_role("heading", name="2 lines were imported").wait_for()
     page.get_by_role("link", name="Show the list: Customers").click()
     page.get_by_text("ben@example.com").first.wait_for()
     assert User.objects.get(email="ana@example.com").name == "Ana\nSilva"
 
-    choose(page, "x" * 1_100_000)
+    check_file(page, "x" * 1_100_000)
     page.get_by_role("alert").get_by_text("too large").wait_for()
-    watched.assert_no_errors()
+    watched.assert_no_errors()  # The responses below are errors.
     for respond, text in (
         (lambda route: route.abort(), "connection was lost"),
         # The response ends after a line of progress, without the result.

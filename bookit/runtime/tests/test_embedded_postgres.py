@@ -480,7 +480,7 @@ def test_nobody_can_connect_without_the_password(home: Path) -> None:
                     execute(url.replace(f"bookit:{password}", f"{name}:{wrong}"), "SELECT 1")
 
 
-def test_only_the_owner_can_read_the_files(home: Path) -> None:
+def test_only_the_owner_can_read_data_password_and_log(home: Path) -> None:
     with running(home, settings=TEMPORARY):
         for name in ("data", "password", "server.log"):
             assert stat.S_IMODE((home / name).stat().st_mode) & 0o077 == 0, name
@@ -499,9 +499,8 @@ def test_postgresql_variables_of_the_environment_do_not_prevent_a_start(
         "LC_ALL": "xx_XX",
     }.items():
         monkeypatch.setenv(name, value)
-    url = acquire(home, settings=TEMPORARY)
-    assert url
-    release(home)
+    with running(home, settings=TEMPORARY) as url:
+        assert urlsplit(url).hostname == "127.0.0.1"
     assert servers(home) == []
 
 

@@ -1,4 +1,7 @@
-"""Requests and workers while PostgreSQL is frozen: it sends nothing, and closes no connection."""
+"""Requests and workers while PostgreSQL is frozen: it sends nothing, and closes no connection.
+
+The last tests are about the time limit of requests.
+"""
 
 import asyncio
 import json
@@ -29,8 +32,8 @@ from catalog.tests.factories import ServiceFactory
 SERVICE = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
 STATEMENT_TIMEOUT_MS = "3000"
 # Seconds within which every request gets a response. A statement is given up, and its connection is
-# closed, after 3 seconds plus GRACE. A request that waited for the same thread then waits up to 2
-# seconds for a new connection. A busy machine may need 2 more seconds.
+# closed, after 3 seconds plus GRACE. Before that, a request may wait up to 2 seconds for the
+# connection. A busy machine may need 2 more seconds.
 LIMIT = 3 + deadlines.GRACE + 2 + 2
 
 
@@ -150,8 +153,8 @@ def test_every_request_gets_a_503_in_time_and_works_after_the_freeze(
                 assert response.content["code"] == "service_unavailable"
             assert int(response.headers["Retry-After"]) > 0
             assert response.seconds < LIMIT, response
-        # PostgreSQL runs again. After a failed attempt, a process does not try to connect for PAUSE
-        # seconds. After that, all requests must work.
+        # PostgreSQL runs again. After an attempt to connect timed out, a process makes no attempt
+        # for PAUSE seconds. After that, all requests must work.
         deadline = time.monotonic() + 10
         while send_request(server.port, "GET", "/health/ready").status != 200:
             assert time.monotonic() < deadline

@@ -1,6 +1,6 @@
 """A full disk of PostgreSQL: what clients see, what is stored, and how BookIt recovers.
 
-The data of PostgreSQL is on a small file system in memory, which the tests fill and empty.
+The data of PostgreSQL is on a small file system in memory, which the test fills and empties.
 """
 
 import os
@@ -57,7 +57,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def full(disk: Path) -> Iterator[None]:
-    """Keep the disk full to the last byte until the end of a `with` block."""
+    """Fill the disk to the last byte, and free the space at the end of a `with` block."""
     filler = disk / "filler"
     with open(filler, "wb", buffering=0) as file:
         try:
@@ -87,7 +87,7 @@ class Customer:
     def book(self) -> Response:
         start = (FIRST + timedelta(hours=self.hour)).isoformat()
         self.hour += 1
-        # Random text cannot be compressed, so each booking needs new space.
+        # Random text can hardly be compressed, so each booking needs new space.
         body = {"service_id": self.service, "start_time": start, "notes": os.urandom(900).hex()}
         response = send_request(self.port, "POST", "/bookings", body, Authorization=self.bearer)
         if response.status == 201:

@@ -29,8 +29,8 @@ def digest(*pieces: Any) -> str:
 
 
 W = gthread.ThreadWorker
-# The parts of gunicorn that write to the socket of a client.
-WRITERS = (wsgi.create, wsgi.Response, util.write, util.write_chunk, util.close_graceful)
+# The parts of gunicorn that write to the socket of a client, or close it.
+SOCKET_USERS = (wsgi.create, wsgi.Response, util.write, util.write_chunk, util.close_graceful)
 REPLACED = {
     "the connection": ((gthread.TConn,), "e3a2878ba952710a"),
     "accepting": ((W.accept, W.set_accept_enabled), "5133bdbf36b38af2"),
@@ -72,7 +72,7 @@ def test_a_part_of_gunicorn_has_not_changed(part: str) -> None:
     assert digest(*pieces) == expected, f"gunicorn {gunicorn.__version__} has changed {part}"
 
 
-def test_the_hash_of_every_replaced_method_is_checked() -> None:
+def test_every_replaced_method_has_a_checked_hash_and_the_same_parameters() -> None:
     named = {piece.__name__ for pieces, _ in {**REPLACED, **RELIED_ON}.values() for piece in pieces}
     for name, value in vars(Worker).items():
         if inspect.isfunction(value) and hasattr(W, name):
@@ -90,7 +90,7 @@ def test_a_client_has_the_attributes_that_gunicorn_uses() -> None:
         client = Client(Config(), near, ("127.0.0.1", 1), ("127.0.0.1", 80))
         # gunicorn does not call `wait_for_data`, because `initialized` is true.
         assert {name for name in used if not hasattr(client, name)} == {"wait_for_data"}
-        sock = set(re.findall(r"\bsock\.(\w+)", "".join(map(inspect.getsource, WRITERS))))
+        sock = set(re.findall(r"\bsock\.(\w+)", "".join(map(inspect.getsource, SOCKET_USERS))))
         assert {name for name in sock if not hasattr(client.sock, name)} == {"send"}
     # gunicorn uses `send` only for 100 Continue, which the worker has already sent.
     assert "if req._expected_100_continue:\n        sock.send(" in inspect.getsource(wsgi.create)

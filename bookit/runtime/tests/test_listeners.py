@@ -79,7 +79,7 @@ def test_a_connection_that_arrives_during_the_stop_is_refused(listener: socket.s
 
 def test_a_later_server_can_use_the_socket_again(listener: socket.socket) -> None:
     drop_new_connections(listener)
-    for _ in range(2):
+    for _ in range(2):  # The second call finds no filter.
         accept_new_connections(listener)
     with begin_to_connect(listener) as client:
         assert is_connected(client)

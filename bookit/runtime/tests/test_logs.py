@@ -16,6 +16,7 @@ from procrastinate.contrib.django import app
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookit.runtime import logs
+from bookit.tests.crowd import at_once
 from bookit.tests.expect import problem
 from bookit.web import pages
 from catalog import services as catalog
@@ -216,8 +217,6 @@ def test_a_line_outside_of_a_request_has_no_request_id(log_lines, api):
 
 
 def test_concurrent_requests_log_their_own_ids(log_lines, transactional_db):
-    from bookit.tests.crowd import at_once
-
     names = [f"request-{number}" for number in range(20)]
     at_once(
         [
@@ -275,9 +274,10 @@ def test_email_addresses_are_redacted_in_messages_members_and_tracebacks(console
     for line in logged.splitlines():
         content = json.dumps(json.loads(line), ensure_ascii=False)
         for secret in parts(address):
+            # A short text can occur by chance, and `localhost` is no secret.
             if len(secret) > 3 and secret != "localhost":
                 assert secret not in content
-        assert "@" not in content.replace("[redacted]", "")
+        assert "@" not in content
 
 
 def test_a_text_line_is_redacted_and_stays_one_line():
@@ -301,7 +301,7 @@ def test_a_line_with_a_control_character_before_an_at_sign_is_valid_json(text):
     record = logging.makeLogRecord({"msg": text, "request_id": None, "path": text})
     record.errors = [text, {"notes": text}]
     line = logs.JSONFormatter().format(record)
-    assert json.loads(line).keys() == {"time", *LINE, "path", "errors"}
+    assert json.loads(line).keys() == LINE | {"path", "errors"}
     assert "\n" not in line
     assert "ada" not in line
 
@@ -319,6 +319,8 @@ def test_values_of_other_types_are_written_as_text():
     record.numbers = (1, 0.5, None, True, 2**70)
     line = json.loads(logs.JSONFormatter().format(record))
     assert (line["error"], line["id"]) == ("no [redacted]", ANY_ID)
+    # orjson refuses an integer as large as 2**70, so the numbers are written as text, too.
+    assert line["numbers"] == str([1, 0.5, None, True, 2**70])
 
 
 def test_a_path_cannot_forge_a_line(browser, console):
@@ -352,10 +354,12 @@ def test_email_addresses_and_tokens_in_paths_are_redacted(api, browser, console)
 
 @pytest.mark.real_passwords
 def test_signing_in_and_changing_an_account_logs_no_secret(api, browser, console):
+    new_password = "another good password"
     secrets = [
         PASSWORD,
-        "another good password",
+        new_password,
         "wrong password",
+        "wrong%20password",
         "ada@example.com",
         "new@example",
     ]
@@ -370,7 +374,7 @@ def test_signing_in_and_changing_an_account_logs_no_secret(api, browser, console
         secrets += [response.json().get(name) for name in ("access_token", "refresh_token")]
     me = api.as_(User.objects.get())
     me.patch("/me", {"email": "new@example.com"})
-    me.post("/me/password", {"current_password": PASSWORD, "new_password": secrets[1]})
+    me.post("/me/password", {"current_password": PASSWORD, "new_password": new_password})
     api.post("/auth/logout", {"refresh_token": session["refresh_token"]})
     api.get("/me", headers={"authorization": f"Bearer {session['access_token']}x"})
     api.post("/auth/login?email=ada@example.com&password=wrong%20password", body)
@@ -519,7 +523,7 @@ def run_job(log_lines):
 def test_periodic_jobs_are_logged_only_if_they_fail(run_job):
     """Many periodic jobs run each minute, even if there is nothing to do."""
     assert run_job("bookit.retry_stalled_jobs", timestamp=0) == []
-    [failed] = run_job("bookit.prune_jobs", timestamp=0, what="it does not take")
+    [failed] = run_job("bookit.prune_jobs", timestamp=0, unknown_argument=1)
     assert "ended with status: Error" in failed
 
 

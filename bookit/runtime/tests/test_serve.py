@@ -25,7 +25,7 @@ MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the environment of a developer who has set only these variables."""
+    """Return the environment of the tests with `variables`, but without the settings in `names`."""
     names = ("APP_ENV", "SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "PORT")
     # The variables are empty instead of missing, because a .env file can set missing variables.
     unset = dict.fromkeys(names, "")
@@ -59,7 +59,7 @@ class Serve:
             lambda: self.process.poll() is not None or "Press Ctrl-C to stop it" in self.log()
         )
         assert self.process.poll() is None, self.log()
-        # The lines with the URLs, which tests read, are between that line and this one.
+        # Tests read the URLs, which are printed between that line and the line with the data.
         wait_until(lambda: re.search(r"Data .*\n", self.log()))
 
     def log(self) -> str:
@@ -189,6 +189,7 @@ def test_invalid_http_gets_a_problem_document(serve: Callable[..., Serve]) -> No
 def test_web_server_and_worker_end_when_serve_or_the_web_server_is_killed(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
+    """If the worker is killed, `serve` starts another one."""
     killed = serve()
     processes = killed.processes()
     assert processes
@@ -264,19 +265,17 @@ def test_an_unreachable_postgresql_is_reported_in_one_line(command: list[str]) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables", "named"),
+    ("variables", "named"),
     [
-        ([], {"APP_ENV": "production"}, "SECRET_KEY"),
-        ([], {"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
-        ([], {"WEB_THREADS": "many", "DATABASE_URL": "postgresql://a@b/c"}, "WEB_THREADS"),
-        ([], {"PORT": "99999", "DATABASE_URL": "postgresql://a@b/c"}, "PORT"),
-        ([], {"EMBEDDED_POSTGRES_DIR": "/dev/null/here"}, "/dev/null/here"),
+        ({"APP_ENV": "production"}, "SECRET_KEY"),
+        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
+        ({"WEB_THREADS": "many", "DATABASE_URL": "postgresql://a@b/c"}, "WEB_THREADS"),
+        ({"PORT": "99999", "DATABASE_URL": "postgresql://a@b/c"}, "PORT"),
+        ({"EMBEDDED_POSTGRES_DIR": "/dev/null/here"}, "/dev/null/here"),
     ],
 )
-def test_a_wrong_setting_is_reported_in_one_line(
-    arguments: list[str], variables: dict[str, str], named: str
-) -> None:
-    assert named in refused(*arguments, **variables)
+def test_a_wrong_setting_is_reported_in_one_line(variables: dict[str, str], named: str) -> None:
+    assert named in refused(**variables)
 
 
 def test_help_starts_no_database(tmp_path: Path) -> None:
