@@ -80,7 +80,7 @@ def levels(text: str) -> Iterator[str]:
     yield own
 
 
-def is_change(text: str) -> bool:
+def locks_or_changes(text: str) -> bool:
     """Return whether a statement locks or changes rows of calendars."""
     text = TEXT.sub("''", text)
     return bool(CHANGES.search(text) or (LOCKS.search(text) and READS.search(text)))
@@ -187,7 +187,7 @@ def test_every_foreign_key_to_rows_of_a_calendar_contains_the_calendar():
 )
 def test_a_statement_that_does_not_name_the_calendar_is_found(text):
     """Control for the tests below, most of which would also pass if `unnamed` found nothing."""
-    assert is_change(text)
+    assert locks_or_changes(text)
     assert unnamed(text)
 
 
@@ -195,7 +195,7 @@ def test_a_statement_that_does_not_name_the_calendar_is_found(text):
 def test_a_statement_that_locks_or_changes_rows_names_their_calendar(statement):
     if statement.name in EXCEPTIONS:
         assert unnamed(statement.text), "This statement is no longer an exception."
-    elif is_change(statement.text):
+    elif locks_or_changes(statement.text):
         assert unnamed(statement.text) == []
 
 
@@ -220,11 +220,11 @@ def test_a_trigger_names_the_calendar_of_the_rows_that_it_reads_and_changes():
 
 
 @pytest.mark.django_db
-def test_every_statement_of_requests_and_jobs_names_the_calendar(api):
+def test_statements_of_requests_and_jobs_that_lock_or_change_rows_name_the_calendar(api):
     WebhookFactory()
     with CaptureQueriesContext(connection) as captured:
-        _change_rows_in_every_way(api)
-    texts = [query["sql"] for query in captured if is_change(query["sql"])]
+        _change_rows_of_every_table(api)
+    texts = [query["sql"] for query in captured if locks_or_changes(query["sql"])]
     bad = {part for text in texts for part in unnamed(text)}
     assert not bad, "\n\n".join(bad)
     changed = {found for text in texts for found in CHANGES.findall(text)}
@@ -235,8 +235,8 @@ def test_every_statement_of_requests_and_jobs_names_the_calendar(api):
     assert any(LOCKS.search(text) for text in texts)
 
 
-def _change_rows_in_every_way(api):
-    """Make every change of rows of calendars that users, staff and workers can make."""
+def _change_rows_of_every_table(api):
+    """Change rows of each table that belongs to calendars, as users, staff and workers do."""
     now = timezone.now()
     begin = now.replace(minute=0, second=0, microsecond=0) + timedelta(days=30)
     boss = api.as_(AdminFactory())

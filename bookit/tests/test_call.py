@@ -1,4 +1,4 @@
-"""A receptionist books for a customer on the phone, in a real browser."""
+"""A receptionist books for a customer who calls, in a real browser."""
 
 from datetime import datetime
 from time import monotonic, sleep
@@ -14,6 +14,8 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 PAGE = "/admin/phone/"
+# The place, in the list of free times, of the time to choose. The first times may pass meanwhile.
+CHOSEN = 30
 RECEPTION = ["bookings.add_booking", "bookings.view_booking", "bookings.change_booking"]
 
 
@@ -40,7 +42,7 @@ def page(watched, service):
 
 def hold_a_time(page):
     """Choose a free time, and wait until the page says that the time is held."""
-    page.locator("#phone-times:not([aria-busy]) input[name=start]").nth(30).check(force=True)
+    page.locator("#phone-times:not([aria-busy]) input[name=start]").nth(CHOSEN).check(force=True)
     page.locator("#phone-hold", has_text="Held for this call:").wait_for()
 
 
@@ -83,7 +85,7 @@ def test_a_receptionist_books_with_the_keyboard_alone(page, service):
     assert (booking.status, booking.user) == ("confirmed", ada)
 
 
-def test_another_time_moves_the_hold_and_leaving_the_page_releases_it(page, service):
+def test_a_time_of_other_days_replaces_the_hold_and_leaving_the_page_releases_it(page, service):
     hold_a_time(page)
     page.get_by_role("button", name="Later").click()
     page.get_by_text("Choose a service and a time.").wait_for()
@@ -97,7 +99,7 @@ def test_another_time_moves_the_hold_and_leaving_the_page_releases_it(page, serv
 
 
 def test_if_a_time_is_taken_during_the_call_the_page_offers_other_times(page, service):
-    start = page.locator("input[name=start]").nth(30)
+    start = page.locator("input[name=start]").nth(CHOSEN)
     taken = datetime.fromisoformat(start.get_attribute("value"))
     BookingFactory(service=service, calendar=service.calendar, start_time=taken, status="confirmed")
 
@@ -122,7 +124,7 @@ def test_the_page_fits_on_a_phone(page):
 
 
 def test_a_page_to_which_the_browser_goes_back_is_the_page_of_a_new_call(page, service):
-    ServiceFactory(title="Shave")  # With two services, the page does not choose the only one.
+    ServiceFactory(title="Shave")  # If there is only one service, the page chooses it.
     page.goto(PAGE)
     page.get_by_label("Service", exact=True).select_option(str(service.pk))
     page.get_by_label("Notes").fill("Prefers the window seat")

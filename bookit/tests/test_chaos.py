@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import services
+from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, SlotFactory, WebhookFactory
 from bookit.tests.chaos import checker
 from bookit.tests.chaos.day import is_caused_by_a_fault, play
@@ -19,11 +20,12 @@ from catalog.tests.factories import ServiceFactory, TimeOffFactory
 from reviews import services as reviews
 
 SECONDS = 20
+# Tables whose triggers are disabled, and constraints that are dropped, by table. They would prevent
+# the tests from corrupting the data.
 TABLES = [
     *("bookings_booking", "bookings_slot", "bookings_occupancy", "bookings_bookingevent"),
     *("bookings_delivery", "reviews_review", "catalog_service", "accounts_user"),
 ]
-# Constraints that are dropped, because they would prevent the tests from corrupting the data.
 GUARDS = {
     "bookings_booking": [
         *("booking_seat_free", "booking_calendar_free", "booking_hold_expires", "booking_in_slot"),
@@ -75,6 +77,7 @@ def town(db):
     services.change_status(booking_id=plain.pk, status="completed", actor=admin, at=at)
     review = reviews.create_review(booking_id=plain.pk, actor=user, rating=5, at=at)
     with connection.cursor() as cursor:
+        # PostgreSQL alters no table for which deferred checks are pending.
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         for table in TABLES:
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
@@ -215,13 +218,13 @@ class TestLedger:
 
     @pytest.mark.parametrize("is_listed", [True, False])
     def test_a_booking_missing_from_the_response_to_time_off_is_found(self, town, is_listed):
-        booking = services.Booking.objects.get(pk=town["in_slot"])
+        booking = Booking.objects.get(pk=town["in_slot"])
         time_off = TimeOffFactory(
             calendar=booking.calendar, start_time=booking.start_time, end_time=booking.end_time
         )
         known = self.ledger(town)
         named = frozenset({town["in_slot"]} if is_listed else ())
         known.closures.append(
-            Closure(str(booking.calendar_id), named, True, time_off_id=str(time_off.pk))
+            Closure(str(booking.calendar_id), named, is_complete=True, time_off_id=str(time_off.pk))
         )
         assert len(known.violations(connection.connection)) == (0 if is_listed else 1)

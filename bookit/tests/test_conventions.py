@@ -1,4 +1,4 @@
-"""Every endpoint follows the common conventions for ids, times, parameters, pages and bodies."""
+"""Endpoints follow the conventions for ids, times, parameters, pages, methods, bodies and money."""
 
 import gc
 import itertools
@@ -89,10 +89,10 @@ def test_the_clients_request_id_is_returned(api, name):
     ],
 )
 def test_an_invalid_request_id_is_replaced(client, name):
-    given = client.get("/nothing", headers={"x-request-id": name})["X-Request-ID"]
-    assert given != name
-    assert re.fullmatch(r"[0-9a-f-]{36}", given)
-    assert UUID(given).version == 7
+    returned = client.get("/nothing", headers={"x-request-id": name})["X-Request-ID"]
+    assert returned != name
+    assert re.fullmatch(r"[0-9a-f-]{36}", returned)
+    assert UUID(returned).version == 7
 
 
 # --- times and zones --------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_times_are_in_the_requested_zone(api, calendar, name, shown):
     ],
 )
 def test_the_offsets_of_old_times_have_whole_minutes_too(api, name, shown):
-    """RFC 3339 has no offsets with seconds, as zones had before they had a standard time."""
+    """Before standard time, zones had offsets with seconds, which RFC 3339 does not allow."""
     calendar = CalendarFactory(created_at=datetime(1910, 1, 1, tzinfo=UTC))
     assert api.get(f"/calendars/{calendar.pk}", {"tz": name}).json()["created_at"] == shown
 
@@ -223,9 +223,8 @@ UNKNOWN_ZONES = [
 @pytest.mark.parametrize("name", UNKNOWN_ZONES)
 def test_an_unknown_zone_is_refused(api, name):
     problem(api.get("/services", {"tz": name}), 400, "validation_error", "tz")
-    if name.strip() == name:
-        response = api.get("/services", headers={"time-zone": name})
-        problem(response, 400, "validation_error", "Time-Zone")
+    response = api.get("/services", headers={"time-zone": name})
+    problem(response, 400, "validation_error", "Time-Zone")
 
 
 def test_nothing_is_written_if_the_zone_is_unknown(admin):
@@ -236,24 +235,24 @@ def test_nothing_is_written_if_the_zone_is_unknown(admin):
 
 
 @pytest.mark.parametrize(
-    ("text", "instant"),
+    "text",
     [
-        ("2999-01-01T10:00:00Z", TUESDAY),
-        ("2999-01-01t10:00:00z", TUESDAY),
-        ("2999-01-01 10:00:00Z", TUESDAY),
-        ("2999-01-01T10:00:00.000Z", TUESDAY),
-        ("2999-01-01T10:00:00.000000000Z", TUESDAY),
-        ("2999-01-01T12:00:00+02:00", TUESDAY),
-        ("2998-12-31T23:30:00-10:30", TUESDAY),
-        ("2999-01-01T10:00:00-00:00", TUESDAY),
+        "2999-01-01T10:00:00Z",
+        "2999-01-01t10:00:00z",
+        "2999-01-01 10:00:00Z",
+        "2999-01-01T10:00:00.000Z",
+        "2999-01-01T10:00:00.000000000Z",
+        "2999-01-01T12:00:00+02:00",
+        "2998-12-31T23:30:00-10:30",
+        "2999-01-01T10:00:00-00:00",
     ],
 )
-def test_times_with_an_offset_are_accepted(api, text, instant):
+def test_times_with_an_offset_are_accepted(api, text):
     user = api.as_(UserFactory())
     response = user.post("/bookings", {"service_id": str(ServiceFactory().pk), "start_time": text})
     assert response.status_code == 201, response.content
     assert response.json()["start_time"] == "2999-01-01T10:00:00Z"
-    assert Booking.objects.get().start_time == instant
+    assert Booking.objects.get().start_time == TUESDAY
 
 
 INVALID_TIMES = [
@@ -352,7 +351,8 @@ def test_a_period_filter_accepts_dates_and_times(api):
     assert listed(**{"from": "2999-01-01T11:00:00Z"}) == []
     assert listed(to="2999-01-01T10:00:01Z") == found
     assert listed(to="2999-01-01T10:00:00Z") == []
-    # The booking ends at 20:00 on January 1 in Tokyo, and on January 2 in Kiritimati.
+    # In Tokyo, the booking ends on January 1 at 20:00. In Kiritimati, it begins on January 2 at
+    # 00:00.
     assert listed(**{"from": "2999-01-02", "tz": "Asia/Tokyo"}) == []
     assert listed(**{"from": "2999-01-02", "tz": "Pacific/Kiritimati"}) == found
     assert listed(to="2999-01-01", tz="Pacific/Kiritimati") == []
@@ -363,9 +363,8 @@ INVALID_DATES_AND_TIMES = [
     text
     for text in INVALID_TIMES
     if isinstance(text, str)
-    and text not in ("", "2999-01-01", "2999-01-01T10:00:00Z\n")
-    # The filter's form strips blanks around the value.
-    and text != " 2999-01-01T10:00:00Z"
+    # A filter accepts a date, and its form strips blanks around the value.
+    and text not in ("2999-01-01", "2999-01-01T10:00:00Z\n", " 2999-01-01T10:00:00Z")
 ] + [
     "2999-02-29",
     "2999-1-1",
@@ -698,7 +697,7 @@ ORDERINGS = {
     "/bookings": ["start_time", "created_at"],
     "/users": ["created_at", "name", "email"],
 }
-CURSORS = ["/reviews", "/bookings", "/users"]
+LISTS_WITH_CURSORS = ["/reviews", "/bookings", "/users"]
 ONE_FIELD = [
     (path, sign + name) for path in LISTS for name in ORDERINGS[path] for sign in ("", "-")
 ]
@@ -782,14 +781,15 @@ def test_a_descending_list_is_the_ascending_list_reversed(admin, path, ordering)
     up = admin.get(f"{path}?limit=100&ordering={reversed_ordering(ordering)}").json()["results"]
     if "rating" not in ordering or path != "/services":  # Unrated services always come last.
         assert ids(down) == ids(up)[::-1]
+    # A row without a value would come last in both lists, as unrated services do.
     for row in down:
         for name in ordering.replace("-", "").split(","):
-            assert row.get(name, "") is not None or path == "/services"
+            assert row.get(name, "") is not None
 
 
 @pytest.mark.parametrize(
     ("path", "ordering"),
-    [(path, order) for path, order in [*ONE_FIELD, *TWO_FIELDS] if path in CURSORS],
+    [(path, order) for path, order in [*ONE_FIELD, *TWO_FIELDS] if path in LISTS_WITH_CURSORS],
 )
 def test_cursors_read_every_row_once_forwards_and_backwards(admin, path, ordering):
     make_similar_rows()
@@ -856,7 +856,7 @@ FORGED = [
 
 @pytest.mark.parametrize("cursor", FORGED)
 def test_a_cursor_that_was_not_issued_by_the_api_is_refused(admin, cursor):
-    for path in CURSORS:
+    for path in LISTS_WITH_CURSORS:
         problem(admin.get(path, {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
@@ -868,8 +868,6 @@ def test_a_modified_cursor_is_refused(admin):
     for position in range(0, len(cursor), 7):
         changed = cursor[:position] + ("A" if cursor[position] != "A" else "B")
         changed += cursor[position + 1 :]
-        if changed.rstrip("=") == cursor.rstrip("="):
-            continue
         problem(admin.get("/users", {"cursor": changed}), 400, "validation_error", "cursor")
 
 
@@ -883,11 +881,15 @@ def test_a_cursor_of_another_ordering_is_refused(admin):
 
 def test_an_admins_cursor_shows_a_user_only_their_own_rows(api):
     BookingFactory()
-    BookingFactory()
-    admin_link = api.as_(AdminFactory()).get("/bookings?cursor=&limit=1").json()["next"]
-    stranger = api.as_(UserFactory()).get(admin_link)
-    assert stranger.status_code == 200
-    assert stranger.json()["results"] == []
+    BookingFactory(start_time=TUESDAY + timedelta(hours=1))
+    user = UserFactory()
+    own = BookingFactory(user=user, start_time=TUESDAY + timedelta(hours=2))
+    admin = api.as_(AdminFactory())
+    link = admin.get("/bookings?cursor=&limit=1&ordering=start_time").json()["next"]
+    assert len(joined(walk(admin, link))) == 2
+    response = api.as_(user).get(link)
+    assert response.status_code == 200
+    assert ids(response.json()["results"]) == [str(own.pk)]
 
 
 # --- methods ----------------------------------------------------------------------------------
@@ -918,8 +920,10 @@ QUERIES = ["", "?service_id=x&from=tomorrow", "?limit=0&cursor=x&tz=Mars", "?x="
 def test_a_preflight_lists_the_methods_for_any_query(api, path, query):
     response = api.options(path + query)
     assert (response.status_code, response.content) == (204, b"")
-    assert "OPTIONS" in response["Allow"]
-    assert "PUT" not in response["Allow"]
+    methods = {"OPTIONS"} | {method.upper() for method in resolve(path).func.actions}
+    if "GET" in methods:
+        methods.add("HEAD")
+    assert {*response["Allow"].split(", ")} == methods
 
 
 @pytest.mark.parametrize("token", ["", "Bearer x", "an admin's"])
@@ -1060,7 +1064,7 @@ VALID = {
 
 @pytest.fixture
 def world():
-    """Create an object of each kind; return the ids by name, and the admin as `admin`."""
+    """Create what VALID refers to; return the ids by name, and the admin as `admin`."""
     review = ReviewFactory(
         user=AdminFactory(),
         booking__start_time=TUESDAY - timedelta(days=1),
@@ -1137,7 +1141,7 @@ READ_ONLY = {
         "id": ANY_ID,
         "rating_average": 5,
         "rating_count": 9,
-        "created_at": None,
+        "created_at": "2000-01-01T00:00:00Z",
         "provider_id": ANY_ID,
     },
     "POST /bookings": {
@@ -1148,7 +1152,7 @@ READ_ONLY = {
         "currency": "XXX",
         "created_at": "2000-01-01T00:00:00Z",
         "calendar_id": ANY_ID,
-        "hold_expires_at": None,
+        "hold_expires_at": "2999-01-01T00:00:00Z",
     },
     "PATCH /me": {"role": "user", "is_active": False, "id": ANY_ID},
     "PATCH /users/{user}": {"email": "root@example.com", "timezone": "Asia/Tokyo", "id": ANY_ID},
@@ -1178,7 +1182,7 @@ def test_read_only_fields_are_ignored(api, world, request_line):
     assert response.status_code in (200, 201), response.content
     shown = response.json()
     for name, value in sent.items():
-        assert shown[name] != value or value is None, name
+        assert shown[name] != value, name
 
 
 def test_a_patch_without_a_body_changes_nothing(api, world):

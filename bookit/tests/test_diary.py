@@ -18,6 +18,9 @@ from catalog.tests.factories import ServiceFactory, TimeOffFactory
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
+# The height of an hour, in pixels.
+HOUR = 56
+
 
 @pytest.fixture
 def service():
@@ -26,7 +29,7 @@ def service():
 
 @pytest.fixture
 def diary(watched, service):
-    """Return a function that shows a week of calendars; by default, the week of TUESDAY."""
+    """Return a function that shows a week; by default, of `service`'s calendar around TUESDAY."""
     page = watched.page
     sign_in(page, AdminFactory(name="Boss"))
     page.get_by_role("link", name="Bookings", exact=True).first.wait_for()
@@ -42,15 +45,15 @@ def diary(watched, service):
 
 
 def drag(page, entry, *, hours=0, days=0):
-    """Drag an entry down and to the right. Half an hour is 28 pixels high."""
+    """Drag an entry down by `hours`, and to the right by `days`."""
     # `hover` also scrolls to the entry, and tries again if the diary redraws the entry meanwhile.
     # `scroll_into_view_if_needed` would fail then. An entry that is being redrawn has no box.
     entry.hover(position={"x": 20, "y": 8})
     box = next(box for box in (entry.bounding_box() for _ in range(100)) if box)
     x, y = box["x"] + 20, box["y"] + 8
     page.mouse.down()
-    page.mouse.move(x, y + 20)
-    page.mouse.move(x + days * width_of_day(page), y + hours * 56, steps=3)
+    page.mouse.move(x, y + 20)  # The drag begins after a few pixels.
+    page.mouse.move(x + days * width_of_day(page), y + hours * HOUR, steps=3)
     page.mouse.up()
 
 
@@ -77,7 +80,7 @@ def test_a_booking_is_dragged_and_a_conflict_offers_other_times(diary, watched, 
 
     drag(page, entry, hours=3)
     dialog.get_by_text("Tue 1 Jan 2999, 10:00\u201311:00").wait_for()
-    assert entry.bounding_box()["y"] == pytest.approx(top + 3 * 56, abs=2)
+    assert entry.bounding_box()["y"] == pytest.approx(top + 3 * HOUR, abs=2)
     dialog.get_by_role("button", name="Leave it").click()
     page.wait_for_function(
         "([name, y]) => Math.abs(document.querySelector(name).getBoundingClientRect().y - y) < 2",
@@ -166,7 +169,7 @@ def test_a_booking_is_dragged_with_a_finger_after_a_long_press(diary, watched, s
     touch("touchStart", {"x": x, "y": y})
     page.locator(".ec-preview").wait_for()
     for hours in (1, 2):
-        touch("touchMove", {"x": x, "y": y + hours * 56})
+        touch("touchMove", {"x": x, "y": y + hours * HOUR})
     touch("touchEnd")
     page.get_by_role("dialog").get_by_role("button", name="Move").click()
     page.get_by_text("Moved to Tue 1 Jan 2999, 12:00.").wait_for()
@@ -238,7 +241,7 @@ def test_the_keyboard_opens_confirms_and_moves_a_booking_and_closes_a_time(diary
 def test_free_time_is_booked_by_dragging_over_it(diary, watched, service):
     page = diary()
     tuesday = page.locator(".ec-body .ec-day").nth(1).bounding_box()
-    x, ten = tuesday["x"] + 20, tuesday["y"] + 10 * 56
+    x, ten = tuesday["x"] + 20, tuesday["y"] + 10 * HOUR
 
     page.mouse.move(x, ten + 4)
     page.mouse.down()
@@ -260,6 +263,7 @@ def test_an_open_diary_shows_what_others_book(diary, watched, service):
     page = diary()
     page.get_by_text("No bookings on these days.").wait_for()
     BookingFactory(service=service, attendee_name="Ada Lovelace")
+    # The diary fetches its entries at intervals, and when the user comes back to the page.
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     page.get_by_role("button", name="Ada Lovelace").wait_for()
     watched.assert_no_errors()

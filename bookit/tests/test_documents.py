@@ -68,11 +68,11 @@ def section(text, title):
 def rows(text):
     """Return the cells of each row of the tables in a text, without the header rows."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    rules = {number for number, line in enumerate(lines) if set(line) <= set("|- ")}
+    separators = {number for number, line in enumerate(lines) if set(line) <= set("|- ")}
     return [
         [cell.strip() for cell in line.strip("|").split("|")]
         for number, line in enumerate(lines)
-        if not {number, number + 1} & rules
+        if not {number, number + 1} & separators
     ]
 
 
@@ -227,10 +227,10 @@ def unknown_identifiers(row):
         for name in quoted(row[1])
         if re.fullmatch(r"[A-Za-z_][\w.]*", name) and not name.endswith(".py")
     }
-    known = {"PATCH", "OPTIONS", "None", "active"}
+    others = {"PATCH"}  # Not a name in Python.
     return {
         name
-        for name in identifiers - known
+        for name in identifiers - others
         if files and not re.search(rf"\b{name.rpartition('.')[2]}\b", sources)
     }
 
@@ -267,7 +267,7 @@ def test_the_list_for_a_new_column_is_complete():
 # --- the lists are complete -------------------------------------------------------------------
 
 
-def test_the_readme_is_short_and_has_a_table_of_contents():
+def test_the_readme_is_short_and_links_to_its_sections_and_to_every_document():
     assert len(README.splitlines()) <= 200
     for title in re.findall(r"^## (.*)$", README, re.MULTILINE):
         assert f"[{title}](#" in README, title
@@ -277,6 +277,7 @@ def test_the_readme_is_short_and_has_a_table_of_contents():
 
 def test_every_setting_is_listed():
     example = (BASE_DIR / ".env.example").read_text()
+    # Only compose.yaml sets COMPOSE_PROXIES.
     explained = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) - {"COMPOSE_PROXIES"}
     listed = {name for row in rows(section(OPERATIONS, "Settings")) for name in quoted(row[0])}
     assert listed == explained
@@ -294,7 +295,7 @@ def test_every_command_is_listed():
 def test_every_permission_is_listed():
     listed = {
         quoted(name)[0]: (words, {*given.split(" and ")} - {""})
-        for name, words, _, given in rows(section(DOCUMENTS["docs/clients.md"], "Staff roles"))
+        for name, words, _, given in rows(section(CLIENTS, "Staff roles"))
     }
     assert listed == {
         name: (each.words, {kind for kind in ("roles", "keys") if getattr(each, f"in_{kind}")})
@@ -437,7 +438,7 @@ FRAMEWORKS = (
 
 
 def overrides():
-    """Return the dotted names of the classes of bookit that override a method of a framework."""
+    """Return the dotted names of the classes of `bookit` that override a method of a framework."""
     found = set()
     for module in walk_packages(bookit.__path__, "bookit."):
         # Skip modules that serve no requests. Skip `wsgi` and `gunicorn`, because importing them
@@ -608,7 +609,7 @@ def test_every_python_and_javascript_example_is_run():
 
 
 def test_the_tour_of_ci_finds_the_shell_examples():
-    """The shell examples need the demo town, so `.ci/tour` runs them, and not pytest."""
+    """The examples of the tour and the guide need the demo town, so `.ci/tour` runs them."""
     tour = (BASE_DIR / ".ci" / "tour").read_text()
     assert "blocks <docs/guide.md" in tour
     assert re.search(r"on = /curl/.*README\.md", tour)

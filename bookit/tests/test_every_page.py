@@ -1,7 +1,7 @@
 """Every kind of page of the admin site works in a real browser, with the data of the demo town.
 
-The tests follow the links from the home page. A page must have no serious accessibility fault
-(axe-core), log no error, send no request to another host, and fit the window. `pytest
+The first two tests follow the links from the home page. A page must have no serious accessibility
+fault (axe-core), log no error, send no request to another host, and fit the window. `pytest
 --screenshots` also stores pictures of the pages.
 """
 
@@ -174,7 +174,10 @@ def test_a_receptionist_gets_only_pages_that_work(watched, request):
 
 @pytest.mark.parametrize(
     ("language", "path"),
-    [("pt", "/admin/day-sheets/?day=2026-11-29"), ("ru", "/admin/accounts/user/")],
+    [
+        ("pt", "/admin/day-sheets/?day=2026-11-29"),  # Domingo, 29 de novembro de 2026
+        ("ru", "/admin/accounts/user/"),
+    ],
 )
 def test_long_dates_fit_on_a_small_phone(watched, language, path):
     user = AdminFactory(language=language)

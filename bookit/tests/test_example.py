@@ -349,4 +349,5 @@ def test_the_example_is_short_and_never_parses_texts_of_the_api_as_html():
     assert len(text.splitlines()) < 200
     assert max(map(len, text.splitlines())) <= 120
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", text)
+    # It names no other server.
     assert not re.search(r"https?:|//\w", text)
