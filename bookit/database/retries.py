@@ -1,5 +1,7 @@
 """Repeats transactions that PostgreSQL aborted, for example to resolve a deadlock."""
 
+import random
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -17,6 +19,10 @@ Result = TypeVar("Result")
 # again.
 TRANSIENT = {"40P01", "40001", "0A000"}
 TRIES = 3
+# The longest pause before a retry, in seconds. A retry without a pause can take the same lock again
+# before the transaction that waits for it wakes up, and then loses the same deadlock again. The
+# length is random, so that transactions which failed together do not meet again.
+MAX_PAUSE = 0.1
 
 
 def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -34,6 +40,8 @@ def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
                 # A retry is pointless within an outer transaction, which has failed as well.
                 if connection.in_atomic_block or database_error_facts(error)[0] not in TRANSIENT:
                     raise
+            pause = random.uniform(MAX_PAUSE / 4, MAX_PAUSE)  # noqa: S311 - the pause is not a secret
+            time.sleep(pause)
         return function(*args, **kwargs)
 
     return run

@@ -25,10 +25,11 @@ from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.models import Booking
 from bookit import errors
+from bookit.database import retries
 from bookit.database.postgresql import base
 from bookit.database.postgresql.connections import Connection, KeptStatements
 from bookit.database.prepared import Prepared
-from bookit.database.retries import TRIES, retried
+from bookit.database.retries import MAX_PAUSE, TRIES, retried
 from bookit.errors import database_error_facts, problems
 from bookit.tests.crowd import ask, at_once
 from bookit.tests.expect import page, problem
@@ -321,6 +322,20 @@ def test_a_retry_can_succeed():
 
     assert work() == "done"
     assert len(calls) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_pause_before_a_retry_is_short_and_random(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(retries.time, "sleep", pauses.append)
+
+    for _ in range(3):
+        with pytest.raises(OperationalError):
+            retried(fail_with)("40P01")
+
+    assert len(pauses) == 3 * (TRIES - 1)
+    assert all(0 < pause <= MAX_PAUSE for pause in pauses)
+    assert len(set(pauses)) > 1
 
 
 @pytest.mark.django_db(transaction=True)
