@@ -34,8 +34,10 @@ from bookit.tests.receiver import answer, receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Less than the ten seconds after which a request to a hanging server times out.
+# Seconds; fewer than the ten after which a request to a hanging server times out.
 SOON = 7
+# How many webhooks exceed a limit in these tests.
+MORE = 20
 WAKE = "bookings.wake_webhooks"
 
 
@@ -48,7 +50,7 @@ def hang():
 
 
 @pytest.fixture
-def send(worker):
+def start_worker(worker):
     """Return a function that starts a worker that may send to receivers on this host."""
 
     def start(*options, **variables):
@@ -87,9 +89,9 @@ def enqueue(happened):
     webhooks.enqueue(event_ids=[event.pk for event in happened], at=timezone.now())
 
 
-def arrivals(other):
-    """Return the numbers of the events that have arrived; `happen` stores each as the seat."""
-    return [json.loads(message.body)["data"]["seat"] for message in other.messages]
+def arrivals(server):
+    """Return the numbers of the events that have arrived; `happen` stores them as seats."""
+    return [json.loads(message.body)["data"]["seat"] for message in server.messages]
 
 
 def delivered():
@@ -99,13 +101,15 @@ def delivered():
 # --- speed and order ----------------------------------------------------------------------------
 
 
-def test_hundreds_of_events_arrive_in_order_before_requests_to_hanging_servers_time_out(send, hang):
+def test_hundreds_of_events_arrive_in_order_before_requests_to_hanging_servers_time_out(
+    start_worker, hang
+):
     """A worker that sent one message a second would need five minutes for 300 messages."""
     with receiver(hang) as first, receiver(hang) as second, receiver() as other:
         for each in (first, second, other):
             WebhookFactory(url=each.url)
         enqueue(happen(300))
-        send("--queues", "webhooks")
+        start_worker("--queues", "webhooks")
         until(lambda: len(other.messages) == 300)
         assert not Attempt.objects.filter(error__contains="No response").exists()
         assert [len(first.messages), len(second.messages)] == [1, 1]
@@ -117,7 +121,7 @@ def test_hundreds_of_events_arrive_in_order_before_requests_to_hanging_servers_t
 # --- together with emails -----------------------------------------------------------------------
 
 
-class Hangs(Mailbox):
+class HangingMailbox(Mailbox):
     """A mail server that accepts connections, but never responds to an email."""
 
     def __init__(self):
@@ -144,12 +148,12 @@ def mail_server():
         each.stop()
 
 
-def test_a_hanging_mail_server_does_not_delay_webhooks(send, mail_server):
-    mailbox = Hangs()
+def test_a_hanging_mail_server_does_not_delay_webhooks(start_worker, mail_server):
+    mailbox = HangingMailbox()
     with receiver() as other:
         WebhookFactory(url=other.url)
         happen(5)
-        worker = send(EMAIL_URL=mail_server(mailbox), WORKER_CONCURRENCY="2")
+        worker = start_worker(EMAIL_URL=mail_server(mailbox), WORKER_CONCURRENCY="2")
         until(lambda: mailbox.begun == 2 and len(other.messages) == 5)
         happen(1)
         until(lambda: len(other.messages) == 6, seconds=SOON)
@@ -157,38 +161,38 @@ def test_a_hanging_mail_server_does_not_delay_webhooks(send, mail_server):
         assert worker.jobs("bookings.send_mail").count("doing") == 2
 
 
-def test_hanging_webhook_servers_do_not_delay_emails(send, mail_server, hang):
+def test_hanging_webhook_servers_do_not_delay_emails(start_worker, mail_server, hang):
     mailbox = Mailbox()
     with receiver(hang) as hangs:
         make_webhooks(MAX_SLOW_AT_A_TIME, url=hangs.url)
         enqueue(happen(1))
-        send(EMAIL_URL=mail_server(mailbox))
+        start_worker(EMAIL_URL=mail_server(mailbox))
         until(lambda: len(hangs.messages) == MAX_SLOW_AT_A_TIME)
         happen(1)
         until(lambda: mailbox.mails, seconds=SOON)
         assert not Attempt.objects.exists()
 
 
-def test_servers_that_begin_to_hang_together_do_not_delay_other_webhooks(send, hang):
-    """A worker waits for only a few late responses at a time, even if more servers hang."""
+def test_servers_that_begin_to_hang_together_do_not_delay_other_webhooks(start_worker, hang):
+    """A worker waits for `MAX_SLOW_AT_A_TIME` late responses, even if more servers hang."""
     with receiver(hang) as hangs, receiver() as other:
-        make_webhooks(WEBHOOKS_AT_A_TIME + 20, url=hangs.url)
+        make_webhooks(WEBHOOKS_AT_A_TIME + MORE, url=hangs.url)
         happened = happen(1)
         enqueue(happened)
         WebhookFactory(url=other.url)
         enqueue(happened)
-        send("--queues", "webhooks")
+        start_worker("--queues", "webhooks")
         until(lambda: other.messages)
         cut_off = Attempt.objects.filter(error__startswith="No response within 1 second ").count()
-        assert 20 <= cut_off <= len(hangs.messages) - MAX_SLOW_AT_A_TIME
+        assert MORE <= cut_off <= len(hangs.messages) - MAX_SLOW_AT_A_TIME
         assert not Attempt.objects.filter(error__contains="10 seconds").exists()
 
 
-def test_failing_webhooks_do_not_delay_other_webhooks(send, hang):
+def test_failing_webhooks_do_not_delay_other_webhooks(start_worker, hang):
     with receiver(hang) as hangs, receiver() as other:
-        make_webhooks(MAX_SLOW_AT_A_TIME + 10, url=hangs.url, failing_since=timezone.now())
+        make_webhooks(MAX_SLOW_AT_A_TIME + MORE, url=hangs.url, failing_since=timezone.now())
         enqueue(happen(1))
-        send("--queues", "webhooks")
+        start_worker("--queues", "webhooks")
         until(lambda: len(hangs.messages) == MAX_SLOW_AT_A_TIME)
         WebhookFactory(url=other.url)
         enqueue(happen(1))
@@ -201,7 +205,7 @@ def test_failing_webhooks_do_not_delay_other_webhooks(send, hang):
 
 
 def test_messages_that_a_killed_worker_had_not_recorded_are_sent_again_with_the_same_ids(
-    send, capsys
+    start_worker, capsys
 ):
     def kill(request):
         if len(other.messages) == 30:
@@ -211,16 +215,16 @@ def test_messages_that_a_killed_worker_had_not_recorded_are_sent_again_with_the_
     with receiver(kill) as other:
         WebhookFactory(url=other.url)
         enqueue(happen(60))
-        killed = send("--queues", "webhooks")
+        killed = start_worker("--queues", "webhooks")
         killed.process.wait(PATIENCE)
         assert len(other.messages) == 30
         assert delivered() < 30
 
-        # Pretend that the worker sent its last heartbeat half a minute ago.
+        # Pretend that the worker has sent no heartbeat for more than 30 seconds, so it is dead.
         run("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'")
         call_command("retry_stalled_jobs")
         assert capsys.readouterr().out == "Jobs put back in their queues: 1.\n"
-        send("--queues", "webhooks")
+        start_worker("--queues", "webhooks")
         until(lambda: delivered() == 60)
     arrived = arrivals(other)
     assert len(arrived) > 60
@@ -232,7 +236,7 @@ def test_messages_that_a_killed_worker_had_not_recorded_are_sent_again_with_the_
     assert len(ids) == 60
 
 
-def test_deliveries_whose_job_was_lost_are_sent_within_a_minute(send):
+def test_deliveries_whose_job_was_lost_are_sent_within_a_minute(start_worker):
     periodic = {each.task.name: each.cron for each in app.periodic_registry.periodic_tasks.values()}
     assert periodic[WAKE] == "* * * * *"
     with receiver() as deleted, receiver() as failed:
@@ -243,7 +247,7 @@ def test_deliveries_whose_job_was_lost_are_sent_within_a_minute(send):
         enqueue(happen(1))
         run("DELETE FROM procrastinate_jobs WHERE status = 'todo'")
         app.configure_task(WAKE).defer(timestamp=0)
-        send()
+        start_worker()
         until(lambda: delivered() == Delivery.objects.count())
     assert [len(failed.messages), len(deleted.messages)] == [2, 1]
 
@@ -257,19 +261,22 @@ def test_a_webhook_that_waits_for_a_retry_is_not_woken():
     assert job.scheduled_at == later
 
 
+# --- webhooks that are switched off -------------------------------------------------------------
+
+
 def test_a_message_that_arrives_while_deliveries_are_marked_as_failed_stays_delivered():
-    deliveries_of = WebhookFactory(is_active=False).deliveries
-    DeliveryFactory.create_batch(3, webhook_id=deliveries_of.instance.pk)
-    arrived = deliveries_of.order_by("pk")[1]
+    webhook = WebhookFactory(is_active=False)
+    DeliveryFactory.create_batch(3, webhook=webhook)
+    arrived = webhook.deliveries.order_by("pk")[1]
 
     [outcome] = behind_a_rival(
-        [lambda: deliveries._due(arrived.webhook_id, at=timezone.now())],
+        [lambda: deliveries._due(webhook.pk, at=timezone.now())],
         rival=lambda: Delivery.objects.filter(pk=arrived.pk).update(status="delivered"),
         end=transaction.commit,
     )
 
     assert outcome.error is None
-    assert [*deliveries_of.order_by("pk").values_list("status", flat=True)] == [
+    assert [*webhook.deliveries.order_by("pk").values_list("status", flat=True)] == [
         "failed",
         "delivered",
         "failed",
@@ -299,18 +306,18 @@ def test_new_deliveries_stay_pending_if_a_webhook_is_switched_on_while_old_ones_
 # --- queues -------------------------------------------------------------------------------------
 
 
-def test_a_worker_serves_all_queues_or_only_the_queues_in_its_options(send, mail_server):
+def test_a_worker_serves_all_queues_or_only_the_queues_in_its_options(start_worker, mail_server):
     mailbox = Mailbox()
     variables = {"EMAIL_URL": mail_server(mailbox)}
     with receiver() as other:
         WebhookFactory(url=other.url)
         enqueue(happen(1))
         happen(1)
-        only = send("--queues", "webhooks", **variables)
+        only = start_worker("--queues", "webhooks", **variables)
         until(lambda: delivered() == 1)
         assert only.jobs("bookings.follow_up") == ["todo"]
         assert only.end() == 0
-        send(**variables)
+        start_worker(**variables)
         until(lambda: delivered() == 2 and mailbox.mails)
 
 
@@ -328,6 +335,9 @@ def test_a_worker_with_an_unknown_queue_fails_with_a_one_line_message():
     [line] = (done.stdout + done.stderr).strip().splitlines()
     assert "webhoks" in line
     assert "default, mails, webhooks" in line
+
+
+# --- jobs that end in an error ------------------------------------------------------------------
 
 
 # Citus raises this error when it loses its connection to a server.

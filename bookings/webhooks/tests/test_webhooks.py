@@ -44,6 +44,7 @@ pytestmark = pytest.mark.django_db
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+# The secret of the webhooks that `WebhookFactory` creates.
 SECRET = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
 
 
@@ -93,7 +94,7 @@ def jobs():
 
 
 def do(job):
-    """Run a job as a worker does."""
+    """Run a job as a worker does. While it runs, the webhook's next job can be enqueued."""
     run(f"UPDATE procrastinate_jobs SET status = 'succeeded' WHERE id = {job.pk}")
     async_to_sync(tasks.deliver.func)(**job.args)
 
@@ -149,7 +150,7 @@ def test_the_end_of_a_hold_is_not_sent(admin, kind):
 
 
 def test_webhooks_and_emails_announce_the_events_that_the_event_feed_lists():
-    """Try each event type without old values, and with old values with and without a status."""
+    """Try each reported type without old values, and with old values with and without a status."""
     old_values = [None, {"seat": 2}, *({"status": status} for status in Booking.Status)]
     booking, at = BookingFactory(), timezone.now()
     happened = [
@@ -219,6 +220,7 @@ def test_responses_to_messages_about_a_deleted_booking_are_not_kept(status):
     with receiver(answer(status, b"Hi Ana!")) as subscriber:
         early, late = (WebhookFactory(url=subscriber.url) for _ in range(2))
         follow_up(*happened)
+        # If the first message fails, the second is sent only after the retry of the first.
         for minutes in (0, 10):
             send(early, timezone.now() + timedelta(minutes=minutes))
         assert responses(early, pk) == {"Hi Ana!"}
@@ -295,7 +297,7 @@ def test_an_event_that_is_followed_up_before_a_large_job_arrives_after_all_event
     )
     last = happen(booking=booking)
     follow_up(last)
-    assert sent() == [event.pk for event in [*happened, last]]
+    assert enqueued() == [event.pk for event in [*happened, last]]
 
 
 def test_events_that_notify_nobody_are_not_delivered_with_later_events():
@@ -332,8 +334,8 @@ def test_a_webhook_has_one_job_for_all_its_pending_deliveries():
 # --- events before the subscription are not sent ------------------------------------------------
 
 
-def sent():
-    """Return the ids of the events that have deliveries, in order."""
+def enqueued():
+    """Return the ids of the events that have deliveries, in the order of the events."""
     return [each.event_id for each in Delivery.objects.order_by("event")]
 
 
@@ -343,7 +345,7 @@ def test_events_before_the_creation_of_a_webhook_are_not_sent_even_if_followed_u
     after = happen()
     follow_up(before)
     follow_up(after)
-    assert sent() == [after.pk]
+    assert enqueued() == [after.pk]
 
 
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
@@ -353,7 +355,7 @@ def test_only_events_after_the_creation_are_sent_whatever_the_clocks_of_the_host
     admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["booking.confirmed"]})
     after = happen(at=timezone.now() + skew)
     follow_up(before, after)
-    assert sent() == [after.pk]
+    assert enqueued() == [after.pk]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -369,7 +371,7 @@ def test_an_event_is_not_sent_if_it_is_written_before_a_webhook_and_committed_af
     finally:
         transaction.set_autocommit(True)
     follow_up(before)
-    assert sent() == []
+    assert enqueued() == []
 
 
 def test_events_that_happen_while_a_webhook_is_off_are_not_sent(admin):
@@ -379,7 +381,7 @@ def test_events_that_happen_while_a_webhook_is_off_are_not_sent(admin):
     admin.patch(f"/webhooks/{webhook.pk}", {"is_active": True})
     after = happen()
     follow_up(before, after)
-    assert sent() == [after.pk]
+    assert enqueued() == [after.pk]
 
 
 def test_a_webhook_receives_no_earlier_events_of_a_type_that_is_added(admin):
@@ -388,19 +390,20 @@ def test_a_webhook_receives_no_earlier_events_of_a_type_that_is_added(admin):
     admin.patch(f"/webhooks/{webhook.pk}", {"events": ["booking.cancelled", "booking.confirmed"]})
     after = happen(BookingEvent.Type.CANCELLED)
     follow_up(known, before, after)
-    assert sent() == [known.pk, after.pk], (
+    assert enqueued() == [known.pk, after.pk], (
         "events of a type that the webhook already had are still sent"
     )
 
 
 def test_a_webhook_receives_no_earlier_events_of_a_type_that_is_removed_and_added_again(admin):
     webhook = WebhookFactory(events=["booking.confirmed", "booking.cancelled"])
+    before = []
     for types in (["booking.cancelled"], ["booking.confirmed"]):
-        before = happen()
+        before.append(happen())
         admin.patch(f"/webhooks/{webhook.pk}", {"events": types})
     after = happen()
-    follow_up(before, after)
-    assert sent() == [after.pk]
+    follow_up(*before, after)
+    assert enqueued() == [after.pk]
 
 
 # --- owners -------------------------------------------------------------------------------------
@@ -416,7 +419,7 @@ def test_nothing_is_sent_once_the_owner_is_no_longer_an_admin(admin, change):
         follow_up(happen())
         send_all()
     assert subscriber.messages == []
-    assert sent() == [waiting.pk]
+    assert enqueued() == [waiting.pk]
     assert log(admin, webhook)[0]["status"] == "failed"
     path = f"/webhooks/{webhook.pk}"
     for shown in (admin.get(path).json(), admin.get("/webhooks").json()["results"][0]):
@@ -443,7 +446,7 @@ def test_events_that_happen_while_the_owner_is_no_admin_are_not_sent_later(away,
     change_owner(webhook, **back)
     after = happen()
     follow_up(after)
-    assert sent() == [first.pk, after.pk]
+    assert enqueued() == [first.pk, after.pk]
     webhook.refresh_from_db()
     assert webhook.failing_since is None
 
@@ -453,7 +456,7 @@ def test_a_webhook_misses_no_event_if_its_owner_stays_an_admin():
     before = happen()
     change_owner(webhook, name="Helena")
     follow_up(before)
-    assert sent() == [before.pk]
+    assert enqueued() == [before.pk]
 
 
 def test_a_webhook_that_is_off_stays_off_when_its_owner_is_an_admin_again():
@@ -461,7 +464,7 @@ def test_a_webhook_that_is_off_stays_off_when_its_owner_is_an_admin_again():
     for role in ("user", "admin"):
         change_owner(webhook, role=role)
     follow_up(happen())
-    assert sent() == []
+    assert enqueued() == []
 
 
 def test_another_admin_resumes_a_webhook_by_switching_it_on(admin):
@@ -741,6 +744,7 @@ AT = TUESDAY
         ("soon", timedelta(seconds=5), timedelta(seconds=6)),
         ("-5", timedelta(seconds=5), timedelta(seconds=6)),
         ("1e9", timedelta(seconds=5), timedelta(seconds=6)),
+        # without a time zone
         ("Tue, 01 Jan 2999 11:00:00", timedelta(seconds=5), timedelta(seconds=6)),
     ],
 )
@@ -926,13 +930,19 @@ def test_a_test_is_delivered_like_any_other_message(admin):
     assert log(admin, webhook)[0]["status"] == "delivered"
 
 
-@pytest.mark.parametrize("first", [204, 500])
-def test_a_message_can_be_sent_again_with_the_same_id_whatever_its_status(admin, first):
+@pytest.mark.parametrize(
+    ("first", "status"), [(204, "delivered"), (500, "pending"), (500, "failed")]
+)
+def test_a_message_can_be_sent_again_with_the_same_id_whatever_its_status(admin, first, status):
     with receiver(answer(first), answer(204)) as subscriber:
         webhook = WebhookFactory(url=subscriber.url)
         follow_up(happen())
         send_all()
+        if status == "failed":  # as after the last retry
+            Delivery.objects.update(status="failed", next_attempt_at=None)
+            Webhook.objects.update(paused_until=None)
         [delivery] = log(admin, webhook)
+        assert delivery["status"] == status
         path = f"/webhooks/{webhook.pk}/deliveries/{delivery['id']}/redeliver"
         response = admin.post(path)
         assert response.status_code == 202
@@ -995,7 +1005,9 @@ def test_old_deliveries_are_deleted_with_their_attempts(monkeypatch):
 # --- the admin site -----------------------------------------------------------------------------
 
 
-def test_the_admin_site_shows_why_a_webhook_is_off_and_no_secret(client):
+def test_the_admin_site_shows_why_a_webhook_is_off_and_no_secret_and_switches_and_deletes_it(
+    client,
+):
     client.force_login(AdminFactory())
     webhook = WebhookFactory(
         is_active=False, disabled_reason="It responded with 410 Gone.", previous_secret=SECRET
@@ -1023,11 +1035,11 @@ def test_the_admin_site_shows_why_a_webhook_is_off_and_no_secret(client):
 @pytest.mark.parametrize("action", ["switch_on", "switch_off"])
 def test_only_webhooks_that_change_are_switched_and_logged(client, action):
     client.force_login(AdminFactory())
-    webhooks = WebhookFactory(is_active=True), WebhookFactory(is_active=False)
-    [changed] = [each for each in webhooks if each.is_active == (action == "switch_off")]
+    both = WebhookFactory(is_active=True), WebhookFactory(is_active=False)
+    [changed] = [each for each in both if each.is_active == (action == "switch_off")]
     response = client.post(
         reverse("admin:bookings_webhook_changelist"),
-        {"action": action, "_selected_action": [str(each.pk) for each in webhooks]},
+        {"action": action, "_selected_action": [str(each.pk) for each in both]},
         follow=True,
     )
     assert f"1 webhook {action.replace('switch', 'switched').replace('_', ' ')}." in (
@@ -1041,7 +1053,7 @@ def test_the_admin_site_shows_attempts_and_redelivers(client):
     delivery = DeliveryFactory(status="failed", next_attempt_at=None)
     off = DeliveryFactory(status="failed", webhook__is_active=False, next_attempt_at=None)
     page = client.get(reverse("admin:bookings_delivery_change", args=[delivery.pk]))
-    assert "500" in page.content.decode()
+    assert "500 Internal Server Error" in page.content.decode()
     response = client.post(
         reverse("admin:bookings_delivery_changelist"),
         {"action": "redeliver", "_selected_action": [str(delivery.pk), str(off.pk)]},
@@ -1093,8 +1105,8 @@ def due_now():
 def order(subscriber, happened):
     """Return the positions in `happened` of the events that arrived, in the order of arrival."""
     numbers = {str(each.pk): number for number, each in enumerate(happened)}
-    sent = {str(each.pk): str(each.event_id) for each in Delivery.objects.all()}
-    return [numbers[sent[each.headers["webhook-id"]]] for each in subscriber.messages]
+    event_ids = {str(each.pk): str(each.event_id) for each in Delivery.objects.all()}
+    return [numbers[event_ids[each.headers["webhook-id"]]] for each in subscriber.messages]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,4 +1,4 @@
-"""An admin, and at least one row of every model that the admin site shows."""
+"""An admin, a client that is signed in as this admin, and rows that the admin site shows."""
 
 import pytest
 from django.utils import timezone

@@ -1,8 +1,8 @@
 """A browser that follows links, and then sends wrong requests and forms with wrong fields.
 
 There are more wrong requests than a test run has time for, so the crawler sends a sample: at least
-one for each link, parameter, field and action. A seed determines the sample, so that a run can be
-repeated. Each complaint contains a curl command that repeats the request.
+one for each kind of page, parameter, field and action. A seed determines the sample, so that a run
+can be repeated. Each complaint comes with the request as a curl command.
 """
 
 import random
@@ -153,7 +153,12 @@ class Case(NamedTuple):
 
 @dataclass
 class Form:
-    """A form of a page: its target, and the fields that a browser would send."""
+    """A form of a page: its target, and the fields that a browser would send.
+
+    Args:
+        choices: the values of each `select`, and of the checkboxes that select the rows of a list.
+        buttons: of which a browser would send only the one that was pressed.
+    """
 
     path: str
     method: str
@@ -353,7 +358,7 @@ class Crawler:
         return ""
 
     def curl(self, method: str, url: str, body: str) -> str:
-        """Return the curl command that sends this request with the cookies of an admin."""
+        """Return a curl command with the cookies of an admin. A long URL or body is cut off."""
         data = f" --data-raw {quote(body[:2000])}" if method == "POST" else ""
         where = quote(f"http://localhost:8000{url[:2000]}")
         return f"curl -i -X {method} -b $COOKIES {where}{data}"
@@ -449,14 +454,14 @@ class Crawler:
                 yield Case(f"{shape}, several parameters", "GET", f"{path}?{query}")
 
     def wrong_forms(self, pages: dict[str, Page]) -> Iterator[Case]:
-        """Yield wrong requests for each POST form, except the form for signing out."""
-        sent = set()
+        """Yield wrong requests for each kind of POST form, except the form for signing out."""
+        seen = set()
         for page in pages.values():
             for form in page.forms:
                 path = shape_of(urlsplit(form.path).path)
                 kind = (path, tuple(sorted({n for n, _ in form.fields})))
-                if form.method == "post" and "/logout/" not in form.path and kind not in sent:
-                    sent.add(kind)
+                if form.method == "post" and "/logout/" not in form.path and kind not in seen:
+                    seen.add(kind)
                     yield from self.wrong_form(form)
 
     def wrong_form(self, form: Form) -> Iterator[Case]:
@@ -474,7 +479,7 @@ class Crawler:
             body = self.with_button(form, fields)
             yield Case(f"{shape}, several fields", "POST", form.path, body)
         for text in BODIES:
-            yield Case(f"{shape}, a body that is no form", "POST", form.path, text)
+            yield Case(f"{shape}, a wrong body", "POST", form.path, text)
 
     def wrong_fields(self, form: Form, name: str) -> Iterator[list[tuple[str, str]]]:
         """Yield the fields of a form several times: with `name` missing, repeated, and wrong."""
@@ -520,9 +525,9 @@ class Crawler:
 
 
 def shape_of(url: str) -> str:
-    """Return a URL with `ID` in place of its ids, because ids differ from run to run.
+    """Return the kind of a page: its URL with `ID` in place of ids.
 
-    The id of the words of an email can contain a language, for example `booked.de`.
+    The id of the words of an email can end with a language, for example `booked.de`.
     """
     return re.sub(r"/([0-9]+|[a-z-]+\.[a-z]{2})/", "/ID/", UUID.sub("ID", url))
 

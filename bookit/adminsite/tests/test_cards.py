@@ -1,4 +1,4 @@
-"""The pages that show a row as cards, and their buttons."""
+"""The pages that show a row as cards, their buttons, and the cells for people and times."""
 
 from datetime import timedelta
 

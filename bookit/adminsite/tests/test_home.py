@@ -83,7 +83,7 @@ def release(**fields):
     record(hold, BookingEvent.Type.CANCELLED, actor=None, at=NOON, was=was)
 
 
-def in_class(slot, **fields):
+def book_in_class(slot, **fields):
     return book(
         slot=slot,
         service=slot.service,
@@ -144,6 +144,7 @@ def test_the_home_page_takes_eleven_queries(site, world):
 
 
 def confirm(user, booking):
+    """Send the form that confirms a booking, or that has a text in place of the booking's id."""
     browser = Client()
     browser.force_login(user)
     pk, version = booking, ""
@@ -216,7 +217,8 @@ def test_a_form_for_an_unknown_card_or_a_card_without_an_action_gets_a_404(site,
 
 
 def test_today_is_the_day_of_the_user(site):
-    tokyo = AdminFactory(timezone="Asia/Tokyo")  # Today lasts from 15:00 to 15:00 in UTC.
+    # In UTC, today in Tokyo lasts from 15:00 on 1 December to 15:00 on 2 December.
+    tokyo = AdminFactory(timezone="Asia/Tokyo")
     book(start_time=NOON.replace(day=1, hour=16))
     book("pending", start_time=NOON.replace(hour=14))
     book("no_show", start_time=NOON.replace(hour=14))
@@ -259,9 +261,9 @@ def test_the_next_hours_show_a_class_as_one_line_and_each_time_in_its_calendars_
         start_time=NOON + timedelta(hours=1),
     )
     for seat in (1, 2, 3):
-        in_class(slot, seat=seat)
-    in_class(slot, seat=4, status="cancelled")
-    in_class(slot, seat=5, status="held", hold_expires_at=NOON + timedelta(minutes=5))
+        book_in_class(slot, seat=seat)
+    book_in_class(slot, seat=4, status="cancelled")
+    book_in_class(slot, seat=5, status="held", hold_expires_at=NOON + timedelta(minutes=5))
     book("cancelled", start_time=NOON + timedelta(hours=2))
     book(start_time=NOON + timedelta(hours=25))
     now, later = shown(AdminFactory())["next"]["lines"]
@@ -277,7 +279,7 @@ def test_a_class_that_began_yesterday_shows_all_its_people(site):
     service = ServiceFactory(capacity=9, mode="slots", duration_minutes=24 * 60)
     slot = SlotFactory(service=service, start_time=NOON - timedelta(hours=20))
     for seat in (1, 2):
-        in_class(slot, seat=seat)
+        book_in_class(slot, seat=seat)
     [line] = shown(AdminFactory())["next"]["lines"]
     assert (line["who"], line["is_now"]) == ("2 people", True)
     assert found(site, line["url"]) == 2
@@ -293,11 +295,11 @@ def test_a_class_shows_all_its_people_if_another_class_begins_at_the_same_time(m
     ]
     for seat in (1, 2, 3):
         for slot in slots:
-            in_class(slot, seat=seat, id=UUID(int=2 * seat + slots.index(slot)))
-    found = shown(AdminFactory())["next"]
+            book_in_class(slot, seat=seat, id=UUID(int=2 * seat + slots.index(slot)))
+    card = shown(AdminFactory())["next"]
     # Only one booking of the second class was read, so this class has no line.
-    assert [line["who"] for line in found["lines"]] == ["3 people"]
-    assert found["more"]
+    assert [line["who"] for line in card["lines"]] == ["3 people"]
+    assert card["more"]
 
 
 def test_a_line_names_its_day_unless_it_is_today():
@@ -329,8 +331,8 @@ def test_the_count_of_waiting_requests_has_a_limit(monkeypatch):
 
 def test_taken_seats_and_people_who_wait_reduce_the_free_seats_of_a_slot(site):
     slot = SlotFactory(capacity=4, start_time=NOON + timedelta(hours=1))
-    in_class(slot)
-    in_class(slot, seat=2, status="cancelled")
+    book_in_class(slot)
+    book_in_class(slot, seat=2, status="cancelled")
     WaitlistEntryFactory(slot=slot, user=UserFactory())
     SlotFactory(start_time=NOON + timedelta(hours=1), status="cancelled")
     [line] = shown(AdminFactory())["slots"]["lines"]
@@ -438,7 +440,7 @@ def test_every_link_of_the_page_leads_to_a_page_that_the_user_may_see(user, worl
     """The fixture `world` has a row of every model that the admin site shows."""
     slot = SlotFactory(start_time=NOON + timedelta(hours=1))
     WaitlistEntryFactory(slot=slot, user=UserFactory())
-    in_class(slot)
+    book_in_class(slot)
     BookingFactory(start_time=NOON + timedelta(hours=2))
     book("cancelled", start_time=NOON - timedelta(hours=2))
     WebhookFactory(failing_since=NOON)
@@ -585,12 +587,14 @@ def test_a_list_says_what_a_link_has_selected(site, world):
     )
     page = site.get(link)
     assert page.context["cl"].conditions == ["Slot", "Status: Pending, Confirmed", "Currency: EUR"]
-    words = unescape(page.content.decode())
-    assert "<strong>Wed 2 Dec – Thu 31 Dec</strong>" in words  # noqa: RUF001
-    assert "Clear all filters" in words
+    text = unescape(page.content.decode())
+    assert "<strong>Wed 2 Dec – Thu 31 Dec</strong>" in text  # noqa: RUF001
+    assert "Clear all filters" in text
 
 
-def test_the_list_of_slots_begins_with_the_next_slot(site):
+def test_the_list_of_coming_slots_begins_with_the_next_and_the_list_of_all_slots_with_the_last(
+    site,
+):
     past, later, soon = (SlotFactory(start_time=NOON + timedelta(days=days)) for days in (-3, 9, 2))
     path = reverse("admin:bookings_slot_changelist")
     assert [*site.get(path).context["cl"].result_list] == [soon, later]

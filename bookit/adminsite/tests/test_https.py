@@ -129,3 +129,6 @@ def test_hsts_covers_only_this_host_and_only_over_https(production, browser):
 def test_the_settings_of_production_are_off_in_other_tests():
     """Control for the tests above: only the fixture `production` turns on these settings."""
     assert not current.SESSION_COOKIE_SECURE
+    assert not current.CSRF_COOKIE_SECURE
+    assert not current.SECURE_HSTS_SECONDS
+    assert current.SECURE_PROXY_SSL_HEADER is None

@@ -1,4 +1,4 @@
-"""In a real browser, the admin site fits a laptop and a phone, and filters and buttons work."""
+"""In a real browser, the admin site fits different screens, and filters and buttons work."""
 
 import re
 from functools import lru_cache
@@ -66,7 +66,7 @@ def page(chromium):  # noqa: F811
 
 
 @pytest.mark.django_db
-def test_nothing_is_cut_off_on_a_laptop_or_a_phone(page, site, boss, world):
+def test_the_home_page_and_all_lists_fit_a_laptop_and_a_phone(page, site, boss, world):
     boss.name = LONG
     boss.email = f"{LONG.replace(' ', '.')}@example.com".lower()
     boss.save()
@@ -84,23 +84,23 @@ def test_nothing_is_cut_off_on_a_laptop_or_a_phone(page, site, boss, world):
 
 
 @pytest.mark.django_db
-def test_a_name_that_is_one_long_word_fits_every_screen(page, site):
+def test_a_name_that_is_one_long_word_fits_a_laptop_a_tablet_and_a_phone(page, site):
     word = 3 * "Donaudampfschifffahrtsgesellschaft"
     service = ServiceFactory(title=word, calendar=CalendarFactory(name=word))
     slot = SlotFactory(service=service)
     booking = BookingFactory(service=service, attendee_name=word, start_time=timezone.now())
     paths = ["/admin/day-sheets/"]
     paths += [
-        url_of(row, page_, row.pk)
+        url_of(row, kind, row.pk)
         for row in (service, service.calendar, slot, booking)
-        for page_ in ("change", "delete", "history")
+        for kind in ("change", "delete", "history")
     ]
     hidden = {}
     for path in paths:
         response = site.get(path)
         assert word in response.content.decode(), path
         show(page, response)
-        for size in (LAPTOP, PHONE):
+        for size in (LAPTOP, TABLET, PHONE):
             page.set_viewport_size(size)
             hidden[path, size["width"]] = page.evaluate(HIDDEN)
     assert {where: width for where, width in hidden.items() if width > 1} == {}
