@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 PEOPLE = [*product(User.Role.values, [True, False])]
 
 
-@pytest.fixture(params=PEOPLE, ids=lambda person: f"{person[0]}-{person[1]}")
+@pytest.fixture(params=PEOPLE, ids=lambda person: f"{person[0]}-is_active={person[1]}")
 def person(request):
     role, is_active = request.param
     return UserFactory(role=role, is_active=is_active)
@@ -31,11 +31,11 @@ def manages_own_calendars(person):
         [(in_sql,)] = cursor.fetchall()
     CalendarFactory(provider=person)
     return {
-        "row": person.keeps(person.pk),
-        "role": person.is_keeper,
-        "people": User.objects.all().keepers().filter(pk=person.pk).exists(),
-        "rows": Calendar.objects.filter(person.on_own_calendars("provider")).exists(),
-        "sql": in_sql,
+        "keeps": person.keeps(person.pk),
+        "is_keeper": person.is_keeper,
+        "keepers": User.objects.all().keepers().filter(pk=person.pk).exists(),
+        "on_own_calendars": Calendar.objects.filter(person.on_own_calendars("provider")).exists(),
+        "keeps_own": in_sql,
     }
 
 

@@ -162,6 +162,7 @@ class TestAffectedBookings:
 
     def test_new_time_off_names_the_bookings_in_it(self, save, service):
         booking = BookingFactory(service=service)
+        # `keep` closes the calendar although there are bookings.
         off = period("2999-01-01 00:00", "2999-01-02 00:00", keep="on")
         assert warning(save(off)) == (
             f"1 upcoming booking is now outside the open times: {named(booking, 10)}."
@@ -177,7 +178,7 @@ class TestAffectedBookings:
             f"1 upcoming booking is now outside the open times: {named(booking, 12)}."
         )
 
-    def test_only_the_first_few_bookings_are_named(self, save, service):
+    def test_only_the_first_five_bookings_are_named(self, save, service):
         for seat in range(1, 13):
             BookingFactory(service=service, seat=seat, start_time=TUESDAY + 5 * HOUR)
         text = warning(save(hours=MORNINGS))
@@ -351,7 +352,7 @@ class TestWords:
         assert '<option value="Barber"></option>' in text
         assert "duration minutes" not in text.lower()
 
-    def test_the_record_section_names_the_zone_of_its_times(self, site):
+    def test_the_record_section_shows_the_id_the_zone_of_its_times_and_the_rating(self, site):
         calendar = CalendarFactory(timezone="Asia/Tokyo")
         service = ServiceFactory(calendar=calendar)
         for row in (calendar, service):
@@ -401,15 +402,15 @@ class TestWords:
         ("field", "value"),
         [("title", "x" * 201), ("title", "a\0b"), ("description", "x" * 10_001), ("title", " ")],
     )
-    def test_texts_that_cannot_be_stored_are_refused_at_their_field(self, site, field, value):
+    def test_invalid_texts_are_refused_at_their_field(self, site, field, value):
         response = site.post(reverse("admin:catalog_service_add"), {field: value})
         assert field in response.context["adminform"].form.errors
 
 
 def linked(client, row, to):
-    """Return whether the page of a row has a link to the page of another row, which it names."""
-    text = client.get(reverse(f"admin:catalog_{row._meta.model_name}_change", args=[row.pk]))
-    text = text.content.decode()
+    """Check that the page of `row` names `to`, and return whether it links to the page of `to`."""
+    page = client.get(reverse(f"admin:catalog_{row._meta.model_name}_change", args=[row.pk]))
+    text = page.content.decode()
     assert str(to) in text
     name = f"admin:{to._meta.app_label}_{to._meta.model_name}_change"
     return reverse(name, args=[to.pk]) in text

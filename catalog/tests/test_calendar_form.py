@@ -321,7 +321,7 @@ class TestTimeOff:
     @pytest.mark.parametrize(
         ("start", "stored"),
         [
-            # On 31 March 2999, the clocks of Lisbon skip the hour from 1:00.
+            # On 31 March 2999, the clocks of Lisbon go from 1:00 to 2:00. The time 2:00 is stored.
             (("2999-03-31", "01:30"), datetime(2999, 3, 31, 1, tzinfo=UTC)),
             # On 27 October 2999, the clocks of Lisbon show 1:30 twice. The first 1:30 is stored.
             (("2999-10-27", "01:30"), datetime(2999, 10, 27, 0, 30, tzinfo=UTC)),
@@ -432,7 +432,7 @@ class TestAffectedBookings:
             *({"zone": "Mars"}, {"zone": "\0"}, {"end_time_0": "2998-01-01"}),
         ],
     )
-    def test_an_unfinished_period_is_no_error(self, site, calendar, bookings, change):
+    def test_unfinished_or_invalid_input_is_no_error(self, site, calendar, bookings, change):
         response = site.get(self.preview(calendar), self.query(**change))
         assert response.status_code == 200
 
@@ -460,13 +460,13 @@ class TestMuchTimeOff:
 
     @pytest.fixture
     def periods(self, calendar):
-        """Store an hour off on each of the next hundred days."""
-        hours = [TUESDAY + timedelta(days=number) for number in range(100)]
+        """Store an hour off on each of a hundred days, and return the start times."""
+        starts = [TUESDAY + timedelta(days=number) for number in range(100)]
         TimeOff.objects.bulk_create(
             TimeOff(calendar=calendar, start_time=start, end_time=start + timedelta(hours=1))
-            for start in hours
+            for start in starts
         )
-        return hours
+        return starts
 
     def sent(self, site, calendar):
         """Return what a browser sends from the page if nothing is changed."""

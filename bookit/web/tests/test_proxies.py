@@ -1,4 +1,4 @@
-"""Tests of real proxies, configured by the Compose files, in front of a real web server."""
+"""Tests of real proxies (of the Compose files, and of an operator) before a real web server."""
 
 import http.client
 import json
@@ -54,7 +54,10 @@ server {{
 
 
 class Stack(ExitStack):
-    """Starts programs that each listen on their own port, and kills them after the test."""
+    """Starts programs that each listen on their own port, and kills them after the test.
+
+    Each method returns the port of the program. The arguments `web` and `inner` are ports, too.
+    """
 
     def __init__(self, folder):
         super().__init__()
@@ -174,8 +177,11 @@ def failed_login(port, number, **options):
     return status
 
 
-def check(port, *, tls, links):
-    """Check that each client has its own rate limit, and that links have the scheme `links`."""
+def check(port, *, tls, scheme):
+    """Check that each client has its own rate limit, and that links have this scheme.
+
+    Clients can affect neither with forged headers.
+    """
     statuses = [failed_login(port, n, client=f"127.0.1.{n}", tls=tls) for n in range(1, 12)]
     assert statuses == [401] * 11
     # A client that sends forged IP addresses is still counted as one client.
@@ -191,28 +197,28 @@ def check(port, *, tls, links):
         headers = {"X-Forwarded-Proto": claimed}
         status, content = send(port, "GET", "/services?limit=1", tls=tls, headers=headers)
         assert status == 200
-        assert json.loads(content)["next"].startswith(f"{links}://localhost:{port}/services?")
+        assert json.loads(content)["next"].startswith(f"{scheme}://localhost:{port}/services?")
 
 
 @with_nginx
 def test_the_proxy_of_compose_yaml_passes_on_client_addresses(stack):
     proxy = stack.proxy(stack.web())
-    check(proxy, tls=False, links="http")
+    check(proxy, tls=False, scheme="http")
 
 
 @with_nginx
 def test_an_outer_proxy_can_terminate_tls(stack):
     inner = stack.proxy(stack.web(NUM_PROXIES="1"), NUM_PROXIES="1")
-    check(stack.outer(inner), tls=True, links="https")
+    check(stack.outer(inner), tls=True, scheme="https")
 
 
 @with_nginx
 def test_public_scheme_sets_the_scheme_of_links(stack):
     proxy = stack.proxy(stack.web(PUBLIC_SCHEME="https"))
-    check(proxy, tls=False, links="https")
+    check(proxy, tls=False, scheme="https")
 
 
 @with_caddy
 def test_the_proxy_of_compose_tls_yaml_passes_on_client_addresses(stack):
     caddy = stack.caddy(stack.web(DOMAIN="localhost"))
-    check(caddy, tls=True, links="https")
+    check(caddy, tls=True, scheme="https")

@@ -112,13 +112,13 @@ def test_concurrent_changes_are_all_counted_without_a_deadlock():
     admin = AdminFactory()
     first, second = (ServiceFactory(category=name) for name in ("First", "Second"))
 
-    def swap(service_id, category):
+    def move(service_id, category):
         changes = {"category": category, "is_active": True}
         services.update_service(service_id=service_id, actor=admin, changes=changes)
 
     for round_number in range(5):
         names = ("First", "Second") if round_number % 2 else ("Second", "First")
-        calls = [partial(swap, first.pk, names[0]), partial(swap, second.pk, names[1])]
+        calls = [partial(move, first.pk, names[0]), partial(move, second.pk, names[1])]
         calls += [partial(ServiceFactory, category=name) for name in (*names, "Third")]
         assert tally(at_once(calls)) == {None: 5}
         kept, found = counted()
@@ -152,7 +152,8 @@ def test_the_list_does_not_read_services(api):
 
 
 @pytest.fixture
-def titled():
+def categorised():
+    """Store services in categories. The test below names them by their titles."""
     for title, category in (
         ("cut", "Barber"),
         ("shave", "barber"),
@@ -177,13 +178,13 @@ def titled():
         ("category=barber&category=écharpe&q=scarf", ["scarf"]),
     ],
 )
-def test_services_are_filtered_by_any_of_the_categories(api, titled, query, found):
+def test_services_are_filtered_by_any_of_the_categories(api, categorised, query, found):
     rows = api.get(f"/services?{query}").json()["results"]
     assert sorted(row["title"] for row in rows) == found
 
 
 @pytest.mark.parametrize("path", ["/services", "/providers"])
-def test_invalid_categories_are_refused(api, path):
+def test_invalid_categories_and_more_than_twenty_are_refused(api, path):
     for query in (
         "category=" + "c" * 101,
         "&".join(["category=c"] * 21),
