@@ -79,6 +79,7 @@ class TestCreate:
         assert response.json()["always_open"] is always_open
         assert api.get(response["Location"]).json()["always_open"] is always_open
         assert api.get("/calendars").json()["results"][0]["always_open"] is always_open
+        # `always_open` is read-only, so its value in the body is ignored.
         response = as_provider.patch(
             response["Location"], {"opening_hours": [], "always_open": False}
         )
@@ -107,10 +108,12 @@ class TestCreate:
         ]
 
     def test_an_admin_can_create_a_calendar_with_or_without_a_provider(self, as_admin, provider):
+        other_admin = AdminFactory()
         for body, expected in (
             ({}, None),
             ({"provider_id": None}, None),
             ({"provider_id": str(provider.pk)}, str(provider.pk)),
+            ({"provider_id": str(other_admin.pk)}, str(other_admin.pk)),
         ):
             shown = as_admin.post("/calendars", {"name": "Room", **body}).json()
             assert shown["provider_id"] == expected
@@ -132,7 +135,7 @@ class TestCreate:
         ],
         ids=["a customer", "an inactive provider", "a user that does not exist"],
     )
-    def test_provider_id_must_be_the_id_of_an_active_provider(self, as_admin, make_user):
+    def test_provider_id_must_be_the_id_of_an_active_provider_or_admin(self, as_admin, make_user):
         response = as_admin.post("/calendars", {"name": "X", "provider_id": str(make_user().pk)})
         problem(response, 400, "validation_error", "provider_id")
 
@@ -191,12 +194,13 @@ INVALID_FIELDS = [
 def test_the_error_names_an_invalid_field_and_nothing_is_stored(
     as_admin, calendar, field, value, named_field
 ):
+    before = list(Calendar.objects.values())
     for response in (
         as_admin.post("/calendars", {"name": "Room", field: value}),
         as_admin.patch(f"/calendars/{calendar.pk}", {field: value}),
     ):
         problem(response, 400, "validation_error", *([named_field] if named_field else []))
-    assert Calendar.objects.count() == 1
+    assert list(Calendar.objects.values()) == before
     assert not OpeningHours.objects.exists()
 
 
@@ -263,14 +267,15 @@ class TestChange:
             )
             problem(response, 403, "permission_denied")
         calendar.refresh_from_db()
-        assert (calendar.provider, calendar.name != "Taken") == (provider, True)
+        assert calendar.provider == provider
+        assert calendar.name != "Taken"
 
     def test_other_users_cannot_change_a_calendar(self, api, calendar):
         for stranger in (ProviderFactory(), UserFactory()):
             response = api.as_(stranger).patch(f"/calendars/{calendar.pk}", {"name": "Mine"})
             problem(response, 403, "permission_denied")
 
-    def test_only_admins_can_change_a_calendar_without_a_provider(self, api, as_admin):
+    def test_admins_but_not_providers_can_change_a_calendar_without_a_provider(self, api, as_admin):
         calendar = CalendarFactory()
         response = api.as_(ProviderFactory()).patch(f"/calendars/{calendar.pk}", {"name": "Mine"})
         problem(response, 403, "permission_denied")
@@ -414,7 +419,7 @@ class TestRaces:
                 [partial(as_admin.post, "/calendars", body) for body in [*valid, *invalid]]
             )
             responses = [outcome.value for outcome in outcomes]
-            for body, response in zip(valid, responses, strict=False):
+            for body, response in zip(valid, responses[:20], strict=True):
                 assert body.items() <= response.json().items()
             for number, response in enumerate(responses[20:]):
                 fields = {error["field"] for error in response.json()["errors"]}

@@ -1,4 +1,4 @@
-"""All statements of a search can be prepared, and find the same services."""
+"""All statements of a search can be prepared. Those for pages find the same services."""
 
 import re
 from itertools import chain
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.django_db
 ORDERS = {
     "id": ("id",),
     "title": ("title", "id"),
-    "rating, descending": ("-rating_average", "id"),
-    "relevance, descending": ("-relevance", "id"),
+    "rating descending": ("-rating_average", "id"),
+    "relevance descending": ("-relevance", "id"),
     "relevance": ("relevance", "id"),
-    "relevance, title": ("-relevance", "title", "id"),
-    "title, relevance": ("title", "-relevance", "id"),
+    "relevance descending, title": ("-relevance", "title", "id"),
+    "title, relevance descending": ("title", "-relevance", "id"),
 }
 WORDS = {
     "one": Words.of("yoga"),
@@ -64,9 +64,9 @@ FILTERS = {
 }
 
 
-def statements(services, words):
-    """Return all statements of a search, by kind, and the values of their parameters."""
-    prepared, values = FILTERS[services]
+def statements(filters, words):
+    """Return all statements of a search, by kind, and the values of its words and filters."""
+    prepared, values = FILTERS[filters]
     search = Search(prepared, words.shape)
     without_relevance = [order for name, order in ORDERS.items() if "relevance" not in name]
     texts = {
@@ -84,15 +84,15 @@ def prepare(text):
         text = text.replace(f"%({name})s", f"${number}")
     with connection.cursor() as cursor:
         # Without parameters, Django's cursor leaves percent signs alone.
-        cursor.execute(f"PREPARE pasted AS {text.replace('%%', '%')}")
-        cursor.execute("DEALLOCATE pasted")
+        cursor.execute(f"PREPARE checked AS {text.replace('%%', '%')}")
+        cursor.execute("DEALLOCATE checked")
     return names
 
 
-@pytest.mark.parametrize("services", FILTERS)
+@pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("words", WORDS)
-def test_postgresql_accepts_every_statement(words, services):
-    texts, values = statements(services, WORDS[words])
+def test_postgresql_accepts_every_statement(words, filters):
+    texts, values = statements(filters, WORDS[words])
     for text in chain.from_iterable(texts.values()):
         names = {*prepare(text)}
         assert names <= {*values, "limit", "offset", "stop", "counts"}

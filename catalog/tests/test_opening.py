@@ -43,8 +43,8 @@ class Model:
             for weekday in WEEK
             for minute in range(1440)
         ]
-        self.hours = [week[minute] for minute in shown]
-        self.open = list(self.hours)
+        self.open_by_hours = [week[minute] for minute in shown]
+        self.open = list(self.open_by_hours)
         for off_start, off_end in time_off:
             for number in range(self.number(off_start), self.number(off_end)):
                 self.open[number] = False
@@ -58,7 +58,7 @@ class Model:
     def periods(self, start, end):
         """Return the open periods that overlap a period, in full length. Ignore time off."""
         found, number = [], 0
-        for is_open, minutes in groupby(self.hours):
+        for is_open, minutes in groupby(self.open_by_hours):
             first, number = number, number + len(list(minutes))
             if is_open and first < self.number(end) and number > self.number(start):
                 found.append((self.start + first * MINUTE, self.start + number * MINUTE))
@@ -81,7 +81,7 @@ def some_hours(draw):
     hours = []
     for weekday in WEEK:
         cuts = draw(st.lists(st.sampled_from([*TIMES, 1440]), unique=True, max_size=6))
-        kept = draw(st.integers(0, 2**5 - 1))
+        kept = draw(st.integers(0, 2**5 - 1))  # one bit for each span between two cuts
         for number, (opens, closes) in enumerate(pairwise(sorted(cuts))):
             if kept & 2**number:
                 hours.append(Span(weekday, opens, closes))
@@ -276,5 +276,5 @@ def test_the_clock_of_the_model_shows_every_day_in_order(odd):
     _, shown = faces(name, day, DAYS)
     assert sorted(shown) == shown
     days = {face.date() for face in shown}
-    expected = {day + number * DAY for number in range(-DAYS + 2, DAYS - 1)}
+    expected = {day + number * DAY for number in range(-DAYS, DAYS)}
     assert expected - days in (set(), {day})

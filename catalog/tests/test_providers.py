@@ -230,7 +230,7 @@ class TestPublishing:
         assert client.delete(away["Location"]).status_code == 204
         assert client.delete(f"/calendars/{room['id']}").status_code == 204
 
-    def test_a_provider_cannot_change_other_calendars(self, as_other, as_admin, calendar):
+    def test_a_provider_cannot_manage_other_calendars(self, as_other, as_admin, calendar):
         service = ServiceFactory(calendar=calendar)
         path = f"/calendars/{calendar.pk}"
         away = as_admin.post(f"{path}/time-off", HOLIDAY)["Location"]
@@ -258,7 +258,9 @@ class TestPublishing:
         assert as_admin.delete(f"/services/{service.pk}").status_code == 204
         assert as_admin.delete(path).status_code == 204
 
-    def test_a_former_provider_cannot_change_anything(self, api, as_admin, provider, calendar):
+    def test_a_former_provider_cannot_manage_their_calendar(
+        self, api, as_admin, provider, calendar
+    ):
         service = ServiceFactory(calendar=calendar)
         booking = BookingFactory(service=service)
         path = f"/calendars/{calendar.pk}"

@@ -5,6 +5,7 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 
+from bookit.api.pagination import DEFAULT_LIMIT
 from bookit.tests.crowd import ask, run
 
 pytestmark = pytest.mark.django_db
@@ -38,12 +39,14 @@ NASTY = [
     "%",
     "理发",
 ]
-ORDERS = ["", "&ordering=relevance", "&ordering=title", "&ordering=-price", "&page=40"]
-NARROWED = ["", "&category=Sport", "&price_max=20", "&active=any&mode=open"]
+# Parameters that select a page of the matches.
+PAGES = ["", "&ordering=relevance", "&ordering=title", "&ordering=-price", "&page=40"]
+NARROWED = ["&category=Sport", "&price_max=20", "&active=any&mode=open"]
 # Some tests let a search rank only this many services.
 MAX_RANKED_HERE = 100
 
 # Adds a service with a description of 9 kB to each of up to fifty calendars without a service.
+# Each description contains all words from w0 to w999, because 7919 and 1000 have no common factor.
 #
 # Parameters: none.
 # Columns: none.
@@ -68,7 +71,8 @@ LIMIT 50
 def crowded_town(django_db_setup, django_db_blocker):
     """A town of 1,000 services whose descriptions are 9 kB long, for all tests of this module."""
     with django_db_blocker.unblock():
-        # The statistics say that there are no calendars, as in a new database.
+        # The statistics say that there are no calendars, as in a new database. The planner would
+        # ignore the statistics of a table without pages. The deleted row leaves a page.
         run("INSERT INTO catalog_calendar (id, name, timezone) SELECT gen_random_uuid(), '', 'UTC'")
         run("DELETE FROM catalog_calendar")
         run("ANALYZE catalog_calendar")
@@ -115,7 +119,7 @@ def plans_of(statements):
 
 
 def statements_of(api, address):
-    """Return the statements that a request runs, with their parameters."""
+    """Return the statements of a request that read the catalog, with their parameters."""
     seen = []
 
     def note(execute, sql, parameters, many, context):
@@ -141,8 +145,9 @@ class TestBlocks:
     @pytest.mark.parametrize("words", NASTY)
     def test_no_search_reads_the_descriptions(self, api, crowded_town, words):
         table = ask("SELECT pg_relation_size('catalog_service') / 8192")
-        for more in [*ORDERS, *NARROWED]:
+        for more in [*PAGES, *NARROWED]:
             ran = statements_of(api, f"/services?q={quote(words)}{more}")
+            # A page, the count, similar words, the corrected page, and the rows of the page.
             assert len(ran) <= 5
             # Enough for reading the table twice, indexes, and the rows of the page.
             assert blocks_of(ran) < 2 * table + 500, more
@@ -159,13 +164,13 @@ class TestPlans:
     @pytest.mark.parametrize("words", ["common", "common word", "b c d e f g", "everywhere"])
     def test_a_page_reads_all_matches_only_once(self, api, crowded_town, limit_search, words):
         limit_search("MAX_RANKED", MAX_RANKED_HERE)
-        for order in ORDERS:
-            parts = plans_of(statements_of(api, f"/services?q={quote(words)}{order}"))
+        for page in PAGES:
+            parts = plans_of(statements_of(api, f"/services?q={quote(words)}{page}"))
             # Other scans read the rows of the page by their ids.
             scans = [part for part in parts if "search @@" in part.get("Recheck Cond", "")]
             everything = [part for part in scans if part["Actual Rows"] > MAX_RANKED_HERE]
-            assert len(everything) == 1, order
-            assert len(scans) <= 2, order
+            assert len(everything) == 1, page
+            assert len(scans) <= 2, page
 
     @pytest.mark.parametrize(
         ("order", "expected"),
@@ -174,10 +179,10 @@ class TestPlans:
             ("", MAX_RANKED_HERE),
             ("&ordering=-relevance,title", MAX_RANKED_HERE),
             # Services without the words in the title fill the page.
-            ("&ordering=relevance", 20),
+            ("&ordering=relevance", DEFAULT_LIMIT),
             # The page needs services of both groups.
-            ("&ordering=title,relevance", MAX_RANKED_HERE + 20),
-            ("&page=6", MAX_RANKED_HERE + 120),
+            ("&ordering=title,relevance", MAX_RANKED_HERE + DEFAULT_LIMIT),
+            ("&page=6", MAX_RANKED_HERE + 6 * DEFAULT_LIMIT),
         ],
     )
     def test_only_rows_that_can_be_on_the_page_are_ranked_and_sorted(
@@ -215,7 +220,7 @@ class TestPlans:
             assert "LIMIT 100" in text
             assert not [part for part in plans_of(ran) if "@@" in part.get("Recheck Cond", "")]
             first = [part for part in plans_of(ran) if "@@" in part.get("Filter", "")]
-            assert sum(part["Actual Rows"] for part in first) == 20
+            assert sum(part["Actual Rows"] for part in first) == DEFAULT_LIMIT
 
 
 class TestResults:

@@ -140,6 +140,7 @@ class TestCreate:
             "category": "sport",
             "is_active": False,
             "calendar_id": str(service.calendar_id),
+            "metadata": {"crm": "17"},
         }
         response = as_provider.post("/services", everything)
         assert response.status_code == 201
@@ -511,7 +512,9 @@ class TestChange:
         response = as_provider.patch(f"/services/{service.pk}", {"calendar_id": str(calendar.pk)})
         assert response.json()["calendar_id"] == str(calendar.pk)
 
-    def test_a_provider_cannot_move_a_service_to_another_users_calendar(self, as_provider, service):
+    def test_a_provider_cannot_move_a_service_to_a_calendar_that_is_not_theirs(
+        self, as_provider, service
+    ):
         own = service.calendar_id
         for calendar in (CalendarFactory(), CalendarFactory(provider=ProviderFactory())):
             response = as_provider.patch(

@@ -430,7 +430,7 @@ class TestDatabase:
                 " SELECT gen_random_uuid(), calendar_id, booking_id, service_id, user_id, 5, ''"
                 " FROM reviews_review"
             )
-        assert database_error_facts(refused.value)[0] == "23505"
+        assert database_error_facts(refused.value)[0] == "23505"  # unique_violation
 
 
 @pytest.mark.django_db(transaction=True)
@@ -465,8 +465,8 @@ class TestRaces:
         stars = [number % 5 + 1 for number in range(20)]
         outcomes = at_once(
             [
-                partial(write, booking, rating=number)
-                for booking, number in zip(bookings, stars, strict=True)
+                partial(write, booking, rating=rated)
+                for booking, rated in zip(bookings, stars, strict=True)
             ]
         )
         assert tally(outcomes) == {None: 20}
