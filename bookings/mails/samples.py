@@ -33,6 +33,7 @@ BOOKED = Occasion(
     is_current=True,
     is_over=False,
     is_handover=False,
+    handed_over_at=None,
     was_handed_over=False,
     calendar_id=UUID(int=1),
     booking_id=UUID("0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"),
