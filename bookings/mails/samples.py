@@ -8,9 +8,9 @@ from uuid import UUID
 
 from django.utils.translation import get_language
 
-from bookings.mails.composition import Mail, compose
+from bookings.mails.composition import Mail, compose, compose_farewell
 from bookings.mails.models import MailText
-from bookings.mails.occasions import Occasion, Status, Type
+from bookings.mails.occasions import FORMER, Occasion, Status, Type
 from bookings.mails.queue import Place, compose_end
 from bookit.languages import SOURCE
 
@@ -79,6 +79,9 @@ OCCASIONS = {
     "cancelled-by-the-user": replace(
         BOOKED, type=Type.CANCELLED, status=Status.CANCELLED, reason="I have to work that day."
     ),
+    "handed-over": replace(
+        BOOKED, type=Type.CHANGED, is_handover=True, attendee_email="rui@example.com"
+    ),
     "not-confirmed": replace(BOOKED, type=Type.EXPIRED, status=Status.EXPIRED),
     "reminder": replace(BOOKED, type=Type.REMINDED, at=START - timedelta(days=2)),
     "seat-offered": replace(
@@ -128,4 +131,6 @@ def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
     if kind in PLACES:
         return compose_end(replace(PLACES[kind], user_language=language), texts)
     occasion = replace(OCCASIONS[kind], language=language, provider_language=language)
+    if audience == FORMER:
+        return compose_farewell(occasion, texts)
     return compose(occasion, audience, texts)
