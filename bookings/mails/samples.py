@@ -8,9 +8,9 @@ from uuid import UUID
 
 from django.utils.translation import get_language
 
-from bookings.mails.composition import Mail, compose
+from bookings.mails.composition import Mail, compose, compose_farewell
 from bookings.mails.models import MailText
-from bookings.mails.occasions import Occasion, Status, Type
+from bookings.mails.occasions import FORMER, Occasion, Status, Type
 from bookings.mails.queue import Place, compose_end
 from bookit.languages import SOURCE
 
@@ -33,6 +33,7 @@ BOOKED = Occasion(
     is_current=True,
     is_over=False,
     is_handover=False,
+    handed_over_at=None,
     was_handed_over=False,
     calendar_id=UUID(int=1),
     booking_id=UUID("0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"),
@@ -77,6 +78,9 @@ OCCASIONS = {
     ),
     "cancelled-by-the-user": replace(
         BOOKED, type=Type.CANCELLED, status=Status.CANCELLED, reason="I have to work that day."
+    ),
+    "handed-over": replace(
+        BOOKED, type=Type.CHANGED, is_handover=True, attendee_email="rui@example.com"
     ),
     "not-confirmed": replace(BOOKED, type=Type.EXPIRED, status=Status.EXPIRED),
     "reminder": replace(BOOKED, type=Type.REMINDED, at=START - timedelta(days=2)),
@@ -127,4 +131,6 @@ def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
     if kind in PLACES:
         return compose_end(replace(PLACES[kind], user_language=language), texts)
     occasion = replace(OCCASIONS[kind], language=language, provider_language=language)
+    if audience == FORMER:
+        return compose_farewell(occasion, texts)
     return compose(occasion, audience, texts)

@@ -8,9 +8,9 @@ so that email clients can recognise the second email.
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. No email
 is sent if somebody moved the booking and then moved it back. If the attendee's email address
-changes, the emails to the new and to the former attendee are also sent a little later. Emails about
-all other events are sent immediately. Except for reminders, each of these events happens to a
-booking only once.
+changes, the emails to the new and to the former attendee are also sent a little later, and the new
+attendee gets no other email until then. Emails about all other events are sent immediately. Except
+for reminders, each of these events happens to a booking only once.
 
 If the mail server or the workers were unavailable, emails are late, and can arrive in another order
 than their events. A late email that is no longer true is not sent.
@@ -24,12 +24,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Q, Subquery
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
-from accounts.models import User
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import Mail, compose, compose_farewell
-from bookings.mails.occasions import ATTENDEE, FORMER, Occasion, Type, occasions
+from bookings.mails.occasions import ATTENDEE, FORMER, Occasion, Type, handover_sql, occasions
 from bookings.models import Booking, BookingEvent
 from bookit.database.citus.lookups import by_id
 from bookit.database.rows import fetch
@@ -43,6 +42,10 @@ COMPOSED = "bookings.send_composed_mail"
 
 # An email is late if it is sent more than this long after its event.
 LATE = timedelta(minutes=1)
+
+# The emails about a handover are sent this long after the end of `MAIL_PAUSE`, so that all changes
+# during the pause have been committed. No other email tells the new attendee about these changes.
+SETTLING = timedelta(seconds=5)
 
 # `resend` searches this many of a booking's latest events for the attendee's last email.
 MAX_EVENTS = 100
@@ -80,6 +83,16 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = ANY(%(booking_i
 ORDER BY event.id
 """
 
+# Finds when a booking was last given to another attendee.
+#
+# Parameters: calendar_id uuid, booking_id uuid.
+# Columns: at timestamptz (null if never).
+HANDED_OVER_AT = f"""
+SELECT max(event.at) AS at FROM bookings_bookingevent AS event
+WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
+  AND {handover_sql("event")}
+"""  # noqa: S608 - only our own SQL condition is interpolated, no values
+
 
 def enqueue(*, events: Iterable[BookingEvent]) -> None:
     """Enqueue one job for each email that the events cause, unless the job is already waiting.
@@ -94,8 +107,11 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
     for occasion in occasions(calendars, [event.pk for event in chosen]):
         is_move = occasion.type == Type.RESCHEDULED
         subject = occasion.booking_id if is_move else occasion.event_id
-        is_paused = is_move or occasion.is_handover
-        scheduled_at = occasion.at + settings.MAIL_PAUSE if is_paused else None
+        scheduled_at = None
+        if occasion.is_handover:
+            scheduled_at = _end_of_pause(occasion.at)
+        elif is_move:
+            scheduled_at = occasion.at + settings.MAIL_PAUSE
         for audience in occasion.audiences:
             args = {
                 "calendar_id": str(occasion.calendar_id),
@@ -132,38 +148,23 @@ def enqueue_cancellations(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> 
 def enqueue_farewell(*, event: BookingEvent) -> None:
     """Compose the email to the former attendee of a booking, and enqueue its job.
 
-    Do nothing unless `event` gives the booking to another attendee. The caller changes the booking
-    afterwards.
-
-    While the job waits, the present attendee has not been told about the booking. If the booking is
-    then given to yet another attendee, only the first attendee has to be told, which the waiting
-    job does. But if there was another event in between, its email has told the present attendee,
-    so there is one job for each such event. The email about a move waits, too.
+    Do nothing unless `event` gives the booking to another attendee, or if the former attendee has
+    not been told about the booking. The caller changes the booking afterwards.
     """
     [found] = occasions([event.calendar_id], [event.pk])
-    if not found.is_handover:
-        return
-    earlier = BookingEvent.objects.filter(calendar=event.calendar_id, booking=event.booking_id)
-    untold = Q(type=Type.CHANGED)
-    untold |= Q(type=Type.RESCHEDULED, at__gt=event.at - settings.MAIL_PAUSE)
-    told = earlier.exclude(untold).order_by("-id").values_list("pk", flat=True).first()
-    args = {
-        "mail": asdict(compose_farewell(found, mail_texts.in_use())),
-        "user_id": str(found.user_id),
-        "is_paused": True,
-    }
-    lock = f"{COMPOSED}/{found.booking_id}/{told}"
-    defer(COMPOSED, {lock: (args, event.at + settings.MAIL_PAUSE)})
+    if found.is_handover and not found.is_in_pause:
+        mail = compose_farewell(found, mail_texts.in_use())
+        _defer_farewell(mail, str(found.user_id), _end_of_pause(event.at))
 
 
-def enqueue_after_pause(*, mail: Mail, user_id: str) -> None:
-    """Enqueue the job that sends an email whose pause is over.
-
-    The email is not sent by the job that waited, because a job that is retried waits again. A
-    waiting job of `enqueue_farewell` must mean that the pause is not over.
-    """
+def _defer_farewell(mail: Mail, user_id: str, at: datetime) -> None:
     args = {"mail": asdict(mail), "user_id": user_id}
-    defer(COMPOSED, {f"{COMPOSED}/{mail.message_id}": (args, None)})
+    defer(COMPOSED, {f"{COMPOSED}/{mail.message_id}/{at.isoformat()}": (args, at)})
+
+
+def _end_of_pause(handed_over_at: datetime) -> datetime:
+    """Return when the emails about a handover are sent."""
+    return handed_over_at + settings.MAIL_PAUSE + SETTLING
 
 
 def _unsent(calendar_id: UUID, booking_ids: Sequence[UUID]) -> Iterator[tuple[Occasion, str]]:
@@ -315,7 +316,8 @@ def send_composed(*, mail: Mail, user_id: str, at: datetime) -> None:
     """Send an email that was composed earlier.
 
     The email to a former attendee is not sent if its reader is the attendee again, or is the user
-    who booked. Different spellings of a mailbox count as one reader.
+    who booked, unless the booking was cancelled or has expired. Different spellings of a mailbox
+    count as one reader.
 
     Args:
         user_id: the user who booked.
@@ -324,12 +326,17 @@ def send_composed(*, mail: Mail, user_id: str, at: datetime) -> None:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
     if mail.audience == FORMER:
-        staying = [user.mailbox for user in User.objects.filter(pk=user_id)]
         with suppress(Booking.DoesNotExist):
             booking = by_id(Booking.objects.select_related("user"), mail.booking_id).get()
-            staying.append(booking.attendee()["attendee_email"])
-        if hashed(mail.to) in map(hashed, staying):
-            return
+            staying = [booking.user.mailbox, booking.attendee()["attendee_email"]]
+            if booking.status in Booking.BOOKED and hashed(mail.to) in map(hashed, staying):
+                # While the booking has just been handed over again, nobody else would tell the
+                # reader that it ends.
+                named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
+                ends = _end_of_pause(fetch(HANDED_OVER_AT, named, scalar_row)[0])
+                if ends > at:
+                    _defer_farewell(mail, user_id, ends)
+                return
     deliver(mail=mail, at=at)
 
 
@@ -370,18 +377,15 @@ def _is_undone(first: Occasion, last: Occasion, audience: str) -> bool:
     """Return whether the user who moved a booking has moved it back, so the reader need not know.
 
     If somebody else moved it back, or if it was confirmed in between, readers may know the time
-    that no longer applies. A new attendee needs an email: the one about the change of the attendee
-    is left out if the booking has been moved during its pause.
+    that no longer applies. A new attendee needs an email: the one about the handover is not sent if
+    the booking has been moved after the pause but before it is sent.
     """
+    given = first.handed_over_at
+    is_new = first.was_handed_over or (given and first.at < _end_of_pause(given))
+    if audience == ATTENDEE and is_new:
+        return False
     if (first.was_start_time, first.was_end_time) != (last.start_time, last.end_time):
         return False
     events = BookingEvent.objects.filter(calendar=first.calendar_id, booking=first.booking_id)
     by_mover = Q(type__in=[Type.RESCHEDULED, Type.CHANGED], actor=first.actor_id)
-    needs_email = ~by_mover & Q(pk__gte=first.event_id)
-    if audience == ATTENDEE:
-        needs_email |= Q(
-            type=Type.CHANGED,
-            data__changed__contains="attendee_email",
-            at__gt=first.at - settings.MAIL_PAUSE,
-        )
-    return not events.filter(needs_email).exists()
+    return not events.filter(~by_mover, pk__gte=first.event_id).exists()

@@ -25,16 +25,12 @@ def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") ->
 
 
 @app.task(name=mails.COMPOSED, queue=jobs.MAILS, retry=PATIENT)
-def send_composed_mail(mail: dict[str, Any], user_id: str, is_paused: bool = False) -> None:
+def send_composed_mail(mail: dict[str, Any], user_id: str) -> None:
     """Send an email that was composed before its booking, slot or account was deleted.
 
-    Emails to former attendees are also sent in this way. With `is_paused`, this job does not send
-    the email, but enqueues the job that does; see `enqueue_after_pause`.
+    Emails to former attendees are also sent in this way.
 
     `user_id` is the user of the booking, or the user who was waiting. `bookings.privacy` finds the
     jobs of a user by this id.
     """
-    if is_paused:
-        mails.enqueue_after_pause(mail=Mail(**mail), user_id=user_id)
-    else:
-        mails.send_composed(mail=Mail(**mail), user_id=user_id, at=timezone.now())
+    mails.send_composed(mail=Mail(**mail), user_id=user_id, at=timezone.now())

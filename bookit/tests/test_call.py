@@ -98,6 +98,23 @@ def test_a_time_of_other_days_replaces_the_hold_and_leaving_the_page_releases_it
     assert {*Booking.objects.values_list("status", flat=True)} == {"cancelled"}
 
 
+def test_while_new_times_load_no_old_time_can_be_chosen_with_the_keyboard(page, service):
+    requests = []
+    page.route("**/phone/times/**", lambda request: requests.append(request))
+    page.locator("input[name=start]").nth(30).focus()
+    page.get_by_label("Service", exact=True).select_option(str(service.pk))
+    page.locator("#phone-times[aria-busy]").wait_for()
+
+    page.keyboard.press("ArrowRight")
+
+    assert page.locator("input[name=start]:checked").count() == 0
+    page.get_by_text("Choose a service and a time.").wait_for()
+    requests[0].continue_()
+    page.locator("#phone-times:not([aria-busy])").wait_for()
+    assert page.evaluate("document.activeElement.name") == "start"
+    assert not Booking.objects.exists()
+
+
 def test_if_a_time_is_taken_during_the_call_the_page_offers_other_times(page, service):
     start = page.locator("input[name=start]").nth(CHOSEN)
     taken = datetime.fromisoformat(start.get_attribute("value"))

@@ -1,6 +1,7 @@
 """The export of all records that can be moved to another system, as JSON Lines."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection, transaction
@@ -41,8 +42,7 @@ LEFT_OUT = {
     *("password", "version", "blocked", "transaction", "server", "api_key_id"),
     *("group_id", "last_login", "rating_sum", "rating_count"),
 }
-# The number of records that are read at a time. Without server-side cursors (if DATABASE_POOL_SIZE
-# is 0), all records of a model are in memory at once.
+# The number of records that are read at a time.
 CHUNK = 2000
 
 
@@ -51,12 +51,32 @@ def lines() -> Iterator[bytes]:
 
     The member `record` names the kind of the record. Times are in UTC.
     """
-    with transaction.atomic(), no_time_limit_in_transaction(), connection.cursor() as cursor:
+    with (
+        transaction.atomic(),
+        no_time_limit_in_transaction(),
+        _server_side_cursors(),
+        connection.cursor() as cursor,
+    ):
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         for model in MODELS:
             kind = model._meta.label_lower.partition(".")[2]
             for row in _rows(model):
                 yield dumps({"record": kind, **row}) + b"\n"
+
+
+@contextmanager
+def _server_side_cursors() -> Iterator[None]:
+    """Let `iterator` read rows in chunks, even if DATABASE_POOL_SIZE is 0.
+
+    Outside a transaction, a pooler could look for the cursor on another connection. Therefore, the
+    block must be in a transaction.
+    """
+    usual = connection.settings_dict
+    connection.settings_dict = {**usual, "DISABLE_SERVER_SIDE_CURSORS": False}
+    try:
+        yield
+    finally:
+        connection.settings_dict = usual
 
 
 def columns(model: type[Model]) -> list[str]:

@@ -10,6 +10,8 @@ import time_machine
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 from django.db import connection, transaction
+from django.db.models import Q
+from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -26,7 +28,8 @@ NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ANA, RUI, BEN, ZOE = (f"{name}@example.com" for name in ("ana", "rui", "ben", "zoe"))
-PAUSE = 60  # `MAIL_PAUSE`, in seconds
+# The emails are sent this many seconds after the change: when the pause and `SETTLING` are over.
+PAUSE = (timedelta(seconds=60) + mails.SETTLING).seconds
 
 pytestmark = pytest.mark.django_db
 
@@ -118,20 +121,26 @@ def sent(*, at):
 
 @contextmanager
 def refused_for(address):
-    """Let the mail server refuse an email to one address; waiting jobs run an hour after NOW."""
+    """Let the mail server refuse an email to one address; its job runs again an hour after NOW."""
     accept = EmailMultiAlternatives.send
+    refused = []
 
     def send(message):
-        if message.to == [address]:
-            raise smtplib.SMTPException
-        return accept(message)
+        if message.to != [address]:
+            return accept(message)
+        # `work` runs the due jobs in the order of their ids.
+        is_due = Q(scheduled_at=None) | Q(scheduled_at__lte=timezone.now())
+        refused.append(ProcrastinateJob.objects.filter(is_due).earliest("id"))
+        raise smtplib.SMTPException
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EmailMultiAlternatives, "send", send)
         with pytest.raises(smtplib.SMTPException):
             yield
+    [job] = refused
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [NOW + HOUR])
+        again_at = "UPDATE procrastinate_jobs SET scheduled_at = %s WHERE id = %s"
+        cursor.execute(again_at, [NOW + HOUR, job.pk])
 
 
 def file_of(message):
@@ -226,11 +235,14 @@ class TestBoth:
         self, booking
     ):
         name(booking, BEN)
-        with refused_for(RUI):
+        with refused_for(BEN):
             messages(at=PAUSE)
-        assert sent(at=PAUSE) == [(BEN, "Requested")]
-        assert sent(at=3600) == [(RUI, "Cancelled")]
-        # `refused_for` only pretends that the job is retried.
+        assert sent(at=PAUSE) == [(RUI, "Cancelled")]
+        assert sent(at=3600) == [(BEN, "Requested")]
+        name(booking, ZOE, at=7200)
+        with refused_for(BEN):
+            messages(at=7200 + PAUSE)
+        assert sent(at=4 * 3600) == [(BEN, "Cancelled"), (ZOE, "Requested")]
         assert tasks.send_composed_mail.retry_strategy.max_attempts > 5
 
     def test_a_copy_goes_to_the_new_attendee(self, booking):
@@ -320,15 +332,25 @@ class TestOtherEvents:
     def test_the_new_attendee_gets_one_email_if_the_booking_is_then_confirmed(self, booking):
         name(booking, BEN)
         confirm(booking, at=10)
-        assert sent(at=10) == [(BEN, "Confirmed")]
-        assert sent(at=2 * PAUSE) == [(RUI, "Cancelled")]
+        assert sent(at=PAUSE - 1) == []
+        assert sent(at=PAUSE) == [(BEN, "Confirmed"), (RUI, "Cancelled")]
+        ids = [*booking.events.order_by("id").values_list("pk", flat=True)]
+        found = mails.announcements(booking=booking, event_ids=ids)
+        assert [str(each.label) for each in found] == ["Requested", "Confirmed"]
 
-    def test_somebody_who_was_told_of_a_confirmation_gets_a_cancellation(self, booking):
+    def test_a_confirmation_right_before_the_email_is_sent_has_its_own_email(self, booking):
+        name(booking, BEN)
+        confirm(booking, at=PAUSE - 1)
+        assert sent(at=PAUSE - 1) == [(BEN, "Confirmed")]
+        assert sent(at=PAUSE) == [(RUI, "Cancelled")]
+
+    def test_only_the_last_attendee_is_told_if_a_confirmed_booking_changes_hands_again(
+        self, booking
+    ):
         name(booking, BEN)
         confirm(booking, at=10)
-        assert sent(at=10) == [(BEN, "Confirmed")]
         name(booking, ZOE, at=20)
-        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Cancelled"), (ZOE, "Confirmed")]
+        assert sent(at=2 * PAUSE) == [(RUI, "Cancelled"), (ZOE, "Confirmed")]
 
     def test_the_new_attendee_of_a_moved_booking_reads_only_the_new_time(self, booking):
         move(booking, 1, at=0)
@@ -338,10 +360,17 @@ class TestOtherEvents:
         assert found[BEN].subject == "Requested: Haircut, Tue 1 Dec 2026, 11:00"
         assert "Before" not in found[BEN].body
 
-    def test_a_move_right_after_the_change_is_told_to_the_new_attendee_only(self, booking):
+    def test_the_email_to_the_new_attendee_shows_a_move_during_its_pause(self, booking):
         name(booking, BEN)
         move(booking, 1, at=10)
-        assert sent(at=3 * PAUSE) == [(BEN, "Moved"), (RUI, "Cancelled")]
+        found = {each.to[0]: each for each in messages(at=3 * PAUSE)}
+        assert {*found} == {BEN, RUI}
+        assert found[BEN].subject == "Requested: Haircut, Tue 1 Dec 2026, 11:00"
+        entry = file_of(found[BEN])[1]
+        assert (entry["DTSTART"].dt, entry["SEQUENCE"]) == (START + HOUR, 2)
+        mails.resend(booking=booking, at=NOW)
+        [copy] = messages(at=3 * PAUSE)
+        assert (copy.to, copy.subject) == ([BEN], found[BEN].subject)
 
     @pytest.mark.parametrize("order", ["move change back", "change move back"])
     def test_the_new_attendee_gets_an_email_if_the_booking_is_moved_back(self, booking, order):
@@ -356,14 +385,37 @@ class TestOtherEvents:
         assert {*found} == {BEN, RUI}
         assert file_of(found[BEN])[1]["DTSTART"].dt == START
 
-    def test_the_new_attendee_gets_an_email_if_a_later_move_is_undone_after_the_pause(
+    def test_a_move_that_is_undone_after_the_pause_is_told(self, booking):
+        name(booking, BEN)
+        move(booking, 1, at=50)
+        assert sent(at=PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
+        move(booking, 0, at=70)
+        assert sent(at=3 * PAUSE) == [(BEN, "Moved")]
+
+    def test_the_new_attendee_gets_an_email_if_a_move_right_after_the_pause_is_undone(
         self, booking
     ):
         name(booking, BEN)
-        move(booking, 1, at=50)
+        move(booking, 1, at=PAUSE - 1)
         assert sent(at=PAUSE) == [(RUI, "Cancelled")]
-        move(booking, 0, at=70)
-        assert sent(at=3 * PAUSE) == [(BEN, "Moved")]
+        move(booking, 0, at=PAUSE + 10)
+        found = messages(at=3 * PAUSE)
+        assert [each.to for each in found] == [[BEN]]
+        assert file_of(found[0])[1]["DTSTART"].dt == START
+
+    def test_the_new_attendee_learns_the_right_time_if_emails_are_late(self, booking, ana):
+        move(booking, 1, at=0)
+        name(booking, BEN, at=10)
+        services.reschedule_booking(
+            booking_id=booking.pk,
+            actor=ana,
+            start_time=START,
+            at=NOW + timedelta(seconds=2 * PAUSE),
+        )
+        work(until=NOW + timedelta(seconds=10))  # Follow the move up, and send no email.
+        found = {each.to[0]: each for each in messages(at=4 * PAUSE)}
+        assert {*found} == {BEN, RUI}
+        assert file_of(found[BEN])[1]["DTSTART"].dt == START
 
     def test_the_provider_gets_no_email_if_the_booking_is_moved_back(self, booking, haircut):
         haircut.calendar.provider = ProviderFactory()
@@ -381,14 +433,6 @@ class TestOtherEvents:
         name(booking, ZOE, at=20)
         assert {to for to, _label in sent(at=3 * PAUSE)} == {RUI, ZOE}
 
-    def test_the_user_who_booked_gets_no_cancellation_if_the_booking_is_then_deleted(self, book):
-        booking = book(attendee_email="")
-        name(booking, BEN)
-        with clock_at(10) as now:
-            services.delete_booking(booking_id=booking.pk, actor=AdminFactory(), at=now)
-            work(until=now)
-        assert {to for to, _label in sent(at=3 * PAUSE)} == {BEN}
-
     def test_a_job_that_waits_for_webhooks_does_not_repeat_emails_if_the_booking_is_deleted(
         self, booking
     ):
@@ -399,14 +443,49 @@ class TestOtherEvents:
         services.delete_booking(booking_id=booking.pk, actor=booking.user, at=NOW)
         assert sent(at=PAUSE) == [(RUI, "Cancelled")]
 
+    @pytest.mark.parametrize("former", [RUI, ""])
     @pytest.mark.parametrize("end", [services.cancel_booking, services.delete_booking])
-    def test_both_attendees_get_a_cancellation_if_the_booking_ends_right_after_the_change(
-        self, booking, ana, end
+    def test_only_the_former_attendee_learns_that_the_booking_has_ended_during_the_pause(
+        self, book, ana, haircut, end, former
     ):
+        haircut.calendar.provider = ProviderFactory()
+        haircut.calendar.save()
+        booking = book(attendee_email=former)
         name(booking, BEN)
         with clock_at(10) as now:
             end(booking_id=booking.pk, actor=ana, at=now)
-        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Cancelled")]
+        provider = haircut.calendar.provider.email
+        assert sent(at=10) == [(provider, "Cancelled")]
+        assert sent(at=2 * PAUSE) == [(former or ANA, "Cancelled")]
+
+    def test_only_the_former_attendee_learns_that_a_request_has_expired_during_the_pause(
+        self, booking
+    ):
+        seconds = (START - NOW).total_seconds()
+        name(booking, BEN, at=seconds - 10)
+        clock.expire_bookings(at=START)
+        assert sent(at=seconds + 2 * PAUSE) == [(RUI, "Cancelled")]
+
+    @pytest.mark.parametrize("again_at", [20, 50])
+    def test_an_attendee_who_is_named_again_learns_that_the_booking_has_ended(
+        self, booking, ana, again_at
+    ):
+        """If Rui is named again after 50 seconds, the pause ends after his first email is due."""
+        name(booking, BEN)
+        name(booking, RUI, at=again_at)
+        end_at = again_at + 25
+        assert sent(at=end_at) == []
+        with clock_at(end_at) as now:
+            services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
+        assert sent(at=3 * PAUSE) == [(RUI, "Cancelled")]
+        assert addresses_in_jobs() == set()
+
+    def test_both_attendees_learn_that_the_booking_has_ended_after_the_pause(self, booking, ana):
+        name(booking, BEN)
+        assert sent(at=PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
+        with clock_at(PAUSE + 1) as now:
+            services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
+        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled")]
 
     def test_an_email_to_the_user_is_not_sent_if_an_attendee_is_named_before(self, haircut, ana):
         """A client can book, and name the attendee with a second request."""
@@ -489,7 +568,7 @@ class TestPrivacy:
         assert BEN not in stored
 
     @pytest.mark.parametrize("former", [RUI, ""])
-    def test_an_attendee_learns_of_the_change_if_the_account_is_deleted_right_after_it(
+    def test_a_former_attendee_gets_a_cancellation_if_the_account_is_deleted_right_afterwards(
         self, book, ana, former
     ):
         booking = book(attendee_email=former)
@@ -497,7 +576,6 @@ class TestPrivacy:
         with clock_at(10) as now:
             privacy.erase_user(user_id=ana.pk, actor=AdminFactory(), at=now)
         assert ANA not in addresses_in_jobs()
-        told = [(BEN, "Cancelled"), *([(RUI, "Cancelled")] if former else [])]
-        assert sent(at=2 * PAUSE) == told
+        assert sent(at=2 * PAUSE) == ([(RUI, "Cancelled")] if former else [])
         assert addresses_in_jobs() == set()
         assert Booking.objects.get(pk=booking.pk).attendee_email == ""

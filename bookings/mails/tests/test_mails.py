@@ -762,8 +762,13 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
     assert "queue-cancelled-attendee.eml" in files
     for path in (tmp_path / "mails").glob("*.ics"):
         assert icalendar.Calendar.from_ical(path.read_bytes()).walk("VEVENT")
-    text = (tmp_path / "mails" / "moved-attendee.txt").read_text()
-    assert text.startswith("Moved: Haircut, Tue 1 Dec 2026, 10:00\n")
+    for name, label in (
+        ("moved-attendee", "Moved"),
+        ("handed-over-attendee", "Confirmed"),
+        ("handed-over-former", "Cancelled"),
+    ):
+        text = (tmp_path / "mails" / f"{name}.txt").read_text()
+        assert text.startswith(f"{label}: Haircut, Tue 1 Dec 2026, 10:00\n")
 
 
 def test_the_day_until_which_a_seat_is_kept_fits_into_the_russian_sentence():

@@ -9,7 +9,7 @@ from django.core.management import BaseCommand, CommandError
 
 from bookings.mails import samples
 from bookings.mails.composition import Mail
-from bookings.mails.occasions import ATTENDEE
+from bookings.mails.occasions import ATTENDEE, FORMER
 from bookit.languages import SOURCE, speaking
 
 
@@ -41,6 +41,7 @@ class Command(BaseCommand):
 
 def _write_all(directory: Path, language: str) -> None:
     readers = {name: occasion.audiences for name, occasion in samples.OCCASIONS.items()}
+    readers["handed-over"].append(FORMER)
     readers |= {name: [ATTENDEE] for name in samples.PLACES}
     for name, audiences in readers.items():
         for audience in audiences:

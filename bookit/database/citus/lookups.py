@@ -18,7 +18,7 @@ from django.db import OperationalError, connections, transaction
 from django.db.models import Model, OuterRef, QuerySet, Value
 from django.db.models.expressions import Col, ResolvedOuterRef
 from django.db.models.lookups import Exact
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
 from bookit.database import reading
 from bookit.database.citus.layout import Layout
@@ -141,10 +141,12 @@ def fetch_reachable(
 ) -> list[dict[str, Any]]:
     """Return the rows that a query of several calendars finds on all servers that answer.
 
-    If all servers answer, this is one query. Otherwise, it is `fetch_from_shards`.
+    If all servers answer, this is one query. Otherwise, it is `fetch_from_shards`. In both cases,
+    the rows come from JSON, so ids are strings.
     """
+    as_json = f"SELECT to_json(found) FROM ({text}) AS found"  # noqa: S608 - our own SQL
     try:
-        return fetch(text, values, dict_row)
+        return fetch(as_json, values, scalar_row)
     except OperationalError as error:
         if not is_server_down(error):
             raise

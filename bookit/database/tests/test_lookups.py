@@ -1,7 +1,4 @@
-"""In a distributed database, subqueries name the calendar that the outer query names.
-
-These tests do not need Citus.
-"""
+"""Finding rows in a distributed database. These tests do not need Citus."""
 
 from uuid import uuid4
 
@@ -9,6 +6,7 @@ import pytest
 
 from bookings.models import Slot
 from bookings.slots.serializers import SlotSerializer
+from bookings.tests.factories import SlotFactory
 from bookit.api.views import ON_CALENDAR
 from bookit.database.citus import lookups
 from bookit.database.prepared import Prepared
@@ -22,6 +20,14 @@ OUTER = ' = ("bookings_slot"."calendar_id")'
 def distributed(monkeypatch):
     """Let `bookit.database.citus.lookups` behave as if the rows were on several servers."""
     monkeypatch.setattr(lookups, "is_distributed", lambda: True)
+
+
+def test_ids_are_strings_whether_or_not_all_servers_answer():
+    slot = SlotFactory()
+    find = "SELECT calendar_id, array_agg(id) AS ids FROM bookings_slot GROUP BY calendar_id"
+    assert lookups.fetch_reachable(find, {}, tables=["bookings_slot"]) == [
+        {"calendar_id": str(slot.calendar_id), "ids": [str(slot.pk)]}
+    ]
 
 
 def text_of(slots):

@@ -216,14 +216,18 @@
     release();
     refuse("start", []);
     refuse("service", []);
+    const hadFocus = times.contains(document.activeElement);
     times.setAttribute("aria-busy", "true");
+    times.inert = true; // The choice of a time that is about to be replaced would be lost.
     const query = new URLSearchParams({ service: field("service").value, day: field("day").value, hold });
     if (field("overrides")?.checked) query.set("overrides", "on");
     const response = await ask(`${words.times}?${query}`);
     const text = response && (await response.text());
     if (number !== shown) return;
     times.removeAttribute("aria-busy");
+    times.inert = false;
     if (text !== null) times.innerHTML = text;
+    if (hadFocus && document.activeElement === document.body) firstTime().focus();
   };
   const showTimes = () => (showing = loadTimes());
   const showTimesSoon = later(showTimes, 200);
@@ -246,7 +250,7 @@
     await showTimes();
     // The button was replaced together with the times.
     const again = [...times.querySelectorAll("button:enabled")].find((each) => each.textContent === label);
-    (again || firstTime()).focus();
+    again?.focus();
   });
 
   // --- the hold --------------------------------------------------------------------------------

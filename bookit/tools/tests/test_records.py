@@ -151,6 +151,20 @@ def test_an_export_may_take_longer_than_a_request(town, monkeypatch):
     assert connection.connection.patience == STATEMENT_LIMIT
 
 
+@pytest.mark.django_db(transaction=True)
+def test_behind_a_pooler_an_export_does_not_read_all_rows_at_once(town, monkeypatch):
+    """Without a server-side cursor, the client would receive all rows of a model together."""
+    monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
+    lines = records.lines()
+    while json.loads(next(lines))["record"] != "user":
+        pass
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_cursors WHERE statement LIKE '%accounts_user%'")
+        assert len(cursor.fetchall()) == 1
+    assert [*lines]
+    assert connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] is True
+
+
 def test_an_existing_file_is_not_overwritten(tmp_path):
     path = tmp_path / "all.jsonl"
     path.write_text("mine")
