@@ -344,16 +344,16 @@ def sent_by_bookit(client, method, path, body):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "year", "status"),
+    ("method", "path", "status"),
     [
-        ("GET", "/services/{}", None, 200),
-        ("GET", "/services", None, 200),
-        ("GET", "/bookings", None, 200),
-        ("POST", "/bookings", 2990, 201),
-        ("POST", "/bookings", TUESDAY.year, 409),
+        ("GET", "/services/{}", 200),
+        ("GET", "/services", 200),
+        ("GET", "/bookings", 200),
+        ("POST", "/bookings", 201),
+        ("POST", "/bookings", 409),
     ],
 )
-def test_the_reference_runs_the_statements_of_bookit(reference, api, method, path, year, status):
+def test_the_reference_runs_the_statements_of_bookit(reference, api, method, path, status):
     customer, service = UserFactory(), ServiceFactory()
     # Create a full page of services and of bookings, because only a full page needs a count.
     ServiceFactory.create_batch(DEFAULT_LIMIT)
@@ -363,7 +363,7 @@ def test_the_reference_runs_the_statements_of_bookit(reference, api, method, pat
     client = api if "services" in path else api.as_(customer)
     path, sent = path.format(service.pk), []
     for send, day in ((sent_by_bookit, 1), (partial(sent_by_reference, reference), 2)):
-        start = TUESDAY if status == 409 else datetime(year or 2990, 1, day, tzinfo=UTC)
+        start = TUESDAY if status == 409 else datetime(2990, 1, day, tzinfo=UTC)
         body = {"service_id": str(service.pk), "start_time": start.isoformat()}
         found, statements_sent = send(client, method, path, body if method == "POST" else {})
         assert found == status
