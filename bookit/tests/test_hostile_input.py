@@ -216,6 +216,7 @@ class World:
         path, _, query = (target or request.target).partition("?")
         content = request.content if content is None else content
         environ = {
+            # As servers do, decode the path and pass each byte as a Latin-1 character (PEP 3333).
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
             **self.everybody[who].headers,
             **environ,
@@ -375,6 +376,7 @@ def test_a_body_of_another_type_is_refused(world):
         for name in TYPES:
             response = world.send(request, content=request.content or b"{}", CONTENT_TYPE=name)
             world.expect(label, name, response, statuses={415}, codes={"unsupported_media_type"})
+        # Some of these types are JSON, so some of the bodies are accepted.
         for name in ALMOST_JSON[number % 4 :: 4]:
             response = world.send(request, CONTENT_TYPE=name)
             world.expect(label, name[:60], response, statuses={200, 201, 202, 204, 400, 415})

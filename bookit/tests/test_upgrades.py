@@ -34,7 +34,7 @@ RELEASES = sorted((Path(__file__).parent / "releases").glob("*.dump"))
 TABLES = [
     *("accounts_user", "catalog_calendar", "catalog_service", "bookings_slot", "bookings_booking"),
     *("bookings_bookingevent", "bookings_occupancy", "reviews_review"),
-    *("catalog_openinghours", "catalog_timeoff", "bookings_waitlistentry"),
+    *("catalog_openinghours", "catalog_timeoff"),
 ]
 
 
