@@ -78,7 +78,7 @@ TIMES = {
     "no time": "2999-01-01",
     "a week": "2999-W01-1",
     "nanoseconds": "2999-01-01T00:00:00.123456789Z",
-    "digits of another script": "\uff12999-01-01T00:00:00Z",
+    "a year in digits of another script": "\uff12999-01-01T00:00:00Z",
     "seconds since 1970": "32472144000",
 }
 

@@ -15,10 +15,10 @@ def test_a_value_is_found_under_each_of_its_names():
     assert numbers == {"one": 1, "first": 1}
 
 
-def test_a_second_value_for_a_name_is_refused():
+def test_a_different_value_for_a_name_is_refused():
     numbers = Extensions()
     numbers.add("one")(1)
-    numbers.add("one")(1)
+    numbers.add("one")(1)  # The same value can be added again.
     with pytest.raises(ValueError, match="one was added before: 1"):
         numbers.add("one")(2)
     assert numbers == {"one": 1}

@@ -168,7 +168,7 @@ KINDS = {
 
 
 # Fields of these kinds refuse a value before the request does anything else.
-CHECKED_AT_ONCE = {"choice", "choice or nothing", "email", "phone", "picture"}
+CHECKED_FIRST = {"choice", "choice or nothing", "email", "phone", "picture"}
 
 
 def kind_of_field(name, schema):
@@ -216,6 +216,7 @@ class World:
         path, _, query = (target or request.target).partition("?")
         content = request.content if content is None else content
         environ = {
+            # As servers do, decode the path and pass each byte as a Latin-1 character (PEP 3333).
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
             **self.everybody[who].headers,
             **environ,
@@ -375,6 +376,7 @@ def test_a_body_of_another_type_is_refused(world):
         for name in TYPES:
             response = world.send(request, content=request.content or b"{}", CONTENT_TYPE=name)
             world.expect(label, name, response, statuses={415}, codes={"unsupported_media_type"})
+        # Some of these types are JSON, so some of the bodies are accepted.
         for name in ALMOST_JSON[number % 4 :: 4]:
             response = world.send(request, CONTENT_TYPE=name)
             world.expect(label, name[:60], response, statuses={200, 201, 202, 204, 400, 415})
@@ -402,8 +404,8 @@ def test_an_invalid_field_is_named(world):
             values = refused_values(label, name, schema)
             # Values of several fields are sent together in one body if their errors do not depend
             # on other fields. But the error of a price depends on the currency.
-            at_once = kind_of_field(name, schema) in CHECKED_AT_ONCE
-            together = [value for value in values if at_once or not checker.is_valid(value)]
+            is_first = kind_of_field(name, schema) in CHECKED_FIRST
+            together = [value for value in values if is_first or not checker.is_valid(value)]
             together = [] if name == "price" else together
             rounds += [{} for _ in together[len(rounds) :]]
             for fields, value in zip(rounds, together, strict=False):
@@ -428,6 +430,7 @@ def test_an_invalid_field_is_named(world):
 
 def hostile_values():
     """Return the JSON texts of all hostile values of fields, by name."""
+    assert not TEXTS.keys() & TIMES.keys(), "a name may stand for only one value"
     texts = {name: json.dumps(value) for name, value in {**TEXTS, **TIMES}.items()}
     return {**texts, **JSON}
 
@@ -468,24 +471,24 @@ def groups(requests, schemas, names):
     """Yield pairs: a request, and the fields of its body in which to send a value.
 
     Text fields get the value together, because all of them accept most texts. Fields of the kinds
-    in `CHECKED_AT_ONCE` also get it together, because they refuse a value before the request does
+    in `CHECKED_FIRST` also get it together, because they refuse a value before the request does
     anything else. Every other field gets the value alone.
     """
     kinds = {name: kind_of_field(name, schemas[name]) for name in names}
     for request in requests:
-        for together in ({"text"}, CHECKED_AT_ONCE):
+        for together in ({"text"}, CHECKED_FIRST):
             found = sorted(name for name in names if kinds[name] in together)
             if found := [name for name in found if base_of(requests, name) is request]:
                 yield request, found
     for name in sorted(names):
-        if kinds[name] != "text" and kinds[name] not in CHECKED_AT_ONCE:
+        if kinds[name] != "text" and kinds[name] not in CHECKED_FIRST:
             yield base_of(requests, name), [name]
 
 
 def send_hostile_fields(world, labels):
     """Send each hostile value in each field.
 
-    If the schemas of some fields refuse a value, it is sent in all these fields at once, and the
+    If the schemas of some fields refuse a value, one request sends it in all these fields, and its
     error must name all of them. The remaining fields may accept the value.
     """
     for label in labels:
@@ -566,8 +569,8 @@ TIME_PARAMETERS = {"from", "to", "date", "available_from", "available_to"}
 def must_refuse(parameter, encoded):
     """Return whether an encoded value of a parameter must be refused.
 
-    Every parameter refuses empty texts and null characters. The schema says the rest. Cursors and
-    tokens are opaque, so any response that is documented is right.
+    Cursors and tokens are opaque, so any response that is documented is right. Every other
+    parameter refuses empty texts and null characters. The schema says the rest.
     """
     schema = parameter.get("schema", {})
     if parameter["name"] in ("cursor", "token"):
@@ -621,7 +624,7 @@ def expect_name(world, label, name, shown, response):
 def test_invalid_queries_are_refused(world):
     for label in OPERATIONS():
         if "Operations" in OPERATIONS()[label]["tags"]:
-            continue
+            continue  # Health checks ignore queries.
         [request, *_] = world.valid(label)
         for query in QUERIES:
             target = f"{request.target}{'&' if request.query else '?'}{query}"

@@ -8,8 +8,8 @@ from bookit.tests import contract
 from bookit.tests.crowd import ask, run
 from bookit.tests.valid_requests import BODIES, callers, valid_requests
 
-# The first statement that writes after `fail_once` has been restarted fails, as if its transaction
-# had lost a deadlock. A rollback does not reset a sequence, so the next statement succeeds.
+# After a restart of the sequence, the first statement that writes fails, as if its transaction had
+# lost a deadlock. A rollback does not reset a sequence, so the next statement succeeds.
 FAIL_ONCE = """
 CREATE SEQUENCE fail_once;
 CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -38,10 +38,10 @@ pytestmark = [
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt install nginx)"),
 ]
 
-# The load balancer of docs/operations.md. nginx passes a POST or PATCH request to another server
-# only if it has not sent it to the first, so no such request is carried out twice. Without
-# keep-alive, each request has a new connection, so none is sent on a connection that a server has
-# just closed.
+# The load balancer of docs/operations.md, without `X-Forwarded-Proto`. nginx passes a POST or PATCH
+# request to another server only if it has not sent it to the first, so no such request is carried
+# out twice. Without keep-alive, each request has a new connection, so none is sent on a connection
+# that a server has just closed.
 BALANCER = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; {user}
 events {{}}
@@ -104,7 +104,7 @@ class Site:
         return worker
 
     def balance(self, webs):
-        """Let the load balancer pass requests to some web servers, and return its port.
+        """Let the load balancer pass requests to these web servers, and return its port.
 
         The function first waits until the web servers are ready.
         """
@@ -212,10 +212,10 @@ def test_two_web_servers_and_two_workers_act_as_one_site(site):
 
 
 def write_next_version(folder):
-    """Write an app that changes the catalog, and settings that install the app.
+    """Write an app that changes tables of other apps, and settings that install the app.
 
     Return the environment variables that select these settings. A real next version would change
-    the migrations and models of `catalog` itself.
+    the migrations and models of those apps themselves.
     """
     last = max(name for app, name in MigrationLoader(None).graph.leaf_nodes("catalog"))
     app = folder / "nextversion"

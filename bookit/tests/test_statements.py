@@ -1,4 +1,4 @@
-"""Each SQL statement has a name and a header, and PostgreSQL can prepare its text."""
+"""Each SQL statement that is a constant has a header, and PostgreSQL can prepare its text."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""A wall-clock time in a zone maps to the right instant."""
+"""A wall-clock time in a zone maps to the right instant. Times are parsed and shown."""
 
 from bisect import bisect_left
 from datetime import UTC, date, datetime, time, timedelta
@@ -65,7 +65,7 @@ def test_every_minute_agrees_with_a_clock_model(odd):
     The test compares every minute of five days.
     """
     name, day = ODD_DAYS[odd]
-    start, shown = faces(name, day, 6)
+    start, shown = faces(name, day, 6)  # longer than the five days, on both sides
     for number in range(5 * 1440):
         wanted = datetime.combine(day, time.min) - 2 * DAY + number * MINUTE
         expected = start + bisect_left(shown, wanted) * MINUTE

@@ -63,14 +63,14 @@ def test_systemd_accepts_the_units(tmp_path):
     assert "bookit-web.service" in verify().stderr
 
 
-def test_the_services_run_the_commands_that_are_documented_for_hosts_without_docker():
+def test_the_web_and_worker_services_run_the_commands_documented_for_hosts_without_docker():
     steps = re.search(r"### Without Docker.*?```sh\n(.*?)```", OPERATIONS, re.DOTALL)[1]
     for name in ("bookit-web.service", "bookit-worker.service"):
         command = parsed(name)["Service"]["ExecStart"].removeprefix(f"{CLONE}/")
         assert command in steps.splitlines()
 
 
-def test_the_services_restart_always_and_have_more_time_to_stop_than_they_need():
+def test_the_web_and_worker_services_restart_always_and_have_more_time_to_stop_than_they_need():
     worker = settings.PROCRASTINATE_WORKER_DEFAULTS["shutdown_graceful_timeout"]
     for name, graceful in (
         ("bookit-web.service", gunicorn.graceful_timeout),

@@ -30,9 +30,11 @@ from bookit.tests.plugin import THROWAWAY
 pytestmark = pytest.mark.django_db(transaction=True)
 
 RELEASES = sorted((Path(__file__).parent / "releases").glob("*.dump"))
+# The main tables. The demo town fills each of them.
 TABLES = [
     *("accounts_user", "catalog_calendar", "catalog_service", "bookings_slot", "bookings_booking"),
     *("bookings_bookingevent", "bookings_occupancy", "reviews_review"),
+    *("catalog_openinghours", "catalog_timeoff"),
 ]
 
 
@@ -60,7 +62,7 @@ def upgraded(restored):
 
 
 def rows():
-    """Return the number of rows of each table, and a digest of their ids."""
+    """Return the number of rows of each of `TABLES`, and a digest of their ids."""
     with connection.cursor() as cursor:
         found = {}
         for table in TABLES:
@@ -127,8 +129,8 @@ def test_an_upgraded_site_lists_and_makes_bookings(upgraded):
         token["user_id"] = str(user.pk)
         client = Client(headers={"authorization": f"Bearer {token}"})
         assert client.get("/bookings").json()["count"] > 0
-        first, start = free_time(client)
-        body = json.dumps({"service_id": first, "start_time": start})
+        service_id, start = free_time(client)
+        body = json.dumps({"service_id": service_id, "start_time": start})
         made = client.post("/bookings", body, content_type="application/json")
         assert made.status_code == 201
         # The constraints and triggers still refuse the same time.

@@ -308,7 +308,7 @@ def _fill(part: Any, caller: Caller) -> Any:
 
 
 def _moved(body: Any) -> Any:
-    """Return the body with all times moved by whole weeks, so that they are in the future."""
+    """Return the body with all times moved by whole weeks, to more than six days from now."""
     if not isinstance(body, dict):
         return body
     times = {

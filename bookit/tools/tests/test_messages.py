@@ -11,7 +11,7 @@ every_language = pytest.mark.parametrize("language", catalogues.LANGUAGES)
 
 
 @every_language
-def test_every_text_has_a_translation(language):
+def test_every_text_and_no_other_has_a_translation(language):
     """If this fails, run `manage.py makemessages` and translate what is missing."""
     stored = catalogues.read(language)
     texts = {(each.text, each.context) for each in messages()}
@@ -42,13 +42,14 @@ def test_every_plural_form_has_a_translation(language):
     plurals = [entry for entry in stored if entry.msgid_plural]
     assert plurals
     assert {len(entry.msgstr_plural) for entry in plurals} == {forms}
+    assert all(all(entry.msgstr_plural.values()) for entry in plurals)
 
 
 def test_texts_are_collected_from_code_templates_errors_and_models():
     found = {(each.text, each.context) for each in messages()}
 
-    assert ("Somebody else made this hold.", "") in found
-    assert ("What", "email") in found
+    assert ("Somebody else made this hold.", "") in found  # in code
+    assert ("What", "email") in found  # in code, with a context
     assert ("All errors", "") in found  # in a template
     assert ("This time is already booked.", "") in found  # the docstring of an error
     assert ("start time", "") in found  # the name of a field

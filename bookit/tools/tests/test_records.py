@@ -64,9 +64,14 @@ def test_rows_become_lines_that_refer_only_to_earlier_lines(town, tmp_path, caps
     assert rui["roles"] == [role["name"]]
     assert role["permissions"] == ["bookings.view_booking"]
     assert path.stat().st_mode & 0o077 == 0
-    # Each record refers only to records before it.
-    assert kinds.index("role") < kinds.index("user")
-    assert kinds.index("user") < kinds.index("calendar") < kinds.index("booking")
+    # Users refer to roles by name. All other references are ids.
+    assert lines.index(role) < kinds.index("user")
+    earlier = set()
+    for line in lines:
+        references = {value for name, value in line.items() if name.endswith("_id") and value}
+        assert references <= earlier, line
+        earlier.add(line.get("id"))
+    assert booking["user_id"] in earlier
 
 
 def test_no_record_refers_to_a_record_that_is_not_exported():

@@ -34,7 +34,7 @@ from bookit.tracing import start
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps the spans that it receives."""
+    """Keeps the spans that it receives, each with the name of its service."""
 
     def __init__(self):
         self.spans = []
@@ -181,7 +181,7 @@ def test_jobs_and_their_webhook_messages_are_traced(receiver, tmp_path):
 
 @pytest.mark.django_db(transaction=True)
 def test_spans_name_errors_without_their_messages(receiver, tmp_path):
-    """PostgreSQL's messages quote refused values; those of a mail server, email addresses."""
+    """PostgreSQL's messages quote refused values. A mail server's messages quote addresses."""
     app.configure_task("bookings.complete").defer(timestamp=0, secret_of_the_job=1)
     worker = Worker(tmp_path / "output", **variables(receiver))
     try:
@@ -206,10 +206,11 @@ def test_the_server_gets_a_file_as_a_file(settings, monkeypatch):
     settings.OTEL_EXPORTER_OTLP_ENDPOINT = "http://localhost:4318"
     with TemporaryFile() as file:
         responses = [FileWrapper(file), [b"not a file"]]
+        remaining = iter(responses)
 
         def application(environ, start_response):
             start_response("200 OK", [])
-            return responses[len(spans.get_finished_spans())]
+            return next(remaining)
 
         for response in responses:
             environ = {"wsgi.file_wrapper": FileWrapper, "PATH_INFO": "/me/export"}
