@@ -49,8 +49,12 @@ class CalendarPartInline(admin.TabularInline):
     """Rows of a calendar. Users who may change the calendar may also change its rows."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may see or create calendars."""
-        return request.user.has_perm("catalog.view_calendar") or self.has_add_permission(request)
+        """Return whether the user may see, create or change calendars.
+
+        Django calls this method without the calendar when it reads the rows.
+        """
+        names = ("view", "add", "change")
+        return any(request.user.has_perm(f"catalog.{name}_calendar") for name in names)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may change the calendar or, if it is new, create calendars."""
