@@ -1,5 +1,6 @@
 """Calendars and services in the admin site."""
 
+import re
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -43,6 +44,9 @@ from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.offers import offered_days
 from catalog.providers import admin as providers  # noqa: F401 - the import registers its pages
 from catalog.search import divided
+
+# Matches the number of a page of time off.
+PAGE = re.compile(r"[1-9][0-9]{0,3}")
 
 
 class CalendarPartInline(admin.TabularInline):
@@ -90,13 +94,15 @@ class TimeOffInline(CalendarPartInline):
     extra = 1
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """Return the class of the formset, with the user who sees the affected bookings.
+        """Return the class of the formset, with its page and the user who sees affected bookings.
 
         Its forms notice what somebody else has changed in the meantime.
         """
         formset = super().get_formset(request, obj, **kwargs)
         formset.form = noticing(formset.form)
         formset.viewer = request.user  # type: ignore[attr-defined]
+        page = request.GET.get("time_off", "")
+        formset.page = int(page) if PAGE.fullmatch(page) else 1  # type: ignore[attr-defined]
         return formset
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TimeOff]:
