@@ -1,5 +1,6 @@
 """Calendars and services in the admin site."""
 
+import re
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -44,13 +45,20 @@ from catalog.offers import offered_days
 from catalog.providers import admin as providers  # noqa: F401 - the import registers its pages
 from catalog.search import divided
 
+# Matches the number of a page of time off.
+PAGE = re.compile(r"[1-9][0-9]{0,3}")
+
 
 class CalendarPartInline(admin.TabularInline):
     """Rows of a calendar. Users who may change the calendar may also change its rows."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may see or create calendars."""
-        return request.user.has_perm("catalog.view_calendar") or self.has_add_permission(request)
+        """Return whether the user may see, create or change calendars.
+
+        Django calls this method without the calendar when it reads the rows.
+        """
+        names = ("view", "add", "change")
+        return any(request.user.has_perm(f"catalog.{name}_calendar") for name in names)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may change the calendar or, if it is new, create calendars."""
@@ -86,13 +94,15 @@ class TimeOffInline(CalendarPartInline):
     extra = 1
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """Return the class of the formset, with the user who sees the affected bookings.
+        """Return the class of the formset, with its page and the user who sees affected bookings.
 
         Its forms notice what somebody else has changed in the meantime.
         """
         formset = super().get_formset(request, obj, **kwargs)
         formset.form = noticing(formset.form)
         formset.viewer = request.user  # type: ignore[attr-defined]
+        page = request.GET.get("time_off", "")
+        formset.page = int(page) if PAGE.fullmatch(page) else 1  # type: ignore[attr-defined]
         return formset
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TimeOff]:

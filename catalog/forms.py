@@ -24,8 +24,9 @@ from catalog.extensions import MAX_DESCRIBED, Affected, Described, described
 from catalog.models import Calendar, OpeningHours, TimeOff
 from catalog.opening import CLOSES_TOO_EARLY, MINUTES_A_DAY
 
-# The page of a calendar shows at most this many periods of time off. Each sends up to 13 inputs. A
-# hundred spans of opening hours send 400. Django accepts 1,000 (DATA_UPLOAD_MAX_NUMBER_FIELDS).
+# The page of a calendar shows at most this many periods of time off at a time. Each sends up to 13
+# inputs. A hundred spans of opening hours send 400. Django accepts 1,000
+# (DATA_UPLOAD_MAX_NUMBER_FIELDS).
 MAX_PERIODS = 40
 STALE_HOURS = gettext_lazy(
     "Somebody else has changed the opening hours since you opened this page. Below are the hours as"
@@ -364,8 +365,9 @@ class TimeOffForm(forms.ModelForm):
 class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
     """The forms for the time off of a calendar, in the zone that the page names."""
 
-    # The user who sees the page. The inline sets it.
+    # The user who sees the page, and which of the pages of periods it shows. The inline sets both.
     viewer: Any = None
+    page = 1
     queryset: Any
     most = MAX_PERIODS
 
@@ -376,13 +378,19 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
         else has added earlier periods.
         """
         if not self.is_bound and not hasattr(self, "_queryset"):
-            self._queryset = super().get_queryset()[:MAX_PERIODS]
+            last = self.page * MAX_PERIODS
+            self._queryset = super().get_queryset()[last - MAX_PERIODS : last]
         return super().get_queryset()
 
-    def has_more(self) -> bool:
-        """Return whether there are more periods than the page shows."""
-        shown = self.initial_form_count()
-        return shown >= MAX_PERIODS and self.queryset.count() > shown
+    def earlier(self) -> int | None:
+        """Return the number of the page with earlier periods, or None if there is no such page."""
+        return self.page - 1 or None
+
+    def later(self) -> int | None:
+        """Return the number of the page with later periods, or None if there is no such page."""
+        is_full = self.initial_form_count() >= MAX_PERIODS
+        has_more = is_full and self.queryset.count() > self.page * MAX_PERIODS
+        return self.page + 1 if has_more else None
 
     @cached_property
     def zone_name(self) -> str:

@@ -3,6 +3,10 @@
 from datetime import datetime
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Q
+
 from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
@@ -45,9 +49,9 @@ def _export_profile(user: User) -> list[Any]:
 def erase(*, user: User, actor: User, at: datetime) -> None:
     """Deactivate a provider's services, delete the profile, and remove the provider from calendars.
 
-    Calendars whose names contain the provider's name are renamed, and reasons of time off are
-    removed. Customers keep their bookings. An admin can cancel the bookings, or give the calendars
-    another provider.
+    Calendars whose names contain the provider's name are renamed, these names are removed from the
+    log of the admin site, and reasons of time off are removed. Customers keep their bookings. An
+    admin can cancel the bookings, or give the calendars another provider.
     """
     services = Service.objects.filter(calendar__provider=user, is_active=True)
     locked = services.order_by("id").select_for_update(of=("self",), no_key=True)
@@ -61,4 +65,11 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     # If the account is erased again, its name is empty, and every calendar that it got meanwhile is
     # renamed.
     own.filter(name__icontains=user.name).update(name=NAMELESS)
+    # The log of the admin site contains the present and former names of calendars. A deleted
+    # calendar can still be recognised if its name was exactly that of the provider.
+    logged = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Calendar))
+    ids = [str(pk) for pk in own.values_list("pk", flat=True)]
+    logged.filter(
+        Q(object_id__in=ids, object_repr__icontains=user.name) | Q(object_repr=user.name)
+    ).update(object_repr="")
     own.update(provider=None)

@@ -27,8 +27,8 @@ class ApiKey(models.Model):
         null=True,
         blank=True,
         help_text=(
-            "What the key can be used for; empty: whatever its owner may do, except manage "
-            "their account, feed URLs, users and roles."
+            "What the key can be used for. Null: whatever its owner may do, except manage their "
+            "account, feed URLs, users and roles. An empty list: nothing."
         ),
     )
     expires_at = models.DateTimeField(null=True, blank=True)

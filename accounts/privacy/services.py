@@ -190,10 +190,9 @@ def _erase_traces(user: User) -> None:
     user.groups.clear()
     # The log of the admin site contains the names of the objects that people changed. An account
     # and a provider's profile, which has the same id, are named by the email address at that time.
-    # A calendar can have the provider's name.
-    LogEntry.objects.filter(
-        Q(object_id=str(user.pk)) | Q(object_repr__in=[*filter(None, [user.email, user.name])])
-    ).update(object_repr="")
+    LogEntry.objects.filter(Q(object_id=str(user.pk)) | Q(object_repr=user.email)).update(
+        object_repr=""
+    )
     emails = [*filter(None, [user.email, user.new_email])]
     with connection.cursor() as cursor:
         cursor.execute(DELETE_JOBS, {"task": links.TASK, "user_id": str(user.pk), "emails": emails})

@@ -268,7 +268,7 @@ class BookingPage:
         }
 
     @property
-    def booked_by(self) -> str:
+    def account_name(self) -> str:
         """The name of the user who booked, or for whom staff booked.
 
         It is empty if the attendee has the same name.

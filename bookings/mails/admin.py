@@ -43,9 +43,9 @@ OCCASIONS = {
     "cancelled": gettext_lazy("A booking is cancelled or given to another customer."),
     "not-confirmed": gettext_lazy("A request is not confirmed before its start."),
     "reminder": gettext_lazy("A booking starts soon."),
-    "seat-offered": gettext_lazy("A seat becomes free for the next person in a queue."),
-    "seat-passed-on": gettext_lazy("A person in a queue does not confirm their seat in time."),
-    "seat-withdrawn": gettext_lazy("A seat that is kept for a person in a queue is cancelled."),
+    "seat-offered": gettext_lazy("A seat becomes free for the next person on a waitlist."),
+    "seat-passed-on": gettext_lazy("A person on a waitlist does not confirm their seat in time."),
+    "seat-withdrawn": gettext_lazy("A seat that is kept for a person on a waitlist is cancelled."),
     "queue-cancelled": gettext_lazy("A session for which people are waiting is cancelled."),
     "queue-ended": gettext_lazy("A session can no longer be booked, and people are still waiting."),
 }

@@ -5,7 +5,8 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-# The names of the kinds of emails.
+# The names of the kinds of emails. Two kinds call a waitlist a queue: they are stored, so they keep
+# their names.
 NAMES = {
     "requested": _("Requested"),
     "booked": _("Booked"),
@@ -17,8 +18,8 @@ NAMES = {
     "seat-offered": _("Seat offered"),
     "seat-passed-on": _("Seat passed on"),
     "seat-withdrawn": _("Seat withdrawn"),
-    "queue-cancelled": _("Queue cancelled"),
-    "queue-ended": _("Queue ended"),
+    "queue-cancelled": _("Waitlist cancelled"),
+    "queue-ended": _("Waitlist ended"),
 }
 
 

@@ -103,18 +103,18 @@ LAPSED = News(
     pgettext_lazy("email", "Your seat is no longer kept"),
     _(
         "You did not confirm the seat that was kept for you, so it goes to the next person in "
-        "line. You are no longer in the queue."
+        "line. You are no longer on the waitlist."
     ),
 )
 WITHDRAWN = News(
     "seat-withdrawn",
     pgettext_lazy("email", "Your seat is no longer kept"),
     _(
-        "Sorry, the seat that was kept for you is no longer available. You are no longer in the "
-        "queue."
+        "Sorry, the seat that was kept for you is no longer available. You are no longer on the "
+        "waitlist."
     ),
 )
-QUEUE_CANCELLED = News(
+WAITLIST_CANCELLED = News(
     "queue-cancelled",
     pgettext_lazy("email", "Cancelled"),
     _(
@@ -122,10 +122,10 @@ QUEUE_CANCELLED = News(
         "have to do."
     ),
 )
-QUEUE_ENDED = News(
+WAITLIST_ENDED = News(
     "queue-ended",
     pgettext_lazy("email", "No seat became free"),
-    _("Sorry, no seat became free in time. The queue for this session has ended."),
+    _("Sorry, no seat became free in time. The waitlist of this session has ended."),
 )
 
 NEWS = {
@@ -141,8 +141,8 @@ NEWS = {
         OFFERED,
         LAPSED,
         WITHDRAWN,
-        QUEUE_CANCELLED,
-        QUEUE_ENDED,
+        WAITLIST_CANCELLED,
+        WAITLIST_ENDED,
     )
 }
 

@@ -11,7 +11,7 @@ from django.utils.translation import get_language
 from bookings.mails.composition import Mail, compose, compose_farewell
 from bookings.mails.models import MailText
 from bookings.mails.occasions import FORMER, Occasion, Status, Type
-from bookings.mails.queue import Place, compose_end
+from bookings.mails.waitlist import Place, compose_end
 from bookit.languages import SOURCE
 
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)

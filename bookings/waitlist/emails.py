@@ -8,8 +8,8 @@ from uuid import UUID
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from bookings.mails import texts as mail_texts
-from bookings.mails.queue import Place, compose_end, send_end
 from bookings.mails.services import COMPOSED
+from bookings.mails.waitlist import Place, compose_end, send_end
 from bookings.models import Slot
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.citus.lookups import by_id

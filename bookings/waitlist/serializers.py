@@ -25,7 +25,7 @@ from bookit.api.serializers import RowSerializer, StrictSerializer
     },
 )
 class WaitlistEntrySerializer(RowSerializer):
-    """A place in the queue for a full slot."""
+    """A place on the waitlist of a full slot."""
 
     slot_id = serializers.UUIDField(read_only=True)
     user_id = serializers.UUIDField(read_only=True)
@@ -33,7 +33,7 @@ class WaitlistEntrySerializer(RowSerializer):
         read_only=True,
         allow_null=True,
         min_value=1,
-        help_text="The position in the queue, from 1; null once the user is no longer waiting.",
+        help_text="The position on the waitlist, from 1; null once the user is no longer waiting.",
     )
     booking_id = serializers.UUIDField(
         read_only=True,

@@ -43,7 +43,7 @@ from bookit.errors import Conflict, Forbidden, Invalid, ServiceError
 
 
 class SlotNotFull(Conflict):
-    """This slot has free seats. Book one instead of joining the queue."""
+    """This slot has free seats. Book one instead of joining the waitlist."""
 
     code = "slot_not_full"
 
@@ -52,7 +52,7 @@ Status = WaitlistEntry.Status
 Type = BookingEvent.Type
 
 WAITING = Q(status=Status.WAITING)
-# The position in the queue, starting at 1; None if the user is not waiting.
+# The position on the waitlist, starting at 1; None if the user is not waiting.
 POSITION = Case(
     When(
         WAITING,
@@ -147,7 +147,7 @@ def check_access(entry: WaitlistEntry, actor: User, permission: str) -> None:
         Forbidden: `actor` is somebody else.
     """
     if entry.user_id != actor.pk and not actor.may(permission, entry.slot.calendar.provider_id):
-        raise Forbidden(_("This place in the queue belongs to another user."))
+        raise Forbidden(_("This place on the waitlist belongs to another user."))
 
 
 def end(*, slot: Slot, at: datetime) -> None:

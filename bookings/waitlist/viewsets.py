@@ -41,7 +41,7 @@ OWN_ENTRIES = Prepared(
 @extend_schema_view(
     list=extend_schema(
         tags=["Bookings"],
-        summary="List the queue for a slot",
+        summary="List the waitlist of a slot",
         description=(
             "Return your own places, including ended ones. The slot's provider, admins and staff "
             "see everybody's."
@@ -81,7 +81,7 @@ class WaitlistViewSet(RowViewSet):
 
     @extend_schema(
         tags=["Bookings"],
-        summary="Join the queue for a full slot",
+        summary="Join the waitlist of a slot",
         responses={201: WaitlistEntrySerializer},
         extensions=errors(
             *("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
@@ -90,7 +90,7 @@ class WaitlistViewSet(RowViewSet):
     )
     @idempotent
     def create(self, request: Request, slot_id: Any) -> Response:
-        """Wait for a seat. The next seat that becomes free is held for the first user in the queue.
+        """Wait for a seat. The next free seat is held for the first user on the waitlist.
 
         That user gets an email and can turn the hold into a booking. If the hold expires first, the
         seat goes to the next user. Nobody else can get the seat meanwhile. Users who are already
@@ -104,18 +104,15 @@ class WaitlistViewSet(RowViewSet):
             waitlist.join(slot_id=slot_id, actor=signed_in(request), at=timezone.now())
         )
 
-    @extend_schema(tags=["Bookings"], summary="Show a place in the queue for a slot")
+    @extend_schema(tags=["Bookings"], summary="Show a place on the waitlist of a slot")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return a place in the queue.
-
-        Only its user, the slot's provider, admins and staff can see it.
-        """
+        """Return a place to its user, the slot's provider, admins and staff."""
         return self.shown(self.object)
 
-    @extend_schema(tags=["Bookings"], summary="Leave the queue for a slot")
+    @extend_schema(tags=["Bookings"], summary="Leave the waitlist of a slot")
     @conditional
     def destroy(self, request: Request, slot_id: Any, pk: Any) -> Response:
-        """Leave the queue.
+        """Leave the waitlist.
 
         A seat that is held for the user goes to the next user. A seat that is already booked stays
         booked.

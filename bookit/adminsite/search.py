@@ -16,15 +16,20 @@ def found_in(rows: QuerySet[Any], conditions: Sequence[Q]) -> tuple[QuerySet[Any
     """Return the rows that meet one of the conditions, each of which can use its own index.
 
     Returns:
-        the rows, and whether at most `MAX_COUNTED` were found. A row counts once for each condition
-        that it meets.
+        the rows, and whether at most `MAX_COUNTED` were found.
 
     A single condition with OR over several tables would read every row. So each condition is first
     searched for by itself. The condition with OR is used only if many rows match: the database then
     fills a page of the list after reading a small part of the rows.
     """
     each = [rows.filter(condition).order_by().values_list("pk") for condition in conditions]
-    ids = [pk for (pk,) in each[0].union(*each[1:], all=True)[: MAX_COUNTED + 1]]
+    matches = each[0].union(*each[1:], all=True)
+    found = [*matches[: MAX_COUNTED + 1]]
+    if len(found) > MAX_COUNTED >= len({*found}):
+        # Some rows meet several conditions. A row matches at most once for each condition, so this
+        # many matches contain either all rows, or more than `MAX_COUNTED`.
+        found = [*matches[: MAX_COUNTED * len(each) + 1]]
+    ids = {pk for (pk,) in found}
     if len(ids) <= MAX_COUNTED:
         return rows.filter(pk__in=ids), True
     return rows.filter(Q(*conditions, _connector=Q.OR)), False

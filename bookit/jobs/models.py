@@ -51,7 +51,12 @@ class JobFailure(models.Model):
         related_name="failure",
     )
     at = models.DateTimeField()
-    error = models.TextField(help_text="The class and the message of the error, in one line.")
+    error = models.TextField(
+        help_text=(
+            "The class of the error and the first line of its message, without email addresses; or "
+            "that the worker died or lost its connection."
+        )
+    )
 
     class Meta:
         db_table = "bookit_jobfailure"

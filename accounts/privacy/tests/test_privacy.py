@@ -7,6 +7,7 @@ from functools import partial
 from weakref import finalize
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core import mail
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
@@ -638,6 +639,32 @@ def test_a_deleted_provider_is_removed_from_the_catalog(api, helena, ana):
     assert api.get(f"/calendars/{named.pk}").json()["name"] == "Calendar"
     assert Booking.objects.get(pk=booking.pk).status == booking.status
     assert places(["Helena"]) == set()
+
+
+def test_the_log_of_the_admin_site_does_not_keep_the_names_of_the_calendars_of_a_provider(
+    api, helena
+):
+    site = Client()
+    site.force_login(AdminFactory(email="boss@example.com"))
+
+    counts = ("TOTAL_FORMS", "INITIAL_FORMS")
+
+    def post(path, **fields):
+        fields |= {f"{rows}-{count}": 0 for rows in ("hours", "time_off") for count in counts}
+        assert site.post(f"/admin/catalog/calendar/{path}/", fields).status_code == 302
+
+    room, renamed = CalendarFactory.create_batch(2, provider=helena)
+    other, deleted = CalendarFactory.create_batch(2)
+    form = {"timezone": "UTC", "provider": str(helena.pk)}
+    post(f"{room.pk}/change", name="Room 2 of HELENA", **form)
+    post(f"{renamed.pk}/change", name="Helena, first floor", **form)
+    post(f"{renamed.pk}/change", name="First floor", **form)
+    post(f"{other.pk}/change", name="Saint Helena", timezone="UTC")
+    post(f"{deleted.pk}/change", name="Helena", **form)
+    post(f"{deleted.pk}/delete", post="yes")
+    delete(api.as_(helena))
+    logged = LogEntry.objects.order_by("id").values_list("object_repr", flat=True)
+    assert [*logged] == ["", "", "First floor", "Saint Helena", "", ""]
 
 
 def test_the_services_of_a_deleted_provider_are_deactivated_after_all_turns_are_taken(api, helena):

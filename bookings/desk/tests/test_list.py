@@ -163,6 +163,19 @@ def test_a_search_that_matches_many_bookings_finds_them_all(desk, monkeypatch):
     assert found(desk, q="tiago", status__exact="held") == []
 
 
+def test_a_booking_that_meets_two_conditions_counts_once(desk, monkeypatch):
+    bookings = [
+        booked(START + number * DAY, user=UserFactory(name="Tiago"), attendee_name="Tiago")
+        for number in range(2)
+    ]
+    monkeypatch.setattr("bookit.adminsite.search.MAX_COUNTED", 2)
+    rows, are_few = found_by("tiago", among=Booking.objects.all())
+    assert ({*rows}, are_few) == ({*bookings}, True)
+    monkeypatch.setattr("bookit.adminsite.search.MAX_COUNTED", 1)
+    rows, are_few = found_by("tiago", among=Booking.objects.all())
+    assert ({*rows}, are_few) == ({*bookings}, False)
+
+
 def test_a_link_lists_the_bookings_of_a_customer(desk, book, ana):
     booking = book()
     booked(START)

@@ -93,17 +93,17 @@ def test_a_time_that_is_the_same_in_both_zones_is_shown_once(desk, rui, book):
     assert "For you" not in text_of(desk, book())
 
 
-def test_an_attendee_is_shown_with_the_user_who_booked(desk, book):
+def test_an_attendee_is_shown_with_the_account_of_the_booking(desk, book):
     text = text_of(desk, book(attendee_name="Tiago", attendee_email="tiago@example.com"))
     assert "tiago@example.com" in text
-    assert "Booked by Ana Silva (ana@example.com)." in text
+    assert "Account: Ana Silva (ana@example.com)" in text
 
 
 def test_a_user_without_an_email_address_is_named_without_one(desk, book, ana):
     ana.email = f"{ana.pk}@customer.invalid"
     ana.save()
     text = text_of(desk, book(attendee_name="ANA SILVA"))
-    assert "Booked by Ana Silva." in text
+    assert "Account: Ana Silva<" in text
     assert ".invalid" not in text
 
 

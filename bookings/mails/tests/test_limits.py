@@ -21,7 +21,7 @@ from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, followup, services
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import composition, samples, tasks
-from bookings.mails.queue import compose_end
+from bookings.mails.waitlist import compose_end
 from bookings.models import BookingEvent
 from bookings.tests.jobs import attendee_mail, follow_events_up, relay_jobs, work
 from bookit.mails import limits as mail_limits

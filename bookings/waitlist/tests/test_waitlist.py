@@ -173,7 +173,8 @@ class TestJoining:
         seated(slot, 1)
         refused = problem(join(people[0], slot), 409, "slot_not_full")
         assert (
-            refused["detail"] == "This slot has free seats. Book one instead of joining the queue."
+            refused["detail"]
+            == "This slot has free seats. Book one instead of joining the waitlist."
         )
 
     def test_joining_behind_users_who_wait_for_a_free_seat_is_allowed(

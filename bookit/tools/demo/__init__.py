@@ -19,5 +19,6 @@ The modules, each of which imports only modules above it:
     drafts     invents a single booking and its history
     planning   decides which times are booked, and stores the bookings
     reviewing  stores the reviews
+    histories  stores the events of bookings and reviews
     fill       stores the whole town, in one transaction
 """

@@ -10,6 +10,7 @@ from accounts.models import User
 from bookings.events import suppress_follow_up
 from bookit.tools.demo.calendars import store_calendars
 from bookit.tools.demo.chance import Chance
+from bookit.tools.demo.histories import store_histories
 from bookit.tools.demo.people import store_people
 from bookit.tools.demo.planning import store_bookings
 from bookit.tools.demo.reviewing import store_reviews
@@ -57,11 +58,12 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
     drafts = store_bookings(town, people, calendars, chance, at=at)
     statuses = Counter(draft.booking.status for draft in drafts)
     counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
-    events = sum(len(draft.steps) for draft in drafts)
-    say(f"Bookings: {len(drafts)} ({counts}), with {events} events.")
+    say(f"Bookings: {len(drafts)} ({counts}).")
     reviews = store_reviews(drafts, calendars, chance, at=at)
     comments = sum(bool(review.comment) for review in reviews)
     say(f"Reviews: {len(reviews)}, {comments} of them with a comment.")
+    events = store_histories(drafts, reviews)
+    say(f"Histories: {len(events)} events.")
 
 
 def _check_empty(town: Town) -> None:

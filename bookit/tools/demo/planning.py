@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
-from operator import attrgetter
 
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
 from bookings.availability.terms import terms_of
 from bookings.booked import remember_all_calendars
-from bookings.models import Booking, BookingEvent
+from bookings.models import Booking
 from bookit.times import day_end, day_start, wall_clock
 from bookit.tools.demo.calendars import StoredCalendar, StoredService
 from bookit.tools.demo.chance import Chance
@@ -216,7 +215,7 @@ def store_bookings(
     *,
     at: datetime,
 ) -> list[Draft]:
-    """Store bookings with their history, and return them from the oldest to the newest."""
+    """Store bookings, and return them from the oldest to the newest."""
     services = [service for calendar in calendars for service in calendar.services]
     first_day = next(covered_days(at, chance.tz))
     terms = terms_of([each.service.pk for each in services], day_start(first_day, chance.tz))
@@ -230,10 +229,6 @@ def store_bookings(
         draft.booking.updated_at = draft.steps[-1].at
     drafts.sort(key=lambda draft: (draft.booking.created_at, draft.booking.pk))
     Booking.objects.bulk_create(draft.booking for draft in drafts)
-    # The events are stored in the order of their times. The sort is stable, so the events of one
-    # booking stay in their order.
-    events = [event for draft in drafts for event in draft.events()]
-    BookingEvent.objects.bulk_create(sorted(events, key=attrgetter("at")))
     remember_all_calendars()
     return drafts
 

@@ -23,10 +23,7 @@ def store_reviews(
     *,
     at: datetime,
 ) -> list[Review]:
-    """Store and return reviews of some of the bookings. Update the ratings of the services.
-
-    The histories of the bookings get no event `review.created`.
-    """
+    """Store and return reviews of some of the bookings. Update the ratings of the services."""
     writer = _Writer(calendars, chance, at=at)
     reviews = [review for draft in drafts if (review := writer.review(draft)) is not None]
     Review.objects.bulk_create(reviews)
@@ -69,7 +66,7 @@ class _Writer:
         key = (calendar, booking.user_id)
         if (
             booking.status != Status.COMPLETED
-            or not booking.end_time < written < self.at
+            or not draft.steps[-1].at < written < self.at
             or key in self.reviewed
             or self.random.random() < 0.4
         ):

@@ -125,6 +125,16 @@ class TestLoad:
         with pytest.raises(CommandError, match=rf"does not measure: {wrong}\.$"):
             call_command("benchmark", only=only, **more)
 
+    @pytest.mark.parametrize(
+        "wrong", [["--services"], ["--bookings"], ["--pgbouncer"], ["--services", "--pgbouncer"]]
+    )
+    def test_options_that_contradict_growth_are_refused(self, monkeypatch, wrong):
+        monkeypatch.setenv("PATH", "")
+        given = [each if each == "--pgbouncer" else f"{each}=1000" for each in wrong]
+        message = f"Leave out --growth, or leave out: {', '.join(wrong)}."
+        with pytest.raises(CommandError, match=re.escape(message)):
+            call_command("benchmark", "--growth=growth.svg", *given)
+
     @pytest.mark.parametrize("command", ["benchmark", "measure_overrides"])
     @pytest.mark.parametrize("number", ["0", "-1", "1.5", "many"])
     def test_only_whole_numbers_of_rounds_are_accepted(self, command, number):

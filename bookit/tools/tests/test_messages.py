@@ -62,6 +62,13 @@ def test_the_file_of_every_text_exists():
     assert [file for file in ours if not (BASE_DIR / file).is_file()] == []
 
 
+def test_only_jobs_have_a_queue():
+    """People have a waitlist, as in the API."""
+    files = {each.file for each in messages() if "queue" in each.text.lower()}
+
+    assert files == {"bookit/jobs/admin.py", "procrastinate/contrib/django/models.py"}
+
+
 def test_a_changed_text_loses_its_translation(monkeypatch):
     old = polib.POFile()
     old.append(polib.POEntry(msgid="Booked for %(start)s", msgstr="Gebucht für %(start)s"))

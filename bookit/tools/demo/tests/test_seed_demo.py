@@ -115,11 +115,15 @@ def seen_at(at):
                 Booking.objects.select_related("service", "user", "calendar__provider", "slot")
             ),
             histories=defaultdict(list),
+            review_events=[],
             reviews=list(Review.objects.select_related("booking")),
             digest=digest(),
         )
         for event in BookingEvent.objects.order_by("id"):
-            town.histories[event.booking_id].append(event)
+            if event.type == BookingEvent.Type.REVIEWED:
+                town.review_events.append(event)
+            else:
+                town.histories[event.booking_id].append(event)
         transaction.set_rollback(True)
     return town
 
@@ -283,6 +287,19 @@ def test_customers_review_their_completed_bookings_only(town):
         assert review.booking.end_time < review.created_at < town.at
 
 
+def test_the_event_of_a_review_follows_the_completion_of_its_booking(town):
+    events = {event.data["review_id"]: event for event in town.review_events}
+    assert len(events) == len(town.review_events) == len(town.reviews)
+    for review in town.reviews:
+        event, completed = events[str(review.pk)], town.histories[review.booking_id][-1]
+        assert (event.booking_id, event.calendar_id) == (review.booking_id, review.calendar_id)
+        assert (event.actor_id, event.at) == (review.user_id, review.created_at)
+        assert completed.at < event.at
+        assert completed.pk < event.pk
+        before = {name: value for name, value in completed.data.items() if name != "was"}
+        assert event.data == {**before, "review_id": str(review.pk), "rating": review.rating}
+
+
 def test_a_customer_and_two_providers_have_bookings_to_act_on(town):
     of_ana = [booking for booking in town.bookings if booking.user.email == "ana@example.com"]
     reviewed = {review.booking_id for review in town.reviews}
@@ -307,8 +324,8 @@ def test_the_same_moment_gives_the_same_town(town):
 @pytest.mark.django_db
 def test_a_second_run_changes_nothing_and_says_so():
     first = seed()
-    stages = [line.split(":")[0] for line in first.splitlines()[:5]]
-    assert stages == ["People", "Catalog", "Timetable", "Bookings", "Reviews"]
+    stages = [line.split(":")[0] for line in first.splitlines()[:6]]
+    assert stages == ["People", "Catalog", "Timetable", "Bookings", "Reviews", "Histories"]
     for role, email, password in ACCOUNTS:
         assert f"  {role:<10}{email:<22}{password}\n" in first
     before = digest()

@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -58,18 +58,21 @@ class Command(BaseCommand):
             help="measure how costs grow with up to ten million bookings, and write a picture (SVG)"
             " to this file; this needs 25 GB of disk space and an hour",
         )
-        stored = "number to store, without --growth (default: %(default)s)"
-        add("--services", type=positive, default=1_000, help=stored)
-        add("--bookings", type=positive, default=100_000, help=stored)
+        stored = "number to store, without --growth (default: {})"
+        add("--services", type=positive, help=stored.format(Size.services))
+        add("--bookings", type=positive, help=stored.format(Size.bookings))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and write the report. The command succeeds even if a target is missed.
 
         Raises:
-            CommandError: `--only` names something that this run does not measure, or the run fails.
+            CommandError: `--only` names something that this run does not measure, an option cannot
+                be used with `--growth`, or the run fails.
         """
+        if options["growth"] is not None:
+            self.check_options(options)
         chosen = Options(
-            size=Size(options["services"], options["bookings"]),
+            size=Size(options["services"] or Size.services, options["bookings"] or Size.bookings),
             seconds=options["seconds"],
             rounds=options["rounds"],
             only=tuple(options["only"]),
@@ -96,6 +99,19 @@ class Command(BaseCommand):
             UnexpectedResponse,
         ) as error:
             raise CommandError(str(error)) from None
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Check that no option contradicts `--growth`.
+
+        Raises:
+            CommandError: a size is set, or PgBouncer is to be measured.
+        """
+        wrong = [f"--{name}" for name in ("services", "bookings", "pgbouncer") if options[name]]
+        if wrong:
+            raise CommandError(
+                "With --growth, the databases have fixed sizes, and PgBouncer is not measured."
+                f" Leave out --growth, or leave out: {', '.join(wrong)}."
+            )
 
     def check_names(self, only: Sequence[str], *, grows: bool) -> None:
         """Check that a run, with or without `--growth`, measures everything that `--only` names.

@@ -1,7 +1,4 @@
-"""Emails to users whose waitlist has ended without a seat for them.
-
-These emails, except their note `UNVERIFIED`, call a waitlist a queue.
-"""
+"""Emails to users whose waitlist has ended without a seat for them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +18,7 @@ from bookings.mails.composition import (
     unlinked,
 )
 from bookings.mails.models import MailText
-from bookings.mails.occasions import ATTENDEE, QUEUE_CANCELLED, QUEUE_ENDED
+from bookings.mails.occasions import ATTENDEE, WAITLIST_CANCELLED, WAITLIST_ENDED
 from bookit.languages import speaking
 from bookit.mails.layout import Letter
 from bookit.mails.sending import send_within_limits
@@ -64,7 +61,7 @@ def compose_end(place: Place, texts: Mapping[str, MailText]) -> Mail:
 
 
 def _composed(place: Place, texts: Mapping[str, MailText]) -> Mail:
-    news = mail_texts.applied(QUEUE_CANCELLED if place.is_cancelled else QUEUE_ENDED, texts)
+    news = mail_texts.applied(WAITLIST_CANCELLED if place.is_cancelled else WAITLIST_ENDED, texts)
     title, calendar_name = line(place.title), line(place.calendar_name)
     if not place.user_is_verified:
         title, calendar_name = unlinked(title), unlinked(calendar_name)
