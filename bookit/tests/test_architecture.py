@@ -313,7 +313,6 @@ def test_no_serializer_shows_all_fields():
 NOT_ABOUT_ACCESS = {
     # A user who becomes a provider gets a calendar.
     ("accounts/services.py", "user.role == User.Role.PROVIDER"),
-    ("accounts/services.py", "user.role == User.Role.PROVIDER != role"),
     # Whether an API key of a provider can have a permission. `User.may` decides whenever the key
     # is used.
     ("accounts/keys/services.py", "own == 'provider'"),
