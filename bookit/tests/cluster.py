@@ -117,6 +117,24 @@ class Cluster:
             psutil.wait_procs(processes, timeout=10)
         (self.home / name / "data" / "postmaster.pid").unlink(missing_ok=True)
 
+    @contextmanager
+    def unreachable(self, name: str) -> Iterator[None]:
+        """Drop every packet to and from a server, as if its host had lost its network.
+
+        This needs root, and the program `iptables`.
+        """
+        rules = [
+            ["INPUT", "--protocol", "tcp", port, str(self.port(name)), "--jump", "DROP"]
+            for port in ("--destination-port", "--source-port")
+        ]
+        try:
+            for rule in rules:
+                subprocess.run(["iptables", "--insert", *rule], check=True)
+            yield
+        finally:
+            for rule in rules:
+                subprocess.run(["iptables", "--delete", *rule], check=True)
+
     def back_up(self, name: str, *options: str) -> None:
         """Copy the files of a running server to its folder `base`."""
         base, port = str(self.home / name / "base"), str(self.port(name))

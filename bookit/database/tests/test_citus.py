@@ -5,6 +5,7 @@ A worker is a server of the cluster here, not a process that runs jobs.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -260,6 +261,55 @@ def test_rows_of_a_living_worker_are_found_by_id_while_another_worker_is_dead(li
         assert client.get(unknown).status_code == 503
     assert client.get(lost).json()["notes"] == ""
     assert client.get(unknown).status_code == 404
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("iptables"), reason="needs iptables, as root"
+)
+@pytest.mark.parametrize(("living", "lost"), [("one", "two"), ("two", "one")])
+def test_a_living_worker_is_used_while_the_host_of_another_worker_does_not_answer(
+    settings, living, lost
+):
+    settings.PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]  # as in production
+    here, there = service_on(living), service_on(lost)
+    slot = SlotFactory(service=service_on(living, mode="slots"), start_time=TUESDAY)
+    credentials = {"email": UserFactory().email, "password": PASSWORD}
+    with serving(BOOKIT, production(database_url(), workers=1)) as server:
+        server.wait("/health/ready")
+        session = send_request(server.port, "POST", "/auth/login", credentials).content
+        token = {"Authorization": f"Bearer {session['access_token']}"}
+
+        def respond(method, path, body=None):
+            response = send_request(server.port, method, path, body, **token)
+            durations.append(response.seconds)
+            return response
+
+        def book(service, hours):
+            return respond(
+                "POST", "/bookings", {"service_id": str(service.pk), "start_time": at(hours)}
+            )
+
+        durations = []
+        kept, hidden = (f"/bookings/{book(each, 0).content['id']}" for each in (here, there))
+        change = partial(respond, "PATCH", kept, {"notes": "At the door."})
+        outbox.relay()
+        with cluster.unreachable(lost):
+            # PostgreSQL sessions that have used the worker before fail once.
+            until(lambda: (respond("GET", kept).status, change().status) == (200, 200))
+            durations.clear()
+            assert respond("GET", kept).content["notes"] == "At the door."
+            assert change().status == 200
+            assert book(here, 1).status == 201
+            assert respond("POST", "/bookings", {"slot_id": str(slot.pk)}).status == 201
+            assert send_request(server.port, "POST", "/auth/login", credentials).status == 200
+            assert [respond("GET", hidden).status, book(there, 1).status] == [503, 503]
+            # Each of at most four connections to the worker is given up after a second.
+            assert max(durations) < 5.5
+            connection.close()
+            connection.close_pool()
+            assert outbox.relay() == 3  # one change and two bookings
+        until(lambda: respond("GET", hidden).status == 200)
+    assert Booking.objects.filter(calendar=here.calendar_id).count() == 2
 
 
 @pytest.mark.parametrize(("living", "dying"), [("one", "two"), ("two", "one")])
