@@ -224,6 +224,7 @@ class TestDetails:
                 at=timezone.now(),
                 details=change,
             )
+        # Unlike the owner, staff may change details after the start.
         with time_machine.travel(TUESDAY + HOUR):
             receptionist = api.as_(staff(["bookings.change_booking"]))
             assert receptionist.patch(path, change).json()["notes"] == "By the window"

@@ -41,9 +41,9 @@ KEPT = timedelta(days=30)
 
 TEST = "test"
 
-# The number of waiting and running jobs whose events are taken into account, and the number of
-# these events; see ENQUEUE. Workers usually run far fewer jobs at the same time: WORKER_CONCURRENCY
-# (4 by default) for each worker. A job has at most 500 events (`bookings.followup.MAX_EVENTS`).
+# ENQUEUE reads at most this many waiting and running jobs, and adds at most this many of their
+# events. Workers usually run far fewer jobs at the same time: WORKER_CONCURRENCY (4 by default) for
+# each worker. A job has at most 500 events (`bookings.followup.MAX_EVENTS`).
 MAX_JOBS, MAX_EARLIER = 200, 2000
 
 # Writes the deliveries of events to the webhooks that subscribed to them.
@@ -54,8 +54,8 @@ MAX_JOBS, MAX_EARLIER = 200, 2000
 # their deliveries, or they are not followed up, for example because an import has written them.
 #
 # Parameters: webhooks uuid[], ids uuid[] (the events), last uuid (the highest of ids), most_jobs
-#   bigint (how many jobs to read), most_earlier bigint (how many earlier events to add, the last
-#   ones), at timestamptz (now).
+#   bigint (how many jobs to read), most_earlier bigint (how many earlier events to add; the latest
+#   are added), at timestamptz (now).
 # Columns: webhook_id uuid, of each webhook that has new deliveries.
 # Invariant: delivery_once allows one delivery of an event to a webhook.
 ENQUEUE = f"""
@@ -119,8 +119,8 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET
     scheduled_at = {EARLIER_TIME}
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
-# Makes an id that is higher than the ids of all earlier events, even of those in open transactions,
-# and lower than the ids of all later events.
+# Makes an id that is, by PostgreSQL's clock, higher than the ids of all earlier events, even of
+# those in open transactions, and lower than the ids of all later events.
 #
 # Parameters: none.
 # Columns: id uuid.
@@ -191,7 +191,8 @@ def update_webhook(
             changes = {**changes, **_NO_FAILURES}
         if changes:
             _set(webhook, **changes, updated_at=at)
-            # The job sends what no longer waits or, if the webhook is off, marks it as failed.
+            # The job sends the messages that waited for the end of a pause. If the webhook is off,
+            # the job marks all pending messages as failed.
             wake(webhook_ids=[webhook_id])
     return webhook
 
@@ -218,8 +219,8 @@ def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
     """Give a webhook a new secret, and make `actor` its owner.
 
     For a day, messages are also signed with the previous secret, and with the one before if that is
-    still in use: the response with the previous secret may have been lost. If the webhook is on,
-    but its owner is no longer an admin, it receives events again from now on.
+    still in use, in case the response that contained the previous secret was lost. If the webhook
+    is on, but its owner is no longer an admin, it receives events again from now on.
 
     Raises:
         Webhook.DoesNotExist: the webhook does not exist.

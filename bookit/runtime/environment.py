@@ -26,7 +26,7 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 #: The names of all variables that have been read.
 known: set[str] = set()
 
-# Variables that only the Compose files or only programs that start the embedded PostgreSQL read.
+# Variables that only the Compose files read, or only programs that start the embedded PostgreSQL.
 _READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD", "EMBEDDED_POSTGRES_DIR"}
 # Names in `.env` that belong to other programs.
 _FOREIGN_NAME = re.compile(
@@ -287,7 +287,8 @@ def link(name: str) -> str:
     return value
 
 
-# The longest period of a rate, in seconds: a year of `limits`, which has 360 days.
+# The longest period of a rate, in seconds: a year of `limits`, which has 360 days. The counts of
+# requests cannot store a much longer period.
 _LONGEST_RATE = 360 * 24 * 3600
 
 
@@ -344,8 +345,9 @@ def _shown(value: str) -> str:
 
 # --- URLs and email addresses -----------------------------------------------------------------
 
-# URLs as in RFC 3986, except that user and password may also contain an unencoded # or @. No @ may
-# follow the host, so that a part of a password is never mistaken for the host.
+# URLs as in RFC 3986, without a fragment, except that there can be several hosts, and that user and
+# password may also contain an unencoded # or @. No @ may follow the hosts, so that a part of a
+# password is never mistaken for a host.
 _URL = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:(?P<user>[^:/?\s]*)(?::(?P<password>[^/?\s]*))?@)?"
@@ -396,8 +398,8 @@ def _split(url: str) -> _URLParts | None:
 def postgres_url(name: str, url: str) -> str:
     """Return the URL of a PostgreSQL database in a form that django-environ and libpq understand.
 
-    django-environ parses the URL for Django, and libpq parses it for workers. They disagree about
-    which characters in a password are special.
+    django-environ parses DATABASE_URL and DATABASE_REPLICA_URL; libpq parses DATABASE_DIRECT_URL.
+    They disagree about which characters in a password are special.
     """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict

@@ -30,6 +30,7 @@ WITHOUT_CURSOR = {
     "/bookings/{booking}/history": "Only the first",
 }
 DEEPEST_PAGE = MAX_OFFSET // DEFAULT_LIMIT + 1
+# 10**11 has twelve digits. A longer number gets another error.
 TOO_DEEP = [("offset", MAX_OFFSET + 1), ("offset", 10**11), ("page", DEEPEST_PAGE + 1)]
 
 
@@ -90,18 +91,20 @@ class TestDepth:
             admin.get(f"/users?offset={MAX_OFFSET + 1}")
         assert not [each for each in queries if "OFFSET" in each["sql"]]
 
-    @pytest.mark.parametrize("path", WITHOUT_CURSOR)
+    @pytest.mark.parametrize(
+        "path", [path for path, part in WITHOUT_CURSOR.items() if part.startswith("filter")]
+    )
     def test_the_message_names_only_parameters_that_the_list_has(self, admin, paths, path):
         response = admin.get(f"{paths(path)}?offset={MAX_OFFSET + 1}")
         message = response.json()["errors"][0]["message"]
         named = message.partition("filter the list by ")[2].rstrip(".")
-        for name in filter(None, named.split(", ")):
+        for name in named.split(", "):
             content = problem(admin.get(f"{paths(path)}?{name}="), 400, "validation_error", name)
             assert "is empty" in content["errors"][0]["message"]
 
 
 class TestNextLink:
-    """The `next` link of the deepest page."""
+    """The `next` link of the last page before `MAX_OFFSET`."""
 
     def test_next_continues_with_a_cursor_if_the_list_has_cursors(self, admin):
         users(MAX_OFFSET + 150)
@@ -155,7 +158,7 @@ class TestCount:
         assert page["count_exact"] is False
         assert 0.9 < page["count"] / (MAX_COUNTED + 5_001) < 1.1
 
-    def test_no_more_rows_than_the_limit_are_counted(self, admin):
+    def test_at_most_one_row_beyond_the_limit_is_counted(self, admin):
         users(MAX_COUNTED + 5_000)
         with CaptureQueriesContext(connection) as queries:
             admin.get("/users?active=true")
@@ -224,9 +227,9 @@ class TestCount:
 
 def test_the_schema_documents_the_deepest_page(api):
     operations = contract.operations(api.get("/openapi.json").json())
-    for path, narrower in (("/bookings", "cursor"), ("/calendars", "filter or reorder")):
+    for path, suggestion in (("/bookings", "cursor"), ("/calendars", "filter or reorder")):
         found = {each["name"]: each for each in operations[f"GET {path}"]["parameters"]}
         assert found["offset"]["schema"]["maximum"] == MAX_OFFSET
         assert "10,000" in found["offset"]["description"]
-        assert narrower in found["offset"]["description"]
-        assert narrower in found["page"]["description"]
+        assert suggestion in found["offset"]["description"]
+        assert suggestion in found["page"]["description"]

@@ -1,4 +1,4 @@
-"""The metrics of jobs. Their cost does not grow with the number of due or failed jobs."""
+"""The metrics of jobs. Beyond a limit, more due or failed jobs do not increase their cost."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ def add(count, status="todo", queue="default", scheduled_at=None, task=TASK):
         )
 
 
-def test_jobs_are_counted_by_queue_and_state(api):
+def test_jobs_are_counted_by_state_and_by_queue_or_task(api):
     now = timezone.now()
     add(3)
     add(2, scheduled_at=now - timedelta(minutes=5))
@@ -56,6 +56,7 @@ def test_jobs_that_wait_for_a_retry_do_not_hide_newer_jobs_that_are_due(api, mon
 
 
 def test_the_wait_of_a_job_without_a_scheduled_time_is_measured(api):
+    # `timestamp` is an argument of the task, not the time at which the job should run.
     app.configure_task(TASK).defer(timestamp=0)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_events SET at = at - interval '10 minutes'")
@@ -112,8 +113,8 @@ def test_runs_of_jobs_are_shown_by_outcome_and_duration(api):
     counts = {key[1]: value for key, value in found.items() if key[0] == "bookit_jobs_total"}
     assert counts == {SUCCEEDED: 6, RETRIED: 2, FAILED: 1}
     name = "bookit_job_duration_seconds"
-    limits = {key[1]: value for key, value in found.items() if key[0] == f"{name}_bucket"}
-    assert (limits["0.01"], limits["0.1"], limits["0.5"]) == (5, 5, 7)
-    assert (limits["60.0"], limits["+Inf"]) == (8, 9)
+    counts_up_to = {key[1]: value for key, value in found.items() if key[0] == f"{name}_bucket"}
+    assert (counts_up_to["0.01"], counts_up_to["0.1"], counts_up_to["0.5"]) == (5, 5, 7)
+    assert (counts_up_to["60.0"], counts_up_to["+Inf"]) == (8, 9)
     assert found[f"{name}_count", TASK] == 9
     assert found[f"{name}_sum", TASK] == pytest.approx(142.62)

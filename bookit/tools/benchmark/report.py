@@ -22,19 +22,19 @@ class Run:
     """One measurement, and the CPU time that each web worker and PostgreSQL used during it."""
 
     measurement: Measurement
-    cpu_seconds: list[float]
+    web_seconds: list[float]
     database_seconds: float
     unexpected: int
 
     @property
     def cpu_us(self) -> float:
         """The CPU time of a request in the web workers and PostgreSQL, in microseconds."""
-        return self._per_request(sum(self.cpu_seconds) + self.database_seconds)
+        return self._per_request(sum(self.web_seconds) + self.database_seconds)
 
     @property
     def web_us(self) -> float:
         """The CPU time of a request in the web workers, in microseconds."""
-        return self._per_request(sum(self.cpu_seconds))
+        return self._per_request(sum(self.web_seconds))
 
     @property
     def database_us(self) -> float:
@@ -47,7 +47,7 @@ class Run:
     @property
     def evenness(self) -> float:
         """The CPU time of the least used worker, divided by the mean of all workers."""
-        return min(self.cpu_seconds) / mean(self.cpu_seconds)
+        return min(self.web_seconds) / mean(self.web_seconds)
 
 
 def _rate(run: Run) -> float:
@@ -64,7 +64,8 @@ class Result:
     """All rounds of a case. Rates, times and ratios, except `pgbench`, are medians of the rounds.
 
     Args:
-        pgbench: how often PostgreSQL alone ran the statements of a request in a second. It is
+        expected: the expected status of the responses.
+        pgbench: how many times per second PostgreSQL alone ran the statements of a request. It is
             measured once.
     """
 
@@ -279,10 +280,11 @@ HEADINGS = [
     *("p50 ms", "p99 ms", "CPU us", "database", "ref. CPU us", "database", "ratio", "SQL alone"),
 ]
 EXPLANATION = [
-    "req/s, p50, p99: medians of the rounds. ref.: of the reference. ratio: of BookIt's rate to",
-    "the reference's. CPU us: CPU time of a request in the web workers and PostgreSQL, in",
-    "microseconds. database: PostgreSQL's part of this time. The second ratio: of the CPU times.",
-    "SQL alone: requests per second of pgbench with the same statements, a limit of the database.",
+    "All numbers are medians of the rounds, except SQL alone. ref.: of the reference. ratio:",
+    "BookIt's rate divided by the reference's. CPU us: CPU time of a request in the web workers",
+    "and PostgreSQL, in microseconds. database: PostgreSQL's part of this time. The second ratio:",
+    "BookIt's CPU time divided by the reference's. SQL alone: requests per second of pgbench with",
+    "the same statements, the most that PostgreSQL can do.",
     "A case also counts as missed if it used the workers unevenly or got an unexpected status.",
 ]
 
