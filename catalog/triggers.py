@@ -29,16 +29,17 @@ END
 )
 
 
-def _opening_changes(prefix: str, *, changed: str = "") -> Trigger:
+def _opening_changes(prefix: str, *, assignments: str = "") -> Trigger:
     """Return a trigger for the table of opening hours or the table of time off.
 
     The trigger raises the version of each calendar whose rows are added, changed or removed.
 
     Args:
         prefix: the prefix of the names of the function and of its triggers.
-        changed: SQL that assigns values to further columns of the calendar. `last` is the time of
-            the last change of any of the calendars. The values may not be computed from columns:
-            Citus refuses an UPDATE that passes a column to a function that is not immutable.
+        assignments: SQL that assigns values to further columns of the calendar. `last` is the time
+            of the last change of any of the calendars. The values must not be computed from
+            columns: Citus refuses an UPDATE that passes a column to a function that is not
+            immutable.
     """
     return Trigger(
         name=f"{prefix}_change_version",
@@ -58,7 +59,7 @@ BEGIN
     SELECT max(updated_at) INTO last FROM (
         SELECT updated_at FROM catalog_calendar WHERE id = ANY(ids) ORDER BY id FOR UPDATE
     ) AS locked;
-    UPDATE catalog_calendar SET version = version + 1{changed} WHERE id = ANY(ids);
+    UPDATE catalog_calendar SET version = version + 1{assignments} WHERE id = ANY(ids);
     RETURN NULL;
 END
 """,  # noqa: S608 - only our own SQL is interpolated, no values
@@ -81,7 +82,7 @@ END
 # calendar's `updated_at`.
 HOURS_CHANGE_VERSION = _opening_changes(
     "opening_hours",
-    changed=", updated_at = greatest(now(), last + interval '1 microsecond')",
+    assignments=", updated_at = greatest(now(), last + interval '1 microsecond')",
 )
 TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
@@ -120,9 +121,9 @@ END
 # PostgreSQL and in Python, so services and searches are divided into the same words. PostgreSQL's
 # text search alone would not find `colour` in `Cut/Colour`, because it takes this text for the name
 # of a file. In a database with the locale C, it also takes a typographic apostrophe or dash for a
-# letter. The ranges are code points, so they do not depend on the locale: accents that follow their
-# letter, punctuation, currencies, symbols, emoji, and everything in ASCII and Latin-1 except
-# letters and numbers.
+# letter. The ranges are code points, so they do not depend on the locale. They contain accents that
+# follow their letter, punctuation, currencies, symbols, emoji, and everything in ASCII and Latin-1
+# except letters and numbers.
 DIVIDERS = (
     r"\u0001-/:-@\u005B-`{-\u00A9\u00AB-\u00B1\u00B4\u00B6-\u00B8\u00BB\u00BF\u00D7\u00F7"
     r"\u0300-\u036F\u037E\u0387\u05BE\u05F3\u05F4\u060C\u061B\u061F\u0964\u0965\u1680"

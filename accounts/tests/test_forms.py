@@ -11,12 +11,13 @@ from django.utils.html import strip_tags
 from accounts.models import User
 from accounts.privacy.services import erase_user
 from accounts.roles.models import Role
+from accounts.roles.services import create_role
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 from accounts.tests.hashing import while_a_password_is_hashed
 
 pytestmark = pytest.mark.django_db
 
-BETTER = "another good password"
+NEW_PASSWORD = "another good password"
 ADD_USER, ADD_ROLE = reverse("admin:accounts_user_add"), reverse("admin:accounts_role_add")
 
 
@@ -117,9 +118,9 @@ def test_an_account_is_described_in_words(site):
     for words in (
         "the user wants to change it to new@example.com",
         "(Europe/Lisbon)",
-        "never",
+        ">never<",  # signed in
         "May sign in",
-        "There are none yet.",
+        "There are none yet.",  # staff roles
         "Providers also manage their own calendars.",
     ):
         assert words in text
@@ -149,10 +150,14 @@ def test_only_admins_see_the_button_that_sets_a_password(client, permissions):
 
 
 def new_password(**more):
-    return {"password1": BETTER, "password2": BETTER, "usable_password": "true", **more}
+    return {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD, "usable_password": "true", **more}
 
 
-OWN = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
+OWN_PASSWORD = {
+    "old_password": PASSWORD,
+    "new_password1": NEW_PASSWORD,
+    "new_password2": NEW_PASSWORD,
+}
 
 
 def test_users_change_their_own_password_by_the_rules_of_the_api(client):
@@ -164,11 +169,11 @@ def test_users_change_their_own_password_by_the_rules_of_the_api(client):
         ({"new_password2": "something else"}, "The two password fields"),
         ({"new_password1": "short", "new_password2": "short"}, "This password is too short."),
     ]:
-        response = client.post("/admin/password_change/", {**OWN, **changes})
+        response = client.post("/admin/password_change/", {**OWN_PASSWORD, **changes})
         assert message in response.content.decode()
-    assert client.post("/admin/password_change/", OWN).status_code == 302
+    assert client.post("/admin/password_change/", OWN_PASSWORD).status_code == 302
     user.refresh_from_db()
-    assert user.check_password(BETTER)
+    assert user.check_password(NEW_PASSWORD)
     assert client.get("/admin/password_change/done/").status_code == 200
 
 
@@ -185,7 +190,7 @@ def test_an_admin_who_sets_a_password_changes_nothing_else(site, monkeypatch, mo
     assert site.post(page, new_password(**more)).status_code == 302
     user.refresh_from_db()
     assert (user.name, user.is_active) == ("Ana Silva", False)
-    assert user.check_password(BETTER) == usable
+    assert user.check_password(NEW_PASSWORD) == user.has_usable_password() == usable
 
 
 def test_setting_a_password_does_not_bring_back_an_account_that_is_being_deleted(site, monkeypatch):
@@ -232,10 +237,8 @@ def test_the_permissions_of_a_role_are_grouped_and_in_words(site):
     ],
 )
 def test_an_error_in_a_role_is_shown_at_its_field(site, changes, field):
-    staff(["bookings.view_booking"])
-    role = Role.objects.get()
-    role.group.name = "Reception"
-    role.group.save()
+    view = ["bookings.view_booking"]
+    create_role(name="Reception", permissions=view, actor=AdminFactory(), at=timezone.now())
     sent = {"name": "Night shift", "permissions": ["bookings.add_booking"], **changes}
     response = site.post(ADD_ROLE, sent)
     assert response.status_code == 200

@@ -1,8 +1,9 @@
 """Every kind of page of the admin site works in a real browser, with the data of the demo town.
 
-The first two tests follow the links from the home page. A page must have no serious accessibility
-fault (axe-core), log no error, send no request to another host, and fit the window. `pytest
---screenshots` also stores pictures of the pages.
+The first two tests follow the links from the home page; the first also follows those from the list
+of each model. A page must have no serious accessibility fault (axe-core), log no error, send no
+request to another host, and fit the window. `pytest --screenshots` also stores pictures of the
+pages.
 """
 
 from collections import deque
@@ -31,7 +32,7 @@ AT_REST = (
     " && document.getAnimations().every(each => each.playState !== 'running')"
 )
 # The width, in pixels, of content that is cut off, or that can be reached only by scrolling to the
-# right.
+# right. The browser rounds both widths, so 1 can mean that nothing is hidden.
 HIDDEN = """() => Math.max(...[document.documentElement, ...document.querySelectorAll(
     '.main, .content, #content, #content-main, form, fieldset, .form-row, .card')]
     .map(each => each.scrollWidth - each.clientWidth))"""
@@ -69,7 +70,7 @@ class Walk:
     """Visits one page of each kind that can be reached through links.
 
     Args:
-        watched: the browser's page.
+        watched: a page of the browser, whose errors are recorded.
         pictures: the folder for pictures; None to take none.
     """
 
@@ -93,7 +94,8 @@ class Walk:
     def look(self, name):
         """Check the accessibility of the current page in both themes, and whether it fits.
 
-        Both themes have the same sizes, so the page is resized in one, unless there are pictures.
+        The themes differ only in colours. So, unless pictures are taken, the page is resized only
+        in the light theme.
         """
         page = self.page
         page.evaluate(AXE)
@@ -103,14 +105,14 @@ class Walk:
             self.check(theme)
             if theme == "dark" and self.pictures is None:
                 continue
-            for width, size in ("narrow", NARROW), ("wide", WIDE):
+            for window, size in ("narrow", NARROW), ("wide", WIDE):
                 page.set_viewport_size(size)
                 hidden = page.evaluate(HIDDEN)
                 if hidden > 1:
-                    self.faults.append(f"{page.url}: {hidden} px are hidden in a {width} window")
+                    self.faults.append(f"{page.url}: {hidden} px are hidden in a {window} window")
                 if self.pictures is not None:
                     self.pictures.mkdir(parents=True, exist_ok=True)
-                    file = self.pictures / f"{name}-{width}-{theme}.png"
+                    file = self.pictures / f"{name}-{window}-{theme}.png"
                     page.screenshot(path=file, full_page=True)
 
     def wait(self):
@@ -142,7 +144,8 @@ class Walk:
 def test_every_page_is_readable_and_fits_the_window(watched, request):
     call_command("seed_demo", verbosity=0)
     # The demo town has no API keys, webhooks, deliveries, jobs, staff roles or profiles. This
-    # fixture adds them.
+    # fixture adds them. It is not a parameter, because it adds services, too, and `seed_demo` needs
+    # a database without services.
     request.getfixturevalue("world")
     pictures = PICTURES / "admin" if request.config.getoption("screenshots") else None
     walk = Walk(watched, pictures)
@@ -179,7 +182,7 @@ def test_a_receptionist_gets_only_pages_that_work(watched, request):
         ("ru", "/admin/accounts/user/"),
     ],
 )
-def test_long_dates_fit_on_a_small_phone(watched, language, path):
+def test_long_dates_and_ages_fit_on_a_small_phone(watched, language, path):
     user = AdminFactory(language=language)
     # "5 months, 1 week ago" in Russian is one of the longest texts of a list.
     UserFactory(created_at=timezone.now() - timedelta(days=161))

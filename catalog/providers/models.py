@@ -13,7 +13,8 @@ from django.utils.translation import gettext_lazy as _
 
 MAX_BIOGRAPHY = 2000
 MAX_URL = 500
-# Characters that a URL must not contain (RFC 3986), and the single quotation mark.
+# Visible ASCII characters that no URL may contain (RFC 3986), and the single quotation mark, which
+# may end the URL in HTML or CSS.
 UNSAFE = frozenset("\"'<>\\^`{|}")
 
 NOT_A_PICTURE = _(
@@ -23,7 +24,7 @@ NOT_A_PICTURE = _(
 
 
 def validate_picture_url(url: str) -> None:
-    """Check that browsers can safely load a picture from a URL.
+    """Check that a page can safely show a picture with this URL. The picture is not loaded.
 
     Raises:
         ValidationError: the text is not an HTTPS URL, or it contains a user name, a password or one
@@ -37,7 +38,7 @@ def validate_picture_url(url: str) -> None:
 
 
 class Profile(models.Model):
-    """The public profile of a provider. Providers who have never filled it in have no row."""
+    """The public profile of a provider or an admin. It has no row until it is filled in."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,

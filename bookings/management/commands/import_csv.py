@@ -33,7 +33,9 @@ class Command(BaseCommand):
         """Add the kind of file, its path and encoding, the admin who imports it, and `--apply`."""
         parser.add_argument("kind", choices=[*KINDS])
         parser.add_argument("file", type=Path)
-        parser.add_argument("--admin", required=True, help="the email address of the admin")
+        parser.add_argument(
+            "--admin", required=True, help="the email address of the admin who imports"
+        )
         parser.add_argument("--apply", action="store_true", help="import, if all lines are valid")
         parser.add_argument(
             "--encoding",
@@ -56,7 +58,7 @@ class Command(BaseCommand):
 
         Raises:
             CommandError: `admin` is not an active admin, the file cannot be read, a line is wrong,
-                or PostgreSQL is unavailable.
+                another import is running, or PostgreSQL is unavailable or takes too long.
         """
         actor = User.objects.filter(email=lookup_form(admin), is_active=True).first()
         if actor is None or not actor.is_admin:

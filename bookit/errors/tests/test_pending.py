@@ -47,6 +47,7 @@ def one_pending(missing_table):
 
 @pytest.fixture
 def browser():
+    """Return a client that turns a bug in a page into a response instead of an exception."""
     return Client(raise_request_exception=False)
 
 
@@ -102,7 +103,10 @@ def test_requests_that_do_not_need_the_pending_migration_succeed(browser):
 
 
 def environment_with_empty_database():
-    """Return environment variables that select an empty database."""
+    """Return environment variables that select an empty database.
+
+    Nothing is stored in this database. The test databases have other names, derived from its name.
+    """
     return {**os.environ, "DATABASE_URL": os.environ["BOOKIT_TEST_DATABASE_URL"]}
 
 

@@ -163,6 +163,12 @@ class TestLoad:
             call_command(command, *options)
         assert [*tmp_path.iterdir()] == []
 
+    def test_overrides_are_measured_on_linux_only(self, monkeypatch, tmp_path):
+        path = "bookit.tools.management.commands.measure_overrides.SCHEDSTAT"
+        monkeypatch.setattr(path, str(tmp_path / "{}"))
+        with pytest.raises(CommandError, match="needs Linux"):
+            call_command("measure_overrides")
+
 
 class TestCases:
     def test_the_two_cases_of_a_relation_have_the_same_number_of_connections(self):

@@ -12,29 +12,39 @@ from bookit.runtime.embedded_postgres import EmbeddedPostgresError, running
 from bookit.runtime.servers import ServerError, connected_to, migrate
 from bookit.runtime.startup import exiting_on_signals
 from bookit.tools.benchmark.fill import Size, fill
-from bookit.tools.benchmark.overrides import measure
+from bookit.tools.benchmark.overrides import ROUNDS, SCHEDSTAT, measure
 from bookit.tools.management.arguments import positive
 
-SIZE = Size(1_000, 5_000)
+SIZE = Size(services=1_000, bookings=5_000)
 
 
 class Command(BaseCommand):
     """Measures each override that docs/django-and-drf.md lists with a gain."""
 
     help = (
-        "Start a temporary PostgreSQL, fill in services and bookings, and measure the CPU time of"
-        " requests with and without each override that exists for speed. Linux only."
+        "Start a temporary PostgreSQL, fill it with services and bookings, and measure the CPU time"
+        " of requests with and without each override whose gain docs/django-and-drf.md states."
+        " Linux only."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the option for the number of rounds."""
         parser.add_argument(
-            "--rounds", type=positive, default=21, help="number of rounds (default: %(default)s)"
+            "--rounds",
+            type=positive,
+            default=ROUNDS,
+            help="number of rounds, each with and without an override (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Measure, and write a line for each override and kind of request."""
+        """Measure, and write a line for each override and kind of request.
+
+        Raises:
+            CommandError: this machine does not tell the CPU time of a process, or PostgreSQL fails.
+        """
+        if not Path(SCHEDSTAT.format("self")).exists():
+            raise CommandError("This command needs Linux: it reads CPU times from /proc.")
         try:
             with (
                 exiting_on_signals(),
