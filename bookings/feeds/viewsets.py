@@ -33,7 +33,7 @@ from catalog.permissions import KeepsCalendar
 TOKEN = OpenApiParameter(
     "token",
     str,
-    description="The token from the feed's address. Any other token gets a 404.",
+    description="The token from the feed's address. Any other gets a 404.",
 )
 CALENDAR_FILE: Any = {
     (200, "text/calendar"): OpenApiResponse(
@@ -51,7 +51,7 @@ CALENDAR_FILE: Any = {
         ],
     ),
     304: OpenApiResponse(
-        description="The calendar has not changed: `If-None-Match` has its current ETag."
+        description="The file has not changed: `If-None-Match` has its current ETag."
     ),
 }
 
@@ -110,10 +110,10 @@ class CalendarFileViewSet(RowViewSet):
         responses=CALENDAR_FILE,
     )
     def calendar(self, request: Request, pk: Any) -> Response:
-        """Return when a calendar is busy, or also who booked; see `GET /calendars/{id}/feed`.
+        """Return a calendar's busy times; some tokens show names. See `GET /calendars/{id}/feed`.
 
         The feed starts up to 90 days ago and has at most 5,000 entries: slots, and bookings
-        without a slot.
+        without a slot, but no holds.
         """
         feed = feeds.calendar_feed(calendar_id=pk, token=self._token, at=timezone.now())
         return self._file(feed)
@@ -122,16 +122,16 @@ class CalendarFileViewSet(RowViewSet):
     def _token(self) -> str:
         return self.request.query_params.get("token", "")
 
-    def _file(self, calendar: ical.CalendarFile) -> Response:
-        """Return a calendar, or a 304 if the client already has it."""
-        etag = quote_etag(calendar.version)
+    def _file(self, file: ical.CalendarFile) -> Response:
+        """Respond with a file, or with a 304 if the client already has it."""
+        etag = quote_etag(file.version)
         known = parse_etags(self.request.headers.get("If-None-Match", ""))
         is_known = "*" in known or etag in [each.removeprefix("W/") for each in known]
         headers = {"ETag": etag}
         return (
             Response(status=304, headers=headers)
             if is_known
-            else Response(calendar.text(), headers=headers)
+            else Response(file.text(), headers=headers)
         )
 
 

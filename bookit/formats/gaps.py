@@ -1,7 +1,8 @@
-"""Texts of Django and DRF that lack a correct translation into one of BookIt's languages.
+"""Texts of Django and DRF that lack a suitable translation into one of BookIt's languages.
 
 BookIt's catalogues take precedence over those of Django and DRF, so these entries fill the gaps.
 The list has only those texts that clients of the API or users of the admin site can get.
+No code uses the list: `makemessages` finds its entries.
 """
 
 from django.utils.translation import gettext_noop, ngettext_lazy

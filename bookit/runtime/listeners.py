@@ -8,7 +8,7 @@ is reset, the proxy must not repeat this request on another server, so the reque
 
 On Linux, a filter on the listening socket prevents this: it drops the packets with which clients
 begin new connections, while earlier handshakes are completed. A client repeats a dropped packet
-after a second. By then the socket is closed, and the client is refused.
+after a second. By then, the socket is usually closed, and the client is refused.
 """
 
 import ctypes
@@ -58,7 +58,8 @@ def drop_new_connections_at_the_end(arbiter: Any) -> None:
     """
     stop = arbiter.stop
     if not arbiter.master_pid:
-        # A supervisor may have kept the socket of an earlier server, with its filter.
+        # A supervisor may have kept the socket of an earlier server, with its filter. A server that
+        # passes its socket on to a successor (SIGUSR2) attaches no filter.
         for listener in arbiter.LISTENERS:
             accept_new_connections(listener.sock)
 

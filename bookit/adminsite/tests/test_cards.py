@@ -25,6 +25,7 @@ def test_the_page_of_a_row_has_cards_and_no_save_button(site, world, model):
     shown = site.get(url_of(model, "change", row.pk)).content.decode()
     assert 'class="card"' in shown
     assert 'name="_save"' not in shown
+    # The Content-Security-Policy forbids inline styles.
     assert "style=" not in shown.split('id="content"')[1]
 
 
@@ -60,10 +61,14 @@ def test_a_message_says_why_the_service_refused_an_action(site):
     assert "This webhook is switched off." in response.content.decode()
 
 
-def test_staff_without_the_permission_can_press_no_button(client):
+@pytest.mark.parametrize("action", ["send_test", "switch_on", "switch_off"])
+def test_staff_without_the_permission_can_press_no_button(client, action):
     client.force_login(staff(["bookings.view_booking"]))
-    webhook = WebhookFactory()
-    assert client.post(url_of(Webhook, "act", webhook.pk, "send_test")).status_code == 403
+    webhook = WebhookFactory(is_active=action != "switch_on")
+    assert client.post(url_of(Webhook, "act", webhook.pk, action)).status_code == 403
+    before = webhook.is_active
+    webhook.refresh_from_db()
+    assert webhook.is_active == before
     assert not Delivery.objects.exists()
 
 

@@ -17,13 +17,15 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
 
 # For each parameter: its value in the first and in the second request. Both offsets and both pages
-# are after the last row, so both requests count the rows.
+# are after the last row, so both requests count the rows, with the same SQL.
 PAGES = {"limit": ("1", "1"), "offset": ("9", "10"), "page": ("2", "3")}
+# Any two ids; no row has to match them.
 IDS = ("{service}", "{booking}")
 FROM = ("2026-01-01", "2026-01-02T10:00:00Z")
 TO = ("2027-01-01", "2027-01-02T10:00:00Z")
-# For each parameter of each list: its value in the first and in the second request. If a parameter
-# has fixed choices, its value is a constant in the SQL, so both requests have the same value.
+# For each parameter of each list: its value in the first and in the second request. The values of
+# some parameters (fixed choices, orders, `limit`) are constants in the SQL, so both requests have
+# the same value, or the same statuses in another order.
 LISTS = {
     "/services": {
         "q": ("yoga", "massage"),
@@ -109,7 +111,7 @@ UNTRIED = {"tz", "expand", "cursor", "available_from", "available_to"}
 
 @pytest.fixture
 def written(monkeypatch):
-    """Return a list to which every statement that the ORM writes is added."""
+    """Return a list to which every SELECT that the ORM writes is added."""
     statements = []
     as_sql = SQLCompiler.as_sql
 

@@ -1,4 +1,4 @@
-"""Kills processes, and kills, freezes and restarts PostgreSQL, during the day."""
+"""Kills processes, and kills, freezes and restarts PostgreSQL, during a simulated day."""
 
 import random
 import signal
@@ -32,7 +32,7 @@ class Faults(threading.Thread):
 
     Args:
         serve: the process of `manage.py serve`.
-        directory: the folder with the data of the embedded PostgreSQL.
+        directory: the directory of the embedded PostgreSQL, as for `acquire`.
     """
 
     def __init__(self, serve: psutil.Process, directory: Path, seed: int) -> None:
@@ -43,13 +43,13 @@ class Faults(threading.Thread):
         self.done: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Cause each fault once, and after that random faults, with pauses between them."""
+        """Try each fault once, and after that random faults, with pauses between them."""
         to_come = [*FAULTS]
         self.rng.shuffle(to_come)
         names, weights = zip(*FAULTS.items(), strict=True)
         while not self.stopping.wait(self.rng.uniform(*PAUSES)):
             fault = to_come.pop() if to_come else self.rng.choices(names, weights)[0]
-            # The chosen process may just have ended.
+            # There may be no process to choose from, or the chosen process may just have ended.
             with suppress(psutil.NoSuchProcess, IndexError, ProcessLookupError):
                 self.cause(fault)
                 self.done[fault] += 1
@@ -92,8 +92,8 @@ class Faults(threading.Thread):
 
     def freeze(self) -> None:
         """Suspend PostgreSQL for some seconds: it neither responds nor closes connections."""
-        first = self.postgres()
-        stopped = [first, *first.children()]
+        main = self.postgres()
+        stopped = [main, *main.children()]
         for process in stopped:
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
@@ -104,10 +104,10 @@ class Faults(threading.Thread):
 
     def restart(self, number: signal.Signals) -> None:
         """End PostgreSQL with a signal, and start it again on the same port."""
-        first = self.postgres()
-        children = first.children()
-        first.send_signal(number)
-        first.wait(30)
+        main = self.postgres()
+        children = main.children()
+        main.send_signal(number)
+        main.wait(30)
         psutil.wait_procs(children, timeout=30)
         acquire(self.directory)
         release(self.directory)  # The server keeps running, because `play` still uses it.

@@ -146,7 +146,7 @@ class Drafter:
         if booking.status == Status.CANCELLED:
             booking.cancellation_reason = steps[-1].reason
         draft = Draft(booking, customer, service, steps)
-        customer.visits[service.calendar_entry].append(start.date())
+        customer.visits[service.calendar_entry].append(customer.day_of(start))
         if not draft.frees_its_seat:
             customer.busy.append((start, end))
         return draft

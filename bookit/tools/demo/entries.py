@@ -86,7 +86,7 @@ class PersonEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MainCustomerEntry(PersonEntry):
-    """The customer who books more than any other customer."""
+    """The customer who books often, at the calendars in `regular_at`."""
 
     regular_at: tuple[str, ...]
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import count
+from zoneinfo import ZoneInfo
 
 from django.contrib.auth.hashers import make_password
 
@@ -10,9 +11,9 @@ from accounts.models import User
 from bookit.tools.demo.chance import Chance
 from bookit.tools.demo.entries import CalendarEntry, email_of
 from bookit.tools.demo.town import Town
-from bookit.tools.demo.window import DAYS_BEHIND
+from bookit.tools.demo.window import DAYS_BEHIND, today
 
-# How often the main customer books. The weights of all other customers are from 0.5 to 1.5.
+# The weight of the main customer. The weights of all other customers are from 0.5 to 1.5.
 WEIGHT_OF_MAIN_CUSTOMER = 3.0
 
 # The time that customers need from one appointment to the next.
@@ -26,8 +27,8 @@ class Customer:
     Args:
         child: the name of their child, who attends when they book a service for children.
         weight: how often they book, compared with other customers.
-        visits: the calendars that they visit regularly, and the days of their visits, including
-            visits that were cancelled.
+        visits: the calendars that they visit regularly, and the days of their visits: one before
+            the first day of the demo, and all that they booked, even if cancelled or expired.
         busy: the periods that their bookings occupy, which must not overlap.
     """
 
@@ -37,6 +38,10 @@ class Customer:
     weight: float
     visits: dict[CalendarEntry, list[date]] = field(default_factory=dict)
     busy: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+    def day_of(self, moment: datetime) -> date:
+        """Return the day of a moment in the town's time zone."""
+        return moment.astimezone(ZoneInfo(self.user.timezone)).date()
 
     def can_come(
         self, calendar: CalendarEntry, start: datetime, end: datetime, *, days_apart: int
@@ -49,7 +54,8 @@ class Customer:
         visits = self.visits.get(calendar)
         if visits is None:
             return False
-        return all(abs((start.date() - day).days) >= days_apart for day in visits) and all(
+        on = self.day_of(start)
+        return all(abs((on - day).days) >= days_apart for day in visits) and all(
             end + WALK <= begins or ends + WALK <= start for begins, ends in self.busy
         )
 
@@ -68,7 +74,7 @@ class People:
 
     @property
     def main_customer(self) -> Customer:
-        """The customer who books more than any other.
+        """The customer who books often, at the calendars in `regular_at`.
 
         A visitor of the demo who signs in as this customer sees many bookings.
         """
@@ -134,4 +140,4 @@ def _choose_regulars(town: Town, customers: list[Customer], chance: Chance, at: 
             regulars.append(main_customer)
         for customer in regulars:
             days_ago = DAYS_BEHIND + chance.random.randint(1, calendar.days_between_visits)
-            customer.visits[calendar] = [at.date() - timedelta(days=days_ago)]
+            customer.visits[calendar] = [today(at, chance.tz) - timedelta(days=days_ago)]

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import pairwise
@@ -268,6 +269,30 @@ def test_no_customer_is_in_two_places_at_once(town):
             periods[booking.user_id].append((booking.start_time, booking.end_time))
     for taken in periods.values():
         assert all(before[1] <= after[0] for before, after in pairwise(sorted(taken)))
+
+
+@pytest.mark.django_db
+def test_the_days_between_visits_are_days_of_the_towns_time_zone():
+    tz = ZoneInfo("Asia/Tokyo")
+    town = replace(TOWN, settings=replace(TOWN.settings, timezone=tz))
+    fill_with_demo(town, at=SATURDAY, say=lambda line: None)
+    # Full sessions, and bookings for providers to confirm, need only one day between visits.
+    strict = {
+        calendar.name: calendar.days_between_visits
+        for calendar in TOWN.calendars
+        if not any(
+            service.next_session_full or service.requires_confirmation is not False
+            for service in calendar.services
+        )
+    }
+    visits = defaultdict(list)
+    for booking in Booking.objects.filter(calendar__name__in=strict).select_related("calendar"):
+        day = booking.start_time.astimezone(tz).date()
+        visits[booking.calendar.name, booking.user_id].append(day)
+    assert len(visits) > 50
+    for (name, _), days in visits.items():
+        for before, after in pairwise(sorted(days)):
+            assert (after - before).days >= strict[name]
 
 
 def test_the_ratings_of_a_service_match_its_reviews(town):
