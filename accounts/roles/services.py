@@ -157,7 +157,10 @@ def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> N
     missing = _missing(actor, user.granted)
     if missing:
         raise Forbidden(
-            _("You cannot change an account with permissions that you do not have: %(missing)s.")
+            _(
+                "You cannot change an account that has permissions that you do not have: "
+                "%(missing)s."
+            )
             % {"missing": missing}
         )
 

@@ -167,7 +167,7 @@ class BoundedPaginator(Paginator):
         rows: Any = self.object_list
         if not isinstance(rows, QuerySet):
             return len(rows), True
-        # If True, the search has already found more than `MAX_COUNTED` matches; see `found_in`.
+        # If True, the search has already found more than `MAX_COUNTED` rows; see `found_in`.
         is_too_long = getattr(rows, "is_too_long", False)
         rows = rows.order_by()
         return bounded_count(

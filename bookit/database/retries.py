@@ -19,10 +19,10 @@ Result = TypeVar("Result")
 # again.
 TRANSIENT = {"40P01", "40001", "0A000"}
 TRIES = 3
-# The longest pause before a retry, in seconds. A retry without a pause can take the same lock again
-# before the transaction that waits for it wakes up, and then loses the same deadlock again. The
-# length is random, so that transactions which failed together do not meet again.
-MAX_PAUSE = 0.1
+# The shortest and the longest pause before a retry, in seconds. A retry without a pause can take the
+# same lock again before the transaction that waits for it wakes up, and then loses the same deadlock
+# again. The length is random, so that transactions which failed together do not meet again.
+MIN_PAUSE, MAX_PAUSE = 0.025, 0.1
 
 
 def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -40,7 +40,7 @@ def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
                 # A retry is pointless within an outer transaction, which has failed as well.
                 if connection.in_atomic_block or database_error_facts(error)[0] not in TRANSIENT:
                     raise
-            pause = random.uniform(MAX_PAUSE / 4, MAX_PAUSE)  # noqa: S311 - the pause is not a secret
+            pause = random.uniform(MIN_PAUSE, MAX_PAUSE)  # noqa: S311 - the pause is not a secret
             time.sleep(pause)
         return function(*args, **kwargs)
 

@@ -101,7 +101,7 @@ def test_a_time_of_other_days_replaces_the_hold_and_leaving_the_page_releases_it
 def test_while_new_times_load_no_old_time_can_be_chosen_with_the_keyboard(page, service):
     requests = []
     page.route("**/phone/times/**", lambda request: requests.append(request))
-    page.locator("input[name=start]").nth(30).focus()
+    page.locator("input[name=start]").nth(CHOSEN).focus()
     page.get_by_label("Service", exact=True).select_option(str(service.pk))
     page.locator("#phone-times[aria-busy]").wait_for()
 

@@ -3,6 +3,7 @@
 import html
 import re
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl
 
 import pytest
 from django.urls import reverse
@@ -483,10 +484,10 @@ class TestMuchTimeOff:
         return starts
 
     def links(self, response):
-        """Return the addresses of the links to other periods, by their texts."""
-        pattern = r'href="(\?time_off=\d)#time_off-heading">[^<]*(Earlier|Later)'
+        """Return the parameters of the links to other periods, by their texts."""
+        pattern = r'href="\?([^"#]*)#time_off-heading">[^<]*(Earlier|Later)'
         found = re.findall(pattern, response.content.decode())
-        return {text: address for address, text in found}
+        return {text: dict(parse_qsl(html.unescape(query))) for query, text in found}
 
     def test_a_calendar_with_much_time_off_and_many_hours_can_be_saved(
         self, site, calendar, periods
@@ -533,24 +534,27 @@ class TestMuchTimeOff:
         sent = unchanged(site, path) | {"time_off-19-reason": "Fair"}
         response = site.post(path, sent | {"name": ""})
         assert response.status_code == 200
-        assert self.links(response) == {"Earlier": "?time_off=2"}
+        assert self.links(response) == {"Earlier": {"time_off": "2"}}
         assert site.post(path, sent).status_code == 302
         assert calendar.time_off.get(reason="Fair").start_time == periods[-1]
         assert calendar.time_off.count() == 100
 
     @pytest.mark.parametrize("permission", ["view_calendar", "change_calendar"])
-    def test_links_lead_to_all_periods(self, client, calendar, periods, permission):
+    def test_links_lead_to_all_periods_and_keep_the_other_parameters(
+        self, client, calendar, periods, permission
+    ):
         client.force_login(staff([f"catalog.{permission}"]))
-        path, shown = "", []
-        while path is not None:
-            response = client.get(page_of(calendar) + path)
+        parameters, shown = {"_popup": "1"}, []
+        while parameters is not None:
+            assert parameters["_popup"] == "1"
+            response = client.get(page_of(calendar), parameters)
             [_, off] = response.context["inline_admin_formsets"]
             shown += [form.instance.start_time for form in off.formset.initial_forms]
-            path = self.links(response).get("Later")
+            parameters = self.links(response).get("Later")
         assert shown == periods
-        assert self.links(response) == {"Earlier": "?time_off=2"}
+        assert self.links(response) == {"Earlier": {"_popup": "1", "time_off": "2"}}
 
     @pytest.mark.parametrize("page", ["", "0", "-1", "x", "1.5", "99999"])
     def test_a_wrong_page_is_the_first(self, site, calendar, periods, page):
         response = site.get(page_of(calendar), {"time_off": page})
-        assert self.links(response) == {"Later": "?time_off=2"}
+        assert self.links(response) == {"Later": {"time_off": "2"}}

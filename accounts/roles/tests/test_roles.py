@@ -315,7 +315,7 @@ def test_a_manager_does_not_change_staff_with_permissions_that_the_manager_lacks
     for change in ({"is_active": False}, {"name": "Eve"}):
         response = manager.patch(f"/users/{stronger.pk}", change)
         detail = problem(response, 403, "permission_denied")["detail"]
-        assert detail.startswith("You cannot change an account with permissions that you do not")
+        assert detail.startswith("You cannot change an account that has permissions that you do")
         assert "bookings.change_booking" in detail
     weaker = staff(["bookings.view_booking"])
     assert manager.patch(f"/users/{weaker.pk}", {"is_active": False}).status_code == 200

@@ -29,7 +29,7 @@ from bookit.database import retries
 from bookit.database.postgresql import base
 from bookit.database.postgresql.connections import Connection, KeptStatements
 from bookit.database.prepared import Prepared
-from bookit.database.retries import MAX_PAUSE, TRIES, retried
+from bookit.database.retries import MAX_PAUSE, MIN_PAUSE, TRIES, retried
 from bookit.errors import database_error_facts, problems
 from bookit.tests.crowd import ask, at_once
 from bookit.tests.expect import page, problem
@@ -334,7 +334,7 @@ def test_the_pause_before_a_retry_is_short_and_random(monkeypatch):
             retried(fail_with)("40P01")
 
     assert len(pauses) == 3 * (TRIES - 1)
-    assert all(0 < pause <= MAX_PAUSE for pause in pauses)
+    assert all(MIN_PAUSE <= pause <= MAX_PAUSE for pause in pauses)
     assert len(set(pauses)) > 1
 
 

@@ -22,7 +22,7 @@ def distributed(monkeypatch):
     monkeypatch.setattr(lookups, "is_distributed", lambda: True)
 
 
-def test_ids_are_strings_whether_or_not_all_servers_answer():
+def test_ids_are_strings_if_all_servers_answer():
     slot = SlotFactory()
     find = "SELECT calendar_id, array_agg(id) AS ids FROM bookings_slot GROUP BY calendar_id"
     assert lookups.fetch_reachable(find, {}, tables=["bookings_slot"]) == [
