@@ -51,6 +51,7 @@ def _bookings(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
         if event.booking_id in rows
         else {"id": event.booking_id, **state}
         for event in events
+        # An event that was inserted directly may lack a part of the state.
         for kept in [{name: event.data[name] for name in STATE_COLUMNS if name in event.data}]
         for state in [with_instants(kept)]
     ]

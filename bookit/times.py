@@ -20,8 +20,8 @@ DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 @lru_cache(maxsize=1)
 def zone_names() -> frozenset[str]:
     """Return the names of every IANA time zone."""
-    # Some systems also list names that are not IANA zones: the zone of the host, and a placeholder.
-    return frozenset(available_timezones() - {"localtime", "posixrules", "Factory"})
+    # Leave out two names that some systems list: the zone of the host, and a placeholder.
+    return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def zone(name: str) -> ZoneInfo:

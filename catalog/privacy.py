@@ -1,5 +1,6 @@
 """The export and the erasure of what the catalog stores about a provider."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.providers.models import Profile
+from catalog.services import lock_calendar
 
 # The new name of a calendar whose name contained the name of its erased provider.
 NAMELESS = "Calendar"
@@ -53,14 +55,17 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     log of the admin site, and reasons of time off are removed. Customers keep their bookings. An
     admin can cancel the bookings, or give the calendars another provider.
     """
+    # As the order of locks requires, services are locked first, then calendars. When services
+    # change, a trigger locks categories, which come last.
     services = Service.objects.filter(calendar__provider=user, is_active=True)
     locked = services.order_by("id").select_for_update(of=("self",), no_key=True)
     list(locked.values_list("pk"))
-    Profile.objects.filter(user=user).delete()
     own = Calendar.objects.filter(provider=user)
+    for calendar_id in own.order_by("id").values_list("pk", flat=True):
+        with suppress(Calendar.DoesNotExist):  # It has just been deleted.
+            lock_calendar(calendar_id=calendar_id)
+    Profile.objects.filter(user=user).delete()
     TimeOff.objects.filter(calendar__in=own).exclude(reason="").update(reason="")
-    # This follows the change of time off, and is one statement, so that triggers take the turns of
-    # all calendars before they lock categories.
     services.update(is_active=False)
     # If the account is erased again, its name is empty, and every calendar that it got meanwhile is
     # renamed.

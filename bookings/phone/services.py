@@ -147,8 +147,8 @@ def _rank(user: User, words: str) -> tuple[bool, str, UUID]:
 def visits(*, customer: User, actor: User, at: datetime) -> Visits:
     """Return the next few bookings of a customer, and the active service that they booked last.
 
-    Cancelled and expired bookings do not count. The result is empty if `actor` may not see
-    bookings.
+    Cancelled and expired bookings do not count. A hold counts for the last service, but is not one
+    of the next bookings. The result is empty if `actor` may not see bookings.
     """
     if not actor.may("bookings.view_booking"):
         return Visits([], None)
@@ -273,9 +273,10 @@ def release(*, hold_id: UUID, actor: User, at: datetime) -> None:
 def booked_in_call(
     *, hold_id: UUID, service_id: UUID, start_time: datetime, actor: User
 ) -> Booking | None:
-    """Return the booking that the hold of this call has become, because the form was sent before.
+    """Return the booking that the hold of this call has become, if the form was sent before.
 
-    Return None if `actor` did not make the hold, or if the form now has another service or start.
+    Return None if the hold has not been booked, if `actor` did not make it, or if the form now has
+    another service or start.
     """
     own = Booking.objects.held_by(actor).filter(status__in=Booking.EXPECTED)
     return own.filter(pk=hold_id, service=service_id, start_time=start_time).first()
@@ -298,6 +299,7 @@ def book(
         Booking.DoesNotExist, Forbidden, InvalidTransition: as in
             `bookings.services.book_hold_for`.
     """
+    # `book_hold_for` checks the permission again, but after an account is looked up or created.
     services.check_books_for(held.user_id, actor)
     user = caller.customer or _account(caller, held, actor, at)
     written = {"name": caller.name, "email": caller.email, "phone": caller.phone}

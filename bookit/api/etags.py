@@ -3,8 +3,8 @@
 The entity tag of a resource has two parts, `"version-digest"`: the version of the row (see
 `bookit.database.versions`) and a digest of the response body. `If-None-Match` compares both parts,
 because a representation also depends on the request (its time zone) and on other rows (the bookings
-of a slot). `If-Match` compares only the version, because it asks whether the row has changed. The
-response to a GET that has no version, for example a list, has only the digest as its tag.
+of a slot). `If-Match` compares only the version, because it asks whether the row has changed. If
+the response to a GET has no version, for example a list, its tag is only the digest.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def tagged(response: Response, request: Request) -> HttpResponse:
     data: Any = response.data
     is_read = request.method in ("GET", "HEAD")
     updated_at = data.get("updated_at") if isinstance(data, dict) else None
-    # The response to a login also contains tokens, so it is not the representation of the user.
+    # A response that issues tokens is not the representation of the user.
     if (updated_at is None and not is_read) or (isinstance(data, dict) and "access_token" in data):
         return response
     if "ETag" in response.headers:

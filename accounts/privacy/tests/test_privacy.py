@@ -41,6 +41,7 @@ from bookit.idempotency.models import KeptResponse
 from bookit.json import dumps_in_parts
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem
+from catalog.models import Calendar
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 from reviews.tests.factories import ReviewFactory
 
@@ -89,7 +90,7 @@ def service(helena):
 
 @pytest.fixture
 def activity(api, ana, helena, service):
-    """Store Ana's personal data in every way. Return a dictionary of her bookings and review."""
+    """Store Ana's personal data in every way. Return her review and the bookings that are left."""
     api.post(
         "/auth/login",
         {"email": EMAIL, "password": PASSWORD},
@@ -334,7 +335,7 @@ def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, 
     assert places(WORDS) == set()
 
 
-def test_responses_that_are_kept_for_the_requests_of_others_are_erased(api, service):
+def test_kept_responses_to_others_are_erased_if_they_contain_data_of_a_deleted_user(api, service):
     admin = api.as_(AdminFactory(email="boss@example.com"))
     body = {"name": NAME, "email": EMAIL, "phone": PHONE}
     made = admin.post("/users", body, headers={"idempotency-key": "made"})
@@ -415,7 +416,7 @@ def test_a_deleted_account_cannot_be_used_again(api, ana, activity):
 
 
 def test_nobody_can_prevent_a_deletion_by_having_a_reserved_address(api, ana):
-    """The ids of users are public, for example in reviews."""
+    """Ids are public, for example in reviews, so anybody can have an address that contains one."""
     UserFactory(email=f"{ana.pk}@deleted.invalid")
     assert delete(api.as_(ana)).status_code == 204
 
@@ -552,7 +553,7 @@ def test_a_deleted_user_gets_no_email_about_their_own_bookings(api, ana, service
     assert [message.to for message in mail.outbox] == [["helena@example.com"]] * 2
 
 
-def test_an_attendee_learns_of_a_cancellation_right_before_the_account_is_deleted(
+def test_an_attendee_learns_of_cancellations_that_came_right_before_the_deletion_of_the_account(
     api, ana, helena, service
 ):
     start = now() + timedelta(days=3)
@@ -667,16 +668,26 @@ def test_the_log_of_the_admin_site_does_not_keep_the_names_of_the_calendars_of_a
     assert [*logged] == ["", "", "First floor", "Saint Helena", "", ""]
 
 
-def test_the_services_of_a_deleted_provider_are_deactivated_after_all_turns_are_taken(api, helena):
-    """Categories are locked after the turns of all calendars, as the order of locks requires."""
+def test_the_services_of_a_deleted_provider_are_deactivated_after_all_calendars_are_locked(
+    api, helena
+):
+    """Categories are locked last, as the order of locks requires.
+
+    A trigger locks them when services change.
+    """
     for category in ("Barber", "Massage"):
         service = ServiceFactory(calendar=CalendarFactory(provider=helena), category=category)
         TimeOffFactory(calendar=service.calendar, reason="Helena at the dentist")
+    CalendarFactory(provider=helena, name="Helena's calendar without services")
+    calendars = {pk.hex for pk in Calendar.objects.values_list("pk", flat=True)}
     with CaptureQueriesContext(connection) as captured:
         delete(api.as_(helena))
-    tables = [each["sql"].split('"')[1] for each in captured if each["sql"].startswith("UPDATE ")]
-    changed = [name for name in tables if name in {"catalog_timeoff", "catalog_service"}]
-    assert changed == ["catalog_timeoff", "catalog_service"]
+    texts = [each["sql"] for each in captured]
+    [change] = [n for n, text in enumerate(texts) if text.startswith('UPDATE "catalog_service"')]
+    locks = [text for text in texts[:change] if text.endswith("FOR UPDATE")]
+    locked = {pk for pk in calendars if any(f"calendar_take_turn('{pk}'" in lock for lock in locks)}
+    assert len(locked) == 3
+    assert locked == calendars
 
 
 def test_a_wrong_password_deletes_nothing(api, ana, settings):

@@ -67,6 +67,7 @@ def test_a_program_on_the_server_may_use_a_local_proxy_or_no_proxy(get):
     assert get(REMOTE, proxies=1, HTTP_X_FORWARDED_FOR=LOOPBACK).status_code == 403
 
 
+# Django does not accept host names with "_".
 @pytest.mark.parametrize("host", ["evil.example.com", "not_valid.example.com:8000"])
 def test_dns_rebinding_does_not_expose_the_metrics(get, host):
     """The name of another site resolves to 127.0.0.1 in a browser on the server."""
@@ -77,6 +78,7 @@ def test_dns_rebinding_does_not_expose_the_metrics(get, host):
 def test_a_token_opens_the_metrics_to_other_machines(get, host):
     sent = {"HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}
     assert get(REMOTE, host=host, configured=TOKEN, **sent).status_code == 200
+    # A program on the server still needs no token.
     assert get(LOOPBACK, host="localhost", configured=TOKEN).status_code == 200
 
 
@@ -103,7 +105,7 @@ def test_only_reading_is_allowed(api):
 
 
 @pytest.mark.parametrize("token", ["short", "with a blank in the middle of it", "ü" * 30])
-def test_a_short_or_malformed_token_is_refused(monkeypatch, token):
+def test_a_short_or_malformed_setting_is_refused(monkeypatch, token):
     monkeypatch.setenv("METRICS_TOKEN", token)
     with pytest.raises(ImproperlyConfigured, match=r"METRICS_TOKEN must have at least 20") as error:
         environment.secret("METRICS_TOKEN", at_least=20)

@@ -684,7 +684,7 @@
         return item;
       }),
     );
-    const button = part(free, "[data-shut]");
+    const button = part(free, "[data-close-selected]");
     button.hidden = !mayClose(time.calendar);
     button.onclick = () => {
       free.close();
