@@ -19,9 +19,9 @@ Result = TypeVar("Result")
 # again.
 TRANSIENT = {"40P01", "40001", "0A000"}
 TRIES = 3
-# The shortest and the longest pause before a retry, in seconds. A retry without a pause can take the
-# same lock again before the transaction that waits for it wakes up, and then loses the same deadlock
-# again. The length is random, so that transactions which failed together do not meet again.
+# The shortest and the longest pause before a retry, in seconds. A retry without a pause can take
+# the same lock again before the transaction that waits for it wakes up, and then loses the same
+# deadlock again. The length is random, so that transactions that failed together do not meet again.
 MIN_PAUSE, MAX_PAUSE = 0.025, 0.1
 
 
