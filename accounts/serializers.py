@@ -30,10 +30,16 @@ ANA = {
 }
 
 
+# An email address in a response. The OpenAPI document calls it a string without a format, because
+# strict clients refuse the domain `.invalid` of accounts without an address.
+ShownEmailField = partial(serializers.CharField, read_only=True)
+
+
 @example("A user", ANA)
 class UserSerializer(RowSerializer):
     """An account."""
 
+    email = ShownEmailField()
     metadata = MetadataField(read_only=True)
     roles = serializers.ListField(
         child=serializers.CharField(),

@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 
 from accounts.emails import mailbox
 from accounts.models import User, validate_phone
-from accounts.serializers import EmailAddressField, LanguageField
+from accounts.serializers import EmailAddressField, LanguageField, ShownEmailField
 from bookings.extensions import EXPANSIONS
 from bookings.models import Booking, BookingEvent
 from bookit.api.metadata import MetadataField
@@ -134,6 +134,8 @@ class BookingSerializer(RowSerializer):
 
 class BookerSerializer(RowSerializer):
     """The user who booked, or for whom staff booked."""
+
+    email = ShownEmailField()
 
     class Meta:
         model = User

@@ -415,13 +415,13 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin, nor permitted
-            staff. The owner is also refused if the booking is neither held nor expired.
+            staff. The owner is also refused unless the booking is held, expired or cancelled.
         EmailNotVerified: `actor` is the owner, and must verify their email address first.
         InvalidTransition: the hold has expired, the booking is not a hold, or it has started and
             its service requires confirmation.
     """
     booking = _locked_booking(booking_id)
-    if booking.status in (Status.HELD, Status.EXPIRED):
+    if booking.status in (Status.HELD, Status.EXPIRED, Status.CANCELLED):
         check_may_change(booking, actor)
         if not _manages(actor, booking):
             check_verified(actor)

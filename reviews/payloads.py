@@ -27,18 +27,16 @@ class ReviewAtEventSerializer(ReviewSerializer):
 def reviews(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
     """Return the review of each event as the API shows it.
 
-    The rating is the rating at the time of the event. If a review was deleted, return only its id,
-    the id of its booking, and the rating.
+    The rating is the rating at the time of the event, and `updated_at` is that time. If a review
+    was deleted, return only its id, the id of its booking, and the rating.
     """
     ids = {event.pk: UUID(event.data["review_id"]) for event in events}
     stored = Review.objects.filter(pk__in=ids.values()).order_by()
     rows = {row["id"]: row for row in ReviewSerializer.rows(stored)}
     return [
-        {
-            "id": ids[event.pk],
-            "booking_id": event.booking_id,
-            **rows.get(ids[event.pk], {}),
-            "rating": event.data["rating"],
-        }
+        {**rows[review_id], "rating": event.data["rating"], "updated_at": event.at}
+        if review_id in rows
+        else {"id": review_id, "booking_id": event.booking_id, "rating": event.data["rating"]}
         for event in events
+        for review_id in [ids[event.pk]]
     ]

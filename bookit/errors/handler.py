@@ -127,6 +127,9 @@ def _translate(error: Exception) -> _Problem | None:
         return _from_service(Forbidden())
     if isinstance(error, InvalidToken | TokenError | exceptions.AuthenticationFailed):
         return _Problem(401, "token_invalid", _("The token is invalid, expired or revoked."))
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        # The message of DRF quotes the header, but does not say what it should be.
+        return _Problem(415, "unsupported_media_type", str(problems.NOT_JSON))
     if isinstance(error, exceptions.APIException):
         code = error.get_codes()
         return _Problem(

@@ -16,6 +16,7 @@ CONTENT_TYPE = "application/problem+json"
 UPDATING = _("BookIt is being updated. Try again shortly.")
 # PostgreSQL, or psycopg, refuses numbers out of range and null characters.
 BAD_VALUE = _("A value is out of range or contains characters that cannot be stored.")
+NOT_JSON = _("The body must be JSON, sent with the header `Content-Type: application/json`.")
 
 
 # The reason phrases of RFC 9110 and, for 429, of RFC 6585. `HTTPStatus` is used only for other
@@ -99,7 +100,7 @@ PLUMBING = [
         _("The request did not arrive in full within the time limit. Send it again."),
     ),
     Problem("payload_too_large", 413, _("The body is larger than 1 MiB.")),
-    Problem("unsupported_media_type", 415, _("The body must be `application/json`.")),
+    Problem("unsupported_media_type", 415, NOT_JSON),
     Problem(
         "throttled", 429, _("Too many requests. Wait for the number of seconds in `Retry-After`.")
     ),

@@ -31,8 +31,8 @@ Action = Callable[Concatenate[View, Request, Arguments], Response]
 
 MAX_KEY_LENGTH = 255
 # Responses with these statuses are not kept, because the same request can succeed later: not signed
-# in, timed out, in conflict, and too many requests.
-NOT_KEPT = frozenset({401, 408, 409, 429})
+# in, not permitted, timed out, in conflict, and too many requests.
+NOT_KEPT = frozenset({401, 403, 408, 409, 429})
 
 
 def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:

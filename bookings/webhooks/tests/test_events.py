@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import events
 from bookings.models import Booking, BookingEvent
-from bookings.tests.factories import BookingFactory, WebhookFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, WebhookFactory
 from bookings.tests.jobs import follow_events_up
 from bookings.tests.settle import settle
 from bookings.webhooks.models import Webhook
@@ -19,6 +19,7 @@ from bookit.api.pagination import EventPagination, _encode
 from bookit.restores.positions import LOWEST, Step
 from bookit.tests.crowd import ask, disabled_trigger
 from bookit.tests.expect import problem
+from catalog.tests.factories import ServiceFactory
 
 # The feed hides the events of open transactions, so the tests must not run in a transaction.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -298,13 +299,63 @@ def test_an_event_of_a_review_shows_the_review_as_the_api_shows_it(api, admin):
     assert event["data"] == review
     assert event["timestamp"] == review["created_at"]
 
-    api.as_(user).patch(f"/reviews/{review['id']}", {"rating": 1})
+    api.as_(user).patch(f"/reviews/{review['id']}", {"rating": 1, "comment": "Not fine."})
     [event] = read(admin)["results"]
-    assert event["data"]["rating"] == 4, "the rating when the review was created"
+    # A copy of the review that already has the rating 1 is newer than this event.
+    assert event["data"] == {**review, "comment": "Not fine."}
 
     api.as_(user).delete(f"/reviews/{review['id']}")
     [event] = read(admin)["results"]
     assert event["data"] == {"id": review["id"], "booking_id": str(booking.pk), "rating": 4}
+
+
+def apply(page, copy):
+    """Apply a page of events to a copy of the bookings, as `docs/clients.md` says."""
+    for event in page["results"]:
+        if "user_id" in event["data"]:
+            copy[event["data"]["id"]] = event["data"]
+        else:
+            copy.pop(event["data"]["id"], None)
+
+
+def test_a_copy_that_follows_the_events_lacks_only_what_the_documents_name(api, admin):
+    """`docs/clients.md`, "Keeping a copy"."""
+    service = ServiceFactory(capacity=9)
+
+    def book(hours, **more):
+        start = (TUESDAY + timedelta(hours=hours)).isoformat()
+        body = {"service_id": str(service.pk), "start_time": start, **more}
+        return user.post("/bookings", body).json()["id"]
+
+    def change(booking, **changes):
+        assert admin.patch(f"/bookings/{booking}", changes).status_code == 200
+
+    def listed():
+        return {row["id"]: row for row in admin.get("/bookings?cursor=").json()["results"]}
+
+    user = api.as_(UserFactory())
+    moved, cancelled, deleted, gone, described = [book(hours) for hours in range(5)]
+    change(gone, status="completed")
+    cursor = read(admin)["cursor"]
+    copy = listed()
+
+    change(moved, start_time=(TUESDAY + timedelta(days=1)).isoformat())
+    change(moved, status="confirmed")
+    change(cancelled, status="cancelled", reason="Ill.")
+    for booking in (deleted, gone):
+        assert admin.delete(f"/bookings/{booking}").status_code == 204
+    change(described, notes="By the window.")
+    held, booked = [book(hours, hold=True) for hours in (6, 7)]
+    change(booked, status="pending")
+    page = read(admin, f"?cursor={cursor}")
+    apply(page, copy)
+    apply(page, copy)
+
+    stored = listed()
+    assert copy.keys() - stored.keys() == {gone}
+    assert stored.keys() - copy.keys() == {held}
+    assert {key for key in copy.keys() & stored.keys() if copy[key] != stored[key]} == {described}
+    assert deleted not in copy
 
 
 def test_a_review_that_is_refused_leaves_no_event(api, admin):

@@ -556,6 +556,17 @@ def test_no_response_contains_a_password(document):
             )
 
 
+def test_responses_do_not_promise_the_format_of_email_addresses(document):
+    """Strict clients refuse the domain `.invalid`, which customers without an address have."""
+    with_format = {
+        name
+        for name, schema in document["components"]["schemas"].items()
+        if any(part.get("format") == "email" for _, part in parts(schema))
+    }
+    assert {name for name in with_format if not name.endswith("Request")} == set()
+    assert "RegisterRequest" in with_format
+
+
 def test_the_document_contains_no_url_of_another_host(document):
     assert [server["url"] for server in document["servers"]] == ["/"]
     assert not re.search(

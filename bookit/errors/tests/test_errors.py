@@ -185,6 +185,7 @@ def test_a_body_that_is_not_json_is_a_400(api, body):
 def test_a_body_that_is_not_declared_as_json_is_a_415(wsgi, content_type):
     response = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
     problem(response, 415, "unsupported_media_type")
+    assert b"Content-Type: application/json" in response.content, "what to send instead"
 
 
 @pytest.mark.parametrize(

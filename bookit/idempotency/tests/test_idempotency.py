@@ -13,6 +13,7 @@ import time_machine
 from django.db import connection, transaction
 from django.utils import timezone
 
+from accounts.models import User
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import seats
 from bookings import services as bookings
@@ -199,11 +200,21 @@ def test_the_response_to_an_invalid_request_is_kept(api, user, slot):
     assert again["Idempotent-Replayed"] == "true"
 
 
+def test_a_403_is_not_kept(api, user, slot, settings):
+    """After the user has verified their address, the repeated request succeeds."""
+    settings.BOOKING_REQUIRES_VERIFIED_EMAIL = True
+    problem(book(api.as_(user), slot), 403, "email_not_verified")
+    assert not KeptResponse.objects.exists()
+
+    User.objects.filter(pk=user.pk).update(verified_email=user.email)
+    assert book(api.as_(user), slot).status_code == 201
+
+
 def test_the_403_for_a_user_without_the_role_is_not_kept(api, user):
     body = {"name": "A"}
     responses = [api.as_(user).post("/calendars", body, headers=KEY) for _ in range(2)]
 
-    # The view checks the role before the key. A 403 from the action itself is kept.
+    # The view checks the role before the key.
     assert [response.status_code for response in responses] == [403, 403]
     assert not KeptResponse.objects.exists()
 
