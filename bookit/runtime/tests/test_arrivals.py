@@ -218,6 +218,20 @@ def test_chunk_framing_that_is_too_large_is_refused() -> None:
         feed_incomplete(arrivals, (b"1;" + b"x" * 8000 + b"\r\na\r\n") * 20)
 
 
+@pytest.mark.parametrize(("length", "is_read"), [(100, True), (1, False)])
+def test_a_large_body_in_very_small_chunks_is_refused(length: int, is_read: bool) -> None:
+    arrivals = Arrivals(CFG, CLIENT, 2**20)
+    chunk = b"%x\r\n" % length + b"x" * length + b"\r\n"
+    chunks = 2**20 // length if is_read else 2**18
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    arrivals.feed(head + chunk * chunks + b"0\r\n\r\n")
+    if is_read:
+        assert arrivals.take().body.read() == b"x" * length * chunks
+    else:
+        with pytest.raises(RequestDataTooBig):
+            arrivals.take()
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
