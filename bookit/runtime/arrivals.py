@@ -206,6 +206,7 @@ class Chunks:
         self.at = 0  # where the next chunk, or the trailer, begins
         self.decoded = 0
         self.in_trailer = False
+        self._searched = 0  # where the search for the end of the trailer continues
 
     def end(self, held: bytearray) -> int | None:
         """Return where the body ends in `held`.
@@ -225,7 +226,7 @@ class Chunks:
             size = int(digits, 16)
             begins = line + 2
             if not size:
-                self.at, self.in_trailer = begins, True
+                self.at, self._searched, self.in_trailer = begins, begins, True
                 break
             ends = begins + size
             if self.decoded + min(size, len(held) - begins) > self.max_body:
@@ -241,8 +242,9 @@ class Chunks:
         if held[self.at : self.at + 2] == b"\r\n":
             return self.at + 2
         # A trailer follows the last chunk directly, and ends with an empty line.
-        end = held.find(b"\r\n\r\n", self.at)
-        if end < 0:
-            too_long = len(held) - self.at > MAX_FRAMING
-            return -1 if too_long or BARE_LF.search(held, self.at) else None
-        return end + 4
+        end = held.find(b"\r\n\r\n", self._searched)
+        if end >= 0:
+            return end + 4
+        is_bad = len(held) - self.at > MAX_FRAMING or BARE_LF.search(held, self._searched)
+        self._searched = max(self._searched, len(held) - 3)
+        return -1 if is_bad else None

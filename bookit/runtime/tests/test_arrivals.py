@@ -1,6 +1,7 @@
 """`Arrivals` reads the same requests as gunicorn's parser, however the bytes are split."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bookit.runtime.arrivals import FIRST_CHECK, READ_AHEAD, Arrivals
+from bookit.runtime import arrivals as module
+from bookit.runtime.arrivals import FIRST_CHECK, READ_AHEAD, Arrivals, Chunks
 from bookit.runtime.outgoing import Outgoing
 
 CLIENT = ("127.0.0.1", 12345)
@@ -230,6 +232,35 @@ def test_a_large_body_in_very_small_chunks_is_refused(length: int, is_read: bool
     else:
         with pytest.raises(RequestDataTooBig):
             arrivals.take()
+
+
+def test_the_search_for_the_end_of_a_trailer_continues_where_it_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begins = []
+
+    class Held(bytearray):
+        def find(self, *args: Any) -> int:
+            begins.append(args[1])
+            return super().find(*args)
+
+    def search(held: bytearray, begin: int) -> None:
+        begins.append(begin)
+
+    monkeypatch.setattr(module, "BARE_LF", SimpleNamespace(search=search))
+    chunks, held = Chunks(MAX_BODY), Held(b"0\r\nX: x")
+    assert chunks.end(held) is None
+    begins.clear()
+
+    for end in (b"x" * 1000, b"x", b"\r\n", b"\r"):
+        seen = len(held)
+        held += end
+        assert chunks.end(held) is None
+        assert begins == [seen - 3, seen - 3]
+        begins.clear()
+
+    held += b"\n"
+    assert chunks.end(held) == len(held)
 
 
 @pytest.mark.parametrize(
