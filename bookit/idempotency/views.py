@@ -40,7 +40,8 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
 
     With this header, the whole action is one transaction, which also keeps the response. If the
     action raises a refusal, a second transaction keeps the response. Responses whose status is in
-    `NOT_KEPT` or is at least 500 are not kept.
+    `NOT_KEPT` or is at least 500 are not kept. A kept response is sent only to a user who may still
+    do what the request asks for.
     """
 
     @wraps(action)
@@ -81,6 +82,9 @@ def _respond_once(
     def attempt() -> Response:
         kept = services.claim(**claimed)
         if kept is not None:
+            # The response can contain what the user may no longer see, such as the details of a
+            # customer for whom they may no longer book.
+            view.check_named()
             return _replay(kept)
         response = action()
         if not _keep(request, response, claimed):

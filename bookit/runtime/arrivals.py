@@ -24,8 +24,9 @@ CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 FIRST_CHECK = 8200
 # The maximum length of an unfinished line that announces a chunk. gunicorn checks finished lines.
 MAX_CHUNK_LINE = 8190
-# The maximum size of an unfinished trailer, in bytes. An unfinished chunked body may have this many
-# bytes more than 2 * `max_body`, so that there is room for the framing of small chunks.
+# The maximum size in bytes of the framing of a chunked body: everything except the data of the
+# chunks and the trailer, which has the same limit. Each chunk costs time, so a body of a megabyte
+# in chunks of one byte would occupy a worker for seconds, before any rate limit counts the request.
 MAX_FRAMING = 64 * 1024
 # A chunked body counts as too large only if it has more than `max_body` and this many bytes.
 # `bookit.wsgi` reads one byte beyond `max_body` to notice that a body is too large. gunicorn then
@@ -113,7 +114,7 @@ class Arrivals:
 
         Raises:
             ParseException: gunicorn's parser refuses the bytes; the error says why.
-            RequestDataTooBig: an unfinished chunked body, with its framing, is too large.
+            RequestDataTooBig: the framing of a chunked body is too large.
         """
         if self.request is None and not self._take_head():
             return None
@@ -185,8 +186,6 @@ class Arrivals:
             self._chunks = Chunks(self.max_body + READ_AHEAD)
         end = self._chunks.end(self.held)
         if end is None:
-            if len(self.held) > 2 * self.max_body + MAX_FRAMING:
-                raise RequestDataTooBig("The body is too large.")
             return None
         if end < 0:  # The body is too large or malformed. Take all bytes; no request can follow.
             end = len(self.held)
@@ -207,11 +206,15 @@ class Chunks:
         self.at = 0  # where the next chunk, or the trailer, begins
         self.decoded = 0
         self.in_trailer = False
+        self._searched = 0  # where the search for the end of the trailer continues
 
     def end(self, held: bytearray) -> int | None:
         """Return where the body ends in `held`.
 
         Return None if the body is incomplete, and -1 if it is malformed or too large.
+
+        Raises:
+            RequestDataTooBig: the framing is too large.
         """
         while not self.in_trailer:
             line = held.find(b"\r\n", self.at)
@@ -223,7 +226,7 @@ class Chunks:
             size = int(digits, 16)
             begins = line + 2
             if not size:
-                self.at, self.in_trailer = begins, True
+                self.at, self._searched, self.in_trailer = begins, begins, True
                 break
             ends = begins + size
             if self.decoded + min(size, len(held) - begins) > self.max_body:
@@ -234,11 +237,14 @@ class Chunks:
                 return -1
             self.at = ends + 2
             self.decoded += size
+            if self.at - self.decoded > MAX_FRAMING:
+                raise RequestDataTooBig("The chunks are too small.")
         if held[self.at : self.at + 2] == b"\r\n":
             return self.at + 2
         # A trailer follows the last chunk directly, and ends with an empty line.
-        end = held.find(b"\r\n\r\n", self.at)
-        if end < 0:
-            too_long = len(held) - self.at > MAX_FRAMING
-            return -1 if too_long or BARE_LF.search(held, self.at) else None
-        return end + 4
+        end = held.find(b"\r\n\r\n", self._searched)
+        if end >= 0:
+            return end + 4
+        is_bad = len(held) - self.at > MAX_FRAMING or BARE_LF.search(held, self._searched)
+        self._searched = max(self._searched, len(held) - 3)
+        return -1 if is_bad else None

@@ -14,11 +14,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.availability import search
+from bookings.availability.grids import periods
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.tests.expect import problem
 from catalog.models import OpeningHours, TimeOff
-from catalog.tests.factories import CalendarFactory, ServiceFactory
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -599,6 +601,30 @@ class TestAlternatives:
         SlotFactory(service=service, start_time=TUESDAY + timedelta(days=32))
         response = self.book(client, service)
         assert self.starts(response, "outside_opening_hours") == []
+
+    def test_only_free_times_near_the_requested_time_are_compared(self, client, monkeypatch):
+        service = ServiceFactory(duration_minutes=5, step_minutes=1)
+        closed = timedelta(days=8)
+        TimeOffFactory(
+            calendar=service.calendar, start_time=TUESDAY - closed, end_time=TUESDAY + closed
+        )
+        compared = []
+
+        def counted(*args):
+            for period in periods(*args):
+                compared.append(period)
+                yield period
+
+        monkeypatch.setattr(search, "periods", counted)
+
+        response = self.book(client, service)
+
+        # The third search covers 31 days before and after, of which 46 days are open. A grid of
+        # 1,440 starts begins at each midnight, and at most 9 of them are compared.
+        assert self.starts(response, "outside_opening_hours") == [
+            f"2999-01-09T10:0{minute}:00Z" for minute in range(3)
+        ]
+        assert len(compared) <= 48 * 9
 
     def test_alternatives_are_in_the_requested_zone(self, api):
         service = ServiceFactory()

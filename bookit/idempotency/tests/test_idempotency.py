@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import User
-from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings import seats
 from bookings import services as bookings
 from bookings.availability.terms import TermsChanged
@@ -143,6 +143,18 @@ def test_the_same_key_of_another_user_is_another_key(api, user, slot):
 
     assert "Idempotent-Replayed" not in theirs
     assert mine.json()["id"] != theirs.json()["id"]
+
+
+def test_a_response_is_not_repeated_to_staff_who_may_no_longer_book_for_others(api, user, slot):
+    receptionist = staff(["bookings.add_booking"])
+    first = book(api.as_(receptionist), slot, user_id=str(user.pk))
+    assert first.json()["attendee_email"] == user.email
+    receptionist.groups.clear()
+
+    again = book(api.as_(receptionist), slot, user_id=str(user.pk))
+
+    problem(again, 403, "permission_denied")
+    assert user.email not in again.text
 
 
 def test_a_key_lasts_for_a_day(api, user, slot):

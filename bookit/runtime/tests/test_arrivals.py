@@ -1,6 +1,7 @@
 """`Arrivals` reads the same requests as gunicorn's parser, however the bytes are split."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bookit.runtime.arrivals import FIRST_CHECK, READ_AHEAD, Arrivals
+from bookit.runtime import arrivals as module
+from bookit.runtime.arrivals import FIRST_CHECK, READ_AHEAD, Arrivals, Chunks
 from bookit.runtime.outgoing import Outgoing
 
 CLIENT = ("127.0.0.1", 12345)
@@ -216,6 +218,49 @@ def test_chunk_framing_that_is_too_large_is_refused() -> None:
     arrivals.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     with pytest.raises(RequestDataTooBig):
         feed_incomplete(arrivals, (b"1;" + b"x" * 8000 + b"\r\na\r\n") * 20)
+
+
+@pytest.mark.parametrize(("length", "is_read"), [(100, True), (1, False)])
+def test_a_large_body_in_very_small_chunks_is_refused(length: int, is_read: bool) -> None:
+    arrivals = Arrivals(CFG, CLIENT, 2**20)
+    chunk = b"%x\r\n" % length + b"x" * length + b"\r\n"
+    chunks = 2**20 // length if is_read else 2**18
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    arrivals.feed(head + chunk * chunks + b"0\r\n\r\n")
+    if is_read:
+        assert arrivals.take().body.read() == b"x" * length * chunks
+    else:
+        with pytest.raises(RequestDataTooBig):
+            arrivals.take()
+
+
+def test_the_search_for_the_end_of_a_trailer_continues_where_it_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begins = []
+
+    class Held(bytearray):
+        def find(self, *args: Any) -> int:
+            begins.append(args[1])
+            return super().find(*args)
+
+    def search(held: bytearray, begin: int) -> None:
+        begins.append(begin)
+
+    monkeypatch.setattr(module, "BARE_LF", SimpleNamespace(search=search))
+    chunks, held = Chunks(MAX_BODY), Held(b"0\r\nX: x")
+    assert chunks.end(held) is None
+    begins.clear()
+
+    for end in (b"x" * 1000, b"x", b"\r\n", b"\r"):
+        seen = len(held)
+        held += end
+        assert chunks.end(held) is None
+        assert begins == [seen - 3, seen - 3]
+        begins.clear()
+
+    held += b"\n"
+    assert chunks.end(held) == len(held)
 
 
 @pytest.mark.parametrize(
