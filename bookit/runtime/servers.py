@@ -170,14 +170,15 @@ def migrate(url: str) -> None:
 def connected_to(url: str) -> Iterator[None]:
     """Let Django use the database at `url`, in this thread, until the end of a `with` block.
 
-    Statements have no time limit.
+    The connection has the usual options, but no pool, and statements have no time limit.
     """
     usual = connections[DEFAULT_DB_ALIAS]
     parts = conninfo_to_dict(url)
     names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
     place = {name: parts.get(part, "") for name, part in names.items()}
     place["NAME"] = parts["dbname"]
-    other = DatabaseWrapper({**usual.settings_dict, **place, "OPTIONS": {}}, DEFAULT_DB_ALIAS)
+    options = {**usual.settings_dict["OPTIONS"], "options": "", "pool": False}
+    other = DatabaseWrapper({**usual.settings_dict, **place, "OPTIONS": options}, DEFAULT_DB_ALIAS)
     connections[DEFAULT_DB_ALIAS] = other
     try:
         other.ensure_connection()

@@ -1,10 +1,12 @@
-"""Servers for tests and measurements ignore a developer's databases, Redis and other settings."""
+"""Servers for tests and measurements, which ignore a developer's databases, Redis and settings."""
 
 import runpy
 
 import pytest
+from django.db import connection
 
-from bookit.runtime.servers import production
+from bookings.tests.workers import database_url
+from bookit.runtime.servers import connected_to, production
 from bookit.runtime.startup import BASE_DIR
 
 URL = "postgresql://bookit@localhost/measured"
@@ -44,3 +46,15 @@ def test_a_server_ignores_other_variables_that_a_developer_has_set(monkeypatch):
         monkeypatch.setenv(name, value)
     environment = production(URL)
     assert {environment[name] for name in variables} == {""}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_database_is_used_with_prepared_statements_and_without_a_time_limit():
+    """Measurements would otherwise show costs that a web server does not have."""
+    with connected_to(database_url()), connection.cursor() as cursor:
+        for _ in range(10):
+            cursor.execute("SELECT %s::int", [1])
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        assert ("SELECT $1::int",) in cursor.fetchall()
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("0",)
