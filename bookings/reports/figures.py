@@ -146,7 +146,7 @@ FROM visits LEFT JOIN earlier USING (user_id) GROUP BY 1, 2
 """  # noqa: S608 - the inserted texts are constants
 
 # Counts bookings by the number of whole hours between their creation and their start. Leaves out
-# bookings that were entered after their start.
+# bookings whose `created_at` is after their start.
 #
 # Parameters: start timestamptz, end timestamptz.
 # Columns: hours integer, bookings bigint, seconds double precision (the sum of all lead times).
