@@ -559,7 +559,9 @@ class Worker(ThreadWorker):
         token = request_id.set(str(uuid7()))
         try:
             if isinstance(exc, ParseException) and not isinstance(exc, SERVER_ERRORS):
-                self.log.warning("A client at %s sent an invalid request: %s", addr, exc)
+                # The error itself can quote a token in the query or in a header.
+                kind = type(exc).__name__
+                self.log.warning("A client at %s sent an invalid request: %s", addr, kind)
                 response = problems.response(
                     "validation_error", f"This is not a valid HTTP request: {exc}"
                 )

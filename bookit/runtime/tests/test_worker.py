@@ -584,6 +584,26 @@ def test_a_client_that_keeps_sending_can_still_read_an_error(
         running.until(lambda: not running.worker.clients)
 
 
+def test_the_log_does_not_quote_an_invalid_request(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run()
+    lines: list[str] = []
+    monkeypatch.setattr(
+        running.worker.log, "warning", lambda line, *values: lines.append(line % values)
+    )
+    for sent in (
+        b"GET /me/calendar.ics?token=secret\r\n\r\n",
+        b"GET / HTTP/1.1\r\nAuthorization Bearer secret\r\n\r\n",
+    ):
+        with running.connect() as client:
+            client.sendall(sent)
+            status, _, body = read(client)
+            # Control: the client, which knows its request, gets the whole error.
+            assert (status, b"secret" in body) == (400, True)
+    assert [line.partition(": ")[2] for line in lines] == ["InvalidRequestLine", "InvalidHeader"]
+
+
 def test_a_new_connection_replaces_the_longest_idle_one(run: Callable[..., Running]) -> None:
     running = run(worker_connections=5)
     with ExitStack() as stack:
