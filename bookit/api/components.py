@@ -215,8 +215,8 @@ def _names_of_response(place: Place) -> list[str]:
     """Return the names that a response may get.
 
     The name of an error is its status, or its status with its first error code. Other responses are
-    named by their status and their schema. The names are short, because each operation refers to
-    ten responses or more.
+    named by their status and their schema. The names are short, because an operation refers to
+    about ten responses.
     """
     _, status = place
     if status >= "400":

@@ -10,10 +10,10 @@ from rest_framework.request import Request
 
 
 class JSONNegotiation(DefaultContentNegotiation):
-    """DRF's content negotiation, with two changes.
+    """DRF's content negotiation, but the media type of a body must be exactly that of a parser.
 
-    The media type of a body must be exactly that of a parser. Clients that accept JSON or any type
-    get the first renderer.
+    The Accept header is not parsed if it is missing, `*/*` or the first renderer's media type. DRF
+    would also choose the first renderer, but more slowly.
     """
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:

@@ -58,7 +58,7 @@ class ClientThrottle(BaseThrottle):
 
 
 class SignInThrottle(ClientThrottle):
-    """A limit per origin for signing in and out, and for similar requests.
+    """A limit per origin for signing in and out, for new tokens, and for similar requests.
 
     Similar requests check a password, use or send the token of an email, or can reveal accounts.
     Requests are counted before any password is hashed.

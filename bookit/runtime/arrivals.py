@@ -28,7 +28,7 @@ MAX_CHUNK_LINE = 8190
 # chunks and the trailer, which has the same limit. Each chunk costs time, so a body of a megabyte
 # in chunks of one byte would occupy a worker for seconds, before any rate limit counts the request.
 MAX_FRAMING = 64 * 1024
-# A chunked body counts as too large only if it has more than `max_body` and this many bytes.
+# A chunked body counts as too large only if it has more than `max_body` plus this many bytes.
 # `bookit.wsgi` reads one byte beyond `max_body` to notice that a body is too large. gunicorn then
 # reads up to this many bytes, which must have arrived.
 READ_AHEAD = 1024
@@ -201,8 +201,8 @@ class Arrivals:
 class Chunks:
     """Finds the end of a chunked body, and continues where it stopped when more bytes arrive."""
 
-    def __init__(self, max_body: int) -> None:
-        self.max_body = max_body
+    def __init__(self, max_decoded: int) -> None:
+        self.max_decoded = max_decoded
         self.at = 0  # where the next chunk, or the trailer, begins
         self.decoded = 0
         self.in_trailer = False
@@ -229,7 +229,7 @@ class Chunks:
                 self.at, self._searched, self.in_trailer = begins, begins, True
                 break
             ends = begins + size
-            if self.decoded + min(size, len(held) - begins) > self.max_body:
+            if self.decoded + min(size, len(held) - begins) > self.max_decoded:
                 return -1
             if len(held) < ends + 2:
                 return None
