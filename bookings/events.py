@@ -18,8 +18,8 @@ from bookings.models import Booking, BookingEvent
 # The columns of a booking that each event stores, so that state and history agree.
 STATE_COLUMNS = ("status", "start_time", "end_time", "seat", "slot_id", "hold_expires_at")
 
-# The reason that is recorded when a slot is cancelled with its bookings. Users write all other
-# reasons.
+# The reason that is recorded when a slot is cancelled with its bookings. Only this reason is
+# translated, because people write all others.
 SLOT_CANCELLED = gettext_noop("The slot was cancelled.")
 
 # The event types that webhooks and `/events` report. The API shows the other types only in the

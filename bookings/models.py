@@ -525,8 +525,8 @@ class BookingEvent(OnCalendar):
 
     Later, only its reason may be removed. An event outlives its booking, so the reference to the
     booking is not a foreign key in the database. An event contains ids, times, states, numbers,
-    codes, flags, the names of changed details, and a reason, unless the user gave it. It contains
-    no contact data, and nothing that the user wrote.
+    codes, flags, the names of changed details, and a reason, unless the booking's user gave it. It
+    contains no contact data, and nothing that this user wrote.
 
     The order of ids is the order in which things happened to a booking. See
     `bookings.triggers.EVENT_JOINS_HISTORY`.

@@ -26,8 +26,8 @@ BATCH = 1000
 
 # Deletes the jobs that contain emails about the bookings of a user, or about deleted slots for
 # which the user waited, except running jobs. Waiting emails to the provider and to attendees other
-# than the user are kept and sent, because they have to know that the booking is cancelled. The
-# addresses of these attendees do not count as verified, so the emails contain no names.
+# than the user are kept and sent, because these people have to know that the booking is cancelled.
+# The addresses of these attendees do not count as verified, so their emails contain no names.
 #
 # Parameters: user_id text, email text (the address of the user).
 # Columns: none.

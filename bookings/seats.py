@@ -162,12 +162,12 @@ class Attempt(NamedTuple):
 # Books the lowest free seat of a service at a time without a slot, and writes the event, in one
 # round trip.
 #
-# Parameters: id uuid, user_id uuid, service_id uuid, calendar_id uuid, slot_id uuid (null),
+# Parameters: id uuid, user_id uuid, service_id uuid, calendar_id uuid, slot_id uuid (always null),
 #   occupant uuid (the service), capacity int, version bigint (of the calendar, when the terms were
 #   read), start_time, end_time, blocked_from, blocked_until timestamptz, status text,
 #   attendee_name, attendee_email, attendee_phone, language, notes text, price numeric, currency
-#   text, hold_expires_at timestamptz, metadata jsonb, event text (its type), actor_id uuid,
-#   api_key_id uuid (null), at timestamptz (now).
+#   text, hold_expires_at timestamptz (null unless the status is held), metadata jsonb, event text
+#   (its type), actor_id uuid, api_key_id uuid (null without a key), at timestamptz (now).
 # Columns: the fields of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
 #   booking whose seat or calendar is not free, so this statement only has to find a seat.
@@ -184,8 +184,9 @@ SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
 
 # Books the lowest free seat of a slot, and writes the event, in one round trip.
 #
-# Parameters: as in CREATE_IN_SERVICE, but with slot_id uuid, occupant uuid (the slot), more jsonb
-#   (additional data of the event), and no capacity.
+# Parameters: as in CREATE_IN_SERVICE, but with slot_id uuid, occupant uuid (the slot), actor_id
+#   uuid (null if the worker holds the seat), more jsonb (additional data of the event), and no
+#   capacity.
 # Columns: the fields of `Attempt`; no row if no seat is free or the slot was cancelled.
 # Invariant: as in CREATE_IN_SERVICE. In addition, booking_in_slot refuses a booking whose time is
 #   not the time of the slot.
@@ -314,7 +315,7 @@ def take_seat(
     Raises:
         TermsChanged: the terms have changed; no seat is taken.
         SlotFull: every seat of the slot is taken or promised to the waitlist, or the slot has just
-            been cancelled.
+            been cancelled or deleted.
         BookingConflict: every seat of the service is taken, or its calendar hosts another service
             or a slot at that time.
     """
@@ -342,7 +343,8 @@ def take_seat(
         "more": Jsonb(more),
     }
     # If a seat was free but could not be taken, another transaction has taken the seat and has
-    # committed. The next attempt no longer finds that seat free, so the loop ends.
+    # committed. The next attempt no longer finds that seat free. So one attempt for each seat, and
+    # a last one that finds no seat, are enough.
     for _ in range(capacity + 1):
         attempt = _create(booking, parameters)
         if attempt and attempt.behind_hold:
@@ -367,7 +369,11 @@ def lock_to_book(calendar_id: UUID) -> None:
     """Lock a calendar.
 
     Until the end of the transaction, no other transaction can move bookings or publish slots on
-    this calendar. The worker can still expire holds (`bookings.clock`).
+    this calendar. Others can still make new bookings, and the worker can still expire holds
+    (`bookings.clock`).
+
+    Raises:
+        Calendar.DoesNotExist: there is no calendar with this id.
     """
     if is_distributed():
         if not fetch(LOCK_TO_BOOK, {"calendar_id": calendar_id}, scalar_row)[0]:

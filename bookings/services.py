@@ -178,8 +178,9 @@ def create_booking(
         at: the current time.
 
     Raises:
-        Invalid: the service, slot or user does not exist; the slot belongs to another service; the
-            start is missing or in the past; or `start_time` or `end_time` does not match.
+        Invalid: the service, slot or user does not exist; the user is not active; the slot belongs
+            to another service; the start is missing or in the past; or `start_time` or `end_time`
+            does not match.
         Forbidden: `actor` books for another user, or overrides limits, without the permission to do
             so.
         EmailNotVerified: `actor` books for themselves, must verify their email address first, and
@@ -191,7 +192,8 @@ def create_booking(
             in slots and no slot starts at that time.
         BookingConflict: at that time, every seat is taken, or the calendar hosts another service or
             a slot.
-        SlotFull: every seat of the slot is taken or promised to the waitlist.
+        SlotFull: every seat of the slot is taken or promised to the waitlist, or the slot has just
+            been cancelled or deleted.
         TooManyHolds: the user already has the maximum number of live holds.
         TermsChanged: the calendar or the service changed during each attempt.
     """
@@ -287,8 +289,8 @@ def reschedule_booking(
         InvalidTransition: the booking is neither pending nor confirmed.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
             is left before the current start.
-        Invalid: the new start is missing or in the past, the slot belongs to another service, or
-            `start_time` is not the start of the slot.
+        Invalid: the new start is missing or in the past, the slot does not exist or belongs to
+            another service, or `start_time` is not the start of the slot.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's minimum notice is left before the new start.
         TooFarAhead: the new start is beyond the service's booking horizon.
@@ -494,7 +496,8 @@ def change_status(
         Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the provider, nor an admin, nor permitted staff. To cancel a
             booking as its owner, use `cancel_booking`.
-        InvalidTransition: the current status does not allow the change.
+        InvalidTransition: the current status does not allow the change, or a hold that would become
+            a booking has expired, or would be pending although it has started.
     """
     booking = _locked_booking(booking_id)
     check_manages(booking, actor)
@@ -635,6 +638,8 @@ def check_manages(booking: Booking, actor: User) -> None:
 
 def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
     """Check that an owner who moves, cancels or deletes a booking gives the required notice.
+
+    A hold can be released without notice.
 
     Raises:
         CancellationTooLate: less than the service's cancellation notice is left before the start.

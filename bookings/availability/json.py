@@ -63,7 +63,7 @@ def write(times: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
 
 @lru_cache(maxsize=256)
 def _row(step: int, duration: int, opens: int, row: int, tz: tzinfo) -> list[bytes]:
-    """Return the JSON of each free time in a row of a grid, up to the value of `seats_left`.
+    """Return the JSON of each free time in a row, ending before the value of `seats_left`.
 
     The step, the duration and the beginning of the grid are microseconds, because the cache finds
     integers faster than instants.

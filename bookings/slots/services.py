@@ -101,8 +101,8 @@ FROM {SERIES} ORDER BY start_time
 
 # Cancels the held, pending and confirmed bookings in a slot, and records an event for each booking.
 #
-# Parameters: calendar_id uuid, slot_id uuid, actor_id uuid, api_key_id uuid (null), at timestamptz
-#   (now).
+# Parameters: calendar_id uuid, slot_id uuid, actor_id uuid, api_key_id uuid (null without a key),
+#   at timestamptz (now).
 # Columns: none.
 # Invariant: the slot is locked, so that nobody can book it. Bookings are locked in the order of
 #     their ids, so that two of these statements cannot deadlock.
@@ -172,9 +172,8 @@ def publish_slots(
         rrule: the recurrence of a series that begins at `start_time`.
 
     Raises:
-        Invalid: the service does not exist, the start is in the past, a slot of the series is too
-            far ahead, or `rrule` gives too many slots or a series that does not begin at
-            `start_time`.
+        Invalid: the service does not exist, the start is in the past, a slot is too far ahead, or
+            `rrule` gives too many slots or a series that does not begin at `start_time`.
         Forbidden: `actor` does not manage the service's calendar.
         ServiceInactive: the service cannot be booked at present.
         SlotConflict: one of the slots overlaps another slot or booking of the calendar.
@@ -326,7 +325,7 @@ def delete_slot(*, slot_id: UUID, actor: User, at: datetime) -> None:
 def _publish(slots: list[Slot], calendar: Calendar) -> None:
     """Store the slots of a series, or none if any slot clashes. The slots must be in order."""
     # The lock serialises the publishers of a calendar. Without the lock, two INSERTs that are
-    # checked by the same exclusion constraint would wait for each other until the deadlock detector
+    # checked by the same exclusion constraint could wait for each other until the deadlock detector
     # ends one of them.
     locked = Calendar.objects.select_for_update(no_key=True).filter(
         turns.shared(calendar.pk), pk=calendar.pk, version=calendar.version
