@@ -29,6 +29,9 @@ from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.tests.factories import ServiceFactory
 from reviews.models import Review
 
+# pytest-django creates the database only if the tests that run need one.
+pytestmark = pytest.mark.django_db
+
 Status = Booking.Status
 
 LISBON = ZoneInfo("Europe/Lisbon")
@@ -271,7 +274,6 @@ def test_no_customer_is_in_two_places_at_once(town):
         assert all(before[1] <= after[0] for before, after in pairwise(sorted(taken)))
 
 
-@pytest.mark.django_db
 def test_the_days_between_visits_are_days_of_the_towns_time_zone():
     tz = ZoneInfo("Asia/Tokyo")
     town = replace(TOWN, settings=replace(TOWN.settings, timezone=tz))
@@ -341,12 +343,10 @@ def test_a_customer_and_two_providers_have_bookings_to_act_on(town):
     assert {"rui@example.com", "beatriz@example.com"} <= providers_with_requests
 
 
-@pytest.mark.django_db
 def test_the_same_moment_gives_the_same_town(town):
     assert seen_at(town.at).digest == town.digest
 
 
-@pytest.mark.django_db
 def test_a_second_run_changes_nothing_and_says_so():
     first = seed()
     stages = [line.split(":")[0] for line in first.splitlines()[:6]]
@@ -358,7 +358,6 @@ def test_a_second_run_changes_nothing_and_says_so():
     assert digest() == before
 
 
-@pytest.mark.django_db
 def test_a_database_with_a_service_is_not_changed():
     ServiceFactory()
     assert "nothing was changed" in seed()
@@ -366,14 +365,12 @@ def test_a_database_with_a_service_is_not_changed():
     assert not Booking.objects.exists()
 
 
-@pytest.mark.django_db
 def test_a_database_with_one_of_the_email_addresses_is_not_changed():
     UserFactory(email="rui@example.com")
     assert "rui@example.com has an account already." in seed()
     assert User.objects.count() == 1
 
 
-@pytest.mark.django_db
 def test_a_failure_stores_nothing():
     with (
         patch.object(Review.objects, "bulk_create", side_effect=RuntimeError),
@@ -384,7 +381,6 @@ def test_a_failure_stores_nothing():
     assert not BookingEvent.objects.exists()
 
 
-@pytest.mark.django_db
 @pytest.mark.real_passwords
 def test_seeding_is_quick_and_the_shown_accounts_can_sign_in(api):
     started = process_time()
@@ -398,7 +394,6 @@ def test_seeding_is_quick_and_the_shown_accounts_can_sign_in(api):
         validate_password(password, User.objects.get(email=email))
 
 
-@pytest.mark.django_db
 def test_production_refuses_known_passwords_unless_forced(settings):
     settings.PRODUCTION = True
     with pytest.raises(CommandError, match="known passwords") as refusal:
