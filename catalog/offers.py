@@ -20,7 +20,7 @@ class Time(NamedTuple):
 
 
 class Day(NamedTuple):
-    """The times offered to customers on a day. `more` is the number of times not in `times`."""
+    """The times offered to customers on a day. `more` counts those that are not in `times`."""
 
     day: date
     times: list[Time]

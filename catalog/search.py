@@ -9,10 +9,10 @@ A search avoids three things that would be expensive:
   a search for other words. A search for stop words alone finds nothing.
 - Comparing a misspelt word with all texts. Instead, if a search finds nothing, its words are looked
   up in a dictionary of the words of services. The dictionary stores the spellings of each word: the
-  word itself, and the word without any one of its letters. Two words that are one edit apart (a
-  letter added, removed or replaced, or two neighbours swapped) share a spelling. If no similar word
-  is found for the longest word, it is looked up in an index of groups of three letters. The last
-  word may be unfinished, so services with any word that begins with it are found, too.
+  word itself, and the word with any one of its letters left out. Two words that are one edit apart
+  (a letter added, removed or replaced, or two neighbours swapped) share a spelling. If no similar
+  word is found for the longest word, it is looked up in an index of groups of three letters. The
+  last word may be unfinished, so services with any word that begins with it are found, too.
 """
 
 import re

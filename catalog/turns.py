@@ -18,26 +18,18 @@ of the calendar, so raw SQL that changes these tables also waits for its turn.
 
 from uuid import UUID
 
-from django.db.models import BooleanField, Func, QuerySet, Subquery, UUIDField, Value
+from django.db.models import BooleanField, Func, UUIDField, Value
 
 
-def _turn(function: str, calendar: "UUID | QuerySet") -> Func:
+def _turn(function: str, calendar: UUID) -> Func:
     # Never pass a column: PostgreSQL could then take the turns of rows that it reads but does not
     # return.
-    expression = (
-        Subquery(calendar, output_field=UUIDField())
-        if isinstance(calendar, QuerySet)
-        else Value(calendar, output_field=UUIDField())
-    )
+    expression = Value(calendar, output_field=UUIDField())
     return Func(expression, function=function, output_field=BooleanField())
 
 
-def shared(calendar: "UUID | QuerySet") -> Func:
-    """Return a condition with which a query shares a turn of a calendar before it locks rows.
-
-    Args:
-        calendar: the id of the calendar, or a query that returns it.
-    """
+def shared(calendar: UUID) -> Func:
+    """Return a condition with which a query shares a calendar's turn before it locks rows."""
     return _turn("calendar_share_turn", calendar)
 
 

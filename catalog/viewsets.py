@@ -248,7 +248,8 @@ class ServiceViewSet(PrivateFieldsViewSet):
     def create(self, request: Request) -> Response:
         """Create a service. Without `calendar_id`, it gets a calendar of its own.
 
-        That calendar is always open until it gets opening hours. The response includes it.
+        That calendar is always open until it gets opening hours. The response includes the
+        calendar.
         """
         actor, content = signed_in(request), self.checked()
         if "calendar_id" not in content and not self.key_permits("catalog.add_calendar"):

@@ -1,1 +1,1 @@
-"""Calendar files and feeds, which show bookings in calendar clients."""
+"""Calendar files and feeds, which show bookings in calendar programs."""

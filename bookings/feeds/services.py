@@ -1,10 +1,11 @@
-"""Calendar feeds: URLs for calendar clients, which cannot sign in.
+"""Calendar feeds: URLs for calendar programs, which cannot sign in.
 
-The URL of a feed contains a signed token. The token names the owner of the feed, which is a user or
-a calendar, the kind of URL, and how often the URL was renewed (`Feed.version`). If the URL shows
-the names of attendees, the token also names the user who requested the URL. Such a URL works only
-while that user may see the names (`User.may`). It also becomes invalid when that user renews the
-URL of their own feed.
+The URL of a feed contains a signed token. The token names the kind of URL, the owner of the feed (a
+user or a calendar), and how often the URL was renewed (`Feed.version`). If the URL shows the names
+of attendees, the token also names the user who requested the URL. Such a URL works only while that
+user may see the names (`User.may`). It also becomes invalid when that user renews the URL of their
+own feed.
+
 Nothing is stored about a URL until it is renewed. Renewing a URL makes earlier URLs invalid.
 """
 
@@ -45,7 +46,7 @@ MAX_NAMES = 100
 MAX_CHARACTERS = 1000
 
 # Keeps those bookings of a user that the user's feed shows, in the order of their start. Cancelled
-# and expired bookings are left out, because calendar clients remove entries that disappear from a
+# and expired bookings are left out, because calendar programs remove entries that disappear from a
 # feed.
 IN_OWN_FEED = Change(
     "own feed",

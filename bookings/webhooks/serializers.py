@@ -36,7 +36,7 @@ class EventSerializer(StrictSerializer):
     type = serializers.ChoiceField(EVENT_CHOICES)
     timestamp = InstantField(help_text="When the event happened.")
     data = serializers.DictField(  # type: ignore[assignment]
-        help_text="The booking or the review at that moment, as the API returns it."
+        help_text="The booking, in its state after the event, or the review."
     )
 
 
@@ -203,7 +203,7 @@ class AttemptSerializer(StrictSerializer):
     status_codes=[200, 202],
 )
 class DeliverySerializer(RowSerializer):
-    """A message to a webhook: an event or a test. Each attempt sends its id as `webhook-id`."""
+    """A message to a webhook: an event or a test. Its id is the `webhook-id` of each attempt."""
 
     webhook_id = serializers.UUIDField(read_only=True)
     event_id = serializers.UUIDField(

@@ -41,9 +41,10 @@ KEPT = timedelta(days=30)
 
 TEST = "test"
 
-# ENQUEUE reads at most this many waiting and running jobs, and adds at most this many of their
-# events. Workers usually run far fewer jobs at the same time: WORKER_CONCURRENCY (4 by default) for
-# each worker. A job has at most 500 events (`bookings.followup.MAX_EVENTS`).
+# ENQUEUE reads at most `MAX_JOBS` waiting and running jobs, and as many from the outbox. It adds at
+# most `MAX_EARLIER` of their events. Workers usually run far fewer jobs at the same time:
+# WORKER_CONCURRENCY (4 by default) for each worker. A job has at most 500 events
+# (`bookings.followup.MAX_EVENTS`).
 MAX_JOBS, MAX_EARLIER = 200, 2000
 
 # Writes the deliveries of events to the webhooks that subscribed to them.
@@ -54,8 +55,8 @@ MAX_JOBS, MAX_EARLIER = 200, 2000
 # their deliveries, or they are not followed up, for example because an import has written them.
 #
 # Parameters: webhooks uuid[], ids uuid[] (the events), last uuid (the highest of ids), most_jobs
-#   bigint (how many jobs to read), most_earlier bigint (how many earlier events to add; the latest
-#   are added), at timestamptz (now).
+#   bigint (how many jobs to read from each of the two tables), most_earlier bigint (how many
+#   earlier events to add; the latest are added), at timestamptz (now).
 # Columns: webhook_id uuid, of each webhook that has new deliveries.
 # Invariant: delivery_once allows one delivery of an event to a webhook.
 ENQUEUE = f"""
