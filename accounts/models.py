@@ -89,7 +89,8 @@ class UserQuerySet(models.QuerySet["User"]):
 
         Users whose email address begins with `words` are found, too. A domain would find almost
         everybody, so `words` must be the beginning of the address. Only the digits of phone numbers
-        are compared, and only if `words` can be a part of one with at least `FEWEST_DIGITS` digits.
+        are compared, and only if `words` looks like a part of one and has at least `FEWEST_DIGITS`
+        digits.
         """
         has_mailbox = ~models.Q(email__endswith=NOWHERE)
         found = models.Q(name__icontains=words) | models.Q(has_mailbox, email__istartswith=words)
@@ -218,7 +219,8 @@ class User(AbstractBaseUser, PermissionsMixin):
                 condition=models.Q(is_active=False),
                 name="user_inactive",
             ),
-            # For the public list of providers. The index leaves out all other users.
+            # For the public list of providers, which includes admins with services. The index
+            # leaves out customers and inactive users.
             models.Index(
                 fields=["name", "id"],
                 include=["role"],

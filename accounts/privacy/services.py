@@ -190,6 +190,7 @@ def _erase_traces(user: User) -> None:
     user.groups.clear()
     # The log of the admin site contains the names of the objects that people changed. An account
     # and a provider's profile, which has the same id, are named by the email address at that time.
+    # The name of another object, for example a calendar, can be the same email address.
     LogEntry.objects.filter(Q(object_id=str(user.pk)) | Q(object_repr=user.email)).update(
         object_repr=""
     )

@@ -138,7 +138,7 @@ class SessionAdmin(CardsAdmin, OwnedAdmin):
         self.apply(request, queryset, end, done=done)
 
 
-# simplejwt registers editable pages for both models, but only the services may change tokens.
+# simplejwt's own page of used tokens is editable, but only the services may change tokens.
 admin.site.unregister([BlacklistedToken, OutstandingToken])
 
 

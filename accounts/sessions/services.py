@@ -79,7 +79,7 @@ class SignedIn:
 
 @dataclass(frozen=True)
 class Client:
-    """The client that a login comes from. It helps the owner of an account recognise logins.
+    """The client that sent a request. It helps the owner of an account recognise logins.
 
     Args:
         address: the IP address, or None if it is unknown.
