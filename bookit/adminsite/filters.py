@@ -62,7 +62,7 @@ def upcoming_first(request: HttpRequest) -> list[str]:
     A list begins with the latest row if it shows all rows, the results of a search, or rows up to
     an end without a beginning ("Before today"). All other lists begin with the earliest row.
     """
-    chosen = getattr(request, "GET", {})
+    chosen = request.GET
     is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen
     is_any = chosen.get("q") or "start_time__isnull" in chosen
     return ["-start_time", "-id"] if is_past or is_any else ["start_time", "id"]

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 OUR_APPS = frozenset(
     {"accounts", "bookings", "catalog", "idempotency", "jobs", "mails", "restores", "reviews"}
 )
-# Apps of packages that have no translations of their own, and whose models the admin site shows.
+# Apps of packages that translate few or none of these names. The admin site shows their models.
 OTHER_APPS = frozenset({"procrastinate", "token_blacklist"})
 
 

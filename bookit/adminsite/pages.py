@@ -292,7 +292,8 @@ class StrictAdmin(admin.ModelAdmin):
         except SenselessList:
             here = request.path
             text = gettext(
-                "The address of the list contains an invalid parameter, so all rows are shown."
+                "The address of the list contains an invalid parameter, so all parameters are "
+                "ignored."
             )
             self.message_user(request, text, messages.WARNING)
         except REFUSALS as error:
@@ -599,7 +600,7 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> forms.ModelChoiceField | None:
         """Return the form field of a relation.
 
-        Its autocomplete ignores values that are not ids. The field offers and accepts only rows
+        An autocomplete field ignores values that are not ids, and offers and accepts only rows
         that the list of the related model shows.
         """
         if db_field.name in self.get_autocomplete_fields(request):
