@@ -1,4 +1,4 @@
-"""Numbers of rows: of lists, counted if that is cheap and otherwise estimated; of subqueries."""
+"""Counts the rows of lists, or estimates their number if it is large; counts rows in subqueries."""
 
 import json
 from collections.abc import Callable

@@ -309,13 +309,13 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
     """Put the jobs of dead workers back in their queues, and return how many were put back.
 
     A job that had been attempted `MAX_ATTEMPTS` times before is marked as failed instead. A job is
-    deleted if a job with the same queueing lock is already waiting. The failed and the deleted jobs
-    are not counted.
+    deleted if a job with the same queueing lock is already waiting. Failed jobs are not counted.
+    Deleted jobs are counted only in workers, which do not use the number.
     """
     retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
-        # Another process has retried or ended the job. After any other error, the next run of this
-        # function tries again.
+        # These statements fail if another process has retried or ended the job in the meantime.
+        # After any other error, the next run of this function tries again.
         with suppress(ConnectorException):
             if job.id is not None:
                 await failures.record(app, job_id=job.id, error=failures.WORKER_DIED, at=at)
@@ -326,7 +326,8 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
                 await app.job_manager.retry_job(job, retry_at=at)
                 retried += 1
             except UniqueViolation:
-                # A job with the same queueing lock is already waiting.
+                # A job with the same queueing lock is already waiting. In workers, this error does
+                # not get here, because `WorkerConnector` deletes the job itself.
                 await app.job_manager.finish_job(job, status=Status.ABORTED, delete_job=True)
     return retried
 

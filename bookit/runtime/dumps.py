@@ -248,7 +248,7 @@ def _running(
     soon as the pipe is full.
 
     Raises:
-        DumpError: the program cannot be started, or only the URL of a pooler is known.
+        DumpError: the program cannot be started, or `_environment` raises the error.
     """
     with tempfile.TemporaryFile() as errors:
         try:
@@ -280,7 +280,7 @@ def _environment() -> dict[str, str]:
     Arguments would show the password to every user of the machine.
 
     Raises:
-        DumpError: only the URL of a pooler is known.
+        DumpError: DATABASE_URL may lead to a pooler, and DATABASE_DIRECT_URL is empty.
     """
     if settings.DATABASE_DIRECT_URL:
         parameters = conninfo_to_dict(settings.DATABASE_DIRECT_URL)

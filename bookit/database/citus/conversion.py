@@ -351,9 +351,9 @@ MAX_NAME = 63
 # Settings of every session. With "sequential", Citus uses only one connection to each server. After
 # using several connections, a transaction cannot change a table of which every server has a copy.
 # "Unsafe" triggers are allowed, because the triggers of a calendar's rows write only rows of the
-# same calendar. With "local", SET LOCAL also reaches the workers. A connection to another server is
-# given up after a second. By default, Citus waits for 30 seconds, which is longer than a statement
-# may take, so that nothing could be read from the servers that do answer.
+# same calendar. With "local", SET LOCAL also reaches the workers. An attempt to connect to another
+# server ends after a second. By default, Citus waits for 30 seconds, which is longer than a
+# statement may take, so that nothing could be read from the servers that do answer.
 _SETTINGS = {
     "citus.multi_shard_modify_mode": "sequential",
     "citus.node_connection_timeout": "1s",
