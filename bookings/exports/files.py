@@ -14,9 +14,9 @@ from bookit.adminsite.exports import Format
 MAX_ENTRIES = 5_000
 
 
-def write_entries(page: Any, request: HttpRequest, rows: Iterable[Any]) -> Iterator[bytes]:
+def write_entries(model_admin: Any, request: HttpRequest, rows: Iterable[Any]) -> Iterator[bytes]:
     """Yield an iCalendar file with an entry for each row."""
-    name = str(page.opts.verbose_name_plural).capitalize()
+    name = str(model_admin.opts.verbose_name_plural).capitalize()
     yield ical.CalendarFile([_entry(row) for row in rows], name=name).text().encode()
 
 

@@ -173,7 +173,7 @@ def _diary(request: HttpRequest) -> str:
 def _when(form: CallForm) -> WhenForm:
     """Return the part of the form on which the free times depend."""
     names = [name for name in WhenForm.base_fields if name in form.fields]
-    values = {name: form[name].value() or "" for name in [*names, "hold"]}
+    values = {name: form[name].value() or "" for name in names}
     choices = form.fields["service"].choices  # type: ignore[attr-defined]
     if not values["service"] and choices and choices[0][0]:
         # If there is only one service, the browser shows it as chosen.

@@ -21,7 +21,7 @@ class Column:
     """A column of the rows of a report, or one of its totals.
 
     Args:
-        label: what people call it; empty if only CSV files have the column.
+        label: what people call it; empty if pages do not show the column.
         written: returns a value as people read it.
     """
 

@@ -4,7 +4,7 @@ Counters in the web processes would miss the changes that workers and commands m
 restart at zero. The history of bookings contains these changes, but it grows. So a job adds new
 events to a total every minute, and a reader counts only the events that are newer than the total.
 
-In a distributed database, each server counts its own transactions, so the total has a position on
+In a distributed database, each server numbers its own transactions, so the total has a position on
 each server.
 """
 
