@@ -7,7 +7,7 @@ from bookit.deadlines import lift_time_limit, restore_time_limit
 
 
 class BookItConfig(AppConfig):
-    """Configures `bookit`, which has commands and templates but no models."""
+    """Configures `bookit`, which has commands and templates. Its models are in apps inside it."""
 
     name = "bookit"
     verbose_name = "BookIt"

@@ -22,7 +22,7 @@ class Extensions(dict[str, Value]):
     def add(self, *names: str) -> Callable[[Added], Added]:
         """Return a decorator that adds a function or class under these names.
 
-        Any other value is added by calling the decorator with it: `CARDS.add("jobs")(card)`.
+        Any other value is added by calling the decorator with it: `HOME_CARDS.add("jobs")(card)`.
 
         Raises:
             ValueError: one of the names already has a different value.

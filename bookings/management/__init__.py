@@ -1,1 +1,1 @@
-"""The project's commands."""
+"""The commands of the app `bookings`."""

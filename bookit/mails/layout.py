@@ -25,7 +25,7 @@ class Letter:
         name: the name of the reader, or empty.
         lead: the text, in which line breaks are kept.
         rows: facts, as pairs of a label and a value.
-        key: the most important value in `rows`, which HTML emphasizes.
+        key: the most important value in `rows`, which HTML emphasises.
         reference: the value in `rows` that only the support team needs. HTML shows it smaller.
         note: small print.
     """

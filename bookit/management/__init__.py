@@ -1,1 +1,1 @@
-"""The project's commands."""
+"""The commands that belong to no domain."""

@@ -37,13 +37,14 @@ def collect() -> Iterator[Metric]:
     """Yield the metrics from PostgreSQL, and the metrics of replicas.
 
     If PostgreSQL does not respond in time, yield only `bookit_database_up` and the metrics of
-    replicas. If PostgreSQL responds but a statement fails, only its metrics are missing.
+    replicas. If PostgreSQL responds but a statement fails, the rest of its collector's metrics are
+    missing.
     """
     found: list[Metric] = []
     is_up = 1
-    for each in [_activity, jobs.collect, *COLLECTORS.values()]:
+    for collector in [_activity, jobs.collect, *COLLECTORS.values()]:
         try:
-            found.extend(each())
+            found.extend(collector())
         except (DatabaseError, InterfaceError) as error:
             reason = str(error).partition("\n")[0]
             if not _responds(error):

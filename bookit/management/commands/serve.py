@@ -293,7 +293,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)
+        listener.listen(2048)  # gunicorn's default for a socket that it opens itself
     except (OSError, UnicodeError) as error:  # The name of a host can be impossible to encode.
         reason = error.strerror if isinstance(error, OSError) else error
         startup.fail(
