@@ -108,6 +108,7 @@ MIDDLEWARE = [
 CORS_ALLOWED_ORIGINS = origins("CORS_ALLOWED_ORIGINS")
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
+    # Before `RefusalMiddleware`, so that scripts of other origins can read its responses.
     MIDDLEWARE.insert(2, "corsheaders.middleware.CorsMiddleware")
     CORS_EXPOSE_HEADERS = [
         "ETag",
@@ -314,9 +315,9 @@ WAITLIST_OFFER_TIME = timedelta(
 # An email about a move waits for this time, and reports later moves too. Emails to the new and the
 # former attendee of a booking wait as long.
 MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
-# Daily limits on emails about bookings and waitlists: to one recipient about one booking (and one
-# more if the booking is cancelled or expires), to one unverified email address, and to one verified
-# email address.
+# Daily limits on emails about bookings and waitlists: about one booking, to its attendees together
+# and to its provider (and one more to each if the booking is cancelled or expires), to one
+# unverified email address, and to one verified email address.
 MAILS_PER_BOOKING = integer("MAILS_PER_BOOKING", 8, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_VERIFIED_ADDRESS = integer(
@@ -526,8 +527,8 @@ LOGGING: dict[str, Any] = {
     "disable_existing_loggers": False,
     "filters": {
         "request_id": {"()": "bookit.runtime.logs.RequestIdFilter"},
-        # Text logs, which people read, omit successful jobs. An email that is written to a file has
-        # its own line.
+        # Text logs, which people read, omit successful jobs. If a job writes an email to a file,
+        # another line says so.
         "job": {"()": "bookit.runtime.logs.JobFilter", "successes": LOG_FORMAT == "json"},
         "traceback": {"()": "bookit.runtime.logs.TracebackFilter"},
     },

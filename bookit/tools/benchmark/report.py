@@ -231,7 +231,7 @@ class Report:
             compared = [f"  {comparison.text()}" for comparison in self.comparisons]
             lines += ["Time of a request, at the same load:", *compared, ""]
         if self.jobs:
-            lines += ["Jobs, by one worker:", *(f"  {done.text()}" for done in self.jobs), ""]
+            lines += ["Jobs, by one process:", *(f"  {done.text()}" for done in self.jobs), ""]
         if self.results:
             unexpected = sum(result.unexpected for result in self.results)
             lines.append(f"Requests without the expected status: {unexpected}")

@@ -178,7 +178,7 @@ class ServiceEntry(Entry):
         if has_slots and not self.sessions:
             raise ValueError('mode = "slots" needs sessions.')
         if self.next_session_full and not has_slots:
-            raise ValueError('next_session_full needs mode = "slots" and sessions.')
+            raise ValueError('next_session_full needs mode = "slots" and an active service.')
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class Command(BaseCommand):
             choices=[*CASE_NAMES, *MEASURES, *LONG_LISTS],
             metavar="NAME",
             default=[],
-            help="cases, jobs and, with --growth, long lists to measure (default: all)",
+            help="what to measure (default: all): cases, jobs (without --growth), long lists (with"
+            " --growth)",
         )
         add(
             "--pgbouncer",
