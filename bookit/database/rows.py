@@ -1,4 +1,4 @@
-"""Reads the rows of a statement without the layers of Django's cursors."""
+"""Reads the rows of a statement with psycopg's row factories."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
@@ -29,23 +29,12 @@ def fetch(
 ) -> list[Any]:
     """Run one statement on Django's connection, in its transaction, and return the rows.
 
-    Hot paths use `fetch` for every statement, because it saves the layers of Django's cursor. If
-    the connection's queries are counted or logged, `fetch` uses Django's cursor, so that no query
-    is missed.
-
     Args:
         row: the row factory, for example `psycopg.rows.namedtuple_row` or `class_row(...)`.
         using: the alias of the database, by default the one from which this thread reads.
     """
-    connection: Any = connections[using or reading.alias()]
-    if connection.force_debug_cursor or connection.execute_wrappers:
-        with connection.cursor() as cursor:
-            cursor.execute(text, parameters)
-            cursor.cursor.row_factory = row
-            return list(cursor.fetchall())
-    connection.validate_no_broken_transaction()
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        cursor = connection.connection.cursor(row_factory=row)
-        return list(cursor.execute(text, parameters).fetchall())
+    with connections[using or reading.alias()].cursor() as cursor:
+        cursor.execute(text, parameters)
+        # Django's cursor passes everything on to psycopg's cursor, but not an assignment.
+        cursor.cursor.row_factory = row
+        return cursor.fetchall()

@@ -41,7 +41,7 @@ from accounts.models import User
 from accounts.sessions import tokens
 from bookings.viewsets import BookingViewSet
 from bookit.api import negotiation, parsers, renderers, views
-from bookit.database import prepared, rows
+from bookit.database import prepared
 from bookit.database.postgresql import base
 from bookit.database.postgresql.connections import Connection, KeptStatements
 from bookit.database.prepared import Bound
@@ -162,21 +162,6 @@ def _with_querysets() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _with_cursors() -> Iterator[None]:
-    def fetch(text: Any, parameters: Any, row: Any = rows.tuple_row, **options: Any) -> Any:
-        with connection.cursor() as cursor:
-            cursor.execute(text, parameters)
-            cursor.cursor.row_factory = row
-            return list(cursor.fetchall())
-
-    with ExitStack() as stack:
-        for module in [*sys.modules.values()]:
-            if getattr(module, "fetch", None) is rows.fetch:
-                stack.enter_context(patch.object(module, "fetch", fetch))
-        yield
-
-
 def _new_serializer_for_each_body() -> Any:
     return patch.object(views, "_checker", lambda serializer, **options: serializer(**options))
 
@@ -192,13 +177,18 @@ def _health_by_query() -> Any:
 @contextmanager
 def _django_loaders() -> Iterator[None]:
     # A connection keeps the loaders that it was opened with, so each round gets a new connection.
-    connection.close()
+    _disconnect()
     with (
         patch.object(base, "_with_own_loader", lambda template: template),
         patch.object(base.DatabaseWrapper, "create_cursor", DjangoBackend.create_cursor),
     ):
         yield
+    _disconnect()
+
+
+def _disconnect() -> None:
     connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -232,7 +222,6 @@ OVERRIDES = [
         _with_instances,
     ),
     Override("prepared queries", ("services", "bookings", "service"), _with_querysets),
-    Override("statements without Django's cursor", ("bookings", "taken"), _with_cursors),
     Override("one serializer for all bodies", ("taken",), _new_serializer_for_each_body),
     Override(
         "orjson renders",
