@@ -174,20 +174,19 @@ def handover_sql(event: str) -> str:
 class Occasion:
     """An event, and everything that an email about it says.
 
-    `status`, `start_time` and `end_time` are the values directly after the event. If the event has
-    given the booking to another attendee, its email waits for `MAIL_PAUSE`, and shows the values at
-    the end of this pause. Until then, the new attendee gets no other email.
+    `status`, `start_time` and `end_time` are the values directly after the event.
 
     Args:
-        sequence: the number of events of the booking before these values.
+        sequence: the number of earlier events of the booking.
         is_announced: False if the event cancels or expires a hold. Webhooks do not report such an
             event, and only for an offered seat is there an email; see `bookings.holds.ANNOUNCED`.
         is_offer: whether the booking began as a seat that was offered to a user on the waitlist.
-        is_current: whether the booking still has this status and start time.
+        is_current: whether the booking still has the status and start time of the event.
         language: the language of the booking or, if it has none, of the user.
         is_over: whether the booking is no longer held, pending or confirmed.
         is_handover: whether the event has given the booking to another attendee.
-        handed_over_at: when an earlier event last gave the booking to another attendee, if ever.
+        handover_id, handed_over_at: the last earlier event that has given the booking to another
+            attendee, if any, and its time.
         was_handed_over: whether a later event has given the booking to another attendee. The email
             about that event tells the attendee about the booking, so earlier events tell only the
             provider.
@@ -214,6 +213,7 @@ class Occasion:
     is_current: bool
     is_over: bool
     is_handover: bool
+    handover_id: UUID | None
     handed_over_at: datetime | None
     was_handed_over: bool
     calendar_id: UUID
@@ -245,7 +245,7 @@ class Occasion:
     def news(self) -> News | None:
         """What the email says, or None if the event causes no email."""
         if self.type == Type.CREATED or (
-            self.is_handover and self.is_current and self.status in Booking.EXPECTED
+            self.is_handover and not self.is_over and self.status in Booking.EXPECTED
         ):
             return BOOKED if self.status == Status.CONFIRMED else REQUESTED
         if self.type == Type.HELD:
@@ -271,10 +271,10 @@ class Occasion:
         )
 
     @property
-    def is_in_pause(self) -> bool:
-        """Whether the attendee was new when the event happened, and had not been told so yet."""
+    def is_covered(self) -> bool:
+        """Whether the email about a handover usually tells the attendee about the event, too."""
         given = self.handed_over_at
-        return given is not None and self.at < given + settings.MAIL_PAUSE
+        return not self.is_handover and given is not None and self.at < given + settings.MAIL_PAUSE
 
     @property
     def withdraws_offer(self) -> bool:
@@ -294,8 +294,7 @@ class Occasion:
     def audiences(self) -> list[str]:
         """The readers: the attendee, and the provider unless the provider caused the event.
 
-        Only the attendee gets an email when the booking is given to them. What happens during its
-        pause is reported by this email, so it tells only the provider.
+        Only the attendee gets an email when the booking is given to them.
 
         A provider gets no email when a seat is offered, and therefore none when the offer expires
         or is withdrawn.
@@ -304,7 +303,6 @@ class Occasion:
             return []
         gets_email = {
             ATTENDEE: not self.was_handed_over
-            and (self.is_handover or not self.is_in_pause)
             and bool(self.attendee_email or (self.user_is_active and mailbox(self.user_email))),
             PROVIDER: self.news.provider
             and not self.is_handover
@@ -324,18 +322,18 @@ class Occasion:
 
 # Reads the occasions of events, except events whose booking has been deleted.
 #
-# Parameters: calendar_ids uuid[] (the calendars of the events), event_ids uuid[], pause interval.
+# Parameters: calendar_ids uuid[] (the calendars of the events), event_ids uuid[].
 # Columns: the fields of `Occasion`, under the same names.
 OCCASIONS = f"""
 SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     (
         SELECT count(*) FROM bookings_bookingevent AS earlier
         WHERE earlier.calendar_id = event.calendar_id AND earlier.booking_id = event.booking_id
-          AND earlier.id < state.id
+          AND earlier.id < event.id
     ) AS sequence,
-    state.data->>'status' AS status,
-    (state.data->>'start_time')::timestamptz AS start_time,
-    (state.data->>'end_time')::timestamptz AS end_time,
+    event.data->>'status' AS status,
+    (event.data->>'start_time')::timestamptz AS start_time,
+    (event.data->>'end_time')::timestamptz AS end_time,
     (event.data->>'hold_expires_at')::timestamptz AS hold_expires_at,
     {announced_sql("event")} AS is_announced,
     (event.data->'was'->>'start_time')::timestamptz AS was_start_time,
@@ -349,15 +347,11 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
         WHERE offer.calendar_id = event.calendar_id AND offer.booking_id = event.booking_id
           AND offer.type = 'booking.held' AND offer.data->'waitlist' = 'true'
     ) AS is_offer,
-    booking.status = state.data->>'status'
-        AND booking.start_time = (state.data->>'start_time')::timestamptz AS is_current,
+    booking.status = event.data->>'status'
+        AND booking.start_time = (event.data->>'start_time')::timestamptz AS is_current,
     booking.status NOT IN ('held', 'pending', 'confirmed') AS is_over,
     {handover_sql("event")} AS is_handover,
-    (
-        SELECT max(earlier.at) FROM bookings_bookingevent AS earlier
-        WHERE earlier.calendar_id = event.calendar_id AND earlier.booking_id = event.booking_id
-          AND earlier.id < event.id AND {handover_sql("earlier")}
-    ) AS handed_over_at,
+    handover.id AS handover_id, handover.at AS handed_over_at,
     EXISTS (
         SELECT 1 FROM bookings_bookingevent AS later
         WHERE later.calendar_id = event.calendar_id AND later.booking_id = event.booking_id
@@ -375,13 +369,12 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     provider.timezone AS provider_timezone, provider.language AS provider_language,
     service.cancellation_notice_minutes
 FROM bookings_bookingevent AS event
-JOIN LATERAL (
-    SELECT id, data FROM bookings_bookingevent AS latest
-    WHERE latest.calendar_id = event.calendar_id AND latest.booking_id = event.booking_id
-      AND latest.id >= event.id
-      AND (latest.id = event.id OR {handover_sql("event")} AND latest.at < event.at + %(pause)s)
+LEFT JOIN LATERAL (
+    SELECT id, at FROM bookings_bookingevent AS earlier
+    WHERE earlier.calendar_id = event.calendar_id AND earlier.booking_id = event.booking_id
+      AND earlier.id < event.id AND {handover_sql("earlier")}
     ORDER BY id DESC LIMIT 1
-) AS state ON true
+) AS handover ON true
 JOIN bookings_booking AS booking
     ON booking.calendar_id = event.calendar_id AND booking.id = event.booking_id
 JOIN catalog_service AS service ON service.id = booking.service_id
@@ -398,7 +391,7 @@ ORDER BY event.id
 # Reads the occasions of events on one calendar, if the database is distributed. Citus runs this
 # statement on the calendar's server only if each part of the statement names the calendar.
 #
-# Parameters: calendar_id uuid, event_ids uuid[], pause interval.
+# Parameters: calendar_id uuid, event_ids uuid[].
 # Columns: as in OCCASIONS.
 OCCASIONS_ON_CALENDAR = OCCASIONS.replace(" = event.calendar_id", " = %(calendar_id)s").replace(
     "ANY(%(calendar_ids)s::uuid[])", "%(calendar_id)s"
@@ -411,16 +404,17 @@ def occasions(calendar_ids: Iterable[UUID], event_ids: Iterable[UUID]) -> list[O
     Events of deleted bookings have no occasion. This is one query or, in a distributed database,
     one query for each calendar.
     """
-    named = {"event_ids": [*event_ids], "pause": settings.MAIL_PAUSE}
+    ids = [*event_ids]
     if is_distributed():
         found = [
             occasion
             for calendar_id in {*calendar_ids}
             for occasion in fetch(
                 OCCASIONS_ON_CALENDAR,
-                {"calendar_id": calendar_id, **named},
+                {"calendar_id": calendar_id, "event_ids": ids},
                 class_row(Occasion),
             )
         ]
         return sorted(found, key=lambda occasion: occasion.event_id)
-    return fetch(OCCASIONS, {"calendar_ids": [*calendar_ids], **named}, class_row(Occasion))
+    named = {"calendar_ids": [*calendar_ids], "event_ids": ids}
+    return fetch(OCCASIONS, named, class_row(Occasion))

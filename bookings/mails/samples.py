@@ -33,6 +33,7 @@ BOOKED = Occasion(
     is_current=True,
     is_over=False,
     is_handover=False,
+    handover_id=None,
     handed_over_at=None,
     was_handed_over=False,
     calendar_id=UUID(int=1),

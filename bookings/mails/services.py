@@ -8,9 +8,11 @@ so that email clients can recognise the second email.
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. No email
 is sent if somebody moved the booking and then moved it back. If the attendee's email address
-changes, the emails to the new and to the former attendee are also sent a little later, and the new
-attendee gets no other email until then. Emails about all other events are sent immediately. Except
-for reminders, each of these events happens to a booking only once.
+changes, which is called a handover, the emails to the new and to the former attendee are also sent
+a little later. The email to the new attendee shows the booking as it is when the email is sent. As
+long as this email waits, the new attendee has not been told about the booking, and gets no other
+email. Emails about all other events are sent immediately. Except for reminders, each of these
+events happens to a booking only once.
 
 If the mail server or the workers were unavailable, emails are late, and can arrive in another order
 than their events. A late email that is no longer true is not sent.
@@ -23,18 +25,22 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q, Subquery
-from psycopg.rows import dict_row, scalar_row
+from psycopg.rows import dict_row
 
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import Mail, compose, compose_farewell
-from bookings.mails.occasions import ATTENDEE, FORMER, Occasion, Type, handover_sql, occasions
+from bookings.mails.occasions import ATTENDEE, FORMER, Occasion, Type, occasions
 from bookings.models import Booking, BookingEvent
 from bookit.database.citus.lookups import by_id
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from bookit.mails.limits import hashed
 from bookit.mails.sending import Job, defer, send_within_limits
+
+#: The task that composes the email about an event, and sends it.
+SEND = "bookings.send_mail"
 
 #: The task that sends an email which was composed before its booking, slot or account was deleted,
 #: or before its booking was given to another attendee.
@@ -43,9 +49,9 @@ COMPOSED = "bookings.send_composed_mail"
 # An email is late if it is sent more than this long after its event.
 LATE = timedelta(minutes=1)
 
-# The emails about a handover are sent this long after the end of `MAIL_PAUSE`, so that all changes
-# during the pause have been committed. No other email tells the new attendee about these changes.
-SETTLING = timedelta(seconds=5)
+# The email about a handover waits this much longer as long as a later event of the booking has not
+# been followed up.
+BEHIND = timedelta(seconds=5)
 
 # `resend` searches this many of a booking's latest events for the attendee's last email.
 MAX_EVENTS = 100
@@ -83,43 +89,81 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = ANY(%(booking_i
 ORDER BY event.id
 """
 
-# Finds when a booking was last given to another attendee.
+# Finds emails that are waiting to be sent, and locks their jobs, so that no worker sends them
+# before the end of the transaction. An email that is being sent is not waiting.
 #
-# Parameters: calendar_id uuid, booking_id uuid.
-# Columns: at timestamptz (null if never).
-HANDED_OVER_AT = f"""
-SELECT max(event.at) AS at FROM bookings_bookingevent AS event
-WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = %(booking_id)s
-  AND {handover_sql("event")}
-"""  # noqa: S608 - only our own SQL condition is interpolated, no values
+# Parameters: locks text[] (the queueing locks of the jobs).
+# Columns: queueing_lock text, scheduled_at timestamptz (null means immediately).
+WAITING = """
+SELECT queueing_lock, scheduled_at FROM procrastinate_jobs
+WHERE status = 'todo' AND queueing_lock = ANY(%(locks)s::text[])
+ORDER BY queueing_lock FOR UPDATE
+"""
 
 
 def enqueue(*, events: Iterable[BookingEvent]) -> None:
     """Enqueue one job for each email that the events cause, unless the job is already waiting.
 
     While the job for a move waits, later moves of the booking enqueue no job for the same reader,
-    because that job reports them too.
+    because that job reports them too. `enqueue_handover` has enqueued the jobs for handovers.
     """
-    task = "bookings.send_mail"
     jobs: dict[str, Job] = {}
     chosen = [*events]
     calendars = {event.calendar_id for event in chosen}
-    for occasion in occasions(calendars, [event.pk for event in chosen]):
-        is_move = occasion.type == Type.RESCHEDULED
-        subject = occasion.booking_id if is_move else occasion.event_id
-        scheduled_at = None
+    for occasion, readers in _with_readers(occasions(calendars, [event.pk for event in chosen])):
         if occasion.is_handover:
-            scheduled_at = _end_of_pause(occasion.at)
-        elif is_move:
-            scheduled_at = occasion.at + settings.MAIL_PAUSE
-        for audience in occasion.audiences:
-            args = {
-                "calendar_id": str(occasion.calendar_id),
-                "event_id": str(occasion.event_id),
-                "audience": audience,
-            }
-            jobs.setdefault(f"{task}/{subject}/{audience}", (args, scheduled_at))
-    defer(task, jobs)
+            continue
+        is_move = occasion.type == Type.RESCHEDULED
+        scheduled_at = occasion.at + settings.MAIL_PAUSE if is_move else None
+        for audience in readers:
+            jobs.setdefault(_lock(occasion, audience), (_args(occasion, audience), scheduled_at))
+    defer(SEND, jobs)
+
+
+def _args(occasion: Occasion, audience: str) -> dict[str, str]:
+    """Return the arguments of the job that sends an email."""
+    return {
+        "calendar_id": str(occasion.calendar_id),
+        "event_id": str(occasion.event_id),
+        "audience": audience,
+    }
+
+
+def _lock(occasion: Occasion, audience: str) -> str:
+    """Return the queueing lock of the job that sends an email.
+
+    All moves share a job, but an attendee does not share it with a former attendee.
+    """
+    if occasion.type != Type.RESCHEDULED:
+        return _lock_of(occasion.event_id, audience)
+    if audience == ATTENDEE and occasion.handover_id:
+        return _lock_of(occasion.booking_id, occasion.handover_id, audience)
+    return _lock_of(occasion.booking_id, audience)
+
+
+def _lock_of(*parts: UUID | str) -> str:
+    """Return the queueing lock of a job: the name of its task, and ids."""
+    return "/".join([SEND, *map(str, parts)])
+
+
+def _waiting(locks: Iterable[str]) -> dict[str, datetime | None]:
+    """Return when the emails with these queueing locks will be sent, if they are still waiting."""
+    named = {"locks": [*locks]}
+    rows = fetch(WAITING, named, dict_row) if named["locks"] else []
+    return {row["queueing_lock"]: row["scheduled_at"] for row in rows}
+
+
+def _with_readers(found: Sequence[Occasion]) -> Iterator[tuple[Occasion, list[str]]]:
+    """Yield occasions with their readers, except attendees whose email about a handover waits."""
+    locks = {
+        each.event_id: _lock_of(each.handover_id, ATTENDEE)
+        for each in found
+        if each.handover_id and not each.is_handover
+    }
+    waiting = _waiting(locks.values())
+    for each in found:
+        is_untold = locks.get(each.event_id) in waiting
+        yield each, [name for name in each.audiences if not (is_untold and name == ATTENDEE)]
 
 
 def enqueue_composed(*, booking: Booking) -> None:
@@ -145,26 +189,29 @@ def enqueue_cancellations(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> 
     )
 
 
-def enqueue_farewell(*, event: BookingEvent) -> None:
-    """Compose the email to the former attendee of a booking, and enqueue its job.
+def enqueue_handover(*, event: BookingEvent) -> None:
+    """Enqueue the emails to the new and to the former attendee of a booking.
 
-    Do nothing unless `event` gives the booking to another attendee, or if the former attendee has
-    not been told about the booking. The caller changes the booking afterwards.
+    Do nothing unless `event` gives the booking to another attendee. The email to the former
+    attendee is composed now, because the caller changes the booking afterwards. There is no such
+    email if the former attendee has not been told about the booking.
     """
     [found] = occasions([event.calendar_id], [event.pk])
-    if found.is_handover and not found.is_in_pause:
-        mail = compose_farewell(found, mail_texts.in_use())
-        _defer_farewell(mail, str(found.user_id), _end_of_pause(event.at))
+    if not found.is_handover:
+        return
+    at = event.at + settings.MAIL_PAUSE
+    events = BookingEvent.objects.filter(calendar=event.calendar_id, booking=event.booking_id)
+    created = events.filter(type=Type.CREATED).values_list("pk", flat=True)
+    told_by = [found.handover_id] if found.handover_id else created
+    is_untold = _waiting(_lock_of(pk, ATTENDEE) for pk in told_by)
+    if ATTENDEE in found.audiences and not is_untold:
+        _defer_farewell(compose_farewell(found, mail_texts.in_use()), str(found.user_id), at)
+    defer(SEND, {_lock(found, ATTENDEE): (_args(found, ATTENDEE), at)})
 
 
 def _defer_farewell(mail: Mail, user_id: str, at: datetime) -> None:
     args = {"mail": asdict(mail), "user_id": user_id}
     defer(COMPOSED, {f"{COMPOSED}/{mail.message_id}/{at.isoformat()}": (args, at)})
-
-
-def _end_of_pause(handed_over_at: datetime) -> datetime:
-    """Return when the emails about a handover are sent."""
-    return handed_over_at + settings.MAIL_PAUSE + SETTLING
 
 
 def _unsent(calendar_id: UUID, booking_ids: Sequence[UUID]) -> Iterator[tuple[Occasion, str]]:
@@ -174,11 +221,12 @@ def _unsent(calendar_id: UUID, booking_ids: Sequence[UUID]) -> Iterator[tuple[Oc
     if not rows:
         return
     pending = {(row["event_id"], row["audience"]) for row in rows}
-    for found in occasions([calendar_id], {row["event_id"] for row in rows}):
-        # A booking that will be deleted still has its old status. Once it is deleted, emails about
-        # moves, reminders and offers no longer apply, and links to the booking lead nowhere.
-        occasion = replace(found, is_current=False, is_over=True)
-        for audience in occasion.audiences:
+    found = occasions([calendar_id], {row["event_id"] for row in rows})
+    # A booking that will be deleted still has its old status. Once it is deleted, emails about
+    # moves, reminders and offers no longer apply, and links to the booking lead nowhere.
+    ended = [replace(each, is_current=False, is_over=True) for each in found]
+    for occasion, readers in _with_readers(ended):
+        for audience in readers:
             if pending & {(occasion.event_id, None), (occasion.event_id, audience)}:
                 yield occasion, audience
 
@@ -241,17 +289,21 @@ def announcements(*, booking: Booking, event_ids: Sequence[UUID]) -> list[Announ
     return found
 
 
-def _as_announced(found: Iterable[Occasion]) -> Iterator[tuple[Occasion, list[str]]]:
+def _as_announced(found: Sequence[Occasion]) -> Iterator[tuple[Occasion, list[str]]]:
     """Yield the occasions as they were when their emails were sent, each with its readers.
 
     When a reminder was sent, the booking still had the status and the start time that the event of
     the reminder records, whatever happened to the booking later. If one email to a reader covers
-    several moves, only the first of them has this reader.
+    several moves, only the first of them has this reader. The email about a handover covers all
+    events during its pause.
     """
     covered_until: dict[str, datetime] = {}
     for each in found:
         occasion = replace(each, is_current=True, is_over=False, was_handed_over=False)
-        readers = occasion.audiences
+        if occasion.is_handover:
+            covered = [one for one in found if one.is_covered and one.handover_id == each.event_id]
+            occasion = replace(occasion, status=[each, *covered][-1].status)
+        readers = [name for name in occasion.audiences if name != ATTENDEE or not each.is_covered]
         if occasion.type == Type.RESCHEDULED:
             at = occasion.at
             readers = [name for name in readers if at >= covered_until.get(name, at)]
@@ -259,8 +311,11 @@ def _as_announced(found: Iterable[Occasion]) -> Iterator[tuple[Occasion, list[st
         yield occasion, readers
 
 
+@transaction.atomic
 def resend(*, booking: Booking, at: datetime) -> None:
     """Enqueue the attendee's last email about a booking once more.
+
+    If this email is still waiting, it is sent immediately instead.
 
     The copy counts towards the same limits as every other email about the booking. If the last
     email was about several moves, the copy shows only the last move. If somebody moved the booking
@@ -269,20 +324,22 @@ def resend(*, booking: Booking, at: datetime) -> None:
     Raises:
         NothingToResend: the booking has no email that is still true and that the attendee can get.
     """
-    events = BookingEvent.objects.filter(calendar=booking.calendar_id, booking=booking)
-    latest = events.order_by("-id").values_list("pk", flat=True)[:MAX_EVENTS]
-    found = occasions([booking.calendar_id], latest)
-    last = next((each for each in reversed(found) if ATTENDEE in each.audiences), None)
-    if last is None or not last.is_current:
+    found = [*_with_readers(_latest(booking.calendar_id, booking.pk, MAX_EVENTS))]
+    told = [each for each, readers in found if ATTENDEE in readers and not each.is_covered]
+    last = told[-1] if told else None
+    if last is None or not (last.is_current or last.is_handover):
         raise NothingToResend
-    task = "bookings.send_mail"
-    args = {
-        "calendar_id": str(last.calendar_id),
-        "event_id": str(last.event_id),
-        "audience": ATTENDEE,
-        "copy": at.isoformat(),
-    }
-    defer(task, {f"{task}/{last.event_id}/{ATTENDEE}/copy": (args, None)})
+    lock, args = _lock(last, ATTENDEE), _args(last, ATTENDEE)
+    if not _waiting([lock]):
+        lock, args = f"{_lock_of(last.event_id, ATTENDEE)}/copy", {**args, "copy": at.isoformat()}
+    defer(SEND, {lock: (args, None)})
+
+
+def _latest(calendar_id: UUID, booking_id: UUID, most: int = 1) -> list[Occasion]:
+    """Return the occasions of the latest events of a booking, ordered by their ids."""
+    events = BookingEvent.objects.filter(calendar=calendar_id, booking=booking_id)
+    latest = events.order_by("-id").values_list("pk", flat=True)[:most]
+    return occasions([calendar_id], latest)
 
 
 def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy: str = "") -> None:
@@ -302,6 +359,14 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
         announced: Occasion | None = None
         if occasion.type == Type.RESCHEDULED:
             announced = _with_later_moves(occasion, audience)
+        elif occasion.is_handover:
+            announced = _as_it_is_now(occasion)
+            # The follow-up enqueues no email to an attendee for whom this job waits. If this job
+            # ended first without an email, the attendee would get one about the end of the booking.
+            if not copy and _is_behind(occasion):
+                args = _args(occasion, audience)
+                defer(SEND, {_lock(occasion, audience): (args, at + BEHIND)})
+                return
         elif occasion.is_current or at - occasion.at <= LATE:
             announced = occasion
         if announced is not None and audience in announced.audiences:
@@ -316,8 +381,8 @@ def send_composed(*, mail: Mail, user_id: str, at: datetime) -> None:
     """Send an email that was composed earlier.
 
     The email to a former attendee is not sent if its reader is the attendee again, or is the user
-    who booked, unless the booking was cancelled or has expired. Different spellings of a mailbox
-    count as one reader.
+    who booked, unless the booking was cancelled or deleted or has expired. Different spellings of a
+    mailbox count as one reader.
 
     Args:
         user_id: the user who booked.
@@ -330,12 +395,12 @@ def send_composed(*, mail: Mail, user_id: str, at: datetime) -> None:
             booking = by_id(Booking.objects.select_related("user"), mail.booking_id).get()
             staying = [booking.user.mailbox, booking.attendee()["attendee_email"]]
             if booking.status in Booking.BOOKED and hashed(mail.to) in map(hashed, staying):
-                # While the booking has just been handed over again, nobody else would tell the
-                # reader that it ends.
-                named = {"calendar_id": booking.calendar_id, "booking_id": booking.pk}
-                ends = _end_of_pause(fetch(HANDED_OVER_AT, named, scalar_row)[0])
-                if ends > at:
-                    _defer_farewell(mail, user_id, ends)
+                # While the email to the new attendee waits, nobody else would tell the reader that
+                # the booking ends.
+                [last] = _latest(booking.calendar_id, booking.pk)
+                given_by = (last.event_id if last.is_handover else last.handover_id) or ""
+                for waits_until in _waiting([_lock_of(given_by, ATTENDEE)]).values():
+                    _defer_farewell(mail, user_id, max(waits_until or at, at))
                 return
     deliver(mail=mail, at=at)
 
@@ -355,12 +420,32 @@ def deliver(*, mail: Mail, at: datetime) -> None:
     )
 
 
+def _as_it_is_now(handover: Occasion) -> Occasion | None:
+    """Return a handover with the present status and time of its booking, or None if deleted."""
+    for last in _latest(handover.calendar_id, handover.booking_id):
+        return replace(
+            handover,
+            status=last.status,
+            start_time=last.start_time,
+            end_time=last.end_time,
+            sequence=last.sequence,
+        )
+    return None
+
+
+def _is_behind(handover: Occasion) -> bool:
+    """Return whether the follow-up of a later event of the booking has not ended."""
+    named = {"calendar_id": handover.calendar_id, "booking_ids": [handover.booking_id]}
+    rows = fetch(PENDING, named, dict_row)
+    return any(row["audience"] is None and row["event_id"] > handover.event_id for row in rows)
+
+
 def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     """Return the last move of a booking, with the time before the first move as its old time.
 
-    Return None if the booking was deleted, or if it was moved back. Also return None if this reader
-    gets an email because the booking was confirmed after its last move: that email shows the
-    current time.
+    Return None if the booking was deleted, or if it was moved back. Also return None if another
+    email shows the current time: because the booking was given to another attendee before its last
+    move, or because it was confirmed after its last move.
     """
     events = BookingEvent.objects.filter(calendar=first.calendar_id, booking=first.booking_id)
     last_move = events.filter(type=Type.RESCHEDULED).order_by("-id").values("pk")[:1]
@@ -368,22 +453,19 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     found = occasions([first.calendar_id], since)
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None
-    if not found or _is_undone(first, found[0], audience):
+    if not found or _is_undone(first, found[0]):
+        return None
+    if audience == ATTENDEE and found[0].handover_id != first.handover_id:
         return None
     return replace(found[0], was_start_time=first.was_start_time, was_end_time=first.was_end_time)
 
 
-def _is_undone(first: Occasion, last: Occasion, audience: str) -> bool:
-    """Return whether the user who moved a booking has moved it back, so the reader need not know.
+def _is_undone(first: Occasion, last: Occasion) -> bool:
+    """Return whether the user who moved a booking has moved it back, so readers need not know.
 
     If somebody else moved it back, or if it was confirmed in between, readers may know the time
-    that no longer applies. A new attendee needs an email: the one about the handover is not sent if
-    the booking has been moved after the pause but before it is sent.
+    that no longer applies.
     """
-    given = first.handed_over_at
-    is_new = first.was_handed_over or (given and first.at < _end_of_pause(given))
-    if audience == ATTENDEE and is_new:
-        return False
     if (first.was_start_time, first.was_end_time) != (last.start_time, last.end_time):
         return False
     events = BookingEvent.objects.filter(calendar=first.calendar_id, booking=first.booking_id)

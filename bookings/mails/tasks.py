@@ -12,7 +12,7 @@ from bookit.jobs import queues as jobs
 from bookit.jobs.queues import PATIENT
 
 
-@app.task(name="bookings.send_mail", queue=jobs.MAILS, retry=PATIENT)
+@app.task(name=mails.SEND, queue=jobs.MAILS, retry=PATIENT)
 def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") -> None:
     """Send the email about an event to the attendee or the provider, or send a copy of it."""
     mails.send(
@@ -26,9 +26,7 @@ def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") ->
 
 @app.task(name=mails.COMPOSED, queue=jobs.MAILS, retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any], user_id: str) -> None:
-    """Send an email that was composed before its booking, slot or account was deleted.
-
-    Emails to former attendees are also sent in this way.
+    """Send an email that was composed earlier: see `bookings.mails.services.COMPOSED`.
 
     `user_id` is the user of the booking, or the user who was waiting. `bookings.privacy` finds the
     jobs of a user by this id.

@@ -13,6 +13,7 @@ from bookings import followup
 from bookings.models import BookingEvent
 from bookit.database.citus.nodes import is_distributed
 from bookit.jobs.models import Outbox
+from bookit.jobs.queues import MAILS
 
 
 def work(*, until=None):
@@ -26,9 +27,22 @@ def work(*, until=None):
         # Some jobs are enqueued by SQL, which must name the queue of the task.
         assert job.queue_name == task.queue
         do = async_to_sync(task.func) if iscoroutinefunction(task.func) else task.func
-        do(**job.args)
+        # The job of an email about a handover can enqueue itself again. Other jobs stay "todo":
+        # webhook jobs enqueue their next attempts, which would run here without end.
+        if job.queue_name == MAILS:
+            _set_status(job, "doing")
+        try:
+            do(**job.args)
+        except BaseException:
+            _set_status(job, "todo")
+            raise
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM procrastinate_jobs WHERE id = %s", [job.pk])
+
+
+def _set_status(job, status):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = %s WHERE id = %s", [status, job.pk])
 
 
 def _next_job(until):

@@ -3,6 +3,7 @@
 import smtplib
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import icalendar
 import pytest
@@ -22,14 +23,22 @@ from bookings.mails import services as mails
 from bookings.mails import tasks
 from bookings.models import Booking, BookingEvent
 from bookings.tests.jobs import work
+from bookit.mails.models import MailCount
+from bookit.tests.crowd import ask, at_once
 from catalog.tests.factories import ServiceFactory
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ANA, RUI, BEN, ZOE = (f"{name}@example.com" for name in ("ana", "rui", "ben", "zoe"))
-# The emails are sent this many seconds after the change: when the pause and `SETTLING` are over.
-PAUSE = (timedelta(seconds=60) + mails.SETTLING).seconds
+# Counts the jobs with which a worker could now begin to send emails about events.
+FREE_JOBS = """
+SELECT count(*) FROM (
+    SELECT id FROM procrastinate_jobs WHERE task_name = 'bookings.send_mail' FOR UPDATE SKIP LOCKED
+) AS free
+"""
+# The emails are sent this many seconds after the change.
+PAUSE = 60
 
 pytestmark = pytest.mark.django_db
 
@@ -252,6 +261,58 @@ class TestBoth:
         assert sent(at=PAUSE) == [(BEN, "Requested")]
 
 
+class TestCopies:
+    """Staff can send the last email again, also while it waits."""
+
+    @pytest.fixture
+    def resent(self, booking):
+        """Return a booking that was given to Ben, who was sent his email after 20 seconds."""
+        name(booking, BEN)
+        with clock_at(20) as now:
+            mails.resend(booking=booking, at=now)
+        assert sent(at=20) == [(BEN, "Requested")]
+        return booking
+
+    def test_the_email_to_the_new_attendee_is_sent_immediately_and_once(self, resent):
+        assert sent(at=2 * PAUSE) == [(RUI, "Cancelled")]
+
+    @pytest.mark.parametrize("end", [services.cancel_booking, services.delete_booking])
+    def test_both_attendees_learn_that_the_booking_has_ended_afterwards(self, resent, ana, end):
+        with clock_at(40) as now:
+            end(booking_id=resent.pk, actor=ana, at=now)
+        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (RUI, "Cancelled")]
+
+    def test_both_attendees_learn_that_the_booking_has_another_attendee_afterwards(self, resent):
+        name(resent, ZOE, at=40)
+        expected = [(BEN, "Cancelled"), (RUI, "Cancelled"), (ZOE, "Requested")]
+        assert sent(at=2 * PAUSE) == expected
+
+    def test_the_new_attendee_learns_of_a_move_afterwards(self, resent):
+        move(resent, 1, at=40)
+        assert sent(at=2 * PAUSE) == [(BEN, "Moved"), (RUI, "Cancelled")]
+
+    @pytest.mark.parametrize("at", [20, 3 * PAUSE])
+    def test_nobody_gets_a_copy_of_a_cancellation_that_was_not_sent(self, booking, ana, at):
+        name(booking, BEN)
+        with clock_at(10) as now:
+            services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
+        sent(at=at)
+        with clock_at(at) as now, pytest.raises(mails.NothingToResend):
+            mails.resend(booking=booking, at=now)
+
+    def test_nobody_gets_a_copy_of_a_cancellation_while_their_first_email_is_refused(
+        self, booking, ana
+    ):
+        name(booking, BEN)
+        with refused_for(BEN):
+            messages(at=PAUSE)
+        with clock_at(2 * PAUSE) as now:
+            services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
+            work(until=now)
+            with pytest.raises(mails.NothingToResend):
+                mails.resend(booking=booking, at=now)
+
+
 class TestUser:
     def test_the_user_who_booked_gets_no_cancellation(self, book):
         booking = book(attendee_email="")
@@ -270,6 +331,15 @@ class TestUser:
         name(booking, BEN)
         name(booking, ZOE, at=20)
         assert sent(at=20 + PAUSE) == [(ZOE, "Requested")]
+
+    def test_an_email_to_a_user_without_an_email_address_is_not_counted(self, book, ana):
+        ana.email = f"{ana.pk}@customer.invalid"
+        ana.save()
+        booking = book(attendee_email="")
+        name(booking, BEN)
+        services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        assert sent(at=PAUSE) == []
+        assert not MailCount.objects.exists()
 
 
 class TestPause:
@@ -322,6 +392,13 @@ class TestPause:
         assert sent(at=3600) == []
         assert addresses_in_jobs() == set()
 
+    def test_an_attendee_who_was_not_told_gets_no_cancellation(self, book):
+        with refused_for(RUI):
+            book()
+        booking = Booking.objects.get()
+        name(booking, BEN, at=10)
+        assert sent(at=7200) == [(BEN, "Requested")]
+
     @pytest.mark.parametrize("spelling", ["rui+hair@example.com", "RUI@example.com"])
     def test_another_spelling_of_the_same_mailbox_causes_no_cancellation(self, booking, spelling):
         name(booking, spelling)
@@ -337,12 +414,6 @@ class TestOtherEvents:
         ids = [*booking.events.order_by("id").values_list("pk", flat=True)]
         found = mails.announcements(booking=booking, event_ids=ids)
         assert [str(each.label) for each in found] == ["Requested", "Confirmed"]
-
-    def test_a_confirmation_right_before_the_email_is_sent_has_its_own_email(self, booking):
-        name(booking, BEN)
-        confirm(booking, at=PAUSE - 1)
-        assert sent(at=PAUSE - 1) == [(BEN, "Confirmed")]
-        assert sent(at=PAUSE) == [(RUI, "Cancelled")]
 
     def test_only_the_last_attendee_is_told_if_a_confirmed_booking_changes_hands_again(
         self, booking
@@ -391,17 +462,6 @@ class TestOtherEvents:
         assert sent(at=PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
         move(booking, 0, at=70)
         assert sent(at=3 * PAUSE) == [(BEN, "Moved")]
-
-    def test_the_new_attendee_gets_an_email_if_a_move_right_after_the_pause_is_undone(
-        self, booking
-    ):
-        name(booking, BEN)
-        move(booking, 1, at=PAUSE - 1)
-        assert sent(at=PAUSE) == [(RUI, "Cancelled")]
-        move(booking, 0, at=PAUSE + 10)
-        found = messages(at=3 * PAUSE)
-        assert [each.to for each in found] == [[BEN]]
-        assert file_of(found[0])[1]["DTSTART"].dt == START
 
     def test_the_new_attendee_learns_the_right_time_if_emails_are_late(self, booking, ana):
         move(booking, 1, at=0)
@@ -487,6 +547,16 @@ class TestOtherEvents:
             services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
         assert sent(at=2 * PAUSE) == [(BEN, "Cancelled")]
 
+    def test_an_attendee_who_is_named_again_is_told_once_that_the_booking_has_ended(
+        self, booking, ana
+    ):
+        name(booking, BEN)
+        name(booking, RUI, at=30)
+        assert sent(at=30 + PAUSE) == [(RUI, "Requested")]
+        with clock_at(32 + PAUSE) as now:
+            services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
+        assert sent(at=3 * PAUSE) == [(RUI, "Cancelled")]
+
     def test_an_email_to_the_user_is_not_sent_if_an_attendee_is_named_before(self, haircut, ana):
         """A client can book, and name the attendee with a second request."""
         booking = services.create_booking(
@@ -503,6 +573,119 @@ class TestOtherEvents:
         sent(at=PAUSE)
         clock.send_reminders(at=START - 23 * HOUR)
         assert sent(at=PAUSE) == [(BEN, "Reminder")]
+
+
+class TestSlowRequests:
+    """A request that arrives in the pause can be committed after the emails have been sent."""
+
+    DURING, AFTER = NOW + timedelta(seconds=PAUSE - 10), PAUSE + 10
+
+    @pytest.fixture
+    def booking(self, booking):
+        name(booking, BEN)
+        assert sent(at=PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
+        return booking
+
+    @pytest.mark.parametrize("end", [services.cancel_booking, services.delete_booking])
+    def test_the_new_attendee_learns_that_the_booking_has_ended(self, booking, ana, end):
+        end(booking_id=booking.pk, actor=ana, at=self.DURING)
+        assert sent(at=self.AFTER) == [(BEN, "Cancelled")]
+
+    def test_the_new_attendee_learns_that_the_account_is_deleted(self, booking, ana):
+        privacy.erase_user(user_id=ana.pk, actor=AdminFactory(), at=self.DURING)
+        assert sent(at=self.AFTER) == [(BEN, "Cancelled")]
+
+    def test_the_new_attendee_learns_of_a_move(self, booking, ana):
+        services.reschedule_booking(
+            booking_id=booking.pk, actor=ana, start_time=START + HOUR, at=self.DURING
+        )
+        assert sent(at=2 * PAUSE) == [(BEN, "Moved")]
+
+    def test_the_new_attendee_learns_of_the_next_handover(self, booking, ana):
+        details = {"attendee_email": ZOE}
+        services.change_details(booking_id=booking.pk, actor=ana, at=self.DURING, details=details)
+        assert sent(at=2 * PAUSE) == [(BEN, "Cancelled"), (ZOE, "Requested")]
+
+
+class TestLateJobs:
+    """The mail server refuses an email, or workers were not running."""
+
+    @pytest.fixture
+    def refused(self, booking):
+        """Return a booking that was given to Ben, whose email is sent only after an hour."""
+        name(booking, BEN)
+        with refused_for(BEN):
+            messages(at=PAUSE)
+        assert sent(at=PAUSE) == [(RUI, "Cancelled")]
+        return booking
+
+    @pytest.mark.parametrize("hours", [[1], [1, 0]])
+    def test_the_new_attendee_gets_one_email_with_the_present_time(self, refused, hours):
+        for number, each in enumerate(hours):
+            move(refused, each, at=2 * PAUSE + number)
+        confirm(refused, at=3 * PAUSE)
+        assert sent(at=10 * PAUSE) == []
+        [found] = messages(at=2 * 3600)
+        assert (found.to, found.subject.partition(":")[0]) == ([BEN], "Confirmed")
+        assert file_of(found)[1]["DTSTART"].dt == START + hours[-1] * HOUR
+
+    @pytest.mark.parametrize("end", [services.cancel_booking, services.delete_booking])
+    def test_the_new_attendee_hears_nothing_if_the_booking_has_ended(self, refused, ana, end):
+        with clock_at(2 * PAUSE) as now:
+            end(booking_id=refused.pk, actor=ana, at=now)
+        assert sent(at=2 * 3600) == []
+
+    def test_the_new_attendee_hears_nothing_if_the_booking_has_another_attendee(self, refused):
+        name(refused, ZOE, at=2 * PAUSE)
+        assert sent(at=2 * 3600) == [(ZOE, "Requested")]
+
+    def test_a_late_email_about_a_move_does_not_go_to_the_next_attendee(self, booking):
+        move(booking, 1, at=0)
+        with refused_for(RUI):
+            messages(at=PAUSE)
+        name(booking, BEN, at=2 * PAUSE)
+        move(booking, 2, at=2 * PAUSE + 10)
+        assert sent(at=3 * PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
+        assert sent(at=2 * 3600) == []
+
+    @pytest.mark.parametrize("is_deleted", [False, True])
+    def test_the_new_attendee_hears_nothing_if_the_end_is_followed_up_late(
+        self, booking, ana, is_deleted
+    ):
+        """The job of the email to the new attendee is due before the follow-up runs."""
+        name(booking, BEN)
+        end = services.delete_booking if is_deleted else services.cancel_booking
+        with clock_at(10) as now:
+            end(booking_id=booking.pk, actor=ana, at=now)
+        assert sent(at=3 * PAUSE) == [(RUI, "Cancelled")]
+        assert sent(at=4 * PAUSE) == []
+
+    def test_the_new_attendee_gets_one_email_if_a_move_is_followed_up_late(self, booking, ana):
+        name(booking, BEN)
+        with clock_at(10) as now:
+            services.reschedule_booking(
+                booking_id=booking.pk, actor=ana, start_time=START + HOUR, at=now
+            )
+        assert sent(at=3 * PAUSE) == [(RUI, "Cancelled")]
+        [found] = messages(at=4 * PAUSE)
+        assert found.subject == "Requested: Haircut, Tue 1 Dec 2026, 11:00"
+        assert sent(at=6 * PAUSE) == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("lock", "free"), [("FOR UPDATE", 0), ("", 1)], ids=["locks the job", "control"]
+)
+def test_no_worker_sends_the_email_before_a_deletion_is_committed(
+    booking, ana, monkeypatch, lock, free
+):
+    """Otherwise, the new attendee could be told of a booking whose cancellation nobody sends."""
+    name(booking, BEN)
+    monkeypatch.setattr(mails, "WAITING", mails.WAITING.replace("FOR UPDATE", lock))
+    with transaction.atomic():
+        services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        [outcome] = at_once([partial(ask, FREE_JOBS)])
+    assert outcome.value == free
 
 
 class TestSilence:
