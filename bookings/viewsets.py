@@ -178,7 +178,8 @@ class BookingViewSet(RowViewSet):
             raise refuse("reason", _("Send a reason only together with the status cancelled."))
         if len(changes) > 1:
             # A client may send back the booking that it has read. A field with the old value is not
-            # a change, except a cancellation with a reason.
+            # a change. But if the booking is already cancelled, a cancellation with a reason is
+            # refused, because the new reason would not be stored.
             shown = BookingSerializer.represent_instance(self.object)
             changes = {
                 name: value

@@ -94,7 +94,7 @@ class TimeOffInline(CalendarPartInline):
     extra = 1
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """Return the class of the formset, with its page and the user who sees affected bookings.
+        """Return the class of the formset, with its `page` and its `viewer`.
 
         Its forms notice what somebody else has changed in the meantime.
         """
@@ -315,15 +315,15 @@ class ServiceForm(forms.ModelForm):
         help_texts = {
             "category": _("Customers can filter services by it."),
             "calendar": _(
-                "Whose time the service takes. It can be booked while the calendar is open, and"
-                " while no other service of the calendar is booked."
+                "Whose time the service takes. No other service of the calendar can be booked for"
+                " the same time."
             ),
             "is_active": _("Bookings that exist stay as they are."),
             "capacity": _("How many people can book the same time."),
             "step_minutes": _("If empty, the same as the duration."),
             "requires_confirmation": _(
-                "A booking takes its time at once, and expires if nobody confirms it before it"
-                " starts."
+                "A booking occupies its time immediately, and expires if nobody confirms it before"
+                " it starts."
             ),
             "buffer_before_minutes": _("For example, to prepare the room."),
             "buffer_after_minutes": _("For example, to clean up or to travel."),

@@ -70,7 +70,7 @@ def _own_entries(bookings: QuerySet[Booking]) -> QuerySet[Booking, Any]:
 #
 # Parameters: calendar_id uuid, shown text[] (statuses of bookings), since timestamptz (the earliest
 #     start), most bigint (the maximum number of entries), most_names bigint (the maximum number of
-#     names in an entry).
+#     names of a slot; a booking that is not in a slot has one name).
 # Columns: id uuid, start_time timestamptz, end_time timestamptz, updated_at timestamptz, status
 #     text, title text, capacity int (null for a booking), names text[] (of the first attendees),
 #     attendees bigint (the number of all attendees). The rows are in the order of start_time and
@@ -239,7 +239,7 @@ def booking_file(*, booking: Booking) -> ical.CalendarFile:
 
 
 def _busy(row: Any) -> ical.Entry:
-    """Turn a row of `CALENDAR_ENTRIES` into an entry that shows only when the calendar is busy."""
+    """Turn a row of `CALENDAR_ENTRIES` into an entry without a title and without names."""
     return ical.Entry(row.id, row.start_time, row.end_time, row.updated_at, summary="Busy")
 
 

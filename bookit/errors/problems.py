@@ -111,8 +111,9 @@ PLUMBING = [
         "service_unavailable",
         503,
         _(
-            "The database cannot be reached or is too busy, or BookIt is being updated. Try again "
-            "after the number of seconds in `Retry-After`."
+            "BookIt cannot do this now, for example because the database cannot be reached or is "
+            "too busy, or because BookIt is being updated. Try again after the number of seconds "
+            "in `Retry-After`."
         ),
     ),
 ]

@@ -295,7 +295,8 @@ def test_a_visitor_can_try_a_refused_booking_again(site, server, browse):
         dialog.get_by_text(f"Refused with {status}.").wait_for()
     button.click()
     page.get_by_role("status").get_by_text("confirmed.").wait_for()
-    assert len(set(keys)) == 1  # BookIt keeps neither a 403 nor a 409, so the key stays the same.
+    # BookIt stores no 403 and no 409 for a key, so the page can send the same key again.
+    assert len(set(keys)) == 1
     assert failures(errors) == ["403", "409"]
 
 

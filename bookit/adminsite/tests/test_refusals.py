@@ -28,7 +28,7 @@ UNKNOWN_ID = "01a00000-0000-7000-8000-000000000000"
 
 
 def form_of(service, **changes):
-    """Return the form of a service's page, as a browser would send it."""
+    """Return the fields of a service's page, without the hidden ones that browsers also send."""
     return {
         "title": service.title,
         "calendar": service.calendar_id,

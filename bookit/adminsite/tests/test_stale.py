@@ -169,7 +169,10 @@ def test_a_form_that_was_opened_long_ago_saves_only_what_was_changed(site):
 
 
 class TestTimeOff:
-    """A day of time off on the page of a calendar in Lisbon, which shows it from 1:00 to 1:00."""
+    """Time off from midnight to midnight in UTC, on the page of a calendar in Lisbon.
+
+    The page shows it from 1:00 on one day to 1:00 on the next day.
+    """
 
     @pytest.fixture
     def off(self):

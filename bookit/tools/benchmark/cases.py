@@ -44,7 +44,7 @@ MAX_SERIES_PER_SECOND = 100
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of request, which is measured on BookIt and, if possible, on the reference.
+    """A kind of request, which is measured on BookIt and, if possible, on `reference.py`.
 
     Args:
         expected: the expected status of the responses.
@@ -133,12 +133,12 @@ class Cases:
 
     @cached_property
     def services(self) -> list[int]:
-        """The numbers of the services that are booked."""
+        """The numbers of the services that `create` books."""
         return self.size.quiet_services(SERVICES_BOOKED)
 
     @property
     def years_later(self) -> datetime:
-        """A day years after the days on which `create` books."""
+        """The first day on which pgbench books, which is later than every booking of `create`."""
         return self.first_day + timedelta(days=4000)
 
     def all(self) -> list[Case]:
