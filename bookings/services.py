@@ -375,7 +375,7 @@ def change_details(
         event = record(booking, BookingEvent.Type.CHANGED, actor=actor, at=at, changed=changed)
         if "attendee_email" in changed:
             # The email to the former attendee is composed while the booking still names them.
-            mails.enqueue_handover(event=event)
+            mails.enqueue_farewell(event=event)
     save_changes(booking, {**{name: details[name] for name in columns}, "updated_at": at})
     return booking
 

@@ -18,7 +18,7 @@ If the mail server or the workers were unavailable, emails are late, and can arr
 than their events. A late email that is no longer true is not sent.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -49,8 +49,8 @@ COMPOSED = "bookings.send_composed_mail"
 # An email is late if it is sent more than this long after its event.
 LATE = timedelta(minutes=1)
 
-# The email about a handover waits this much longer as long as a later event of the booking has not
-# been followed up.
+# The emails about a handover wait this much longer: the one to the new attendee as long as a later
+# event of the booking has not been followed up, the other one as long as that email is being sent.
 BEHIND = timedelta(seconds=5)
 
 # `resend` searches this many of a booking's latest events for the attendee's last email.
@@ -89,14 +89,16 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = ANY(%(booking_i
 ORDER BY event.id
 """
 
-# Finds emails that are waiting to be sent, and locks their jobs, so that no worker sends them
-# before the end of the transaction. An email that is being sent is not waiting.
+# Finds emails that are waiting to be sent or are being sent, and locks their jobs, so that no
+# worker starts them before the end of the transaction.
 #
 # Parameters: locks text[] (the queueing locks of the jobs).
-# Columns: queueing_lock text, scheduled_at timestamptz (null means immediately).
-WAITING = """
-SELECT queueing_lock, scheduled_at FROM procrastinate_jobs
-WHERE status = 'todo' AND queueing_lock = ANY(%(locks)s::text[])
+# Columns: queueing_lock text, is_waiting boolean (false: it is being sent), due_at timestamptz
+#   (null means immediately).
+UNSENT = """
+SELECT queueing_lock, status = 'todo' AS is_waiting, scheduled_at AS due_at
+FROM procrastinate_jobs
+WHERE status IN ('todo', 'doing') AND queueing_lock = ANY(%(locks)s::text[])
 ORDER BY queueing_lock FOR UPDATE
 """
 
@@ -105,16 +107,17 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
     """Enqueue one job for each email that the events cause, unless the job is already waiting.
 
     While the job for a move waits, later moves of the booking enqueue no job for the same reader,
-    because that job reports them too. `enqueue_handover` has enqueued the jobs for handovers.
+    because that job reports them too.
     """
     jobs: dict[str, Job] = {}
     chosen = [*events]
     calendars = {event.calendar_id for event in chosen}
     for occasion, readers in _with_readers(occasions(calendars, [event.pk for event in chosen])):
-        if occasion.is_handover:
-            continue
-        is_move = occasion.type == Type.RESCHEDULED
-        scheduled_at = occasion.at + settings.MAIL_PAUSE if is_move else None
+        has_pause = occasion.is_handover or occasion.type == Type.RESCHEDULED
+        scheduled_at = occasion.at + settings.MAIL_PAUSE if has_pause else None
+        # The job of a handover is enqueued even if the booking has ended: as long as the job waits,
+        # no email about the end goes to the new attendee.
+        readers = [ATTENDEE] if occasion.is_handover else readers
         for audience in readers:
             jobs.setdefault(_lock(occasion, audience), (_args(occasion, audience), scheduled_at))
     defer(SEND, jobs)
@@ -146,23 +149,38 @@ def _lock_of(*parts: UUID | str) -> str:
     return "/".join([SEND, *map(str, parts)])
 
 
-def _waiting(locks: Iterable[str]) -> dict[str, datetime | None]:
-    """Return when the emails with these queueing locks will be sent, if they are still waiting."""
-    named = {"locks": [*locks]}
-    rows = fetch(WAITING, named, dict_row) if named["locks"] else []
-    return {row["queueing_lock"]: row["scheduled_at"] for row in rows}
+def _are_waiting(locks: Sequence[str]) -> bool:
+    """Return whether emails with these queueing locks wait; those being sent do not count."""
+    rows = fetch(UNSENT, {"locks": locks}, dict_row) if locks else []
+    return any(row["is_waiting"] for row in rows)
+
+
+def _is_untold(calendar_id: UUID, booking_id: UUID, event_ids: Collection[UUID]) -> bool:
+    """Return whether the attendee has not got the email about one of these events yet.
+
+    The email is waiting, or the event has not been followed up, so that there is no job yet.
+    """
+    # The follow-up is checked first: it enqueues the job before it ends.
+    named = {"calendar_id": calendar_id, "booking_ids": [booking_id]}
+    rows = fetch(PENDING, named, dict_row) if event_ids else []
+    if any(row["audience"] is None and row["event_id"] in event_ids for row in rows):
+        return True
+    return _are_waiting([_lock_of(event_id, ATTENDEE) for event_id in event_ids])
 
 
 def _with_readers(found: Sequence[Occasion]) -> Iterator[tuple[Occasion, list[str]]]:
     """Yield occasions with their readers, except attendees whose email about a handover waits."""
-    locks = {
-        each.event_id: _lock_of(each.handover_id, ATTENDEE)
-        for each in found
-        if each.handover_id and not each.is_handover
+    untold = {
+        handover_id
+        for calendar_id, booking_id, handover_id in {
+            (each.calendar_id, each.booking_id, each.handover_id)
+            for each in found
+            if each.handover_id and not each.is_handover
+        }
+        if _is_untold(calendar_id, booking_id, [handover_id])
     }
-    waiting = _waiting(locks.values())
     for each in found:
-        is_untold = locks.get(each.event_id) in waiting
+        is_untold = not each.is_handover and each.handover_id in untold
         yield each, [name for name in each.audiences if not (is_untold and name == ATTENDEE)]
 
 
@@ -189,24 +207,21 @@ def enqueue_cancellations(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> 
     )
 
 
-def enqueue_handover(*, event: BookingEvent) -> None:
-    """Enqueue the emails to the new and to the former attendee of a booking.
+def enqueue_farewell(*, event: BookingEvent) -> None:
+    """Compose the email to the former attendee of a booking, and enqueue its job.
 
-    Do nothing unless `event` gives the booking to another attendee. The email to the former
-    attendee is composed now, because the caller changes the booking afterwards. There is no such
-    email if the former attendee has not been told about the booking.
+    Do nothing unless `event` gives the booking to another attendee, or if the former attendee has
+    not been told about the booking. The caller changes the booking afterwards.
     """
     [found] = occasions([event.calendar_id], [event.pk])
-    if not found.is_handover:
+    if not found.is_handover or ATTENDEE not in found.audiences:
         return
-    at = event.at + settings.MAIL_PAUSE
     events = BookingEvent.objects.filter(calendar=event.calendar_id, booking=event.booking_id)
     created = events.filter(type=Type.CREATED).values_list("pk", flat=True)
-    told_by = [found.handover_id] if found.handover_id else created
-    is_untold = _waiting(_lock_of(pk, ATTENDEE) for pk in told_by)
-    if ATTENDEE in found.audiences and not is_untold:
-        _defer_farewell(compose_farewell(found, mail_texts.in_use()), str(found.user_id), at)
-    defer(SEND, {_lock(found, ATTENDEE): (_args(found, ATTENDEE), at)})
+    told_by = [found.handover_id] if found.handover_id else [*created]
+    if not _is_untold(found.calendar_id, found.booking_id, told_by):
+        mail = compose_farewell(found, mail_texts.in_use())
+        _defer_farewell(mail, str(found.user_id), event.at + settings.MAIL_PAUSE)
 
 
 def _defer_farewell(mail: Mail, user_id: str, at: datetime) -> None:
@@ -330,7 +345,7 @@ def resend(*, booking: Booking, at: datetime) -> None:
     if last is None or not (last.is_current or last.is_handover):
         raise NothingToResend
     lock, args = _lock(last, ATTENDEE), _args(last, ATTENDEE)
-    if not _waiting([lock]):
+    if not _are_waiting([lock]):
         lock, args = f"{_lock_of(last.event_id, ATTENDEE)}/copy", {**args, "copy": at.isoformat()}
     defer(SEND, {lock: (args, None)})
 
@@ -346,6 +361,7 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
     A late email no longer applies if the booking has got another status or time since its event.
+    But the email about a handover shows the booking as it is now.
 
     Args:
         copy: the time at which somebody asked for a copy; empty for the first email. The time
@@ -363,7 +379,7 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
             announced = _as_it_is_now(occasion)
             # The follow-up enqueues no email to an attendee for whom this job waits. If this job
             # ended first without an email, the attendee would get one about the end of the booking.
-            if not copy and _is_behind(occasion):
+            if not copy and not occasion.was_handed_over and _is_behind(occasion):
                 args = _args(occasion, audience)
                 defer(SEND, {_lock(occasion, audience): (args, at + BEHIND)})
                 return
@@ -395,12 +411,14 @@ def send_composed(*, mail: Mail, user_id: str, at: datetime) -> None:
             booking = by_id(Booking.objects.select_related("user"), mail.booking_id).get()
             staying = [booking.user.mailbox, booking.attendee()["attendee_email"]]
             if booking.status in Booking.BOOKED and hashed(mail.to) in map(hashed, staying):
-                # While the email to the new attendee waits, nobody else would tell the reader that
-                # the booking ends.
-                [last] = _latest(booking.calendar_id, booking.pk)
-                given_by = (last.event_id if last.is_handover else last.handover_id) or ""
-                for waits_until in _waiting([_lock_of(given_by, ATTENDEE)]).values():
-                    _defer_farewell(mail, user_id, max(waits_until or at, at))
+                # Until the email to the new attendee has been sent, nobody else would tell the
+                # reader that the booking ends.
+                for last in _latest(booking.calendar_id, booking.pk):
+                    given_by = last.event_id if last.is_handover else last.handover_id
+                    locks = [_lock_of(given_by or "", ATTENDEE)]
+                    for other in fetch(UNSENT, {"locks": locks}, dict_row):
+                        again_at = other["due_at"] or at if other["is_waiting"] else at + BEHIND
+                        _defer_farewell(mail, user_id, max(again_at, at))
                 return
     deliver(mail=mail, at=at)
 

@@ -195,7 +195,7 @@ TIMELESS = {
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
     "bookings/mails/services.py": {
         *("announcements", "enqueue", "enqueue_cancellations", "enqueue_composed"),
-        "enqueue_handover",
+        "enqueue_farewell",
     },
     "bookings/phone/services.py": {"customers", "find_customers", "booked_in_call"},
     "bookings/services.py": {"may_override"},

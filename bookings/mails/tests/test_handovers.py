@@ -147,9 +147,17 @@ def refused_for(address):
         with pytest.raises(smtplib.SMTPException):
             yield
     [job] = refused
+    set_job(job, scheduled_at=NOW + HOUR)
+
+
+def set_job(job, **columns):
+    """Change a job; Django's model of jobs cannot be saved."""
+    assignments = ", ".join(f"{name} = %s" for name in columns)
     with connection.cursor() as cursor:
-        again_at = "UPDATE procrastinate_jobs SET scheduled_at = %s WHERE id = %s"
-        cursor.execute(again_at, [NOW + HOUR, job.pk])
+        cursor.execute(
+            f"UPDATE procrastinate_jobs SET {assignments} WHERE id = %s",
+            [*columns.values(), job.pk],
+        )
 
 
 def file_of(message):
@@ -253,6 +261,14 @@ class TestBoth:
             messages(at=7200 + PAUSE)
         assert sent(at=4 * 3600) == [(BEN, "Cancelled"), (ZOE, "Requested")]
         assert tasks.send_composed_mail.retry_strategy.max_attempts > 5
+
+    def test_an_attendee_who_was_not_told_before_the_change_gets_nothing(self, haircut, ana):
+        booking = services.create_booking(
+            actor=ana, service_id=haircut.pk, start_time=START, at=NOW, attendee_email=RUI
+        )
+        details = {"attendee_email": BEN}
+        services.change_details(booking_id=booking.pk, actor=ana, at=NOW, details=details)
+        assert sent(at=PAUSE) == [(BEN, "Requested")]
 
     def test_a_copy_goes_to_the_new_attendee(self, booking):
         name(booking, BEN)
@@ -660,6 +676,28 @@ class TestLateJobs:
         assert sent(at=3 * PAUSE) == [(RUI, "Cancelled")]
         assert sent(at=4 * PAUSE) == []
 
+    def test_the_new_attendee_gets_nothing_if_the_booking_ends_before_the_follow_up(
+        self, booking, ana
+    ):
+        details = {"attendee_email": BEN}
+        services.change_details(booking_id=booking.pk, actor=ana, at=NOW, details=details)
+        services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        assert sent(at=2 * PAUSE) == [(RUI, "Cancelled")]
+
+    def test_the_former_attendee_learns_of_the_end_if_the_other_email_is_then_refused(
+        self, book, ana
+    ):
+        """Workers send both emails at the same time, before the mail server refuses one of them."""
+        booking = book(attendee_email="")
+        name(booking, BEN)
+        other = ProcrastinateJob.objects.get(task_name=mails.SEND, args__audience="attendee")
+        set_job(other, status="doing")
+        assert sent(at=PAUSE) == []
+        set_job(other, status="todo", scheduled_at=NOW + HOUR)
+        with clock_at(PAUSE + 1) as now:
+            services.cancel_booking(booking_id=booking.pk, actor=AdminFactory(), at=now)
+        assert sent(at=3600) == [(ANA, "Cancelled")]
+
     def test_the_new_attendee_gets_one_email_if_a_move_is_followed_up_late(self, booking, ana):
         name(booking, BEN)
         with clock_at(10) as now:
@@ -681,7 +719,7 @@ def test_no_worker_sends_the_email_before_a_deletion_is_committed(
 ):
     """Otherwise, the new attendee could be told of a booking whose cancellation nobody sends."""
     name(booking, BEN)
-    monkeypatch.setattr(mails, "WAITING", mails.WAITING.replace("FOR UPDATE", lock))
+    monkeypatch.setattr(mails, "UNSENT", mails.UNSENT.replace("FOR UPDATE", lock))
     with transaction.atomic():
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
         [outcome] = at_once([partial(ask, FREE_JOBS)])
