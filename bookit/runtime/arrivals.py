@@ -238,7 +238,9 @@ class Chunks:
             self.at = ends + 2
             self.decoded += size
             if self.at - self.decoded > MAX_FRAMING:
-                raise RequestDataTooBig("The chunks are too small.")
+                raise RequestDataTooBig(
+                    "The chunks of the body are too small. Send larger chunks, or a Content-Length."
+                )
         if held[self.at : self.at + 2] == b"\r\n":
             return self.at + 2
         # A trailer follows the last chunk directly, and ends with an empty line.

@@ -344,8 +344,8 @@ class Worker(ThreadWorker):
         """Give the next request of a client to a thread, if it has arrived completely."""
         try:
             request = client.arrivals.take()
-        except RequestDataTooBig:
-            self.refuse(client, "payload_too_large")
+        except RequestDataTooBig as error:
+            self.refuse(client, "payload_too_large", str(error))
             return
         except (NoMoreData, StopIteration):
             self.drop(client)
@@ -476,11 +476,11 @@ class Worker(ThreadWorker):
             if len(busy) > MAX_FILES:
                 self.drop(min(busy, key=lambda each: each.since))
 
-    def refuse(self, client: Client, code: str) -> None:
+    def refuse(self, client: Client, code: str, detail: str = "") -> None:
         """Respond with a problem document, and hang up."""
         token = request_id.set(str(uuid7()))
         try:
-            client.sock.sendall(message(problems.response(code)))
+            client.sock.sendall(message(problems.response(code, detail)))
         finally:
             request_id.reset(token)
         client.keep = client.over = False

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,12 @@ class Cluster:
             ["INPUT", "--protocol", "tcp", port, str(self.port(name)), "--jump", "DROP"]
             for port in ("--destination-port", "--source-port")
         ]
-        try:
+        with ExitStack() as stack:
             for rule in rules:
                 subprocess.run(["iptables", "--insert", *rule], check=True)
+                delete = ["iptables", "--delete", *rule]
+                stack.callback(partial(subprocess.run, delete, check=True))
             yield
-        finally:
-            for rule in rules:
-                subprocess.run(["iptables", "--delete", *rule], check=True)
 
     def back_up(self, name: str, *options: str) -> None:
         """Copy the files of a running server to its folder `base`."""

@@ -18,7 +18,6 @@ from bookings.services import InvalidTransition
 from bookings.slots import services as slots
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WaitlistEntryFactory
 from bookings.waitlist import services as waitlist
-from bookit.errors import Forbidden
 from bookit.tests.crowd import ask, at_once, deadlocks, run, starting_line, tally
 from catalog.tests.factories import ServiceFactory
 
@@ -242,8 +241,8 @@ def test_an_offer_is_either_booked_or_cancelled_but_never_both(full, people):
         if booked.error is None:
             assert (hold.status, entry.status) == ("pending", "booked")
         else:
-            # Users may not set a cancelled booking to `pending`.
-            assert isinstance(booked.error, Forbidden)
+            # A cancelled booking cannot become `pending`.
+            assert isinstance(booked.error, InvalidTransition)
             assert (hold.status, entry.status) == ("cancelled", "left")
 
 

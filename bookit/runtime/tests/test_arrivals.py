@@ -230,7 +230,7 @@ def test_a_large_body_in_very_small_chunks_is_refused(length: int, is_read: bool
     if is_read:
         assert arrivals.take().body.read() == b"x" * length * chunks
     else:
-        with pytest.raises(RequestDataTooBig):
+        with pytest.raises(RequestDataTooBig, match="chunks of the body are too small"):
             arrivals.take()
 
 
