@@ -584,6 +584,15 @@ def test_a_client_that_keeps_sending_can_still_read_an_error(
         running.until(lambda: not running.worker.clients)
 
 
+def test_a_body_in_very_small_chunks_gets_a_413_that_says_why(run: Callable[..., Running]) -> None:
+    head = b"POST /me HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with run().connect() as client:
+        client.sendall(head + b"1\r\nx\r\n" * 20_000)
+        status, _, body = read(client)
+    assert status == 413
+    assert b"The chunks of the body are too small." in body
+
+
 def test_the_log_does_not_quote_an_invalid_request(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
