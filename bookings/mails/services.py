@@ -18,7 +18,7 @@ If the mail server or the workers were unavailable, emails are late, and can arr
 than their events. A late email that is no longer true is not sent.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, Subquery
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
 from bookings.mails import texts as mail_texts
 from bookings.mails.composition import Mail, compose, compose_farewell
@@ -89,17 +89,25 @@ WHERE event.calendar_id = %(calendar_id)s AND event.booking_id = ANY(%(booking_i
 ORDER BY event.id
 """
 
-# Finds emails that are waiting to be sent or are being sent, and locks their jobs, so that no
-# worker starts them before the end of the transaction.
+# Finds emails that are waiting to be sent, and locks their jobs, so that no worker sends them
+# before the end of the transaction. An email that is being sent is not waiting.
 #
 # Parameters: locks text[] (the queueing locks of the jobs).
-# Columns: queueing_lock text, is_waiting boolean (false: it is being sent), due_at timestamptz
-#   (null means immediately).
-UNSENT = """
-SELECT queueing_lock, status = 'todo' AS is_waiting, scheduled_at AS due_at
-FROM procrastinate_jobs
-WHERE status IN ('todo', 'doing') AND queueing_lock = ANY(%(locks)s::text[])
+# Columns: queueing_lock text.
+WAITING = """
+SELECT queueing_lock FROM procrastinate_jobs
+WHERE status = 'todo' AND queueing_lock = ANY(%(locks)s::text[])
 ORDER BY queueing_lock FOR UPDATE
+"""
+
+# Finds the job of an email that is waiting to be sent, or is being sent.
+#
+# Parameters: lock text (the queueing lock of the job).
+# Columns: is_waiting boolean (false: it is being sent), due_at timestamptz (null means
+#   immediately).
+UNSENT = """
+SELECT status = 'todo' AS is_waiting, scheduled_at AS due_at FROM procrastinate_jobs
+WHERE status IN ('todo', 'doing') AND queueing_lock = %(lock)s
 """
 
 
@@ -149,36 +157,44 @@ def _lock_of(*parts: UUID | str) -> str:
     return "/".join([SEND, *map(str, parts)])
 
 
-def _are_waiting(locks: Sequence[str]) -> bool:
-    """Return whether emails with these queueing locks wait; those being sent do not count."""
-    rows = fetch(UNSENT, {"locks": locks}, dict_row) if locks else []
-    return any(row["is_waiting"] for row in rows)
+def _waiting(locks: Sequence[str]) -> set[str]:
+    """Return those of these queueing locks whose emails are waiting to be sent."""
+    return {*fetch(WAITING, {"locks": locks}, scalar_row)} if locks else set()
 
 
-def _is_untold(calendar_id: UUID, booking_id: UUID, event_ids: Collection[UUID]) -> bool:
-    """Return whether the attendee has not got the email about one of these events yet.
+def _behind(calendar_id: UUID, booking_ids: Sequence[UUID]) -> set[UUID]:
+    """Return the events of bookings that have not been followed up."""
+    named = {"calendar_id": calendar_id, "booking_ids": booking_ids}
+    return {row["event_id"] for row in fetch(PENDING, named, dict_row) if row["audience"] is None}
+
+
+def _untold(places: Mapping[UUID, tuple[UUID, UUID]]) -> set[UUID]:
+    """Return those of these events about which the attendees have not got the email yet.
 
     The email is waiting, or the event has not been followed up, so that there is no job yet.
+
+    Args:
+        places: for the id of each event, its calendar and its booking.
     """
-    # The follow-up is checked first: it enqueues the job before it ends.
-    named = {"calendar_id": calendar_id, "booking_ids": [booking_id]}
-    rows = fetch(PENDING, named, dict_row) if event_ids else []
-    if any(row["audience"] is None and row["event_id"] in event_ids for row in rows):
-        return True
-    return _are_waiting([_lock_of(event_id, ATTENDEE) for event_id in event_ids])
+    bookings: dict[UUID, list[UUID]] = {}
+    for calendar_id, booking_id in places.values():
+        bookings.setdefault(calendar_id, []).append(booking_id)
+    # The follow-ups are checked first: they enqueue the jobs before they end.
+    behind = {each for calendar, named in bookings.items() for each in _behind(calendar, named)}
+    locks = {_lock_of(event_id, ATTENDEE): event_id for event_id in places}
+    waiting = {locks[lock] for lock in _waiting([*locks])}
+    return (behind | waiting) & places.keys()
 
 
 def _with_readers(found: Sequence[Occasion]) -> Iterator[tuple[Occasion, list[str]]]:
     """Yield occasions with their readers, except attendees whose email about a handover waits."""
-    untold = {
-        handover_id
-        for calendar_id, booking_id, handover_id in {
-            (each.calendar_id, each.booking_id, each.handover_id)
+    untold = _untold(
+        {
+            each.handover_id: (each.calendar_id, each.booking_id)
             for each in found
-            if each.handover_id and not each.is_handover
+            if each.handover_id and not each.is_handover and ATTENDEE in each.audiences
         }
-        if _is_untold(calendar_id, booking_id, [handover_id])
-    }
+    )
     for each in found:
         is_untold = not each.is_handover and each.handover_id in untold
         yield each, [name for name in each.audiences if not (is_untold and name == ATTENDEE)]
@@ -219,7 +235,7 @@ def enqueue_farewell(*, event: BookingEvent) -> None:
     events = BookingEvent.objects.filter(calendar=event.calendar_id, booking=event.booking_id)
     created = events.filter(type=Type.CREATED).values_list("pk", flat=True)
     told_by = [found.handover_id] if found.handover_id else [*created]
-    if not _is_untold(found.calendar_id, found.booking_id, told_by):
+    if not _untold(dict.fromkeys(told_by, (found.calendar_id, found.booking_id))):
         mail = compose_farewell(found, mail_texts.in_use())
         _defer_farewell(mail, str(found.user_id), event.at + settings.MAIL_PAUSE)
 
@@ -345,7 +361,7 @@ def resend(*, booking: Booking, at: datetime) -> None:
     if last is None or not (last.is_current or last.is_handover):
         raise NothingToResend
     lock, args = _lock(last, ATTENDEE), _args(last, ATTENDEE)
-    if not _are_waiting([lock]):
+    if not _waiting([lock]):
         lock, args = f"{_lock_of(last.event_id, ATTENDEE)}/copy", {**args, "copy": at.isoformat()}
     defer(SEND, {lock: (args, None)})
 
@@ -379,7 +395,11 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
             announced = _as_it_is_now(occasion)
             # The follow-up enqueues no email to an attendee for whom this job waits. If this job
             # ended first without an email, the attendee would get one about the end of the booking.
-            if not copy and not occasion.was_handed_over and _is_behind(occasion):
+            if (
+                not copy
+                and not occasion.was_handed_over
+                and any(each >= event_id for each in _behind(calendar_id, [occasion.booking_id]))
+            ):
                 args = _args(occasion, audience)
                 defer(SEND, {_lock(occasion, audience): (args, at + BEHIND)})
                 return
@@ -414,13 +434,28 @@ def send_composed(*, mail: Mail, user_id: str, at: datetime) -> None:
                 # Until the email to the new attendee has been sent, nobody else would tell the
                 # reader that the booking ends.
                 for last in _latest(booking.calendar_id, booking.pk):
-                    given_by = last.event_id if last.is_handover else last.handover_id
-                    locks = [_lock_of(given_by or "", ATTENDEE)]
-                    for other in fetch(UNSENT, {"locks": locks}, dict_row):
-                        again_at = other["due_at"] or at if other["is_waiting"] else at + BEHIND
-                        _defer_farewell(mail, user_id, max(again_at, at))
-                return
+                    again_at = _when_told(last, at)
+                    if again_at is not None:
+                        _defer_farewell(mail, user_id, again_at)
+                    return
     deliver(mail=mail, at=at)
+
+
+def _when_told(last: Occasion, at: datetime) -> datetime | None:
+    """Return when to check again whether a new attendee has been told, or None if they have been.
+
+    Args:
+        last: the latest event of the booking.
+        at: the time of this check.
+    """
+    given_by = last.event_id if last.is_handover else last.handover_id
+    if given_by is None:
+        return None
+    if given_by in _behind(last.calendar_id, [last.booking_id]):
+        return at + BEHIND
+    for job in fetch(UNSENT, {"lock": _lock_of(given_by, ATTENDEE)}, dict_row):
+        return max(job["due_at"] or at, at) if job["is_waiting"] else at + BEHIND
+    return None
 
 
 def deliver(*, mail: Mail, at: datetime) -> None:
@@ -449,13 +484,6 @@ def _as_it_is_now(handover: Occasion) -> Occasion | None:
             sequence=last.sequence,
         )
     return None
-
-
-def _is_behind(handover: Occasion) -> bool:
-    """Return whether the follow-up of a later event of the booking has not ended."""
-    named = {"calendar_id": handover.calendar_id, "booking_ids": [handover.booking_id]}
-    rows = fetch(PENDING, named, dict_row)
-    return any(row["audience"] is None and row["event_id"] > handover.event_id for row in rows)
 
 
 def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:

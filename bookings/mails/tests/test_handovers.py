@@ -698,6 +698,18 @@ class TestLateJobs:
             services.cancel_booking(booking_id=booking.pk, actor=AdminFactory(), at=now)
         assert sent(at=3600) == [(ANA, "Cancelled")]
 
+    def test_the_former_attendee_learns_of_the_end_if_the_handover_is_followed_up_late(
+        self, book, ana
+    ):
+        booking = book(attendee_email="")
+        details = {"attendee_email": BEN}
+        services.change_details(booking_id=booking.pk, actor=ana, at=NOW, details=details)
+        late = NOW + timedelta(seconds=PAUSE + 1)
+        set_job(ProcrastinateJob.objects.get(task_name="bookings.follow_up"), scheduled_at=late)
+        assert sent(at=PAUSE) == []
+        services.cancel_booking(booking_id=booking.pk, actor=AdminFactory(), at=late)
+        assert sent(at=2 * PAUSE) == [(ANA, "Cancelled")]
+
     def test_the_new_attendee_gets_one_email_if_a_move_is_followed_up_late(self, booking, ana):
         name(booking, BEN)
         with clock_at(10) as now:
@@ -719,7 +731,7 @@ def test_no_worker_sends_the_email_before_a_deletion_is_committed(
 ):
     """Otherwise, the new attendee could be told of a booking whose cancellation nobody sends."""
     name(booking, BEN)
-    monkeypatch.setattr(mails, "UNSENT", mails.UNSENT.replace("FOR UPDATE", lock))
+    monkeypatch.setattr(mails, "WAITING", mails.WAITING.replace("FOR UPDATE", lock))
     with transaction.atomic():
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
         [outcome] = at_once([partial(ask, FREE_JOBS)])
