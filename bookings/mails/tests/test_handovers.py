@@ -22,7 +22,7 @@ from bookings import clock, services
 from bookings.mails import services as mails
 from bookings.mails import tasks
 from bookings.models import Booking, BookingEvent
-from bookings.tests.jobs import work
+from bookings.tests.jobs import relay_jobs, work
 from bookit.mails.models import MailCount
 from bookit.tests.crowd import ask, at_once
 from catalog.tests.factories import ServiceFactory
@@ -704,6 +704,7 @@ class TestLateJobs:
         booking = book(attendee_email="")
         details = {"attendee_email": BEN}
         services.change_details(booking_id=booking.pk, actor=ana, at=NOW, details=details)
+        relay_jobs()
         late = NOW + timedelta(seconds=PAUSE + 1)
         set_job(ProcrastinateJob.objects.get(task_name="bookings.follow_up"), scheduled_at=late)
         assert sent(at=PAUSE) == []
