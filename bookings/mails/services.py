@@ -392,7 +392,6 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
         if occasion.type == Type.RESCHEDULED:
             announced = _with_later_moves(occasion, audience)
         elif occasion.is_handover:
-            announced = _as_it_is_now(occasion)
             # The follow-up enqueues no email to an attendee for whom this job waits. If this job
             # ended first without an email, the attendee would get one about the end of the booking.
             if (
@@ -403,6 +402,7 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
                 args = _args(occasion, audience)
                 defer(SEND, {_lock(occasion, audience): (args, at + BEHIND)})
                 return
+            announced = _as_it_is_now(occasion)
         elif occasion.is_current or at - occasion.at <= LATE:
             announced = occasion
         if announced is not None and audience in announced.audiences:

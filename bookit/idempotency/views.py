@@ -41,7 +41,7 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
     With this header, the whole action is one transaction, which also keeps the response. If the
     action raises a refusal, a second transaction keeps the response. Responses whose status is in
     `NOT_KEPT` or is at least 500 are not kept. A kept response is sent only to a user who may still
-    do what the request asks for.
+    act on what the path and the body name.
     """
 
     @wraps(action)
