@@ -34,24 +34,33 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
     if found.has_slots(terms):
         yield from write(found.free_times(terms), tz)
         return
-    # Consecutive stretches (see `Stretch` in `search.py`) mostly lie in the same row, and have the
-    # same number of seats left. The JSON of the row and of the number is kept for the next stretch.
+    # Consecutive stretches (see `Stretch` in `search.py`) mostly lie in the same row, so the row is
+    # kept for the next stretch. Their times are joined at once if they have the same number of
+    # seats left.
     step, duration = terms.step // INSTANT, terms.duration // INSTANT
-    grid = row = left = None
+    grid = row = None
     starts: list[bytes] = []
+    left, some = 0, list[bytes]()
     for opens, number, stop, seats_left in found.stretches(terms):
-        if left != seats_left:
-            left = seats_left
-            end = b'%d,"slot_id":null}' % left
-            between = end + b","
+        if left != seats_left or len(some) >= BATCH:
+            if some:
+                yield len(some), _joined(some, left)
+            some, left = [], seats_left
         while number < stop:
             needed, first = divmod(number, ROW)
             if row != needed or grid != opens:
                 grid, row = opens, needed
                 starts = _row(step, duration, opens, row, tz)
-            some = starts[first : first + stop - number]
-            yield len(some), between.join(some) + end
+            some += starts[first : first + stop - number]
             number += ROW - first
+    if some:
+        yield len(some), _joined(some, left)
+
+
+def _joined(starts: list[bytes], seats_left: int) -> bytes:
+    """Return free times that have the same number of seats left."""
+    end = b'%d,"slot_id":null}' % seats_left
+    return (end + b",").join(starts) + end
 
 
 def write(times: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
