@@ -10,26 +10,28 @@ from accounts.extensions import PERMISSIONS, Permission
 from accounts.permissions import signed_in
 
 for name, permission in {
-    "bookings.view_booking": Permission(_("see all bookings and their history"), "user"),
-    "bookings.add_booking": Permission(_("book for other users"), "user"),
+    "bookings.view_booking": Permission(_("see all bookings and their history"), own="user"),
+    "bookings.add_booking": Permission(_("book for other users"), own="user"),
     "bookings.change_booking": Permission(
-        _("change all bookings in every way that their providers can"), "user"
+        _("change all bookings in every way that their providers can"), own="user"
     ),
-    "bookings.delete_booking": Permission(_("delete all bookings"), "user"),
-    "bookings.view_waitlistentry": Permission(_("see all waitlists"), "user"),
-    "bookings.add_waitlistentry": Permission(_("join a waitlist"), "user", in_roles=False),
-    "bookings.delete_waitlistentry": Permission(_("take users off waitlists"), "user"),
-    "bookings.view_slot": Permission(_("see slots in the admin site"), "provider"),
-    "bookings.add_slot": Permission(_("publish slots"), "provider"),
+    "bookings.delete_booking": Permission(_("delete all bookings"), own="user"),
+    "bookings.view_waitlistentry": Permission(_("see all waitlists"), own="user"),
+    "bookings.add_waitlistentry": Permission(_("join a waitlist"), own="user", in_roles=False),
+    "bookings.delete_waitlistentry": Permission(_("take users off waitlists"), own="user"),
+    "bookings.view_slot": Permission(_("see slots in the admin site"), own="provider"),
+    "bookings.add_slot": Permission(_("publish slots"), own="provider"),
     "bookings.change_slot": Permission(
-        _("change and cancel slots, with their bookings"), "provider"
+        _("change and cancel slots, with their bookings"), own="provider"
     ),
-    "bookings.delete_slot": Permission(_("delete slots"), "provider"),
+    "bookings.delete_slot": Permission(_("delete slots"), own="provider"),
     # API keys cannot read the URL of a feed, because the URL would still work after the key was
     # revoked.
-    "bookings.view_feed": Permission(_("subscribe to all calendars"), "provider", in_keys=False),
+    "bookings.view_feed": Permission(
+        _("subscribe to all calendars"), own="provider", in_keys=False
+    ),
     "bookings.change_feed": Permission(
-        _("renew the addresses of feeds"), "provider", in_keys=False
+        _("renew the addresses of feeds"), own="provider", in_keys=False
     ),
     # `/events` and webhooks report the events of all calendars, so only admins have the permissions
     # below. A webhook receives no events while its owner is not an admin.

@@ -32,10 +32,11 @@ from catalog.models import Service
 from catalog.opening import DAY
 from catalog.permissions import KeepsCalendar
 
-# The maximum number of times in a response. The times of one service always fit, even if its grid
-# has a step of one minute.
+# The maximum number of free times in a response. The times of one service always fit, even if its
+# grid has a step of one minute.
 MAX_TIMES = 90_000
-# The maximum number of refused times is lower, because it takes longer to find their reasons.
+# The maximum number of refused times, which are counted separately. It is lower, because it takes
+# longer to find their reasons.
 MAX_REFUSED = 10_000
 # A search of several services is split into parts. A part covers at most this number of days,
 # summed over its services.
@@ -145,7 +146,7 @@ class AvailabilityViewSet(RowViewSet):
 
         Args:
             left: the number of times for which the response still has room.
-            most: the maximum number of times in a response.
+            most: the maximum number of such times in a response.
 
         Raises:
             ValidationError: there are more than `left` times.

@@ -70,7 +70,8 @@ def page(request: HttpRequest) -> HttpResponse:
     tz = _zone(request.GET.get("zone", ""), shown, user)
     view = request.GET.get("view", "")
     listed = {calendar.pk for calendar in offered[:MAX_OFFERED]}
-    # In UTC, no two hours are equal, so staff can choose the second of two equal hours, too.
+    # When the clocks go back, an hour occurs twice. In UTC it does not, so staff who choose UTC can
+    # also book in its second occurrence.
     zones = {tz.key, user.timezone, *(calendar.timezone for calendar in shown), "UTC"}
     context = {
         **admin.site.each_context(request),

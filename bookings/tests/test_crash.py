@@ -141,12 +141,17 @@ def test_acknowledged_bookings_keep_their_row_event_and_emails(
         check(url, mailbox, acknowledged)
 
 
-def book_and_kill(serve, customers):
-    """Kill workers at random while customers book. Return the ids of the acknowledged bookings."""
+def book_and_kill(serve, pairs):
+    """Kill workers at random while customers book. Return the ids of the acknowledged bookings.
+
+    Args:
+        pairs: each customer, with the service that they book.
+    """
     until(lambda: "Press Ctrl-C to stop it" in serve.output.read_text())
     found = re.search(r"API +http://127\.0\.0\.1:(\d+)", serve.output.read_text())
     stop = threading.Event()
-    clients = [Client(int(found[1]), *customer, stop) for customer in customers]
+    port = int(found[1])
+    clients = [Client(port, customer, service, stop) for customer, service in pairs]
     for client in clients:
         client.start()
     until(lambda: all(client.booked for client in clients))
@@ -185,20 +190,11 @@ def check(url, mailbox, acknowledged):
     """Check that acknowledged bookings are stored, and all stored ones have an event and emails."""
     with psycopg.connect(url, autocommit=True) as connection:
         ask = connection.execute
-        stored = {
-            str(each)
-            for each in first_column(
-                ask("SELECT id FROM bookings_booking WHERE start_time > now() + interval '399 d'")
-            )
-        }
+        stored = {str(each) for each in first_column(ask("SELECT id FROM bookings_booking"))}
         events = [
             str(each)
             for each in first_column(
-                ask(
-                    "SELECT booking_id FROM bookings_bookingevent"
-                    " WHERE type = 'booking.created'"
-                    " AND (data->>'start_time')::timestamptz > now() + interval '399 d'"
-                )
+                ask("SELECT booking_id FROM bookings_bookingevent WHERE type = 'booking.created'")
             )
         ]
     # A booking can be stored although its client got no response.

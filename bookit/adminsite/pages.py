@@ -274,8 +274,9 @@ class StrictAdmin(admin.ModelAdmin):
         """Show the list or run the chosen action. After a refusal, a message explains why.
 
         Raises:
-            PermissionDenied: the user may not run the chosen action, perhaps not any more. Django
-                would show the list as if nothing had been chosen.
+            PermissionDenied: the user may not run the chosen action, or has lost the permission
+                for it since the list was shown. Django would show the list as if nothing had been
+                chosen.
         """
         action = request.POST.get("action")
         if action and action not in self.get_actions(request):
@@ -379,7 +380,8 @@ class StrictAdmin(admin.ModelAdmin):
         """Run an action on the selected rows that are in the list; a message says how many are not.
 
         Args:
-            options: in Django 6.1, the page on which the action was chosen.
+            options: what later versions of Django pass. In Django 6.1, this is the page on which
+                the action was chosen.
         """
         selected = set(request.POST.getlist(ACTION_CHECKBOX_NAME))
         ids = [each for each in selected if _is_value_of(self.opts.pk, each)]
@@ -600,7 +602,7 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> forms.ModelChoiceField | None:
         """Return the form field of a relation.
 
-        An autocomplete field ignores values that are not ids, and offers and accepts only rows
+        An autocomplete field shows no values that are not ids, and offers and accepts only rows
         that the list of the related model shows.
         """
         if db_field.name in self.get_autocomplete_fields(request):
@@ -700,8 +702,8 @@ class StampedAdmin(StrictAdmin):
 class ServedAdmin(StrictAdmin):
     """A model admin that changes rows only through functions in `services.py`.
 
-    People can view the rows and change their state. They can also delete them, unless a subclass
-    forbids it.
+    Unless a subclass says otherwise, people can view and delete the rows, but neither add nor edit
+    them. Subclasses also have actions and buttons that change the state of a row.
     """
 
     # Whether the form can be edited. If so, `save_model` calls a function in `services.py`.
@@ -715,7 +717,7 @@ class ServedAdmin(StrictAdmin):
         return [field.name for field in self.model._meta.fields if field.name not in hidden]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return False: only BookIt's own code adds rows."""
+        """Return False. If people may add rows, the subclass overrides this method."""
         return False
 
     def changeform_view(

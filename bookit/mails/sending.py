@@ -27,10 +27,10 @@ Job = tuple[dict[str, Any], datetime | None]
 # Columns: none.
 # Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
 #   transactions enqueue the same email at the same time, the second transaction waits for the
-#   first. It enqueues the email only if the first transaction is rolled back. All transactions
-#   enqueue in the order of the locks, so that they cannot wait for each other. A waiting job is
-#   updated even if its time stays the same. The update locks the job, so that no worker composes
-#   its email before the changes of the transaction are committed.
+#   first. It enqueues the email only if the first transaction is rolled back. The statement
+#   enqueues in the order of the queueing locks, so that two statements with the same emails do not
+#   deadlock. A waiting job is updated even if its time stays the same. The update locks the job, so
+#   that no worker composes its email before the changes of the transaction are committed.
 DEFER = f"""
 INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args, scheduled_at)
 SELECT 'mails', %(task)s, job.queueing_lock, job.args::jsonb, job.scheduled_at

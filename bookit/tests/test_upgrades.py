@@ -77,7 +77,8 @@ def schema(url):
     options = ["--schema-only", "--no-owner", "--no-privileges", "--no-comments"]
     command = [binary("pg_dump"), *options, "--schema", "public", url]
     text = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    # Some lines contain a random key. The restored database has a new schema `public`.
+    # Remove comments, lines with a random key, and CREATE SCHEMA, which `pg_dump` writes only for
+    # the restored database, because the restore has created `public` anew.
     text = re.sub(r"^(--|\\(un)?restrict |CREATE SCHEMA ).*\n", "", text, flags=re.MULTILINE)
     # A restore moves the casts to text within a condition, but does not change its meaning.
     statements = re.split(r";\n+", text)

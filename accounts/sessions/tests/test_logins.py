@@ -284,6 +284,7 @@ def test_a_new_hash_does_not_bring_back_a_password_that_was_changed_meanwhile(
 def test_signing_in_keeps_an_outdated_hash_while_a_server_is_down(
     api, admin, signs_in, monkeypatch
 ):
+    """While a server of a distributed database is down, users can sign in but not be changed."""
     old = stored_hash(admin)
 
     def fail(*args, **kwargs):
@@ -291,7 +292,7 @@ def test_signing_in_keeps_an_outdated_hash_while_a_server_is_down(
 
     monkeypatch.setattr(UserQuerySet, "update", fail)
     monkeypatch.setattr(User, "save", fail)
-    # Control: after any other error of the database, the login fails.
+    # Control: after an error with another cause, the login fails.
     problem(log_in(api, admin), 503, "service_unavailable")
     monkeypatch.setattr(sessions, "is_server_down", lambda error: True)
     assert signs_in(api, admin)

@@ -60,8 +60,8 @@ def database_cpu_seconds(postmaster: psutil.Process) -> float:
 def settle(server: Server) -> None:
     """Wait until the workers have finished the requests that were open when the load stopped.
 
-    Each of the sixteen connections can leave a login open. Together, these logins take half a
-    second of CPU time, which would otherwise be added to the next measurement.
+    In the case `login`, each of the sixteen connections can leave a login open. Together, these
+    logins take half a second of CPU time, which would otherwise be added to the next measurement.
     """
     deadline = time.monotonic() + SETTLE_TIMEOUT
     before = -1.0
