@@ -126,7 +126,6 @@ def test_an_account_is_described_in_words(site):
         assert words in text
 
 
-@pytest.mark.real_passwords
 @pytest.mark.parametrize(
     ("password", "words"), [(PASSWORD, "Reset password"), (None, "Set password")]
 )

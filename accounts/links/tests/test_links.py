@@ -223,7 +223,7 @@ def test_only_hashes_of_tokens_are_stored(api, ana):
     [job] = ProcrastinateJob.objects.all()
     assert job.args == {"kind": "password_reset", "email": ana.email, "user_id": None}
     token = token_of(sent()[0])
-    assert len(token) >= 43
+    assert len(token) >= 43  # 256 random bits in base64
     [row] = EmailedLink.objects.values()
     assert token not in str(row)
     assert token.encode() not in bytes(row["token_hash"])

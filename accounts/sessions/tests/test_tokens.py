@@ -459,7 +459,6 @@ def test_the_column_by_which_the_pruning_finds_expired_rows_has_an_index(table, 
 
 
 def test_a_request_reads_its_user_in_one_query(api, signed_in, django_assert_num_queries):
-    me(api, signed_in["access_token"])
     with django_assert_num_queries(1):
         assert me(api, signed_in["access_token"]).status_code == 200
 
