@@ -48,7 +48,7 @@ def rows_of(response):
 def test_every_list_can_be_downloaded(site, world, model):  # noqa: F811
     address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
 
-    # The page of `MailText` shows how emails look, instead of a list of rows.
+    # The page of `MailText` shows every kind of email, instead of a list of rows.
     if model is not MailText:
         assert f'href="{address}export.csv?"' in site.get(address).content.decode()
     content = site.get(f"{address}export.csv").getvalue()

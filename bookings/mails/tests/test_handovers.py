@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 START = datetime(2026, 12, 1, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ANA, RUI, BEN, ZOE = (f"{name}@example.com" for name in ("ana", "rui", "ben", "zoe"))
-# Counts the jobs with which a worker could now begin to send emails about events.
+# Counts the unlocked jobs of emails about events. Workers take only unlocked jobs.
 FREE_JOBS = """
 SELECT count(*) FROM (
     SELECT id FROM procrastinate_jobs WHERE task_name = 'bookings.send_mail' FOR UPDATE SKIP LOCKED
@@ -546,7 +546,7 @@ class TestOtherEvents:
     def test_an_attendee_who_is_named_again_learns_that_the_booking_has_ended(
         self, booking, ana, again_at
     ):
-        """If Rui is named again after 50 seconds, the pause ends after his first email is due."""
+        """If Rui is named again after 50 seconds, his cancellation is due before the end."""
         name(booking, BEN)
         name(booking, RUI, at=again_at)
         end_at = again_at + 25
@@ -556,7 +556,9 @@ class TestOtherEvents:
         assert sent(at=3 * PAUSE) == [(RUI, "Cancelled")]
         assert addresses_in_jobs() == set()
 
-    def test_both_attendees_learn_that_the_booking_has_ended_after_the_pause(self, booking, ana):
+    def test_only_the_new_attendee_learns_that_the_booking_has_ended_after_the_pause(
+        self, booking, ana
+    ):
         name(booking, BEN)
         assert sent(at=PAUSE) == [(BEN, "Requested"), (RUI, "Cancelled")]
         with clock_at(PAUSE + 1) as now:
@@ -787,7 +789,7 @@ class TestLimits:
             services.cancel_booking(booking_id=booking.pk, actor=ana, at=now)
         assert sent(at=100 * PAUSE) == [("stranger9@example.com", "Cancelled")]
 
-    def test_changes_count_towards_the_limit_of_an_address(self, booking, settings):
+    def test_the_limit_of_an_address_applies_to_emails_about_handovers(self, booking, settings):
         settings.MAILS_PER_ADDRESS = 1
         name(booking, BEN)
         assert sent(at=PAUSE) == [(BEN, "Requested")]
@@ -802,7 +804,7 @@ class TestPrivacy:
         assert BEN not in stored
 
     @pytest.mark.parametrize("former", [RUI, ""])
-    def test_a_former_attendee_gets_a_cancellation_if_the_account_is_deleted_right_afterwards(
+    def test_only_a_former_attendee_with_another_address_is_told_if_the_account_is_deleted(
         self, book, ana, former
     ):
         booking = book(attendee_email=former)
