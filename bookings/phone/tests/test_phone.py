@@ -238,15 +238,15 @@ class TestBooking:
         entry.refresh_from_db()
         assert (entry.status, entry.booking) == ("offered", held)
 
-        callers = WaitlistEntryFactory(slot=slot, user=UserFactory(email="ada@example.com"))
+        callers_entry = WaitlistEntryFactory(slot=slot, user=UserFactory(email="ada@example.com"))
 
         desk.post(PAGE, call(service, hold=str(held.pk)))
 
         entry.refresh_from_db()
-        callers.refresh_from_db()
-        assert slot.bookings.get().user == callers.user
+        callers_entry.refresh_from_db()
+        assert slot.bookings.get().user == callers_entry.user
         assert (entry.status, entry.booking) == ("waiting", None)
-        assert (callers.status, callers.booking) == ("booked", held)
+        assert (callers_entry.status, callers_entry.booking) == ("booked", held)
 
     def test_a_form_that_is_sent_twice_books_once(self, desk):
         service = ServiceFactory(mode="slots", capacity=2)
