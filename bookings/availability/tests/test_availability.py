@@ -619,8 +619,8 @@ class TestAlternatives:
 
         response = self.book(client, service)
 
-        # The third search covers 31 days before and after, of which 46 days are open. A grid of
-        # 1,440 starts begins at each midnight, and at most 9 of them are compared.
+        # The third search covers 31 days before and after. The calendar is open on 48 of these
+        # dates. Each date has a grid of 1,440 starts, of which at most 9 are compared.
         assert self.starts(response, "outside_opening_hours") == [
             f"2999-01-09T10:0{minute}:00Z" for minute in range(3)
         ]

@@ -252,7 +252,7 @@ class Model:
     def nearest(self, service, start, *, moved=None):
         """Return the three nearest free starts within 31 days of `start`, each with its verdict."""
         near = sorted(
-            self.candidates(service, start - 31 * DAY, start + 31 * DAY + MINUTE),
+            self.candidates(service, start - 31 * DAY, start + 31 * DAY + timedelta.resolution),
             key=lambda at: (abs(at - start), at),
         )
         found = []
@@ -554,7 +554,7 @@ BOOKINGS = st.fixed_dictionaries(
         "length": LENGTHS,
         "seat": one_of(1, 1, 1, 2, 3, 4),
         "status": one_of("pending", "confirmed", "held", "held", *STATES),
-        "expires": one_of(-600, 0, 0, 1, 600),
+        "expires": one_of(-600, 0, 0, 1, 600),  # seconds after the request, if it is a hold
     }
 )
 

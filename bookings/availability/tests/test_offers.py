@@ -166,8 +166,10 @@ def test_a_new_service_has_no_preview(site):
 
 def test_users_who_may_only_see_services_see_the_preview_of_the_stored_service(client, service):
     client.force_login(staff(["catalog.view_service"]))
-    page = client.get(reverse("admin:catalog_service_change", args=[service.pk]))
+    with time_machine.travel(MONDAY, tick=False):
+        page = client.get(reverse("admin:catalog_service_change", args=[service.pk]))
     assert "What customers are offered" in page.content.decode()
+    assert page.content.decode().count("<time ") == 6
     path = reverse("admin:catalog_service_offers", args=[service.pk])
     assert path not in page.content.decode()
     assert client.get(path, form_of(service)).status_code == 403
