@@ -11,7 +11,8 @@ JSON = "application/json"
 class Response(HttpResponse):
     """A response with data. A renderer writes the data as the body before the view returns.
 
-    DRF's response is a `SimpleTemplateResponse`, which Django renders later, outside the view.
+    If the data is None, there is no body. DRF's response is a `SimpleTemplateResponse`, which
+    Django renders later, outside the view.
     """
 
     is_written = False

@@ -20,7 +20,7 @@ def change_as_shown(booking: Booking, change: Callable[[], Result], *, is_as_sho
 
     Args:
         booking: the booking as it was read for this request.
-        is_as_shown: whether the page showed the booking like this.
+        is_as_shown: whether the page showed this version of the booking.
 
     Raises:
         Refused: somebody has changed the booking.

@@ -15,7 +15,7 @@ MAX_TASKS = 5
 
 
 def read_jobs(glance: Glance) -> dict[str, Any]:
-    """Return how many jobs have failed, by task. Only the latest `MAX_JOBS` are counted."""
+    """Return how many jobs have failed, by task. Only the newest `MAX_JOBS` are counted."""
     failed = ProcrastinateJob.objects.filter(status="failed").order_by("-id")
     names = [*failed.values_list("task_name", flat=True)[: MAX_JOBS + 1]]
     tasks = Counter(names[:MAX_JOBS]).most_common()
@@ -32,7 +32,7 @@ def read_jobs(glance: Glance) -> dict[str, Any]:
             }
             for name, count in tasks[:MAX_TASKS]
         ],
-        "more": len(tasks) > MAX_TASKS,
+        "more": len(tasks) > MAX_TASKS or is_cut,
     }
 
 

@@ -11,9 +11,9 @@ class Positions(NamedTuple):
 
     Args:
         last: returns the highest position of a row, or None if there is no row.
-        move: takes `boundary` and `shift`, and subtracts `shift` from each position. An app can
-            also store the position up to which it has read rows. If that position is above
-            `boundary`, `move` first lowers it to `boundary`.
+        move: takes `boundary`, which is above the positions of all rows, and `shift`, and subtracts
+            `shift` from each position. An app can also store the position up to which it has read
+            rows. If that position is above `boundary`, `move` first lowers it to `boundary`.
     """
 
     last: Callable[[], int | None]

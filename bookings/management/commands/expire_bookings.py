@@ -9,7 +9,10 @@ from bookings import clock
 
 
 class Command(BaseCommand):
-    """Expires bookings and holds not confirmed in time; the worker does so every minute."""
+    """Expires bookings not confirmed in time, and holds that ran out.
+
+    The worker does so every minute.
+    """
 
     help = (
         "Expire bookings that were not confirmed before their start, and holds whose time has "

@@ -16,16 +16,15 @@ class Command(BaseCommand):
     """Deletes data that is no longer needed; the worker does so regularly."""
 
     help = (
-        "Delete expired sessions and tokens, and old deliveries, mail counts, responses to "
-        "idempotent requests and jobs, as the worker does regularly."
+        "Delete expired sessions and tokens, and old deliveries, mail counts, ended jobs and "
+        "responses to idempotent requests, as the worker does regularly."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the command once."""
         at = timezone.now()
         self.stdout.write(
-            f"{prune_tokens(at=at)} sessions and {prune_deliveries(at=at)} deliveries deleted."
+            f"{prune_tokens(at=at)} sessions, {prune_deliveries(at=at)} deliveries, "
+            f"{prune_mail_counts(at=at)} mail counts, {prune_jobs(at=at)} jobs and "
+            f"{idempotency.prune(at=at)} responses deleted."
         )
-        prune_mail_counts(at=at)
-        idempotency.prune(at=at)
-        prune_jobs(at=at)

@@ -429,6 +429,18 @@ def test_failed_jobs_are_counted_by_what_they_do(site):
         assert found(site, each["url"]) == each["count"]
 
 
+def test_the_card_links_to_all_failed_jobs_if_it_does_not_count_all(monkeypatch):
+    for name in ("bookit.prune_jobs", "bookings.send_mail", "bookings.send_mail"):
+        fail(name)
+    assert not shown(AdminFactory())["jobs"]["more"]
+    monkeypatch.setattr("bookit.jobs.home.MAX_JOBS", 2)
+    jobs = shown(AdminFactory())["jobs"]
+    assert (jobs["count"], jobs["more"]) == ("2+", True)
+    assert [(each["title"], each["count"]) for each in jobs["lines"]] == [
+        ("Email about a booking", "")
+    ]
+
+
 def fail(task):
     job = procrastinate.configure_task(task).defer()
     with connection.cursor() as cursor:

@@ -97,7 +97,7 @@ def test_an_operator_cannot_retry_a_failed_job_while_the_same_job_waits(admin_si
     assert job.status == "failed"
 
 
-def test_old_failed_jobs_are_pruned():
+def test_old_failed_jobs_are_pruned(capsys):
     old, young = failed_job(), failed_job()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -107,6 +107,7 @@ def test_old_failed_jobs_are_pruned():
     for job in (old, young):
         JobFailure.objects.create(job=job, at=now(), error="ValueError: Ana")
     call_command("prune")
+    assert " 1 jobs " in capsys.readouterr().out
     assert [job.pk for job in ProcrastinateJob.objects.all()] == [young.pk]
     assert [failure.job_id for failure in JobFailure.objects.all()] == [young.pk]
 
