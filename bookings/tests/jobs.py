@@ -27,8 +27,9 @@ def work(*, until=None):
         # Some jobs are enqueued by SQL, which must name the queue of the task.
         assert job.queue_name == task.queue
         do = async_to_sync(task.func) if iscoroutinefunction(task.func) else task.func
-        # The job of an email about a handover can enqueue itself again. Other jobs stay "todo":
-        # webhook jobs enqueue their next attempts, which would run here without end.
+        # A job that is "todo" cannot enqueue itself again, because its queueing lock is taken. The
+        # job of an email about a handover must be able to do so. Webhook jobs must not, because
+        # their next attempts would run here without end.
         if job.queue_name == MAILS:
             _set_status(job, "doing")
         try:

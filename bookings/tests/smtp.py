@@ -19,7 +19,7 @@ class Mailbox:
 
 
 class AnyPort(Controller):
-    """Listens on a free port, which the system chooses."""
+    """Listens on a free port, which the system chooses if `port` is 0."""
 
     # This method connects to `port`, so it needs the port that the system has chosen.
     def _trigger_server(self):

@@ -23,10 +23,10 @@ def local(text, zone=LISBON, fold=0):
     return datetime.fromisoformat(text).replace(tzinfo=zone, fold=fold)
 
 
-def series(rule, first, zone=LISBON, limit=DECADE):
+def series(rule, first, zone=LISBON):
     """Return the starts of a rule as the clocks of the zone show them."""
     first = local(first, zone) if isinstance(first, str) else first
-    starts = parse_rule(rule).starts(first.astimezone(UTC), zone, limit=first + limit)
+    starts = parse_rule(rule).starts(first.astimezone(UTC), zone, limit=first + DECADE)
     assert all(start.tzinfo is UTC for start in starts)
     return [f"{start.astimezone(zone):%Y-%m-%d %H:%M}" for start in starts]
 

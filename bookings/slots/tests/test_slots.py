@@ -66,7 +66,7 @@ def book(slot, seat=1, **fields):
         end_time=slot.end_time,
         blocked=slot.blocked,
         seat=seat,
-        **{"hold_expires_at": None, **fields},
+        **fields,
     )
 
 
