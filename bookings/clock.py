@@ -36,12 +36,11 @@ SELECT calendar_id, array_agg(id) AS ids FROM (
 """  # noqa: S608 - only our own SQL
 
 
-def _locked(due: str, *, order: str) -> str:
+def _locked(due: str) -> str:
     """Return the part of a WITH clause that locks the found bookings that are still due."""
     return f"""due AS (
     SELECT * FROM bookings_booking AS booking
     WHERE calendar_id = %(calendar_id)s AND id = ANY(%(ids)s::uuid[]) AND {due}
-    ORDER BY {order}
     FOR NO KEY UPDATE SKIP LOCKED
 )"""  # noqa: S608 - only our own SQL
 
@@ -61,8 +60,8 @@ SELECT calendar_id, id, 'booking.' || status, %(at)s, jsonb_build_object(
 
 
 # The partial index `booking_unfinished` contains the start times of unfinished bookings, but not
-# their end times. For `_ENDED`, a search of this index also finds the bookings in progress, but
-# there are few of them.
+# their end times. So that PostgreSQL can search this index, `_ENDED` also limits the start. The
+# search then also finds the bookings in progress, but there are few of them.
 _ENDED = "unfinished AND start_time <= %(at)s AND end_time <= %(at)s AND status = 'confirmed'"
 _UNCONFIRMED = "unfinished AND start_time <= %(at)s AND status = 'pending'"
 _RUN_OUT = "hold_expires_at <= %(at)s"
@@ -105,7 +104,7 @@ FIND_ENDED = _find(_ENDED, order="start_time")
 # Invariant: a run skips rows that another transaction has locked, and the next run finds them
 #   again. Therefore, two concurrent runs share the work, and each booking ends once.
 COMPLETE = f"""
-WITH {_locked(_ENDED, order="start_time")}, {_end("completed")}
+WITH {_locked(_ENDED)}, {_end("completed")}
 """
 
 # Finds bookings that were not confirmed before their start.
@@ -120,7 +119,7 @@ FIND_UNCONFIRMED = _find(_UNCONFIRMED, order="start_time")
 # Columns: none; the row count is the number of bookings.
 # Invariant: as in COMPLETE.
 EXPIRE = f"""
-WITH {_locked(_UNCONFIRMED, order="start_time")}, {_end("expired")}
+WITH {_locked(_UNCONFIRMED)}, {_end("expired")}
 """
 
 # Finds holds whose time has run out.
@@ -135,7 +134,7 @@ FIND_RUN_OUT = _find(_RUN_OUT, order="hold_expires_at")
 # Columns: none; the row count is the number of holds.
 # Invariant: as in COMPLETE.
 EXPIRE_HOLDS = f"""
-WITH {_locked(_RUN_OUT, order="hold_expires_at")}, {_end("expired")}
+WITH {_locked(_RUN_OUT)}, {_end("expired")}
 """
 
 # Finds confirmed bookings whose reminder is due.
@@ -153,7 +152,7 @@ FIND_STARTING = _find(_STARTS_SOON, order="start_time, id")
 #   concurrent run can select the same bookings before it sees the new events. The constraint keeps
 #   that run from writing the events again.
 REMIND = f"""
-WITH {_locked(_STARTS_SOON_ON_CALENDAR, order="start_time, id")}
+WITH {_locked(_STARTS_SOON_ON_CALENDAR)}
 INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data)
 SELECT calendar_id, id, 'booking.reminded', %(at)s, jsonb_build_object(
     {state_of("due")}, 'hours', %(hours)s::integer

@@ -43,9 +43,9 @@ from bookit.times import day_end, day_start
 
 Status = Booking.Status
 
-# The type of the event that records a change to each status.
+# The type of the event that records a change to each status. If a hold becomes a booking, the type
+# is CREATED even if the new status is CONFIRMED; see `_change_status`.
 EVENT_OF = {
-    # A hold has become a booking.
     Status.PENDING: BookingEvent.Type.CREATED,
     Status.CONFIRMED: BookingEvent.Type.CONFIRMED,
     Status.CANCELLED: BookingEvent.Type.CANCELLED,
@@ -99,8 +99,8 @@ ERRORS_WITH_ALTERNATIVES = (BookingConflict, SlotFull, OutsideOpeningHours)
 # The maximum number of live holds per user. The message of `TooManyHolds` repeats it.
 MAX_HOLDS = 3
 
-# Counts the active bookings of each calendar that start on one day. The day begins and ends at
-# midnight in the calendar's own time zone.
+# Counts the active bookings of each calendar that start on one day, without expired holds. The day
+# begins and ends at midnight in the calendar's own time zone.
 #
 # Parameters: calendar_ids uuid[], starts, ends timestamptz[] (in the order of calendar_ids),
 #   at timestamptz (now).
@@ -166,8 +166,8 @@ def create_booking(
             the slot.
         end_time: optional. If given, it must match the end that follows from the slot or from the
             service's duration.
-        hold: only hold the seat. The hold expires after `settings.HOLD_TIME` unless `book_hold`
-            turns it into a booking first.
+        hold: only hold the seat. The hold expires after `settings.HOLD_TIME` unless it becomes a
+            booking first, for example with `book_hold`.
         user_id: the user who gets the booking; by default, `actor`. Only admins and staff may book
             for another user.
         attendee_name, attendee_email, attendee_phone: the attendee; by default, the user.
@@ -385,6 +385,8 @@ def cancel_all(*, user: User, actor: User, at: datetime) -> None:
 
     This is for users whose accounts are deleted.
     """
+    # Each booking is locked on its own, because a statement that locks bookings must name their
+    # calendar. `locked` checks again that the booking is unfinished: it may have changed meanwhile.
     future = Booking.objects.filter(user=user, status__in=Booking.UNFINISHED, start_time__gt=at)
     locked = future.select_for_update(of=("self",), no_key=True)
     for calendar_id, pk in [*future.order_by("id").values_list("calendar_id", "pk")]:
@@ -423,6 +425,7 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
             its service requires confirmation.
     """
     booking = _locked_booking(booking_id)
+    # Owners whose hold has ended in the meantime get an `InvalidTransition`, which says so.
     if booking.status in (Status.HELD, Status.EXPIRED, Status.CANCELLED):
         check_may_change(booking, actor)
         if not _manages(actor, booking):
@@ -528,7 +531,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         was = {"status": booking.status}
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
-    # Pending emails are composed now, because the booking will be gone when they are sent.
+    # Emails that wait to be sent are composed now, because the booking will be gone by then.
     mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     forget_reasons(calendar_id=booking.calendar_id, booking_ids=[booking.pk])

@@ -151,6 +151,7 @@ def _hash(token: str) -> bytes:
 
 def _compose(kind: Kind, user: User, email: str, token: str) -> EmailMultiAlternatives:
     url = getattr(settings, kind.setting) if kind.setting else ""
+    # A user can write anything as their name, so only an address that they have verified gets it.
     letter = Letter(
         subject=str(kind.subject),
         heading=str(kind.subject),

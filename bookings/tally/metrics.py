@@ -18,7 +18,7 @@ CONFLICTS = EventCounter(
 def bookings() -> Iterator[Metric]:
     """Yield the metrics of bookings from PostgreSQL."""
     total = CounterMetricFamily(
-        "bookit_bookings_total", "Bookings that have reached a status.", labels=["status"]
+        "bookit_bookings_total", "How often a booking has reached a status.", labels=["status"]
     )
     for status, count in tally.totals().items():
         total.add_metric([status], count)

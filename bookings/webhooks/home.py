@@ -25,14 +25,14 @@ FAILED = number_of(
 def read_webhooks(glance: Glance) -> dict[str, Any]:
     """Return the webhooks that do not get their messages, the longest failing first.
 
-    Webhooks that an admin has merely switched off are left out. The same query also counts the
-    failed messages, even of webhooks that work again. It reads at most `MAX_COUNTED` + 1 webhooks.
+    Webhooks that an admin has merely switched off are left out. The same query also counts failed
+    messages, including those to other webhooks. It reads at most `MAX_COUNTED` + 1 webhooks.
     """
     failing = Q(is_active=True, failing_since__isnull=False)
-    switched_off = Q(is_active=False) & ~Q(disabled_reason="")
+    disabled = Q(is_active=False) & ~Q(disabled_reason="")
     without_admin = Q(is_active=True) & ~Q(pk__in=Webhook.objects.delivering())
     found = [
-        *Webhook.objects.annotate(failed=FAILED, is_shown=failing | switched_off | without_admin)
+        *Webhook.objects.annotate(failed=FAILED, is_shown=failing | disabled | without_admin)
         .filter(Q(is_shown=True) | Q(failed__gt=0))
         .select_related("owner")
         .order_by("-is_shown", F("failing_since").asc(nulls_last=True), "id")
@@ -43,7 +43,7 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
     failed = sum(row.failed for row in found)
     return {
         "count": f"{MAX_COUNTED}+" if number > MAX_COUNTED else number,
-        "failing": list_of(Webhook, failing_since__isnull=False, is_active__exact=1),
+        "count_url": list_of(Webhook, failing_since__isnull=False, is_active__exact=1),
         "lines": [
             {
                 "title": row.url,

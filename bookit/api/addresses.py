@@ -67,7 +67,8 @@ def network(address: str | None) -> str:
     return str(ip_network((address, 64), strict=False))
 
 
-# A proxy adds at least one of these headers.
+# Most proxies add at least one of these headers. If a proxy on this machine adds none of them, all
+# of its requests look as if they came from this machine.
 ADDED_BY_PROXIES = (
     "HTTP_X_FORWARDED_FOR",
     "HTTP_FORWARDED",

@@ -48,7 +48,7 @@ class FilterBackend(filters.DjangoFilterBackend):
 
 
 class FilterSet(filters.FilterSet):
-    """Filters whose values are parameters of a prepared query.
+    """Filters whose values, except choices (`CHOICES`), are parameters of a prepared query.
 
     django-filter creates a form, and the ORM writes the SQL, for each request. Together, they take
     several times as long as the rest of a request for a list. Here, all requests share the form

@@ -155,7 +155,7 @@ class Prepared(Generic[Instance]):
     def order(self) -> tuple[str, ...]:
         """The columns that order the rows, with `-` for descending.
 
-        No column may be nullable, because cursors compare the values of these columns.
+        If the list has cursors, no column may be nullable, because cursors compare their values.
         """
         return tuple(map(str, self._unshaped.query.order_by))
 
@@ -243,7 +243,7 @@ class Bound:
         return rows[0] if rows else None
 
     def count(self) -> int:
-        """Return the number of rows, and set `count_is_exact`."""
+        """Return the number of rows, or an estimate if it is large, and set `count_is_exact`."""
         text, parameters = self.query.bare
         # Queries whose filters differ only in constants have the same `text`. Therefore, `values`
         # contains the constants, too.

@@ -1,10 +1,10 @@
 """Relays jobs from the servers of calendars to the queue, if the database is distributed.
 
-The queue and the rows of a calendar are on different servers. The transaction that changes a
-calendar stores each resulting job in the outbox, on the server of the calendar. Every worker
-process relays the rows of the outbox: it enqueues the job and commits, and then deletes the row. If
-the process dies in between, or another process reads the row in between, the job is enqueued twice.
-Therefore, tasks that are enqueued this way can safely run twice.
+The queue and the rows of a calendar can be on different servers. The transaction that changes such
+rows, for example bookings, stores each resulting job in the outbox, on the server of the calendar.
+Every worker process relays the rows of the outbox: it enqueues the job and commits, and then
+deletes the row. If the process dies in between, or another process reads the row in between, the
+job is enqueued twice. Therefore, tasks that are enqueued this way must be safe to run twice.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two queries for the rows of the outbox.
 PAUSE = 0.5
-# The number of rows of a shard that are relayed at a time.
+# The maximum number of rows of a shard that are relayed at a time.
 BATCH = 200
 
 # Lets only one process at a time enqueue the jobs of the outbox. The number is arbitrary.
@@ -46,7 +46,7 @@ SELECT calendar_id, id, queue, task, args FROM bookit_outbox ORDER BY id LIMIT %
 # Enqueues a job.
 #
 # Parameters: queue text, task text, args jsonb.
-# Columns: none.
+# Columns: one, without a value.
 _ENQUEUE = "SELECT enqueue_job(%(queue)s, %(task)s, %(args)s)"
 
 # Deletes a row that was relayed.
@@ -92,7 +92,7 @@ def _relay() -> bool:
         relay()
     except Error as error:
         if is_database_unavailable(error):
-            logger.warning("the outbox could not be read: %s", type(error).__name__)
+            logger.warning("the outbox could not be relayed: %s", type(error).__name__)
         else:
             logger.exception("the outbox could not be relayed")
     finally:

@@ -155,7 +155,7 @@ def test_the_home_page_lists_failing_and_stopped_webhooks(site):
         without_admin.url,
     ]
     assert shown["lines"][2]["reason"].startswith("Its owner is no longer an admin.")
-    listed = text(site.get(shown["failing"]))
+    listed = text(site.get(shown["count_url"]))
     assert url_of(Webhook, "change", failing.pk) in listed
     assert url_of(Webhook, "change", given_up.pk) not in listed
     assert url_of(Webhook, "change", fine.pk) not in listed

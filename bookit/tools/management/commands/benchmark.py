@@ -1,4 +1,4 @@
-"""`manage.py benchmark`: measures BookIt next to a bare WSGI function and PostgreSQL alone."""
+"""`manage.py benchmark`: measures how fast BookIt is, or how its costs grow with the database."""
 
 import json
 from argparse import ArgumentParser
@@ -86,6 +86,7 @@ class Command(BaseCommand):
                 TemporaryDirectory(prefix="bookit-benchmark-", ignore_cleanup_errors=True) as name,
             ):
                 directory = Path(name)
+                # If wrk is missing, fail before a database is filled.
                 if chosen.need_load or options["growth"] is not None:
                     find_wrk()
                 if options["growth"] is not None:
