@@ -7,6 +7,7 @@ import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from bookings import clock, services
@@ -226,8 +227,10 @@ class TestReminding:
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
     def test_the_command_prints_how_many_reminders_were_enqueued(self, capsys):
+        now = timezone.now()
+        self.book(start_time=now + HOUR, created_at=now - 2 * DAY, updated_at=now - 2 * DAY)
         call_command("send_reminders")
-        assert capsys.readouterr().out == "0 reminders enqueued.\n"
+        assert capsys.readouterr().out == "1 reminders enqueued.\n"
 
 
 @pytest.mark.django_db(transaction=True)

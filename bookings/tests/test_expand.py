@@ -169,10 +169,10 @@ def test_a_slot_has_no_slot_or_user_to_expand(api, name):
     problem(api.get(f"/slots?expand={name}"), 400, "validation_error", "expand")
 
 
-def test_the_names_to_expand_can_be_repeated(api, people):
+def test_expand_and_its_names_can_be_repeated(api, people):
     grow(people, 1)
     client = api.as_(people["owner"])
-    twice = client.get("/bookings?expand=service&expand=calendar,service").json()
+    twice = client.get("/bookings?expand=service,service&expand=calendar").json()
     assert twice == client.get("/bookings?expand=calendar,service").json()
 
 

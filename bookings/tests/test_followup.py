@@ -87,7 +87,7 @@ def test_a_statement_that_inserts_no_event_enqueues_nothing():
 def test_inserting_a_job_does_not_run_notify():
     """NOTIFY holds a database-wide lock until the commit is on disk, so it serialises commits."""
     with connection.cursor() as cursor:
-        # The bit 4 of tgtype marks triggers that run on INSERT.
+        # In tgtype, the bit with the value 4 marks triggers that run on INSERT.
         cursor.execute(
             "SELECT tgname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"
             " WHERE tgrelid = 'procrastinate_jobs'::regclass AND tgenabled <> 'D'"

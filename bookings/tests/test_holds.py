@@ -143,7 +143,7 @@ class TestBookHold:
     def test_a_hold_that_needs_no_confirmation_can_be_booked_until_it_expires(self, user):
         service = ServiceFactory(requires_confirmation=False)
         held = book(service, user, at=TUESDAY - 5 * MINUTE, hold=True)
-        services.book_hold(booking_id=held.pk, actor=user, at=TUESDAY + MINUTE)
+        services.book_hold(booking_id=held.pk, actor=user, at=TUESDAY + 5 * MINUTE - SECOND)
         assert Booking.objects.get().status == "confirmed"
 
     def test_an_expired_hold_cannot_be_confirmed(self, user, service):
