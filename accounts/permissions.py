@@ -62,9 +62,9 @@ def allowed_by(check: Callable[[Any, User], None]) -> type[IsAuthenticated]:
     """Return a permission for signed-in users that `check` does not refuse.
 
     Args:
-        check: gets the object of the request and the user, and raises `Forbidden` to refuse the
-            user. A service that changes the object calls the same function again, once it has
-            locked the object.
+        check: gets what the path or the body of the request names (an object or, if
+            `RowViewSet.named_in_body` says so, an id) and the user, and raises `Forbidden` to
+            refuse the user. A service that makes a change calls the same function again.
     """
 
     class Checked(IsAuthenticated):

@@ -102,7 +102,7 @@ def forget_reasons(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> None:
 
 
 def suppress_follow_up() -> None:
-    """Send no emails, webhooks or waitlist offers for the events of this transaction.
+    """Send no emails, webhooks or waitlist offers for events that this transaction writes later.
 
     Imports and tools that store made-up data call this function, so that nobody is notified.
     """

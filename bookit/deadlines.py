@@ -2,7 +2,8 @@
 
 PostgreSQL cancels statements that take too long. A PostgreSQL whose processes are frozen, or whose
 disk hangs, cancels nothing. No network error occurs either, because the kernel of its machine still
-acknowledges received data. Therefore BookIt, as the client, has its own limits.
+acknowledges received data. Therefore BookIt, as the client, has its own limits. They take effect
+when a request begins, and whenever it waits for PostgreSQL.
 """
 
 import threading
@@ -23,7 +24,8 @@ STATEMENT_LIMIT = (
 )
 #: Seconds that a request may take, counted from its arrival; None means no limit.
 REQUEST_LIMIT = 2 * settings.STATEMENT_TIMEOUT_MS / 1000 or None
-#: Seconds that a read without a token may take; None means that only REQUEST_LIMIT applies.
+#: Seconds that a read without a token may take, counted from the start of its view; None means that
+#: only REQUEST_LIMIT applies.
 ANON_LIMIT = settings.ANON_TIMEOUT_MS / 1000 or None
 
 
@@ -37,7 +39,7 @@ class _Current(threading.local):
 _current = _Current()
 
 
-def arrived(at: float | None) -> None:
+def arrived(at: float) -> None:
     """Record the time on the monotonic clock at which this thread's next request arrived.
 
     The web server calls this function, because a request may wait for a thread after it arrives.
@@ -111,14 +113,22 @@ def is_near() -> bool:
 
 
 def lift_time_limit(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
-    """Let statements of this connection take any time."""
+    """Let statements of this connection take any time.
+
+    Args:
+        kwargs: ignored; what else the signal `pre_migrate` passes.
+    """
     with connections[using].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
         connections[using].connection.patience = None
 
 
 def restore_time_limit(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
-    """Limit statements of this connection as usual."""
+    """Limit statements of this connection as usual.
+
+    Args:
+        kwargs: ignored; what else the signal `post_migrate` passes.
+    """
     with connections[using].cursor() as cursor:
         cursor.execute("RESET statement_timeout")
         connections[using].connection.patience = STATEMENT_LIMIT
@@ -128,7 +138,8 @@ def restore_time_limit(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
 def no_time_limit_in_transaction() -> Iterator[None]:
     """Let statements in a `with` block take any time. The block must be in a transaction."""
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        # SET without LOCAL would change a connection that PgBouncer shares.
+        # SET without LOCAL, as above, would outlast the transaction on a connection that PgBouncer
+        # shares.
         cursor.execute("SET LOCAL statement_timeout = 0")
     found: Any = connections[DEFAULT_DB_ALIAS].connection
     usual, found.patience = found.patience, None

@@ -12,8 +12,8 @@ transaction. Two rules prevent deadlocks:
 - A transaction takes its turn before it locks a calendar or one of its slots.
 - A transaction that shares a turn never takes a turn alone.
 
-The triggers on opening hours, time off and services take a turn alone before they raise the version
-of the calendar, so raw SQL that changes these tables also waits for its turn.
+The triggers on opening hours, time off and the terms of services take a turn alone before they
+raise the version of the calendar, so raw SQL that makes such a change also waits for its turn.
 """
 
 from uuid import UUID

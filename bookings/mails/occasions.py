@@ -157,8 +157,9 @@ NEWS_OF_TYPE: dict[str, News] = {
 def handover_sql(event: str) -> str:
     """Return the SQL condition that an event has given a booking to another attendee.
 
-    The booking was pending or confirmed, and had not started. Earlier, nobody was told about it;
-    later, it is too late.
+    The booking was pending or confirmed, and had not started. A hold does not count, because nobody
+    has been told about a booking yet (perhaps about an offered seat). After the start, it is too
+    late.
 
     Args:
         event: the name of the event's row in the statement.
@@ -294,7 +295,8 @@ class Occasion:
     def audiences(self) -> list[str]:
         """The readers: the attendee, and the provider unless the provider caused the event.
 
-        Only the attendee gets an email when the booking is given to them.
+        When the booking is given to another attendee, the provider gets no email. The email to the
+        former attendee is composed separately (`bookings.mails.services.enqueue_farewell`).
 
         A provider gets no email when a seat is offered, and therefore none when the offer expires
         or is withdrawn.

@@ -1,6 +1,5 @@
 """Base classes for model admins."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import or_
@@ -263,7 +262,8 @@ class StrictAdmin(admin.ModelAdmin):
         if search_term.strip() and not texts:
             return queryset.none(), False
         for word in smart_split(search_term):
-            plain = unescape_string_literal(word) if word[:1] in "\"'" and word[1:] else word
+            is_quoted = len(word) > 1 and word[0] in "\"'" and word[-1] == word[0]
+            plain = unescape_string_literal(word) if is_quoted else word
             either = (contains(path, plain) for path in texts)
             queryset = queryset.filter(reduce(or_, either))
         return queryset, False
@@ -734,9 +734,12 @@ class ServedAdmin(StrictAdmin):
             request, object_id, form_url, {**(extra_context or {}), **shown}
         )
 
-    @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
-        """Delete one row by calling a function in `services.py`."""
+        """Delete one row by calling a function in `services.py`.
+
+        A subclass overrides this, unless it forbids deletion.
+        """
+        raise NotImplementedError
 
     def question(
         self,

@@ -56,8 +56,11 @@ def _in(word: str, column: str) -> Any:
 def contains(column: str, word: str, lookup: str = "icontains") -> Q:
     """Return the condition that a column contains a word, ignoring case.
 
-    Email addresses of accounts without a mailbox do not count. They are made up from an id, in
+    Email addresses of accounts without a mailbox do not count. They are made up from a UUID, in
     which a short name such as Ada often occurs.
+
+    Args:
+        lookup: `istartswith` if the column must begin with the word.
     """
     found = Q((f"{column}__{lookup}", word))
     is_address = column.rpartition("__")[2] == "email"

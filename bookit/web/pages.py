@@ -44,7 +44,7 @@ def read_only(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
 
 
 class StyledMixin(APIView):
-    """A page whose JavaScript bundle creates inline styles and web workers."""
+    """A page whose JavaScript bundle creates inline styles and, in ReDoc, web workers."""
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Response:
         """Add the content security policy that allows inline styles and web workers."""

@@ -477,6 +477,16 @@ def test_a_search_for_an_id_does_not_search_texts(site, world):
     assert [row.pk for row in response.context["cl"].result_list] == [booking.pk]
 
 
+@pytest.mark.parametrize("words", ['"Yoga', "'Yoga", '"Yoga"s'])
+def test_a_search_can_begin_with_an_unmatched_quotation_mark(site, words):
+    slot = SlotFactory(service__title=f"{words} outdoors")
+    SlotFactory()
+
+    response = site.get(url_of(Slot, "changelist"), {"q": words})
+
+    assert [*response.context["cl"].result_list] == [slot]
+
+
 def test_a_search_ignores_made_up_email_addresses(site):
     """They contain ids in hexadecimal, so a search for a name such as Ada would find others."""
     user = UserFactory(name="Rosa")

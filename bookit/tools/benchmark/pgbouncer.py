@@ -18,7 +18,8 @@ from bookit.runtime.servers import START_TIMEOUT, ServerError
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 # The first version that keeps prepared statements of clients, and forgets them on DEALLOCATE ALL.
 PREPARES_SINCE = (1, 22)
-# Twice the number of statements that psycopg keeps prepared on a connection, which is at most 100.
+# The number of statements that PgBouncer keeps prepared on a connection to PostgreSQL, which serves
+# several clients. On each connection of a client, psycopg keeps at most 100 prepared.
 MAX_PREPARED_STATEMENTS = 200
 #: The settings of BookIt behind PgBouncer with prepared statements.
 SETTINGS = {"DATABASE_POOL_SIZE": "0", "DATABASE_PREPARED_STATEMENTS": "true"}

@@ -26,7 +26,7 @@ class TownError(Exception):
 
     Args:
         source: the file, and the entry in it.
-        mistake: a sentence that says what is wrong, and what to write instead.
+        mistake: a sentence that says what is wrong, or what to write instead.
     """
 
     def __init__(self, source: str, mistake: str) -> None:
@@ -36,6 +36,9 @@ class TownError(Exception):
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
     """A TOML table in one of the town's files.
+
+    Entries are keys of dictionaries. With `eq=False`, they are compared and hashed by identity, not
+    by all of their fields.
 
     Args:
         source: the file, and the place of the table in the file, for messages.

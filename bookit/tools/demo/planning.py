@@ -84,7 +84,7 @@ class Planner:
         opening = services[0].terms.opening
         for opens, closes in opening.periods(day_start(day, self.tz), day_end(day, self.tz)):
             if opens.astimezone(self.tz).date() != day:
-                continue
+                continue  # `periods` also returns periods of the days before and after.
             moment = opens
             while True:
                 service = self.random.choices(services, shares)[0]
@@ -97,7 +97,7 @@ class Planner:
                 blocked = terms.blocked(start)
                 moment = blocked.upper
                 if opening.is_off(start, start + terms.duration) or any(
-                    blocked.lower < each.upper and each.lower < moment for each in taken
+                    blocked.lower < each.upper and each.lower < blocked.upper for each in taken
                 ):
                     continue
                 if self.random.random() < demand:
