@@ -22,7 +22,8 @@ WITHOUT_DATABASE = {
 }
 
 # Commands that reach the database through procrastinate, whose errors do not say what failed. A
-# worker would also retry for half a minute, and log a warning at each attempt.
+# worker would also retry for half a minute, and log a warning at each attempt. So `main` checks the
+# database before it runs them.
 WITH_PROCRASTINATE = {"procrastinate", "retry_stalled_jobs"}
 
 
@@ -60,6 +61,7 @@ def main() -> None:
         except ProgrammingError as error:
             from bookit.errors import pending
 
+            # `explain` advises to run `migrate`, which is no help if `migrate` itself fails.
             reason = None if sys.argv[1:2] == ["migrate"] else pending.explain(error)
             if reason is None:
                 raise

@@ -354,7 +354,8 @@ def lock_user(*, user_id: UUID) -> tuple[User, bool]:
     user = User.objects.all().present().select_for_update(no_key=True).get(pk=user_id)
     if user.is_admin and not found:
         # The user has become an admin in between. This order of locks can deadlock with a change of
-        # another admin, and one of the two changes is then tried again.
+        # another admin. One of the two changes then fails, and is tried again, unless it comes from
+        # a form of the admin site (see `retried`).
         found = [*locked.all()]
     return user, user.is_admin and [admin.pk for admin in found] == [user.pk]
 

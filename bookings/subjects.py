@@ -68,7 +68,10 @@ def slot_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
 
 @JOB_SUBJECTS.add("bookings.send_mail", "bookings.follow_up")
 def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
-    """Return the booking of the first event of each job."""
+    """Yield the booking of the first event of each job, or `DELETED` if the booking was deleted.
+
+    Yield None if the job names no stored event.
+    """
     firsts = [_first_event(args) for args in jobs]
     found = BookingEvent.objects.filter(pk__in=[each for each in firsts if each]).order_by()
     bookings = dict(found.values_list("pk", "booking_id"))
@@ -94,7 +97,7 @@ def _of_composed(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
 
 @JOB_SUBJECTS.add("bookings.offer_seats")
 def _of_slots(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
-    """Return the first slot of each job."""
+    """Return the first slot of each job, or None if the slot was deleted."""
     firsts = [uuid_in(_first(args.get("slot_ids"))) for args in jobs]
     subjects = slot_subjects({first for first in firsts if first})
     return [subjects.get(first) if first else None for first in firsts]

@@ -31,7 +31,7 @@ class KeepsCalendar(BasePermission):
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the user is a provider or admin, or has the permission of the view."""
+        """Return whether the user is a provider or admin, or has the permission the view needs."""
         return request.user.is_authenticated and (
             request.user.is_keeper or request.user.may(view.needed_permission)
         )

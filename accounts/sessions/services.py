@@ -1,6 +1,8 @@
 """The rules for sessions: how they start, how their tokens are exchanged, and what ends them.
 
-A session is a login to the API, with its tokens, or a login to the admin site.
+A session is a login to the API, with its tokens, or a login to the admin site. Whatever ends a
+session, its access tokens work until they expire, within `ACCESS_TOKEN_EXPIRE_MINUTES`, unless the
+account is deactivated.
 """
 
 import logging
@@ -204,6 +206,7 @@ def log_out(*, refresh_token: str, at: datetime) -> None:
         )
         if session is None:
             raise TokenInvalid
+        # The session ends anyway. This lists the token in the admin site as used or revoked.
         _blacklist(token, session.user, at=at)
         session.revoked_at = at
         session.save(update_fields=["revoked_at"])
@@ -227,8 +230,6 @@ def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
 
 def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
     """End a session of any user on behalf of an admin; see `end_own_session`.
-
-    Access tokens of the session work until they expire, within `ACCESS_TOKEN_EXPIRE_MINUTES`.
 
     Raises:
         Forbidden: the actor is not an admin.

@@ -27,6 +27,7 @@ def grids(
     faster than instants.
 
     Args:
+        from_, until: the period. Grids may have starts before `from_`, but none from `until` on.
         fitting: leave out starts whose bookings would end after closing.
     """
     stop, duration = since_epoch(until), terms.duration // INSTANT

@@ -53,7 +53,7 @@ class WebhookViewSet(RowViewSet):
     serializer_class = WebhookSerializer
     ordering_fields = {"created_at": "created_at"}
     default_ordering = ["created_at"]
-    # These bodies are empty.
+    # These bodies have no fields: `checked` refuses any field, and returns an empty dictionary.
     input_classes = {"rotate_secret": StrictSerializer, "test": StrictSerializer}
     needed_permissions = dict.fromkeys(["rotate_secret", "test"], "bookings.change_webhook")
     queryset = Webhook.objects.all()

@@ -64,14 +64,13 @@ def page(
 
 
 def _list_of(request: HttpRequest) -> dict[str, str] | None:
-    """Return the URL and the name of the list to which the requested page belongs."""
+    """Return the URL and the name of the list to which the requested page belongs, if any."""
     found = re.match(r"/admin/(\w+)/(\w+)/", request.path_info)
-    for model in apps.get_models() if found else ():
+    if found is None:
+        return None
+    for model in apps.get_models():
         meta = model._meta
-        if (
-            found
-            and (meta.app_label, meta.model_name) == found.groups()
-            and admin.site.is_registered(model)
-        ):
+        names = (meta.app_label, meta.model_name)
+        if names == found.groups() and admin.site.is_registered(model):
             return {"url": found[0], "name": str(meta.verbose_name_plural)}
     return None

@@ -49,13 +49,13 @@ def foreign_zone(at: datetime, zone: ZoneInfo, own: ZoneInfo) -> str:
     return "" if is_same else zone.key
 
 
-def stretch(first: datetime, last: datetime, zone: ZoneInfo) -> str:
+def stretch(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     """Return a half-open period in words: a day, a range of days, or a range of times."""
-    begin, end = first.astimezone(zone), last.astimezone(zone)
-    if begin.time() != time.min or end.time() != time.min:
-        texts = moment(first, zone), moment(last, zone)
+    begin, until = start.astimezone(zone), end.astimezone(zone)
+    if begin.time() != time.min or until.time() != time.min:
+        texts = moment(start, zone), moment(end, zone)
     else:
-        texts = day(begin), day(end - timedelta(days=1))
+        texts = day(begin), day(until - timedelta(days=1))
     return texts[0] if texts[0] == texts[1] else " – ".join(texts)  # noqa: RUF001
 
 
@@ -66,9 +66,9 @@ def price(amount: Decimal, currency: str) -> str:
 
 
 def change(now: Decimal | int, before: Decimal | int) -> str:
-    """Return by how much a number has changed, for example `+12 %`, or that it has not.
+    """Return by how much a number has changed, for example `+12 %`.
 
-    `before` must not be 0.
+    Return the word for "unchanged" if this rounds to 0. `before` must not be 0.
     """
     per_cent = round((now - before) * 100 / before)
     if not per_cent:

@@ -15,7 +15,7 @@ from bookit.extensions import Extensions
 
 
 class ServiceError(Exception):
-    """A request that breaks a rule of BookIt.
+    """BookIt refuses the request, or cannot handle it at present.
 
     Args:
         detail: the message for the client; by default the first paragraph of the class's docstring.

@@ -101,6 +101,7 @@ def hashed(address: str) -> str:
     spelling had a limit of its own, the number of emails to one person would be unlimited.
     """
     name, _, host = address.strip().lower().rpartition("@")
+    # A plus sign at the beginning stays, because the name would be empty without it.
     name = re.sub(r"(?<=.)\+.*", "", name)
     if host in ("gmail.com", "googlemail.com"):
         name, host = name.replace(".", ""), "gmail.com"

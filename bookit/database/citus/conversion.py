@@ -157,7 +157,8 @@ WHERE datname = current_database()
 """
 
 # If every server has a copy of a table, a change to the table runs its triggers on every server.
-# Only the coordinator's triggers may write, because Citus sends their writes to every server.
+# Only the coordinator's triggers may write, because Citus sends their writes to every server. The
+# triggers that write run AFTER a change, so PostgreSQL ignores what they return.
 _GUARD = """
     IF (SELECT groupid FROM pg_dist_local_group) <> 0 THEN
         RETURN NULL;
@@ -474,7 +475,9 @@ def keep_distributed(using: str = DEFAULT_DB_ALIAS, **options: Any) -> None:
 
 
 def _keys(tables: list[str]) -> Iterator[Step]:
-    """Yield the steps that make each key, constraint and unique index begin with the calendar.
+    """Yield the steps that make the keys, constraints and unique indexes begin with the calendar.
+
+    Those that already contain the calendar stay as they are; see `_KEYS`.
 
     A primary key is dropped instead if its table has a unique constraint on (calendar_id, id).
     """
@@ -586,6 +589,7 @@ def _functions(shared: list[str], spread: list[str]) -> Iterator[Step]:
     for row in fetch(_TRIGGER_FUNCTIONS, {"tables": shared}, dict_row):
         definition = row["definition"]
         if row["is_before"]:
+            # The trigger changes the row on every server, and must set the same time everywhere.
             changed = definition.replace("greatest(now(),", f"greatest({_MOMENT},")
         elif _GUARD in definition:
             changed = definition
@@ -622,10 +626,10 @@ def _of_shard(name: str, shard: int | str) -> str:
 class _Shards:
     """Gives each shard of calendars its own functions.
 
-    `CALENDAR_FUNCTIONS`, and the functions of triggers that use tables of calendars, exist once for
-    each shard, with the names of the shard's tables. So their statements are ordinary statements,
-    which PostgreSQL plans once per session. Citus would plan them at each run, which takes three
-    times as long as the booking itself.
+    `CALENDAR_FUNCTIONS`, `enqueue_beside`, and the functions of triggers that use it or tables of
+    calendars, exist once for each shard, with the names of the shard's tables. So their statements
+    are ordinary statements, which PostgreSQL plans once per session. Citus would plan them at each
+    run, which takes three times as long as the booking itself.
 
     If Citus moves a shard, the triggers of the new copy run the functions that serve all shards.
     These do the same more slowly, until `manage.py distribute` runs again.
@@ -702,6 +706,8 @@ class _Shards:
 
     def _trigger(self, row: dict[str, Any], shard: int) -> dict[str, str]:
         table = self.names[shard][row["table"]]
+        # Citus has created the trigger with the number of the shard of its own table. The functions
+        # have the number of the shard of bookings.
         name = _of_shard(row["name"], table.rpartition("_")[2])
         function = _of_shard(row["function"], shard)
         definition = (

@@ -80,7 +80,7 @@ SELECT calendar_id, id, %(type)s::text, user_id, %(at)s::timestamptz,
 FROM booking
 """  # noqa: S608 - only our own names are interpolated, no values
 
-# Moves a part of the confirmed bookings of a day by an hour. It writes no event.
+# Moves a part of the confirmed bookings of a day by an hour. Unlike BookIt, it writes no event.
 #
 # Parameters: begin timestamptz, part float.
 # Columns: none.
@@ -92,7 +92,7 @@ WHERE start_time = %(begin)s::timestamptz
   AND status = 'confirmed' AND random() < %(part)s::float
 """
 
-# Deletes a part of the cancelled bookings of a day.
+# Deletes a part of the cancelled bookings of a day. Like MOVE, it writes no event.
 #
 # Parameters: begin timestamptz, part float.
 # Columns: none.
@@ -116,7 +116,7 @@ class Bloat:
 
     @property
     def part(self) -> float:
-        """The part of the table and its indexes that is empty."""
+        """The part of the table and its indexes that a rewrite frees."""
         return max(0.0, 1 - self.compact / self.used)
 
     @staticmethod
@@ -156,7 +156,7 @@ def churn(size: Size, *, days: int, directory: Path, say: Say) -> list[Bloat]:
 
 def _simulate_day(services: list[str], begin: datetime, day: int) -> None:
     """Simulate a day. Its bookings start two hours after those of the day before."""
-    today, earlier = (begin + timedelta(hours=2 * n) for n in (day, max(day - 30, 0)))
+    today = begin + timedelta(hours=2 * day)
     at = timezone.now()
     kind = BookingEvent.Type
 
@@ -171,6 +171,7 @@ def _simulate_day(services: list[str], begin: datetime, day: int) -> None:
     change(today, "confirmed", "cancelled", 0.1, kind.CANCELLED)
     _run(DELETE, {"begin": today, "part": 0.2})
     if day >= 30:
+        earlier = begin + timedelta(hours=2 * (day - 30))
         # MOVE has moved some of these bookings by an hour.
         for start in (earlier, earlier + timedelta(hours=1)):
             change(start, "confirmed", "completed", 1, kind.COMPLETED)
@@ -193,16 +194,19 @@ FROM pg_stat_user_tables WHERE relname = ANY(%(tables)s::text[])
 
 
 def measured() -> list[Bloat]:
-    """Rewrite the tables without empty space, and return their sizes before and after."""
+    """Return the bloat of the tables in `CHURNED`.
+
+    This rewrites the tables. Afterwards, they have only the empty space that `fillfactor` reserves.
+    """
     with connection.cursor() as cursor:
         # Without this call, a session reports its latest updates to the statistics with a delay.
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute(UPDATES, {"tables": CHURNED})
         updates = {name: (every, hot) for name, every, hot in cursor.fetchall()}
-        before = _sizes(tables(0))
+        before = _sizes(tables(least=0))
         for name in CHURNED:
             cursor.execute(f"VACUUM FULL {connection.ops.quote_name(name)}")
-        after = _sizes(tables(0))
+        after = _sizes(tables(least=0))
     return [Bloat(name, before[name], after[name], *updates[name]) for name in CHURNED]
 
 

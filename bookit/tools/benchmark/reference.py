@@ -2,7 +2,7 @@
 
 It does only what every implementation must do: it checks the token, checks that the user is active,
 runs the statements that BookIt runs, and writes JSON. It parses values, but does not validate them.
-It has no routing, logs or error handling. Each thread keeps one connection and prepares every
+It has no URL patterns, logs or error handling. Each thread keeps one connection and prepares every
 statement.
 """
 
@@ -90,6 +90,7 @@ def list_as_recorded(environ: Row, statements: list[Any]) -> Row:
     shown: list[Row] = []
     order: list[UUID] = []
     total = None
+    # A statement counts the rows, finds the ids of a page and perhaps the total, or reads rows.
     for text, parameters in statements:
         found = named(execute_text(text, decoded(parameters, user)))
         if found and "count" in found[0]:
@@ -110,7 +111,11 @@ def list_as_recorded(environ: Row, statements: list[Any]) -> Row:
 
 
 def decoded(value: Any, user: UUID | None) -> Any:
-    """Return the original of a value that `lists.recorded` has encoded for JSON."""
+    """Return the original of a value that `lists.recorded` has encoded for JSON.
+
+    Args:
+        user: the id of the user who sends the request. A value without `value` stands for it.
+    """
     if isinstance(value, list):
         return [decoded(each, user) for each in value]
     if not isinstance(value, dict):
