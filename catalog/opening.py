@@ -148,6 +148,6 @@ def _spans(tz: tzinfo, hours: tuple[Span, ...], day: date, last: date) -> Iterat
             else:
                 opens = wall_clock(day, span.opens, tz)
                 closes = wall_clock(day, span.closes, tz)
-            if opens < closes:
+            if opens < closes:  # A change of clocks can skip the whole span.
                 yield opens, closes
         day, midnight, offset = day + DAY, next_midnight, next_offset

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from threading import BoundedSemaphore
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import standardwebhooks
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 # The pause before each retry. Each pause is extended at random by up to a fifth (`JITTER`), so that
 # messages that failed together are not retried together. In total, the pauses take 25 to 31 hours,
-# which is longer than `PATIENCE`.
+# which is longer than `PATIENCE`. So if every attempt fails, the webhook is switched off at the
+# latest when its first message has no retries left.
 PAUSES = [
     timedelta(seconds=5),
     timedelta(minutes=1),
@@ -201,7 +202,7 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
             Message(
                 delivery_id=row.pk,
                 booking_id=row.event.booking_id if row.event else None,
-                scheduled_for=row.next_attempt_at or at,
+                scheduled_for=cast("datetime", row.next_attempt_at),
                 content=dumps(content),
             )
             for row, content in zip(rows, contents(rows), strict=True)
@@ -382,7 +383,7 @@ def _requested_pause(retry_after: str, at: datetime) -> timedelta:
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
         # Python does not parse thousands of digits.
-        return timedelta(seconds=min(int(text[:12]), MAX_PAUSE.total_seconds()))
+        return timedelta(seconds=int(text[:12]))
     try:
         return max(parsedate_to_datetime(text) - at, timedelta())
     except (TypeError, ValueError, OverflowError):  # empty, not a date, or without a time zone

@@ -31,11 +31,11 @@ class SenselessList(Exception):
 
 
 class StrictChangeList(ChangeList):
-    """A list that raises `SenselessList` for every URL whose parameters have invalid values.
+    """A list that raises `SenselessList` for URLs with an invalid filter or a missing page.
 
     Django redirects some of these URLs to `?e=1`, which explains nothing. For some URLs, Django
     shows a page that blames the database. For the rest, Django raises exceptions, some of them
-    while it renders the page.
+    while it renders the page. Django ignores an invalid order, and this class does too.
     """
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
@@ -199,8 +199,7 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
             return [*QuerySet.datetimes(rows, field, kind)]  # type: ignore[arg-type]
         begins.append(begins[-1] + relativedelta(**step))
     found = [
-        rows.order_by()
-        .filter(**{f"{field}__gte": begin, f"{field}__lt": end})
+        rows.filter(**{f"{field}__gte": begin, f"{field}__lt": end})
         .annotate(period=Value(begin, output_field=DateTimeField()))
         # Without an order, PostgreSQL would read rows of other periods until it finds a row of
         # this period.

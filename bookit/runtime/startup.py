@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 BASE_DIR = environment.BASE_DIR
 
-# The process that looks for unknown variables sets this variable to its pid, so that its children
-# do not warn again.
-WARNED = "BOOKIT_WARNED_BY"
+# The process that warns of unknown variables sets this variable, so that neither the process itself
+# nor its children warn again. gunicorn's main process calls `load_settings` twice.
+WARNED = "BOOKIT_WARNED"
 
 # Django REST Framework imports these packages if they are installed, for features that BookIt does
 # not use. Together, they take 7 MiB of memory.
 UNUSED = ["requests", "pygments"]
 
-#: The directory of the embedded PostgreSQL server that this process uses, if it uses one.
+#: The directory of the embedded PostgreSQL server that this process has started or joined, if any.
 embedded_directory: Path | None = None
 
 
@@ -73,7 +73,8 @@ def _hidden(packages: Iterable[str]) -> Iterator[None]:
 
 def _warn_of_unknown_variables() -> None:
     """Write a line about each unknown variable, once for a process and all its children."""
-    if os.environ.setdefault(WARNED, str(os.getpid())) == str(os.getpid()):
+    if WARNED not in os.environ:
+        os.environ[WARNED] = "1"
         for line in environment.unknown():
             sys.stderr.write(f"bookit: {line}\n")
 

@@ -19,7 +19,8 @@ from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.providers.models import Profile
 from reviews.models import Review
 
-# The models, in an order in which each record refers only to records before it.
+# The models, in an order in which each record refers only to records before it. The events of a
+# deleted booking still refer to that booking.
 MODELS: list[type[Model]] = [
     Role,
     User,
@@ -49,7 +50,8 @@ CHUNK = 2000
 def lines() -> Iterator[bytes]:
     """Yield each record as a line of JSON, from one snapshot of the database.
 
-    The member `record` names the kind of the record. Times are in UTC.
+    The member `record` names the kind of the record. Times are in UTC, except opening hours, which
+    are in the zone of their calendar.
     """
     with (
         transaction.atomic(),

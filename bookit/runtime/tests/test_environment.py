@@ -808,6 +808,23 @@ def test_mistyped_variables_are_reported(project):
     )
 
 
+def test_gunicorn_reports_a_mistyped_variable_once_although_it_loads_the_settings_twice(project):
+    program = subprocess.run(
+        [sys.executable, "-c", "import bookit.runtime.gunicorn, bookit.wsgi"],
+        cwd=project,
+        env={
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": "postgresql://u@127.0.0.1:1/d",
+            "RATE_LIMT_USER": "5/minute",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert program.stderr.count("RATE_LIMT_USER") == 1
+
+
 def test_a_valid_file_and_an_ordinary_environment_cause_no_warnings(project):
     (project / ".env").write_text("RATE_LIMIT_USER=5/minute\nEMBEDDED_POSTGRES_DIR=.postgres\n")
     names = "SHELL USER TERM HOSTNAME EDITOR SSH_CONNECTION KUBERNETES_PORT DATABASE_PUBLIC_URL"

@@ -17,7 +17,7 @@
   // How often an open diary asks the server whether something has changed.
   const REFRESH_MS = 15000;
   // With more calendars than this, a week has one row for each calendar instead of many columns. On a
-  // narrow screen, two calendars are enough.
+  // narrow screen, a week of two calendars has rows, too.
   const MOST_IN_COLUMNS = 2;
   // A click on free time selects a period of this length, in seconds.
   const CLICKED = 1800;
@@ -142,7 +142,7 @@
   // An entry consists of lines. In a grid of hours, only lines that fit as a whole are shown.
   function content({ event }) {
     const { kind, lines, entry } = event.extendedProps;
-    if (!lines) return undefined;
+    if (!lines) return undefined; // EventCalendar's own event, for example the preview of a selection
     if (event.display === "background" && !lines.some(Boolean)) return { domNodes: [] };
     const isEntry = event.display !== "background";
     const head = element("span", "diary-line diary-head");
@@ -204,8 +204,8 @@
   let shown = null; // the first day of the sheet, and the day after its last day
   let last = null; // the latest sheet that the server returned
   let hours = ""; // the hours at which the drawn days begin and end
-  let etag = "";
-  let asking = null;
+  let etag = ""; // of the latest sheet; empty if the next sheet is drawn even if it is the same
+  let asking = null; // the `AbortController` of the latest request for a sheet
 
   const ec = EventCalendar.create(byId("diary"), {
     view: viewName(),
@@ -268,8 +268,8 @@
     },
     dateClick: ({ dateStr, allDay, resource, jsEvent }) => {
       if (allDay || view === "list") return show("day", dateStr.slice(0, 10));
-      const start = dateStr.slice(0, 19);
-      chooseFor({ calendar: calendarOf(resource), start, end: plus(start, CLICKED) }, pointOf(jsEvent));
+      const end = plus(dateStr, CLICKED);
+      chooseFor({ calendar: calendarOf(resource), start: dateStr, end }, pointOf(jsEvent));
     },
     datesSet: ({ start, end }) => {
       // EventCalendar also calls this for the same days, for example after a change of the hours.
@@ -416,8 +416,8 @@
     say(found.more ? words.more : isEmpty ? words.empty : "");
   }
 
-  // Show a note about what the server returned. An unchanged note is not written again, because
-  // screen readers would repeat it.
+  // Show a note about the sheet, or about why it could not be loaded. An unchanged note is not written
+  // again, because screen readers would repeat it.
   function say(text) {
     const note = byId("diary-note");
     if (note.textContent !== text) note.textContent = text;
@@ -616,7 +616,8 @@
     if (!found.version) return;
     // Somebody else has changed the booking, so show its current time. In the dialog of a move, the
     // user can send the form again. The dialog of the booking shows too much else that may have
-    // changed, so hide its buttons: the user opens the page of the booking, or the dialog once more.
+    // changed, so hide the buttons that change the booking: the user opens the page of the booking, or
+    // the dialog once more.
     form.elements.version.value = found.version;
     part(dialog, ".diary-when").textContent = dialog === moving ? period(found.was) : inZone(found.was);
     form.querySelectorAll("[data-confirm], [data-move]").forEach((button) => (button.hidden = true));
@@ -665,7 +666,7 @@
   // Ask what to do with a time that the user selected: book a service, or close the time.
   function chooseFor(time, anchor) {
     if (!free) return mayClose(time.calendar) ? askToClose(time, anchor) : ec.unselect();
-    const isOver = time.end.slice(0, 19) <= now();
+    const isOver = time.end <= now();
     const offered = config.services.filter(
       (each) => !isOver && !each.in_slots && (!time.calendar || each.calendar === time.calendar),
     );

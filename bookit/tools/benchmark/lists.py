@@ -25,7 +25,8 @@ class ListRequest:
     """A request for a list.
 
     Args:
-        plain: the name of the case that requests the same list without parameters.
+        plain: the name of the case that requests the same list without parameters; it can be this
+            case itself.
         is_own: whether the request has the token of a customer.
     """
 
@@ -41,7 +42,7 @@ def requests(size: Size) -> list[ListRequest]:
     lisbon = key("user", size.lisbon_provider)
     course = key("service", size.courses[0])
     bookings, day = "/bookings?", tomorrow()
-    found = {
+    paths = {
         "services-category": f"{services}category=sport",
         "services-q": f"{services}q=yoga",
         "services-price": f"{services}price_max=50&ordering=price",
@@ -56,11 +57,11 @@ def requests(size: Size) -> list[ListRequest]:
         "bookings-from": f"{bookings}from={day}",
         "bookings-order": f"{bookings}ordering=-created_at",
         "bookings-page": f"{bookings}page=2",
-        "bookings-cursor": f"{bookings}cursor=",
+        "bookings-cursor": f"{bookings}cursor=",  # an empty cursor means the first page
     }
     return [
         ListRequest(name, path, name.partition("-")[0], is_own=path.startswith("/bookings"))
-        for name, path in found.items()
+        for name, path in paths.items()
     ]
 
 

@@ -19,7 +19,11 @@ MAX_MEMORY = 90
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement, and the CPU time that each web worker and PostgreSQL used during it."""
+    """One measurement, and the CPU time that each web worker and PostgreSQL used during it.
+
+    Args:
+        unexpected: the number of requests without a response of the expected status.
+    """
 
     measurement: Measurement
     web_seconds: list[float]
@@ -65,6 +69,7 @@ class Result:
 
     Args:
         expected: the expected status of the responses.
+        least_ratio, most_spread, most_ms: the targets; see `Case`.
         pgbench: how many times per second PostgreSQL alone ran the statements of a request. It is
             measured once.
     """
@@ -132,7 +137,7 @@ class Result:
 
     @property
     def unexpected(self) -> int:
-        """The number of requests without a response of the expected status, on both servers."""
+        """The sum of `unexpected` over all runs of BookIt and of the reference."""
         return sum(run.unexpected for run in [*self.bookit, *self.reference])
 
     def missed(self) -> list[str]:
