@@ -126,7 +126,7 @@ def _who_comes(slot: Slot) -> Card:
         _("Who comes"),
         columns=[_("Name"), _("State"), _("Phone")] if lines else [],
         lines=lines,
-        note="" if lines else _("Nobody has booked yet."),
+        note="" if lines else _("Nobody is booked at present."),
         more=(
             list_of(Booking, slot__id__exact=slot.pk, start_time__isnull=False),
             _("All bookings of this slot, including cancelled ones"),
