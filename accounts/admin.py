@@ -113,7 +113,7 @@ class UserChangeForm(DjangoUserChangeForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["roles"] = self.instance.roles
-        # For users who may only view the page, the form has none of the model's fields.
+        # For users who may only view the page, the form has only the fields declared above.
         if "language" in self.fields:
             # A program may have stored a tag that is not in `LANGUAGES`, such as `pt-BR`.
             tag = self.instance.language
@@ -187,8 +187,8 @@ class OwnPasswordView(PasswordChangeView):
                 new_password=form.cleaned_data["new_password1"],
                 client=client_of(self.request),
             )
-            # One transaction, because a trigger ends all sessions of the user when the password
-            # changes. `update_session_auth_hash` keeps this session.
+            # When the password changes, a trigger ends all sessions of the user. Only in the same
+            # transaction can `update_session_auth_hash` restore this one; see `SessionStore`.
             with transaction.atomic():
                 services.replace_password(user=user, hashed=hashed)
                 user.password = hashed

@@ -48,8 +48,8 @@ class AdminSiteBackend(ModelBackend):
         return user
 
 
-# `record_login` stores the time instead. Django's own receiver would refuse the login if one of the
-# servers of a distributed database is down.
+# `record_login` stores `last_login` instead. With Django's own receiver, logins would fail if one
+# of the servers of a distributed database is down.
 user_logged_in.disconnect(dispatch_uid="update_last_login")
 
 

@@ -22,4 +22,5 @@ class CatalogConfig(AppConfig):
         from bookit.database.citus.conversion import keep_distributed
         from catalog import permissions, privacy, services  # noqa: F401 - the imports register them
 
+        # `migrate` sends this signal for each app, after all migrations. One call is enough.
         post_migrate.connect(keep_distributed, sender=self)

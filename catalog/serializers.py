@@ -20,8 +20,8 @@ from catalog.extensions import Affected
 from catalog.models import MAX_MINUTES, Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Span, is_endless
 
-# Fields that only responses have. In a request they are ignored, so clients can send a response
-# back.
+# Fields that some responses have in addition to the fields of the serializer. In a request they are
+# ignored, so clients can send a response back.
 RESPONSE_ONLY = frozenset({"affected_bookings"})
 ONE_AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
 
@@ -311,7 +311,7 @@ class ServiceSerializer(PrivateFieldsSerializer):
         allow_null=True,
         min_value=1,
         max_value=5,
-        help_text="Null until the first review.",
+        help_text="Null without reviews.",
     )
 
     # This subquery runs only for the rows that are shown. A join could make PostgreSQL read all

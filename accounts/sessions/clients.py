@@ -39,10 +39,10 @@ SYSTEMS = {
 }
 
 
-def browser_of(client: str) -> Any:
+def browser_of(user_agent: str) -> Any:
     """Return the browser and the system of a User-Agent header; empty for other programs."""
-    browser = next((name for part, name in BROWSERS.items() if part in client), "")
-    system = next((name for part, name in SYSTEMS.items() if part in client), "")
+    browser = next((name for part, name in BROWSERS.items() if part in user_agent), "")
+    system = next((name for part, name in SYSTEMS.items() if part in user_agent), "")
     if not browser or not system:
         return browser
     return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}

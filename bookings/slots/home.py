@@ -59,6 +59,7 @@ def _line(slot: Any, glance: Glance) -> dict[str, Any]:
         "width": round(min(slot.taken / slot.capacity, 1) * 100, 1),
         "url": page_of(slot),
         # Without `start_time__isnull`, the list shows only today and later (`UpcomingFilter`).
+        # After midnight, the link on a page that is still open would lead to an empty list.
         "bookings": list_of(
             Booking, slot__id__exact=slot.pk, status__in=TAKING, start_time__isnull=False
         ),

@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Menu(TextChoices):
-    """The parts of the menu, in their order. Pages are grouped by what people do on them."""
+    """The parts of the menu, in their order. Pages are grouped by subject, not by app."""
 
     DIARY = "diary", _("Diary")
     CATALOG = "catalog", _("Catalog")

@@ -52,11 +52,11 @@ class Trigger(_DatabaseConstraint):
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration needs to create the constraint."""
-        path, arguments, options = super().deconstruct()
-        options |= {"body": self.body, "triggers": self.triggers}
+        path, arguments, keywords = super().deconstruct()
+        keywords |= {"body": self.body, "triggers": self.triggers}
         if self.options:
-            options["options"] = self.options
-        return path, arguments, options
+            keywords["options"] = self.options
+        return path, arguments, keywords
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
         """Create the function and its triggers, except the last trigger.
@@ -115,11 +115,11 @@ class CompositeForeignKey(_DatabaseConstraint):
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration needs to create the constraint."""
-        path, arguments, options = super().deconstruct()
-        options |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
+        path, arguments, keywords = super().deconstruct()
+        keywords |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
         if self.on_delete != "NO ACTION":
-            options["on_delete"] = self.on_delete
-        return path, arguments, options
+            keywords["on_delete"] = self.on_delete
+        return path, arguments, keywords
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statement that creates the constraint."""

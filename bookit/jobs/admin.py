@@ -124,10 +124,10 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the list, after looking up the subjects of all jobs on its page together."""
-        changes = super().get_changelist_instance(request)
-        changes.result_list = [*changes.result_list]
-        find_subjects(changes.result_list)
-        return changes
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = [*changelist.result_list]
+        find_subjects(changelist.result_list)
+        return changelist
 
     @admin.display(description=_("What"))
     def what(self, job: ProcrastinateJob) -> Any:

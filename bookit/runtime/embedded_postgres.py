@@ -321,9 +321,9 @@ class _Cluster:
     def _pid_and_port(self) -> tuple[int, int]:
         """Return the pid and the port in postmaster.pid.
 
-        A pid of 0 means that there is no pid or no file. A port of 0 means that the server is not
-        ready. Callers do not try to connect to such a server, because each attempt would add an
-        error to its log.
+        A pid of 0 means that there is no file, or no pid of a server in it: a standalone backend
+        writes its pid as a negative number. A port of 0 means that the server is not ready. Callers
+        do not try to connect to such a server, because each attempt would add an error to its log.
         """
         pid = port = 0
         with suppress(FileNotFoundError, ValueError, IndexError):
@@ -694,7 +694,7 @@ def main() -> int:
             of = conninfo_to_dict(url)
             # Pass the password in the environment, because every user of the machine can see the
             # arguments of a process.
-            account = {
+            login = {
                 "PGHOST": str(of["host"]),
                 "PGPORT": str(of["port"]),
                 "PGUSER": str(of["user"]),
@@ -705,7 +705,7 @@ def main() -> int:
             # but with a handler, because the program would inherit SIG_IGN.
             usual = signal.signal(signal.SIGINT, lambda number, frame: None)
             try:
-                return subprocess.call([program, *arguments], env={**os.environ, **account})
+                return subprocess.call([program, *arguments], env={**os.environ, **login})
             finally:
                 signal.signal(signal.SIGINT, usual)
     except EmbeddedPostgresError as error:

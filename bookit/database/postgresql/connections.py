@@ -102,9 +102,9 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     patience: float | None = None
 
     async def wait(self, gen: Any, interval: float = INTERVAL, timeout: float | None = None) -> Any:
-        """Wait as psycopg does, but at most `patience` seconds."""
+        """Wait as psycopg does, but without a `timeout` at most `patience` seconds."""
         try:
-            return await super().wait(gen, interval, timeout or self.patience)
+            return await super().wait(gen, interval, self.patience if timeout is None else timeout)
         except _WaitTimeout:
             self.pgconn.finish()
             raise OperationalError("PostgreSQL did not answer in time.") from None
