@@ -2,7 +2,7 @@
 
 Citus would split the statement that books into several statements over the network, with a
 two-phase commit. A function runs on the server that has the rows of the calendar, in one
-transaction of that server. The functions contain the SQL fragments of `bookings/seats.py`.
+transaction of that server. The functions that book contain SQL fragments of `bookings/seats.py`.
 """
 
 from bookings import seats

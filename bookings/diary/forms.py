@@ -96,7 +96,7 @@ class ZoneForm(forms.Form):
                 )
 
     def instant(self, name: str) -> datetime:
-        """Return the instant at which the clocks of the zone show the time of a field."""
+        """Return the first instant at which the clocks of the zone show the time of a field."""
         moment = self.cleaned_data[name]
         minutes = moment.hour * 60 + moment.minute
         return wall_clock(moment.date(), minutes, zone(self.cleaned_data["zone"]))
@@ -121,13 +121,8 @@ class ShownBookingForm(ZoneForm):
     """A booking, and the version of it that the diary shows."""
 
     booking = forms.UUIDField()
-    # A version is a time in microseconds (`version_of`), which is far below this limit. Only a page
-    # of BookIt 0.1.0 that is still open sends none.
-    version = forms.IntegerField(
-        min_value=0,
-        max_value=10**17,
-        error_messages={"required": _("Reload the page and try again.")},
-    )
+    # See `version_of`. Only a page of BookIt 0.1.0 that is still open sends no version.
+    version = forms.IntegerField(error_messages={"required": _("Reload the page and try again.")})
 
 
 class MoveForm(ShownBookingForm):

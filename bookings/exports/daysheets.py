@@ -50,7 +50,7 @@ class DaySheet:
     """A day of a calendar, in the calendar's time zone.
 
     Args:
-        hours: the opening hours of the day; empty if the calendar has none on this day.
+        hours: the opening hours that begin on the day; empty if there are none.
         is_always_open: whether the calendar has no opening hours on any day.
         left_out: whether there are more bookings than the sheet shows. Later slots without bookings
             are then left out, too.
@@ -92,7 +92,8 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
         appointment.bookings.append(booking)
     appointments = [*found.values()]
     if len(rows) > MAX_BOOKINGS:
-        # From the first booking that is left out, a slot without bookings may not be free.
+        # A slot that starts at this time or later may have bookings that are left out. Without any
+        # booking on the sheet, it would look free.
         cut = rows[-1].start_time
         appointments = [each for each in appointments if each.bookings or each.start < cut]
     weekly = [*calendar.hours.order_by("opens")]

@@ -48,17 +48,16 @@ def page(request: HttpRequest) -> HttpResponse:
     """Show the form of a call, or make the booking that was entered."""
     actor = _actor(request)
     if request.method != "POST":
-        # The diary and other pages link to a service, a day and a time.
+        # The diary's links to this page can choose a service, a day and a time.
         linked = ("service", "day", "start")
         chosen = {name: request.GET[name] for name in linked if name in request.GET}
         today = timezone.now().astimezone(zone(actor.timezone)).date().isoformat()
         form = CallForm(initial={"confirm": True, "day": today, **chosen}, actor=actor)
         return _form_page(request, form)
-    form = CallForm(request.POST, actor=actor)
     if "show" in request.POST:
         # Without scripts, this button shows the free times. The form is not validated yet.
-        shown = CallForm(initial=request.POST.dict(), actor=actor)
-        return _form_page(request, shown)
+        return _form_page(request, CallForm(initial=request.POST.dict(), actor=actor))
+    form = CallForm(request.POST, actor=actor)
     if not form.is_valid():
         return _form_page(request, form)
     try:
@@ -286,7 +285,7 @@ def hold(request: HttpRequest) -> HttpResponse:
     when = WhenForm(request.POST, actor=_actor(request), listed=form.listed)
     context = _times(request, when, chosen="", refusal=refusal)
     shown = render_to_string("admin/bookings/booking/phone_times.html", context, request)
-    # The status is 200: the script shows why the time was refused, and the new free times.
+    # The status is 200, because the page's script takes other statuses for a lost connection.
     refused = {name: [*texts] for name, texts in form.errors.items()}
     return JsonResponse({"errors": refused, "times": shown})
 
@@ -302,7 +301,7 @@ def _seconds_left(held: Booking) -> float:
 
 @require_POST
 def release(request: HttpRequest) -> HttpResponse:
-    """Release the hold of a call that has ended without a booking."""
+    """Release a hold that the call no longer needs, or whose call has ended without a booking."""
     form = HoldForm(request.POST, actor=_actor(request))
     form.full_clean()  # Only the field `hold` has to be valid.
     held: UUID | None = form.cleaned_data.get("hold")

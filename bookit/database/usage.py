@@ -1,17 +1,18 @@
-"""How often and how long this thread has waited for PostgreSQL.
+"""How often and how long this thread has waited for PostgreSQL, and what answered a catalog read.
 
-The metrics read and reset these numbers.
+The metrics read and reset these values.
 """
 
 import threading
 
 
 class _Usage(threading.local):
-    """The number of waits, and their total duration, since the last reset."""
+    """What has happened in this thread since the last reset."""
 
+    # The number of waits for PostgreSQL, and their total duration.
     waits = 0
     seconds = 0.0
-    # The server that answered a catalog read, if there are replicas: "replica" or "primary".
+    # What answered a catalog read, if there are replicas: "replica" or "primary"; otherwise empty.
     source = ""
 
 

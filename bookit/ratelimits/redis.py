@@ -5,7 +5,8 @@ so no count is lost.
 """
 
 import logging
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
+from time import sleep
 
 from limits.storage import RedisStorage
 from redis import RedisError
@@ -17,7 +18,7 @@ from bookit.ratelimits.windows import Window
 
 logger = logging.getLogger(__name__)
 
-# Seconds that a request waits to connect to Redis, and then for a response.
+# The maximum number of seconds that a request waits to connect to Redis, and then for a response.
 PATIENCE = 0.25
 # Seconds between two attempts to reach Redis again.
 PAUSE = 1.0
@@ -39,9 +40,9 @@ return {acquire(ARGV), window({ARGV[2]})}
 class RedisCounts:
     """Counts the requests of clients in Redis, together with all other hosts.
 
-    After a failure of Redis, requests do not use it until it responds again. A thread tries Redis
-    every second. Therefore, if Redis does not respond, only requests that are already under way
-    wait for it.
+    After a failure of Redis, this process does not use it until it responds again. A thread tries
+    Redis every second. Therefore, if Redis does not respond, only the requests that a process
+    begins before it notices the failure wait for Redis.
 
     Args:
         url: the URL of Redis.
@@ -109,10 +110,9 @@ class RedisCounts:
                 Thread(target=self._wait_for_redis, args=(error,), daemon=True).start()
 
     def _wait_for_redis(self, error: RedisError) -> None:
-        pause = Event()
         while True:
             self._warn(error)
-            pause.wait(PAUSE)
+            sleep(PAUSE)
             try:
                 # Try a write, because Redis may accept reads but refuse writes.
                 self._hit_redis("is Redis there", 1, 1)

@@ -17,7 +17,7 @@ class RestoresConfig(AppConfig):
         post_migrate.connect(_notice_new_server, sender=self)
 
 
-def _notice_new_server(using: str, verbosity: int = 1, **kwargs: Any) -> None:
+def _notice_new_server(using: str, **kwargs: Any) -> None:
     from bookit.restores import positions
 
     if using == DEFAULT_DB_ALIAS and positions.is_migrated():

@@ -262,7 +262,7 @@ class ThrottleMiddleware:
             count_request(request, *self.scope(request, view))
         except LimitExceeded as error:
             return too_many(request, error.wait)
-        except Error as error:
+        except Error as error:  # `scope` reads the user of a session.
             if not is_database_unavailable(error):
                 raise
             return database_failure(request, error)
@@ -323,7 +323,11 @@ def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse
 def too_many(
     request: HttpRequest, seconds: int, headers: dict[str, str] | None = None
 ) -> HttpResponse:
-    """Return the response to a request that exceeds a rate limit for another `seconds` seconds."""
+    """Return the response to a request that exceeds a rate limit.
+
+    Args:
+        seconds: the time until the next request can succeed.
+    """
     response = refuse(request, "throttled", LimitExceeded(seconds).detail)
     response["Retry-After"] = str(seconds)
     for name, value in (headers or {}).items():

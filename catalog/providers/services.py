@@ -20,9 +20,10 @@ def listed() -> QuerySet[User]:
     active admins who provide an active service.
     """
     bookable = Service.objects.filter(calendar__provider=OuterRef("pk"), is_active=True)
-    # With `Exists`, PostgreSQL would read the services of everybody to find those of a few admins.
-    offers = Subquery(bookable.order_by().values("calendar__provider")[:1])
-    return User.objects.all().keepers().filter(Q(role=User.Role.PROVIDER) | Q(pk=offers))
+    # The id of the user if they provide an active service, or else null. With `Exists`, PostgreSQL
+    # would read the services of everybody to find those of a few admins.
+    own_id = Subquery(bookable.order_by().values("calendar__provider")[:1])
+    return User.objects.all().keepers().filter(Q(role=User.Role.PROVIDER) | Q(pk=own_id))
 
 
 @retried

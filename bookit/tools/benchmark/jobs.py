@@ -117,6 +117,8 @@ def mails(url: str, size: Size, say: Say) -> JobsDone:
     say(f"The mails of {CONFIRMED:,} bookings.")
     delete_jobs()
     at = timezone.now()
+    # Only bookings of customers, so that the emails go to many addresses. All bookings in Lisbon
+    # belong to their provider.
     upcoming = Booking.objects.filter(
         status=Booking.Status.CONFIRMED, start_time__gt=at, user__role=User.Role.USER
     )

@@ -4,6 +4,9 @@ The reference (`reference.py`) and pgbench run the same statements. Parameters a
 `%(name)s`. For lists with parameters, `lists` records the statements instead.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from psycopg.sql import Literal
 
 from accounts.authentication import ACTIVE_USER
@@ -37,21 +40,21 @@ def statements() -> dict[str, str]:
         .query
     )
     return {
-        "signed_in": _named(ACTIVE_USER, ACTIVE_USER.text),
-        "service": _named(SERVICE, f"{SERVICE.text} LIMIT 1"),
-        "services": _named(services, f"{services.text} LIMIT {DEFAULT_LIMIT}"),
-        "services_count": _named(services, services.count_text),
-        "bookings": _named(bookings, f"{bookings.text} LIMIT {DEFAULT_LIMIT}"),
-        "bookings_count": _named(bookings, bookings.count_text),
+        "signed_in": _named(ACTIVE_USER.text, ACTIVE_USER.parameters),
+        "service": _named(f"{SERVICE.text} LIMIT 1", SERVICE.parameters),
+        "services": _named(f"{services.text} LIMIT {DEFAULT_LIMIT}", services.parameters),
+        "services_count": _named(services.count_text, services.bare[1]),
+        "bookings": _named(f"{bookings.text} LIMIT {DEFAULT_LIMIT}", bookings.parameters),
+        "bookings_count": _named(bookings.count_text, bookings.bare[1]),
         "terms_at_start": terms.TERMS_AT_START,
         "create": seats.CREATE_IN_SERVICE,
         "search": taken.SEARCH,
     }
 
 
-def _named(query: Prepared, text: str) -> str:
-    """Return the text of a prepared query with named parameters and with constants as literals."""
+def _named(text: str, parameters: Iterable[Any]) -> str:
+    """Return SQL with the value of each `%s` in its place: a named parameter, or a literal."""
     return text % tuple(
         f"%({each.name})s" if isinstance(each, Parameter) else Literal(each).as_string()
-        for each in query.parameters
+        for each in parameters
     )
