@@ -34,10 +34,9 @@ def people():
 
 
 def grow(people, rows):
-    """Add calendars until there are `rows`, each with opening hours, a service and a booking.
+    """Add bookings by `user` until there are `rows`, each of its own service and calendar.
 
-    The bookings are by `user`. Also add a user and a session of `user` for each calendar, so that
-    all lists grow.
+    Also add opening hours, a user and a session of `user` for each booking, so that all lists grow.
     """
     for number in range(Booking.objects.count(), rows):
         calendar = CalendarFactory(provider=people["provider"])

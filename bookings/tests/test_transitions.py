@@ -159,4 +159,7 @@ def test_a_provider_who_books_their_own_service_can_do_what_the_table_allows(
     booking = booking_in("pending")
     Booking.objects.update(user=provider)
     response = api.as_(provider).patch(f"/bookings/{booking.pk}", {"status": after})
-    assert response.status_code == (200 if after in TABLE["pending"].split() else 409)
+    is_allowed = after in TABLE["pending"].split()
+    assert response.status_code == (200 if is_allowed else 409)
+    booking.refresh_from_db()
+    assert booking.status == (after if is_allowed else "pending")

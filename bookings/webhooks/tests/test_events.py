@@ -301,7 +301,7 @@ def test_an_event_of_a_review_shows_the_review_as_the_api_shows_it(api, admin):
 
     api.as_(user).patch(f"/reviews/{review['id']}", {"rating": 1, "comment": "Not fine."})
     [event] = read(admin)["results"]
-    # A copy of the review that already has the rating 1 is newer than this event.
+    # The rating and `updated_at` are those of the event, so a copy with the rating 1 is newer.
     assert event["data"] == {**review, "comment": "Not fine."}
 
     api.as_(user).delete(f"/reviews/{review['id']}")
