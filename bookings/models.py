@@ -237,7 +237,7 @@ class Booking(OnCalendar):
     # The statuses of bookings that are expected to take place. Only these bookings can be moved.
     # Holds are left out, because nobody has booked yet.
     EXPECTED = [Status.PENDING, Status.CONFIRMED]
-    # The statuses of bookings that take place, may take place, or should have taken place.
+    # The statuses of bookings that are expected to take place, took place, or should have done so.
     BOOKED = [*EXPECTED, Status.COMPLETED, Status.NO_SHOW]
     # The statuses of bookings that occupy their seat.
     ACTIVE = [Status.HELD, *BOOKED]

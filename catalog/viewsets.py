@@ -258,8 +258,8 @@ class ServiceViewSet(PrivateFieldsViewSet):
         response = self.created(service)
         calendar, permission = service.calendar, CalendarViewSet.private_to
         # Staff or a key may create services on an existing calendar that they may not change.
-        may_see_private = actor.may(permission, calendar.provider_id)
-        if may_see_private and self.key_permits(permission):
+        may_change = actor.may(permission, calendar.provider_id) and self.key_permits(permission)
+        if may_change:
             shown = CalendarSerializer.represent_private(calendar)
         else:
             shown = CalendarSerializer.represent_instance(calendar)

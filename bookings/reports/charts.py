@@ -1,6 +1,6 @@
 """Computes the columns, bars and labels of charts, which `reports.html` draws as inline SVG.
 
-The table below a chart contains its numbers.
+Screen readers skip the charts, because the table below a chart contains its numbers.
 
 The columns and bars have CSS classes instead of colours. The stylesheet chooses the colours, for
 light and for dark pages.
@@ -85,12 +85,12 @@ class Chart:
 
 def utilisation(period: Period, found: Figures) -> list[Chart]:
     """Return the chart of the most used calendars."""
-    used = [row for row in found.rows if row["utilisation"] is not None]
-    used.sort(key=lambda row: (-row["utilisation"], row["calendar"]))
+    opened = [row for row in found.rows if row["utilisation"] is not None]
+    opened.sort(key=lambda row: (-row["utilisation"], row["calendar"]))
     return [
         _bars(
             _("Booked share of the open time"),
-            [(row["calendar"], percent(row["utilisation"]), row["utilisation"]) for row in used],
+            [(row["calendar"], percent(row["utilisation"]), row["utilisation"]) for row in opened],
             full=1,
         )
     ]
@@ -133,12 +133,12 @@ def customers(period: Period, found: Figures) -> list[Chart]:
 
 def lead_time(period: Period, found: Figures) -> list[Chart]:
     """Return the chart of lead times, with a bar for each range of lead times."""
-    longest = max((row["share"] or 0 for row in found.rows), default=0)
+    largest = max((row["share"] or 0 for row in found.rows), default=0)
     return [
         _bars(
             _("How long before the start people book"),
             [(_(row["lead_time"]), percent(row["share"]), row["share"] or 0) for row in found.rows],
-            full=longest,
+            full=largest,
         )
     ]
 

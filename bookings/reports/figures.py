@@ -40,8 +40,8 @@ LEAD_RANGES = [
     (None, gettext_noop("4 weeks or more")),
 ]
 
-# Bookings that take place, may take place, or should have taken place. Holds are left out, because
-# nobody has booked yet. Cancelled and expired bookings are left out, too.
+# Bookings that are expected to take place, took place, or should have done so. Holds are left out,
+# because nobody has booked yet. Cancelled and expired bookings are left out, too.
 BOOKED = "status IN ('pending', 'confirmed', 'completed', 'no_show')"
 # The bookings that begin in the period.
 BEGINS = "start_time >= %(start)s AND start_time < %(end)s"

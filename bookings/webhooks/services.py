@@ -44,7 +44,7 @@ TEST = "test"
 # ENQUEUE reads at most `MAX_JOBS` waiting and running jobs, and as many from the outbox. It adds at
 # most `MAX_EARLIER` of their events. Workers usually run far fewer jobs at the same time:
 # WORKER_CONCURRENCY (4 by default) for each worker. A job has at most 500 events
-# (`bookings.followup.MAX_EVENTS`).
+# (`bookings.followup.MAX_EVENTS`). Events that these limits leave out can be sent out of order.
 MAX_JOBS, MAX_EARLIER = 200, 2000
 
 # Writes the deliveries of events to the webhooks that subscribed to them.
@@ -141,7 +141,7 @@ class WebhookInactive(Conflict):
 def create_webhook(
     *, actor: User, url: str, events: Sequence[str], at: datetime, is_active: bool = True
 ) -> Webhook:
-    """Send events to `url` from now on, for as long as `actor` is an admin.
+    """Create a webhook. While it is on and `actor` is an admin, new events are sent to `url`.
 
     The webhook that is returned contains the secret.
 

@@ -87,4 +87,4 @@ def _plain(cell: SafeString, tz: tzinfo) -> str:
 
 
 #: The format in which every list can be downloaded.
-CSV = Format(_("Download as CSV"), "text/csv; charset=utf-8", 100_000, write_csv)
+CSV = Format(_("Download as CSV"), "text/csv; charset=utf-8", most=100_000, write=write_csv)

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 # PostgreSQL's error codes for an unknown table, column, function and type.
 _UNDEFINED = {"42P01", "42703", "42883", "42704"}
-# Seconds between two checks. While migrations are pending, many requests fail at once.
+# The fewest seconds between two checks. While migrations are pending, many requests fail at once.
 _PAUSE = 5.0
 
 
@@ -42,7 +42,10 @@ class _Watch:
         self._count = 0
 
     def count(self) -> int:
-        """Return the number of pending migrations; log an error if it has changed and is not 0."""
+        """Return the number of pending migrations; log an error if it has changed and is not 0.
+
+        If the database does not respond, return the number that the last successful check found.
+        """
         with self._lock:
             if time.monotonic() - self._checked_at < _PAUSE:
                 return self._count
@@ -62,7 +65,7 @@ _watch = _Watch()
 
 
 def is_cause(error: BaseException) -> bool:
-    """Return whether pending migrations are the cause of `error`; if so, log this once."""
+    """Return whether pending migrations are the cause of `error`; if so, log their number once."""
     return _is_undefined_object(error) and _watch.count() > 0
 
 

@@ -27,10 +27,11 @@ MAX_COUNTED = 10_000
 # Columns: queue text, waiting bigint (the due jobs), scheduled bigint, running bigint, oldest
 # float8 (how many seconds ago the oldest due job should have run or, if it has no scheduled time,
 # was enqueued; NULL if no job is due).
-# Invariant: the query finds jobs through procrastinate's indexes. It counts the `most` due jobs
-# with the lowest ids, the scheduled jobs among the `most` due and scheduled jobs with the lowest
-# ids, and at most `most` running jobs. A long queue can therefore hide another queue. To find the
-# due jobs, the query may read all scheduled jobs, like a worker that looks for its next job.
+# Invariant: the query finds jobs through procrastinate's indexes, whose order begins with the
+# priority; all jobs have the same priority. The query counts the `most` due jobs with the lowest
+# ids, the scheduled jobs among the `most` due and scheduled jobs with the lowest ids, and at most
+# `most` running jobs. A long queue can therefore hide another queue. To find the due jobs, the
+# query may read all scheduled jobs, like a worker that looks for its next job.
 _OPEN = """
 WITH due AS MATERIALIZED (
     SELECT id, queue_name, scheduled_at, true AS is_due FROM procrastinate_jobs

@@ -50,6 +50,7 @@ from bookit.tools.benchmark.fill import Size, access_token, key, taken_times
 from bookit.web import middleware
 from catalog.viewsets import ServiceViewSet
 
+# The number of pairs of rounds: one round with the override, and one without it.
 ROUNDS = 21
 # The number of requests in a round.
 REQUESTS = 40
@@ -93,8 +94,8 @@ class Override:
     """An override that can be switched off.
 
     Args:
-        cases: the names of the requests that use the override.
-        without: returns a context in which the framework's own methods are used.
+        cases: the names of the requests with which the override is measured.
+        without: returns a context in which the override is switched off.
     """
 
     name: str
@@ -291,7 +292,7 @@ def _measure(
     application: Any, override: Override, case: str, requests: list[Request], rounds: int
 ) -> Gain:
     ratios, times = [], []
-    # The first round warms up the code with and without the override, and is not counted.
+    # The first pair of rounds warms up the code with and without the override, and is not counted.
     for number in range(-1, rounds):
         used = _cpu_time(application, requests)
         with override.without():
@@ -304,8 +305,7 @@ def _measure(
 
 
 def _requests(size: Size) -> dict[str, list[Request]]:
-    first = size.users // 2 + 1
-    readers = [access_token(number) for number in range(first, min(first + 50, size.users + 1))]
+    readers = [access_token(number) for number in range(1, min(50, size.users) + 1)]
     services = [key("service", number) for number in range(1, min(100, size.services) + 1)]
     taken = [
         json.dumps({"service_id": pk, "start_time": start}).encode()
@@ -317,26 +317,29 @@ def _requests(size: Size) -> dict[str, list[Request]]:
         "filtered": [Request("GET", "/services?category=sport&ordering=-price")],
         "bookings": [Request("GET", "/bookings", token=reader) for reader in readers],
         "taken": [Request("POST", "/bookings", body, readers[0]) for body in taken],
-        "taken-keyed": [Request("POST", "/bookings", body, readers[0], True) for body in taken],
+        "taken-keyed": [
+            Request("POST", "/bookings", body, readers[0], is_keyed=True) for body in taken
+        ],
     }
 
 
 def _cpu_time(application: Any, requests: list[Request]) -> int:
     """Return the CPU time of `REQUESTS` requests, in nanoseconds."""
     connection.ensure_connection()
-    server = Path(SCHEDSTAT.format(connection.connection.info.backend_pid))
-    before = _nanoseconds(server)
+    schedstat = Path(SCHEDSTAT.format(connection.connection.info.backend_pid))
+    before = _nanoseconds(schedstat)
     for number in range(REQUESTS):
         request = requests[number % len(requests)]
         status = _send(application, request)
         # Each POST request tries to book a time that is already taken.
         if status != (409 if request.method == "POST" else 200):
             raise AssertionError(f"{status} for {request.method} {request.target}")
-    return _nanoseconds(server) - before
+    return _nanoseconds(schedstat) - before
 
 
-def _nanoseconds(server: Path) -> int:
-    return int(server.read_text().split()[0]) + process_time_ns()
+def _nanoseconds(schedstat: Path) -> int:
+    """Return the CPU time that PostgreSQL and this process have used so far."""
+    return int(schedstat.read_text().split()[0]) + process_time_ns()
 
 
 def _send(application: Any, request: Request) -> int:

@@ -36,7 +36,7 @@ class Table:
 
     @staticmethod
     def markdown(tables: "Sequence[Table]", bookings: int) -> Iterator[str]:
-        """Yield the lines of a Markdown table, with a row for each database table.
+        """Yield the lines of a Markdown table: a row for each of `tables`, and one for all of them.
 
         Args:
             bookings: the number of bookings in the database, for the bytes per booking.

@@ -58,7 +58,7 @@ class Timetable:
                 else:
                     service.slots[slot.start_time] = slot
             if service.entry.next_session_full:
-                self._fill_next_sessions(service)
+                self._choose_seats_left(service)
 
     def _closed(self, entry: CalendarEntry) -> Iterator[tuple[datetime, datetime, str]]:
         """Yield the periods of a calendar's time off, with their reasons."""
@@ -109,7 +109,7 @@ class Timetable:
             status=Slot.Status.CANCELLED,
         )
 
-    def _fill_next_sessions(self, service: StoredService) -> None:
+    def _choose_seats_left(self, service: StoredService) -> None:
         """Decide how many seats stay free in the next sessions that begin in more than a day."""
         in_a_day = self.at + timedelta(days=1)
         ahead = [slot for start, slot in service.slots.items() if start > in_a_day]
