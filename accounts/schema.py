@@ -24,7 +24,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
         return [{"bearer": []}, *([{"key": []}] if takes_keys else [])]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
-        """Return the security schemes."""
+        """Return the definitions of the schemes, in the order of `name`."""
         return [
             {
                 "type": "http",

@@ -35,19 +35,19 @@ class Request(WSGIRequest):
         if settings.PUBLIC_SCHEME:
             environ["wsgi.url_scheme"] = settings.PUBLIC_SCHEME
         # A copy, because Django changes the paths in `environ` even if it raises an error.
-        unread = {**environ, "CONTENT_TYPE": ""}
+        without_type = {**environ, "CONTENT_TYPE": ""}
         try:
             super().__init__(environ)
         except (BadRequest, ValueError):  # Django raises BadRequest from version 6.1 on.
-            super().__init__(unread)
+            super().__init__(without_type)
 
     @property
     def encoding(self) -> None:
         """None, for UTF-8: JSON, parameters and forms have no other encoding.
 
         Django would decode parameters with the charset of the `Content-Type`, which can also be
-        the name of a codec for other data, such as `hex`. It would do so while it creates the
-        request.
+        the name of a codec for other data, such as `hex`. Decoding would then fail while Django
+        creates the request, before middleware could handle the error.
         """
 
     @encoding.setter
@@ -61,8 +61,8 @@ class Handler(WSGIHandler):
     request_class = Request
 
 
-# Django sends these signals for each request. Their receivers have nothing to do here: queries are
-# not recorded, BookIt uses no cache of Django, and a connection is checked when a request ends and
+# Django would call these functions for each request. They have nothing to do here: queries are not
+# recorded, BookIt uses no cache of Django, and a connection is checked when a request ends and
 # before the first statement of the next request.
 signals.request_started.disconnect(reset_queries)
 signals.request_started.disconnect(close_old_connections)

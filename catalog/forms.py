@@ -25,8 +25,8 @@ from catalog.models import Calendar, OpeningHours, TimeOff
 from catalog.opening import CLOSES_TOO_EARLY, MINUTES_A_DAY
 
 # The page of a calendar shows at most this many periods of time off at a time. Each sends up to 13
-# inputs. A hundred spans of opening hours send 400. Django accepts 1,000
-# (DATA_UPLOAD_MAX_NUMBER_FIELDS).
+# inputs. A hundred spans of opening hours, the most that the API accepts, send 400. Django accepts
+# 1,000 inputs (DATA_UPLOAD_MAX_NUMBER_FIELDS).
 MAX_PERIODS = 40
 STALE_HOURS = gettext_lazy(
     "Somebody else has changed the opening hours since you opened this page. Below are the hours as"
@@ -374,8 +374,8 @@ class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
     def get_queryset(self) -> Any:
         """Return the time off that the page shows, or all that a submitted form can change.
 
-        The page may have shown a period that is no longer among the next ones, because somebody
-        else has added earlier periods.
+        A period that the page showed may now be on a later page, because somebody else has added
+        earlier periods.
         """
         if not self.is_bound and not hasattr(self, "_queryset"):
             last = self.page * MAX_PERIODS

@@ -70,7 +70,7 @@ def decode(content: bytes, encoding: str = "") -> str:
 
 
 def _is_utf8(content: bytes) -> bool:
-    """Return whether the file has letters beyond ASCII, all of them in UTF-8.
+    """Return whether the file has characters beyond ASCII, all of them in UTF-8.
 
     Text in another encoding practically never looks like UTF-8. But UTF-8 can be decoded as almost
     any other encoding: `João` would be imported as `JoÃ£o`.

@@ -9,7 +9,7 @@ from bookit.mails.models import MailCount
 
 @admin.register(MailCount)
 class MailCountAdmin(ReadOnlyAdmin):
-    """How many emails were sent, and how many were withheld because of a limit."""
+    """How many emails counted towards a limit, and how many were withheld because of it."""
 
     list_title = _("Email limits")
     list_display = ["day", "subject", "sent", "most", "withheld"]

@@ -3,9 +3,9 @@
 gunicorn 27 gives a thread to each new connection for up to five seconds, and to each half-sent
 request until its client sends the rest. A few idle connections, which browsers and health checks
 often open, can block a server. In this worker, the main thread waits for all clients at once. A
-request gets a thread only when it has arrived completely, or is known to be too large. If a slow
-client has not read the whole response, the thread leaves the rest (up to 4 MiB, or a file) to the
-main thread.
+request gets a thread only when it has arrived completely, or its body is known to be malformed or
+too large. If a slow client has not read the whole response, the thread leaves the rest (up to
+4 MiB, or a file) to the main thread.
 
 A proxy in front of gunicorn would also wait for slow clients. But the proxy would be another
 process to install, configure and monitor, even for `manage.py serve`. It also would not balance
@@ -132,9 +132,9 @@ class Client:
     def finish_body(self, deadline: float | None = None) -> bool:
         """Read the rest of the body, and return whether another request can use the connection.
 
-        The whole body has arrived, so the next request begins directly after the body. If the body
-        is malformed, reading it fails or leaves bytes over. Its end is then unknown, and the
-        connection cannot be used again.
+        The next request begins directly after a body that has arrived completely. If the body is
+        malformed or too large, its end is unknown or has not arrived. The connection cannot be used
+        again: reading fails or leaves bytes over, or `must_close` is set.
         """
         request = self.request
         try:
@@ -367,7 +367,7 @@ class Worker(ThreadWorker):
             self.wait_on(client)
 
     def wait_on(self, client: Client) -> None:
-        """Begin or continue the wait for the rest of a request."""
+        """Begin or continue the wait for a request, or for the rest of one."""
         phase = client.arrivals.phase
         if phase != client.phase:
             client.phase, client.since, client.moved = phase, monotonic(), len(client.arrivals)
@@ -559,7 +559,7 @@ class Worker(ThreadWorker):
         token = request_id.set(str(uuid7()))
         try:
             if isinstance(exc, ParseException) and not isinstance(exc, SERVER_ERRORS):
-                # The error itself can quote a token in the query or in a header.
+                # Log only the kind: the error itself can quote a token in the query or in a header.
                 kind = type(exc).__name__
                 self.log.warning("A client at %s sent an invalid request: %s", addr, kind)
                 response = problems.response(

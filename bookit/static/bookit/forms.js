@@ -237,7 +237,7 @@
     const update = () => {
       const words = document.querySelector(`[data-unit=${select.value}]`);
       if (words) {
-        unit.textContent = words.innerHTML;
+        unit.textContent = words.content.textContent;
       }
       for (const name of ["interval", "count", "until"]) {
         field(name).hidden = select.value === "once";

@@ -40,8 +40,8 @@ REFERENCE = "bookit.tools.benchmark.reference"
 PASSWORD = "a password for the benchmark alone"  # noqa: S105 - not a secret
 SIGN_IN = "/admin/login/?next=/admin/"
 # How long each case runs before the first round, to open connections, prepare statements and warm
-# up code. In this time, each of the sixteen connections completes at least one request, even on a
-# busy machine, and even a login, which hashes a password.
+# up code. In this time, each connection of the load completes at least one request, even on a busy
+# machine, and even a login, which hashes a password. Shorter rounds also shorten this time.
 WARM_UP_SECONDS = 2
 
 # Reads whether PostgreSQL makes sure that committed changes are physically on disk.
@@ -163,14 +163,14 @@ def signed_in_cases(size: Size, bookit: Server) -> Cases:
     Raises:
         UnexpectedResponse: the admin site refused to sign the admin in.
     """
-    half = min(BOOKERS, size.users // 2)
-    # A database may have been measured before, so book after the last booking.
+    count = min(BOOKERS, size.users // 2)
+    # `growth.measure` may get databases that were measured before, so book after the last booking.
     latest = Booking.objects.order_by("-start_time").values_list("start_time", flat=True)[0]
     first_day = max(latest + fill.A_DAY, timezone.now() + timedelta(days=400))
     return Cases(
         size,
-        bookers=_sign_in(bookit, range(1, half + 1)),
-        readers=_sign_in(bookit, range(half + 1, 2 * half + 1)),
+        bookers=_sign_in(bookit, range(1, count + 1)),
+        readers=_sign_in(bookit, range(count + 1, 2 * count + 1)),
         provider=_sign_in(bookit, [size.lisbon_provider])[0],
         taken=fill.taken_times(size.quiet_services(SERVICES_BOOKED)),
         password=PASSWORD,
