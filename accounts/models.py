@@ -299,12 +299,13 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Whether the user is an active admin."""
         return self.is_active and self.role == self.Role.ADMIN
 
-    # Apart from staff roles, one rule decides who may see and change the bookings of a calendar:
-    # admins, and the provider of the calendar as long as they are a "keeper", an active provider or
-    # admin. `keeps` is the whole rule, for one calendar. `may` adds the staff roles. Two more
-    # forms of the rule state only the part about the provider: `on_own_calendars` for a queryset,
-    # and `keeps_own` for an SQL statement that joins the provider. All code that shows bookings
-    # uses one of these forms, for example lists, emails and feeds.
+    # Apart from staff roles and from what users may do with their own bookings, one rule decides
+    # who may see and change the bookings of a calendar: admins, and the provider of the calendar as
+    # long as they are a "keeper", an active provider or admin. `keeps` is the whole rule, for one
+    # calendar. `may` adds the staff roles. Three more forms state only the part about the provider:
+    # `is_keeper` if the provider is the user, `on_own_calendars` for a queryset, and `keeps_own`
+    # for an SQL statement that joins the provider. All code that shows bookings uses one of these
+    # forms, for example lists, emails and feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 
     @property
@@ -373,7 +374,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         return models.Q(**{provider: self}) if self.is_keeper else models.Q(pk__in=[])
 
     def clean(self) -> None:
-        """Replace the email address with its canonical spelling."""
+        """Replace the email address with its canonical spelling.
+
+        Django calls this even if the address is invalid; `validate_spelling` then reports it.
+        """
         self.email = lookup_form(self.email)
 
 

@@ -1,4 +1,7 @@
-"""The points at which other apps extend bookings. This app does not import those apps."""
+"""What other apps and the modules of this app add to bookings and their events.
+
+The modules that read these dictionaries need not import the modules that add to them.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -49,7 +49,7 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
         """Return conditions on the comment, the service's title and the author's email address.
 
-        If the words are an id, return an empty list.
+        If the words are an id, return an empty list, so that the search finds the review by its id.
         """
         if is_id(words):
             return []

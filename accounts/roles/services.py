@@ -125,6 +125,7 @@ def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
         raise Invalid.of(
             "roles", _("There is no role with the name %(unknown)s.") % {"unknown": unknown[0]}
         )
+    # A role that the user held can have been deleted or renamed since it was read.
     changed = [found[name].pk for name in held ^ wanted if name in found]
     permissions = Permission.objects.filter(group__in=changed).order_by()
     _check_has(actor, {*permissions.values_list(FULL_NAME, flat=True)})

@@ -68,9 +68,9 @@ JOIN bookings_booking AS booking ON booking.user_id = line.user_id
 class Line(forms.Form):
     """A line of a file. The fields are its columns.
 
-    Args:
+    Attributes:
         words: the kind of the lines, such as `Customers`.
-        about: the sentence that says which lines are skipped.
+        about: says which lines are skipped.
         example: the cells of a few lines, by column.
         renamed: the names of columns, by the arguments of the service function that have other
             names. For example, the argument `provider_id` comes from the column `provider_email`.

@@ -1,9 +1,9 @@
-"""The numbers of the reports. `docs/reports.md` defines each of them.
+"""The numbers of the reports on bookings. `docs/reports.md` defines each of them.
 
 Each function reads the bookings of a period with one or two statements. The statements group the
-bookings, so that a million bookings become a few rows. They find the month of a time with
-`width_bucket`, which compares the time with the few instants at which months begin. Converting each
-time to the zone of the report would take ten times as long.
+bookings, so that a million bookings become a few rows. To group them by month, they find the month
+of a time with `width_bucket`, which compares the time with the few instants at which months begin.
+Converting each time to the zone of the report would take ten times as long.
 """
 
 from collections import Counter
@@ -129,7 +129,7 @@ FROM visits GROUP BY 1, 2
 """  # noqa: S608 - the inserted texts are constants
 
 # Does the same as _CUSTOMERS if the database is distributed. Citus cannot look up the bookings of a
-# user on all servers for each row, so it reads the users with earlier bookings at once.
+# user on all servers for each row, so this statement reads all users with earlier bookings at once.
 #
 # Parameters: as in _CUSTOMERS.
 # Columns: as in _CUSTOMERS.

@@ -71,7 +71,7 @@ class WaitlistEntryAdmin(CardsAdmin, ReadOnlyAdmin):
 
     @admin.display(description=_("status"), ordering="status")
     def state(self, entry: WaitlistEntry) -> Any:
-        """Return whether the user is still waiting, or how the wait ended."""
+        """Return whether the user is waiting or has an offer, or how the wait ended."""
         return badge(entry.status, STATES[Status(entry.status)])
 
     @admin.display(description=_("for"), ordering="slot__start_time")
@@ -96,7 +96,7 @@ class WaitlistEntryAdmin(CardsAdmin, ReadOnlyAdmin):
         return f"{_name(row)}, {row.slot.service.title}"
 
     def cards(self, request: HttpRequest, row: WaitlistEntry) -> Sequence[Card]:
-        """Return the card of an entry, with links to the pages that the user may see."""
+        """Return the card of an entry, with links to the pages that the signed-in user may see."""
         zone_name = row.slot.calendar.timezone
         facts = [
             (_("State"), self.state(row)),

@@ -111,6 +111,7 @@ class WebhookSerializer(RowSerializer):
         ),
     )
 
+    # A client may send back a response that contained the secret.
     ignored = frozenset({"secret"})
     annotations = {
         "has_admin": Exists(User.objects.all().active_admins().filter(pk=OuterRef("owner")))

@@ -58,6 +58,7 @@ def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
         )
     origin = request.headers.get("Origin", "")
     is_origin_refused = reason.startswith("Origin checking failed")
+    # An origin such as `null` cannot be in CSRF_TRUSTED_ORIGINS.
     if is_origin_refused and re.fullmatch(r"https?://[\w.:\[\]-]{1,255}", origin):
         return _other_origin(request, origin)
     text = _("The form was refused. Perhaps it was open for too long, or you have signed in again.")

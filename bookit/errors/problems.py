@@ -7,7 +7,17 @@ from typing import Any, NamedTuple
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from bookit.errors import ServiceError
+from bookit.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    LimitExceeded,
+    PreconditionFailed,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+    Unprocessable,
+)
 from bookit.json import dumps
 from bookit.request_id import request_id
 
@@ -53,8 +63,8 @@ class Problem(NamedTuple):
         return str(TITLES[self.status])
 
 
-# Problems that can arise outside `services.py` modules, for example in HTTP or in the database.
-# If an error of a `services.py` module has the same code, `catalogue` uses the text from here.
+# Problems that can arise without a `ServiceError`, for example in HTTP or in the database. If a
+# subclass of `ServiceError` has the same code, `catalogue` uses the text from here.
 PLUMBING = [
     Problem(
         "validation_error",
@@ -118,21 +128,21 @@ PLUMBING = [
     ),
 ]
 
-STATUS_OF = {
-    "Unauthenticated": 401,
-    "Invalid": 400,
-    "Forbidden": 403,
-    "Conflict": 409,
-    "PreconditionFailed": 412,
-    "Unprocessable": 422,
-    "LimitExceeded": 429,
-    "Unavailable": 503,
+STATUS_OF: dict[type, int] = {
+    Invalid: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    Conflict: 409,
+    PreconditionFailed: 412,
+    Unprocessable: 422,
+    LimitExceeded: 429,
+    Unavailable: 503,
 }
 
 
 def status_of(error: type[ServiceError]) -> int:
     """Return the HTTP status for a class of errors."""
-    return next(STATUS_OF[base.__name__] for base in error.__mro__ if base.__name__ in STATUS_OF)
+    return next(STATUS_OF[base] for base in error.__mro__ if base in STATUS_OF)
 
 
 def catalogue() -> dict[str, Problem]:
@@ -170,6 +180,7 @@ def response(
 ) -> HttpResponse:
     """Return a problem as a response, for errors outside DRF's views."""
     problem = plumbing(code)
+    # Only the pages below `/errors` show the words between backticks as code.
     detail = detail or str(problem.meaning).replace("`", "")
     result = HttpResponse(
         dumps(body(problem.status, code, detail, errors)),

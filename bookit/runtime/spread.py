@@ -25,6 +25,7 @@ class Spread:
         # A single number, which is greater than every place that was ever taken.
         self._used = memory[places * 16 :].cast("q")
         self._places = places
+        # Not in shared memory, because only the main process takes and frees places.
         self._taken: set[int] = set()
 
     def take(self) -> int | None:
