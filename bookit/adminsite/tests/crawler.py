@@ -157,7 +157,7 @@ class Form:
 
     Args:
         choices: the values of each `select`, and of the checkboxes that select the rows of a list.
-        buttons: of which a browser would send only the one that was pressed.
+        buttons: a browser would send only the one that was pressed.
     """
 
     path: str

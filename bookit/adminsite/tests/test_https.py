@@ -1,5 +1,7 @@
 """Signing in needs HTTPS in production. If it cannot work, a page says which setting to change."""
 
+from html import unescape
+
 import pytest
 from django.conf import settings as current
 from django.test import Client
@@ -108,6 +110,7 @@ def test_a_proxy_that_hides_https_is_reported_as_the_cause(browser, boss, settin
 def test_an_invalid_origin_is_not_shown(browser, boss, settings, origin):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(sign_in(browser, boss, headers={"origin": origin}), 403)
+    assert origin not in unescape(text)
     assert "CSRF_TRUSTED_ORIGINS" not in text
     assert "Reload the page" in text
 

@@ -145,8 +145,11 @@ def test_an_action_applies_to_existing_rows_and_counts_missing_rows(site, gone):
 
 
 def test_an_action_on_a_deleted_row_changes_nothing_and_says_so(site):
-    text = choose(site, Slot, "cancel", UNKNOWN_ID)
+    other = SlotFactory()
+    text = choose(site, Slot, "cancel", UNKNOWN_ID, sure="1")
     assert "1 of the 1 selected rows are no longer in the list." in text
+    other.refresh_from_db()
+    assert other.status == "scheduled"
 
 
 def test_an_action_leaves_out_a_row_that_the_filter_of_the_list_no_longer_finds(site):
