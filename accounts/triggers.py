@@ -67,7 +67,7 @@ END
 )
 
 # Signing in normally changes none of these columns, so it leaves `updated_at` as it is. If the
-# parameters of the hasher have changed, signing in stores a new hash.
+# parameters of the hasher have changed, signing in stores a new hash, and `updated_at` increases.
 UPDATED_AT = updated_at_trigger(
     "user",
     columns=[

@@ -8,7 +8,7 @@ Added = TypeVar("Added")
 
 
 class Extensions(dict[str, Value]):
-    """A dictionary of values that an app uses and that the apps above it add.
+    """A dictionary of values that an app uses, and that the app itself and the apps above it add.
 
     The apps above an app are those that may import it. The app that declares the dictionary reads
     it without importing the apps above. An app above adds a function or class with a decorator. The

@@ -58,7 +58,7 @@ def export(*, user: User) -> dict[str, Any]:
 
 
 def _begun(found: Any) -> Any:
-    """Replace an iterator of only one list by that list.
+    """Replace an iterator of one list by that list, and an empty iterator by an empty list.
 
     Most exports then have no iterator, so `ExportViewSet` needs no file for them.
     """
@@ -128,10 +128,10 @@ def erase_user(*, user_id: UUID, actor: User, at: datetime) -> None:
 @retried
 @transaction.atomic
 def _erase(user_id: UUID, *, actor: User, at: datetime, checked: str | None = None) -> None:
-    """Erase everything personal that is stored about a user, and close the account for good.
+    """Erase the personal data that is stored about a user, and close the account for good.
 
-    Bookings and reviews refer to the row of the user, so the row stays, without personal data. A
-    new account can use the email address.
+    Bookings and reviews refer to the row of the user, so the row stays, without personal data. The
+    texts of reviews stay, too. A new account can use the email address.
 
     Args:
         checked: the hash of the password that was checked, if any. The password may have been
@@ -181,7 +181,7 @@ def _empty(user: User) -> None:
 
 
 def _erase_traces(user: User) -> None:
-    """Erase what the app `accounts` stores about a user outside the user's row."""
+    """Erase what `accounts` and the layers below it store about a user outside the user's row."""
     Session.objects.filter(user=user).delete()
     OutstandingToken.objects.filter(user=user).update(user=None)
     keys.delete_keys(owner=user)

@@ -197,13 +197,13 @@ class Search:
         All times are microseconds since 1970.
         """
         changes = [(earliest, 0), (before, 0)]
-        for seat, after, until in self._rows[terms.service_id].taken:
+        for seat, lower, upper in self._rows[terms.service_id].taken:
             seats = 1 if seat else terms.capacity
-            # Starts at exactly `after` or `until` are not affected.
-            changes += [(after + 1, -seats), (until, seats)]
+            # Starts at exactly `lower` or `upper` are not affected.
+            changes += [(lower + 1, -seats), (upper, seats)]
         for off_start, off_end in terms.opening.closed:
-            after, until = since_epoch(off_start - terms.duration), since_epoch(off_end)
-            changes += [(after + 1, -terms.capacity), (until, terms.capacity)]
+            lower, upper = since_epoch(off_start - terms.duration), since_epoch(off_end)
+            changes += [(lower + 1, -terms.capacity), (upper, terms.capacity)]
         changes.sort()
         free = []
         seats_left = terms.capacity

@@ -68,7 +68,7 @@ def microseconds(instant: str) -> str:
 #
 # Parameters: from timestamptz, until timestamptz (the window); ignored uuid (a booking, or null);
 #     at timestamptz (now).
-# Columns: taken bigint[][], a list of [seat, after, until]: the seat is taken for starts between
+# Columns: taken bigint[][], a list of [seat, lower, upper]: the seat is taken for starts between
 #     the two times, which are microseconds since 1970. Starts at exactly these times do not
 #     collide. Seat 0 means all seats. `taken` is empty if the service is not in open mode.
 #     slot_starts timestamptz[], slot_ends timestamptz[], slot_ids uuid[], seats_left bigint[]: the

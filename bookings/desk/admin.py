@@ -314,7 +314,7 @@ class BookingAdmin(ServedAdmin):
     @admin.display(description=gettext_lazy("attendee email"))
     def email(self, booking: Booking) -> str:
         """Return the email address of the attendee."""
-        return "" if booking.user.deleted_at else booking.attendee()["attendee_email"]
+        return booking.attendee()["attendee_email"]
 
     @admin.display(description=gettext_lazy("attendee phone"))
     def phone(self, booking: Booking) -> str:

@@ -12,14 +12,17 @@ from bookit.times import parse_instant
 
 
 class CancelForm(forms.Form):
-    """The reason for a cancellation, which the customer reads."""
+    """The reason for a cancellation, for the customer."""
 
     reason = LinesField(
         label=_("Reason"),
         required=False,
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 2}),
-        help_text=_("Optional. The customer reads it in the email about the cancellation."),
+        help_text=_(
+            "Optional. The customer reads it in the email about the cancellation if their email "
+            "address is verified."
+        ),
     )
 
 

@@ -261,7 +261,7 @@ class BookingPage:
         found = self.booking.attendee()
         return {
             "name": self.booking.customer(),
-            "email": "" if self.booking.user.deleted_at else found["attendee_email"],
+            "email": found["attendee_email"],
             "phone": found["attendee_phone"],
             "mailto": quote(found["attendee_email"], safe="@"),
             "tel": "".join(each for each in found["attendee_phone"] if each in "+0123456789"),

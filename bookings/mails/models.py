@@ -5,8 +5,8 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-# The names of the kinds of emails. Two kinds call a waitlist a queue: they are stored, so they keep
-# their names.
+# The names of the kinds of emails. Two kinds still call a waitlist a queue, because the kinds are
+# part of stored keys.
 NAMES = {
     "requested": _("Requested"),
     "booked": _("Booked"),

@@ -8,11 +8,11 @@ so that email clients can recognise the second email.
 A booking can be moved many times. Therefore, the email about a move is sent a little later, and
 covers all moves until then: it shows the time before the first move and the current time. No email
 is sent if somebody moved the booking and then moved it back. If the attendee's email address
-changes, which is called a handover, the emails to the new and to the former attendee are also sent
-a little later. The email to the new attendee shows the booking as it is when the email is sent. As
-long as this email waits, the new attendee has not been told about the booking, and gets no other
-email. Emails about all other events are sent immediately. Except for reminders, each of these
-events happens to a booking only once.
+changes while the booking is pending or confirmed and has not started, which is called a handover,
+the emails to the new and to the former attendee are also sent a little later. The email to the new
+attendee shows the booking as it is when the email is sent. As long as this email waits, the new
+attendee has not been told about the booking, and gets no other email. Emails about all other events
+are sent immediately. Except for reminders, each of these events happens to a booking only once.
 
 If the mail server or the workers were unavailable, emails are late, and can arrive in another order
 than their events. A late email that is no longer true is not sent.
@@ -49,8 +49,10 @@ COMPOSED = "bookings.send_composed_mail"
 # An email is late if it is sent more than this long after its event.
 LATE = timedelta(minutes=1)
 
-# The emails about a handover wait this much longer: the one to the new attendee as long as a later
-# event of the booking has not been followed up, the other one as long as that email is being sent.
+# The email to the new attendee is put off by this much as long as the handover or a later event of
+# the booking has not been followed up. If the former attendee is the user who booked, or is the
+# attendee again, the email to them is put off by this much as long as the handover has not been
+# followed up or the email to the new attendee is being sent; see `send_composed`.
 BEHIND = timedelta(seconds=5)
 
 # `resend` searches this many of a booking's latest events for the attendee's last email.
@@ -72,14 +74,14 @@ WITH job AS MATERIALIZED (
     WHERE status IN ('todo', 'doing')
       AND task_name IN ('bookings.follow_up', 'bookings.send_mail')
       AND NOT args ? 'only_webhooks'
-), waiting AS (
+), unfinished AS (
     SELECT args FROM job UNION ALL
     SELECT args FROM bookit_outbox
     WHERE calendar_id = %(calendar_id)s AND task IN ('bookings.follow_up', 'bookings.send_mail')
 ), named AS (
     SELECT event_id #>> '{}' AS event_id, args->>'audience' AS audience,
         args->>'copy' IS NOT NULL AS is_copy
-    FROM waiting, jsonb_path_query(
+    FROM unfinished, jsonb_path_query(
         jsonb_build_array(args->'event_id', args->'event_ids'), '$[*][*]'
     ) AS event_id
 )
@@ -143,7 +145,8 @@ def _args(occasion: Occasion, audience: str) -> dict[str, str]:
 def _lock(occasion: Occasion, audience: str) -> str:
     """Return the queueing lock of the job that sends an email.
 
-    All moves share a job, but an attendee does not share it with a former attendee.
+    All moves share one job for each reader, but the attendees before and after a handover are
+    different readers.
     """
     if occasion.type != Type.RESCHEDULED:
         return _lock_of(occasion.event_id, audience)
@@ -153,12 +156,12 @@ def _lock(occasion: Occasion, audience: str) -> str:
 
 
 def _lock_of(*parts: UUID | str) -> str:
-    """Return the queueing lock of a job: the name of its task, and ids."""
+    """Return the queueing lock of a job: the name of its task, ids, and the reader."""
     return "/".join([SEND, *map(str, parts)])
 
 
 def _waiting(locks: Sequence[str]) -> set[str]:
-    """Return those of these queueing locks whose emails are waiting to be sent."""
+    """Return the queueing locks whose emails are waiting to be sent, and lock these jobs."""
     return {*fetch(WAITING, {"locks": locks}, scalar_row)} if locks else set()
 
 
@@ -214,7 +217,8 @@ def enqueue_cancellations(*, calendar_id: UUID, booking_ids: Sequence[UUID]) -> 
 
     The caller erases the data of the user who booked, including the addresses of attendees, who
     have to know that they need not come. Emails to the user's own address are left out. The others
-    contain no names and no other personal data; see `bookings.mails.composition`.
+    contain no personal data of a customer except the attendee's address; see
+    `bookings.mails.composition`.
     """
     _defer_composed(
         (occasion, audience)
@@ -298,8 +302,8 @@ class Announcement:
 def announcements(*, booking: Booking, event_ids: Sequence[UUID]) -> list[Announcement]:
     """Return the emails that events of a booking have caused, in three queries.
 
-    Emails that were not sent, because of a limit or because the booking changed first, are
-    included. BookIt does not store which emails these are.
+    Emails to former attendees are left out. Emails that were not sent, because of a limit or
+    because the booking changed first, are included. BookIt does not store which emails these are.
     """
     named = {"calendar_id": booking.calendar_id, "booking_ids": [booking.pk]}
     rows = fetch(PENDING, named, dict_row)
@@ -377,7 +381,8 @@ def send(*, calendar_id: UUID, event_id: UUID, audience: str, at: datetime, copy
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
     A late email no longer applies if the booking has got another status or time since its event.
-    But the email about a handover shows the booking as it is now.
+    But the email about a move covers later moves, and the email about a handover shows the booking
+    as it is now.
 
     Args:
         copy: the time at which somebody asked for a copy; empty for the first email. The time

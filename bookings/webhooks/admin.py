@@ -29,7 +29,7 @@ from bookit.json import dumps
 # The maximum number of deliveries on the page of a webhook, and of attempts on the page of a
 # delivery. A message is retried up to eight times, or more often if somebody sends it again.
 SHOWN = 20
-# A response with more brackets is not formatted.
+# A response with more opening brackets is not formatted.
 MAX_BRACKETS = 200
 
 STATES = {
@@ -178,7 +178,10 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
 
     @admin.action(description=_("Switch on"), permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
-        """Switch the selected webhooks on. The admin becomes owner of those that sent nothing."""
+        """Switch on those selected webhooks that are off, or whose owner is no longer an admin.
+
+        The admin becomes their owner.
+        """
         self._switch(request, queryset, "switch_on")
 
     @admin.action(description=_("Switch off"), permissions=["change"])

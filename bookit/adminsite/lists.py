@@ -13,7 +13,7 @@ register = template.Library()
 
 CELL = re.compile(r"<(?:td|th)(?=[ >])")
 # A cell without a value, as Django writes it.
-BLANK = re.compile(r"<[^>]*>(?:&nbsp;|-)?</(?:td|th)>")
+BLANK = re.compile(r"<[^>]*>-?</(?:td|th)>")
 
 
 @register.filter

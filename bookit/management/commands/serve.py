@@ -91,7 +91,7 @@ def _ending_with_parent() -> Callable[[], None] | None:
 
     def set_death_signal() -> None:
         prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
+        if os.getppid() != parent:  # It died before this call, so no signal would come.
             os._exit(1)
 
     return set_death_signal

@@ -23,7 +23,8 @@ class Memory:
     """The memory of a worker in MiB."""
 
     resident: float
-    # Memory that several processes share is divided among them here. None except on Linux.
+    # Memory that several processes share is divided among them here. On systems other than Linux,
+    # this is None.
     proportional: float | None
 
 
