@@ -35,12 +35,12 @@ MAX_LISTED = 100
 def find_affected(*, calendar: Calendar, period: Period | None, at: datetime) -> Affected:
     """Return the bookings that a change to a calendar affects and that have not ended.
 
-    New time off affects the bookings that overlap it. Any other change affects the bookings that
-    are now outside the opening hours or in time off. Opening hours do not affect a booking in a
-    slot; only time off does.
+    With a period, these are the bookings that overlap it. Without a period, they are the bookings
+    that are now outside the opening hours or in time off. Opening hours do not affect a booking in
+    a slot; only time off does.
 
     Args:
-        period: the period of new time off; None after any other change to the calendar.
+        period: the period of time off that is added or changed; None to check all open times.
     """
     if period:
         start, end = period

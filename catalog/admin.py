@@ -55,7 +55,8 @@ class CalendarPartInline(admin.TabularInline):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may see, create or change calendars.
 
-        Django calls this method without the calendar when it reads the rows.
+        To read the rows, Django calls this method without the calendar. If it returns False, the
+        page shows no rows.
         """
         names = ("view", "add", "change")
         return any(request.user.has_perm(f"catalog.{name}_calendar") for name in names)
@@ -495,7 +496,7 @@ class ServiceAdmin(StampedAdmin):
         """Return how many bookings the service takes at a time."""
         return service.capacity
 
-    @admin.display(description=_("rating"), empty_value="")
+    @admin.display(description=_("rating"))
     def rating(self, service: Service) -> Any:
         """Return the average, with the number of reviews below it."""
         if not service.rating_count:

@@ -189,7 +189,7 @@ def _sentence(type_: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> s
         return _("Corrected from no-show to completed")
     if type_ == Type.NO_SHOW and was.get("status") == Booking.Status.COMPLETED:
         return _("Corrected from completed to no-show")
-    if type_ == Type.REMINDED and state.get("hours"):
+    if type_ == Type.REMINDED:
         text: str = ngettext(
             "Reminder sent %(hours)s hour before %(start)s",
             "Reminder sent %(hours)s hours before %(start)s",
@@ -202,7 +202,6 @@ def _sentence(type_: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> s
         Type.COMPLETED: _("Marked as completed"),
         Type.NO_SHOW: _("Marked as no-show"),
         Type.DELETED: _("Deleted"),
-        Type.REMINDED: _("Reminder sent for %(start)s"),
         Type.REVIEWED: _("Reviewed with %(rating)s of 5 stars"),
     }
     return sentences.get(type_, type_.replace("%", "%%"))

@@ -28,15 +28,15 @@ from catalog.opening import Opening, Period, Span
 
 # A diary shows at most this many calendars side by side.
 MAX_CALENDARS = 20
-# A diary shows at most this many days. A month needs up to six whole weeks.
+# A diary shows at most this many days. A month needs up to 42: six whole weeks.
 MAX_DAYS = 45
 # A diary shows at most this many bookings, this many slots, and this many periods of time off.
 # Twenty calendars with ten bookings a day fill a week with 1,400.
 MAX_ENTRIES = 2000
 
 Status = Booking.Status
-# The statuses of bookings in words. Statuses that still need somebody's attention come first. The
-# legend below the diary has the same order, but leaves out the last two, which occupy no time.
+# The statuses of bookings in words. Those of unfinished bookings come first. The legend below the
+# diary has the same order, but leaves out the last two, which occupy no time.
 STATES: dict[str, Any] = {
     Status.PENDING: _("Pending"),
     Status.CONFIRMED: _("Confirmed"),
@@ -219,7 +219,7 @@ def wall(moment: datetime, tz: ZoneInfo) -> str:
 def _booking(row: Entry, tz: ZoneInfo) -> Entry:
     return {
         **_entry(row, tz),
-        # The diary's script does not calculate with the version. It sends the text back in a form.
+        # As text, because the diary's script only sends the version back in a form.
         "version": str(version_of(row["updated_at"])),
         "status": row["status"],
         "state": str(STATES[row["status"]]),

@@ -176,8 +176,8 @@ def move(request: HttpRequest) -> HttpResponse:
 def _new_start(known: Booking | None, form: MoveForm) -> datetime:
     """Return the start that the form names.
 
-    If the user left the time alone, this is the present start of the booking: the form does not say
-    which of two equal times it shows, and it has no seconds.
+    If the user left the time alone, this is the present start of the booking: the form has no
+    seconds, and if an hour occurs twice, it does not say which occurrence it shows.
     """
     chosen: str = form.cleaned_data["start"].isoformat(timespec="minutes")
     if known and wall(known.start_time, zone(form.cleaned_data["zone"])).startswith(chosen):
@@ -377,7 +377,7 @@ def _refused(error: Exception, form: ZoneForm) -> HttpResponse:
 
 
 def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
-    """Return the current state of a booking that somebody else has changed."""
+    """Return the current state of a booking that has changed since the diary loaded it."""
     tz = zone(form.cleaned_data["zone"])
     words = {
         "time": _written(booking.start_time, form),

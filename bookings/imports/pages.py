@@ -34,8 +34,8 @@ from bookit.errors import is_database_unavailable
 from bookit.json import dumps
 from catalog.models import Calendar, Service
 
-# The maximum size of a file. A request can have 1 MiB. The rest is left for the other fields, and
-# for the carriage returns that browsers add to the hidden field.
+# The maximum size of the text of a file, in UTF-8, as the hidden field sends it. A request can have
+# 1 MiB. The rest is left for the other fields, and for the carriage returns that browsers add.
 MAX_BYTES = 1_000_000
 # The page shows at most this many problems.
 MAX_SHOWN = 200
@@ -98,7 +98,8 @@ def page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     is_applied = "apply" in request.POST
     form = ConfirmForm(request.POST) if is_applied else UploadForm(request.POST, request.FILES)
     if not form.is_valid():
-        # A checked file that the browser sends back is valid, unless somebody has changed it.
+        # The page fills in the form of a checked file, so the form is valid unless a part of the
+        # request was lost or changed.
         shown = UploadForm() if is_applied else form
         return _answer(request, {"form": shown, "is_incomplete": is_applied})
     return _import(request, form.cleaned_data, is_applied=is_applied)

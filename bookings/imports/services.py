@@ -150,7 +150,11 @@ def _in_order(table: Table, form: type[Line]) -> Iterator[Row]:
 def _add_all(
     form: type[Line], rows: Sequence[Row], before: Any, report: Report, *, actor: User, at: datetime
 ) -> Any:
-    """Store the valid rows, update the report, and return the result of `Line.load`."""
+    """Store the valid rows, update the report, and return the result of `Line.load`.
+
+    Args:
+        before: the result for the previous rows.
+    """
     lines = [(row.line, form(row.cells)) for row in rows]
     valid = [(line, each) for line, each in lines if each.is_valid()]
     for line, each in lines:

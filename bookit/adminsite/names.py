@@ -17,7 +17,8 @@ from django.utils.translation import gettext_lazy
 OUR_APPS = frozenset(
     {"accounts", "bookings", "catalog", "idempotency", "jobs", "mails", "restores", "reviews"}
 )
-# Apps of packages that translate few or none of these names. The admin site shows their models.
+# Apps of packages that translate few or none of these names. The admin site shows some of their
+# models.
 OTHER_APPS = frozenset({"procrastinate", "token_blacklist"})
 
 

@@ -191,7 +191,9 @@ class WorkerConnector(PsycopgConnector):
                 raise
             except ConnectorException as error:
                 if not isinstance(error.__cause__, OperationalError | InterfaceError):
-                    if was_tried:  # An earlier attempt succeeded, but its reply was lost.
+                    if was_tried:
+                        # The reply to a successful attempt was lost, or another worker has put the
+                        # job back in its queue.
                         return None
                     raise
             was_tried = True
@@ -231,13 +233,15 @@ async def run_workers(
 ) -> None:
     """Run the jobs of all queues, or of the given `queues`, until a signal arrives.
 
+    With `wait=False`, also stop when no jobs are left.
+
     Email jobs, webhook jobs and all remaining jobs form three groups, each with its own limit on
     concurrent jobs. Email and webhook jobs wait for external servers. Separate limits ensure that
     they do not delay the jobs of other groups.
 
     Args:
         middleware: additional procrastinate middleware, which runs around each job.
-        options: options for `App.run_worker_async`. They do not change the limit for webhooks.
+        options: options for `App.run_worker_async`. `WEBHOOK_OPTIONS` override them for webhooks.
 
     Raises:
         UnknownQueue: one of `queues` is not the queue of any task.
@@ -314,7 +318,7 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
     """
     retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
-        # These statements fail if another process has retried or ended the job in the meantime.
+        # A statement can fail because another process has retried or ended the job in the meantime.
         # After any other error, the next run of this function tries again.
         with suppress(ConnectorException):
             if job.id is not None:

@@ -19,7 +19,8 @@ from bookit.languages import SOURCE, accepted, closest
 from bookit.web.middleware import database_failure
 
 ADMIN = "/admin/"
-# The paths of the pages that are translated. The API's documentation is only in English.
+# The paths of the pages that are translated. The API's documentation and the example page are only
+# in English.
 PAGES = ("/errors", ADMIN)
 
 
