@@ -168,7 +168,8 @@ class MeViewSet(RowViewSet):
         user, changes = signed_in(request), self.checked()
         if {"email", "current_password"} <= changes.keys():
             # The password is checked. Like the response of `register`, this response reveals
-            # whether an account has the email address. So the rate limit for signing in applies.
+            # whether an account has the email address. So the rate limit for signing in applies:
+            # over the limit, this call raises `LimitExceeded`.
             SignInThrottle().allow_request(request, self)
         return self.shown(
             services.update_profile(user=user, changes=changes, client=client_of(request._request))
@@ -187,7 +188,8 @@ class MeViewSet(RowViewSet):
 
         Personal data is erased. Your reviews are kept without a name.
         """
-        # This endpoint checks a password, so the rate limit for signing in applies.
+        # This endpoint checks a password, so the rate limit for signing in applies. Over the
+        # limit, this call raises `LimitExceeded`.
         SignInThrottle().allow_request(request, self)
         deadlines.extend(PRIVACY_SECONDS)
         privacy.erase_own(
@@ -254,6 +256,7 @@ class ExportViewSet(MeViewSet):
         """Return your personal data, without secrets."""
         headers = {"Content-Disposition": 'attachment; filename="bookit-export.json"'}
         found = privacy.export(user=signed_in(request))
+        # Only a large export contains iterators.
         if not any(isinstance(each, Iterator) for each in found.values()):
             return Response(found, headers=headers)
         deadlines.extend(PRIVACY_SECONDS)

@@ -118,8 +118,8 @@ class BookingViewSet(RowViewSet):
     def listed(self) -> Bound:
         """Return the bookings that the list shows.
 
-        Users see their own bookings, and admins and staff see all bookings. With `scope=provider`,
-        everybody sees the bookings on their own calendars.
+        Users see their own bookings; admins and permitted staff see all bookings. With
+        `scope=provider`, everybody sees the bookings on their own calendars.
         """
         user = signed_in(self.request)
         if self.request.query_params.get("scope") == "provider":
@@ -162,24 +162,26 @@ class BookingViewSet(RowViewSet):
     )
     @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Reschedule a booking, change its `status`, or change its details.
+        """Reschedule a booking, or change its `status` or its details.
 
-        A request can make only one of these changes. `start_time` or `slot_id` reschedules the
-        booking. The details are the attendee, the notes and `metadata`.
+        A request can make only one such change. `start_time` or `slot_id` reschedules the booking.
+        The details are the attendee, `language`, `notes` and `metadata`.
 
         A booking's owner can reschedule it, cancel it with a `reason`, and turn a hold into a
         booking (`pending`). Until it starts, its owner can also change its details. Its provider,
         admins and staff can change its details at any time, and make every other change that its
         status allows.
         """
+        # The `slot_id` of a booking without a slot is null, and a client may send it back.
         changes = {name: value for name, value in self.checked().items() if value is not None}
         reason = changes.pop("reason", "")
         if reason and changes.get("status") != Booking.Status.CANCELLED:
             raise refuse("reason", _("Send a reason only together with the status cancelled."))
         if len(changes) > 1:
             # A client may send back the booking that it has read. A field with the old value is not
-            # a change. But if the booking is already cancelled, a cancellation with a reason is
-            # refused, because the new reason would not be stored.
+            # a change. (If it is the only field, the service decides: a second cancellation, for
+            # example, is refused.) But if the booking is already cancelled, a cancellation with a
+            # reason is refused, because the new reason would not be stored.
             shown = BookingSerializer.represent_instance(self.object)
             changes = {
                 name: value

@@ -38,8 +38,8 @@ MAX_TIMES = 90_000
 # The maximum number of refused times, which are counted separately. It is lower, because it takes
 # longer to find their reasons.
 MAX_REFUSED = 10_000
-# A search of several services is split into parts. A part covers at most this number of days,
-# summed over its services.
+# A search of several services is split into parts, so that only the rows of one part are in memory.
+# A part covers at most this number of days, summed over its services.
 SERVICE_DAYS = 500
 
 
@@ -145,6 +145,7 @@ class AvailabilityViewSet(RowViewSet):
         """Return times as a JSON list, and how many more times fit into the response.
 
         Args:
+            times: parts of the list, each with the number of its times; see `write_free_times`.
             left: the number of times for which the response still has room.
             most: the maximum number of such times in a response.
 

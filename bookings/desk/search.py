@@ -1,4 +1,4 @@
-"""The search for bookings by names, email addresses and phone numbers."""
+"""The search for bookings by names, titles of services, email addresses and phone numbers."""
 
 import re
 
@@ -35,8 +35,8 @@ def found_by(words: str, *, among: QuerySet[Booking]) -> tuple[QuerySet[Booking]
 def person(words: str, *columns: str) -> Q:
     """Return the condition that `words` match the name, email address or phone number of a row.
 
-    Only the digits of phone numbers are compared, and only if `words` can be a part of one with at
-    least `FEWEST_DIGITS` digits.
+    Only the digits of phone numbers are compared, and only if `words` looks like a part of one and
+    has at least `FEWEST_DIGITS` digits.
 
     Args:
         columns: the columns of the name and the email address. The rows must also have `digits`,

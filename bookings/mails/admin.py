@@ -111,8 +111,9 @@ class MailTextForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         """Return the texts, each replaced by an empty text if it equals `texts.standard`.
 
-        A field that the operator left alone keeps its stored value. What the field showed can come
-        from another text, and somebody may have changed that text since the page was opened.
+        A field that the operator left alone keeps its stored value. If that is empty, the field
+        showed `texts.standard`, which may have changed since the page was opened. What the field
+        showed would then be stored as the operator's own text.
         """
         cleaned: dict[str, Any] = super().clean() or {}
         for name in [name for name in self.fields if name in cleaned]:
@@ -131,10 +132,11 @@ class MailTextForm(forms.ModelForm):
 
 @admin.register(MailText)
 class MailTextAdmin(StrictAdmin):
-    """The words of every kind of email, which operators can change, with a preview.
+    """The words of emails about bookings and waitlists, which operators can change, with a preview.
 
     Only words that an operator has saved have a row. The list shows all kinds. Each kind has a page
-    "Every language" and a page for each single language, whether or not their texts have a row.
+    "Every language" and a page for each single language, whether or not their texts have a row. The
+    list also shows the emails about accounts, which have only a preview.
     """
 
     list_title = gettext_lazy("What your emails say")
@@ -268,6 +270,7 @@ def _language(request: HttpRequest) -> str:
 def _preview(request: HttpRequest, message: EmailMultiAlternatives, language: str) -> HttpResponse:
     """Return a page that shows an email: in light and dark colours, and as plain text."""
     html = str(message.alternatives[0][0])
+    # `light dark` is the `color-scheme` of the layout.
     shown = {
         "sender": message.from_email,
         "to": ", ".join(message.to),

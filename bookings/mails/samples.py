@@ -78,7 +78,11 @@ OCCASIONS = {
         reason="Helena is ill. She is sorry, and back on Thursday.",
     ),
     "cancelled-by-the-user": replace(
-        BOOKED, type=Type.CANCELLED, status=Status.CANCELLED, reason="I have to work that day."
+        BOOKED,
+        type=Type.CANCELLED,
+        actor_id=BOOKED.user_id,
+        status=Status.CANCELLED,
+        reason="I have to work that day.",
     ),
     "handed-over": replace(
         BOOKED, type=Type.CHANGED, is_handover=True, attendee_email="rui@example.com"
@@ -127,6 +131,7 @@ def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
 
     Args:
         kind: a key of `OCCASIONS` or `PLACES`.
+        audience: the reader. Emails of the kinds in `PLACES` have only one, so it does not matter.
     """
     language = get_language() or SOURCE
     if kind in PLACES:

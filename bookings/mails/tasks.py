@@ -14,7 +14,10 @@ from bookit.jobs.queues import PATIENT
 
 @app.task(name=mails.SEND, queue=jobs.MAILS, retry=PATIENT)
 def send_mail(calendar_id: str, event_id: str, audience: str, copy: str = "") -> None:
-    """Send the email about an event to the attendee or the provider, or send a copy of it."""
+    """Send the email about an event to the attendee or the provider, or send a copy of it.
+
+    `copy` is the time at which somebody asked for the copy. It is empty for the first email.
+    """
     mails.send(
         calendar_id=UUID(calendar_id),
         event_id=UUID(event_id),

@@ -85,7 +85,7 @@ class Webhook(models.Model):
         return self.url
 
     def previous_secrets(self, at: datetime) -> list[str]:
-        """Return the secrets that still sign messages in addition to the present one."""
+        """Return the secrets that still sign messages besides the present one, without `whsec_`."""
         expires_at = self.previous_secret_expires_at
         return self.previous_secret.split() if expires_at and expires_at > at else []
 

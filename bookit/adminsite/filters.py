@@ -90,7 +90,7 @@ class UpcomingFilter(DateFieldListFilter):
         since, until = self.lookup_kwarg_since, self.lookup_kwarg_until
         is_search = bool(request.GET.get("q"))
         upcoming: Any = {since: today}
-        # This is true for every row. Without a condition, the list would show today and later.
+        # Every row meets this condition. Without it, the list would show today and later.
         everything: Any = {f"{self.field_generic}isnull": False}
         self.title = _("day")
         self.links: Any = (
@@ -98,7 +98,7 @@ class UpcomingFilter(DateFieldListFilter):
             (_("Today"), {since: today, until: days(1)}),
             (_("Tomorrow"), {since: days(1), until: days(2)}),
             (_("Next 7 days"), {since: today, until: days(7)}),
-            (_("Last 30 days"), {since: days(-30), until: days(1)}),
+            (_("Last 30 days"), {since: days(-29), until: days(1)}),
             (_("Before today"), {until: today}),
             (_("All"), {} if is_search else everything),
         )
@@ -131,7 +131,7 @@ class UpcomingFilter(DateFieldListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         """Return the rows of the chosen period."""
-        found = super().queryset(request, queryset)
-        if self._default_since is None or found is None:
+        found: Any = super().queryset(request, queryset)
+        if self._default_since is None:
             return found
         return found.filter(**{self.lookup_kwarg_since: self._default_since})

@@ -8,8 +8,8 @@ from uuid import UUID
 class UsedKey:
     """The API key that authenticated a request. Views find it in `request.auth`.
 
-    A key restricts its owner: the key must permit the request, and the owner must also have the
-    permission, as for a request without a key.
+    A key can only restrict its owner: the owner must be allowed to make the request without the
+    key, and the key must permit the request, too, unless the endpoint is open to anyone.
 
     Args:
         permissions: the permissions of the key, for example `bookings.view_booking`.

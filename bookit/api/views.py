@@ -75,7 +75,8 @@ class APIMixin(APIView):
     # this is empty, every read is costly. If it is None, no read is costly. `bookit.runtime.costly`
     # limits how many costly reads a web process runs at once.
     costly_with: Collection[str] | None = None
-    # Whether replicas of the database may answer GET and HEAD. True only where anyone may read.
+    # Whether replicas of the database may answer GET and HEAD. True only where anyone may read, at
+    # least without the parameter `explain`.
     reads_replicas = False
     # The actions whose responses contain a secret, for example a token. They are never compressed.
     with_secrets: Collection[str] = ()
@@ -259,8 +260,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     # The resources that the parameter `expand` can add to the rows of a read, by name.
     expandable: Mapping[str, Expansion] = {}
     # Per action: the field of the body that names another object, and a function that maps the
-    # field's value to what the permission checks: an object or an id. It raises
-    # `ObjectDoesNotExist` if there is no such object.
+    # field's value to what the permission checks: an object or an id. A function that looks for the
+    # object raises `ObjectDoesNotExist` if there is none.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:

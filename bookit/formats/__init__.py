@@ -5,4 +5,6 @@ accept the names of these formats, like the names of Django's own formats. All l
 24-hour clock. Formats whose names begin with DAY contain the abbreviated weekday, and those whose
 names begin with LONG_DAY or PROSE_DAY contain the whole weekday. PROSE_DAY is for use inside
 sentences. OF_YEAR means that the year is left out.
+
+The modules `gaps` and `months` contain no formats, but texts for `makemessages`.
 """

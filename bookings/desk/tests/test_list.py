@@ -362,6 +362,23 @@ def test_the_filter_of_days_says_which_days_the_list_shows(desk, book):
     assert "Day: <strong>Today and later</strong>" in desk.get(LIST).content.decode()
 
 
+@pytest.mark.parametrize(
+    ("choice", "first", "last"), [("Next 7 days", 0, 6), ("Last 30 days", -29, 0)]
+)
+def test_a_filter_of_several_days_includes_today(desk, choice, first, last):
+    _before, *within, _after = (
+        booked(NOW + days * DAY) for days in (first - 1, first, last, last + 1)
+    )
+    shown = desk.get(LIST).context["cl"]
+    [query] = [
+        each["query_string"]
+        for spec in shown.filter_specs
+        for each in spec.choices(shown)
+        if each["display"] == choice
+    ]
+    assert [*desk.get(f"{LIST}{query}").context["cl"].result_list] == within
+
+
 # --- actions ------------------------------------------------------------------------------------
 
 

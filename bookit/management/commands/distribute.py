@@ -26,11 +26,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--check",
             action="store_true",
-            help="only show what the command would do, and what prevents it",
+            help="only show what the command would do, or what prevents it",
         )
 
     def handle(self, *args: Any, check: bool, **options: Any) -> None:
-        """Distribute the database, and show the steps."""
+        """Distribute the database, unless `--check` is given, and show the steps."""
         if found := conversion.problems():
             raise CommandError("\n".join(found))
         try:

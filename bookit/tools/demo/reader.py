@@ -49,7 +49,7 @@ def _read(kind: type[AnyEntry], path: Path, source: str) -> AnyEntry:
 
 
 def _entry(kind: type[AnyEntry], table: Any, source: str) -> AnyEntry:
-    """Turn a table into an entry. The allowed keys are the fields of the entry's class."""
+    """Turn a table into an entry. The keys are the fields of the entry's class except `source`."""
     if not isinstance(table, dict):
         raise TownError(source, "Write a table here, such as { key = 1 }.")
     keys = {field.name: field for field in fields(kind) if field.name != "source"}
