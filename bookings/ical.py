@@ -1,4 +1,4 @@
-"""Bookings in the iCalendar format (RFC 5545), which calendar programs read."""
+"""Bookings and slots in the iCalendar format (RFC 5545), which calendar programs read."""
 
 import re
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Party:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry in a calendar. Its times are written in UTC, so the file defines no time zone.
+    """An entry in a calendar. Its times are written in UTC, so it refers to no time zone.
 
     Args:
         uid: an id that never changes.
@@ -71,7 +71,7 @@ class CalendarFile:
 
     Args:
         method: what programs should do with the entries: `PUBLISH`, `REQUEST` or `CANCEL` (RFC
-            5546).
+            5546). Feeds and exports have no method.
         name: the name that programs show.
     """
 
@@ -156,7 +156,7 @@ def _utc() -> icalendar.Timezone:
 
 
 def _clean(text: str) -> str:
-    r"""Replace line ends by `\n` and control characters by blanks, as the library requires."""
+    r"""Replace line ends by `\n`, which the library escapes, and control characters by blanks."""
     return CONTROLS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

@@ -47,9 +47,10 @@ NOTHING = "''::tsquery"
 
 # Finds words of the dictionary that are similar to the words of a search that found nothing.
 #
-# Candidates share a spelling with a word, or begin with it. If the longest word has no candidates,
-# words that share many of its groups of three letters are used instead. Finding these takes 1 to
-# 8 ms in a dictionary of 100,000 words, so it is done only for the longest word.
+# Candidates share a spelling with a word, or begin with it (only the first by alphabet). If the
+# longest word has no candidates, words that share many of its groups of three letters are used
+# instead. Finding these takes 1 to 8 ms in a dictionary of 100,000 words, so it is done only for
+# the longest word.
 #
 # Stop words are left out: no service needs to have them, so it need not have similar words either.
 #
@@ -171,7 +172,7 @@ class Words:
 
     @property
     def is_single(self) -> bool:
-        """Whether only one word is wanted, so a service that has it in the title is a match."""
+        """Whether one word is wanted and none unwanted, so services with it in the title match."""
         return len(self.wanted) == 1 and not self.unwanted
 
     @cached_property

@@ -3,8 +3,8 @@
 Anybody can enter any email address for an attendee, or register with it. Therefore, an email to an
 unverified address contains no names, phone numbers or notes, and no reasons that people wrote. It
 does contain the title of the service and the name of the calendar, but without anything that an
-email client would turn into a link. Only the operator's own words (`bookings.mails.texts`) and
-links to the operator's front end are left as they are.
+email client would turn into a link. Only the operator's own words (`bookings.mails.texts`,
+BUSINESS_NAME) and links to the operator's front end are left as they are.
 """
 
 import re
@@ -81,7 +81,8 @@ class Mail:
         if not self.booking_id:  # The email is about the end of a waitlist.
             return [of_address]
         # An email about the end of a booking may exceed the limit of the booking by one, so that
-        # readers learn of a cancellation even after many moves.
+        # readers learn of a cancellation even after many moves. An email to a former attendee may
+        # not, or else it could use up this one email.
         is_to_former = self.audience == FORMER
         most = settings.MAILS_PER_BOOKING + (self.method == "CANCEL" and not is_to_former)
         # All attendees share a limit, so that nobody can use a booking to write to many people.
@@ -142,7 +143,8 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
     assert kind is not None  # noqa: S101 - the callers skip events without news
     news = mail_texts.applied(kind, texts)
     is_verified = occasion.is_verified(audience)
-    # The name of a user who has deleted their account is empty.
+    # This name never contains a link, because it stands in BookIt's own sentences. The name of a
+    # user who has deleted their account is empty.
     attendee_name = unlinked(
         line(occasion.attendee_name or occasion.user_name or _("A former user"))
     )
@@ -200,8 +202,7 @@ def _composed(occasion: Occasion, audience: str, texts: Mapping[str, MailText]) 
         links=_links(occasion, audience),
         note="" if is_verified else str(UNVERIFIED),
     )
-    is_over = occasion.status in (Status.CANCELLED, Status.EXPIRED)
-    method = "CANCEL" if is_over else "REQUEST"
+    method = "CANCEL" if occasion.status in (Status.CANCELLED, Status.EXPIRED) else "REQUEST"
     is_offer = kind in (OFFERED, LAPSED, WITHDRAWN)
     entry = ical.Entry(
         uid=occasion.booking_id,

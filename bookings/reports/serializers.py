@@ -27,7 +27,7 @@ class PeriodSerializer(StrictSerializer):
     )
 
 
-VISITORS = {"customers": 38, "new": 9, "returning": 29}
+CUSTOMERS = {"customers": 38, "new": 9, "returning": 29}
 
 
 @example(
@@ -36,8 +36,8 @@ VISITORS = {"customers": 38, "new": 9, "returning": 29}
         "from": "2026-11-01T00:00:00Z",
         "to": "2026-12-01T00:00:00Z",
         "timezone": "Europe/Lisbon",
-        "results": [{"month": "2026-11", **VISITORS}],
-        "totals": VISITORS,
+        "results": [{"month": "2026-11", **CUSTOMERS}],
+        "totals": CUSTOMERS,
     },
 )
 class ReportSerializer(StrictSerializer):

@@ -49,8 +49,8 @@ class HomeCard:
         place: where the card is shown; the lowest number comes first.
         template: shows the card. Its context has `name`, the name of the card, and `shown`, which
             is what `read` returns.
-        read: returns what the template shows, with at most two queries whose cost does not grow
-            with the history; None if there is nothing worth showing.
+        read: returns what the template shows, with at most three queries whose cost does not
+            grow with the history; None if there is nothing worth showing.
         permission: the Django permission that a user needs to see the card. If it is empty, only
             admins see the card.
         wide: whether the card takes the whole width of the page.

@@ -1,4 +1,4 @@
-"""Form fields for time zones and local times, and widgets for other inputs of the admin site."""
+"""Form fields and widgets of the admin site, for example for time zones and local times."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -151,10 +151,10 @@ class ShownDateTime(forms.HiddenInput):
 
 
 class LocalDateTimeField(forms.SplitDateTimeField):
-    """A date and a time in the zone `tz`. A date without a time stands for the whole day.
+    """A date and a time in the zone `tz`, which the form sets.
 
-    A time that the clocks skip or show twice is read like opening hours; see
-    `bookit.times.wall_clock`.
+    A date without a time stands for the whole day. A time that the clocks skip or show twice is
+    read like opening hours; see `bookit.times.wall_clock`.
 
     Args:
         closing: whether the field is the end of a period. The end of a whole day is the midnight

@@ -77,7 +77,7 @@ def example(
     """Return a decorator that documents `value` as an example of a serializer.
 
     If `response` is given, `value` is the example of a request, and the example of a response
-    contains `value` and `response`.
+    contains `value` and `response`. Otherwise, `options` are those of the only example.
     """
     if response is None:
         examples = [OpenApiExample(name, value=value, **options)]
@@ -95,7 +95,7 @@ def page(
     """Return a decorator that documents a Django view that returns `body` if it succeeds.
 
     The view needs no authentication. The docstring of the view becomes the description. `codes`
-    are the codes of all errors of the view.
+    are the codes of all errors of the view. `limited` says whether the view has a rate limit.
     """
 
     def document(
@@ -313,8 +313,8 @@ class Schema(AutoSchema):
         """Return the operation, with the errors of its headers and the properties of `expand`."""
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None and "requestBody" in operation:
-            # A client must send at least an empty object. drf-spectacular marks a body as required
-            # only if one of its properties is required.
+            # A client should send at least an empty object, although no body counts as one.
+            # drf-spectacular marks a body as required only if one of its properties is required.
             operation["requestBody"]["required"] = True
         for header, codes in ERRORS_OF_HEADERS.items():
             if operation is not None and self._takes(header):

@@ -1,4 +1,4 @@
-"""Errors of the HTTP layer that DRF does not define."""
+"""An error of the HTTP layer that DRF does not define, and a shortcut for one that it defines."""
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException, ValidationError

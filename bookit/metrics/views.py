@@ -55,7 +55,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 # Mark every request to the view as costly: adding up the files of many processes takes some CPU
-# time, so only some threads may do it at the same time.
+# time, so only some threads may do it at the same time. This is the value of the constant `ALWAYS`
+# of `bookit.runtime.costly`, which is in a layer above.
 metrics.costly_with = ()  # type: ignore[attr-defined]
 
 

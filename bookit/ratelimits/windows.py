@@ -40,7 +40,7 @@ class Window(NamedTuple):
         bound = min(used, limit)
         if bound <= 0:
             return 0.0
-        if self.previous and bound > self.current:
+        if bound > self.current:  # Then `previous` is not 0.
             seconds = self.left - (bound - self.current) * self.length / self.previous
         else:
             # The current window becomes the previous window before its count can fall.

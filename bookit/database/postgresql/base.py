@@ -19,8 +19,8 @@ from bookit.database.postgresql.connections import Connection
 # free thread would wait for all earlier attempts. (The threads of a pool connect without a pause.)
 PAUSE = 1.0
 
-# How long an atomic migration waits for a lock. While it waits for the lock of a table, all later
-# statements on this table wait behind it.
+# How long an atomic migration waits for a lock. While it waits for the lock of a table, usually
+# all later statements on this table wait behind it.
 LOCK_TIMEOUT = "2s"
 
 
@@ -77,8 +77,8 @@ class DatabaseFeatures(features.DatabaseFeatures):
     """Lets system checks run without a connection."""
 
     # From Django 6.1 on, the system checks of generated columns read this attribute. Django would
-    # query the database for its value, so no command could run without a database. BookIt has no
-    # virtual columns.
+    # query the database for its value, so no command that runs the checks could run without a
+    # database. BookIt has no virtual columns.
     supports_virtual_generated_columns = False
 
 

@@ -24,8 +24,8 @@ from bookit.tools.benchmark.fill import (
 from bookit.tools.benchmark.lists import ListRequest
 from bookit.tools.benchmark.load import CONNECTIONS, MAX_REQUESTS_PER_SECOND, raw_request
 
-# The first fifty customers make bookings. The next fifty customers only list their bookings, so
-# their lists stay the same. The first 200 customers send the requests of the case `login`.
+# The first customers, at most 50, make bookings. As many others only list their bookings, so their
+# lists stay the same. At most 200 customers send the requests of the case `login`.
 BOOKERS, LOGINS = 50, 200
 SERVICES_BOOKED = 200
 # The time between the starts of two new bookings of a service. Every service takes less time.
@@ -48,8 +48,8 @@ class Case:
 
     Args:
         expected: the expected status of the responses.
-        requests: a function that returns the requests for a run of a given number of seconds. In
-            some cases, all requests are different.
+        requests: a function that returns the requests for a run of a given number of seconds. They
+            are sent again and again, unless the function yields more than can be sent.
         least_ratio: the target for BookIt's rate divided by the reference's rate: at least this
             number. None if the reference is not measured.
         most_spread: the target for p99 divided by p50: at most this number.
