@@ -113,11 +113,11 @@ END
     },
 )
 
-# The status of a waitlist entry follows the status of its user's booking in the slot. A booking
-# that moves into the slot is not linked to the entry, because the booking may already be linked to
-# an entry of its old slot. If staff on the waitlist hold a seat themselves and book it for another
-# user, their own entry waits again. When a booking is deleted, its entry has no `booking_id` if
-# PostgreSQL has executed the foreign key's SET NULL first.
+# As long as a waitlist entry is `waiting` or `offered`, its status follows the status of its user's
+# booking in the slot. A booking that moves into the slot is not linked to the entry, because the
+# booking may already be linked to an entry of its old slot. If staff on the waitlist hold a seat
+# themselves and book it for another user, their own entry waits again. When a booking is deleted,
+# its entry has no `booking_id` if PostgreSQL has executed the foreign key's SET NULL first.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""
@@ -168,8 +168,8 @@ END
 # An event is on the calendar of its booking, and its id is higher than the ids of all earlier
 # events of the booking. Events of one booking are written one after another: whenever an event is
 # written, its booking is locked or has just been created. The id comes from PostgreSQL's clock. If
-# this id is not higher, because the clock has been corrected since or because another server wrote
-# the last event, the new event gets the next id after the highest id.
+# this id is not higher, because the clock has been corrected since or because another PostgreSQL
+# server wrote the last event, the new event gets the next id after the highest id.
 #
 # `enable_seqscan` is off because a session plans the query once. If the tables are nearly empty at
 # that time, PostgreSQL would choose to read them whole, and would still do so when one statement
@@ -224,8 +224,10 @@ END
     },
 )
 
-# Each statement that writes events enqueues one job that follows up all of these events. Code that
-# must not notify anybody, such as an import, sets `bookit.follow_up` to `off`.
+# Each statement that writes events enqueues one job that follows up all of these events. In a
+# distributed database, all of them are on the server that runs the trigger, so `enqueue_beside` can
+# get any of their calendars (`first`). Code that must not notify anybody, such as an import, sets
+# `bookit.follow_up` to `off`.
 EVENTS_ARE_FOLLOWED_UP = Trigger(
     name="booking_events_are_followed_up",
     body="""

@@ -19,9 +19,9 @@ from bookit.runtime import logs
 @pytest.fixture(params=["pooled", "not pooled"])
 def no_database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[None]:
     """Make PostgreSQL unreachable: no program listens on the port that Django connects to."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     usual = connections["default"]
     options = dict(usual.settings_dict["OPTIONS"])
     if request.param == "pooled":

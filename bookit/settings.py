@@ -176,6 +176,7 @@ WHITENOISE_USE_FINDERS = True
 # WhiteNoise would warn if `collectstatic` has not been run.
 warnings.filterwarnings("ignore", "No directory at", UserWarning)
 STORAGES = {
+    # BookIt stores no files, so this storage is never used.
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {
         "BACKEND": (
@@ -376,7 +377,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 CSRF_FAILURE_VIEW = "bookit.web.middleware.csrf_failure"
 CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS", wildcards=True)
 SESSION_ENGINE = "accounts.sessions.store"
-# Whether admins may sign in over plain HTTP, with cookies that do not require HTTPS.
+# Whether people may use the admin site over plain HTTP, with cookies that do not require HTTPS.
 ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
 HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
 # Off by default, because these two settings also affect hosts other than BookIt's, and are hard to
@@ -439,7 +440,7 @@ WORKER_HEARTBEAT_FILE = text("WORKER_HEARTBEAT_FILE")
 WORKER_CONCURRENCY = integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100)
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": WORKER_CONCURRENCY,
-    # Workers poll. NOTIFY would slow down every booking; see the migration of `bookit.jobs`.
+    # Workers poll. NOTIFY would slow down every booking; see the first migration of `bookit.jobs`.
     "listen_notify": False,
     "fetch_job_polling_interval": 1.0,
     # Seconds; longer than jobs usually take. A job that is cut off runs again.

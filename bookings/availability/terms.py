@@ -30,9 +30,9 @@ the terms after it has the lock. A publication compares the version when it take
 
 In `catalog.services`, a change of a calendar, its opening hours or its time off begins by locking
 the row of the calendar FOR UPDATE. So the change holds no other row while it waits for bookings. A
-change of a service already holds the row of the service while it waits. Bookings do not wait for
-that row: their foreign key locks it FOR KEY SHARE, which does not conflict with FOR NO KEY UPDATE,
-the lock of the change.
+change of a service's terms already holds the row of the service while it waits. Bookings do not
+wait for that row: their foreign key locks it FOR KEY SHARE, which does not conflict with FOR NO KEY
+UPDATE, the lock of the change.
 
 Bookings and changes also take turns (see `catalog.turns`). Without turns, a change could wait for
 ever while new bookings keep coming.
@@ -357,7 +357,10 @@ def terms_at(
         return _terms_by_calendar(service_ids, start_time)
     values = {"service_ids": list(service_ids), "start_time": start_time}
     rows: list[Any] = fetch(TERMS_AT_START, values, namedtuple_row)
-    return {row.service_id: (terms_from(row), _slot_terms(row)) for row in rows}
+    return {
+        row.service_id: (terms_from(row), None if row.slot_id is None else _slot_terms(row))
+        for row in rows
+    }
 
 
 def _terms_by_calendar(
@@ -369,7 +372,7 @@ def _terms_by_calendar(
     the calendar's version.
     """
     found = terms_of(service_ids, start_time)
-    slots: dict[UUID, SlotTerms | None] = {}
+    slots: dict[UUID, SlotTerms] = {}
     for calendar_id in {terms.calendar_id for terms in found.values()}:
         values = {
             "calendar_id": calendar_id,
@@ -393,11 +396,8 @@ def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:
         except Slot.DoesNotExist:
             return None
         text = TERMS_IN_SLOT_OF_CALENDAR
-    for row in fetch(text, values, namedtuple_row):
-        slot = _slot_terms(row)
-        if slot is not None:
-            return terms_from(row), slot
-    return None
+    rows: list[Any] = fetch(text, values, namedtuple_row)
+    return (terms_from(rows[0]), _slot_terms(rows[0])) if rows else None
 
 
 def terms_from(row: Any) -> Terms:
@@ -427,9 +427,7 @@ def terms_from(row: Any) -> Terms:
     )
 
 
-def _slot_terms(row: Any) -> SlotTerms | None:
-    if row.slot_id is None:
-        return None
+def _slot_terms(row: Any) -> SlotTerms:
     return SlotTerms(
         row.slot_id, row.start_time, row.end_time, row.blocked, row.slot_capacity, row.slot_status
     )

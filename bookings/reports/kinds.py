@@ -27,7 +27,8 @@ def whole(found: Figures) -> list[Table]:
 def by_month_and_by_service(found: Figures) -> list[Table]:
     """Return a table by month and a table by service.
 
-    The table by service is ordered by currency, then by revenue, the highest first.
+    The table by service is ordered by currency, then by revenue and by expected revenue, the
+    highest first.
     """
     months: dict[Any, dict[str, Any]] = {}
     services: dict[Any, dict[str, Any]] = {}
@@ -125,7 +126,7 @@ REPORTS.add("revenue")(
             "upcoming": Column(_("To come"), number),
             "expected": Column(_("Expected"), amount),
         },
-        by_month_and_by_service,
+        tables=by_month_and_by_service,
     )
 )
 REPORTS.add("customers")(

@@ -83,7 +83,7 @@ TYPES_THAT_FREE_A_SEAT = {Type.CANCELLED, Type.EXPIRED, Type.RESCHEDULED, Type.D
 
 
 def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
-    """Join the waitlist of a full slot. Users who are already waiting keep their position.
+    """Join the waitlist of a full slot. Users who wait already or have an offer keep their entry.
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.
@@ -224,9 +224,9 @@ def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int
     return sum(_offer(slot_id, at=at) for slot_id in found)
 
 
-def _to_offer(slot_ids: Collection[str] | None, *, at: datetime, **calendar: UUID) -> list[UUID]:
+def _to_offer(slot_ids: Collection[str] | None, *, at: datetime, **filters: UUID) -> list[UUID]:
     """Return the ids of the slots with a seat to offer, or with a waitlist that has to end."""
-    slots = Slot.objects.filter(**calendar)
+    slots = Slot.objects.filter(**filters)
     if slot_ids is not None:
         slots = slots.filter(pk__in=slot_ids)
     found = slots.alias(taken=seats_taken(at)).filter(

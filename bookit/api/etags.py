@@ -80,7 +80,7 @@ def tagged(response: Response, request: Request) -> HttpResponse:
     if (updated_at is None and not is_read) or (isinstance(data, dict) and "access_token" in data):
         return response
     if "ETag" in response.headers:
-        return response  # The view has already compared the tag.
+        return response  # The view has added the tag and, for a GET, compared it.
     response.headers["ETag"] = entity_tag(response.content, updated_at)
     if not is_read or "HTTP_IF_NONE_MATCH" not in request.META:
         return response

@@ -18,12 +18,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rest_framework import exceptions
 from rest_framework.settings import api_settings
-from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 
 from bookit.errors import (
     CONSTRAINT_ERRORS,
     Forbidden,
     Invalid,
+    LimitExceeded,
     ServiceError,
     database_error_facts,
     is_database_unavailable,
@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 MAX_FIELD_ERRORS = 100
 MAX_MESSAGE_LENGTH = 500
 
-# The message for an unavailable database, by SQLSTATE. None stands for every other SQLSTATE.
+# The message for an unavailable database, by SQLSTATE. None stands for all other errors, with or
+# without an SQLSTATE.
 UNAVAILABLE = {
     "57014": gettext_lazy(
         "The database took too long to process this request. Request less at a time, or try "
@@ -49,8 +50,8 @@ UNAVAILABLE = {
 }
 
 
-# The exceptions that `_translate` can turn into responses with a status below 500, except
-# `TokenError`. `bookit.idempotency.views` can keep the responses to these exceptions.
+# The exceptions that `_translate` can turn into responses with a status below 500.
+# `bookit.idempotency.views` can keep the responses to these exceptions.
 REFUSALS = (
     ServiceError,
     exceptions.APIException,
@@ -89,9 +90,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         response["Retry-After"] = "2"
     elif problem.status == 401:
         response["WWW-Authenticate"] = "Bearer"
-    elif problem.status == 429:
-        response["Retry-After"] = str(int(getattr(error, "wait", None) or 1))
-        for name, value in getattr(error, "headers", {}).items():
+    elif isinstance(error, LimitExceeded):
+        response["Retry-After"] = str(error.wait)
+        for name, value in error.headers.items():
             response[name] = value
     return response
 
@@ -125,7 +126,7 @@ def _translate(error: Exception) -> _Problem | None:
         return _Problem(404, "not_found", _("There is nothing at this address."))
     if isinstance(error, PermissionDenied):
         return _from_service(Forbidden())
-    if isinstance(error, InvalidToken | TokenError | exceptions.AuthenticationFailed):
+    if isinstance(error, exceptions.AuthenticationFailed):
         return _Problem(401, "token_invalid", _("The token is invalid, expired or revoked."))
     if isinstance(error, exceptions.UnsupportedMediaType):
         # The message of DRF quotes the header, but does not say what it should be.

@@ -1,4 +1,4 @@
-"""The extension points through which other apps describe their tasks and jobs."""
+"""The extension points through which apps describe their tasks and jobs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -122,4 +122,5 @@ def _strings(entry: polib.POEntry) -> list[str]:
 
 
 def _names(text: str) -> set[str]:
+    # The pattern matches `%%`, too. Otherwise, it would find the placeholder `%s` in `%%s`.
     return {*_PLACEHOLDER.findall(text)} - {"%%"}
