@@ -17,7 +17,7 @@ from bookit.api.filters import (
 
 
 class StatusFilter(CommaSeparatedChoices):
-    """A filter by statuses that uses the indexes of unfinished bookings and of holds."""
+    """A filter by statuses that can use the indexes of unfinished bookings and of holds."""
 
     def filter(self, queryset: QuerySet[Any], value: Sequence[str]) -> QuerySet[Any]:
         """Return the bookings with one of the statuses."""

@@ -230,7 +230,7 @@ class BookingAdmin(ServedAdmin):
     ) -> HttpResponse:
         """Show the list. If a link chose a customer or a slot, the title of the list names it."""
         title = self._title(request)
-        more = {"title": title} if title and request.method == "GET" else {}
+        more = {"title": title} if title else {}
         return super().changelist_view(request, {**more, **(extra_context or {})})
 
     def _title(self, request: HttpRequest) -> str:

@@ -138,7 +138,7 @@ def renew(*, owner_id: UUID) -> None:
 
 
 @ON_NEW_OWNER.add("feed")
-def _end_feed(*, owner: User) -> None:
+def _renew_own_feed(*, owner: User) -> None:
     renew(owner_id=owner.pk)
 
 
@@ -203,9 +203,9 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
 
 
 def _rows_that_fit(read: Callable[[datetime], list[Any]], *, at: datetime) -> list[Any]:
-    """Return fewer than `MAX_ENTRIES` rows, as far back as `PASTS` allows.
+    """Return the rows of the longest of `PASTS` that has fewer than `MAX_ENTRIES` rows.
 
-    If there are more rows even since the shortest of `PASTS`, return the first `MAX_ENTRIES`.
+    If none has, return the first `MAX_ENTRIES` rows of the shortest.
 
     Args:
         read: returns the first `MAX_ENTRIES` rows since a time.
@@ -230,6 +230,7 @@ def booking_file(*, booking: Booking) -> ical.CalendarFile:
                 summary=booking.service.title,
                 status=ical.STATUSES[booking.status],
                 description=f"{booking.calendar.name}\nBooking {booking.pk}",
+                # The number of events before the latest one, as in emails (`Occasion.sequence`).
                 sequence=max(0, booking.events.count() - 1),
                 organizer=ical.platform(booking.calendar.name),
             )
@@ -250,7 +251,7 @@ def _with_names(row: Any) -> ical.Entry:
         description = f"Booking {row.id}"
     else:
         summary = f"{row.title} ({row.attendees} of {row.capacity})"
-        description = _first_names(row)
+        description = _names_that_fit(row)
     return ical.Entry(
         row.id,
         row.start_time,
@@ -262,7 +263,7 @@ def _with_names(row: Any) -> ical.Entry:
     )
 
 
-def _first_names(row: Any) -> str:
+def _names_that_fit(row: Any) -> str:
     """Return the names of the attendees, as many as are allowed, and the number of the others."""
     shown: list[str] = []
     left = MAX_CHARACTERS

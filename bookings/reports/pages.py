@@ -38,7 +38,7 @@ MAX_ROWS = 100
 
 
 class Cell(NamedTuple):
-    """A cell of a table: its text, and whether it is a number."""
+    """A cell of a table: its text, and whether its column has numbers."""
 
     text: str
     is_number: bool
@@ -63,7 +63,6 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
     """Show a report as charts and tables. If the period is not valid, the form says why."""
     report = _found(name)
     period, form = _period(request)
-    found = report.figures(period) if period else None
     query = urlencode(form.initial)
     context = {
         **admin.site.each_context(request),
@@ -78,7 +77,8 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
         ],
         "csv": f"{reverse('admin:report_csv', args=[name])}?{query}",
     }
-    if period and found:
+    if period:
+        found = report.figures(period)
         context["charts"] = report.draw(period, found)
         context["totals"] = [*_totals(report, found)]
         context["tables"] = [_table(report, table) for table in report.tables(found)]

@@ -64,7 +64,10 @@ def _actor_and_time(request: HttpRequest) -> dict[str, Any]:
 
 
 def _preview(form: PublishForm, request: HttpRequest) -> dict[str, Any]:
-    """Return the context of the preview: the dates, or why the form would publish none."""
+    """Return the context of the preview: the dates, or why the form is refused.
+
+    While the service, the day or the time is missing, there is no plan yet.
+    """
     if not form.is_bound or not {"service", "day", "clock"} <= _given(form):
         return {"plan": None}
     if not form.is_valid():
@@ -128,6 +131,7 @@ def _who_comes(slot: Slot) -> Card:
         lines=lines,
         note="" if lines else _("Nobody is booked at present."),
         more=(
+            # Without `start_time__isnull`, the list shows only today and later (`UpcomingFilter`).
             list_of(Booking, slot__id__exact=slot.pk, start_time__isnull=False),
             _("All bookings of this slot, including cancelled ones"),
         ),
@@ -141,11 +145,16 @@ def _uncancelled(rows: QuerySet[Slot]) -> QuerySet[Slot]:
 
 def _number_of_bookings_to_cancel(rows: Iterable[Slot]) -> int:
     """Return how many bookings, apart from holds, are cancelled with these slots."""
-    slots = [*rows]
-    calendars = {slot.calendar_id for slot in slots}
+    rows = [*rows]
+    calendars = {slot.calendar_id for slot in rows}
     return Booking.objects.filter(
-        calendar__in=calendars, slot__in=slots, status__in=Booking.EXPECTED
+        calendar__in=calendars, slot__in=rows, status__in=Booking.EXPECTED
     ).count()
+
+
+def _is_open(slot: Slot) -> bool:
+    """Return whether staff can still change and cancel a slot."""
+    return slot.status == Slot.Status.SCHEDULED and slot.end_time > timezone.now()
 
 
 @admin.register(Slot)
@@ -221,6 +230,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                 form[name] for name in ("repeat", "interval", "weekdays", "count", "until")
             ],
         }
+        # Without scripts, the button `_preview` shows the preview.
         if form.is_bound and "_preview" not in request.POST and form.is_valid():
             try:
                 published = slots.publish_slots(**_arguments(form, request))
@@ -301,10 +311,6 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         """Return the service and the period."""
         return _("%(service)s, %(when)s") % {"service": row.service.title, "when": _period(row)}
 
-    def offers(self, row: Slot, action: str) -> bool:
-        """Return whether the slot can still be changed and cancelled."""
-        return row.status == Slot.Status.SCHEDULED and row.end_time > timezone.now()
-
     def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
         """Return the card of the slot, and a card of its bookings if the user may see bookings."""
         zone_name = row.calendar.timezone
@@ -329,8 +335,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         obj: Any = None,
     ) -> Any:
         """Show a slot. If it can be changed, show the forms that change its seats or cancel it."""
-        is_open = obj is not None and self.offers(obj, "")
-        if is_open and self.has_change_permission(request, obj):
+        if _is_open(obj) and self.has_change_permission(request, obj):
             refused = getattr(request, "seats_form", None)
             context["seats_form"] = refused or SeatsForm(initial={"capacity": obj.capacity})
             context["bookings"] = _number_of_bookings_to_cancel([obj])
@@ -373,7 +378,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                     text = _("The number of seats was changed.")
                     self.message_user(request, text, messages.SUCCESS)
                 return HttpResponseRedirect(page_of(slot))
-        if not self.offers(slot, ""):
+        if not _is_open(slot):
             self.message_user(request, " ".join(map(str, form.errors["capacity"])), messages.ERROR)
             return HttpResponseRedirect(page_of(slot))
         request.seats_form = form  # type: ignore[attr-defined]
@@ -402,9 +407,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                 rows,
                 shown=lambda row: (self.heading(row), self.seats(row)),
             ),
-            "bookings": _number_of_bookings_to_cancel(
-                row for row in rows if self.offers(row, "cancel")
-            ),
+            "bookings": _number_of_bookings_to_cancel(row for row in rows if _is_open(row)),
         }
         return render(request, "admin/bookings/slot/cancel_selected.html", context)
 

@@ -101,8 +101,9 @@ class StrictMixin(serializers.Serializer[Any]):
     always texts, so their type is not checked.
     """
 
-    # Names that a body or a query may contain, for example those of the fields of a representation.
-    # Names that are not fields of this serializer are ignored.
+    # Names that are ignored in a body or a query, and not refused as unknown, for example those of
+    # the fields of a representation. If a name is also a field of this serializer, it is not
+    # ignored.
     ignored: ClassVar[frozenset[str]] = frozenset()
     # Names of the resources that `expand` adds to the representation; see `bookit.api.expand`. A
     # body may contain the added objects, or null; they are ignored. Any other value is refused,
@@ -138,7 +139,7 @@ class StrictMixin(serializers.Serializer[Any]):
         }
 
     def _unknown(self, data: Any) -> Iterator[str]:
-        """Yield the names of unknown fields of the body, in the order of the body."""
+        """Yield the names of the unknown fields of a body or a query, in its order."""
         if isinstance(data, Mapping):
             fields = self.fields
             yield from (

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 
-# The models of these apps decide who may do what, so they are always read from the primary.
+# The permissions of staff roles are stored in these apps. They decide who may do what, so they are
+# always read from the primary. The user of a request is read before a view reads from a replica.
 DECISIONS = frozenset({"auth", "contenttypes"})
 
 

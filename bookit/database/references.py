@@ -9,7 +9,7 @@ from bookit.database.citus.lookups import is_spread
 
 def is_referenced(row: Any) -> bool:
     """Return whether a foreign key of another row restricts the deletion of `row`."""
-    # Rows that refer to a row of a calendar are on the same calendar.
+    # Rows that refer to a row of a calendar are on the same calendar, so only its server is asked.
     same = {"calendar": row.calendar_id} if is_spread(type(row)) else {}
     return any(
         relation.related_model._base_manager.filter(**{relation.field.name: row}, **same).exists()

@@ -78,7 +78,9 @@ class Horizon(NamedTuple):
         return self.moves[-1][0] if self.moves else 0
 
     def translate(self, step: Step) -> Step:
-        """Return the rest of a step that began on an earlier server, with positions of this server.
+        """Return what is left of a step, with positions of this server.
+
+        A step that began on this server is returned as it is.
 
         The reader may have read rows that were written after the backup, and are therefore lost.
         Such rows were at the boundary or above it, and the new server writes its rows there. So the

@@ -58,8 +58,9 @@ def drop_new_connections_at_the_end(arbiter: Any) -> None:
     """
     stop = arbiter.stop
     if not arbiter.master_pid:
-        # A supervisor may have kept the socket of an earlier server, with its filter. A server that
-        # passes its socket on to a successor (SIGUSR2) attaches no filter.
+        # A supervisor may have kept the socket of an earlier server, with its filter. If
+        # `master_pid` is set, the socket comes from a predecessor (SIGUSR2), which attaches no
+        # filter.
         for listener in arbiter.LISTENERS:
             accept_new_connections(listener.sock)
 

@@ -32,7 +32,7 @@ def validate_picture_url(url: str) -> None:
     """
     URLValidator(schemes=["https"], message=NOT_A_PICTURE)(url)
     is_plain = "@" not in urlsplit(url).netloc and UNSAFE.isdisjoint(url)
-    # Django accepts HTTPS:// too, but the constraint on this column does not.
+    # Django accepts HTTPS:// too, but the constraint `profile_picture_https` does not.
     if not url.startswith("https://") or not is_plain:
         raise ValidationError(NOT_A_PICTURE, "invalid")
 

@@ -39,7 +39,8 @@ FROM run_command_on_workers(%(command)s)
 # Runs a query on each shard of a table. Citus inserts the name of the shard for `%1$s`.
 #
 # Parameters: tables text[] (one name), command text. The statement needs Citus.
-# Columns: rows text (a JSON list), of each shard on a server that answers.
+# Columns: rows text (a JSON list); no row for a shard in which the query finds nothing, or whose
+#     server does not answer.
 _ON_SHARDS = """
 SELECT result AS rows
 FROM run_command_on_placements((%(tables)s::text[])[1]::regclass, %(command)s)
@@ -127,7 +128,7 @@ def by_id(rows: QuerySet[Any], pk: Any) -> QuerySet[Any]:
     """Return the rows with an id: one row, or none.
 
     Raises:
-        DoesNotExist: the rows are spread (see `is_spread`), and none of them has this id.
+        DoesNotExist: the model is spread (see `is_spread`), and has no row with this id.
         OperationalError: as in `calendar_of`.
     """
     found = rows.filter(pk=pk)
@@ -142,7 +143,7 @@ def fetch_reachable(
     """Return the rows that a query of several calendars finds on all servers that answer.
 
     If all servers answer, this is one query. Otherwise, it is `fetch_from_shards`. In both cases,
-    the rows come from JSON, so ids are strings.
+    the rows come from JSON, so ids and times are strings.
     """
     as_json = f"SELECT to_json(found) FROM ({text}) AS found"  # noqa: S608 - our own SQL
     try:
@@ -160,7 +161,7 @@ def fetch_from_shards(
     """Run a query on each shard of a distributed database, and return the rows of all shards.
 
     Shards on a server that does not answer are left out. A LIMIT applies to each shard. The rows
-    come from JSON, so ids are strings.
+    come from JSON, so ids and times are strings.
 
     Args:
         tables: the names of the distributed tables in the query, one or two.

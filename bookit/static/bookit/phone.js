@@ -44,7 +44,7 @@
 
   // --- errors ----------------------------------------------------------------------------------
 
-  /** Show what is wrong with a field, below the field. */
+  /** Show what is wrong with a field, next to it. If `texts` is empty, remove earlier errors. */
   const refuse = (name, texts) => {
     const place = byId(`phone-error-${name}`) || byId("phone-error-start");
     const list = document.createElement("ul");
@@ -256,6 +256,8 @@
   // --- the hold --------------------------------------------------------------------------------
 
   let ends = 0;
+  // Rises when a time is chosen and when a hold is released. A hold that was requested before is no
+  // longer wanted.
   let holds = 0;
   let sent = false;
 
