@@ -528,7 +528,7 @@ class BookingEvent(OnCalendar):
     codes, flags, the names of changed details, and a reason, unless the booking's user gave it. It
     contains no contact data, and nothing that this user wrote.
 
-    The order of ids is the order in which things happened to a booking. See
+    The order of ids, and of times, is the order in which things happened to a booking. See
     `bookings.triggers.EVENT_JOINS_HISTORY`.
     """
 

@@ -165,37 +165,44 @@ END
     },
 )
 
-# An event is on the calendar of its booking, and its id is higher than the ids of all earlier
-# events of the booking. Events of one booking are written one after another: whenever an event is
-# written, its booking is locked or has just been created. The id comes from PostgreSQL's clock. If
-# this id is not higher, because the clock has been corrected since or because another PostgreSQL
-# server wrote the last event, the new event gets the next id after the highest id.
+# An event is on the calendar of its booking, and its id and its time are later than those of all
+# earlier events of the booking. Events of one booking are written one after another: whenever an
+# event is written, its booking is locked or has just been created. The id comes from PostgreSQL's
+# clock. If this id is not higher, because the clock has been corrected since or because another
+# PostgreSQL server wrote the last event, the new event gets the next id after the last one. The
+# time is that at which the request began. If the last event has a later time, because its request
+# began later but was the first to lock the booking, or because the clocks of web hosts differ, the
+# new event gets the next microsecond after that time.
 #
-# `enable_seqscan` is off because a session plans the query once. If the tables are nearly empty at
-# that time, PostgreSQL would choose to read them whole, and would still do so when one statement
-# has written a million events.
+# The last event is read at the end of the booking's part of the index `event_by_booking`, however
+# many events there are. With BETWEEN, and the order by both columns, PostgreSQL can use no other
+# index. Otherwise, if it has seen only a few bookings, it would read all events in the order of
+# their ids. `enable_seqscan` and `enable_sort` are off because a session plans the query once. If
+# the tables are nearly empty at that time, PostgreSQL would choose to read them whole, or to sort,
+# and would still do so when one statement has written a million events.
 EVENT_JOINS_HISTORY = Trigger(
     name="booking_event_joins_history",
-    options="SET enable_seqscan = off",
+    options="SET enable_seqscan = off SET enable_sort = off",
     body="""
 DECLARE
-    later uuid;
+    last record;
 BEGIN
-    SELECT (
-        SELECT event.id FROM bookings_bookingevent AS event
-        WHERE event.calendar_id = NEW.calendar_id AND event.booking_id = NEW.booking_id
-          AND event.id >= NEW.id
-        ORDER BY event.id DESC LIMIT 1
-    ) INTO later
-    FROM bookings_booking AS booking
+    SELECT event.id, event.at INTO last
+    FROM bookings_booking AS booking LEFT JOIN LATERAL (
+        SELECT id, at FROM bookings_bookingevent
+        WHERE calendar_id = NEW.calendar_id
+          AND booking_id BETWEEN NEW.booking_id AND NEW.booking_id
+        ORDER BY booking_id DESC, id DESC LIMIT 1
+    ) AS event ON true
     WHERE booking.calendar_id = NEW.calendar_id AND booking.id = NEW.booking_id;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the calendar does not have this booking'
         USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'event_on_calendar';
     END IF;
-    IF later IS NOT NULL THEN
-        NEW.id := uuid7(uuid7_ticks(later) + 1);
+    IF NEW.id <= last.id THEN
+        NEW.id := uuid7(uuid7_ticks(last.id) + 1);
     END IF;
+    NEW.at := greatest(NEW.at, last.at + interval '1 microsecond');
     RETURN NEW;
 END
 """,

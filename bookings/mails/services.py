@@ -241,7 +241,7 @@ def enqueue_farewell(*, event: BookingEvent) -> None:
     told_by = [found.handover_id] if found.handover_id else [*created]
     if not _untold(dict.fromkeys(told_by, (found.calendar_id, found.booking_id))):
         mail = compose_farewell(found, mail_texts.in_use())
-        _defer_farewell(mail, str(found.user_id), event.at + settings.MAIL_PAUSE)
+        _defer_farewell(mail, str(found.user_id), found.at + settings.MAIL_PAUSE)
 
 
 def _defer_farewell(mail: Mail, user_id: str, at: datetime) -> None:

@@ -38,6 +38,15 @@ def table_lock(transactional_db):
         yield rival
 
 
+def die():
+    """Let the worker of the only job die; return the status and the attempts of the job."""
+    with psycopg.connect(database_url(), autocommit=True) as session:
+        session.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+        call_command("retry_stalled_jobs")
+        [job] = session.execute("SELECT status, attempts FROM procrastinate_jobs").fetchall()
+    return job
+
+
 def status_of(booking):
     return Booking.objects.get(pk=booking.pk).status
 
@@ -119,11 +128,23 @@ class TestOneWorker:
 
     def test_a_job_that_kills_every_worker_fails_in_its_eleventh_attempt(self):
         app.configure_task(COMPLETE).defer(timestamp=0)
+        assert [die() for _ in range(11)] == [
+            *(("todo", number) for number in range(1, 11)),
+            ("failed", 11),
+        ]
+
+    def test_a_job_that_has_failed_often_is_retried_if_its_worker_dies_once(self):
+        """For example, because of a deployment while a mail server is down."""
+        job_id = app.configure_task(COMPLETE).defer(timestamp=0)
         with psycopg.connect(database_url(), autocommit=True) as session:
-            session.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")
-            call_command("retry_stalled_jobs")
-            [job] = session.execute("SELECT status, attempts FROM procrastinate_jobs").fetchall()
-        assert job == ("failed", 11)
+            session.execute("UPDATE procrastinate_jobs SET attempts = 20")
+            session.execute(
+                "INSERT INTO bookit_jobfailure VALUES (%s, now(), 'ConnectionRefusedError')",
+                [job_id],
+            )
+        assert die() == ("todo", 21)
+        # Control: if its worker dies again in the next attempt, the job is probably the cause.
+        assert die() == ("failed", 22)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -84,8 +84,15 @@ class Trigger(_DatabaseConstraint):
         return [*map(_statement, (function, *triggers))]
 
     def remove_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Return the statement that removes the function and its triggers."""
-        return _statement(f"DROP FUNCTION {self.name}() CASCADE")
+        """Remove the triggers, and return the statement that removes their function.
+
+        In a distributed database, the triggers of shards run copies of the function, so DROP
+        FUNCTION ... CASCADE would not remove them.
+        """
+        table = schema_editor.quote_name(model._meta.db_table)
+        for name in self.triggers:
+            schema_editor.execute(_statement(f"DROP TRIGGER {name} ON {table}"), params=None)
+        return _statement(f"DROP FUNCTION {self.name}()")
 
 
 class CompositeForeignKey(_DatabaseConstraint):

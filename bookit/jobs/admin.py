@@ -38,7 +38,7 @@ ProcrastinateJob._meta.verbose_name_plural = _("jobs")
 
 # The page shows at most this many characters of a job's arguments.
 MAX_ARGUMENTS_LENGTH = 500
-# The page shows at most this many entries of a job's history. Each of up to eight retries adds
+# The page shows at most this many entries of a job's history, the latest ones. Each retry adds
 # several entries.
 MAX_EVENTS = 50
 

@@ -38,6 +38,12 @@ FOR KEY SHARE
 ON CONFLICT (job_id) DO UPDATE SET at = excluded.at, error = excluded.error
 """
 
+# Reads the last error of a job.
+#
+# Parameters: job_id bigint.
+# Columns: error text; no row if the job has not failed yet.
+_LAST = "SELECT error FROM bookit_jobfailure WHERE job_id = %(job_id)s::bigint"
+
 
 async def middleware(
     call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
@@ -59,6 +65,12 @@ async def record(app: App, *, job_id: int, error: str, at: datetime) -> None:
     except ConnectorException:
         # The worker must go on, because it still has to write the outcome of the job.
         logger.warning("The error of job %s could not be stored.", job_id)
+
+
+async def last_error(app: App, *, job_id: int) -> str:
+    """Return the last error of a job, or an empty text if it has none."""
+    rows = await app.connector.execute_query_all_async(_LAST, job_id=job_id)
+    return rows[0]["error"] if rows else ""
 
 
 def in_one_line(error: Exception) -> str:

@@ -10,13 +10,13 @@ from typing import Any, LiteralString
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from procrastinate import App, RetryStrategy
+from procrastinate import App, BaseRetryStrategy, RetryDecision
 from procrastinate.connector import BaseAsyncConnector, BaseConnector
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException, UniqueViolation
-from procrastinate.jobs import Status
+from procrastinate.jobs import Job, Status
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.signals import on_stop
 from procrastinate.sql import queries
@@ -40,8 +40,7 @@ EARLIER_TIME = """CASE
 # A worker that has sent no heartbeat for this many seconds counts as dead. Live workers send a
 # heartbeat every 10 seconds.
 SILENCE = 30
-# The job of a dead worker is marked as failed if this many earlier attempts ended in an error or in
-# the death of their worker. The job itself is then probably the cause.
+# A job that kills each of its workers is marked as failed in the attempt after this many.
 MAX_ATTEMPTS = 10
 # Jobs that did not succeed are kept for this long, so that operators can look at them.
 KEPT = timedelta(days=30)
@@ -70,8 +69,9 @@ RETURNING id
 
 # Jobs that send emails or webhooks have their own queues, because they wait for external servers.
 MAILS, WEBHOOKS = "mails", "webhooks"
-# The waits between attempts are 4, 16 and 64 seconds, and so on. Together they last a day.
-PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
+# The pauses before the retries of a job that fails, in seconds. Together they last a day. No pause
+# is longer than an hour, so emails are sent soon after the mail server works again.
+PAUSES = [4, 16, 64, 256, 1024, *[3600] * 24]
 # Webhook jobs mostly wait for external servers. Therefore, a worker can run many of them at once.
 # Receivers notice a late message, so the queue is polled twice a second.
 WEBHOOKS_AT_A_TIME = 200
@@ -104,6 +104,19 @@ WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true
 _OUTCOMES: dict[str, Any] = {
     query: _durable(query) for query in (queries["finish_job"], queries["retry_job"])
 }
+
+
+class Patience(BaseRetryStrategy):
+    """Retries a job that fails, whatever the error, after the pauses of `PAUSES`."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Return when the job runs again, or None if it has been retried for a day."""
+        if job.attempts >= len(PAUSES):
+            return None
+        return RetryDecision(retry_in={"seconds": PAUSES[job.attempts]})
+
+
+PATIENT = Patience()
 
 
 class UnknownQueue(Exception):
@@ -312,8 +325,10 @@ def prepare(app: App) -> None:
 async def retry_stalled_jobs(*, at: datetime) -> int:
     """Put the jobs of dead workers back in their queues, and return how many were put back.
 
-    A job that had been attempted `MAX_ATTEMPTS` times before is marked as failed instead. A job is
-    deleted if a job with the same queueing lock is already waiting. Failed jobs are not counted.
+    A job that had been attempted `MAX_ATTEMPTS` times before is marked as failed instead, if its
+    worker also died in the attempt before this one. The job itself is then probably the cause. A
+    job that had only failed so far, for example because the mail server is down, is put back. A job
+    is deleted if a job with the same queueing lock is already waiting. Failed jobs are not counted.
     Deleted jobs are counted only in workers, which do not use the number.
     """
     retried = 0
@@ -321,9 +336,11 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
         # A statement can fail because another process has retried or ended the job in the meantime.
         # After any other error, the next run of this function tries again.
         with suppress(ConnectorException):
+            last_error = ""
             if job.id is not None:
+                last_error = await failures.last_error(app, job_id=job.id)
                 await failures.record(app, job_id=job.id, error=failures.WORKER_DIED, at=at)
-            if job.attempts >= MAX_ATTEMPTS:
+            if job.attempts >= MAX_ATTEMPTS and last_error == failures.WORKER_DIED:
                 await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
                 continue
             try:

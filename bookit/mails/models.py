@@ -11,7 +11,9 @@ class MailCount(models.Model):
 
     subject = models.CharField(
         max_length=100,
-        help_text="A booking and one recipient of its emails, or the hash of an address.",
+        help_text=(
+            "A booking and its attendees, a booking and its provider, or the hash of an address."
+        ),
     )
     day = models.DateField(help_text="The day in UTC.")
     sent = models.PositiveIntegerField(default=0)

@@ -135,7 +135,7 @@ class TestMoves:
         self, book, move, helena, settings
     ):
         settings.MAIL_PAUSE = timedelta(seconds=90)
-        booking = book()
+        booking = book(at=NOW - HOUR)
         assert {job.scheduled_at for job in follow_up_all()} == {None}
         sent()
         move(booking, 1)

@@ -7,17 +7,19 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import events
 from bookings.models import Booking, BookingEvent
+from bookings.services import change_status
 from bookings.tests.factories import TUESDAY, BookingFactory, WebhookFactory
 from bookings.tests.jobs import follow_events_up
 from bookings.tests.settle import settle
 from bookings.webhooks.models import Webhook
 from bookit.api.pagination import EventPagination, _encode
 from bookit.restores.positions import LOWEST, Step
-from bookit.tests.crowd import ask, disabled_trigger
+from bookit.tests.crowd import ask, behind_a_rival, disabled_trigger
 from bookit.tests.expect import problem
 from catalog.tests.factories import ServiceFactory
 
@@ -150,16 +152,49 @@ def test_events_of_one_booking_in_one_statement_are_in_order(admin, booking):
 
 def test_the_order_of_events_does_not_depend_on_the_clocks_of_web_hosts(admin, booking):
     now = timezone.now()
-    # The clock of the second host is an hour behind.
-    created, confirmed = (
-        events.record(booking, kind, actor=None, at=now + timedelta(hours=ahead))
-        for kind, ahead in ((BookingEvent.Type.CREATED, 0), (BookingEvent.Type.CONFIRMED, -1))
-    )
+
+    def happen_behind(kind, hours):
+        """Write an event on a host whose clock is behind by a number of hours."""
+        return events.record(booking, kind, actor=None, at=now - timedelta(hours=hours))
+
+    created = happen_behind(BookingEvent.Type.CREATED, 0)
+    confirmed = happen_behind(BookingEvent.Type.CONFIRMED, 1)
     history = admin.get(f"/bookings/{booking.pk}/history").json()["results"]
     assert [each["type"] for each in history] == ["booking.created", "booking.confirmed"]
     assert poll(admin)[0] == [created.pk, confirmed.pk]
-    # Control: the order of the hosts' times is not the order of the events.
-    assert [*BookingEvent.objects.order_by("at")] == [confirmed, created]
+    assert [*BookingEvent.objects.order_by("at")] == [created, confirmed]
+    # Control: without the trigger, the order of the times is not the order of the events.
+    with disabled_trigger("bookings_bookingevent", "booking_event_joins_history"):
+        cancelled = happen_behind(BookingEvent.Type.CANCELLED, 2)
+    assert poll(admin)[0] == [created.pk, confirmed.pk, cancelled.pk]
+    assert [*BookingEvent.objects.order_by("at")] == [cancelled, created, confirmed]
+
+
+def test_times_are_in_the_order_in_which_requests_locked_the_booking(admin):
+    """The request that began first can be the last to lock the booking."""
+    actor, now = AdminFactory(), timezone.now()
+
+    def cancel_behind_confirmation():
+        """Cancel a booking as of now, while a later request confirms it. Return the timestamps."""
+        booking = BookingFactory(status=Booking.Status.PENDING)
+        by = {"booking_id": booking.pk, "actor": actor}
+        behind_a_rival(
+            [lambda: change_status(status="cancelled", at=now, **by)],
+            rival=lambda: change_status(status="confirmed", at=now + timedelta(seconds=1), **by),
+            end=transaction.commit,
+        )
+        settle()
+        page = admin.get("/events").json()["results"]
+        found = [each for each in page if each["data"]["id"] == str(booking.pk)]
+        assert [each["type"] for each in found] == ["booking.confirmed", "booking.cancelled"]
+        return [parse_datetime(each["timestamp"]) for each in found]
+
+    confirmed, cancelled = cancel_behind_confirmation()
+    assert now < confirmed < cancelled
+    # Control: without the trigger, the time of the second event is earlier.
+    with disabled_trigger("bookings_bookingevent", "booking_event_joins_history"):
+        confirmed, cancelled = cancel_behind_confirmation()
+    assert now == cancelled < confirmed
 
 
 def test_events_of_one_booking_stay_in_order_if_the_clock_of_postgresql_was_ahead(admin, booking):

@@ -44,6 +44,7 @@ from bookings.tests.factories import (
 )
 from bookings.tests.settle import settle
 from bookings.tests.workers import database_url, until
+from bookings.triggers import EVENT_JOINS_HISTORY
 from bookings.waitlist import emails
 from bookings.waitlist import services as waitlist
 from bookings.webhooks.models import Delivery
@@ -850,6 +851,15 @@ def test_a_distributed_database_of_the_first_release_can_be_migrated(monkeypatch
         with psycopg.connect(cluster.url(name, "upgraded"), autocommit=True) as session:
             [words] = session.execute("SELECT title_words::text FROM catalog_service").fetchall()
             assert words == ("'colour':2 'cut':1",)
+            # The triggers of shards run new copies of a function that a migration has changed.
+            copies = session.execute(
+                "SELECT proname, prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"
+                " WHERE tgname ~ '^booking_event_joins_history_[0-9]'"
+            ).fetchall()
+            assert copies
+            for name, body in copies:
+                assert name != EVENT_JOINS_HISTORY.name
+                assert "NEW.at :=" in body
 
 
 def test_a_second_booking_of_the_same_time_is_refused():

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -19,6 +20,8 @@ from accounts.tests.factories import AdminFactory
 from bookings.tests.workers import database_url
 from bookit.jobs import queues
 from bookit.jobs.models import JobFailure
+from bookit.jobs.tests.test_tally import run_workers
+from bookit.tests.crowd import run
 
 pytestmark = pytest.mark.django_db
 
@@ -95,6 +98,30 @@ def test_an_operator_cannot_retry_a_failed_job_while_the_same_job_waits(admin_si
     assert "The same job is already waiting" in page
     job.refresh_from_db()
     assert job.status == "failed"
+
+
+def failing_job(attempts):
+    """Let a worker run a job that fails, after a number of failed attempts, and return the job."""
+    job_id = app.configure_task("bookings.follow_up").defer(event_ids=7)
+    run("UPDATE procrastinate_jobs SET attempts = %s WHERE id = %s", [attempts, job_id])
+    run_workers()
+    return ProcrastinateJob.objects.get(pk=job_id)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("attempts", "seconds"), [(0, 4), (3, 256), (5, 3600), (28, 3600)])
+def test_a_job_that_fails_is_retried_within_an_hour(attempts, seconds):
+    began = now()
+    job = failing_job(attempts)
+    assert (job.status, job.attempts) == ("todo", attempts + 1)
+    pause = timedelta(seconds=seconds)
+    assert began + pause <= job.scheduled_at <= now() + pause
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_has_failed_for_a_day_is_not_retried():
+    assert sum(queues.PAUSES) >= 24 * 3600
+    assert failing_job(attempts=len(queues.PAUSES)).status == "failed"
 
 
 def test_old_failed_jobs_are_pruned(capsys):

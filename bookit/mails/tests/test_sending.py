@@ -68,7 +68,7 @@ EARLY, LATE = (datetime(2026, 11, 21, hour, tzinfo=UTC) for hour in (9, 13))
 def test_a_waiting_job_runs_at_the_earlier_of_its_own_time_and_the_new_time(
     waiting, wanted, result
 ):
-    """A job that has failed waits up to 18 hours. Whoever requests the email again gets it now."""
+    """A job that has failed waits up to an hour. Whoever requests the email again gets it now."""
     for scheduled_at in (waiting, wanted):
         sending.defer(TASK, {"reset": ({}, scheduled_at)})
     assert ProcrastinateJob.objects.get().scheduled_at == result
