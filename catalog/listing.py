@@ -86,11 +86,16 @@ class Listing:
         start, stop = part.start or 0, part.stop
         ids = self._ids(start, stop) if self.keep is None else self._kept(start, stop)
         found = SERVICES(ids=ids).shaped(self.services.query.shape)
+        # A slice of `found` needs an end. No page has more rows than this.
         rows = {row["id"]: row for row in found[:MAX_LIMIT]}
         return [rows[pk] for pk in ids if pk in rows]
 
     def count(self) -> int:
-        """Return the number of services, or an estimate if too many would have to be searched."""
+        """Return the number of services, or an estimate if too many would have to be searched.
+
+        If there is a `keep`, read a slice first. Until then, the services that `keep` would remove
+        are counted, too.
+        """
         if self.total is None:
             self.total = self._count()
         return self.total
@@ -105,6 +110,7 @@ class Listing:
         candidates = self._ids(0, MAX_LOOKED_AT)
         kept: list[UUID] = []
         seen = 0
+        # One service more than the page needs shows that there is a next page.
         while seen < len(candidates) and (seen < ENOUGH_FOR_COUNT or len(kept) <= stop):
             some = candidates[seen : seen + AT_A_TIME]
             may_stay = self.keep(some)

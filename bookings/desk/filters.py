@@ -27,8 +27,8 @@ class EndedHoldsFilter(SimpleListFilter):
     """Leaves out holds that were released or have expired.
 
     Their status is "cancelled" or "expired" although nothing was ever booked. So the home page does
-    not count them, and its links to the list use this filter. The list shows the filter only while
-    it is in use.
+    not count them, and those of its links that would find them use this filter. The list shows the
+    filter only while it is in use.
     """
 
     title = _("holds")

@@ -22,7 +22,7 @@ from bookit.database.retries import retried
 from bookit.errors import Invalid
 from bookit.times import day_end, day_start
 
-# A search needs three letters or digits. With fewer, it would find almost everybody and could not
+# A search needs three letters or digits. With fewer, it would find too many accounts, and could not
 # use its trigram indexes.
 LETTERS = r"(\w\W*){3}"
 # A search returns at most this many customers. A receptionist types another letter instead of
@@ -299,7 +299,8 @@ def book(
         Booking.DoesNotExist, Forbidden, InvalidTransition: as in
             `bookings.services.book_hold_for`.
     """
-    # `book_hold_for` checks the permission again, but after an account is looked up or created.
+    # `book_hold_for` checks this for the caller's account, but only after that account has been
+    # looked up or created.
     services.check_books_for(held.user_id, actor)
     user = caller.customer or _account(caller, held, actor, at)
     written = {"name": caller.name, "email": caller.email, "phone": caller.phone}

@@ -77,11 +77,11 @@ class SlotFilter(FilterSet):
         """Return the slots that can be booked or, if `value` is false, the slots that cannot."""
         available = Q(
             Q(service__max_advance_days=None)
-            | Q(start_time__lte=Now() + _times("service__max_advance_days", timedelta(days=1))),
+            | Q(start_time__lte=Now() + _duration("service__max_advance_days", timedelta(days=1))),
             ~IN_TIME_OFF,
             status=Slot.Status.SCHEDULED,
             service__is_active=True,
-            start_time__gte=Now() + _times("service__min_notice_minutes", timedelta(minutes=1)),
+            start_time__gte=Now() + _duration("service__min_notice_minutes", timedelta(minutes=1)),
             free__gt=0,
         )
         slots = queryset.alias(free=SEATS_LEFT)
@@ -91,7 +91,8 @@ class SlotFilter(FilterSet):
         return slots.filter(available, start_time__gte=Now()) if value else slots.filter(~available)
 
 
-def _times(column: str, unit: timedelta) -> ExpressionWrapper:
+def _duration(column: str, unit: timedelta) -> ExpressionWrapper:
+    """Return the expression for a column that counts days or minutes, as a duration."""
     return ExpressionWrapper(F(column) * unit, output_field=DurationField())
 
 

@@ -115,6 +115,7 @@ class Rule:
         parts = dict(part.split("=") for part in self.parts.split(";"))
         if parts["FREQ"] == "WEEKLY" and "BYDAY" in parts:
             # BYSETPOS counts from the beginning of the week, but dateutil counts from `dtstart`.
+            # Without BYDAY, `dtstart` must not move, because dateutil takes the weekday from it.
             week_start = WEEKDAYS.index(parts.get("WKST", "MO"))
             begin -= timedelta(days=(begin.weekday() - week_start) % 7)
         for found in rrulestr(self.parts, dtstart=begin):

@@ -23,7 +23,7 @@ class Card:
     """A section of a row's page, about one subject.
 
     Args:
-        facts: pairs of a label and a value. Pairs without a value are not shown.
+        facts: pairs of a label and a value. Pairs whose value is empty or 0 are not shown.
         columns: the titles of the table's columns.
         lines: the rows of the table, each with a cell for every column.
         text: a preformatted text, for example JSON.
@@ -43,12 +43,13 @@ class Card:
 class CardsAdmin(StrictAdmin):
     """A model admin that shows rows as cards instead of a form.
 
-    The buttons of a row's page run actions of the list on this row only. An action therefore has
+    The `buttons` on a row's page run actions of the list on this row only. An action therefore has
     the same implementation, permission and wording on the list and on the page of a row.
     """
 
     change_form_template = "bookit/cards.html"
-    # The names of the actions that are also buttons on the page of a row, in order.
+    # The names of the actions that are also buttons on the page of a row, in order. An action that
+    # returns a page, for example to ask first, cannot be a button: `act_view` would not show it.
     buttons: Sequence[str] = ()
 
     class Media:
@@ -73,7 +74,7 @@ class CardsAdmin(StrictAdmin):
         """Run an action on one row. Then show the row's page again, or the list if the row is gone.
 
         Raises:
-            PermissionDenied: the page has no button for the action, or the user may not run it.
+            PermissionDenied: the action is not one of the `buttons`, or the user may not run it.
             Http404: the row does not exist.
         """
         allowed: dict[str, Any] = self.get_actions(request)

@@ -32,7 +32,7 @@ OTHER = "other"
 # The names that replace the view if a request reaches no view.
 STATIC, UNKNOWN = "static", "unknown"
 # The upper limits of the histogram's buckets, in seconds. They range from the duration of a cached
-# page to the time limit of a request.
+# page to the default time limit of a request.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 #: The metrics of this process. Under gunicorn, `/metrics` reads the files of all processes instead.

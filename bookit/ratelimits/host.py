@@ -182,6 +182,8 @@ class HostCounts:
 
         The other process is probably stopped. The caller then continues without the lock. At worst,
         some counts of the bucket become wrong.
+
+        The lock covers a single byte of the file: the byte at the position `bucket`.
         """
         deadline = None
         while True:

@@ -116,7 +116,7 @@ def unknown() -> Iterator[str]:
     names = known | _READ_ELSEWHERE | {f"{name}_FILE" for name in _READABLE_FROM_FILE}
     for name in sorted({*os.environ, *_places} - names):
         place = _places.get(name)
-        # A short name that resembles a setting, such as PORTS, can belong to another program.
+        # A short name can resemble a setting and belong to another program: for example, PORTS.
         similar = difflib.get_close_matches(name, names, n=1, cutoff=0.88) if len(name) > 5 else []
         if similar or name.startswith(_OWN_PREFIXES) or (place and not _FOREIGN_NAME.match(name)):
             hint = f" Did you mean {similar[0]}?" if similar else ""
@@ -287,8 +287,8 @@ def link(name: str) -> str:
     return value
 
 
-# The longest period of a rate, in seconds: a year of `limits`, which has 360 days. The counts of
-# requests cannot store a much longer period.
+# The longest period of a rate, in seconds: a year of `limits`, which has 360 days. Without an
+# upper limit, the period might not fit into the 32 bits in which the counts of requests store it.
 _LONGEST_RATE = 360 * 24 * 3600
 
 
@@ -490,7 +490,7 @@ EMAIL_CHOICES = (
 
 
 def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
-    """Return the mail server at `url` as an entry of Django's `MAILERS` setting.
+    """Return what `url` says about sending emails, as an entry of Django's `MAILERS` setting.
 
     Args:
         folder: where `filemail://` writes emails if the URL names no folder.

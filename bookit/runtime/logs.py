@@ -92,7 +92,9 @@ class JobFilter(logging.Filter):
         return True
 
     def _is_routine(self, record: logging.LogRecord) -> bool:
+        """Return whether a job starts, or has a success that is not to be logged."""
         action = getattr(record, "action", None)
+        # Only periodic tasks have this argument. It is the time at which the job was due.
         is_periodic = "timestamp" in (getattr(record, "job", None) or {}).get("task_kwargs", {})
         return action == "start_job" or (
             action == "job_success" and (is_periodic or not self.successes)
@@ -161,8 +163,8 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return a single line, even if the path of a request contains a line break."""
         record.message = record.message.translate(CONTROLS)
-        name = getattr(record, "request_id", None)
-        record.of_request = f" [{name}]" if name else ""
+        id_ = getattr(record, "request_id", None)
+        record.of_request = f" [{id_}]" if id_ else ""
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
