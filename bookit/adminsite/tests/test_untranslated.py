@@ -15,6 +15,8 @@ from accounts.links import services as account_mails
 from accounts.links.kinds import KINDS
 from bookings.mails import samples
 from bookings.mails.occasions import NEWS
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY
 from bookit.adminsite.extensions import PAGES
 from bookit.adminsite.links import list_of
 from bookit.adminsite.tests.crawler import Crawler, shape_of
@@ -76,7 +78,15 @@ def test_all_other_pages_of_the_admin_site_are_translated(boss, world, brackets)
         inside=tuple(path for path in _folders() if path != "/admin/"),
     )
 
-    assert_translated(texts_of_pages(pages, crawler))
+    # Today, no calendar has bookings, so no link led to a day sheet. The crawler cannot start at a
+    # day sheet: each one links to that of the next day, without end.
+    calendar, day = Booking.objects.earliest("id").calendar_id, f"{TUESDAY:%Y-%m-%d}"
+    sheets = [
+        f"{reverse('admin:day_sheets')}?day={day}",
+        reverse("admin:day_sheet", args=[calendar, day]),
+    ]
+
+    assert_translated(texts_of_pages([*pages, *sheets], crawler))
 
 
 def _menu(user):

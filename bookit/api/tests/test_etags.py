@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from accounts.models import User
-from accounts.tests.factories import AdminFactory, UserFactory
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WebhookFactory
 from bookit.tests.crowd import at_once, run
@@ -29,7 +29,8 @@ def admin(api):
 
 
 HOURS = [{"weekday": 0, "opens": "09:00", "closes": "10:00"}]
-# For each kind of resource: the path of its list, its factory, and a change.
+# For each kind of resource that admins change, except roles (see `test_roles`): the path of its
+# list, its factory, and a change.
 RESOURCES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "user": ("/users", UserFactory, {"name": "New"}),
     "calendar": ("/calendars", CalendarFactory, {"name": "New"}),
@@ -109,6 +110,17 @@ def test_an_older_version_cannot_be_deleted(admin, name):
     assert response.status_code == 204, response.content
 
 
+def test_an_older_version_of_a_review_can_be_neither_changed_nor_deleted(api):
+    review = ReviewFactory()
+    author, path = api.as_(review.user), f"/reviews/{review.pk}"
+    tag = etag(author, path)
+    assert author.patch(path, {"comment": "A"}, headers={"if-match": tag}).status_code == 200
+    stale = author.patch(path, {"comment": "B"}, headers={"if-match": tag})
+    problem(stale, 412, "precondition_failed")
+    problem(author.delete(path, headers={"if-match": tag}), 412, "precondition_failed")
+    assert author.get(path).json()["comment"] == "A"
+
+
 def test_leaving_a_waitlist_is_refused_if_the_entity_tag_is_not_current(api):
     slot = SlotFactory(capacity=1)
     BookingFactory(service=slot.service, slot=slot, start_time=slot.start_time)
@@ -142,12 +154,14 @@ def test_the_profile_of_the_signed_in_user_has_an_entity_tag(api):
     assert user.get("/me").json()["name"] == "A"
 
 
-def test_signing_in_does_not_change_the_version_of_a_user():
+def test_signing_in_does_not_change_the_version_of_a_user(api):
     user = UserFactory()
     before = User.objects.get().updated_at
-    user.last_login = TUESDAY
-    user.save(update_fields=["last_login"])
-    user.save()  # Saving all columns, too, is no change if their values stay the same.
+    credentials = {"email": user.email, "password": PASSWORD}
+    assert api.post("/auth/login", credentials).status_code == 200
+    after = User.objects.get()
+    assert after.last_login is not None
+    after.save()  # Saving all columns, too, is no change if their values stay the same.
     assert User.objects.get().updated_at == before
 
 

@@ -253,6 +253,7 @@ def test_messages_show_only_the_metadata_of_the_booking_and_history_none(as_admi
     event = record(rows["bookings"], BookingEvent.Type.CREATED, actor=people["owner"], at=at)
     [payload] = payloads([event])
     assert payload["data"]["metadata"] == {"Booking": "1"}
+    assert str(payload).count("metadata") == 1
     history = as_admin.get(f"/bookings/{rows['bookings'].pk}/history").content.decode()
     assert "metadata" not in history
     assert "metadata" not in str(event.data)
@@ -307,9 +308,10 @@ def test_invalid_metadata_is_refused(as_admin, rows, paths, metadata, field):
 
 @pytest.mark.parametrize("kind", ["users", "calendars", "services", "bookings"])
 def test_the_largest_metadata_is_accepted_and_one_more_key_is_refused(as_admin, rows, paths, kind):
-    # PostgreSQL writes a control character as six characters (`\u0001`), and no other character as
-    # more, so no metadata is longer as text.
-    largest = {f"{number:02}" + "\x01" * 38: "\x01" * 500 for number in range(MAX_KEYS)}
+    # PostgreSQL writes each of these control characters as six characters (`\u0001`), and no
+    # character as more, so no metadata is longer as text.
+    ends = [chr(14 + number // 10) + chr(14 + number % 10) for number in range(MAX_KEYS)]
+    largest = {"\x01" * 38 + end: "\x01" * 500 for end in ends}
     assert as_admin.patch(paths[kind], {"metadata": largest}).status_code == 200
     refused = as_admin.patch(paths[kind], {"metadata": {"more": "1"}})
     problem(refused, 400, "validation_error", "metadata")

@@ -104,7 +104,7 @@ class TestDepth:
 
 
 class TestNextLink:
-    """The `next` link of the last page before `MAX_OFFSET`."""
+    """The `next` link of the last page that `offset` or `page` can reach."""
 
     def test_next_continues_with_a_cursor_if_the_list_has_cursors(self, admin):
         users(MAX_OFFSET + 150)

@@ -569,7 +569,4 @@ def test_responses_do_not_promise_the_format_of_email_addresses(document):
 
 def test_the_document_contains_no_url_of_another_host(document):
     assert [server["url"] for server in document["servers"]] == ["/"]
-    assert not re.search(
-        r"https?://(?!json-schema|tools\.ietf|bookit\.example\.com|hooks\.example\.com)",
-        json.dumps(document),
-    )
+    assert not re.search(r"https?://(?!(bookit|hooks)\.example\.com)", json.dumps(document))

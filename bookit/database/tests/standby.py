@@ -16,8 +16,8 @@ from bookit.tests.plugin import THROWAWAY
 from bookit.tests.processes import free_port
 
 # The primary and the replica log all statements, so that a test can see which server has run a
-# statement. `pg_current_wal_flush_lsn()` has passed every commit that was reported, as in
-# production.
+# statement. `synchronous_commit` makes `pg_current_wal_flush_lsn()` pass every commit before it is
+# reported, as in production.
 SERVER_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "all"}
 
 
