@@ -1,4 +1,4 @@
-"""Writes JSON. The format of instants, money and ids is defined here and nowhere else."""
+"""Writes JSON. The API and webhooks have this format of instants, money and ids."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo

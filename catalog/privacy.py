@@ -70,8 +70,8 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     # If the account is erased again, its name is empty, and every calendar that it got meanwhile is
     # renamed.
     own.filter(name__icontains=user.name).update(name=NAMELESS)
-    # The log of the admin site contains the present and former names of calendars. A deleted
-    # calendar can still be recognised if its name was exactly that of the provider.
+    # The log of the admin site contains the present and former names of calendars. A calendar that
+    # the provider no longer has can be found only by its name, if that was exactly the provider's.
     logged = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Calendar))
     ids = [str(pk) for pk in own.values_list("pk", flat=True)]
     logged.filter(

@@ -102,10 +102,10 @@ FROM {SERIES} ORDER BY start_time
 # Cancels the held, pending and confirmed bookings in a slot, and records an event for each booking.
 #
 # Parameters: calendar_id uuid, slot_id uuid, actor_id uuid, api_key_id uuid (null without a key),
-#   at timestamptz (now).
+#     at timestamptz (now).
 # Columns: none.
 # Invariant: the slot is locked, so that nobody can book it. Bookings are locked in the order of
-#     their ids, so that two of these statements cannot deadlock.
+#     their ids, as the order of locks requires (docs/architecture.md).
 CANCEL_BOOKINGS = f"""
 WITH was AS (
     SELECT id, status FROM bookings_booking
@@ -143,7 +143,7 @@ CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 @dataclass(frozen=True)
 class Plan:
-    """The slots that a publication would create.
+    """The slots of a publication, which creates none of them if any clashes.
 
     Args:
         starts: the start of each slot, in order.
@@ -200,7 +200,7 @@ def plan_slots(
     capacity: int | None = None,
     rrule: Rule | None = None,
 ) -> Plan:
-    """Return the starts that `publish_slots` would publish now, and the clashes. Store nothing.
+    """Return the starts that `publish_slots` would try to publish, and the clashes. Store nothing.
 
     Raises:
         Invalid, Forbidden, ServiceInactive: as in `publish_slots`.

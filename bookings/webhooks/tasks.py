@@ -15,8 +15,9 @@ from bookit.jobs import queues as jobs
 logger = logging.getLogger(__name__)
 
 
-# procrastinate cannot retry a job of a webhook while the next job of the webhook waits. So this
-# task has no retries. If a job fails, `wake_webhooks` enqueues another job.
+# procrastinate cannot retry a job of a webhook while the next job of the webhook waits, because
+# both have the same queueing lock. So this task has no retries. If a job fails, `wake_webhooks`
+# enqueues another job.
 @app.task(name="bookings.deliver", queue=jobs.WEBHOOKS)
 async def deliver(webhook_id: str) -> None:
     """Send the messages of a webhook that are due."""

@@ -300,6 +300,7 @@ def read(handle: Callable[..., Result], user: Any, *arguments: Any, **options: A
         except Error as error:
             replica.note(error)
             if not replica.is_in_use:
+                # The replica did not answer. This wait does not count as time of the request.
                 deadlines.extend(monotonic() - began)
             elif deadlines.remaining(LIMIT) == 0:
                 # The read used up the time of the request. It would be as slow on the primary.

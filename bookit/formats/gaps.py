@@ -27,7 +27,7 @@ TEXTS = [
     gettext_noop("The {name} “{obj}” was changed successfully. You may add another {name} below."),
     gettext_noop("The {name} “{obj}” was changed successfully. You may edit it again below."),
     gettext_noop("The %(name)s “%(obj)s” was deleted successfully."),
-    # In German, Django leaves most of the texts about passwords of accounts in English.
+    # In German, Django leaves most of the texts about accounts and passwords in English.
     gettext_noop("After you’ve created a user, you’ll be able to edit more user options."),  # noqa: RUF001
     gettext_noop("Reset password"),
     gettext_noop("Set password"),

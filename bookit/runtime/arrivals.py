@@ -78,7 +78,7 @@ class Arrivals:
         self.client = client
         self.max_body = max_body
         self.held = bytearray()
-        self.requests = 0
+        self.parsed = 0  # the number of requests so far
         self._begin()
 
     def _begin(self) -> None:
@@ -163,8 +163,8 @@ class Arrivals:
         # Split the head in two, because the parser checks the size of the whole head only when it
         # has read a second piece.
         pieces = filter(None, (head[:-1], head[-1:]))
-        request = Request(self.cfg, Received(*pieces), self.client, self.requests + 1)
-        self.requests += 1
+        request = Request(self.cfg, Received(*pieces), self.client, self.parsed + 1)
+        self.parsed += 1
         return request
 
     def _take_body(self, request: Any) -> Any:

@@ -25,6 +25,7 @@ from bookit.database.citus.nodes import is_distributed
 from bookit.database.direct import check_direct_url
 from bookit.database.rows import fetch
 from bookit.restores import positions
+from bookit.runtime.embedded_postgres import EmbeddedPostgresError, binary
 
 # Owners, privileges and comments are not restored: the old owner may not exist on this server, and
 # the role that restores the backup may not be allowed to set them. This role owns the restored
@@ -43,7 +44,8 @@ _PORTABLE = (
 _WITHOUT_SESSIONS = "--exclude-table-data=django_session"
 
 # Finds the schemas of other programs. BookIt uses only the schema of its tables, usually `public`,
-# and perhaps extensions that an administrator has created in another schema.
+# and perhaps extensions that an administrator has created in another schema. `restore` requires
+# `public`. A backup of tables in another schema must be restored with pg_restore itself.
 #
 # Parameters: none.
 # Columns: name text.
@@ -219,6 +221,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
         if psql.wait():
             raise DumpError(f"The backup was not restored: {_reason(psql, read_errors())}")
     if positions.is_migrated():
+        # psql has committed the restore. If this fails, the next `migrate` does it.
         positions.notice_new_server()
 
 
@@ -340,8 +343,6 @@ def _programs(*names: str, newer: bool = False) -> dict[str, str]:
 
 
 def _folders(version: int) -> Iterator[Path]:
-    from bookit.runtime.embedded_postgres import EmbeddedPostgresError, binary
-
     yield from map(Path, os.get_exec_path())
     yield Path(f"/usr/lib/postgresql/{version}/bin")
     with suppress(EmbeddedPostgresError):

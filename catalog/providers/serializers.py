@@ -135,7 +135,7 @@ class ProviderSerializer(RowSerializer):
             "picture_url": row["profile_picture"],
             "calendars": row["calendar_list"],
             "services": row["service_list"],
-            "rating_average": ratings["average"] and float(ratings["average"]),
+            "rating_average": ratings["average"],
             "rating_count": ratings["count"],
         }
 

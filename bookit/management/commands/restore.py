@@ -30,7 +30,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, file: str, clean: bool, **options: Any) -> None:
-        """Restore the backup, and say how many migrations it needs."""
+        """Restore the backup, and say how many migrations it needs, if any."""
         with ExitStack() as opened:
             try:
                 source = sys.stdin.buffer if file == "-" else opened.enter_context(open(file, "rb"))

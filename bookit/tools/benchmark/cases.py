@@ -323,7 +323,7 @@ class Cases:
 
     def log_in(self, seconds: float) -> Iterator[bytes]:
         """Yield logins."""
-        for number in range(1, min(LOGINS, self.size.users) + 1):
+        for number in range(1, min(LOGINS, self.size.customers) + 1):
             body = {"email": user_email(number), "password": self.password}
             yield raw_request("POST", "/auth/login", body=body)
 

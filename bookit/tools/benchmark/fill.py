@@ -2,8 +2,8 @@
 
 The services in Lisbon come after the services of the town, by number and by title. Each service in
 Lisbon has its own calendar with opening hours. There are three kinds: diaries, in which free times
-are searched; classes with many seats; and courses, for which slots are published. Only the diaries
-have bookings, all of them made by their provider.
+are searched; classes, whose slots have many seats; and courses without slots, for which the
+benchmark publishes some. Only the diaries have bookings, all of them made by their provider.
 """
 
 from collections.abc import Iterable, Iterator
@@ -71,7 +71,7 @@ class Size:
     bookings: int = 100_000
 
     @property
-    def users(self) -> int:
+    def customers(self) -> int:
         """The number of customers. Each has about fifty bookings: more than a page."""
         return max(self.bookings // 50, 10)
 
@@ -105,12 +105,12 @@ class Size:
     @property
     def admin(self) -> int:
         """The number of the admin, who is the last user."""
-        return self.users + self.providers + 1
+        return self.customers + self.providers + 1
 
     @property
     def lisbon_provider(self) -> int:
         """The number of the user who provides all services in Lisbon, and few in the town."""
-        return self.users + 1
+        return self.customers + 1
 
 
 def key(kind: str, number: int) -> str:
@@ -131,7 +131,7 @@ def user_email(number: int) -> str:
 
 
 def access_token(number: int) -> str:
-    """Return an access token of a user for this process's application."""
+    """Return an access token of a user, which the application in this process accepts."""
     token = AccessToken()
     token["user_id"] = key("user", number)
     return str(token)
@@ -149,7 +149,7 @@ def _ending(kind: str) -> str:
 
 def tomorrow() -> date:
     """Return the first day of the appointments and slots in Lisbon."""
-    return datetime.now(UTC).date() + timedelta(days=1)
+    return datetime.now(UTC).date() + A_DAY
 
 
 @dataclass
@@ -166,12 +166,13 @@ class Town:
     password: str
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     random: Random = field(default_factory=lambda: Random(1))  # noqa: S311 - not a secret
+    # `services` fills this dictionary for `appointments` and `slots`.
     services_by_number: dict[int, Service] = field(default_factory=dict)
 
     def users(self) -> Iterator[User]:
         """Yield the customers, then the providers, then the admin."""
         for n in range(1, self.size.admin + 1):
-            role = User.Role.USER if n <= self.size.users else User.Role.PROVIDER
+            role = User.Role.USER if n <= self.size.customers else User.Role.PROVIDER
             yield User(
                 id=key("user", n),
                 password=self.password,
@@ -190,7 +191,7 @@ class Town:
         for n in range(1, self.size.courses[-1] + 1):
             in_lisbon = n > self.size.services
             if in_lisbon or self._calendar_of(n) == n:
-                provider = self.size.users + 1 + (0 if in_lisbon else n % self.size.providers)
+                provider = self.size.customers + 1 + (0 if in_lisbon else n % self.size.providers)
                 yield Calendar(
                     id=key("calendar", n),
                     name=f"Room {n}" if in_lisbon else f"Chair {n}",
@@ -349,7 +350,7 @@ def _numbers(size: Size, at: datetime, first: int, last: int) -> dict[str, Any]:
         "first": first,
         "last": last,
         "services": size.services,
-        "users": size.users,
+        "users": size.customers,
         "at": at,
         "begin": midnight - before,
     }
@@ -437,7 +438,8 @@ SET LOCAL work_mem = '256MB';
 # created again: foreign keys come last, because they need unique constraints.
 #
 # Parameters: tables text[].
-# Columns: table_name text, name text, definition text, is_constraint boolean, comes_last boolean.
+# Columns: table_name text (already quoted, if necessary), name text, definition text,
+#     is_constraint boolean, comes_last boolean.
 INDEXES = """
 SELECT conrelid::regclass::text AS table_name, conname AS name,
     pg_get_constraintdef(oid) AS definition, true AS is_constraint, contype = 'f' AS comes_last
@@ -462,8 +464,9 @@ SEED = "SELECT setseed(0.1)"
 # Adds bookings of the services of the town. A service with one seat has four sessions on every
 # second day; another service on the same calendar has its sessions on the days between. A service
 # with more seats has fewer sessions, but as many bookings as a service with one seat. All seats of
-# a session are booked. `turn` counts the bookings of a service, and `first_turn` is the turn of the
-# first booking of the session.
+# a session get a booking, except perhaps in a service's last session; some bookings are cancelled.
+# `turn` counts the bookings of a service, and `first_turn` is the turn of the first booking of the
+# session.
 #
 # Parameters: first bigint, last bigint, services bigint, users bigint, at timestamptz,
 #     begin timestamptz.
@@ -519,7 +522,7 @@ SELECT calendar_id, id, '{BookingEvent.Type.CREATED}', user_id, created_at,
 FROM bookings_booking AS booking
 """  # noqa: S608 - only our own names are interpolated, no values
 
-# Disables events. A trigger adds a job when events are written, so this disables jobs too.
+# Disables events. A trigger adds a job when events are written, so this disables that job too.
 #
 # Parameters: none.
 # Columns: none.
@@ -546,7 +549,7 @@ ALTER TABLE bookings_bookingevent ENABLE TRIGGER USER;
 
 @contextmanager
 def events_disabled() -> Iterator[None]:
-    """Let the database write neither events nor jobs inside a `with` block."""
+    """Let the database write neither events nor the jobs that follow them inside a `with` block."""
     with connection.cursor() as cursor:
         cursor.execute(DISABLE_EVENTS)
         try:

@@ -306,7 +306,7 @@ def _title(case: Case, size: Size) -> str:
 def _lists(size: Size) -> dict[str, str]:
     """Return the paths of long lists and of searches in large tables, by their names."""
     day = tomorrow()
-    provider = key("user", size.users + 1 + 7 % size.providers)
+    provider = key("user", size.customers + 1 + 7 % size.providers)
     deepest = min(size.services * 9 // 10, 10_000)
     return {
         "services-last": f"/services?limit=20&offset={deepest}",

@@ -217,7 +217,7 @@ def _overdue(size: Size) -> Iterator[Booking]:
             services[n % len(services)],
             _start_of_overdue(n, len(services)),
             id=key("overdue", n),
-            user_id=key("user", 1 + n % size.users),
+            user_id=key("user", 1 + n % size.customers),
         )
 
 

@@ -70,7 +70,7 @@ def recorded(size: Size) -> dict[str, list[tuple[str, Any]]]:
 
     The requests run through Django in this process, on its database.
     """
-    reader = size.users // 2 + 1
+    reader = size.customers // 2 + 1
     token = access_token(reader)
     found = {}
     for request in requests(size):

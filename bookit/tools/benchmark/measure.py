@@ -163,7 +163,7 @@ def signed_in_cases(size: Size, bookit: Server) -> Cases:
     Raises:
         UnexpectedResponse: the admin site refused to sign the admin in.
     """
-    count = min(BOOKERS, size.users // 2)
+    count = min(BOOKERS, size.customers // 2)
     # `growth.measure` may get databases that were measured before, so book after the last booking.
     latest = Booking.objects.order_by("-start_time").values_list("start_time", flat=True)[0]
     first_day = max(latest + fill.A_DAY, timezone.now() + timedelta(days=400))

@@ -305,7 +305,7 @@ def _measure(
 
 
 def _requests(size: Size) -> dict[str, list[Request]]:
-    readers = [access_token(number) for number in range(1, min(50, size.users) + 1)]
+    readers = [access_token(number) for number in range(1, min(50, size.customers) + 1)]
     services = [key("service", number) for number in range(1, min(100, size.services) + 1)]
     taken = [
         json.dumps({"service_id": pk, "start_time": start}).encode()

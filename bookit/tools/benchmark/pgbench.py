@@ -25,7 +25,7 @@ def scripts(
         first_day: a day that is later than all bookings.
     """
     any_service = f"\\set service random(1, {size.services})"
-    any_user = f"\\set user random(1, {size.users})"
+    any_user = f"\\set user random(1, {size.customers})"
     user = {"pk": USER, "user_id": USER}
 
     def chosen(*names: str) -> list[str]:
