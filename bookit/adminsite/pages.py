@@ -113,7 +113,7 @@ class StrictAutocomplete(AutocompleteSelect):
     Browsers without scripts cannot search, so the field also contains the first rows as options.
 
     Args:
-        first: the number of these options. It must be 0 if the user may not see the rows.
+        first: the number of these options. It must be 0 if the user may not choose the rows.
     """
 
     def __init__(self, *args: Any, first: int = 0, **kwargs: Any) -> None:
@@ -180,6 +180,8 @@ class StrictAdmin(admin.ModelAdmin):
     delete_note: Any = ""
     # If other rows restrict the deletion of the row, that page shows this text and does not ask.
     in_use: Any = REFERENCED
+    # Whether anybody may know the names of the rows, because the API shows them to everybody.
+    has_public_names = False
 
     def heading(self, row: Any) -> Any:
         """Return the name of a row, as its page and the pages about it show it."""
@@ -453,6 +455,10 @@ class StrictAdmin(admin.ModelAdmin):
         if left:
             self.message_user(request, _unfinished(len(left)), messages.WARNING)
 
+    def may_choose(self, request: HttpRequest) -> bool:
+        """Return whether the user may find and choose rows in autocomplete fields, by name."""
+        return self.has_public_names or self.has_view_permission(request)
+
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
@@ -605,7 +611,7 @@ class StrictAdmin(admin.ModelAdmin):
         """
         if db_field.name in self.get_autocomplete_fields(request):
             related = self.admin_site.get_model_admin(db_field.remote_field.model)
-            first = FIRST if related.has_view_permission(request) else 0
+            first = FIRST if related.may_choose(request) else 0
             widget = StrictAutocomplete(db_field, self.admin_site, first=first)
             kwargs.setdefault("widget", widget)
             kwargs.setdefault("queryset", related.get_queryset(request))
@@ -657,7 +663,8 @@ class StampedAdmin(StrictAdmin):
     # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created", "created_on", "rating"})
     # Maps the name of a relation to the field that shows it without a link. Users who may neither
-    # change the relation nor see its page get this field instead.
+    # change the relation nor see its page get this field instead. The page of a new row omits a
+    # relation that is read-only.
     unlinked: ClassVar[Mapping[str, str]] = {}
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -681,9 +688,11 @@ class StampedAdmin(StrictAdmin):
                 )
                 for title, options in fieldsets
             ]
+        readonly = {*self.get_readonly_fields(request)}
+        omitted = {*self.record, *(name for name in self.unlinked if name in readonly)}
         shown = []
         for name, options in fieldsets:
-            fields = [each for each in options["fields"] if each not in self.record]
+            fields = [each for each in options["fields"] if each not in omitted]
             if fields:
                 shown.append((name, {**options, "fields": fields}))
         return shown
