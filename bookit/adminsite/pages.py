@@ -536,6 +536,16 @@ class StrictAdmin(admin.ModelAdmin):
                 reverse(admin_urlname(self.opts, "change"), args=[object_id])  # type: ignore[arg-type]
             )
 
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
+        """Say that the row is gone, and return to the list if the user may see it.
+
+        Django would return to the home page if the user may not change rows.
+        """
+        response = super().response_delete(request, obj_display, obj_id)
+        if self.has_change_permission(request) or not self.has_view_permission(request):
+            return response
+        return HttpResponseRedirect(list_of(self.model))
+
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> Any:
         """Ask whether to delete a row and say what follows from it, or why it cannot be deleted."""
         row = context["object"]

@@ -41,6 +41,19 @@ class Choices(AutocompleteJsonView):
     but not view services could not choose the service of a slot.
     """
 
+    def process_request(self, request: HttpRequest) -> Any:
+        """Return what Django reads from the parameters of the URL.
+
+        Raises:
+            PermissionDenied: the parameters name no field of a form. If they name a relation from
+                another model, Django raises an `AttributeError`.
+        """
+        found = super().process_request(request)
+        _term, _model_admin, field, _name = found
+        if not field.concrete:
+            raise PermissionDenied
+        return found
+
     def has_perm(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may choose one of the rows."""
         return self.model_admin.may_choose(request)  # type: ignore[attr-defined]
@@ -186,7 +199,7 @@ class Site(AdminSite):
         )
         return view(request)
 
-    def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
+    def autocomplete_view(self, request: HttpRequest) -> Any:
         """Return the rows that an autocomplete field finds."""
         return Choices.as_view(admin_site=self)(request)
 
