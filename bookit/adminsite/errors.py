@@ -54,7 +54,7 @@ def page(
             "text": text or WORDS.get(status, ""),
             "steps": steps,
             "request_id": request_id.get(),
-            "list": _list_of(request),
+            "list": _list_of(request, status),
         },
     )
     response = HttpResponse(html, status=status)
@@ -63,9 +63,14 @@ def page(
     return response
 
 
-def _list_of(request: HttpRequest) -> dict[str, str] | None:
-    """Return the URL and the name of the list to which the requested page belongs."""
+def _list_of(request: HttpRequest, status: int) -> dict[str, str] | None:
+    """Return the URL and the name of the list to which the requested page belongs.
+
+    Return None if the user may not see the list itself.
+    """
     found = re.match(r"/admin/(\w+)/(\w+)/", request.path_info)
+    if found and status == 403 and request.method == "GET" and request.path_info == found[0]:
+        return None
     for model in apps.get_models() if found else ():
         meta = model._meta
         if (

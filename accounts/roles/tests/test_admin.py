@@ -55,6 +55,18 @@ def test_a_receptionist_sees_only_the_pages_of_bookings(receptionist):
     assert browser.get(f"/admin/bookings/booking/{booking.pk}/delete/").status_code == 403
 
 
+def test_a_page_that_refuses_a_list_does_not_link_to_the_list(receptionist):
+    browser = site(receptionist)
+    refused = browser.get("/admin/catalog/service/")
+    assert refused.status_code == 403
+    assert "/admin/catalog/service/" not in refused.content.decode()
+    # The list of bookings is not refused, only the action.
+    form = {"action": "delete_selected", "_selected_action": str(BookingFactory().pk)}
+    refused = browser.post("/admin/bookings/booking/", form)
+    assert refused.status_code == 403
+    assert 'href="/admin/bookings/booking/"' in refused.content.decode()
+
+
 def test_a_receptionist_confirms_bookings_but_does_not_delete_them(receptionist):
     booking, browser = BookingFactory(), site(receptionist)
     page = "/admin/bookings/booking/"
