@@ -620,7 +620,7 @@ class StrictAdmin(admin.ModelAdmin):
         that the list of the related model shows.
         """
         if db_field.name in self.get_autocomplete_fields(request):
-            related = self.admin_site.get_model_admin(db_field.remote_field.model)
+            related: Any = self.admin_site.get_model_admin(db_field.remote_field.model)
             first = FIRST if related.may_choose(request) else 0
             widget = StrictAutocomplete(db_field, self.admin_site, first=first)
             kwargs.setdefault("widget", widget)
