@@ -44,6 +44,10 @@ def page(
     Args:
         steps: what the reader can do, one sentence for each step.
     """
+    related = _list_of(request)
+    is_list = related is not None and request.path_info == related["url"]
+    if is_list and status == 403 and request.method == "GET":
+        related = None  # The user may not see the list, so do not link to it.
     # Render without the request, because context processors would read from the database.
     html = render_to_string(
         "bookit/admin_error.html",
@@ -54,7 +58,7 @@ def page(
             "text": text or WORDS.get(status, ""),
             "steps": steps,
             "request_id": request_id.get(),
-            "list": _list_of(request, status),
+            "list": related,
         },
     )
     response = HttpResponse(html, status=status)
@@ -63,14 +67,9 @@ def page(
     return response
 
 
-def _list_of(request: HttpRequest, status: int) -> dict[str, str] | None:
-    """Return the URL and the name of the list to which the requested page belongs.
-
-    Return None if the user may not see the list itself.
-    """
+def _list_of(request: HttpRequest) -> dict[str, str] | None:
+    """Return the URL and the name of the list to which the requested page belongs."""
     found = re.match(r"/admin/(\w+)/(\w+)/", request.path_info)
-    if found and status == 403 and request.method == "GET" and request.path_info == found[0]:
-        return None
     for model in apps.get_models() if found else ():
         meta = model._meta
         if (
