@@ -527,7 +527,14 @@ class StrictAdmin(admin.ModelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Delete a row; if it cannot be deleted, a message says why."""
+        """Ask, and delete a row; if it cannot be deleted, a message says why.
+
+        Raises:
+            PermissionDenied: the user may not delete the row, or may not see it. The question names
+                the row, for example the customer of a booking.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         try:
             return super().delete_view(request, object_id, extra_context)
         except REFUSALS as error:
@@ -537,14 +544,13 @@ class StrictAdmin(admin.ModelAdmin):
             )
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
-        """Say that the row is gone, and return to the list if the user may see it.
+        """Say that the row is gone, and return to the list.
 
         Django would return to the home page if the user may not change rows.
         """
         response = super().response_delete(request, obj_display, obj_id)
-        if self.has_change_permission(request) or not self.has_view_permission(request):
-            return response
-        return HttpResponseRedirect(list_of(self.model))
+        may_change = self.has_change_permission(request)
+        return response if may_change else HttpResponseRedirect(list_of(self.model))
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> Any:
         """Ask whether to delete a row and say what follows from it, or why it cannot be deleted."""
