@@ -161,19 +161,23 @@ class CalendarAdmin(StampedAdmin):
     ]
     inlines = [OpeningHoursInline, TimeOffInline]
     in_use = services.CALENDAR_IN_USE
+    has_public_names = True
 
     def search_conditions(self, request: HttpRequest, words: str) -> list[Q]:
-        """Return conditions on the name, zone and provider, or none if the words are an id."""
+        """Return conditions on the name, zone and provider, or none if the words are an id.
+
+        In autocomplete fields, users who may not see calendars do not find them by provider,
+        because the email addresses of providers are not public.
+        """
         if is_id(words):
             return []
-        people = User.objects.filter(all_in(words, ["name", "email"]))
         zone_part = words.casefold().replace(" ", "_")
         zones = [each for each in zone_names() if zone_part in each.casefold()]
-        return [
-            all_in(words, ["name"]),
-            Q(provider__in=people.values("pk")),
-            Q(timezone__in=zones),
-        ]
+        conditions = [all_in(words, ["name"]), Q(timezone__in=zones)]
+        if self.has_view_permission(request):
+            people = User.objects.filter(all_in(words, ["name", "email"]))
+            conditions.append(Q(provider__in=people.values("pk")))
+        return conditions
 
     @admin.display(description=_("provider"), ordering="provider__name")
     def provided_by(self, calendar: Calendar) -> Any:
@@ -193,6 +197,15 @@ class CalendarAdmin(StampedAdmin):
     class Media:
         css = {"all": ["bookit/forms.css"]}
         js = ["bookit/forms.js"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Make the provider read-only for users who may not see accounts.
+
+        They could not find an account. If they sent the id of any account, the form would show its
+        email address.
+        """
+        fixed = [*self.readonly_fields]
+        return fixed if self._may_see_related(request, "provider") else [*fixed, "provider"]
 
     def get_urls(self) -> list[Any]:
         """Add the list of bookings that time off would affect."""
@@ -409,6 +422,7 @@ class ServiceAdmin(StampedAdmin):
     readonly_fields = ["rating", "id", "created", "on_calendar"]
     unlinked: ClassVar = {"calendar": "on_calendar"}
     in_use = services.SERVICE_IN_USE
+    has_public_names = True
     fieldsets = [
         (None, {"fields": ["title", "description", "category", "calendar", "is_active"]}),
         (_("Price"), {"fields": [("price", "currency")]}),

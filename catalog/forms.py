@@ -318,6 +318,9 @@ class TimeOffForm(forms.ModelForm):
         A field that the user left alone keeps its stored value, which may be newer than the page.
         """
         super().clean()
+        if "id" in self.errors:
+            # Somebody has deleted the time off, so it has no stored values. The error says so.
+            return
         columns = {"start_time", "end_time", "reason"}
         for name in columns & {*self.cleaned_data} - {*self.changed_data}:
             self.cleaned_data[name] = getattr(self.instance, name)

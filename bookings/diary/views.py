@@ -34,8 +34,9 @@ from bookings.diary.forms import (
     ZoneForm,
 )
 from bookings.diary.reading import MAX_CALENDARS, STATES, Sheet, read, wall
-from bookings.models import Booking
+from bookings.models import Booking, Slot
 from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.links import list_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.adminsite.words import dated
@@ -127,7 +128,7 @@ def page(request: HttpRequest) -> HttpResponse:
                 "close": reverse("admin:bookings_diary_close"),
                 "reopen": reverse("admin:bookings_diary_reopen"),
                 "booking": reverse("admin:bookings_booking_change", args=["ID"]),
-                "slot": reverse("admin:bookings_slot_change", args=["ID"]),
+                "slot": _slot_url(request),
             },
             "words": _words(),
         },
@@ -304,6 +305,17 @@ def _answer(
         return act(request.user, form)  # type: ignore[arg-type]
     except REFUSALS as error:
         return _refused(error, form)
+
+
+def _slot_url(request: HttpRequest) -> str:
+    """Return the URL of the page of a slot, with "ID" in place of its id.
+
+    For users who may not see slots, return the URL of the list of the bookings of the slot.
+    """
+    if admin.site.get_model_admin(Slot).has_view_permission(request):
+        return reverse("admin:bookings_slot_change", args=["ID"])
+    # Without `start_time__isnull`, the list shows only today and later (`UpcomingFilter`).
+    return list_of(Booking, slot__id__exact="ID", start_time__isnull=False)
 
 
 def _may_move(user: User, calendar: Calendar) -> bool:

@@ -92,14 +92,6 @@ class CardsAdmin(StrictAdmin):
             return redirect(page_of(row))
         return redirect(list_of(self.model))
 
-    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
-        """Say that the row is gone, and return to the list.
-
-        Django would return to the home page if the user may not change rows.
-        """
-        super().response_delete(request, obj_display, obj_id)
-        return redirect(list_of(self.model))
-
     def render_change_form(
         self,
         request: HttpRequest,

@@ -44,6 +44,10 @@ def page(
     Args:
         steps: what the reader can do, one sentence for each step.
     """
+    related = _list_of(request)
+    is_list = related is not None and request.path_info == related["url"]
+    if is_list and status == 403 and request.method == "GET":
+        related = None  # The user may not see the list, so do not link to it.
     # Render without the request, because context processors would read from the database.
     html = render_to_string(
         "bookit/admin_error.html",
@@ -54,7 +58,7 @@ def page(
             "text": text or WORDS.get(status, ""),
             "steps": steps,
             "request_id": request_id.get(),
-            "list": _list_of(request),
+            "list": related,
         },
     )
     response = HttpResponse(html, status=status)

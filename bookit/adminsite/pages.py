@@ -112,7 +112,7 @@ class StrictAutocomplete(AutocompleteSelect):
     Browsers without scripts cannot search, so the field also contains the first rows as options.
 
     Args:
-        first: the number of these options. It must be 0 if the user may not see the rows.
+        first: the number of these options. It must be 0 if the user may not choose the rows.
     """
 
     def __init__(self, *args: Any, first: int = 0, **kwargs: Any) -> None:
@@ -179,6 +179,8 @@ class StrictAdmin(admin.ModelAdmin):
     delete_note: Any = ""
     # If other rows restrict the deletion of the row, that page shows this text and does not ask.
     in_use: Any = REFERENCED
+    # Whether anybody may know the names of the rows, because the API shows them to everybody.
+    has_public_names = False
 
     def heading(self, row: Any) -> Any:
         """Return the name of a row, as its page and the pages about it show it."""
@@ -455,6 +457,10 @@ class StrictAdmin(admin.ModelAdmin):
         if left:
             self.message_user(request, _unfinished(len(left)), messages.WARNING)
 
+    def may_choose(self, request: HttpRequest) -> bool:
+        """Return whether the user may find and choose rows in autocomplete fields, by name."""
+        return self.has_public_names or self.has_view_permission(request)
+
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
@@ -523,7 +529,14 @@ class StrictAdmin(admin.ModelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Delete a row; if it cannot be deleted, a message says why."""
+        """Ask, and delete a row; if it cannot be deleted, a message says why.
+
+        Raises:
+            PermissionDenied: the user may not delete the row, or may not see it. The question names
+                the row, for example the customer of a booking.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         try:
             return super().delete_view(request, object_id, extra_context)
         except REFUSALS as error:
@@ -531,6 +544,15 @@ class StrictAdmin(admin.ModelAdmin):
             return HttpResponseRedirect(
                 reverse(admin_urlname(self.opts, "change"), args=[object_id])  # type: ignore[arg-type]
             )
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> Any:
+        """Say that the row is gone, and return to the list.
+
+        Django would return to the home page if the user may not change rows.
+        """
+        response = super().response_delete(request, obj_display, obj_id)
+        may_change = self.has_change_permission(request)
+        return response if may_change else HttpResponseRedirect(list_of(self.model))
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> Any:
         """Ask whether to delete a row and say what follows from it, or why it cannot be deleted."""
@@ -606,8 +628,8 @@ class StrictAdmin(admin.ModelAdmin):
         that the list of the related model shows.
         """
         if db_field.name in self.get_autocomplete_fields(request):
-            related = self.admin_site.get_model_admin(db_field.remote_field.model)
-            first = FIRST if related.has_view_permission(request) else 0
+            related: Any = self.admin_site.get_model_admin(db_field.remote_field.model)
+            first = FIRST if related.may_choose(request) else 0
             widget = StrictAutocomplete(db_field, self.admin_site, first=first)
             kwargs.setdefault("widget", widget)
             kwargs.setdefault("queryset", related.get_queryset(request))
@@ -659,7 +681,8 @@ class StampedAdmin(StrictAdmin):
     # The names of the fields that only a stored row has.
     record: Collection[str] = frozenset({"id", "created", "created_on", "rating"})
     # Maps the name of a relation to the field that shows it without a link. Users who may neither
-    # change the relation nor see its page get this field instead.
+    # change the relation nor see its page get this field instead. The page of a new row omits a
+    # relation that is read-only.
     unlinked: ClassVar[Mapping[str, str]] = {}
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -683,9 +706,11 @@ class StampedAdmin(StrictAdmin):
                 )
                 for title, options in fieldsets
             ]
+        readonly = {*self.get_readonly_fields(request)}
+        omitted = {*self.record, *(name for name in self.unlinked if name in readonly)}
         shown = []
         for name, options in fieldsets:
-            fields = [each for each in options["fields"] if each not in self.record]
+            fields = [each for each in options["fields"] if each not in omitted]
             if fields:
                 shown.append((name, {**options, "fields": fields}))
         return shown

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.contrib.admin import AdminSite
+from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
@@ -31,6 +32,31 @@ from bookit.errors.handler import UNAVAILABLE
 from bookit.times import zone
 
 logger = logging.getLogger(__name__)
+
+
+class Choices(AutocompleteJsonView):
+    """Finds rows for an autocomplete field.
+
+    Django requires the permission to view the rows. So staff who may, for example, publish slots
+    but not view services could not choose the service of a slot.
+    """
+
+    def process_request(self, request: HttpRequest) -> Any:
+        """Return what Django reads from the parameters of the URL.
+
+        Raises:
+            PermissionDenied: the parameters name no field of a form. If they name a relation from
+                another model, Django raises an `AttributeError`.
+        """
+        found = super().process_request(request)
+        _term, _model_admin, field, _name = found
+        if not field.concrete:
+            raise PermissionDenied
+        return found
+
+    def has_perm(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may choose one of the rows."""
+        return self.model_admin.may_choose(request)  # type: ignore[attr-defined]
 
 
 class Site(AdminSite):
@@ -172,6 +198,10 @@ class Site(AdminSite):
             extra_context={**self.each_context(request), **(extra_context or {})},
         )
         return view(request)
+
+    def autocomplete_view(self, request: HttpRequest) -> Any:
+        """Return the rows that an autocomplete field finds."""
+        return Choices.as_view(admin_site=self)(request)
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
         """Redirect to the path with a slash at its end, if the slash is missing.

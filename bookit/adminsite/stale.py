@@ -35,6 +35,9 @@ def noticing(form: Any) -> Any:
 
         def clean(self) -> Any:
             cleaned = super().clean()
+            if self.instance._state.adding:
+                # The row has no stored values. In a formset, somebody may have deleted it.
+                return cleaned
             for name in self.changed_data:
                 bound = self[name]
                 if name not in self.errors and bound.field.show_hidden_initial and _is_stale(bound):

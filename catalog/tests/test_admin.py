@@ -433,3 +433,65 @@ def test_a_calendar_links_to_its_provider_only_for_staff_who_may_see_accounts(cl
     assert linked(client, calendar, calendar.provider)
     client.force_login(staff(["catalog.view_calendar"]))
     assert not linked(client, calendar, calendar.provider)
+
+
+@pytest.mark.parametrize("permission", ["add_calendar", "change_calendar"])
+def test_staff_who_may_not_see_accounts_get_no_email_address_from_the_id_of_an_account(
+    client, calendar, permission
+):
+    customer = UserFactory(email="zelda@example.com")
+    client.force_login(staff([f"catalog.{permission}"]))
+    page = reverse("admin:catalog_calendar_add")
+    if permission == "change_calendar":
+        page = reverse("admin:catalog_calendar_change", args=[calendar.pk])
+    body = {"name": "", "timezone": "UTC", "provider": customer.pk}
+    for prefix in ("hours", "time_off"):
+        body |= {f"{prefix}-TOTAL_FORMS": 0, f"{prefix}-INITIAL_FORMS": 0}
+    for response in (client.get(page, {"provider": customer.pk}), client.post(page, body)):
+        assert response.status_code == 200
+        assert "zelda" not in response.content.decode()
+        assert 'name="provider"' not in response.content.decode()
+    # Everything else can still be saved.
+    assert client.post(page, {**body, "name": "Room"}).status_code == 302
+    assert Calendar.objects.get(name="Room").provider is None
+
+
+def test_staff_who_may_not_see_accounts_keep_the_provider_of_a_calendar(client):
+    calendar = CalendarFactory(provider=ProviderFactory(email="rui@example.com"))
+    client.force_login(staff(["catalog.change_calendar"]))
+    page = reverse("admin:catalog_calendar_change", args=[calendar.pk])
+    assert "rui@example.com" in client.get(page).content.decode()
+    body = {"name": "Room", "timezone": "UTC", "provider": ""}
+    for prefix in ("hours", "time_off"):
+        body |= {f"{prefix}-TOTAL_FORMS": 0, f"{prefix}-INITIAL_FORMS": 0}
+    assert client.post(page, body).status_code == 302
+    stored = Calendar.objects.get(name="Room")
+    assert stored.provider == calendar.provider
+
+
+def found_by(client, field, term):
+    """Return what a field finds. The field is named like "service.calendar"."""
+    model, name = field.split(".")
+    app = "bookings" if model == "slot" else "catalog"
+    query = {"app_label": app, "model_name": model, "field_name": name, "term": term}
+    response = client.get(reverse("admin:autocomplete"), query)
+    assert response.status_code == 200
+    return [each["text"] for each in response.json()["results"]]
+
+
+def test_staff_who_create_services_and_slots_find_calendars_and_services_by_name(client):
+    provider = ProviderFactory(name="Rui Costa", email="rui@example.com")
+    ServiceFactory(title="Yoga", calendar=CalendarFactory(name="Studio", provider=provider))
+    client.force_login(staff(["catalog.add_service", "bookings.add_slot"]))
+    assert found_by(client, "slot.service", "yog") == ["Yoga"]
+    assert found_by(client, "service.calendar", "stu") == ["Studio"]
+    # Only staff who may see calendars know the email addresses of providers.
+    assert found_by(client, "service.calendar", "rui@") == []
+    client.force_login(staff(["catalog.view_calendar"]))
+    assert found_by(client, "service.calendar", "rui@") == ["Studio"]
+
+
+def test_staff_who_may_not_see_accounts_cannot_search_them(client):
+    client.force_login(staff(["catalog.change_calendar"]))
+    query = {"app_label": "catalog", "model_name": "calendar", "field_name": "provider"}
+    assert client.get(reverse("admin:autocomplete"), query).status_code == 403

@@ -55,6 +55,18 @@ def test_a_receptionist_sees_only_the_pages_of_bookings(receptionist):
     assert browser.get(f"/admin/bookings/booking/{booking.pk}/delete/").status_code == 403
 
 
+def test_a_page_that_refuses_a_list_does_not_link_to_the_list(receptionist):
+    browser = site(receptionist)
+    refused = browser.get("/admin/catalog/service/")
+    assert refused.status_code == 403
+    assert "/admin/catalog/service/" not in refused.content.decode()
+    # The list of bookings is not refused, only the action.
+    form = {"action": "delete_selected", "_selected_action": str(BookingFactory().pk)}
+    refused = browser.post("/admin/bookings/booking/", form)
+    assert refused.status_code == 403
+    assert 'href="/admin/bookings/booking/"' in refused.content.decode()
+
+
 def test_a_receptionist_confirms_bookings_but_does_not_delete_them(receptionist):
     booking, browser = BookingFactory(), site(receptionist)
     page = "/admin/bookings/booking/"
@@ -107,6 +119,29 @@ def test_lists_and_pages_of_rows_work_for_staff_with_some_permissions(verbs):
         assert user.password not in shown.content.decode()
         may_add = "add" in verbs and f"{row._meta.app_label}.add_{row._meta.model_name}" in names
         assert browser.get(f"{page}add/").status_code == (200 if may_add else 403), page
+
+
+@pytest.mark.parametrize("names", [["view", "delete"], ["view", "change", "delete"]])
+@pytest.mark.parametrize("factory", [BookingFactory, CalendarFactory, SlotFactory])
+def test_after_a_deletion_staff_see_the_list(factory, names):
+    row = factory()
+    app, model = row._meta.app_label, row._meta.model_name
+    browser = site(staff([f"{app}.{name}_{model}" for name in names]))
+    page = f"/admin/{app}/{model}/"
+    response = browser.post(f"{page}{row.pk}/delete/", {"post": "yes"})
+    assert not factory._meta.model.objects.exists()
+    assert response["Location"] == page
+    assert "was deleted successfully" in browser.get(page).content.decode()
+
+
+def test_staff_delete_only_what_they_may_see():
+    booking = BookingFactory(attendee_name="Zelda")
+    browser = site(staff(["bookings.delete_booking"]))
+    page = f"/admin/bookings/booking/{booking.pk}/delete/"
+    for response in (browser.get(page), browser.post(page, {"post": "yes"})):
+        assert response.status_code == 403
+        assert "Zelda" not in response.content.decode()
+    assert Booking.objects.exists()
 
 
 def test_staff_change_opening_hours_with_the_permission_to_change_calendars():

@@ -137,6 +137,17 @@ def test_the_list_of_bookings_links_to_the_diary(site):
     assert f'href="{PAGE}"' in site.get("/admin/bookings/booking/").content.decode()
 
 
+@pytest.mark.parametrize("more", [[], ["bookings.view_slot"], ["bookings.change_slot"]])
+def test_the_button_of_a_class_opens_a_page_that_the_user_may_see(client, more):
+    slot = SlotFactory()
+    BookingFactory(slot=slot, service=slot.service, attendee_name="Rui")
+    client.force_login(staff(["bookings.view_booking", *more]))
+    url = client.get("/admin/diary/").context["diary"]["urls"]["slot"].replace("ID", str(slot.pk))
+    opened = client.get(url)
+    assert opened.status_code == 200
+    assert "Rui" in opened.content.decode()
+
+
 def test_users_first_see_their_own_calendars(client):
     admin = AdminFactory()
     CalendarFactory.create_batch(3)

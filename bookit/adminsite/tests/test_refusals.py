@@ -335,6 +335,7 @@ def test_a_url_with_an_invalid_or_unknown_id_redirects_or_shows_an_error_page(si
         ("/admin/bookings/webhook/?secret__startswith=w", 400),
         ("/admin/bookings/webhook/?_popup=1&_to_field=secret", 400),
         ("/admin/autocomplete/?app_label=a&model_name=b&field_name=c", 403),
+        ("/admin/autocomplete/?app_label=accounts&model_name=user&field_name=bookings", 403),
         ("/admin/logout/", 405),
     ],
 )

@@ -251,3 +251,17 @@ def test_a_message_says_that_the_row_was_deleted_while_its_page_was_open(site):
     response = site.post(here, form, follow=True)
     assert response.status_code == 200
     assert "Perhaps it was deleted?" in response.content.decode()
+
+
+@pytest.mark.parametrize("changes", [{}, {"time_off-0-reason": "Fair"}])
+def test_time_off_that_somebody_has_deleted_gets_no_other_errors(site, changes):
+    calendar = CalendarFactory()
+    stored = TimeOffFactory(calendar=calendar, reason="Holidays")
+    mine = opened(site, calendar)
+    stored.delete()
+    response = send(site, calendar, mine, name="Room", **changes)
+    assert response.status_code == 200
+    [_hours, off] = response.context["inline_admin_formsets"]
+    [errors, *_others] = off.formset.errors
+    assert [*errors] == ["id"]
+    assert send(site, calendar, mine, name="Room", **{"time_off-0-DELETE": "on"}).status_code == 302
