@@ -21,13 +21,14 @@ from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Webhook
 
 # An export reads the data of this many bookings or reviews at a time, and keeps only the ids of all
-# of them in memory.
+# of them in memory. Erasing uses batches of the same size for emails, reasons and notes.
 BATCH = 1000
 
 # Deletes the jobs that contain emails about the bookings of a user, or about deleted slots for
 # which the user waited, except running jobs. Waiting emails to the provider and to attendees other
-# than the user are kept and sent, because these people have to know that the booking is cancelled.
-# The addresses of these attendees do not count as verified, so their emails contain no names.
+# than the user are kept and sent, because these people have to know that the booking is cancelled,
+# or is no longer theirs. The addresses of these attendees do not count as verified, so their emails
+# contain no names.
 #
 # Parameters: user_id text, email text (the address of the user).
 # Columns: none.
@@ -40,10 +41,10 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
   ))
 """
 
-# Deletes the errors of jobs about a user's bookings and waitlist entries, because the message of an
-# error can repeat data of the booking or entry. The jobs themselves contain only ids, except jobs
-# with composed emails (see `DELETE_MAILS`). The user of a deleted booking is not known, so the
-# errors of all jobs about deleted bookings are deleted, too.
+# Deletes the errors of jobs about a user, or about their bookings and waitlist entries, because the
+# message of an error can repeat personal data. The jobs about bookings and entries contain only
+# ids, except jobs with composed emails (see `DELETE_MAILS`). The user of a deleted booking is not
+# known, so the errors of all jobs about deleted bookings are deleted, too.
 #
 # Parameters: user_id uuid.
 # Columns: none.

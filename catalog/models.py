@@ -84,7 +84,7 @@ class OnCalendar(models.Model):
 
     Every statement that locks or changes such a row names its calendar as well as its id. A single
     server needs only the id. In a distributed database (Citus), the calendar determines the server
-    that has the row.
+    that has the row, unless every server has it (`layout`).
     """
 
     layout = Layout.BY_CALENDAR
@@ -373,8 +373,8 @@ class Service(models.Model):
         ordering = ["title", "id"]
         indexes = [
             # Most lists show only active services. `is_active` is in the next four indexes, so
-            # PostgreSQL counts services, and skips those of earlier pages, without reading the
-            # table.
+            # PostgreSQL skips the services of earlier pages, and counts those in a range of prices,
+            # without reading the table.
             models.Index(fields=["title", "id"], include=["is_active"], name="service_by_title"),
             models.Index(fields=["price", "id"], include=["is_active"], name="service_by_price"),
             models.Index(fields=["created_at", "id"], include=["is_active"], name="service_by_age"),

@@ -25,12 +25,13 @@ from catalog.models import Service
 # The maximum length of the window of a search.
 LONGEST = timedelta(days=62)
 WEEK = timedelta(days=7)
-# A refused booking request gets up to this many free times as alternatives. The search looks around
-# the requested time, first within one day, then further away.
+# A refused booking request gets up to this many free times as alternatives.
 ALTERNATIVES = 3
 # This many free times on each side of the requested time are enough to choose from: one more than
 # needed, because the current time of a booking that is moved is left out.
 NEAREST = ALTERNATIVES + 1
+# The search for alternatives looks around the requested time, first within one day, then further
+# away.
 REACHES = [timedelta(days=days) for days in (1, 7, 31)]
 
 
@@ -92,7 +93,8 @@ class Search:
         The iterator is lazy: it searches for the next free time only when the caller requests it.
 
         Args:
-            near: if given, leave out most times that are far from this one; see `_part_near`.
+            near: if given, leave out most times without a slot that are far from this one; see
+                `_part_near`.
         """
         without_slot: Iterator[FreeTime] = (
             {
@@ -122,7 +124,7 @@ class Search:
         return self._rows[terms.service_id].slot_starts is not None
 
     def _slots(self, terms: Terms) -> list[FreeTime]:
-        """Return the slots in order, with the number of seats left, which may be negative."""
+        """Return the slots in order, including full ones, whose `seats_left` is at most 0."""
         row = self._rows[terms.service_id]
         if row.slot_starts is None:
             return []

@@ -39,7 +39,7 @@ class Column:
 
 
 def amount(value: Decimal) -> str:
-    """Return an amount of money, which has the decimals of its currency."""
+    """Return an amount of money. `value` already has the decimals of its currency."""
     return str(number_format(value, force_grouping=True))
 
 

@@ -58,4 +58,6 @@ def _message_for_the_form(error: Exception) -> str:
         return _("It conflicts with existing data (constraint %(constraint)s).") % {
             "constraint": constraint
         }
+    # A `DataError`, or a `ValidationError` of a value that Django cannot convert, such as an id.
+    # Forms handle the errors of their own fields.
     return str(problems.BAD_VALUE)

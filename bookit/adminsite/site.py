@@ -155,7 +155,8 @@ class Site(AdminSite):
         """Return the cards that the user may see.
 
         If a server of a distributed database is down, cards that need it are left out, and a
-        message says so. The other cards and the menu do not need the server.
+        message says that the database is not available. The other cards and the menu do not need
+        the server.
         """
         cards, failure = [], None
         for name, card in sorted(HOME_CARDS.items(), key=lambda item: (item[1].place, item[0])):
@@ -223,13 +224,13 @@ def _is_sent_after_sign_out(request: HttpRequest) -> bool:
 def _ask_to_sign_in(request: HttpRequest) -> HttpResponse:
     """Redirect to the sign-in page, with a message that the form was not processed.
 
-    After signing in, users are on the page of the form again. The address to which the form was
-    sent may not accept GET.
+    After signing in, users are on the page of the form again, if the request names it (`Referer`).
+    The address to which the form was sent, which is used otherwise, may not accept GET.
     """
     text = gettext("You were signed out, so nothing was changed. Sign in, and try again.")
     messages.warning(request, text)
     here = request.get_full_path()
-    with suppress(ValueError):  # The header is not a URL.
+    with suppress(ValueError):  # The header need not be a URL.
         page = urlsplit(request.headers.get("Referer", ""))
         if page.path.startswith(reverse("admin:index")):
             here = page._replace(scheme="", netloc="").geturl()

@@ -54,9 +54,9 @@ class Generator(SchemaGenerator):
     def get_schema(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the document, in which parts that operations share are written once.
 
-        Each path has the parameters that all of its methods take, and the document has the
-        authentication that most operations take. A hook cannot move the parameters: after the hooks
-        have run, drf-spectacular looks for an operation id in every value of a path.
+        Each path with several methods has the parameters that all of them take, and the document
+        has the authentication that most operations take. A hook cannot move the parameters: after
+        the hooks have run, drf-spectacular looks for an operation id in every value of a path.
         """
         document: dict[str, Any] = super().get_schema(*args, **kwargs)
         _share_security(document)
@@ -76,7 +76,10 @@ def _share_security(document: dict[str, Any]) -> None:
 
 
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
-    """Return the path item, after moving to it the parameters that all of its methods take."""
+    """Return the path item, after moving to it the parameters that all of its methods take.
+
+    The parameters of a single method stay where they are.
+    """
     [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
     common = [each for each in first if others and all(each in other for other in others)]
     if not common:
@@ -291,7 +294,10 @@ def _share_bases(schemas: dict[str, Any]) -> None:
 
 
 def _extends(schema: dict[str, Any], base: dict[str, Any]) -> bool:
-    """Return whether `schema` has all properties of `base`, and further properties."""
+    """Return whether `schema` has all properties of `base`, and further properties.
+
+    It must also require every property that `base` requires.
+    """
     return (
         MIN_BASE_PROPERTIES <= len(base["properties"]) < len(schema["properties"])
         and all(schema["properties"].get(name) == each for name, each in base["properties"].items())

@@ -63,7 +63,8 @@ class Pagination(BasePagination):
         Raises:
             ValidationError: a parameter is invalid, or two parameters exclude each other.
         """
-        # Cast the type: a check of the protocol would take longer than the rest of this method.
+        # Views pass `Rows`; the other types are those of DRF's method. The type is only cast,
+        # because a check of the protocol would take time in each request.
         queryset = cast("Rows", queryset)
         self.request = request
         query = request.query_params
@@ -282,10 +283,10 @@ class EventPagination(Pagination):
         horizon = positions.horizon(using=queryset.db)
         if is_distributed():
             return self._paginate_servers(queryset, horizon.server)
-        step = positions.Step(positions.LOWEST, 0, None, horizon.server)
+        step = positions.Step(low=positions.LOWEST, high=0, last=None, server=horizon.server)
         if query.get("cursor"):
             [steps] = _decode(query["cursor"], self.STEPS)[1]
-            if len(steps) != 1:
+            if len(steps) != 1:  # Only a distributed database issues such cursors.
                 raise refuse("cursor", _("This cursor was not issued by this API."))
             step = positions.Step(*steps[0])
         low, high, last, _server = horizon.translate(step)
@@ -309,13 +310,13 @@ class EventPagination(Pagination):
         following = (
             positions.Step(low, high, str(page[self.limit - 1].pk), horizon.server)
             if within
-            else positions.Step(high, 0, None, horizon.server)
+            else positions.Step(low=high, high=0, last=None, server=horizon.server)
         )
         self.cursor = _encode(self.STEPS, {"steps": [[*following]]}, backwards=False)
         return page[: self.limit]
 
     def _paginate_servers(self, queryset: QuerySet[Any], database: int) -> list[Any]:
-        """Return the rows after a cursor that has a step for each server.
+        """Return the rows after the cursor, which has a step for each server, or the first rows.
 
         All steps together cover the rows before the horizon that each server had when its step
         began, in the order of ids. The rows about one object are on one server, so they stay in
@@ -457,7 +458,7 @@ def _encode(order: list[str], row: dict[str, Any], *, backwards: bool) -> str:
     return signer.sign_object([backwards, order, values], compress=False)
 
 
-def _decode(cursor: str, order: list[str]) -> tuple[bool, list[str]]:
+def _decode(cursor: str, order: list[str]) -> tuple[bool, list[Any]]:
     try:
         backwards, made_for, values = signer.unsign_object(cursor)
     except (signing.BadSignature, ValueError):

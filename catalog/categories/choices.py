@@ -30,6 +30,7 @@ SELECT category FROM found WHERE category IS NOT NULL LIMIT %(most)s
 def categories() -> list[str]:
     """Return the first `MAX_CATEGORIES` categories that services have, in alphabetical order.
 
-    An empty text comes first if there are services without a category.
+    An empty text comes first if there are services without a category. Categories that only
+    inactive services have are included; the table of `Category` need not contain them.
     """
     return fetch(CATEGORIES, {"most": MAX_CATEGORIES}, scalar_row)

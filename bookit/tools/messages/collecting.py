@@ -88,7 +88,7 @@ def _in_templates() -> Iterator[Message]:
 
 
 def _of_errors() -> Iterator[Message]:
-    """Yield the default messages of errors, which are the docstrings of their classes."""
+    """Yield the default messages of errors: the first paragraphs of their classes' docstrings."""
     get_resolver().url_patterns  # noqa: B018 - imports the modules that define errors
     waiting = [ServiceError]
     while waiting:
