@@ -58,7 +58,7 @@ PLACE_IN_SLOT = """place AS MATERIALIZED (
 # The lowest free seat of the `place` in the period. No seat is free if the calendar hosts another
 # service or another slot in the period. The booking itself (`id`) and expired holds do not count.
 # If the capacity was reduced, each seat beyond the capacity that is taken in the period uses up one
-# of the free seats. Each user who is ahead on the waitlist uses up one more free seat.
+# of the free seats, the lowest first. Each user who is ahead on the waitlist uses up one more.
 #
 # The series of seats is put into an array, because PostgreSQL estimates 10 rows for an array and
 # 1,000 for a series. With an estimate of 1,000, it would plan the statement again for each run,
@@ -105,8 +105,9 @@ BOOKING_VALUES = """
 #
 # If a seat is free, the statement compares the calendar's version with the version at which the
 # terms were read, shares a turn of the calendar (see `catalog.turns`) and locks the version (see
-# `bookings.availability.terms`). If no seat is free, the statement does not touch the calendar. In
-# a slot, the turn is shared before the slot is locked.
+# `bookings.availability.terms`). If no seat is free, the statement does not touch the calendar's
+# row: the subquery selects `free.seat`, so that no plan of PostgreSQL runs it without a free seat.
+# In a slot, the turn is always shared, before the slot is locked.
 #
 # ON CONFLICT DO NOTHING makes a race cheap: the second booker waits only until the first booker
 # commits, and inserts no row. Two plain INSERTs into an exclusion constraint can wait for each
@@ -187,7 +188,8 @@ SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
 # Parameters: as in CREATE_IN_SERVICE, but with slot_id uuid, occupant uuid (the slot), actor_id
 #   uuid (null if the worker holds the seat), more jsonb (additional data of the event), and no
 #   capacity.
-# Columns: the fields of `Attempt`; no row if no seat is free or the slot was cancelled.
+# Columns: the fields of `Attempt`; no row if no seat is free, or if the slot was cancelled or
+#   deleted.
 # Invariant: as in CREATE_IN_SERVICE. In addition, booking_in_slot refuses a booking whose time is
 #   not the time of the slot.
 CREATE_IN_SLOT = f"""
@@ -218,7 +220,7 @@ SELECT seat FROM free
 #
 # Parameters: as in FREE_SEAT_IN_SERVICE, but with slot_id uuid, occupant uuid (the slot), user_id
 #   uuid (the user of the booking), and no capacity.
-# Columns: seat int; no row if no seat is free or the slot was cancelled.
+# Columns: seat int; no row if no seat is free, or if the slot was cancelled or deleted.
 # Invariant: as in FREE_SEAT_IN_SERVICE.
 FREE_SEAT_IN_SLOT = f"""
 WITH {PLACE_IN_SLOT}, {FREE_SEAT}
@@ -398,9 +400,10 @@ def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
         with transaction.atomic() if in_transaction else nullcontext():
             attempts = fetch(text, parameters, class_row(Attempt))
             if in_transaction and not (attempts and attempts[0].taken):
-                # The caller tries again, or locks the calendar to end an expired hold. As
-                # everywhere, the calendar is locked before the slot, so the rollback unlocks the
-                # slot. It undoes nothing else, because no seat was taken.
+                # The caller tries again, or locks the calendar to end an expired hold. That lock
+                # must come before a lock on the slot (see "Locks, in their order" in
+                # `docs/architecture.md`), so the rollback unlocks the slot. It undoes nothing else,
+                # because no seat was taken.
                 transaction.set_rollback(True)
         return attempts[0] if attempts else None
     except IntegrityError as error:

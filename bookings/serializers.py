@@ -59,9 +59,10 @@ class BookingSerializer(RowSerializer):
     service_id = serializers.UUIDField(read_only=True)
     calendar_id = serializers.UUIDField(read_only=True)
     attendee_name = serializers.CharField(
-        read_only=True, help_text="By default, the name of the user who booked."
+        read_only=True, help_text="By default, the name of the user."
     )
-    # A CharField instead of an EmailField, because the value is empty if the user has no address.
+    # A CharField instead of an EmailField, because the value is empty if neither the booking nor
+    # the user has an address.
     attendee_email = serializers.CharField(
         read_only=True, help_text="By default, the email address of the user, if any."
     )
@@ -150,7 +151,7 @@ class DetailsSerializer(StrictSerializer):
         required=False,
         allow_blank=True,
         max_length=200,
-        help_text="By default, the name of the user who booked.",
+        help_text="By default, the name of the user.",
     )
     attendee_email = EmailAddressField(required=False, allow_blank=True)
     attendee_phone = serializers.CharField(
@@ -202,7 +203,8 @@ class BookingCreateSerializer(DetailsSerializer):
     )
     start_time = InstantField(required=False, help_text="Required unless slot_id is sent.")
     end_time = InstantField(
-        required=False, help_text="Follows from the duration. If it is sent, it must match."
+        required=False,
+        help_text="Follows from the slot or the duration. If it is sent, it must match.",
     )
     user_id = serializers.UUIDField(required=False, help_text="For whom admins or staff book.")
     hold = serializers.BooleanField(

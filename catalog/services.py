@@ -206,6 +206,7 @@ def affected_bookings(
     Args:
         period: the period of new time off. If given, return the bookings that overlap it instead.
     """
+    # At most one app has bookings, so at most one function has been added.
     found = [find(calendar=calendar, period=period, at=at) for find in AFFECTED.values()]
     return found[0] if found else Affected()
 
@@ -295,8 +296,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             # sends a response back sets no step: the step still follows the duration.
             del changes["step_minutes"]
         try:
-            with transaction.atomic():
-                save_changes(service, changes)
+            save_changes(service, changes)
         except IntegrityError as error:
             # The foreign keys of bookings, slots and reviews cover the service and its calendar
             # together, so they prevent the move.
@@ -362,7 +362,8 @@ def check_owner(calendar: Calendar, actor: User, permission: str) -> None:
 
 def _calendar_for(actor: User, permission: str, calendar_id: UUID) -> Calendar:
     # The lock prevents the calendar from being deleted before the service is stored. The turn is
-    # taken alone, because the trigger on the terms of services may take it alone afterwards.
+    # taken alone, because the trigger on the terms of services may take it alone afterwards. Two
+    # transactions that shared the turn until then would deadlock.
     found = Calendar.objects.select_for_update(no_key=True).filter(turns.alone(calendar_id))
     calendar = found.filter(pk=calendar_id).first()
     if calendar is None:

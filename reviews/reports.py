@@ -63,9 +63,9 @@ REPORTS.add("reviews")(
     Report(
         _("Reviews"),
         _("How many reviews were written each month, and how good they are."),
-        ratings,
-        draw,
-        {
+        figures=ratings,
+        draw=draw,
+        columns={
             "month": Column(_("Month"), month),
             "reviews": Column(_("Reviews"), number),
             "rating_average": Column(_("Average rating"), average),

@@ -43,6 +43,7 @@ class CachingTokenBackend(TokenBackend):
 
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
         """Return the claims of a token. If `verify` is true, the signature must be valid."""
+        # The claims are copied, because a token can change its own claims.
         return dict(self._verified(token)) if verify else super().decode(token, verify)
 
 

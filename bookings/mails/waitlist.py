@@ -1,4 +1,8 @@
-"""Emails to users whose waitlist has ended without a seat for them."""
+"""Emails to users whose waitlist has ended without a seat for them.
+
+As in `bookings.mails.composition`, the user's name never contains a link. An email to an unverified
+address leaves out this name, and contains no link in the title or the name of the calendar.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -87,7 +87,8 @@ class SlotViewSet(CatalogViewSet):
         if "rrule" not in content:
             return self.created(published[0])
         rows = SlotSerializer.represent_many(published)
-        found = {
+        # `Location` leads to all slots of the service in the period of the series.
+        parameters = {
             "service_id": content["service_id"],
             "from": _instant(rows[0]["start_time"]),
             "to": _instant(rows[-1]["end_time"]),
@@ -95,7 +96,9 @@ class SlotViewSet(CatalogViewSet):
         return Response(
             {"count": len(rows), "next": None, "previous": None, "results": rows},
             status=201,
-            headers={"Location": request.build_absolute_uri(f"{request.path}?{urlencode(found)}")},
+            headers={
+                "Location": request.build_absolute_uri(f"{request.path}?{urlencode(parameters)}")
+            },
         )
 
     @extend_schema(

@@ -17,11 +17,15 @@ class WaitlistEntry(OnCalendar):
     """A user who waits, or has waited, for a seat of a full slot.
 
     A free seat is held for the first user who is waiting. Nobody else can take the seat before that
-    user. A database trigger updates the status when the user's booking in the slot changes.
+    user. A database trigger updates the status when the user gets a booking in the slot, and when
+    that booking changes or is deleted.
     """
 
     class Status(models.TextChoices):
-        """Whether the user is still waiting, or how the wait ended."""
+        """Whether the user is waiting or has been offered a seat, or how the wait ended.
+
+        `passed` means that it ended without a booking, although the user did not leave.
+        """
 
         WAITING = "waiting", _("Waiting")
         OFFERED = "offered", _("Offered")

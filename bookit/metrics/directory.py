@@ -36,11 +36,13 @@ _name = "main"
 shared: str | None = None
 #: Whether this process has space for its counters.
 recording = True
+# The descriptor of the locked folder, if `_created` has made one. It is never closed, so the folder
+# stays locked until the processes end.
 _lock: int | None = None
 
 
 def prepare() -> None:
-    """Make an empty folder for this server and all its workers.
+    """Prepare a folder without counters for this server and all its workers.
 
     If PROMETHEUS_MULTIPROC_DIR is set, use that folder, and remove the counters of an earlier
     server from it. Otherwise, make a new folder, in memory if possible, and remove it when the

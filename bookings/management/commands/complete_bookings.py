@@ -9,7 +9,7 @@ from bookings import clock
 
 
 class Command(BaseCommand):
-    """Completes bookings that have ended; the worker does so every minute."""
+    """Completes confirmed bookings that have ended; the worker does so every minute."""
 
     help = "Complete confirmed bookings that have ended, as the worker does every minute."
 

@@ -34,7 +34,8 @@ POLL = 0.5
 _OLDEST_TRANSACTIONS = """
 SELECT concat(
     'process ', pid, ' (', coalesce(nullif(application_name, ''), usename, backend_type, '?'), ')',
-    -- Null if this role may not see when the transactions of other roles began.
+    -- Null if this role may not see when the transactions of other roles began. Such a transaction
+    -- may be the oldest, so it comes first.
     ', open for ' || round(extract(epoch FROM clock_timestamp() - xact_start)) || ' s'
 ) AS description
 FROM pg_stat_activity
@@ -82,10 +83,10 @@ class Command(migrate.Command):
     If several hosts migrate the same database at the same time, each waits for the one before it,
     and then finds little or nothing to do.
 
-    A migration waits only briefly for a lock (`bookit.database.postgresql.base.LOCK_TIMEOUT`),
-    because all later statements on the same table wait behind it. A request may also lock two
-    tables in another order than the migration; PostgreSQL then aborts the request's transaction or
-    the migration. If an atomic migration fails for one of these reasons, it is tried again.
+    An atomic migration waits only briefly for a lock, because all later statements on the same
+    table wait behind it (`bookit.database.postgresql.base.LOCK_TIMEOUT`). A request may also lock
+    two tables in another order than the migration; PostgreSQL then aborts the request's transaction
+    or the migration. If an atomic migration fails for one of these reasons, it is tried again.
     """
 
     migration: Migration | None = None

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from django.contrib.auth.hashers import make_password
 
+from bookit.api.pagination import MAX_OFFSET
 from bookit.runtime import servers
 from bookit.runtime.embedded_postgres import running
 from bookit.runtime.servers import Server
@@ -236,7 +237,7 @@ def measure(
         for number, case in enumerate(places[0].cases):
             if only and case.name not in only:
                 continue
-            line = Line(case.name, case.title.strip(), [[] for _ in places])
+            line = Line(case.name, case.title, [[] for _ in places])
             say(f"Measuring {line.title}.")
             for place, costs in zip(places, line.costs, strict=True):
                 # The first requests, which open connections and warm up code, are not counted.
@@ -299,15 +300,17 @@ UNMEASURED = {"create-silent", "publish", "login"}
 
 
 def _title(case: Case, size: Size) -> str:
-    # A line has one title for all databases, so the title must not contain the size of one.
+    # A line has one title for all databases, so the title must not contain the size of one. All
+    # lines are measured with one client, so no title has to say so.
     return case.title.replace(f" of {size.services:,}", "").replace(", one client", "").strip()
 
 
 def _lists(size: Size) -> dict[str, str]:
     """Return the paths of long lists and of searches in large tables, by their names."""
     day = tomorrow()
+    # The provider of calendar 7, as in `Town.calendars`.
     provider = key("user", size.customers + 1 + 7 % size.providers)
-    deepest = min(size.services * 9 // 10, 10_000)
+    deepest = min(size.services * 9 // 10, MAX_OFFSET)
     return {
         "services-last": f"/services?limit=20&offset={deepest}",
         "services-rating": "/services?ordering=-rating",
@@ -320,7 +323,7 @@ def _lists(size: Size) -> dict[str, str]:
         "providers-q": "/providers?q=customer",
         "calendars": f"/calendars?provider_id={provider}",
         "everybody": "/bookings",
-        "everybody-deep": "/bookings?limit=20&offset=10000",
+        "everybody-deep": f"/bookings?limit=20&offset={MAX_OFFSET}",
         "everybody-cursor": "/bookings?cursor=",
         "everybody-age": "/bookings?ordering=-created_at",
         "everybody-pending": "/bookings?status=pending",
@@ -415,6 +418,7 @@ def picture(sizes: Sequence[Size], lines: Sequence[Line]) -> str:
     """
     growths = [line.times(place).cpu_us for line in lines for place in (1, -1)]
     most = max(filter(isfinite, growths), default=1)
+    # The factors at the two ends of the axis, which is logarithmic.
     right = max(2.0, 10 ** (log10(most) + 0.05))
     left = 0.5
 

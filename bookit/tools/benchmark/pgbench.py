@@ -38,6 +38,7 @@ def scripts(
         "create": script(
             [
                 any_user,
+                # Each client counts its own bookings, so no two bookings have the same number.
                 "\\set bookings :bookings + 1",
                 f"\\set number :bookings * {CONNECTIONS} + :client_id",
                 # As in `Size.quiet_services`: 1, 2, 6, 7, 11, 12 ...

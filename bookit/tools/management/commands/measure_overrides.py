@@ -41,7 +41,8 @@ class Command(BaseCommand):
         """Measure, and write a line for each override and kind of request.
 
         Raises:
-            CommandError: this machine does not tell the CPU time of a process, or PostgreSQL fails.
+            CommandError: this machine does not tell the CPU time of a process, or PostgreSQL or the
+                migration fails.
         """
         if not Path(SCHEDSTAT.format("self")).exists():
             raise CommandError("This command needs Linux: it reads CPU times from /proc.")
