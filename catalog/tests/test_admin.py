@@ -501,3 +501,5 @@ def test_staff_who_may_not_see_accounts_cannot_search_them(client):
     client.force_login(staff(["catalog.change_calendar"]))
     query = {"app_label": "catalog", "model_name": "calendar", "field_name": "provider"}
     assert client.get(reverse("admin:autocomplete"), query).status_code == 403
+    client.force_login(staff(["catalog.change_calendar", "accounts.view_user"]))
+    assert client.get(reverse("admin:autocomplete"), query).status_code == 200
