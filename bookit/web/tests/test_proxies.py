@@ -1,4 +1,4 @@
-"""Tests of real proxies (of the Compose files, and of an operator) before a real web server."""
+"""Real proxies (of the Compose files, and of an operator) in front of a real web server."""
 
 import http.client
 import json

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from accounts.tests.factories import AdminFactory, ProviderFactory
-from bookit.tests.crowd import at_once, tally
+from bookit.tests.crowd import at_once, deadlocks, run, tally
 from bookit.tests.expect import problem
 from catalog import services
 from catalog.categories.models import Category
@@ -107,7 +107,23 @@ def test_a_change_that_is_rolled_back_is_not_counted():
     assert not Category.objects.exists()
 
 
+@pytest.fixture
+def _write_categories_slowly(transactional_db):
+    """Pause before each category is written, so that concurrent statements overlap."""
+    run(
+        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM pg_sleep(0.05); RETURN NEW; END $$"
+    )
+    run(
+        "CREATE TRIGGER pause BEFORE INSERT ON catalog_category"
+        " FOR EACH ROW EXECUTE FUNCTION pause()"
+    )
+    yield
+    run("DROP FUNCTION pause CASCADE")
+
+
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_write_categories_slowly")
 def test_concurrent_changes_are_all_counted_without_a_deadlock():
     admin = AdminFactory()
     first, second = (ServiceFactory(category=name) for name in ("First", "Second"))
@@ -116,6 +132,8 @@ def test_concurrent_changes_are_all_counted_without_a_deadlock():
         changes = {"category": category, "is_active": True}
         services.update_service(service_id=service_id, actor=admin, changes=changes)
 
+    # `update_service` would run again after a deadlock, so the outcomes do not show a deadlock.
+    deadlocks_before = deadlocks()
     for round_number in range(5):
         names = ("First", "Second") if round_number % 2 else ("Second", "First")
         calls = [partial(move, first.pk, names[0]), partial(move, second.pk, names[1])]
@@ -123,6 +141,7 @@ def test_concurrent_changes_are_all_counted_without_a_deadlock():
         assert tally(at_once(calls)) == {None: 5}
         kept, found = counted()
         assert kept == found
+    assert deadlocks() == deadlocks_before
 
 
 def test_the_migration_counts_the_active_services_that_exist():
