@@ -143,7 +143,7 @@ class TestBlocks:
     """
 
     @pytest.mark.parametrize("words", NASTY)
-    def test_no_search_reads_the_descriptions(self, api, crowded_town, words):
+    def test_no_search_reads_the_words_of_all_services(self, api, crowded_town, words):
         table = ask("SELECT pg_relation_size('catalog_service') / 8192")
         for more in [*PAGES, *NARROWED]:
             ran = statements_of(api, f"/services?q={quote(words)}{more}")
@@ -180,7 +180,7 @@ class TestPlans:
             ("&ordering=-relevance,title", MAX_RANKED_HERE),
             # Services without the words in the title fill the page.
             ("&ordering=relevance", DEFAULT_LIMIT),
-            # The page needs services of both groups.
+            # Services of both groups are on the page or before it.
             ("&ordering=title,relevance", MAX_RANKED_HERE + DEFAULT_LIMIT),
             ("&page=6", MAX_RANKED_HERE + 6 * DEFAULT_LIMIT),
         ],

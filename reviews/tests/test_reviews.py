@@ -10,7 +10,7 @@ from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings.models import Booking
+from bookings.models import Booking, BookingEvent
 from bookings.services import change_status, delete_booking
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.errors import database_error_facts
@@ -518,7 +518,11 @@ class TestRaces:
                 ]
             )
             assert marked.error is None
-            assert reviewed.error is None or isinstance(reviewed.error, BookingNotCompleted)
+            if reviewed.error is None:
+                happened = booking.events.order_by("id").values_list("type", flat=True)
+                assert [*happened] == [BookingEvent.Type.REVIEWED, BookingEvent.Type.NO_SHOW]
+            else:
+                assert isinstance(reviewed.error, BookingNotCompleted)
         assert rating(service)[0] == Review.objects.count()
 
     def test_a_concurrent_deletion_of_the_booking_comes_before_or_after_the_review(self, service):
