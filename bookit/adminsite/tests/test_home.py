@@ -416,6 +416,18 @@ def test_fewer_days_are_compared_if_thirty_days_have_very_many_bookings(
     assert (found(site, booked["url"]), found(site, booked["before_url"])) == (made, before)
 
 
+def test_each_day_begins_at_midnight_in_a_zone_that_postgresql_takes_for_an_abbreviation(site):
+    """For PostgreSQL, CET is an hour ahead of UTC all year. As a time zone, it has summer time."""
+    with time_machine.travel(NOON.replace(month=7), tick=False):
+        # On 3 June, at 0:30: the first of the last 30 days.
+        book(start_time=datetime(2026, 6, 2, 22, 30, tzinfo=UTC))
+        recent = shown(AdminFactory(timezone="CET"))["recent"]
+        [_revenue, booked, *_rest] = recent["numbers"]
+        assert (booked["now"], found(site, booked["url"])) == ("1", 1)
+        bar = recent["chart"]["bars"][0]
+        assert (bar["day"], bar["count"], found(site, bar["url"])) == ("Wed 3 Jun", 1, 1)
+
+
 def test_failed_jobs_are_counted_by_what_they_do(site):
     for name in ("bookings.send_mail", "bookings.send_mail", "bookit.prune_jobs"):
         fail(name)
