@@ -502,7 +502,8 @@ class ServiceAdmin(StampedAdmin):
             return gettext("no reviews")
         number = service.rating_count
         words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
-        average = number_format(round(service.rating_average, 1), 1)
+        # `rating_average` is rounded already, and rounding twice would make 4.4 of 4.4524.
+        average = number_format(round(service.rating_sum / number, 1), 1)
         return format_html('{} <span class="below">{}</span>', average, words)
 
     @admin.display(description=_("Calendar"))

@@ -363,6 +363,9 @@ class TestWords:
         assert "no reviews" in text
         Service.objects.update(rating_sum=14, rating_count=3)
         assert "4.7" in site.get(path).content.decode()
+        # The average is 4.4524: `rating_average` is 4.45.
+        Service.objects.update(rating_sum=187, rating_count=42)
+        assert "4.5" in site.get(path).content.decode()
         assert "Record" not in site.get(reverse("admin:catalog_calendar_add")).content.decode()
 
     @pytest.mark.parametrize("value", ["\0", "9" * 400, "-1", "x", "1e5", "NaN"])

@@ -24,6 +24,7 @@ from bookit.tests.expect import problem
 from catalog.models import OpeningHours, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 from reviews.models import Review
+from reviews.services import create_review
 from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
@@ -350,6 +351,18 @@ def test_each_number_equals_the_result_of_a_simpler_computation(
         assert in_any_order(found.rows) == in_any_order(rows)
         assert found.totals == totals
     assert PLAIN.keys() == REPORTS.keys()
+
+
+def test_the_average_rating_is_rounded_like_that_of_the_service():
+    service = ServiceFactory(capacity=8)
+    for seat in range(1, 9):
+        booking = BookingFactory(service=service, seat=seat, status="completed")
+        stars = 5 if seat == 1 else 4
+        create_review(actor=booking.user, booking_id=booking.pk, rating=stars, at=SPRING.start)
+    service.refresh_from_db()
+    # The average is 4.125.
+    assert REPORTS["reviews"].figures(SPRING).totals["rating_average"] == 4.13
+    assert service.rating_average == Decimal("4.13")
 
 
 def test_the_town_has_something_to_count(town):
