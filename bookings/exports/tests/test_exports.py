@@ -356,6 +356,36 @@ def test_the_page_of_a_day_links_to_the_sheets_of_calendars_with_bookings(site, 
     assert "Nothing is booked on" in page
 
 
+def test_the_page_of_a_day_counts_the_bookings_that_each_sheet_shows(site):
+    """The sheets show the day in the zone of their calendar, and what has begun before."""
+    expected: dict[str, list[int]] = {}
+    # The times, in hours after the beginning of 1 January in UTC, and on which of three days the
+    # bookings are: 31 December, 1 January and 2 January.
+    for name, starts, ends, on_days in [
+        ("America/New_York", 1, 2, [1, 0, 0]),
+        ("Pacific/Kiritimati", 11, 12, [0, 0, 1]),
+        ("Pacific/Pago_Pago", 34, 35, [0, 1, 0]),
+        ("Europe/Lisbon", -30, 30, [1, 1, 1]),
+    ]:
+        start, end = (TUESDAY.replace(hour=0) + timedelta(hours=each) for each in (starts, ends))
+        BookingFactory(
+            service=ServiceFactory(calendar=CalendarFactory(name=name, timezone=name)),
+            start_time=start,
+            end_time=end,
+            status="confirmed",
+        )
+        expected[name] = on_days
+    for place, day in enumerate(["2998-12-31", "2999-01-01", "2999-01-02"]):
+        rows = site.get(f"/admin/day-sheets/?day={day}").context["rows"]
+        assert {name: number for name, number, _address in rows} == {
+            name: 1 for name, on_days in expected.items() if on_days[place]
+        }
+        for _name, number, address in rows:
+            sheet = site.get(address).context["sheet"]
+            assert sum(len(each.bookings) for each in sheet.appointments) == number
+    assert "Nothing is booked on" in site.get("/admin/day-sheets/?day=2999-01-03").content.decode()
+
+
 @pytest.mark.parametrize("day", ["2999-02-30", "tomorrow", "1899-12-31", "3000-01-01"])
 def test_an_invalid_day_or_a_year_before_1900_or_after_2999_has_no_sheet(site, studio, day):
     assert site.get(f"/admin/day-sheets/{studio.pk}/{day}/").status_code == 404
