@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from html import unescape
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -22,6 +23,7 @@ from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import clock
 from bookings.events import record
 from bookings.models import Booking, BookingEvent, Slot
+from bookings.reports.charts import percent
 from bookings.tests.factories import (
     BookingFactory,
     SlotFactory,
@@ -679,7 +681,23 @@ def test_clearing_the_search_keeps_filters_that_begin_with_the_same_letter():
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "text"), [(2, 3, "66.7 %"), (1, 1, "100.0 %"), (0, 3, "0.0 %"), (0, 0, "")]
+    ("part", "whole", "text"),
+    [(2, 3, "66.7 %"), (1, 1, "100.0 %"), (0, 3, "0.0 %"), (0, 0, ""), (23, 80, "28.7 %")],
 )
 def test_a_share_is_rounded(part, whole, text):
     assert words.share(part, whole) == text
+    if whole:
+        assert percent(part / whole) == text  # The reports round a share in the same way.
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "text"),
+    [
+        (3, 3, "unchanged"),
+        (1004, 1000, "+0 %"),
+        (Decimal("999.99"), Decimal(1000), "\N{MINUS SIGN}0 %"),
+        (0, 3, "\N{MINUS SIGN}100 %"),
+    ],
+)
+def test_only_an_equal_number_is_called_unchanged(now, before, text):
+    assert words.change(now, before) == text
