@@ -130,11 +130,12 @@ def test_details_of_the_attendee_that_were_not_given_are_those_of_the_user_who_b
     ("currency", "price"), [("EUR", "25.00"), ("JPY", "1500"), ("KWD", "1.500")]
 )
 def test_a_price_in_a_file_has_the_decimals_of_its_currency(site, currency, price):
-    BookingFactory(price=price, currency=currency)
+    service = ServiceFactory(price=price, currency=currency)
+    BookingFactory(service=service)
 
-    [row] = rows_of(site.get(f"{BOOKINGS}export.csv"))
-
-    assert (row["price"], row["currency"]) == (price, currency)
+    for path in (BOOKINGS, "/admin/catalog/service/"):
+        [row] = rows_of(site.get(f"{path}export.csv"))
+        assert (row["price"], row["currency"]) == (price, currency)
 
 
 def test_a_file_of_accounts_has_separate_columns_for_name_address_phone_and_roles(site):
