@@ -418,6 +418,7 @@ def test_fewer_days_are_compared_if_thirty_days_have_very_many_bookings(
     assert (found(site, booked["url"]), found(site, booked["before_url"])) == (made, before)
 
 
+@pytest.mark.one_server("opens the home page in a transaction that has changed a reference table")
 def test_each_day_begins_at_midnight_in_a_zone_that_postgresql_takes_for_an_abbreviation(site):
     """For PostgreSQL, CET is an hour ahead of UTC all year. As a time zone, it has summer time."""
     with time_machine.travel(NOON.replace(month=7), tick=False):
