@@ -359,7 +359,7 @@ def test_the_page_of_a_day_links_to_the_sheets_of_calendars_with_bookings(site, 
 
 def test_the_page_of_a_day_counts_the_bookings_that_each_sheet_shows(site):
     """The sheets show the day in the zone of their calendar, and what has begun before."""
-    expected: dict[str, list[int]] = {}
+    expected = {}
     # The times, in hours after the beginning of 1 January in UTC, and on which of three days the
     # bookings are: 31 December, 1 January and 2 January.
     for name, starts, ends, on_days in [

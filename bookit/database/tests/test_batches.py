@@ -222,7 +222,6 @@ SAFE_PLACES = {
     "bookings/webhooks/deliveries.py: pk__in=ids": "at most ten batches of messages",
     "bookings/webhooks/deliveries.py: pk__in=named": "the bookings of a batch of messages",
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
-    "bookings/exports/daysheets.py: bookings__status__in=Booking.BOOKED": "four statuses",
     "bookings/exports/daysheets.py: status__in=Booking.BOOKED": "four statuses",
     "bookings/desk/filters.py: pk__in=missing": "the ids in a URL",
     "bookings/feeds/services.py: pk__in=owner_ids": "a calendar and a user",
