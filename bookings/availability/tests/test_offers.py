@@ -97,14 +97,6 @@ def test_slots_are_shown_with_their_seats(service):
     assert day.day.isoformat() == "2026-12-02"
 
 
-def test_the_preview_shows_the_seats_of_a_slot_with_more_seats_than_its_service(site, service):
-    Service.objects.update(mode="slots", capacity=1)
-    SlotFactory(service=service, start_time=MONDAY + timedelta(days=2), capacity=12)
-    with time_machine.travel(MONDAY, tick=False):
-        page = site.get(reverse("admin:catalog_service_change", args=[service.pk]))
-    assert "12 seats</time>" in page.content.decode()
-
-
 def test_a_day_with_many_times_says_how_many_more_it_has(service):
     service.duration_minutes, service.step_minutes = 5, 5
     days = offered_days(service, at=MONDAY)
