@@ -98,8 +98,7 @@ class UpcomingFilter(DateFieldListFilter):
             (_("Today"), {since: today, until: days(1)}),
             (_("Tomorrow"), {since: days(1), until: days(2)}),
             (_("Next 7 days"), {since: today, until: days(7)}),
-            # Today is one of these days, as on the home page and in the reports.
-            (_("Last 30 days"), {since: days(-29), until: days(1)}),
+            (_("Last 30 days"), {since: days(-30), until: days(1)}),
             (_("Before today"), {until: today}),
             (_("All"), {} if is_search else everything),
         )

@@ -69,16 +69,6 @@ def test_today_begins_at_midnight_of_the_signed_in_user(desk):
     assert found(desk) == [monday]
 
 
-def test_the_last_30_days_include_today(desk):
-    """The home page and the reports count the same days."""
-    [day_filter, *_others] = desk.get(LIST).context["cl"].filter_specs
-    link = {str(text): link for text, link in day_filter.links}["Last 30 days"]
-    last_midnight = NOW.replace(hour=0) - HOUR  # The receptionist is in Paris.
-    today, first = booked(NOW), booked(last_midnight - 29 * DAY)
-    booked(last_midnight - 29 * DAY - timedelta(minutes=61))
-    assert found(desk, **link) == [first, today]
-
-
 def test_months_are_in_the_zone_of_the_signed_in_user(desk):
     """In UTC, the first hour of a month in Paris belongs to the previous month."""
     for start_time in (NOW, datetime(2026, 11, 30, 23, 30, tzinfo=UTC)):
