@@ -33,7 +33,7 @@ from bookit.database.citus.nodes import is_distributed
 from bookit.database.counts import expected
 from bookit.database.rows import fetch
 from bookit.database.versions import version_of
-from bookit.times import zone
+from bookit.times import day_start, zone
 from catalog.models import Service
 
 Status = Booking.Status
@@ -62,8 +62,10 @@ EARNING = [Status.CONFIRMED, Status.COMPLETED]
 _COUNTS = """count(*) AS bookings, sum(price) AS price, count(*) FILTER (
             WHERE start_time >= %(middle)s::timestamptz AND status = ANY(%(booked)s::text[])
         ) AS recent"""
+# PostgreSQL must not convert the times to the zone of the user: it may know other rules for a zone
+# than Python, and takes names such as CET for an abbreviation, which has no summer time.
 _IN_PERIOD = f"""(
-        SELECT (start_time AT TIME ZONE %(zone)s::text)::date AS day,
+        SELECT width_bucket(start_time, %(days)s::timestamptz[]) AS day,
             start_time, currency, service_id, price,
             CASE WHEN status = 'cancelled' AND EXISTS (
                 SELECT 1 FROM bookings_bookingevent AS event
@@ -90,11 +92,11 @@ FROM busiest JOIN catalog_service AS service ON service.id = service_id
 # "released" here.
 #
 # Parameters: begin, middle and end timestamptz (the period from begin to end; its later part begins
-# at middle), zone text (decides when a day begins), booked text[] (the statuses that count for a
-# service), most bigint (the maximum number of services).
-# Columns: day date, status text, currency text (null in the rows of services, all three),
-# service_id uuid, title text (null in the rows of days, both), bookings bigint, price numeric (the
-# sum; null in the rows of services).
+# at middle), days timestamptz[] (where each day begins), booked text[] (the statuses that count for
+# a service), most bigint (the maximum number of services).
+# Columns: day integer (from 1), status text, currency text (null in the rows of services, all
+# three), service_id uuid, title text (null in the rows of days, both), bookings bigint, price
+# numeric (the sum; null in the rows of services).
 _RECENT = f"""
 WITH grouped AS (
     SELECT day, status, currency, service_id, {_COUNTS}
@@ -288,21 +290,22 @@ def read_recent(glance: Glance) -> dict[str, Any]:
     last, span = glance.today, _days_to_compare(glance)
     first, earliest = (last - timedelta(days=times * span - 1) for times in (1, 2))
     now, before = glance.days(first, last), glance.days(earliest, first - timedelta(days=1))
+    starts = [day_start(earliest + timedelta(days=n), glance.zone) for n in range(2 * span)]
     rows: list[Any] = fetch(
         _RECENT_ON_CLUSTER if is_distributed() else _RECENT,
         {
             "begin": before[0],
             "middle": now[0],
             "end": now[1],
-            "zone": glance.zone.key,
+            "days": starts,
             "booked": [*map(str, Booking.BOOKED)],
             "most": MAX_SERVICES,
         },
         namedtuple_row,
     )
     days = [row for row in rows if row.service_id is None]
-    recent = [row for row in days if row.day >= first]
-    older = [row for row in days if row.day < first]
+    recent = [row for row in days if row.day > span]
+    older = [row for row in days if row.day <= span]
 
     def compared(
         label: str,
@@ -392,19 +395,20 @@ def _chart(rows: list[Any], first: date, days: int, glance: Glance) -> dict[str,
 
     The chart is 100 high, and each day is 20 wide. The template draws bars with a width of 14.
     """
-    counts: Counter[date] = Counter()
+    # `_RECENT` numbers the days from 1, and the first `days` of them are before `first`.
+    counts: Counter[int] = Counter()
     for row in rows:
         if row.status in Booking.BOOKED:
-            counts[row.day] += row.bookings
+            counts[row.day - days - 1] += row.bookings
     most = max(counts.values(), default=0)
     bars = []
     for place in range(days):
         day = first + timedelta(days=place)
-        height = round(counts[day] * 100 / most, 1) if most else 0
+        height = round(counts[place] * 100 / most, 1) if most else 0
         bars.append(
             {
                 "day": words.day(day),
-                "count": counts[day],
+                "count": counts[place],
                 "x": place * 20 + 3,
                 "y": round(100 - height, 1),
                 "height": height,

@@ -1,6 +1,7 @@
 """Calendars and services in the admin site."""
 
 import re
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -412,8 +413,8 @@ class ServiceAdmin(StampedAdmin):
     form = ServiceForm
     list_display = ["what", "category", "amount", "length", "seats", "is_active", "rating"]
     csv_columns = [
-        *("title", "calendar", "category", "amount", "duration_minutes", "capacity"),
-        *("is_active", "rating_average", "rating_count"),
+        *("title", "calendar", "category", "exact_price", "currency", "duration_minutes"),
+        *("capacity", "is_active", "rating_average", "rating_count"),
     ]
     list_filter = ["is_active", "mode", ("category", one_of(categories)), "requires_confirmation"]
     list_select_related = ["calendar"]
@@ -517,7 +518,8 @@ class ServiceAdmin(StampedAdmin):
             return gettext("no reviews")
         number = service.rating_count
         words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
-        average = number_format(round(service.rating_average, 1), 1)
+        # `rating_average` is rounded already, and rounding twice would make 4.4 of 4.4524.
+        average = number_format(round(service.rating_sum / number, 1), 1)
         return format_html('{} <span class="below">{}</span>', average, words)
 
     @admin.display(description=_("Calendar"))
@@ -534,6 +536,11 @@ class ServiceAdmin(StampedAdmin):
     def amount(self, service: Service) -> str:
         """Return the price with its currency."""
         return money.written(service.price, service.currency)
+
+    @admin.display(description=_("price"))
+    def exact_price(self, service: Service) -> Decimal:
+        """Return the price with the decimals of its currency, for the CSV file."""
+        return money.in_currency(service.price, service.currency)
 
     def delete_row(self, request: HttpRequest, row: Service) -> None:
         """Delete a service that has no bookings, slots or reviews."""

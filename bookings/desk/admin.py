@@ -337,28 +337,39 @@ class BookingAdmin(ServedAdmin):
     def mark_cancelled(
         self, request: HttpRequest, queryset: QuerySet[Booking]
     ) -> TemplateResponse | None:
-        """Ask for the reason; then cancel the selected bookings."""
+        """Ask for the reason; then cancel the selected bookings.
+
+        The question counts and names only bookings that can be cancelled. If there are none, there
+        is no question, and messages say why nothing was changed.
+        """
         is_sent = "reason" in request.POST
         form = CancelForm(request.POST if is_sent else None)
         if is_sent and form.is_valid():
-            self.apply(
-                request,
-                queryset,
-                lambda booking: _set_status(
-                    request, booking, Status.CANCELLED, reason=form.cleaned_data["reason"]
-                ),
-                done=DONE_MANY[Status.CANCELLED],
-                name=name_of,
-            )
+            self._cancel_all(request, queryset, reason=form.cleaned_data["reason"])
             return None
         bookings = [*queryset[: MAX_CANCELLED + 1]]
         if len(bookings) > MAX_CANCELLED:
             text = _("Cancel at most %d bookings at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
             return None
+        bookings = [each for each in bookings if Status.CANCELLED in TRANSITIONS[each.status]]
+        if not bookings:
+            self._cancel_all(request, queryset, reason="")
+            return None
         question = self.question(request, _("Cancel bookings"), bookings, shown=name_of)
         context = {**question, "form": form}
         return TemplateResponse(request, "admin/bookings/booking/cancel_selected.html", context)
+
+    def _cancel_all(
+        self, request: HttpRequest, queryset: QuerySet[Booking], *, reason: str
+    ) -> None:
+        self.apply(
+            request,
+            queryset,
+            lambda booking: _set_status(request, booking, Status.CANCELLED, reason=reason),
+            done=DONE_MANY[Status.CANCELLED],
+            name=name_of,
+        )
 
     @admin.action(description=gettext_lazy("Send the last email again"), permissions=["change"])
     def resend_mail(self, request: HttpRequest, queryset: QuerySet[Booking]) -> None:

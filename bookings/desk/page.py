@@ -20,6 +20,7 @@ from bookings.availability.terms import terms_of
 from bookings.desk import words
 from bookings.desk.models import StaffNote
 from bookings.diary.reading import STATES
+from bookings.holds import is_ended_hold
 from bookings.mails import services as mails
 from bookings.models import Booking
 from bookings.transitions import AFTER_START, TRANSITIONS
@@ -278,8 +279,9 @@ class BookingPage:
 
     @cached_property
     def _others(self) -> list[dict[str, Any]]:
-        # One query serves both the list and the counts.
-        bookings = Booking.objects.filter(user_id=self.booking.user_id).order_by(
+        # One query serves both the list and the counts. Released and expired holds are left out,
+        # because nothing was ever booked: the customer has not cancelled anything.
+        bookings = Booking.objects.filter(~is_ended_hold(), user_id=self.booking.user_id).order_by(
             "-start_time", "-id"
         )
         columns = ("id", "start_time", "end_time", "status", "service__title", "calendar__timezone")

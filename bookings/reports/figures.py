@@ -27,6 +27,8 @@ from catalog.models import MAX_MINUTES, Calendar
 # A report has at most this many rows.
 MAX_ROWS = 20_000
 SECONDS_A_MINUTE, SECONDS_AN_HOUR = 60, 3600
+# The decimals of a share in the API and in CSV files.
+DECIMALS = 4
 
 # The upper limits of the ranges of lead times, in hours, and the names of the ranges, which pages
 # translate. The last range has no limit.
@@ -185,10 +187,24 @@ class Figures:
     rows: list[dict[str, Any]]
     totals: dict[str, Any] = field(default_factory=dict)
 
+    def rounded(self) -> "Figures":
+        """Return the figures with at most `DECIMALS`, for programs.
+
+        Pages round the exact figures. Rounded twice, 3.448 per cent would become 3.5.
+        """
+        return Figures([_rounded(row) for row in self.rows], _rounded(self.totals))
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: round(value, DECIMALS) if isinstance(value, float) else value
+        for name, value in row.items()
+    }
+
 
 def share(part: float, whole: float) -> float | None:
-    """Return `part` as a share of `whole`, rounded to four decimals; None if `whole` is 0."""
-    return round(part / whole, 4) if whole else None
+    """Return `part` as a share of `whole`; None if `whole` is 0."""
+    return part / whole if whole else None
 
 
 def utilisation(period: Period) -> Figures:

@@ -72,7 +72,7 @@ class Report:
 
     def document(self, period: Period) -> dict[str, Any]:
         """Return the report as the API shows it."""
-        found = self.figures(period)
+        found = self.figures(period).rounded()
         return {
             "from": period.start,
             "to": period.end,

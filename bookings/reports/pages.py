@@ -94,7 +94,7 @@ def csv_file(request: HttpRequest, name: str) -> Any:
     period, _form = _period(request)
     if period is None:
         return page(request, name)
-    parts = report.csv(report.figures(period).rows)
+    parts = report.csv(report.figures(period).rounded().rows)
     last = (period.end - timedelta(microseconds=1)).astimezone(period.tz)
     first = period.start.astimezone(period.tz)
     return StreamingHttpResponse(

@@ -70,14 +70,14 @@ def change(now: Decimal | int, before: Decimal | int) -> str:
 
     Return the word for "unchanged" if this rounds to 0. `before` must not be 0.
     """
-    per_cent = round((now - before) * 100 / before)
-    if not per_cent:
+    if now == before:
         return _("unchanged")
-    number = number_format(abs(per_cent), force_grouping=True)
-    return f"{'+' if per_cent > 0 else '−'}{number} %"  # noqa: RUF001
+    number = number_format(abs(round((now - before) * 100 / before)), force_grouping=True)
+    return f"{'+' if now > before else '−'}{number} %"  # noqa: RUF001
 
 
 def share(part: int, whole: int) -> str:
     """Return a part of a whole in per cent, for example `8.6 %`; empty if the whole is 0."""
-    # `number_format` alone would cut off further decimals instead of rounding.
-    return f"{number_format(round(part * 100 / whole, 1), 1)} %" if whole else ""
+    # `number_format` alone would cut off further decimals instead of rounding. The reports compute
+    # a share in the same way, so 23 of 80 is rounded in the same way.
+    return f"{number_format(round(100 * (part / whole), 1), 1)} %" if whole else ""

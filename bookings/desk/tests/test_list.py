@@ -1,5 +1,6 @@
 """The list of bookings: its order, filters, search and actions."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -415,6 +416,26 @@ def test_cancelling_asks_for_a_reason_first(desk, rui):
         ("cancelled", "Water damage")
     }
     assert {each.events.get().actor for each in bookings} == {rui}
+
+
+def test_the_question_counts_only_bookings_that_can_be_cancelled(desk):
+    pending = booked(START, user=UserFactory(name="Eva Luz"))
+    others = [
+        booked(START, status=status, user=UserFactory(name="Zed"))
+        for status in ("cancelled", "expired", "completed", "no_show")
+    ]
+    text = act(desk, "mark_cancelled", [pending, *others])
+    assert "This booking will be cancelled" in text
+    assert "Eva Luz" in text
+    assert "Zed" not in text
+    # The button sends only this booking.
+    assert re.findall(r'name="_selected_action" value="([^"]+)"', text) == [str(pending.pk)]
+    assert pending.status == "pending"
+
+    text = act(desk, "mark_cancelled", others)
+    assert 'name="reason"' not in text
+    assert "not changed." in text
+    assert {each.status for each in others} == {"cancelled", "expired", "completed", "no_show"}
 
 
 def test_a_reason_that_is_too_long_cancels_nothing(desk):

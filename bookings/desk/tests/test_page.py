@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from html import unescape
 from uuid import uuid4
 
 import pytest
@@ -114,6 +115,23 @@ def test_the_page_shows_the_other_bookings_of_the_customer(desk, book, ana):
     text = text_of(desk, booking)
     assert f"No-show: {MAX_OTHERS + 1}" in text
     assert "And 1 more" in text
+
+
+def test_holds_that_were_released_or_have_expired_are_no_other_bookings(desk, book, ana):
+    """Otherwise, staff could think that the customer had cancelled bookings."""
+    booking, released = book(), book(START + HOUR, hold=True)
+    book(START + 2 * HOUR, hold=True)
+    services.cancel_booking(booking_id=released.pk, actor=ana, at=NOW)
+    assert clock.expire_bookings(at=NOW + HOUR) == 1
+    assert "This is the only booking of this account." in text_of(desk, booking)
+    BookingFactory.create_batch(MAX_OTHERS, user=ana, status="no_show")
+    book(START + 3 * HOUR)
+    text = text_of(desk, booking)
+    assert "Cancelled:" not in text
+    assert "Expired:" not in text
+    [link] = re.findall(r'href="([^"]+)">And 1 more', text)
+    # The list has the booking itself, too.
+    assert desk.get(unescape(link)).context["cl"].result_count == MAX_OTHERS + 2
 
 
 def test_a_plus_shows_that_not_all_other_bookings_were_counted(desk, book, monkeypatch):

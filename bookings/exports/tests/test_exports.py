@@ -130,11 +130,12 @@ def test_details_of_the_attendee_that_were_not_given_are_those_of_the_user_who_b
     ("currency", "price"), [("EUR", "25.00"), ("JPY", "1500"), ("KWD", "1.500")]
 )
 def test_a_price_in_a_file_has_the_decimals_of_its_currency(site, currency, price):
-    BookingFactory(price=price, currency=currency)
+    service = ServiceFactory(price=price, currency=currency)
+    BookingFactory(service=service)
 
-    [row] = rows_of(site.get(f"{BOOKINGS}export.csv"))
-
-    assert (row["price"], row["currency"]) == (price, currency)
+    for path in (BOOKINGS, "/admin/catalog/service/"):
+        [row] = rows_of(site.get(f"{path}export.csv"))
+        assert (row["price"], row["currency"]) == (price, currency)
 
 
 def test_a_file_of_accounts_has_separate_columns_for_name_address_phone_and_roles(site):
@@ -354,6 +355,36 @@ def test_the_page_of_a_day_links_to_the_sheets_of_calendars_with_bookings(site, 
     page = site.get("/admin/day-sheets/?day=nonsense").content.decode()
     assert f'name="day" value="{today}"' in page
     assert "Nothing is booked on" in page
+
+
+def test_the_page_of_a_day_counts_the_bookings_that_each_sheet_shows(site):
+    """The sheets show the day in the zone of their calendar, and what has begun before."""
+    expected = {}
+    # The times, in hours after the beginning of 1 January in UTC, and on which of three days the
+    # bookings are: 31 December, 1 January and 2 January.
+    for name, starts, ends, on_days in [
+        ("America/New_York", 1, 2, [1, 0, 0]),
+        ("Pacific/Kiritimati", 11, 12, [0, 0, 1]),
+        ("Pacific/Pago_Pago", 34, 35, [0, 1, 0]),
+        ("Europe/Lisbon", -30, 30, [1, 1, 1]),
+    ]:
+        start, end = (TUESDAY.replace(hour=0) + timedelta(hours=each) for each in (starts, ends))
+        BookingFactory(
+            service=ServiceFactory(calendar=CalendarFactory(name=name, timezone=name)),
+            start_time=start,
+            end_time=end,
+            status="confirmed",
+        )
+        expected[name] = on_days
+    for place, day in enumerate(["2998-12-31", "2999-01-01", "2999-01-02"]):
+        rows = site.get(f"/admin/day-sheets/?day={day}").context["rows"]
+        assert {name: number for name, number, _address in rows} == {
+            name: 1 for name, on_days in expected.items() if on_days[place]
+        }
+        for _name, number, address in rows:
+            sheet = site.get(address).context["sheet"]
+            assert sum(len(each.bookings) for each in sheet.appointments) == number
+    assert "Nothing is booked on" in site.get("/admin/day-sheets/?day=2999-01-03").content.decode()
 
 
 @pytest.mark.parametrize("day", ["2999-02-30", "tomorrow", "1899-12-31", "3000-01-01"])

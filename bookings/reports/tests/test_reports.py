@@ -24,6 +24,7 @@ from bookit.tests.expect import problem
 from catalog.models import OpeningHours, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 from reviews.models import Review
+from reviews.services import create_review
 from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
@@ -345,11 +346,23 @@ def test_each_number_equals_the_result_of_a_simpler_computation(
     """The statements for a distributed database give the same results on one server."""
     monkeypatch.setattr("bookings.reports.figures.is_distributed", lambda: distributed)
     for period in PERIODS:
-        found = REPORTS[name].figures(period)
+        found = REPORTS[name].figures(period).rounded()
         rows, totals = PLAIN[name](period)
         assert in_any_order(found.rows) == in_any_order(rows)
         assert found.totals == totals
     assert PLAIN.keys() == REPORTS.keys()
+
+
+def test_the_average_rating_is_rounded_like_that_of_the_service():
+    service = ServiceFactory(capacity=8)
+    for seat in range(1, 9):
+        booking = BookingFactory(service=service, seat=seat, status="completed")
+        stars = 5 if seat == 1 else 4
+        create_review(actor=booking.user, booking_id=booking.pk, rating=stars, at=SPRING.start)
+    service.refresh_from_db()
+    # The average is 4.125.
+    assert REPORTS["reviews"].figures(SPRING).totals["rating_average"] == 4.13
+    assert service.rating_average == Decimal("4.13")
 
 
 def test_the_town_has_something_to_count(town):
@@ -536,6 +549,20 @@ def site(client):
 
 
 SPRING_DAYS = {"from": "2026-02-10", "to": "2026-04-20"}
+
+
+def test_a_page_rounds_a_share_once(site):
+    """Programs get a share of 3.448 per cent as 0.0345, which would become 3.5 per cent."""
+    service = ServiceFactory(capacity=29)
+    for seat in range(1, 30):
+        status = "cancelled" if seat == 1 else "confirmed"
+        BookingFactory(service=service, seat=seat, start_time=SPRING.start, status=status)
+    page = site.get("/admin/reports/cancellations/", SPRING_DAYS).content.decode()
+    assert "3.4 %" in page
+    assert "3.5 %" not in page
+    assert REPORTS["cancellations"].document(SPRING)["totals"]["cancellation_rate"] == 0.0345
+    sheet = site.get("/admin/reports/cancellations.csv", SPRING_DAYS).getvalue().decode()
+    assert ",0.0345," in sheet
 
 
 @pytest.mark.parametrize("name", PLAIN)

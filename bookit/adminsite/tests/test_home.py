@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from html import unescape
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -22,6 +23,7 @@ from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings import clock
 from bookings.events import record
 from bookings.models import Booking, BookingEvent, Slot
+from bookings.reports.charts import percent
 from bookings.tests.factories import (
     BookingFactory,
     SlotFactory,
@@ -417,6 +419,19 @@ def test_fewer_days_are_compared_if_there_are_very_many_bookings(site, monkeypat
     assert (found(site, booked["url"]), found(site, booked["before_url"])) == (made, before)
 
 
+@pytest.mark.one_server("opens the home page in a transaction that has changed a reference table")
+def test_each_day_begins_at_midnight_in_a_zone_that_postgresql_takes_for_an_abbreviation(site):
+    """For PostgreSQL, CET is an hour ahead of UTC all year. As a time zone, it has summer time."""
+    with time_machine.travel(NOON.replace(month=7), tick=False):
+        # On 3 June, at 0:30: the first of the last 30 days.
+        book(start_time=datetime(2026, 6, 2, 22, 30, tzinfo=UTC))
+        recent = shown(AdminFactory(timezone="CET"))["recent"]
+        [_revenue, booked, *_rest] = recent["numbers"]
+        assert (booked["now"], found(site, booked["url"])) == ("1", 1)
+        bar = recent["chart"]["bars"][0]
+        assert (bar["day"], bar["count"], found(site, bar["url"])) == ("Wed 3 Jun", 1, 1)
+
+
 def test_failed_jobs_are_counted_by_what_they_do(site):
     for name in ("bookings.send_mail", "bookings.send_mail", "bookit.prune_jobs"):
         fail(name)
@@ -668,7 +683,23 @@ def test_clearing_the_search_keeps_filters_that_begin_with_the_same_letter():
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "text"), [(2, 3, "66.7 %"), (1, 1, "100.0 %"), (0, 3, "0.0 %"), (0, 0, "")]
+    ("part", "whole", "text"),
+    [(2, 3, "66.7 %"), (1, 1, "100.0 %"), (0, 3, "0.0 %"), (0, 0, ""), (23, 80, "28.7 %")],
 )
 def test_a_share_is_rounded(part, whole, text):
     assert words.share(part, whole) == text
+    if whole:
+        assert percent(part / whole) == text  # The reports round a share in the same way.
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "text"),
+    [
+        (3, 3, "unchanged"),
+        (1004, 1000, "+0 %"),
+        (Decimal("999.99"), Decimal(1000), "\N{MINUS SIGN}0 %"),
+        (0, 3, "\N{MINUS SIGN}100 %"),
+    ],
+)
+def test_only_an_equal_number_is_called_unchanged(now, before, text):
+    assert words.change(now, before) == text
