@@ -27,7 +27,9 @@ def every_path() -> Iterator[tuple[str, Any]]:
 
 def _filled(route: str) -> str:
     route = re.sub(r"<(slug:code)>", "throttled", route)
-    route = re.sub(r"\(\?P<\w+>[^)]*\)|[\^$]", "nothing", route)
+    # A group of alternatives becomes the first of them, as in `(?P<app_label>accounts|catalog)`.
+    route = re.sub(r"\(\?P<\w+>(\w*)[^)]*\)", lambda group: group[1] or "nothing", route)
+    route = re.sub(r"[\^$]", "", route)
     return re.sub(r"<\w+(:\w+)?>", ANY_ID, route)
 
 

@@ -174,8 +174,11 @@ def test_secrets_are_created_once_and_kept(tmp_path):
 
 
 def test_empty_secrets_are_created_again(tmp_path):
-    (tmp_path / "secret_key").touch()
-    assert len(make_secrets(tmp_path)["secret_key"].read_text()) == 64
+    for name in ("secret_key", "postgres_password"):
+        (tmp_path / name).touch()
+    files = make_secrets(tmp_path)
+    for name in ("secret_key", "postgres_password"):
+        assert len(files[name].read_text()) == 64
 
 
 def test_a_given_password_is_used(tmp_path):

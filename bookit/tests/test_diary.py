@@ -285,6 +285,7 @@ def test_every_view_fits_wide_and_narrow_windows(diary, watched, service):
             diary(*others[-count:])
             for view in ("Day", "Week", "Month", "List"):
                 page.get_by_role("button", name=view, exact=True).click()
+                page.locator("#diary[aria-busy=false]").wait_for()
                 page.get_by_role("button", name="Customer 2").first.wait_for()
                 seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
                 assert seen[0] <= seen[1], (width, count, view)
