@@ -430,9 +430,10 @@ def test_an_invalid_field_is_named(world):
 
 def hostile_values():
     """Return the JSON texts of all hostile values of fields, by name."""
-    assert not TEXTS.keys() & TIMES.keys(), "a name may stand for only one value"
     texts = {name: json.dumps(value) for name, value in {**TEXTS, **TIMES}.items()}
-    return {**texts, **JSON}
+    found = {**texts, **JSON}
+    assert len(found) == len(TEXTS) + len(TIMES) + len(JSON), "a name stands for two values"
+    return found
 
 
 def with_raw(request, fields):
@@ -540,8 +541,11 @@ def test_a_field_that_is_not_valid_json_is_refused(world):
             for shown, text in INVALID_JSON.items():
                 response = world.send(request, content=with_raw(request, {name: text}))
                 world.expect(label, shown, response, statuses={400}, codes={"parse_error"})
+            # If the field is in the body twice, its last value counts.
             doubled = with_raw(request, {name: "[[]]"})[:-1] + b"," + request.content[1:]
-            world.expect(label, "a field twice", world.send(request, content=doubled))
+            response = world.send(request, content=doubled)
+            statuses = {200, 201, 202, 204} if name in request.body else {400}
+            world.expect(label, "a field twice", response, statuses=statuses)
 
 
 def a_part(values, number, name):
@@ -696,7 +700,8 @@ def environ_name(header):
     return "HTTP_" + header.upper().replace("-", "_")
 
 
-# Headers that servers and middleware read, before or after the endpoint handles the request.
+# Headers that servers, middleware or views read. No operation has them as parameters, except
+# `X-Request-ID`, which only middleware reads.
 PLUMBING = [
     *("Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Content-Encoding"),
     *("Cookie", "Expect", "Forwarded", "Host", "If-Modified-Since", "If-None-Match", "Origin"),
@@ -705,7 +710,7 @@ PLUMBING = [
 ]
 
 
-def test_hostile_headers_that_no_endpoint_reads_get_documented_responses(world):
+def test_hostile_headers_that_are_not_parameters_get_documented_responses(world):
     """Each header is sent with every value. The operations take turns."""
     pairs = [(name, *value) for value in HEADERS.items() for name in PLUMBING]
     for label, (name, shown, value) in zip(cycle(OPERATIONS()), pairs, strict=False):

@@ -223,11 +223,25 @@ def in_thread(function):
 
 def test_a_migration_that_is_not_one_transaction_is_not_tried_again(write_migration, monkeypatch):
     write_migration(atomic=False)
+    monkeypatch.setattr(migrate, "PAUSE", 0)
+    run("SET lock_timeout = '100ms'")
+    try:
+        # A second try would fail with another error, because the table `half_done` exists.
+        with reading(then=lambda: None), pytest.raises(OperationalError, match="lock timeout"):
+            run_migrate()
+    finally:
+        run("RESET lock_timeout")
+
+
+def test_a_migration_that_is_not_one_transaction_waits_without_a_limit(
+    write_migration, monkeypatch
+):
+    write_migration(atomic=False)
     monkeypatch.setattr(base, "LOCK_TIMEOUT", "100ms")
     with reading(then=lambda: None) as may_go_on, ThreadPoolExecutor(1) as thread:
         migrating = thread.submit(in_thread, run_migrate)
         until_waiting(1)
-        # The migration waits for the lock without a limit, because it cannot be tried again.
+        # The migration waits longer than LOCK_TIMEOUT, because it could not be tried again.
         time.sleep(0.5)
         until_waiting(1)
         may_go_on.set()

@@ -15,6 +15,7 @@ from django.db import connection
 from bookit.tests.cluster import Cluster
 
 ROOT = Path(settings.BASE_DIR)
+# The first words of the statements that PostgreSQL can prepare.
 STATEMENT = re.compile(r"\s*(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM|MERGE INTO)\s")
 PARAMETER = re.compile(r"%\((\w+)\)s")
 

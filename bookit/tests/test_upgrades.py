@@ -9,16 +9,18 @@ import re
 import subprocess
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test import Client
 from django.utils import timezone
 from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import User
+from bookings.models import Booking
 from bookings.tests.workers import database_url
 from bookit.runtime import servers
 from bookit.runtime.embedded_postgres import binary, running
@@ -73,7 +75,7 @@ def rows():
 
 
 def schema(url):
-    """Return the statements that define everything in a database."""
+    """Return the statements that define everything in the schema `public` of a database."""
     options = ["--schema-only", "--no-owner", "--no-privileges", "--no-comments"]
     command = [binary("pg_dump"), *options, "--schema", "public", url]
     text = subprocess.run(command, capture_output=True, check=True, text=True).stdout
@@ -134,9 +136,13 @@ def test_an_upgraded_site_lists_and_makes_bookings(upgraded):
         body = json.dumps({"service_id": service_id, "start_time": start})
         made = client.post("/bookings", body, content_type="application/json")
         assert made.status_code == 201
-        # The constraints and triggers still refuse the same time.
         again = client.post("/bookings", body, content_type="application/json")
         assert again.status_code == 409
+        # PostgreSQL itself still refuses the same seat.
+        booking = Booking.objects.get(pk=made.json()["id"])
+        booking.pk = uuid4()
+        with pytest.raises(IntegrityError, match="booking_seat_free"):
+            booking.save(force_insert=True)
         history = client.get(f"/bookings/{made.json()['id']}/history").json()["results"]
         assert [event["type"] for event in history] == ["booking.created"]
 
