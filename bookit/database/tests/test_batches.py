@@ -19,6 +19,7 @@ from bookings import followup
 from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFactory
 from bookings.tests.jobs import follow_events_up
 from bookings.webhooks.models import Attempt, Delivery
+from bookit import deadlines
 from bookit.database import batches
 from bookit.runtime.startup import BASE_DIR
 from bookit.tests.crowd import at_once
@@ -71,10 +72,10 @@ def fill(table, many):
 
 
 def run(text):
+    deadlines.lift_time_limit()
     with connection.cursor() as cursor:
-        cursor.execute("SET statement_timeout = 0")
         cursor.execute(text)
-        cursor.execute("RESET statement_timeout")
+    deadlines.restore_time_limit()
 
 
 def count(table):
