@@ -123,7 +123,8 @@ class Traffic:
         self.server = server
         self.responses = []
         self.ended = threading.Event()
-        self.threads = [threading.Thread(target=self.read) for _ in range(readers)]
+        self.threads = ThreadPoolExecutor(readers)
+        self.readers = readers
 
     def read(self):
         while not self.ended.is_set():
@@ -131,15 +132,15 @@ class Traffic:
             self.responses.append((time.monotonic(), found))
 
     def __enter__(self):
-        for each in self.threads:
-            each.start()
+        self.reading = [self.threads.submit(self.read) for _ in range(self.readers)]
         until(lambda: len(self.responses) > 20)
         return self
 
     def __exit__(self, *error):
         self.ended.set()
-        for each in self.threads:
-            each.join()
+        self.threads.shutdown()
+        for each in self.reading:
+            each.result()  # Raise the exception of a request that got no response.
 
     @property
     def failed(self):
@@ -341,11 +342,14 @@ def test_no_request_fails_while_the_replica_ends_its_sessions(town, replica):
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE usename = 'bookit' AND backend_type = 'client backend'"
     )
+    ended = []
     with web(town) as server, Traffic(server) as traffic:
         for _ in range(40):
-            replica.ask(end)
+            ended.append(len(replica.ask(end)))
             time.sleep(0.05)
     assert traffic.failed == []
+    # One of the sessions belonged to the thread that watches the replica, the others to readers.
+    assert max(ended) > 1
 
 
 def test_the_primary_answers_if_the_replica_lacks_a_new_column(town, replica):
@@ -356,7 +360,10 @@ def test_the_primary_answers_if_the_replica_lacks_a_new_column(town, replica):
             town.settle()
             replica.pause()
             session.execute("ALTER TABLE bookings_slot RENAME COLUMN gone TO capacity")
+        before = replica.log.stat().st_size
         assert seats_left(server, town.slots[49]) == 1
+        # The replica was asked first.
+        assert b"capacity does not exist" in replica.log.read_bytes()[before:]
 
 
 def test_the_catalog_can_be_read_while_the_primary_does_not_answer(town, replica):

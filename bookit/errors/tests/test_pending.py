@@ -76,6 +76,16 @@ def test_several_failed_requests_cause_one_log_line_and_one_check(
     assert len(checks) == 1
 
 
+def test_several_checks_with_the_same_result_cause_one_log_line(
+    browser, one_pending, log_lines, monkeypatch
+):
+    monkeypatch.setattr(pending, "_PAUSE", 0)
+    for _ in range(3):
+        browser.get("/services")
+    errors = [line["message"] for line in log_lines() if line["level"] != "INFO"]
+    assert errors == [f"{LINE}. Requests are answered with 503."]
+
+
 def test_a_check_that_fails_is_not_repeated_by_the_next_request(monkeypatch):
     checks = []
 
@@ -178,11 +188,14 @@ def test_a_web_process_reports_pending_migrations_and_still_starts(tmp_path):
 def test_the_check_before_the_fork_starts_no_thread(transactional_db, monkeypatch):
     """A thread that ends at the moment of the fork can leave a lock of OpenSSL held for ever."""
     started = []
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread))
     usual = connections["default"]
     assert usual.settings_dict["OPTIONS"]["pool"]
+    usual.close()
+    usual.close_pool()  # A pool that is opened again starts threads.
 
-    assert startup.why_not_ready() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: started.append(thread))
+        assert startup.why_not_ready() is None
 
     assert started == []
     assert connections["default"] is usual

@@ -73,8 +73,9 @@ def test_an_error_that_cannot_be_stored_does_not_stop_the_worker():
         (ValueError("{'ada@example.com': (550, b'No <ada@b.pt>')}"), None),
         (ValueError("a\0b" * 1000), None),
         (ValueError("a" * 1_000_000), "ValueError"),
-        # `in_one_line` cuts an error after 2000 characters, here in the middle of an address.
-        (ValueError(f"{'b ' * 998}ada@example.com"), None),
+        # `in_one_line` cuts an error after 2000 characters, here at each place in an address. The
+        # addresses before the cut become so short that the line ends at the cut.
+        *((ValueError("b" * n + " ada.l@example.com" * 120), None) for n in range(1, 19)),
         # These errors have about 1800 to 2500 characters.
         *((ValueError("Rejected: " + "ada.l@example.com " * n), None) for n in range(100, 140)),
     ],
@@ -85,5 +86,5 @@ def test_an_error_is_one_line_without_email_addresses(error, line):
     assert process_time() - began < 1
     assert found == line or line is None
     assert len(found) <= failures.MAX_LENGTH
-    for hidden in ("ada@", "@example.com", "@b.pt", "Ada", "\0", "\n"):
+    for hidden in ("ada", "@example.com", "@b.pt", "Ada", "\0", "\n"):
         assert hidden not in found

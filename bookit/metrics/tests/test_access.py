@@ -127,6 +127,12 @@ def test_a_rate_limit_of_a_remote_client_does_not_stop_local_scrapes(get, settin
     assert get(LOOPBACK).status_code == 200
 
 
+def test_other_requests_from_the_same_address_do_not_stop_scrapes(api, get, settings):
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, "anon": "1/day"}
+    assert [api.get("/errors").status_code for _ in range(2)] == [200, 429]
+    assert get().status_code == 200
+
+
 def test_successful_scrapes_are_not_logged(get, log_lines):
     get()
     assert log_lines() == []

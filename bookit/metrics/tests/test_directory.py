@@ -48,6 +48,15 @@ def test_a_new_folder_is_removed_when_the_server_ends_or_at_the_next_start(tmp_p
     assert not os.path.exists(used)
 
 
+def test_a_worker_that_ends_does_not_remove_the_folder_of_its_server():
+    code = (
+        f"{PREPARE}; import os; pid = os.fork();"
+        "pid or exit();"
+        "os.waitpid(pid, 0); print(os.path.exists(directory.shared))"
+    )
+    assert run(code, PROMETHEUS_MULTIPROC_DIR="").splitlines()[-1] == "True"
+
+
 def test_a_server_that_replaces_another_server_makes_its_own_folder(tmp_path):
     """gunicorn starts the new server with the environment of the old server."""
     old = tmp_path / f"{directory.PREFIX}old"
