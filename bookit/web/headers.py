@@ -43,6 +43,7 @@ def protect(request: HttpRequest, response: HttpResponse) -> None:
     if kind.startswith("text/html"):
         response.headers.setdefault("Content-Security-Policy", PAGE_POLICY)
     if not _is_public(request):
+        # Views whose responses contain secrets set `NO_TRANSFORM`, which proxies obey, too.
         is_secret = response.headers.get("Cache-Control") == NO_TRANSFORM
         response.headers["Cache-Control"] = "no-store, no-transform" if is_secret else "no-store"
     elif not kind.startswith("text/"):

@@ -249,7 +249,7 @@ class TestWeek:
         response = site.post(page_of(calendar), sent)
         assert "Must be a time of day" in response.content.decode()
 
-    def test_people_who_may_change_but_not_see_calendars_keep_the_week(self, client, calendar):
+    def test_saving_with_only_the_permission_to_change_keeps_the_week(self, client, calendar):
         OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=600)
         client.force_login(staff(["catalog.change_calendar"]))
         sent = unchanged(client, page_of(calendar)) | {"name": "Stool"}
@@ -555,6 +555,6 @@ class TestMuchTimeOff:
         assert self.links(response) == {"Earlier": {"_popup": "1", "time_off": "2"}}
 
     @pytest.mark.parametrize("page", ["", "0", "-1", "x", "1.5", "99999"])
-    def test_a_wrong_page_is_the_first(self, site, calendar, periods, page):
+    def test_an_invalid_page_number_shows_the_first_page(self, site, calendar, periods, page):
         response = site.get(page_of(calendar), {"time_off": page})
         assert self.links(response) == {"Later": {"time_off": "2"}}

@@ -69,7 +69,7 @@ def poll(client, cursor="", limit=100):
 
 
 def boundary():
-    """Return the boundary of the last restore. Before the restore, all positions were below it."""
+    """Return the boundary of the last restore. All positions in the backup were below it."""
     return Server.objects.latest("id").boundary
 
 
@@ -286,6 +286,7 @@ def test_a_backup_that_is_stopped_leaves_neither_a_file_nor_its_pg_dump(tmp_path
 
 def test_a_pooler_is_never_used(tmp_path, other_database, settings):
     call_command("backup", tmp_path / "first")
+    # Without a pool of its own, BookIt assumes that DATABASE_URL leads to a pooler.
     settings.DATABASE_POOL_SIZE = 0
 
     with pytest.raises(CommandError, match="set DATABASE_DIRECT_URL"):

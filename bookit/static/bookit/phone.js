@@ -5,13 +5,13 @@
 (() => {
   const form = document.getElementById("call");
   if (!form) return;
-  const words = form.dataset;
+  const data = form.dataset; // the URLs, and the texts, whose names begin with `words`
   const byId = (id) => document.getElementById(id);
   const field = (name) => byId(`id_${name}`);
   const [times, status, left] = ["phone-times", "phone-hold", "phone-left"].map(byId);
   document.body.classList.add("phone-scripted");
   // The script does the work of this button. If the button stayed, Enter would press it, because it
-  // is the first button of the form.
+  // is the first submit button.
   form.querySelector(".phone-show").remove();
 
   /** Return a function that calls `act` after `wait` milliseconds without another call. */
@@ -32,12 +32,12 @@
     } catch {
       // The network is down.
     }
-    say(words.wordsLost, true);
+    say(data.wordsLost, true);
     return null;
   };
 
   const say = (text, lost = false) => {
-    status.textContent = text || words.wordsStart;
+    status.textContent = text || data.wordsStart;
     status.classList.toggle("lost", lost);
     status.classList.toggle("quiet", !text);
   };
@@ -94,8 +94,8 @@
     const known = field("customer").value !== "";
     about.classList.toggle("known", known);
     about.textContent = known
-      ? words.wordsFound
-      : field("email").value ? words.wordsNew : unknown;
+      ? data.wordsFound
+      : field("email").value ? data.wordsNew : unknown;
     byId("phone-other").hidden = !known;
     coming.hidden = !known || !coming.children.length;
   };
@@ -107,7 +107,7 @@
   const showVisits = async () => {
     const id = field("customer").value;
     if (!id) return;
-    const response = await ask(`${words.visits}?${new URLSearchParams({ customer: id })}`);
+    const response = await ask(`${data.visits}?${new URLSearchParams({ customer: id })}`);
     const found = response && (await response.json());
     if (!found || field("customer").value !== id) return;
     coming.replaceChildren(...found.coming.map((booking) => {
@@ -117,7 +117,7 @@
       item.append(link);
       return item;
     }));
-    if (coming.children.length) coming.prepend(words.wordsComing);
+    if (coming.children.length) coming.prepend(data.wordsComing);
     describe();
     const service = field("service");
     if (service.value || ![...service.options].some((each) => each.value === found.service)) return;
@@ -143,7 +143,7 @@
     const number = ++asked;
     const text = input.value.trim();
     if (text.length < 3 || field("customer").value) return close();
-    const response = await ask(`${words.customers}?${new URLSearchParams({ q: text })}`);
+    const response = await ask(`${data.customers}?${new URLSearchParams({ q: text })}`);
     const found = response && (await response.json());
     // Ignore the result if the receptionist has typed another letter or left the field meanwhile.
     if (!found || number !== asked || document.activeElement !== input) return;
@@ -221,7 +221,7 @@
     times.inert = true; // The choice of a time that is about to be replaced would be lost.
     const query = new URLSearchParams({ service: field("service").value, day: field("day").value, hold });
     if (field("overrides")?.checked) query.set("overrides", "on");
-    const response = await ask(`${words.times}?${query}`);
+    const response = await ask(`${data.times}?${query}`);
     const text = response && (await response.text());
     if (number !== shown) return;
     times.removeAttribute("aria-busy");
@@ -278,14 +278,14 @@
 
   const release = () => {
     holds += 1;
-    if (field("hold").value) navigator.sendBeacon(words.release, values());
+    if (field("hold").value) navigator.sendBeacon(data.release, values());
     forget();
     say("");
   };
 
   const holdNow = async (input, number) => {
     if (number !== holds || sent) return;
-    const response = await ask(words.hold, { method: "POST", body: values() });
+    const response = await ask(data.hold, { method: "POST", body: values() });
     const answer = response && (await response.json());
     if (!answer) return;
     if (answer.hold && number !== holds) {
@@ -293,13 +293,13 @@
       // hold may need its seat.
       const stale = values();
       stale.set("hold", answer.hold);
-      await ask(words.release, { method: "POST", body: stale });
+      await ask(data.release, { method: "POST", body: stale });
     } else if (answer.hold) {
       field("hold").value = answer.hold;
       ends = performance.now() + 1000 * answer.seconds;
       const label = input.closest("label");
       const time = label.dataset.words || label.textContent.trim();
-      say(words.wordsHeld.replace("%(time)s", () => time));
+      say(data.wordsHeld.replace("%(time)s", () => time));
     } else if (number === holds) {
       forget();
       say("");
@@ -319,7 +319,7 @@
     const input = form.querySelector("input[name=start]:checked");
     if (!input) return;
     for (const name of ["start", "customer"]) refuse(name, []);
-    say(words.wordsHolding);
+    say(data.wordsHolding);
     hold(input, ++holds);
   };
   times.addEventListener("change", (event) => event.target.name === "start" && holdChosen());
@@ -330,7 +330,7 @@
     left.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
     if (seconds) return;
     forget();
-    say(words.wordsEnded, true);
+    say(data.wordsEnded, true);
   }, 1000);
 
   // --- the booking -----------------------------------------------------------------------------
@@ -339,10 +339,10 @@
   const isMissing = () => {
     const has = (name) => field(name).value.trim() !== "";
     const [name, text, place] =
-      !has("name") ? ["name", words.wordsName, field("name")]
-      : !has("customer") && !has("phone") && !has("email") ? ["phone", words.wordsReach, field("phone")]
-      : !has("service") ? ["service", words.wordsService, field("service")]
-      : !form.querySelector("input[name=start]:checked") ? ["start", words.wordsTime, firstTime()]
+      !has("name") ? ["name", data.wordsName, field("name")]
+      : !has("customer") && !has("phone") && !has("email") ? ["phone", data.wordsReach, field("phone")]
+      : !has("service") ? ["service", data.wordsService, field("service")]
+      : !form.querySelector("input[name=start]:checked") ? ["start", data.wordsTime, firstTime()]
       : [];
     if (!name) return false;
     refuse(name, [text]);
@@ -363,7 +363,7 @@
   });
   // If the call ends without a booking, release the hold.
   window.addEventListener("pagehide", () => {
-    if (!sent && field("hold").value) navigator.sendBeacon(words.release, values());
+    if (!sent && field("hold").value) navigator.sendBeacon(data.release, values());
   });
   // If the user comes back, the browser may show the page as it was left. Its hold was released or
   // booked.

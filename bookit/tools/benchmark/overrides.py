@@ -60,7 +60,7 @@ SCHEDSTAT = "/proc/{}/schedstat"
 
 
 class Request(NamedTuple):
-    """A request of a case.
+    """A request. The requests of a case are alike: for example, all list services.
 
     Args:
         is_keyed: whether the request has an `Idempotency-Key`, which is new each time.
@@ -94,7 +94,7 @@ class Override:
     """An override that can be switched off.
 
     Args:
-        cases: the names of the requests with which the override is measured.
+        cases: the names of the cases with which the override is measured; see `_requests`.
         without: returns a context in which the override is switched off.
     """
 
@@ -273,7 +273,7 @@ def measure(size: Size, *, rounds: int = ROUNDS) -> Iterator[Gain]:
     # Not imported at the top, because the import starts the application.
     from bookit.wsgi import application
 
-    # The log lines of requests go to the null device, so that the cost of writing them is included.
+    # The log lines of requests are written, because their cost counts, but to the null device.
     handlers: list[Any] = logging.getLogger().handlers
     limits = dict.fromkeys(settings.RATE_LIMITS, "1000000/second")
     with ExitStack() as stack:
