@@ -287,8 +287,8 @@ def shared_handler(middleware):
 def api(settings, request):
     """Return an API client; `api.as_(user)` returns a new client that is signed in as that user.
 
-    The OpenAPI document must list the status and the error code of every response that the client
-    gets, except in tests that are marked `made_up_errors`.
+    For every operation in the OpenAPI document, the document must list the status and the error
+    code of each response that the client gets, except in tests that are marked `made_up_errors`.
     """
     from rest_framework.test import APIClient
     from rest_framework_simplejwt.tokens import AccessToken

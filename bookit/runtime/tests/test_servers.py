@@ -58,3 +58,5 @@ def test_another_database_is_used_with_prepared_statements_and_without_a_time_li
         assert ("SELECT $1::int",) in cursor.fetchall()
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone() == ("0",)
+        # This client, too, waits without a limit.
+        assert connection.connection.patience is None

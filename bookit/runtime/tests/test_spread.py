@@ -41,7 +41,9 @@ def test_a_small_difference_does_not_matter_among_many_connections(clock: Any) -
 
 def test_a_single_worker_accepts_every_connection(clock: Any) -> None:
     spread = Spread()
-    assert not spread.should_leave(spread.take(), 100)
+    only = spread.take()
+    spread.note(only, 0)
+    assert not spread.should_leave(only, 100)
 
 
 def test_no_connection_is_left_to_a_silent_or_ended_worker(clock: list[float]) -> None:

@@ -23,6 +23,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bookit.runtime import worker as module
 from bookit.runtime.servers import Server, production, serving
+from bookit.runtime.spread import Spread
 from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, SENDING, SWEEP, Worker
 
 MEBIBYTE = 1024 * 1024
@@ -157,19 +158,25 @@ def test_connections_are_spread_over_the_workers() -> None:
         while largest_share(server) == 12:
             assert time.monotonic() < deadline
         # Ideally, each worker gets four connections. But if the other workers do not wake up in
-        # time, a worker accepts a connection that it has left to them. So check the median.
-        found = sorted(largest_share(server) for _ in range(5))
-    assert found[2] <= 6, found
+        # time, a worker accepts a connection that it has left to them. So check the median. If no
+        # worker left connections to others, the median would usually be 7 or more.
+        found = sorted(largest_share(server) for _ in range(9))
+    assert found[4] <= 5, found
 
 
 def test_every_connection_is_accepted_while_a_worker_is_stuck() -> None:
     with web() as server:
         stuck = server.workers()[0]
         stuck.send_signal(signal.SIGSTOP)
-        try:
-            assert max(time_request(server.port) for _ in range(30)) < 3
-        finally:
-            stuck.send_signal(signal.SIGCONT)
+        with ExitStack() as connections:
+            connections.callback(stuck.send_signal, signal.SIGCONT)
+            # The connections stay open, so the other worker soon has more than the stuck worker.
+            for _ in range(30):
+                began = time.monotonic()
+                connection = connections.enter_context(connect(server.port))
+                connection.sendall(GET)
+                assert read(connection)[0] == 200
+                assert time.monotonic() - began < 3
 
 
 def test_a_stopping_server_still_responds_to_received_requests() -> None:
@@ -201,15 +208,15 @@ def test_a_stopping_server_accepts_no_new_connections() -> None:
         read(idle)
         server.process.terminate()
         # Each connection gets a response, is refused, or is not made; none is made and then reset.
-        with suppress(ConnectionRefusedError, NotMade):
+        with suppress(ConnectionRefusedError):
             while True:
-                with connect_soon(server.port) as connection:
+                with suppress(NotMade), connect_soon(server.port) as connection:
                     connection.sendall(GET)
                     read(connection)
-        with pytest.raises((ConnectionRefusedError, NotMade)):
-            connect_soon(server.port)
-        # The server has not ended, because a request may be in transit on the idle connection.
-        assert server.process.poll() is None
+        # All workers have closed the listening socket. But the idle connection is still open,
+        # because a request may be in transit on it.
+        idle.sendall(GET)
+        assert read(idle)[0] == 200
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Socket filters exist only on Linux.")
@@ -580,6 +587,9 @@ def test_a_client_that_keeps_sending_can_still_read_an_error(
     with running.connect() as client:
         client.sendall(b"hello\r\n\r\n" + b"x" * 300_000)
         assert read(client)[0] == 400
+        # The connection is closed, and not reset. A reset could arrive before the client has read.
+        client.sendall(b"x" * 300_000)
+        assert client.recv(1) == b""
         running.advance(LINGER + 1)
         running.until(lambda: not running.worker.clients)
 
@@ -628,6 +638,23 @@ def test_a_new_connection_replaces_the_longest_idle_one(run: Callable[..., Runni
         for client in idle[8:]:
             client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
             assert read(client)[0] == 200
+
+
+def test_a_connection_that_no_other_worker_accepts_is_accepted_after_a_pause(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Spread()
+    monkeypatch.setattr(module, "spread", table)
+    # Another worker never has a connection, and never counts as stuck.
+    monkeypatch.setattr("bookit.runtime.spread.SILENCE", 3600.0)
+    table.note(table.take(), 0)
+    running = run()
+    with ExitStack() as stack:
+        for _ in range(3):
+            client = stack.enter_context(running.connect())
+            client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+            assert read(client)[0] == 200
+    assert running.worker.paused_until > 0
 
 
 def test_half_sent_bodies_use_a_limited_amount_of_memory(

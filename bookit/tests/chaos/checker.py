@@ -179,7 +179,7 @@ def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
 def users_have_at_most_three_holds(fetch: Fetch) -> Iterator[str]:
     """A user has at most three live holds. All holds have an expiry, and other bookings do not."""
     for row in fetch(
-        # Offers from the waitlist do not count, because the user did not ask for these holds.
+        # Offers from the waitlist do not count, because users with three holds get them, too.
         "SELECT user_id, count(*) AS number FROM bookings_booking AS booking"
         " WHERE status = 'held' AND hold_expires_at > now() AND NOT EXISTS ("
         "  SELECT FROM bookings_waitlistentry AS entry WHERE entry.booking_id = booking.id)"

@@ -206,6 +206,7 @@ def _environment(url: str, smtp_port: int) -> dict[str, str]:
         "WAITLIST_OFFER_MINUTES": "1",
         "ACCESS_TOKEN_EXPIRE_MINUTES": "1440",
         "RATE_LIMIT_AUTH": "",
+        "RATE_LIMIT_PASSWORD": "",
         "RATE_LIMIT_ANON": "",
         "RATE_LIMIT_USER": "",
         "RATE_LIMIT_KEY": "",
