@@ -70,6 +70,7 @@ def test_two_workers_together_allow_ten_of_fourteen_requests():
         wait_until(lambda: len(pids(server) - before) == 2)
         server.wait("/health")
         assert {send(server.port)[0] for _ in range(4)} == {429}
+        # Other requests have no limit here.
         status, headers = send(server.port, "GET", "/nothing", None)
         assert (status, "RateLimit" in headers) == (404, False)
 

@@ -540,8 +540,14 @@ def test_a_server_can_be_used_after_the_process_that_started_it_was_killed(
     home: Path, user: Callable[..., User]
 ) -> None:
     starting = user()
-    starting.process.send_signal(signal.SIGKILL)  # at an arbitrary moment of its start
+    pid_file = home / "data" / "postmaster.pid"
+    deadline = time.monotonic() + 30
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    starting.process.kill()  # while the server starts
+    pid = int(pid_file.read_text().split()[0])
     with running(home, settings=TEMPORARY) as url:
         assert execute(url, "SELECT 1") == [(1,)]
-        assert len(servers(home)) == 1
+        assert [each.pid for each in servers(home)] == [pid]
     assert servers(home) == []

@@ -759,8 +759,9 @@ def test_an_unreadable_env_file_is_reported_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin").write_bytes(b"NAME=caf\xe9\n")
     for name, line in {"folder": "Is a directory", "latin": "is not UTF-8"}.items():
-        with pytest.raises(ImproperlyConfigured, match=line):
+        with pytest.raises(ImproperlyConfigured, match=line) as caught:
             environment.read_file(tmp_path / name)
+        assert "\n" not in str(caught.value)
     assert environment.read_file(tmp_path / "missing") == {}
 
 

@@ -193,7 +193,7 @@ def test_a_commit_without_a_response_closes_the_connection(cluster: tuple[Path, 
             connection.commit()
         assert connection.closed
         # A rollback does not wait again.
-        with pytest.raises(psycopg.OperationalError):
+        with pytest.raises(psycopg.OperationalError, match="connection is closed"):
             connection.rollback()
         connection.close()
         assert time.monotonic() - began < 3

@@ -127,7 +127,8 @@ def assert_unavailable(response: Response) -> None:
 def test_acknowledged_bookings_survive_a_full_disk(disk: Path, tmp_path: Path) -> None:
     home = disk / "postgres"
     backup = tmp_path / "backup"
-    # This backup contains all tables, without rows, so no migrations are needed below.
+    # This backup contains all tables, almost without rows, and the list of applied migrations. So
+    # no migrations are needed below.
     call_command("backup", backup, verbosity=0)
     with running(home, settings=SETTINGS) as url:
         with connected_to(url):

@@ -46,6 +46,7 @@ RELIED_ON = {
         (W.handle, W.handle_request, W._keepalive_after),
         "598a042516bc91cc",
     ),
+    "the check of the settings": ((W.check_config, Arbiter.start), "c6e2c2aa83cdb43c"),
     "signals": (
         (W.handle_exit, W.handle_quit, W.init_signals, Arbiter.signal, Arbiter.init_signals),
         "5bcbcceb2bcffb79",
@@ -74,11 +75,12 @@ def test_a_part_of_gunicorn_has_not_changed(part: str) -> None:
 
 def test_every_replaced_method_has_a_checked_hash_and_the_same_parameters() -> None:
     named = {piece.__name__ for pieces, _ in {**REPLACED, **RELIED_ON}.values() for piece in pieces}
-    for name, value in vars(Worker).items():
-        if inspect.isfunction(value) and hasattr(W, name):
+    for name in vars(Worker):
+        method = getattr(Worker, name)
+        if inspect.isroutine(method) and hasattr(W, name):
             assert name in named, f"{name} replaces a method whose hash is not checked here"
             replaced = [*inspect.signature(getattr(W, name)).parameters]
-            ours = [*inspect.signature(value).parameters]
+            ours = [*inspect.signature(method).parameters]
             assert replaced == ours or "args" in ours, name
 
 
@@ -92,7 +94,7 @@ def test_a_client_has_the_attributes_that_gunicorn_uses() -> None:
         assert {name for name in used if not hasattr(client, name)} == {"wait_for_data"}
         sock = set(re.findall(r"\bsock\.(\w+)", "".join(map(inspect.getsource, SOCKET_USERS))))
         assert {name for name in sock if not hasattr(client.sock, name)} == {"send"}
-    # gunicorn uses `send` only for 100 Continue, which the worker has already sent.
+    # gunicorn would use `send` only for a 100 Continue, which the worker sends itself.
     assert "if req._expected_100_continue:\n        sock.send(" in inspect.getsource(wsgi.create)
 
 

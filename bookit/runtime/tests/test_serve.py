@@ -186,6 +186,9 @@ def test_invalid_http_gets_a_problem_document(serve: Callable[..., Serve]) -> No
     assert server.get("/health") == 200
 
 
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux ends the processes when `serve` is killed"
+)
 def test_web_server_and_worker_end_when_serve_or_the_web_server_is_killed(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
