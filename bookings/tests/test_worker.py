@@ -19,7 +19,7 @@ from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory, WebhookFactory
 from bookings.tests.workers import PATIENCE, Worker, database_url, until
 from bookings.webhooks.models import Attempt, Delivery
-from bookit.jobs import queues
+from bookit.jobs import failures, queues
 from bookit.runtime.embedded_postgres import running
 from bookit.tests.receiver import answer, receiver
 
@@ -145,6 +145,19 @@ class TestOneWorker:
         assert die() == ("todo", 21)
         # Control: if its worker dies again in the next attempt, the job is probably the cause.
         assert die() == ("failed", 22)
+
+    def test_one_death_of_a_worker_that_two_processes_find_counts_once(self):
+        job_id = app.configure_task(COMPLETE).defer(timestamp=0)
+        with psycopg.connect(database_url(), autocommit=True) as session:
+            session.execute("UPDATE procrastinate_jobs SET attempts = 20, status = 'doing'")
+            # Another process has recorded the death, but not put the job back yet.
+            session.execute(
+                "INSERT INTO bookit_jobfailure VALUES (%s, now(), %s)",
+                [job_id, failures.WORKER_DIED],
+            )
+            call_command("retry_stalled_jobs")
+            [job] = session.execute("SELECT status FROM procrastinate_jobs").fetchall()
+        assert job == ("todo",)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -38,11 +38,17 @@ FOR KEY SHARE
 ON CONFLICT (job_id) DO UPDATE SET at = excluded.at, error = excluded.error
 """
 
-# Reads the last error of a job.
+# Reads the last error of a job from before its present attempt.
 #
 # Parameters: job_id bigint.
-# Columns: error text; no row if the job has not failed yet.
-_LAST = "SELECT error FROM bookit_jobfailure WHERE job_id = %(job_id)s::bigint"
+# Columns: error text; no row if the job has not failed before.
+_EARLIER = """
+SELECT error FROM bookit_jobfailure
+WHERE job_id = %(job_id)s::bigint AND at < (
+    SELECT max(at) FROM procrastinate_events
+    WHERE job_id = %(job_id)s::bigint AND type = 'started'
+)
+"""
 
 
 async def middleware(
@@ -67,9 +73,12 @@ async def record(app: App, *, job_id: int, error: str, at: datetime) -> None:
         logger.warning("The error of job %s could not be stored.", job_id)
 
 
-async def last_error(app: App, *, job_id: int) -> str:
-    """Return the last error of a job, or an empty text if it has none."""
-    rows = await app.connector.execute_query_all_async(_LAST, job_id=job_id)
+async def earlier_error(app: App, *, job_id: int) -> str:
+    """Return the last error of a job from before its present attempt, or an empty text.
+
+    Several processes can find that the worker of this attempt has died, and record it.
+    """
+    rows = await app.connector.execute_query_all_async(_EARLIER, job_id=job_id)
     return rows[0]["error"] if rows else ""
 
 

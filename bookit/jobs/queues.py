@@ -336,11 +336,11 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
         # A statement can fail because another process has retried or ended the job in the meantime.
         # After any other error, the next run of this function tries again.
         with suppress(ConnectorException):
-            last_error = ""
+            earlier_error = ""
             if job.id is not None:
-                last_error = await failures.last_error(app, job_id=job.id)
+                earlier_error = await failures.earlier_error(app, job_id=job.id)
                 await failures.record(app, job_id=job.id, error=failures.WORKER_DIED, at=at)
-            if job.attempts >= MAX_ATTEMPTS and last_error == failures.WORKER_DIED:
+            if job.attempts >= MAX_ATTEMPTS and earlier_error == failures.WORKER_DIED:
                 await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
                 continue
             try:
