@@ -41,7 +41,7 @@ from catalog.forms import (
     TimeOffForm,
     TimeOffFormSet,
 )
-from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.models import Calendar, OpeningHours, Service, TimeOff, average_rating
 from catalog.offers import offered_days
 from catalog.providers import admin as providers  # noqa: F401 - the import registers its pages
 from catalog.search import divided
@@ -519,7 +519,7 @@ class ServiceAdmin(StampedAdmin):
         number = service.rating_count
         words = ngettext("%(number)s review", "%(number)s reviews", number) % {"number": number}
         # `rating_average` is rounded already, and rounding twice would make 4.4 of 4.4524.
-        average = number_format(round(service.rating_sum / number, 1), 1)
+        average = number_format(average_rating(service.rating_sum, number, decimals=1), 1)
         return format_html('{} <span class="below">{}</span>', average, words)
 
     @admin.display(description=_("Calendar"))

@@ -1,6 +1,5 @@
 """The report on reviews. `docs/reports.md` defines its numbers."""
 
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from django.utils.text import format_lazy
@@ -15,6 +14,7 @@ from bookings.reports.kinds import REPORTS, Report
 from bookings.reports.pages import add_to_menu
 from bookings.reports.periods import Period
 from bookit.database.rows import fetch
+from catalog.models import average_rating
 
 # Counts reviews by month and rating.
 #
@@ -39,16 +39,11 @@ def ratings(period: Period) -> Figures:
         by_name = {name: counts[n, stars] for name, stars in STARS.items()}
         reviews = sum(by_name.values())
         total = sum(stars * by_name[name] for name, stars in STARS.items())
-        mean = _mean(total, reviews) if reviews else None
+        mean = float(average_rating(total, reviews)) if reviews else None
         return {"reviews": reviews, "rating_average": mean, **by_name}
 
     rows = [{"month": name, **of_month(n)} for n, (name, _begins) in enumerate(period.months, 1)]
     return Figures(rows, of_month(0))
-
-
-def _mean(total: int, reviews: int) -> float:
-    """Return the average rating, rounded as PostgreSQL rounds that of a service: 4.125 to 4.13."""
-    return float((Decimal(total) / reviews).quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
 def draw(period: Period, found: Figures) -> list[Chart]:

@@ -1,8 +1,8 @@
 """The rules for sessions: how they start, how their tokens are exchanged, and what ends them.
 
 A session is a login to the API, with its tokens, or a login to the admin site. Whatever ends a
-session, its access tokens work until they expire, within `ACCESS_TOKEN_EXPIRE_MINUTES`, unless the
-account is deactivated.
+session, its access tokens work until they expire, within `ACCESS_TOKEN_EXPIRE_MINUTES`, except
+while the account is deactivated. What ended access tokens cannot do is in `docs/security.md`.
 """
 
 import logging

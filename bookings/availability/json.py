@@ -35,8 +35,8 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
         yield from write(found.free_times(terms), tz)
         return
     # Consecutive stretches (see `Stretch` in `search.py`) mostly lie in the same row, so the row is
-    # kept for the next stretch. Their times are joined at once if they have the same number of
-    # seats left.
+    # kept for the next stretch. Stretches with the same number of seats left are joined together,
+    # which is faster than one by one.
     step, duration = terms.step // INSTANT, terms.duration // INSTANT
     grid = row = None
     starts: list[bytes] = []

@@ -115,14 +115,14 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
 def bookings_on(day: date) -> QuerySet[Booking]:
     """Return the bookings on the sheets of a day: each sheet shows the day in its calendar's zone.
 
-    The query first finds the bookings of the day in any zone, because an index has their times.
+    The times of the day in any zone are named as well, because an index has the times of bookings.
     """
     begin = datetime.combine(day, time.min, UTC)
     near = Booking.objects.ending_after(begin - EARLIEST).filter(
         start_time__lt=begin + LATEST + timedelta(days=1), status__in=Booking.BOOKED
     )
     on_sheet = Q()
-    for name in near.order_by().values_list("calendar__timezone", flat=True).distinct():
+    for name in Calendar.objects.order_by().values_list("timezone", flat=True).distinct():
         start, end = day_start(day, zone(name)), day_end(day, zone(name))
         on_sheet |= Q(calendar__timezone=name, start_time__lt=end, end_time__gt=start)
     return near.filter(on_sheet)

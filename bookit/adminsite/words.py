@@ -68,7 +68,7 @@ def price(amount: Decimal, currency: str) -> str:
 def change(now: Decimal | int, before: Decimal | int) -> str:
     """Return by how much a number has changed, for example `+12 %`.
 
-    Return the word for "unchanged" if this rounds to 0. `before` must not be 0.
+    Return the word for "unchanged" if the numbers are equal. `before` must not be 0.
     """
     if now == before:
         return _("unchanged")

@@ -3,7 +3,7 @@
 `servers` runs web servers for tests and measurements. The web server itself consists of these
 modules:
 
-worker     gunicorn's worker with threads, changed so that only complete requests get a thread
+worker     gunicorn's worker with threads, changed so that waiting clients occupy no thread
 arrivals   collects the bytes of a connection until they form a whole request
 outgoing   sends responses, and keeps what a slow client has not read yet
 spread     balances the connections between the workers

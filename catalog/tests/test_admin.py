@@ -372,6 +372,8 @@ class TestWords:
         # The average is 4.4524: `rating_average` is 4.45.
         Service.objects.update(rating_sum=187, rating_count=42)
         assert "4.5" in section(path)
+        Service.objects.update(rating_sum=17, rating_count=4)
+        assert "4.3" in section(path)
         assert section(reverse("admin:catalog_calendar_add")) is None
 
     @pytest.mark.parametrize("value", ["\0", "9" * 400, "-1", "x", "1e5", "NaN"])

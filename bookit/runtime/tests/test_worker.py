@@ -161,7 +161,7 @@ def test_connections_are_spread_over_the_workers() -> None:
         # time, a worker accepts a connection that it has left to them. So check the median. If no
         # worker left connections to others, the median would usually be 7 or more.
         found = sorted(largest_share(server) for _ in range(9))
-    assert found[4] <= 5, found
+    assert found[4] <= 6, found
 
 
 def test_every_connection_is_accepted_while_a_worker_is_stuck() -> None:
