@@ -259,17 +259,24 @@ class Worker(ThreadWorker):
         spread.note(self.place, self.nr_conns)
         self.watch(client, selectors.EVENT_READ)
         if self.nr_conns >= self.worker_connections:
-            self.make_room()
+            self.make_room(client)
         return True
 
-    def make_room(self) -> None:
+    def make_room(self, new: Client | None = None) -> None:
         """Close the connection that has been idle the longest.
 
-        If none is idle, close the one that has waited the longest for the rest of a request.
+        If none is idle, close the one that has waited the longest for the rest of a request. Close
+        a new connection only if no other waits: otherwise, clients that send only half-requests
+        could keep all others from connecting.
         """
         waiting = [client for client in self.clients if client.state == RECEIVING]
         if waiting:
-            self.drop(min(waiting, key=lambda client: (client.phase != "anything", client.since)))
+            self.drop(
+                min(
+                    waiting,
+                    key=lambda client: (client is new, client.phase != "anything", client.since),
+                )
+            )
 
     # --- Waiting ----------------------------------------------------------------------------------
 

@@ -561,10 +561,34 @@ def test_a_new_connection_replaces_an_idle_one_and_not_a_half_sent_request(
         assert half.recv(100).startswith(b"HTTP/1.1 100")
         idle.sendall(b"GET /b HTTP/1.1\r\n\r\n")
         assert read(idle)[0] == 200
+        # The client can read the response before the worker regards the connection as idle.
+        running.until(lambda: {client.state for client in [*running.worker.clients]} == {RECEIVING})
         stack.enter_context(running.connect())
         assert is_closed(idle)
         half.sendall(request[-4:])
         assert read(half)[0] == 200
+
+
+def half_heads(running: Running) -> int:
+    return sum(client.phase == "head" for client in [*running.worker.clients])
+
+
+def test_a_new_connection_replaces_the_oldest_of_many_half_sent_requests(
+    run: Callable[..., Running],
+) -> None:
+    """Otherwise, a client that sends only half-requests could keep all others from connecting."""
+    running = run(worker_connections=3)
+    with ExitStack() as stack:
+        half = []
+        for _ in range(2):
+            half.append(stack.enter_context(running.connect()))
+            half[-1].sendall(HALF_HEAD)
+            running.until(lambda: half_heads(running) == len(half))
+            running.advance(1)
+        new = stack.enter_context(running.connect())
+        new.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        assert read(new)[0] == 200
+        assert is_closed(half[0])
 
 
 def test_a_bug_closes_only_the_connection_of_one_client(
