@@ -292,7 +292,8 @@ class HistoryEventSerializer(RowSerializer):
             "The state of the booking after the event. `was` has the previous values of "
             "what changed, `reason` is the given reason, `changed` names the changed details, "
             "`hours` is how long before the start a reminder was sent, `overridden` is the code "
-            "of the limit that staff overrode, and `waitlist` is true for a seat from the waitlist."
+            "of the limit that staff overrode, `waitlist` is true for a seat from the waitlist, "
+            "and `review_id` and `rating` are those of the review."
         ),
     )
 

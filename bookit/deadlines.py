@@ -154,7 +154,8 @@ def no_time_limit(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     """Let statements of this connection take any time until the end of a `with` block.
 
     If the block fails, the limits cannot be restored, because the connection may be in any state.
-    The connection is then closed or returned to its pool.
+    So the connection is closed. A pool would keep it, without limits: use this only in commands,
+    which end if the block fails.
     """
     lift_time_limit(using)
     try:

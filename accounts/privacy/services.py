@@ -31,8 +31,8 @@ from bookit.idempotency import services as idempotency
 from bookit.idempotency.models import KeptResponse
 
 # The job that erases an account again, and its delays. After a minute, no request that began before
-# the first erasure is still in progress. After two days, no email that was written before the first
-# erasure is still waiting.
+# the first erasure is still in progress, except perhaps a long import. After two days, no email
+# that was written before the first erasure is still waiting.
 ERASE_AGAIN = "accounts.erase_again"
 ERASE_DELAYS = (timedelta(minutes=1), timedelta(days=2))
 
@@ -54,10 +54,10 @@ def export(*, user: User) -> dict[str, Any]:
     A subject with very many rows is an iterator of lists of rows, which are read from the database
     one after another.
     """
-    return {name: _begun(find(user)) for name, find in EXPORTERS.items()}
+    return {name: _list_if_short(find(user)) for name, find in EXPORTERS.items()}
 
 
-def _begun(found: Any) -> Any:
+def _list_if_short(found: Any) -> Any:
     """Replace an iterator of one list by that list, and an empty iterator by an empty list.
 
     Most exports then have no iterator, so `ExportViewSet` needs no file for them.

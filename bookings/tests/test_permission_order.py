@@ -173,7 +173,7 @@ def test_the_response_to_strangers_does_not_depend_on_the_object(api, people, wo
 
 
 def test_the_paths_name_an_object_of_each_model_whose_state_is_changed(world):
-    """Control for the test above: it changes the state of at least one object of each model."""
+    """Control: the test above would notice a change of an object of each model."""
     paths = [row[1].format(**world) for key in GUARDED for row in ENDPOINTS[key]]
     named = [each for path in paths for each in ids_in(path)]
     for model, _ in STATES:

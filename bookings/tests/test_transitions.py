@@ -1,4 +1,7 @@
-"""Every state change is allowed or refused as the table says, for each role and endpoint."""
+"""Every state change that the table does not list is refused, at each endpoint.
+
+Providers and admins can make all others. Owners can only cancel a booking or book a hold.
+"""
 
 import pytest
 from django.db import IntegrityError, transaction

@@ -68,6 +68,7 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
         "DATABASE_REPLICA_URL_FILE": "",
         "STATEMENT_TIMEOUT_MS": "",
         "MAIL_PAUSE_SECONDS": "",
+        "BOOKING_REQUIRES_VERIFIED_EMAIL": "",
         "NUM_PROXIES": "",
         "COMPOSE_PROXIES": "",
         "PUBLIC_SCHEME": "",

@@ -35,7 +35,7 @@ def test_a_file_is_corrected_and_imported_and_failed_uploads_are_explained(watch
 
     check_file(page, "x" * 1_100_000)
     page.get_by_role("alert").get_by_text("too large").wait_for()
-    watched.assert_no_errors()  # The responses below are errors.
+    watched.assert_no_errors()  # Checked here, because the test causes errors below.
     for respond, text in (
         (lambda route: route.abort(), "connection was lost"),
         # The response ends after a line of progress, without the result.

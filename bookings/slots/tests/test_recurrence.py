@@ -194,7 +194,8 @@ class TestRules:
         ("rule", "first", "days"),
         [
             ("BYDAY=MO,WE,FR;BYSETPOS=2", "2026-12-02T18:00", ["12-02", "12-09", "12-16"]),
-            # The last week of 2027 with Sunday as its first day: Sunday 26 to Saturday 1.
+            # If weeks begin on Sunday, the days of the first week are SU 26, TU 28 and FR 31. The
+            # first position is before the first start, and the third is the first start.
             (
                 "INTERVAL=2;BYDAY=SU,TU,FR;BYSETPOS=1,3;WKST=SU",
                 "2027-12-31T18:00",

@@ -1,4 +1,4 @@
-"""Webhooks with real workers: deliveries are fast, in order, and do not delay other jobs."""
+"""Deliveries are fast, in order, and do not delay other jobs. Most tests start real workers."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 # Seconds; fewer than the ten after which a request to a hanging server times out.
 SOON = 7
-# How many webhooks exceed a limit in these tests.
+# These tests make this many webhooks more than a limit allows at a time.
 MORE = 20
 WAKE = "bookings.wake_webhooks"
 
@@ -174,7 +174,7 @@ def test_hanging_webhook_servers_do_not_delay_emails(start_worker, mail_server, 
 
 
 def test_servers_that_begin_to_hang_together_do_not_delay_other_webhooks(start_worker, hang):
-    """A worker waits for `MAX_SLOW_AT_A_TIME` late responses, even if more servers hang."""
+    """A worker waits for at most `MAX_SLOW_AT_A_TIME` late responses at a time."""
     with receiver(hang) as hangs, receiver() as other:
         make_webhooks(WEBHOOKS_AT_A_TIME + MORE, url=hangs.url)
         happened = happen(1)
@@ -283,7 +283,7 @@ def test_a_message_that_arrives_while_deliveries_are_marked_as_failed_stays_deli
     ]
 
 
-def test_new_deliveries_stay_pending_if_a_webhook_is_switched_on_while_old_ones_are_failed(
+def test_new_deliveries_stay_pending_if_a_webhook_is_switched_on_while_old_ones_are_marked(
     monkeypatch,
 ):
     webhook = WebhookFactory(is_active=False)
