@@ -122,6 +122,13 @@ class Client:
         self.arrived = 0.0  # when the request had arrived
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a part of a request or of a response is in transit."""
+        if self.state == RECEIVING:
+            return self.phase != "anything"
+        return self.state != LINGERING
+
+    @property
     def parser(self) -> "Client":
         """The iterator from which gunicorn takes the next request."""
         return self
@@ -263,19 +270,16 @@ class Worker(ThreadWorker):
         return True
 
     def make_room(self, new: Client | None = None) -> None:
-        """Close the connection that has been idle the longest.
+        """Close the connection that has been idle, or has had its last response, the longest.
 
-        If none is idle, close the one that has waited the longest for the rest of a request. Close
-        a new connection only if no other waits: otherwise, clients that send only half-requests
-        could keep all others from connecting.
+        If there is none, close the one that has waited the longest for the rest of a request or of
+        a response. Close a new connection only if all others are being handled: otherwise, slow
+        clients could keep all others from connecting.
         """
-        waiting = [client for client in self.clients if client.state == RECEIVING]
+        waiting = [client for client in self.clients if client.state != WORKING]
         if waiting:
             self.drop(
-                min(
-                    waiting,
-                    key=lambda client: (client is new, client.phase != "anything", client.since),
-                )
+                min(waiting, key=lambda client: (client is new, client.is_busy, client.since))
             )
 
     # --- Waiting ----------------------------------------------------------------------------------
@@ -375,6 +379,7 @@ class Worker(ThreadWorker):
 
     def wait_on(self, client: Client) -> None:
         """Begin or continue the wait for a request, or for the rest of one."""
+        self.watch(client, selectors.EVENT_READ)
         phase = client.arrivals.phase
         if phase != client.phase:
             client.phase, client.since, client.moved = phase, monotonic(), len(client.arrivals)
@@ -467,13 +472,15 @@ class Worker(ThreadWorker):
                 self.free_memory()
             return
         self.count(client)
-        if not client.keep:
+        # If memory is full, the requests that a client has sent ahead are dropped.
+        if not client.keep or (client.counted and self.held > MAX_HELD):
             self.hang_up(client)
             return
         client.keep = False
         client.state = RECEIVING
         client.since, client.phase, client.moved = monotonic(), "anything", 0
-        self.watch(client, 0 if client.ended else selectors.EVENT_READ)
+        enough = client.ended or len(client.arrivals) > MAX_AHEAD
+        self.watch(client, 0 if enough else selectors.EVENT_READ)
         self.advance(client)
 
     def limit_files(self, client: Client) -> None:

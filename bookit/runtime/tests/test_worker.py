@@ -24,7 +24,16 @@ from gunicorn.workers.gthread import ThreadWorker
 from bookit.runtime import worker as module
 from bookit.runtime.servers import Server, production, serving
 from bookit.runtime.spread import Spread
-from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, SENDING, SWEEP, Worker
+from bookit.runtime.worker import (
+    BODY_TIME,
+    HEAD_TIME,
+    LINGER,
+    LINGERING,
+    RECEIVING,
+    SENDING,
+    SWEEP,
+    Worker,
+)
 
 MEBIBYTE = 1024 * 1024
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -567,6 +576,67 @@ def test_a_new_connection_replaces_an_idle_one_and_not_a_half_sent_request(
         assert is_closed(idle)
         half.sendall(request[-4:])
         assert read(half)[0] == 200
+
+
+def states(running: Running) -> list[int]:
+    return [client.state for client in [*running.worker.clients]]
+
+
+@pytest.mark.parametrize("state", [LINGERING, SENDING])
+def test_a_new_connection_replaces_one_that_does_not_read_or_close(
+    run: Callable[..., Running], state: int
+) -> None:
+    """Otherwise, such clients could keep all others from connecting."""
+    request = {LINGERING: b"hello\r\n\r\n", SENDING: b"GET /%d HTTP/1.1\r\n\r\n" % (4 * MEBIBYTE)}
+    running = run(worker_connections=3)
+    with ExitStack() as stack:
+        slow: list[socket.socket] = []
+        for _ in range(2):
+            slow.append(stack.enter_context(slow_client(running.port, request[state])))
+            running.until(lambda: states(running).count(state) == len(slow))
+            running.advance(0.1)
+        new = stack.enter_context(running.connect())
+        new.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        assert read(new)[0] == 200
+        assert states(running).count(state) == 1
+
+
+def test_requests_that_a_client_sends_ahead_occupy_a_limited_amount_of_memory(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_AHEAD", 1000)
+    monkeypatch.setattr(module, "READ", 1000)
+    running = run()
+    count, held = running.worker.count, list[int]()
+
+    def note(client: module.Client) -> None:
+        held.append(len(client.arrivals))
+        count(client)
+
+    monkeypatch.setattr(running.worker, "count", note)
+    many, responses = 1000, bytearray()
+    with running.connect() as client:
+        sender = threading.Thread(target=client.sendall, args=[b"GET /a HTTP/1.1\r\n\r\n" * many])
+        sender.start()
+        while responses.count(b"HTTP/1.1 200 ") < many:
+            responses += client.recv(65536)
+        sender.join()
+    assert 1000 < max(held) <= 2000
+
+
+def test_requests_that_a_client_sends_ahead_are_dropped_if_memory_is_full(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_HELD", 5000)
+    running = run()
+    running.gate.clear()
+    with running.connect() as client:
+        client.sendall(b"GET /a HTTP/1.1\r\n\r\n" * 1000)
+        running.until(lambda: any(len(each.arrivals) > 5000 for each in [*running.worker.clients]))
+        running.gate.set()
+        assert read(client)[0] == 200
+        assert is_closed(client)
+    running.until(lambda: running.worker.held == 0)
 
 
 def half_heads(running: Running) -> int:
