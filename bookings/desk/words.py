@@ -189,7 +189,7 @@ def _sentence(type_: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> s
         return _("Corrected from no-show to completed")
     if type_ == Type.NO_SHOW and was.get("status") == Booking.Status.COMPLETED:
         return _("Corrected from completed to no-show")
-    if type_ == Type.REMINDED:
+    if type_ == Type.REMINDED and "hours" in state:
         text: str = ngettext(
             "Reminder sent %(hours)s hour before %(start)s",
             "Reminder sent %(hours)s hours before %(start)s",

@@ -18,8 +18,9 @@ from bookings.desk.admin import BookingAdmin
 from bookings.desk.models import StaffNote
 from bookings.desk.page import MAX_OTHERS, BookingPage
 from bookings.desk.tests.conftest import NOW, START, path_of
+from bookings.events import record
 from bookings.mails.models import MailText
-from bookings.models import Booking
+from bookings.models import Booking, BookingEvent
 from bookings.slots.services import change_slot
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
@@ -221,6 +222,13 @@ def test_history_says_how_long_before_the_start_a_reminder_was_sent(desk, rui, b
         ("Reminder sent 1 hour before Thu 3 Dec, 10:00",),
         ("Reminder sent 48 hours before Thu 3 Dec, 10:00",),
     ]
+
+
+def test_a_reminder_that_was_recorded_without_its_hours_does_not_break_the_page(desk, book):
+    """Only SQL can write such an event, and nobody can change it afterwards."""
+    booking = book()
+    record(booking, BookingEvent.Type.REMINDED, actor=None, at=NOW)
+    assert ("booking.reminded",) in history(desk, booking)
 
 
 def test_history_names_a_year_only_if_it_is_not_the_year_of_the_event(desk, rui, book):
