@@ -47,6 +47,13 @@ def die():
     return job
 
 
+def fail_often(job_id, error, status="todo"):
+    """Let a job have been attempted twenty times, the last time with this error."""
+    with psycopg.connect(database_url(), autocommit=True) as session:
+        session.execute("UPDATE procrastinate_jobs SET attempts = 20, status = %s", [status])
+        session.execute("INSERT INTO bookit_jobfailure VALUES (%s, now(), %s)", [job_id, error])
+
+
 def status_of(booking):
     return Booking.objects.get(pk=booking.pk).status
 
@@ -136,26 +143,17 @@ class TestOneWorker:
     def test_a_job_that_has_failed_often_is_retried_if_its_worker_dies_once(self):
         """For example, because of a deployment while a mail server is down."""
         job_id = app.configure_task(COMPLETE).defer(timestamp=0)
-        with psycopg.connect(database_url(), autocommit=True) as session:
-            session.execute("UPDATE procrastinate_jobs SET attempts = 20")
-            session.execute(
-                "INSERT INTO bookit_jobfailure VALUES (%s, now(), 'ConnectionRefusedError')",
-                [job_id],
-            )
+        fail_often(job_id, "ConnectionRefusedError")
         assert die() == ("todo", 21)
         # Control: if its worker dies again in the next attempt, the job is probably the cause.
         assert die() == ("failed", 22)
 
     def test_one_death_of_a_worker_that_two_processes_find_counts_once(self):
         job_id = app.configure_task(COMPLETE).defer(timestamp=0)
-        with psycopg.connect(database_url(), autocommit=True) as session:
-            session.execute("UPDATE procrastinate_jobs SET attempts = 20, status = 'doing'")
-            # Another process has recorded the death, but not put the job back yet.
-            session.execute(
-                "INSERT INTO bookit_jobfailure VALUES (%s, now(), %s)",
-                [job_id, failures.WORKER_DIED],
-            )
-            call_command("retry_stalled_jobs")
+        # Another process has recorded the death, but not put the job back yet.
+        fail_often(job_id, failures.WORKER_DIED, "doing")
+        call_command("retry_stalled_jobs")
+        with psycopg.connect(database_url()) as session:
             [job] = session.execute("SELECT status FROM procrastinate_jobs").fetchall()
         assert job == ("todo",)
 

@@ -74,7 +74,7 @@ class ProviderSerializer(RowSerializer):
         allow_null=True,
         min_value=1,
         max_value=5,
-        help_text="Of all reviews of the provider's services. Null without reviews.",
+        help_text="The average of all reviews of the provider's services, or null.",
     )
     rating_count = serializers.IntegerField(read_only=True, min_value=0)
 
