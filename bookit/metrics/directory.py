@@ -143,13 +143,26 @@ def _emptied(folder: Path) -> Path:
 
 
 def _reserve() -> None:
-    """Reserve disk space for the files of this process.
+    """Reserve disk space for the files of this process, which may exist already.
+
+    A file gets its name only when it has its space, because any process may read the folder at any
+    time, and prometheus_client cannot read an empty file.
 
     Raises:
         OSError: there is not enough space.
     """
     for kind, size in SIZES.items():
-        path = os.path.join(str(shared), f"{kind}_{_name}.db")
-        with open(path, "ab") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
+        path = Path(str(shared), f"{kind}_{_name}.db")
+        if path.exists():
+            continue
+        unfinished = path.with_suffix(".new")
+        try:
+            with unfinished.open("wb") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:
+                    file.truncate(size)
+            unfinished.rename(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise

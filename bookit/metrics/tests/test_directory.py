@@ -1,8 +1,11 @@
 """The folder in which gunicorn's workers keep their counters."""
 
+import errno
 import os
 import subprocess
 import sys
+
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from bookit.metrics import directory
 from bookit.runtime.startup import BASE_DIR
@@ -74,6 +77,41 @@ def test_disk_space_is_reserved_before_a_file_is_used(tmp_path):
         found = (tmp_path / f"{kind}_main.db").stat()
         assert found.st_size == size
         assert found.st_blocks * 512 >= size
+
+
+def test_a_new_worker_never_shows_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    """Another worker may respond to `/metrics` while this worker starts."""
+    monkeypatch.setattr(directory, "shared", str(tmp_path))
+    monkeypatch.setattr(directory, "_name", "main")
+    original = os.posix_fallocate
+    sizes = []
+
+    def reserve(descriptor, offset, size):
+        assert [*MultiProcessCollector(None, str(tmp_path)).collect()] == []
+        original(descriptor, offset, size)
+        sizes.append(size)
+
+    monkeypatch.setattr(os, "posix_fallocate", reserve)
+    directory.join(2)
+    assert sizes == [*directory.SIZES.values()]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "counter_worker2.db",
+        "histogram_worker2.db",
+    }
+
+
+def test_a_worker_without_disk_space_leaves_no_file_that_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(directory, "shared", str(tmp_path))
+    monkeypatch.setattr(directory, "_name", "main")
+    monkeypatch.setattr(directory, "recording", True)
+
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    directory.join(2)
+    assert not directory.recording
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_server_without_disk_space_starts_without_metrics(tmp_path):
