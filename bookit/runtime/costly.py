@@ -26,6 +26,11 @@ class Turns(Generic[Item]):
         self._waiting: deque[Item] = deque()
         self._lock = Lock()
 
+    @property
+    def waiting(self) -> int:
+        """The number of items that wait."""
+        return len(self._waiting)
+
     def take(self, item: Item) -> bool:
         """Return whether `item` gets a turn now. If it does not, a later `give_back` returns it."""
         with self._lock:

@@ -65,6 +65,11 @@ MAX_AHEAD = 64 * 1024
 # Bytes that the half-sent requests and unread responses of all clients of a worker may occupy. If
 # they occupy more, the clients that have kept the worker waiting the longest are disconnected.
 MAX_HELD = 64 * 1024 * 1024
+# Bytes that the large bodies of complete requests may occupy until the responses are ready. If a
+# body would exceed this limit, its request gets a 503. A body is large if it has more than LARGE
+# bytes; smaller ones need no limit, because each connection has only one.
+MAX_BODIES = 64 * 1024 * 1024
+LARGE = 64 * 1024
 # The maximum number of files that a worker sends at a time, because a file occupies the disk until
 # it is sent. If there are more, the worker cuts off the file that it has been sending the longest.
 MAX_FILES = 16
@@ -75,6 +80,11 @@ PAUSE = 0.02
 # Seconds for which a worker that shuts down waits for connections whose handshakes have begun. A
 # handshake takes one round trip to the client, usually a proxy in the same network.
 HANDSHAKE = 0.02
+# Seconds after which a worker that shuts down accepts no more connections, even if it has not yet
+# accepted all that wait. Otherwise, a flood of connections would keep it from handling its clients.
+LAST_ACCEPT = 1.0
+# A connection counts as idle after this many seconds. Before, its request may be in transit.
+IDLE_AFTER = 1.0
 # Seconds between two checks of the deadlines; also the length of a pause after an error in FULL.
 SWEEP = 0.5
 
@@ -117,16 +127,17 @@ class Client:
         self.phase = "anything"  # the `Arrivals.phase` that the worker waits for
         self.moved = 0  # bytes received or sent during the current wait
         self.counted = 0  # the client's share of the worker's `held`
+        self.large_body = 0  # the client's share of the worker's `large_bodies`
         self.request: Any = None
         self.turns: Turns[Client] | None = None  # None if this request needs no turn
         self.arrived = 0.0  # when the request had arrived
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a part of a request or of a response is in transit."""
-        if self.state == RECEIVING:
-            return self.phase != "anything"
-        return self.state != LINGERING
+    def is_idle(self) -> bool:
+        """Whether no part of a request or of a response is in transit."""
+        if self.state == RECEIVING and self.phase == "anything":
+            return monotonic() - self.since > IDLE_AFTER
+        return self.state == LINGERING
 
     @property
     def parser(self) -> "Client":
@@ -169,7 +180,8 @@ class Worker(ThreadWorker):
         self.early_signals: SimpleQueue[Any] = SimpleQueue()
         self.clients: set[Client] = set()
         self.lock = threading.Lock()
-        self.held = 0  # bytes that this worker holds for its clients
+        self.held = 0  # bytes that this worker holds for its clients, without `large_bodies`
+        self.large_bodies = 0  # bytes of the large bodies of complete requests
         self.paused_until = 0.0
         self.patient = True  # whether `accept` may pause for other workers
         self.swept = 0.0  # when the deadlines were last checked
@@ -225,14 +237,20 @@ class Worker(ThreadWorker):
         super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
         if not enabled and not self.alive:
             listeners, self.sockets = self.sockets, []
-            ends = monotonic() + HANDSHAKE
+            stops = monotonic()
             for listener in listeners:
-                while self.nr_conns < self.worker_connections:
-                    if not self.accept_one(listener):
-                        if monotonic() > ends:
-                            break
+                while monotonic() < stops + LAST_ACCEPT:
+                    if self.accept_one(listener):
+                        if self.is_full:
+                            self.make_room()
+                    elif monotonic() > stops + HANDSHAKE:
+                        break
+                    else:
                         sleep(0.001)
                 listener.close()
+            # The other workers must not leave connections to this one any more.
+            spread.free(self.place)
+            self.place = None
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, unless another worker has fewer connections."""
@@ -265,22 +283,25 @@ class Worker(ThreadWorker):
         self.nr_conns += 1
         spread.note(self.place, self.nr_conns)
         self.watch(client, selectors.EVENT_READ)
-        if self.nr_conns >= self.worker_connections:
-            self.make_room(client)
         return True
 
-    def make_room(self, new: Client | None = None) -> None:
+    @property
+    def is_full(self) -> bool:
+        """Whether this worker has so many connections that gunicorn's loop accepts no more."""
+        return bool(self.nr_conns >= self.worker_connections)
+
+    def make_room(self) -> None:
         """Close the connection that has been idle, or has had its last response, the longest.
 
         If there is none, close the one that has waited the longest for the rest of a request or of
-        a response. Close a new connection only if all others are being handled: otherwise, slow
-        clients could keep all others from connecting.
+        a response: otherwise, slow clients could keep all others from connecting. If only one
+        connection waits, it may be the newest, so it is closed only if it is idle.
         """
         waiting = [client for client in self.clients if client.state != WORKING]
         if waiting:
-            self.drop(
-                min(waiting, key=lambda client: (client is new, client.is_busy, client.since))
-            )
+            longest = min(waiting, key=lambda client: (not client.is_idle, client.since))
+            if longest.is_idle or len(waiting) > 1:
+                self.drop(longest)
 
     # --- Waiting ----------------------------------------------------------------------------------
 
@@ -290,11 +311,14 @@ class Worker(ThreadWorker):
         During a shutdown, wait only briefly, because gunicorn's loop checks the deadlines of
         connections only between two waits.
         """
-        if not self._accepting and self.alive:
-            timeout = min(timeout, max(0.0, self.paused_until - monotonic()) or timeout)
-        elif not self.alive:
+        if not self.alive:
             timeout = min(timeout, 0.1)
+        elif not self._accepting and not self.is_full:
+            timeout = min(timeout, max(0.0, self.paused_until - monotonic()))
         super().wait_for_and_dispatch_events(timeout)
+        # Only now, because what has arrived is read: a connection whose request has arrived stays.
+        if self.is_full:
+            self.make_room()
         spread.note(self.place, self.nr_conns)
 
     def watch(self, client: Client, events: int) -> None:
@@ -353,6 +377,7 @@ class Worker(ThreadWorker):
 
     def advance(self, client: Client) -> None:
         """Give the next request of a client to a thread, if it has arrived completely."""
+        arrived = len(client.arrivals)
         try:
             request = client.arrivals.take()
         except RequestDataTooBig as error:
@@ -368,6 +393,13 @@ class Worker(ThreadWorker):
             return
         if request is not None:
             self.count(client)
+            size = arrived - len(client.arrivals)
+            if size > LARGE:
+                if self.large_bodies + size > MAX_BODIES:
+                    self.refuse(client, "service_unavailable")
+                    return
+                client.large_body = size
+                self.large_bodies += size
             client.request = request
             client.state = WORKING
             client.arrived = monotonic()
@@ -395,6 +427,11 @@ class Worker(ThreadWorker):
         self.held += now - client.counted
         client.counted = now
 
+    def forget_body(self, client: Client) -> None:
+        """Stop counting the body of a request whose response is ready."""
+        self.large_bodies -= client.large_body
+        client.large_body = 0
+
     def free_memory(self) -> None:
         """Free memory: close connections that hold some, those with the longest wait first."""
         holding = [each for each in self.clients if each.counted and each.state != WORKING]
@@ -406,7 +443,11 @@ class Worker(ThreadWorker):
     # --- Responding -------------------------------------------------------------------------------
 
     def enqueue_req(self, conn: Client) -> None:
-        """Queue a request for the threads; some requests may have to wait for their turn."""
+        """Queue a request for the threads; some requests may have to wait for their turn.
+
+        If very many requests wait for a turn, refuse further ones: otherwise, they could occupy all
+        connections.
+        """
         request = conn.request
         if may_cost_much(request.method, request.path, request.query):
             conn.turns = self.costly_turns
@@ -414,7 +455,10 @@ class Worker(ThreadWorker):
             conn.turns = self.flood_turns
         else:
             conn.turns = None
-        if conn.turns is None or conn.turns.take(conn):
+        if conn.turns is not None and conn.turns.waiting >= self.worker_connections // 4:
+            self.log.info("Too many costly requests wait: one of %s got a 503.", conn.client)
+            self.refuse(conn, "service_unavailable")
+        elif conn.turns is None or conn.turns.take(conn):
             self.tpool.submit(self.handle, conn)
 
     def handle(self, conn: Client) -> None:
@@ -432,13 +476,18 @@ class Worker(ThreadWorker):
         deadlines.arrived(conn.arrived)
         conn.sock.begin()
         request = conn.request
-        conn.keep = False
+        conn.keep = sent = False
         conn.over = request.should_close() and not request.must_close
         try:
             conn.keep = super().handle(conn)
             sent = conn.sock.flush()
         except OSError:
-            conn.keep = sent = False
+            conn.keep = False
+        except (
+            BaseException
+        ):  # If `resume` did not follow, the connection would stay open for ever.
+            self.log.exception("A connection was closed because of a bug.")
+            conn.keep = False
         finally:
             deadlines.end()
             conn.request = None
@@ -449,6 +498,8 @@ class Worker(ThreadWorker):
                 and conn.watched
                 and conn.state == WORKING
                 and not len(conn.arrivals)
+                and not conn.large_body
+                and not self.is_full  # If it is, `make_room` must be called soon.
             )
             if idle:
                 conn.since, conn.phase = monotonic(), "anything"
@@ -463,6 +514,8 @@ class Worker(ThreadWorker):
         sent = client.sock.bytes_sent
         if client.state != SENDING:
             client.state, client.since, client.moved = SENDING, monotonic(), 0
+            client.request = None
+            self.forget_body(client)
             self.limit_files(client)
         if not client.sock.flush():
             client.moved += client.sock.bytes_sent - sent
@@ -472,8 +525,10 @@ class Worker(ThreadWorker):
                 self.free_memory()
             return
         self.count(client)
-        # If memory is full, the requests that a client has sent ahead are dropped.
-        if not client.keep or (client.counted and self.held > MAX_HELD):
+        # If memory or the number of connections is at its limit, the requests that a client has
+        # sent ahead are dropped. Such a client would never wait, so `make_room` could not close it.
+        is_scarce = self.held > MAX_HELD or self.nr_conns >= self.worker_connections - 1
+        if not client.keep or (client.counted and is_scarce):
             self.hang_up(client)
             return
         client.keep = False
@@ -521,6 +576,7 @@ class Worker(ThreadWorker):
         client.sock.abandon_file()
         self.clients.discard(client)
         self.count(client)
+        self.forget_body(client)
         self.nr_conns -= 1
         spread.note(self.place, self.nr_conns)
 

@@ -27,11 +27,13 @@ from bookit.runtime.spread import Spread
 from bookit.runtime.worker import (
     BODY_TIME,
     HEAD_TIME,
+    IDLE_AFTER,
     LINGER,
     LINGERING,
     RECEIVING,
     SENDING,
     SWEEP,
+    WORKING,
     Worker,
 )
 
@@ -435,8 +437,10 @@ def test_half_a_request_gets_a_408_after_its_time_limit(
     assert [path for path, _ in running.seen] == ["/b"]
 
 
-def has_moved(running: Running, size: int) -> bool:
-    return sum(client.moved for client in [*running.worker.clients]) >= size
+def has_received(running: Running, size: int) -> bool:
+    """Return whether the worker has received `size` bytes of a request, or all of it."""
+    received = sum(client.moved for client in [*running.worker.clients])
+    return received >= size or bool(running.seen)
 
 
 def test_a_client_that_keeps_sending_a_body_gets_more_time(run: Callable[..., Running]) -> None:
@@ -446,7 +450,7 @@ def test_a_client_that_keeps_sending_a_body_gets_more_time(run: Callable[..., Ru
         for at in range(0, len(request), 100_000):
             slow.sendall(request[at : at + 100_000])
             # At least the earlier parts have arrived.
-            running.until(partial(has_moved, running, at))
+            running.until(partial(has_received, running, at))
             running.advance(6)
         assert read(slow)[0] == 200
 
@@ -572,6 +576,7 @@ def test_a_new_connection_replaces_an_idle_one_and_not_a_half_sent_request(
         assert read(idle)[0] == 200
         # The client can read the response before the worker regards the connection as idle.
         running.until(lambda: {client.state for client in [*running.worker.clients]} == {RECEIVING})
+        running.advance(IDLE_AFTER + 1)
         stack.enter_context(running.connect())
         assert is_closed(idle)
         half.sendall(request[-4:])
@@ -661,6 +666,107 @@ def test_a_new_connection_replaces_the_oldest_of_many_half_sent_requests(
         assert is_closed(half[0])
 
 
+@pytest.mark.parametrize("ahead", [1, 1000], ids=["one request", "many requests"])
+def test_clients_whose_requests_are_being_handled_keep_no_other_client_out(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    running = run(worker_connections=3, threads=1)
+    running.gate.clear()
+    # Let the worker wake up only if something happens, and not every second.
+    select = running.worker.poller.select
+    monkeypatch.setattr(running.worker.poller, "select", lambda _: select(PATIENCE))
+    with ExitStack() as stack:
+        busy = [stack.enter_context(running.connect()) for _ in range(2)]
+        for client in busy:
+            client.sendall(b"GET /a HTTP/1.1\r\n\r\n" * ahead)
+        running.until(lambda: states(running) == [WORKING, WORKING])
+        new = stack.enter_context(running.connect())
+        running.until(lambda: len(running.worker.clients) == 3)
+        new.sendall(b"GET /new HTTP/1.1\r\n\r\n")
+        # Another connection waits until the worker can accept it.
+        late = stack.enter_context(running.connect())
+        late.sendall(b"GET /late HTTP/1.1\r\n\r\n")
+        running.gate.set()
+        assert read(new)[0] == read(late)[0] == 200
+    assert len(running.seen) < 2000
+
+
+def test_a_new_connection_does_not_replace_one_that_has_just_been_made(
+    run: Callable[..., Running],
+) -> None:
+    """Its request may be in transit. The oldest half-sent request makes room instead."""
+    running = run(worker_connections=3)
+    with ExitStack() as stack:
+        half = stack.enter_context(running.connect())
+        half.sendall(HALF_HEAD)
+        running.until(lambda: half_heads(running) == 1)
+        first = stack.enter_context(running.connect())
+        running.until(lambda: len(running.worker.clients) == 2)
+        stack.enter_context(running.connect())
+        assert is_closed(half)
+        first.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        assert read(first)[0] == 200
+
+
+def test_costly_requests_that_wait_for_a_turn_cannot_occupy_all_connections(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "may_cost_much", lambda *_: True)
+    running = run(worker_connections=8, threads=2)
+    running.gate.clear()
+    with ExitStack() as stack:
+        # One of two threads handles a costly request, and a quarter of eight may wait.
+        accepted = []
+        for _ in range(3):
+            accepted.append(stack.enter_context(running.connect()))
+            accepted[-1].sendall(b"GET /a HTTP/1.1\r\n\r\n")
+            running.until(lambda: states(running).count(WORKING) == len(accepted))
+        refused = stack.enter_context(running.connect())
+        refused.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        status, headers, body = read(refused)
+        assert (status, json.loads(body)["code"]) == (503, "service_unavailable")
+        assert int(headers["retry-after"]) > 0
+        assert is_closed(refused)
+        running.gate.set()
+        assert [read(client)[0] for client in accepted] == [200, 200, 200]
+    assert len(running.seen) == 3
+
+
+def test_large_bodies_of_requests_that_wait_use_a_limited_amount_of_memory(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BODIES", 150_000)
+    running = run(threads=1)
+    running.gate.clear()
+    with ExitStack() as stack:
+        first, second, small = (stack.enter_context(running.connect()) for _ in range(3))
+        first.sendall(post(b"/a", b"x" * 100_000))
+        running.until(lambda: running.worker.large_bodies >= 100_000)
+        second.sendall(post(b"/a", b"x" * 100_000))
+        assert read(second)[0] == 503
+        small.sendall(post(b"/a", b"x" * 10_000))
+        running.until(lambda: states(running).count(WORKING) == 2)
+        running.gate.set()
+        assert read(first)[0] == read(small)[0] == 200
+        running.until(lambda: running.worker.large_bodies == 0)
+        first.sendall(post(b"/a", b"x" * 100_000))
+        assert read(first)[0] == 200
+
+
+def test_a_bug_in_a_thread_closes_only_the_connection_of_one_client(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run()
+    with running.connect() as client, running.connect() as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(ThreadWorker, "handle", lambda *_: sys.exit(1))
+            client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+            assert is_closed(client)
+        other.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        assert read(other)[0] == 200
+    running.until(lambda: not running.worker.clients)
+
+
 def test_a_bug_closes_only_the_connection_of_one_client(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -726,6 +832,8 @@ def test_a_new_connection_replaces_the_longest_idle_one(run: Callable[..., Runni
             idle.append(client)
             client.sendall(b"GET /%d HTTP/1.1\r\n\r\n" % number)
             assert read(client)[0] == 200
+            # The client can read the response before the connection counts as idle.
+            running.until(lambda: {*states(running)} == {RECEIVING})
         # The worker makes room as soon as it has five connections, so it keeps four.
         for client in idle[:8]:
             assert is_closed(client)
@@ -749,6 +857,43 @@ def test_a_connection_that_no_other_worker_accepts_is_accepted_after_a_pause(
             client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
             assert read(client)[0] == 200
     assert running.worker.paused_until > 0
+
+
+def test_a_stopping_worker_is_ignored_by_the_other_workers(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, they would leave connections to it, which it does not accept."""
+    table = Spread()
+    monkeypatch.setattr(module, "spread", table)
+    other = table.take()
+    table.note(other, 5)
+    running = run()
+    running.gate.clear()
+    with running.connect() as client:
+        client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        running.until(lambda: table.should_leave(other, 5))
+        running.worker.alive = False
+        running.worker.method_queue.defer(lambda: None)
+        # The worker still handles a request.
+        running.until(lambda: not table.should_leave(other, 5))
+        running.gate.set()
+        assert read(client)[0] == 200
+        assert not table.should_leave(other, 5)
+
+
+def test_a_worker_can_stop_during_a_flood_of_connections(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run()
+    with running.connect() as client:
+        client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        assert read(client)[0] == 200
+        monkeypatch.setattr(running.worker, "accept_one", lambda _: True)  # always another one
+        running.worker.alive = False
+        running.worker.method_queue.defer(lambda: None)
+        assert is_closed(client)
+        running.thread.join(PATIENCE)
+        assert not running.thread.is_alive()
 
 
 def test_half_sent_bodies_use_a_limited_amount_of_memory(
