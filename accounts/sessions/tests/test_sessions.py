@@ -91,7 +91,7 @@ def test_sessions_that_have_ended_are_not_listed(api, clock):
     out = log_in(api, user)
     api.post("/auth/logout", {"refresh_token": out["refresh_token"]})
     assert api.as_(user).get("/me/sessions").json()["count"] == 1
-    clock.move_to(NOW + timedelta(days=8))
+    clock.move_to(NOW + timedelta(days=8))  # A session lasts seven days after its last refresh.
     assert api.as_(user).get("/me/sessions").json()["results"] == []
 
 
