@@ -1,8 +1,8 @@
 """Builds a valid request for each operation of the OpenAPI document and each kind of caller.
 
 Tests that change a part of a request start from here. A new operation needs nothing in this module
-if the example of its body in the document is valid, and if the ids in its path and body are of
-known kinds.
+if the example of its body in the document is valid, if the ids in its path and body are of known
+kinds, and if it needs no query parameters.
 """
 
 import json
@@ -404,13 +404,13 @@ def _shared_rows(provider, service, slot):
     }
 
 
-def _own_rows(user, service, slot, at):
+def _own_rows(user, service, slot, start_time):
     """Create rows of the user; return their ids, and tokens and other values, by kind."""
-    booking = BookingFactory(user=user, service=service, start_time=at)
+    booking = BookingFactory(user=user, service=service, start_time=start_time)
     completed = BookingFactory(
         user=user,
         service=service,
-        start_time=at - timedelta(days=1),
+        start_time=start_time - timedelta(days=1),
         status=Booking.Status.COMPLETED,
     )
     review = ReviewFactory(

@@ -45,6 +45,7 @@ def texts_of_pages(pages, crawler):
     found = {}
     for url in pages:
         response = crawler.client.get(url)
+        assert response.status_code == 200, url
         if response.get("Content-Type", "").startswith("text/html"):
             left = pseudo.leftovers(pseudo.Texts(response.content.decode()).outside, data)
             if left:
@@ -112,7 +113,9 @@ def test_the_sign_in_page_is_translated(boss, brackets):
 
 @pytest.mark.parametrize("path", ["/errors", "/errors/throttled", "/errors/booking_conflict"])
 def test_pages_about_errors_are_translated(client, brackets, path):
-    page = client.get(path).content.decode()
+    response = client.get(path)
+    assert response.status_code == 200
+    page = response.content.decode()
     codes = {*problems.catalogue()}
 
     assert pseudo.leftovers(pseudo.Texts(page).outside, codes) == set()
