@@ -169,7 +169,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_providers(
 
 def test_showing_a_provider_takes_one_query(api, rui, django_assert_num_queries):
     with django_assert_num_queries(1):
-        api.get(f"/providers/{rui.pk}")
+        assert api.get(f"/providers/{rui.pk}").status_code == 200
 
 
 def test_a_page_reads_only_the_ids_of_the_providers_that_it_skips(api):
