@@ -526,7 +526,7 @@ def send_hostile_fields(world, labels):
 
 
 ID_FORMS = [TEXTS[f"an id {form}"] for form in ("in braces", "as a URN", "without dashes")]
-# Another field can cause an error about one of these fields.
+# Another field can cause an error about one of these fields, or about the whole body ("").
 RELATED = {"end_time", "slot_id", "service_id", "start_time", ""}
 
 
@@ -537,6 +537,7 @@ def test_hostile_values_of_fields_get_documented_responses(world):
 def test_a_field_that_is_not_valid_json_is_refused(world):
     for label in with_bodies():
         [request, *_] = world.valid(label)
+        # One field is enough, because its value makes the whole body invalid.
         for name in [*fields_of(label)][:1]:
             for shown, text in INVALID_JSON.items():
                 response = world.send(request, content=with_raw(request, {name: text}))
