@@ -36,7 +36,9 @@ def site(client):
 def service():
     calendar = CalendarFactory(timezone="Europe/Lisbon")
     for weekday in (0, 1):
-        OpeningHours.objects.create(calendar=calendar, weekday=weekday, opens=9 * 60, closes=12 * 60)
+        OpeningHours.objects.create(
+            calendar=calendar, weekday=weekday, opens=9 * 60, closes=12 * 60
+        )
     return ServiceFactory(calendar=calendar)
 
 
