@@ -34,11 +34,11 @@ def world(db):
     admin = AdminFactory(name=WIDE * 200, metadata=METADATA)
     Profile.objects.create(user=admin, biography=WIDE * MAX_BIOGRAPHY)
     calendar = CalendarFactory(name=WIDE * 200, metadata=METADATA, provider=admin)
-    for weekday in range(7):
-        for hour in range(12):
-            OpeningHours.objects.create(
-                calendar=calendar, weekday=weekday, opens=hour * 120, closes=hour * 120 + 60
-            )
+    for number in range(100):  # The API accepts no more opening hours.
+        opens = number // 7 * 90
+        OpeningHours.objects.create(
+            calendar=calendar, weekday=number % 7, opens=opens, closes=opens + 60
+        )
     service = ServiceFactory(
         calendar=calendar,
         title=WIDE * 200,
