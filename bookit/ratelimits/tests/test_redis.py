@@ -22,6 +22,7 @@ LONG = 24 * 3600
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
+    """Run a Redis server for all tests of this module. A test may leave it stopped or frozen."""
     with redis_server.running(tmp_path_factory.mktemp("redis")) as running:
         yield running
 
