@@ -184,6 +184,7 @@ def test_a_form_can_be_sent_after_signing_in_again_in_another_tab(watched):
     with page.context.expect_page() as opened:
         page.evaluate("open('/admin/')")
     sign_in(opened.value, boss)
+    # The radio button is invisible, and its text covers it.
     page.locator("input[name=start]").first.check(force=True)
     page.get_by_text("Held for this call").wait_for()
     page.get_by_role("button", name="Book", exact=True).click()

@@ -816,6 +816,29 @@ def test_no_booking_survives_a_concurrent_deletion(transactional_db, api, servic
     assert not Booking.objects.filter(user=user, unfinished=True).exists()
 
 
+@pytest.mark.one_server("on a cluster, a booking may wait for changes of its user's account")
+def test_a_booking_that_a_deletion_misses_is_cancelled_by_a_job(
+    transactional_db, api, service, monkeypatch
+):
+    me, usual = api.as_(UserFactory()), privacy._erase_traces
+    new = {
+        "service_id": str(service.pk),
+        "start_time": (now() + timedelta(days=2)).isoformat(),
+    }
+
+    def book_and_erase(user):
+        monkeypatch.setattr(privacy, "_erase_traces", usual)
+        [booked] = at_once([partial(me.post, "/bookings", new)])
+        assert booked.value.status_code == 201
+        usual(user)
+
+    monkeypatch.setattr(privacy, "_erase_traces", book_and_erase)
+    assert delete(me).status_code == 204
+    assert Booking.objects.get().status == "pending"
+    work()
+    assert Booking.objects.get().status == "cancelled"
+
+
 def test_a_change_of_the_profile_that_outlasts_the_deletion_is_erased(api, ana):
     me = api.as_(ana)
     slow = User.objects.get(pk=ana.pk)
