@@ -304,6 +304,7 @@ def test_an_event_that_is_followed_up_before_a_large_job_arrives_after_all_event
     run("DELETE FROM procrastinate_jobs")
     app.configure_task("bookings.follow_up").defer(
         calendar_ids=[str(booking.calendar_id)],
+        # Texts that are not ids are ignored, so that a wrong job does not stop all webhooks.
         event_ids=["not an id", *(str(event.pk) for event in happened)],
     )
     last = happen(booking=booking)
