@@ -596,7 +596,7 @@ def test_notes_are_in_the_data_export_but_not_in_bookings_and_their_history(api,
     assert "author" not in exported[0]
 
 
-def test_notes_are_deleted_with_their_booking(desk, book, rui):
+def test_notes_are_deleted_with_their_booking(desk, book):
     booking = book()
     press(desk, booking, "note", text="Pays late")
     services.delete_booking(booking_id=booking.pk, actor=AdminFactory(), at=NOW)

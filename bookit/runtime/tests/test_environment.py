@@ -328,15 +328,23 @@ def test_each_thread_keeps_a_connection_unless_threads_share_a_pool(load):
     for database in (own, pgbouncer):
         assert "pool" not in database["OPTIONS"]
         assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (None, True)
-    for database in (own, shared):
-        assert database["OPTIONS"]["server_side_binding"] is True
-    assert "server_side_binding" not in pgbouncer["OPTIONS"]
-    prepared = load(DATABASE_POOL_SIZE="0", DATABASE_PREPARED_STATEMENTS="true")["DATABASES"]
-    assert prepared["default"]["OPTIONS"]["prepare_threshold"] == 3
-    for database in (pgbouncer, prepared["default"]):
-        assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
     for database in (own, shared, pgbouncer):
         assert "statement_timeout=5000" in database["OPTIONS"]["options"]
+
+
+def test_behind_pgbouncer_statements_are_prepared_only_if_enabled_and_cursors_are_disabled(load):
+    own = load()["DATABASES"]["default"]
+    shared = load(WEB_THREADS="7", DATABASE_POOL_SIZE="3")["DATABASES"]["default"]
+    pgbouncer = load(DATABASE_POOL_SIZE="0")["DATABASES"]["default"]
+    enabled = load(DATABASE_POOL_SIZE="0", DATABASE_PREPARED_STATEMENTS="true")["DATABASES"]
+    for database in (own, shared, enabled["default"]):
+        assert database["OPTIONS"]["server_side_binding"] is True
+        assert database["OPTIONS"]["prepare_threshold"] == 3
+    assert not {"server_side_binding", "prepare_threshold"} & pgbouncer["OPTIONS"].keys()
+    for database in (own, shared):
+        assert database["DISABLE_SERVER_SIDE_CURSORS"] is False
+    for database in (pgbouncer, enabled["default"]):
+        assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
 
 
 def test_each_url_of_a_replica_is_a_database_that_is_only_read(load):
