@@ -12,7 +12,7 @@ def log_in(api: Any, user: User, password: str = PASSWORD) -> Any:
 
 
 def refresh(api: Any, session: dict[str, Any]) -> Any:
-    """Refresh a session, given as the body of a login or a refresh. Return the response."""
+    """Return the response to a refresh. `session` is the JSON of an earlier login or refresh."""
     return api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
 
 

@@ -45,7 +45,7 @@ NON_ASCII = [each for each in LOOKALIKES if not each.isascii()]
 
 
 @pytest.mark.parametrize("email", LOOKALIKES)
-def test_a_lookalike_cannot_register(api, email):
+def test_a_lookalike_cannot_become_the_address_of_an_account(api, email):
     UserFactory(email="sue@example.com")
     problem(api.post("/auth/register", {**NEW, "email": email}), 400, "validation_error", "email")
     client = api.as_(UserFactory())

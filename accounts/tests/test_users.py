@@ -1,5 +1,6 @@
 """Admins list and change all accounts."""
 
+import threading
 from collections import Counter
 from datetime import timedelta
 from io import StringIO
@@ -266,8 +267,6 @@ def test_if_five_admins_demote_themselves_at_once_one_stays_admin(transactional_
 
 def test_without_the_lock_two_admins_race(transactional_db):
     """Control: if both requests count the admins before one is demoted, no admin is left."""
-    import threading
-
     both_have_counted = threading.Barrier(2, timeout=10)
     one, other = AdminFactory(), AdminFactory()
 

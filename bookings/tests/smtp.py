@@ -19,7 +19,7 @@ class Mailbox:
 
 
 class AnyPort(Controller):
-    """Listens on a free port, which the system chooses if `port` is 0."""
+    """Listens on `port` or, if it is 0, on a free port that the system chooses."""
 
     # This method connects to `port`, so it needs the port that the system has chosen.
     def _trigger_server(self):

@@ -98,6 +98,7 @@ class TestOpeningHours:
         assert change({"opening_hours": MORNINGS}) == affected(*outside)
 
     def test_buffers_may_reach_outside_the_hours(self, change, book, service):
+        # Not saved, because only `BookingFactory` needs them: bookings store their own buffers.
         service.buffer_before_minutes = service.buffer_after_minutes = 90
         book(-1)
         book(1, seat=2)

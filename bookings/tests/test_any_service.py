@@ -155,8 +155,8 @@ class TestRefusal:
 
     def test_the_limit_of_holds_takes_precedence_over_closed_services(self, api, user, chairs):
         """The user could not hold the alternatives to a closed service either."""
-        holds = [BookingFactory(user=user, status="held") for _ in range(3)]
-        chairs[0].mode = "slots"
+        holds = [BookingFactory(user=user, status="held") for _ in range(services.MAX_HOLDS)]
+        chairs[0].mode = "slots"  # It has no slot at that time, so it counts as closed.
         chairs[0].save()
         response = api.as_(user).post("/bookings", body(chairs[:2], hold=True))
         assert "alternatives" not in problem(response, 409, "too_many_holds")

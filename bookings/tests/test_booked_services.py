@@ -56,8 +56,11 @@ def test_a_service_can_be_deleted_once_its_bookings_are_deleted(client, service)
     assert client.delete(f"/calendars/{service.calendar_id}").status_code == 204
 
 
-def test_a_service_with_any_booking_cannot_move_to_another_calendar(client, provider, service):
-    BookingFactory(service=service, status=Booking.Status.CANCELLED)
+@pytest.mark.parametrize("status", Booking.Status)
+def test_a_service_with_any_booking_cannot_move_to_another_calendar(
+    client, provider, service, status
+):
+    BookingFactory(service=service, status=status)
     other = CalendarFactory(provider=provider)
     response = client.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk), "price": "1"})
     problem(response, 409, "service_in_use")

@@ -653,7 +653,7 @@ class TestBetweenCheckAndInsert:
             assert book(user, service, TUESDAY)().start_time == TUESDAY
 
 
-# Marks a statement that BookIt itself does not use.
+# Marks a statement that Citus refuses. BookIt itself does not use any of these statements.
 REFUSED = pytest.mark.one_server("Citus refuses the statement")
 
 

@@ -126,7 +126,7 @@ class TestExpiring:
 
 class TestReminding:
     def book(self, **more):
-        """Store a confirmed booking that was made a month before its start."""
+        """Store a booking; by default, it is confirmed and was made a month before its start."""
         long_ago = TUESDAY - 30 * DAY
         return BookingFactory(
             **{"status": "confirmed", "created_at": long_ago, "updated_at": long_ago, **more}
@@ -168,6 +168,7 @@ class TestReminding:
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
 
     def test_a_reminder_event_without_hours_prevents_another_reminder(self):
+        """Only SQL can write such an event."""
         booking = self.book()
         record(booking, BookingEvent.Type.REMINDED, actor=None, at=TUESDAY - DAY)
         assert clock.send_reminders(at=TUESDAY - DAY + SECOND) == 0

@@ -56,6 +56,7 @@ class Client(threading.Thread):
         status, session = self.ask("/auth/login", credentials)
         assert status == 200, session
         start_time = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        # These times are so far ahead that no reminder is sent during the test.
         for hours in range(24 * 400, 24 * 4000, 2):
             if self.stop.wait(PAUSE):
                 return

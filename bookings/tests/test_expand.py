@@ -138,7 +138,6 @@ def test_staff_who_may_see_all_bookings_see_the_users(api, people):
 
 
 def test_the_user_is_hidden_from_a_provider_who_was_demoted(api, people):
-    grow(people, 1)
     owner = people["owner"]
     own = BookingFactory(
         user=people["provider"],

@@ -78,7 +78,7 @@ class Model:
         self.offers = offers
         self.entries = {}
         self.deleted = {}
-        self.now = -60
+        self.now = -60  # In minutes after `TUESDAY`, as the times of the entries.
 
     def seat(self, service, start, end, *, ignored=None):
         """Return a seat that is free from `start` to `end`; this period includes the buffers.

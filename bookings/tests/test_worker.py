@@ -329,39 +329,34 @@ def test_a_failing_webhook_does_not_delay_other_webhooks(worker):
         receiver(answer(410)) as is_gone,
     ):
         receivers = [fails, hangs, redirects, is_gone, listens]
-        hooks = [WebhookFactory(url=each.url) for each in receivers]
+        hooks = {each: WebhookFactory(url=each.url) for each in receivers}
         running_worker = worker(WEBHOOK_ALLOW_PRIVATE="true")
         BookingFactory(status="confirmed", start_time=LONG_AGO)
         call_command("complete_bookings")
 
-        def attempts():
-            return [
-                [
-                    (each.status_code, each.error)
-                    for each in Attempt.objects.filter(delivery__webhook=hook)
-                ]
-                for hook in hooks
-            ]
+        def attempts(server):
+            made = Attempt.objects.filter(delivery__webhook=hooks[server])
+            return [(each.status_code, each.error) for each in made]
 
-        until(lambda: attempts()[4])
-        assert attempts()[1] == []  # The receiver that hangs has not timed out yet.
+        until(lambda: attempts(listens))
+        assert attempts(hangs) == []  # The attempt has not timed out yet.
         # The first retry comes after five seconds. An attempt at a receiver that hangs fails after
         # ten seconds.
-        until(lambda: len(attempts()[0]) == 2 and len(attempts()[2]) == 2 and attempts()[1])
+        until(lambda: len(attempts(fails)) == len(attempts(redirects)) == 2 and attempts(hangs))
         stop.set()
         assert running_worker.end() == 0
-    assert attempts()[0] == [(500, "")] * 2
-    assert attempts()[1][0] == (None, "No response within 10 seconds.")
-    assert attempts()[2] == [(302, "")] * 2
-    assert attempts()[3] == [(410, "")]
-    assert attempts()[4] == [(204, "")]
+    assert attempts(fails) == [(500, "")] * 2
+    assert attempts(hangs)[0] == (None, "No response within 10 seconds.")
+    assert attempts(redirects) == [(302, "")] * 2
+    assert attempts(is_gone) == [(410, "")]
+    assert attempts(listens) == [(204, "")]
     [message] = listens.messages
-    event = standardwebhooks.Webhook(hooks[4].secret).verify(message.body, message.headers)
+    event = standardwebhooks.Webhook(hooks[listens].secret).verify(message.body, message.headers)
     assert (event["type"], event["data"]["status"]) == ("booking.completed", "completed")
-    for hook in hooks:
+    for hook in hooks.values():
         hook.refresh_from_db()
-    assert [hook.is_active for hook in hooks] == [True, True, True, False, True]
-    assert "410" in hooks[3].disabled_reason
+    assert [each for each in receivers if not hooks[each].is_active] == [is_gone]
+    assert "410" in hooks[is_gone].disabled_reason
 
 
 @pytest.mark.django_db(transaction=True)

@@ -34,6 +34,8 @@ class Worker:
     """A running `manage.py procrastinate worker`. It sends no emails unless `EMAIL_URL` is given.
 
     Args:
+        output: the file to which the process appends what it writes.
+        url: the URL of another database than that of the test.
         command: another `manage.py` command that starts workers.
         variables: environment variables of the process.
     """

@@ -48,7 +48,8 @@ def page(
     is_list = related is not None and request.path_info == related["url"]
     if is_list and status == 403 and request.method == "GET":
         related = None  # The user may not see the list, so do not link to it.
-    # Render without the request, because context processors would read from the database.
+    # Render without the request, because context processors would read from the database. Messages
+    # wait for the next page.
     html = render_to_string(
         "bookit/admin_error.html",
         {

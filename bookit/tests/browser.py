@@ -61,7 +61,7 @@ def sign_in(page, user, password=PASSWORD):
     Without this wait, a test could find a link that the style sheets are about to hide.
     """
     page.goto("/admin/")
-    # The case of the address does not matter.
+    # In upper case, to check that the case of the address does not matter.
     page.get_by_label("Email address").fill(user.email.upper())
     page.get_by_label("Password").fill(password)
     with page.expect_navigation():

@@ -201,7 +201,7 @@ def run(sql: str, parameters: Sequence[Any] = ()) -> int:
 
 @contextmanager
 def disabled_trigger(table: str, trigger: str) -> Iterator[None]:
-    """Disable a trigger, so that tests can write what the trigger would refuse."""
+    """Disable a trigger, so that tests can write what the trigger would refuse or change."""
     if Cluster.running() and connection.in_atomic_block:
         pytest.skip("On a Citus cluster, a transaction cannot alter a table that it has changed.")
     # A table cannot be altered while checks of its foreign keys are deferred.

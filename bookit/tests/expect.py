@@ -43,7 +43,7 @@ def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, An
 
 
 def page(response: Any, status: int) -> str:
-    """Return the text of `response`; check that it is an HTML error page."""
+    """Return the text of an HTML error page, with plain apostrophes; check that it is one."""
     text = str(response.content.decode())
     assert response.status_code == status, f"{response.status_code} {text[:300]!r}"
     assert response["Content-Type"] == "text/html; charset=utf-8"

@@ -10,9 +10,7 @@ from bookings.mails.models import MailText
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory, WebhookFactory
 from bookit.tests.browser import needs_chromium, sign_in
-from catalog.models import OpeningHours
 from catalog.tests.factories import CalendarFactory, ServiceFactory
-from reviews.tests.factories import ReviewFactory
 
 pytestmark = [
     needs_chromium,
@@ -73,8 +71,6 @@ def test_the_list_of_errors_links_to_each_error(watched):
 
 def test_an_admin_signs_in_opens_a_booking_and_signs_out(watched):
     boss = AdminFactory(name="Boss", email="boss@example.com")
-    review = ReviewFactory(comment="Exactly what I asked for.")
-    OpeningHours.objects.create(calendar=review.service.calendar, weekday=0, opens=540, closes=1080)
     booking = BookingFactory(attendee_name="Ada Lovelace", status=Booking.Status.CONFIRMED)
     page = watched.page
 
@@ -86,14 +82,10 @@ def test_an_admin_signs_in_opens_a_booking_and_signs_out(watched):
     page.goto("/admin/bookings/booking/")
     page.locator(f"a[href*='{booking.pk}']").first.click()
     page.wait_for_url(f"**/admin/bookings/booking/{booking.pk}/change/**")
-    page.get_by_text("Ada Lovelace").or_(
-        page.locator("input[value='Ada Lovelace']")
-    ).first.wait_for()
+    page.get_by_text("Ada Lovelace").first.wait_for()
 
     page.get_by_role("button", name="Log out").click()
-    page.get_by_text("Thanks for spending some quality time").or_(
-        page.get_by_text("Logged out")
-    ).first.wait_for()
+    page.get_by_role("heading", name="Logged out").wait_for()
     page.goto("/admin/bookings/booking/")
     assert page.url.endswith("/admin/login/?next=/admin/bookings/booking/")
     watched.assert_no_errors()
@@ -192,6 +184,7 @@ def test_a_form_can_be_sent_after_signing_in_again_in_another_tab(watched):
     with page.context.expect_page() as opened:
         page.evaluate("open('/admin/')")
     sign_in(opened.value, boss)
+    # The radio button is invisible, and its text covers it.
     page.locator("input[name=start]").first.check(force=True)
     page.get_by_text("Held for this call").wait_for()
     page.get_by_role("button", name="Book", exact=True).click()

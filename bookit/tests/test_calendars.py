@@ -51,7 +51,7 @@ TABLE = "|".join(sorted(TABLES))
 INSERTS = re.compile(rf'INSERT INTO "?({TABLE})"?\s*\(([^()]*)\)')
 CHANGES = re.compile(rf'(?:\bUPDATE|\bINSERT INTO|\bDELETE FROM) "?({TABLE})"?\b')
 LOCKS = re.compile(r"\bFOR (?:NO KEY UPDATE|UPDATE|SHARE|KEY SHARE)\b")
-READS = re.compile(rf'\b(?:FROM|JOIN|USING|UPDATE)\s+"?(?:{TABLE})"?(?![\w"])')
+USES = re.compile(rf'\b(?:FROM|JOIN|USING|UPDATE)\s+"?(?:{TABLE})"?(?![\w"])')
 TEXT = re.compile(r"'(?:[^']|'')*'")
 SUBQUERY = re.compile(r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE)\b")
 CONDITIONS = re.compile(r"\b(?:WHERE|ON)\b(?! CONFLICT)")
@@ -83,7 +83,7 @@ def levels(text: str) -> Iterator[str]:
 def locks_or_changes(text: str) -> bool:
     """Return whether a statement locks or changes rows of calendars."""
     text = TEXT.sub("''", text)
-    return bool(CHANGES.search(text) or (LOCKS.search(text) and READS.search(text)))
+    return bool(CHANGES.search(text) or (LOCKS.search(text) and USES.search(text)))
 
 
 def unnamed(text: str) -> list[str]:
@@ -94,7 +94,7 @@ def unnamed(text: str) -> list[str]:
         where = CONDITIONS.search(level)
         conditions = level[where.start() :] if where else ""
         # Each table that is read or changed needs a condition with `calendar_id`.
-        if len(READS.findall(level)) > conditions.count("calendar_id"):
+        if len(USES.findall(level)) > conditions.count("calendar_id"):
             found.append(level)
     return found
 
@@ -206,7 +206,7 @@ def test_a_trigger_names_the_calendar_of_the_rows_that_it_reads_and_changes():
         for constraint in model._meta.constraints:
             if isinstance(constraint, Trigger):
                 for text in constraint.body.split(";"):
-                    if CHANGES.search(text) or READS.search(text):
+                    if CHANGES.search(text) or USES.search(text):
                         assert unnamed(text) == [], constraint.name
                         checked.add(constraint.name)
     assert checked == {

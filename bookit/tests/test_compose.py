@@ -151,7 +151,7 @@ def test_a_worker_is_healthy_while_it_touches_its_file_every_minute(compose, tmp
 
 
 def make_secrets(folder, **variables):
-    """Run the command of the service `secrets`, and return the files that it wrote."""
+    """Run the command of the service `secrets` in a folder; return the files there, by name."""
     service = read("compose.yaml", MAIL)["services"]["secrets"]
     [script] = service["command"]
     subprocess.run(

@@ -32,6 +32,7 @@ ANY_ID = "01980000-0000-7000-8000-000000000000"
 
 @pytest.fixture
 def admin(api):
+    """Return a client that is signed in as an admin."""
     return api.as_(AdminFactory())
 
 
@@ -178,11 +179,9 @@ def test_every_time_in_utc_ends_in_z(admin, path):
         times = re.findall(rb"\d\dT\d\d:\d\d:\d\d[^\"]*", response.content)
         assert times
         assert all(re.fullmatch(rb"[^Z+]*Z", each) for each in times)
-        if b"seats_left" not in response.content:
-            continue
-        # Control: in another zone, the times of slots and of availability have an offset.
-        in_london = admin.get(f"{path}tz=Europe/London").content
-        assert re.search(rb"T\d\d:\d\d:\d\d[.\d]*\+0[01]:00", in_london)
+    # Control: in another zone, the times have an offset.
+    in_london = admin.get(f"{path}tz=Europe/London").content
+    assert re.search(rb"T\d\d:\d\d:\d\d[.\d]*\+0[01]:00", in_london)
 
 
 def test_winter_and_summer_times_have_different_offsets(api):
@@ -292,7 +291,7 @@ INVALID_TIMES = [
     " 2999-01-01T10:00:00Z",
     "2999-01-01T10:00:00UTC",
     "2999-01-01T10:00:00Europe/Paris",
-    "2999\u22121\u22121T10:00:00Z",
+    "2999\u221201\u221201T10:00:00Z",
     "32472180000",
     "tomorrow",
     "",
@@ -669,13 +668,17 @@ def make_similar_rows():
     users = [UserFactory(name="Ada", created_at=at) for _ in range(6)] + [UserFactory()]
     services = [
         ServiceFactory(
-            title="Haircut", created_at=at, calendar__name="Chair", rating_sum=5, rating_count=1
+            title="Haircut",
+            created_at=at,
+            calendar__name="Chair",
+            calendar__created_at=at,
+            rating_sum=5,
+            rating_count=1,
         )
         for _ in range(6)
     ]
     ServiceFactory(rating_sum=4, rating_count=1)
     for service, user in zip(services, users, strict=False):
-        Calendar.objects.update(created_at=at)
         booking = BookingFactory(
             service=service, user=user, created_at=at, status=Booking.Status.COMPLETED
         )
@@ -772,23 +775,27 @@ def test_a_row_of_a_list_equals_the_single_object(admin, path):
             assert admin.get(f"{path}/{row['id']}{tz}").json() == row
 
 
-def reversed_ordering(ordering):
+def opposite_ordering(ordering):
     return ",".join(
         name[1:] if name.startswith("-") else f"-{name}" for name in ordering.split(",")
     )
 
 
 @pytest.mark.parametrize(("path", "ordering"), [*ONE_FIELD, *TWO_FIELDS])
-def test_a_descending_list_is_the_ascending_list_reversed(admin, path, ordering):
+def test_a_list_in_the_opposite_order_is_the_list_reversed(admin, path, ordering):
     make_similar_rows()
-    down = admin.get(f"{path}?limit=100&ordering={ordering}").json()["results"]
-    up = admin.get(f"{path}?limit=100&ordering={reversed_ordering(ordering)}").json()["results"]
+    listed, opposite = (
+        admin.get(f"{path}?limit=100&ordering={each}").json()["results"]
+        for each in (ordering, opposite_ordering(ordering))
+    )
     if path == "/services" and "rating" in ordering:  # Unrated services always come last.
-        down, up = ([row for row in rows if row["rating_average"]] for rows in (down, up))
-        assert len(down) == 7
-    assert ids(down) == ids(up)[::-1]
+        listed, opposite = (
+            [row for row in rows if row["rating_average"]] for rows in (listed, opposite)
+        )
+        assert len(listed) == 7
+    assert ids(listed) == ids(opposite)[::-1]
     # A row without a value would come last in both lists, as unrated services do.
-    for row in down:
+    for row in listed:
         for name in ordering.replace("-", "").split(","):
             assert row.get(name, "") is not None
 
@@ -833,9 +840,9 @@ def test_a_cursor_neither_skips_nor_repeats_rows_when_other_rows_change(admin):
 def test_a_cursor_works_after_the_last_row_of_its_page_is_deleted(admin):
     for _ in range(4):
         UserFactory()
-    first = admin.get("/users?cursor=&limit=2&ordering=email").json()
+    first = admin.get("/users?cursor=&limit=2&ordering=email&role=user").json()
     User.objects.filter(pk=first["results"][1]["id"]).delete()
-    assert len(joined(walk(admin, first["next"]))) == 3
+    assert len(joined(walk(admin, first["next"]))) == 2
 
 
 def test_an_empty_list_has_one_empty_page(admin):
@@ -843,8 +850,9 @@ def test_an_empty_list_has_one_empty_page(admin):
     assert empty == {"next": None, "previous": None, "results": []}
 
 
-def forged(*values):
-    return signing.Signer(salt="something else").sign_object(values)
+def forged(*content):
+    """Return a cursor that is signed with the right key, but not as a cursor."""
+    return signing.Signer(salt="something else").sign_object(content)
 
 
 FORGED = [
@@ -855,7 +863,7 @@ FORGED = [
     "bzoxMA==",  # a cursor in DRF's own format
     "eyJhIjoxfQ:nonsense",
     "\u00e9:\u00e9",
-    forged(False, ["created_at", "id"], ["2026-01-01T00:00:00Z", ANY_ID]),
+    forged(False, ["created_at", "id"], f'["2026-01-01T00:00:00Z","{ANY_ID}"]'),
     "%00",
 ]
 
@@ -1116,13 +1124,14 @@ def test_an_unknown_field_is_refused(api, world, request_line):
     assert send(client, request_line, good, world).status_code in (200, 201)
 
 
-@pytest.mark.parametrize("request_line", [line for line in VALID if line.startswith("PATCH /")])
+# The path `/bookings/{booking}/status` does not allow GET.
+CHANGES = [line for line in VALID if line.startswith("PATCH") and not line.endswith("/status")]
+
+
+@pytest.mark.parametrize("request_line", CHANGES)
 def test_a_client_can_send_back_an_object_that_it_has_read(api, world, request_line):
     client = api.as_(world["admin"])
     path = fill(request_line.split()[1], world)
-    if request_line.endswith("/status"):  # The path does not allow GET.
-        problem(client.get(path), 405, "method_not_allowed")
-        return
     for zone in ("UTC", "Asia/Kathmandu"):
         before = client.get(path, {"tz": zone}).json()
         response = client.patch(path, before)
@@ -1197,7 +1206,7 @@ def test_read_only_fields_are_ignored(api, world, request_line):
 
 def test_a_patch_without_a_body_changes_nothing(api, world):
     client = api.as_(world["admin"])
-    for line in (line for line in VALID if line.startswith("PATCH") and "status" not in line):
+    for line in CHANGES:
         path = fill(line.split()[1], world)
         before = client.get(path).json()
         for response in (client.patch(path, {}), client.generic("PATCH", path)):

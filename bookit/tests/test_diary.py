@@ -271,18 +271,18 @@ def test_an_open_diary_shows_what_others_book(diary, watched, service):
 
 def test_every_view_fits_wide_and_narrow_windows(diary, watched, service):
     """EventCalendar has separate code for each view, and for calendars side by side."""
-    others = [service.calendar]
+    calendars = [service.calendar]
     for number in range(3):
         booking = BookingFactory(
             attendee_name=f"Customer {number}", service__calendar__name="A calendar " * 5
         )
         TimeOffFactory(calendar=booking.calendar, start_time=TUESDAY + timedelta(days=1))
-        others.append(booking.calendar)
-    page = diary(*others)
+        calendars.append(booking.calendar)
+    page = diary(*calendars)
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 844})
         for count in (1, 2, 4):
-            diary(*others[-count:])
+            diary(*calendars[-count:])
             for view in ("Day", "Week", "Month", "List"):
                 page.get_by_role("button", name=view, exact=True).click()
                 page.locator("#diary[aria-busy=false]").wait_for()

@@ -303,7 +303,7 @@ def test_every_permission_is_listed():
     }
 
 
-def test_static_files_are_collected_with_every_version_of_the_code():
+def test_each_documented_installation_collects_the_static_files():
     """Otherwise, browsers would get the scripts and styles of another version."""
     installing = [each for each in blocks(OPERATIONS, "sh") if "-r requirements.txt" in each]
     assert len(installing) == 3

@@ -277,7 +277,7 @@ def test_a_second_migrate_waits_for_the_first(write_migration, monkeypatch):
         (
             "LATIN1",
             "SELECT",
-            r"has the encoding LATIN1.* (CREATE DATABASE unsuitable .* ENCODING 'UTF8' .*;)$",
+            r"has the encoding LATIN1.* (CREATE DATABASE \w+ .* ENCODING 'UTF8' .*;)$",
         ),
         (
             "UTF8",
@@ -288,10 +288,12 @@ def test_a_second_migrate_waits_for_the_first(write_migration, monkeypatch):
     ],
 )
 def test_a_new_database_that_is_not_suitable_is_not_migrated(encoding, command, message):
-    url = re.sub(r"/[^/]*$", "/unsuitable", database_url())
+    # Each pytest process has its own database, so two of these tests can run at the same time.
+    name = f"{connection.settings_dict['NAME']}_unsuitable"
+    url = re.sub(r"/[^/]*$", f"/{name}", database_url())
     with psycopg.connect(database_url(), autocommit=True) as session:
         session.execute(
-            f"CREATE DATABASE unsuitable ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
         )
         try:
             with psycopg.connect(url) as unsuitable:
@@ -301,7 +303,7 @@ def test_a_new_database_that_is_not_suitable_is_not_migrated(encoding, command, 
             # The statement that the message shows makes the database suitable.
             remedy = re.search(message, str(refusal.value))[1]
             if remedy.startswith("CREATE DATABASE"):
-                session.execute("DROP DATABASE unsuitable WITH (FORCE)")
+                session.execute(f"DROP DATABASE {name} WITH (FORCE)")
                 session.execute(remedy)
             else:
                 with psycopg.connect(url) as unsuitable:
@@ -309,4 +311,4 @@ def test_a_new_database_that_is_not_suitable_is_not_migrated(encoding, command, 
             with connected_to(url):
                 call_command("migrate", "contenttypes", verbosity=0)
         finally:
-            session.execute("DROP DATABASE unsuitable WITH (FORCE)")
+            session.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -180,6 +180,8 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch, allow_private):
     with receiver() as proxy, receiver() as other:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
         assert post(other.url).status == 204
     assert proxy.messages == []
 

@@ -32,7 +32,7 @@ def fail_once(transactional_db):
     """Return a function after whose call the first statement that writes fails."""
     with connection.cursor() as cursor:
         cursor.execute(FAIL_ONCE)
-    run("SELECT nextval('fail_once')")
+    run("SELECT nextval('fail_once')")  # Before the first restart, no statement fails.
     yield lambda: run("ALTER SEQUENCE fail_once RESTART")
     run("DROP FUNCTION fail_once CASCADE")
     run("DROP SEQUENCE fail_once")

@@ -104,7 +104,7 @@ WRITES = {
 def test_no_body_sets_a_field_that_the_server_decides(api, owner, world, write):
     """Mass assignment: send each request of `WRITES` with each field of `WANTED`.
 
-    Each request is undone. Otherwise, the next one would get a 409, whatever its field does.
+    Each request is undone, so that no later request gets a 409, whatever its field does.
     """
     method, path = write.format(**world).split()
     body = {

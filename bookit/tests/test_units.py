@@ -1,4 +1,4 @@
-"""The systemd units in docs/operations.md are valid, and run the documented commands."""
+"""The systemd units in docs/operations.md are valid; two of them run the documented commands."""
 
 import configparser
 import re

@@ -1,8 +1,8 @@
 """Builds a valid request for each operation of the OpenAPI document and each kind of caller.
 
 Tests that change a part of a request start from here. A new operation needs nothing in this module
-if the example of its body in the document is valid, and if the ids in its path and body are of
-known kinds.
+if the example of its body in the document is valid, if the ids in its path and body are of known
+kinds, and if it needs no query parameters.
 """
 
 import json
@@ -192,8 +192,8 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     ],
 }
 
-# Query parameters of valid requests. Only those of reports are optional. A test replaces one of
-# them by times in 2999, which must fit the other.
+# Query parameters of valid requests. Only those of reports are optional. Tests of hostile input
+# replace one of these two by times in 2999, which must fit the other.
 QUERIES = {
     "GET /availability": {"service_id": "{services}"},
     "GET /calendars/{id}.ics": {"token": "{calendar_token}"},
@@ -202,7 +202,7 @@ QUERIES = {
 }
 
 # The kinds of rows for some parameters of paths, in place of the kinds that `kind_of` returns. For
-# example, a calendar with services cannot be deleted, so the test deletes an unused calendar.
+# example, a calendar with services cannot be deleted, so the request deletes an unused calendar.
 IN_PATH = {
     ("DELETE /calendars/{id}", "id"): "unused_calendar",
     ("DELETE /services/{id}", "id"): "unused_service",
@@ -292,7 +292,7 @@ def kind_of(path: str, name: str) -> str:
 
 
 def _fill(part: Any, caller: Caller) -> Any:
-    """Return a part of a request, with ids and other values of the caller in it."""
+    """Return a part of a request with values of the caller in place of `{name}` and example ids."""
     if isinstance(part, dict):
         return {
             name: caller.rows[REFERENCES[name]]
@@ -308,7 +308,7 @@ def _fill(part: Any, caller: Caller) -> Any:
 
 
 def _moved(body: Any) -> Any:
-    """Return the body with all times moved by whole weeks, to more than six days from now."""
+    """Move all times of a body by the same number of weeks, to more than six days from now."""
     if not isinstance(body, dict):
         return body
     times = {
@@ -378,7 +378,7 @@ def callers(api, *, only=()):
 
 
 def _shared_rows(provider, service, slot):
-    """Return ids of rows that belong to the provider or to the platform, and other values."""
+    """Create the rows that all callers share; return their ids and other values, by kind."""
     full_slot = SlotFactory(service__calendar__provider=provider)
     WaitlistEntryFactory(slot=full_slot, user=UserFactory())
     delivery = DeliveryFactory()
@@ -404,13 +404,13 @@ def _shared_rows(provider, service, slot):
     }
 
 
-def _own_rows(user, service, slot, at):
-    """Return ids of rows that belong to the user, and tokens for the user."""
-    booking = BookingFactory(user=user, service=service, start_time=at)
+def _own_rows(user, service, slot, start_time):
+    """Create rows of the user; return their ids, and tokens and other values, by kind."""
+    booking = BookingFactory(user=user, service=service, start_time=start_time)
     completed = BookingFactory(
         user=user,
         service=service,
-        start_time=at - timedelta(days=1),
+        start_time=start_time - timedelta(days=1),
         status=Booking.Status.COMPLETED,
     )
     review = ReviewFactory(

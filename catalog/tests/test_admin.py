@@ -210,22 +210,22 @@ class TestPrice:
         return ServiceFactory(title="Cut")
 
     @pytest.fixture
-    def page(self, service):
+    def url(self, service):
         return reverse("admin:catalog_service_change", args=[service.pk])
 
     @pytest.fixture
-    def save_service(self, site, page):
+    def save_service(self, site, url):
         """Return a function that saves the page as a browser does, with some fields changed."""
 
         def send(**fields):
-            form = site.get(page).context["adminform"].form
+            form = site.get(url).context["adminform"].form
             body = {name: form[name].value() for name in form.fields}
             body = {
                 name: value
                 for name, value in body.items()
                 if value is not None and value is not False
             }
-            return site.post(page, {**body, **fields}, follow=True).content.decode()
+            return site.post(url, {**body, **fields}, follow=True).content.decode()
 
         return send
 
@@ -234,8 +234,8 @@ class TestPrice:
         shown = site.get(reverse("admin:catalog_service_add")).content.decode()
         assert '<option value="JPY" selected>JPY: Yen</option>' in shown
 
-    def test_only_currencies_in_use_can_be_chosen(self, site, page):
-        shown = site.get(page).content.decode()
+    def test_only_currencies_in_use_can_be_chosen(self, site, url):
+        shown = site.get(url).content.decode()
         assert '<option value="USD" selected>USD: US Dollar</option>' in shown
         assert '<option value="EUR">EUR: Euro</option>' in shown
         for code in ("XXX", "XAU", "CHE", "DEM"):
@@ -246,12 +246,12 @@ class TestPrice:
         [("1500", "JPY", "1500"), ("1.5", "KWD", "1.500"), ("18.5", "EUR", "18.50")],
     )
     def test_a_price_is_shown_with_the_decimals_of_its_currency(
-        self, site, page, save_service, service, price, currency, shown
+        self, site, url, save_service, service, price, currency, shown
     ):
         save_service(price=price, currency=currency)
         service.refresh_from_db()
         assert (service.price, service.currency) == (Decimal(price), currency)
-        assert f'name="price" value="{shown}"' in site.get(page).content.decode()
+        assert f'name="price" value="{shown}"' in site.get(url).content.decode()
         booking = BookingFactory(service=service)
         for path in (
             reverse("admin:catalog_service_changelist"),
@@ -275,9 +275,9 @@ class TestPrice:
         service.refresh_from_db()
         assert (service.price, service.currency) == (25, "USD")
 
-    def test_an_obsolete_currency_is_not_silently_replaced(self, site, page, save_service):
+    def test_an_obsolete_currency_is_not_silently_replaced(self, site, url, save_service):
         Service.objects.update(currency="HRK")
-        shown = site.get(page).content.decode()
+        shown = site.get(url).content.decode()
         assert '<option value="HRK" selected>HRK: no longer in use</option>' in shown
         assert "ISO 4217 code of a currency in use" in save_service()
 
@@ -369,7 +369,7 @@ class TestWords:
         assert "no reviews" in section(path)
         Service.objects.update(rating_sum=14, rating_count=3)
         assert "4.7" in section(path)
-        # The average is 4.4524: `rating_average` is 4.45.
+        # The average is 4.4524. `rating_average`, which is 4.45, could be rounded to 4.4.
         Service.objects.update(rating_sum=187, rating_count=42)
         assert "4.5" in section(path)
         Service.objects.update(rating_sum=17, rating_count=4)

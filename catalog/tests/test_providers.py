@@ -45,7 +45,8 @@ def refusal():
     """Refuse new providers, after the calendar is created. Yield the class of the error."""
 
     @ON_NEW_PROVIDER.add("refuse")
-    def refuse(**arguments):
+    def refuse(*, provider, at):
+        assert calendars(provider)
         raise Forbidden
 
     yield Forbidden

@@ -175,10 +175,13 @@ class TestCreate:
     def test_read_only_fields_in_the_request_are_ignored(self, as_user, user, service, review):
         shown = as_user.get(f"/reviews/{review.pk}").json()
         other = completed(service, user, seat=2)
-        body = {**shown, "booking_id": str(other.pk), "user_id": str(uuid4())}
+        ids = {"user_id": str(uuid4()), "service_id": str(uuid4())}
+        body = {**shown, **ids, "booking_id": str(other.pk), "author_name": "Nobody"}
         created = as_user.post("/reviews", body).json()
         assert created["id"] != shown["id"]
-        assert created["user_id"] == str(user.pk)
+        assert created["created_at"] > shown["created_at"]
+        for name in ("user_id", "service_id", "author_name"):
+            assert created[name] == shown[name]
 
 
 class TestRead:
@@ -295,7 +298,9 @@ class TestChange:
 
     def test_read_only_fields_in_the_request_are_ignored(self, as_user, review):
         shown = as_user.get(f"/reviews/{review.pk}").json()
-        response = as_user.patch(f"/reviews/{review.pk}", {**shown, "service_id": str(uuid4())})
+        ids = {name: str(uuid4()) for name in ("id", "booking_id", "service_id", "user_id")}
+        body = {**shown, **ids, "author_name": "Nobody", "created_at": "2001-01-01T00:00:00Z"}
+        response = as_user.patch(f"/reviews/{review.pk}", body)
         assert response.status_code == 200
         assert response.json() == {**shown, "updated_at": response.json()["updated_at"]}
 

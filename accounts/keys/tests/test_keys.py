@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def with_key(api):
-    """Return a function that returns a client with a new API key of a user."""
+    """Return a function that returns a client with a new API key of a user; `key` is its row."""
 
     def make(owner, **fields):
         row, key = services.create_key(owner=owner, name="Till", at=timezone.now(), **fields)
@@ -216,13 +217,18 @@ def test_a_key_never_manages_accounts_and_reads_no_secret_urls(with_key):
         client.get("/me"),
         client.patch("/me", {"name": "Eve"}),
         client.post("/me/password", password),
+        client.delete("/me", {"password": PASSWORD}),
+        client.post("/auth/verify-email/resend", {}),
         client.get("/me/api-keys"),
         client.post("/me/api-keys", {"name": "Another"}),
         client.delete(f"/me/api-keys/{client.key.pk}"),
         client.get("/me/calendar"),
         client.post("/me/calendar"),
         client.get(f"/calendars/{calendar.pk}/feed"),
+        client.post(f"/calendars/{calendar.pk}/feed"),
+        client.post("/users", {"name": "Eve", "email": "eve@example.com"}),
         client.patch(f"/users/{other.pk}", {"role": "admin"}),
+        client.delete(f"/users/{other.pk}"),
         client.post("/roles", {"name": "Reception", "permissions": []}),
     ):
         problem(response, 403, "permission_denied")
@@ -231,8 +237,6 @@ def test_a_key_never_manages_accounts_and_reads_no_secret_urls(with_key):
 
 def test_every_permission_of_a_key_is_known_to_django():
     """A misspelt permission could be given to a key, but would permit nothing."""
-    from django.contrib.auth.models import Permission
-
     stored = {
         f"{app}.{name}"
         for app, name in Permission.objects.values_list("content_type__app_label", "codename")

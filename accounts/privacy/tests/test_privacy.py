@@ -31,11 +31,16 @@ from bookings import services
 from bookings.desk import services as desk
 from bookings.models import Booking
 from bookings.serializers import BookingSerializer
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WaitlistEntryFactory
+from bookings.tests.factories import (
+    TUESDAY,
+    BookingFactory,
+    SlotFactory,
+    WaitlistEntryFactory,
+    WebhookFactory,
+)
 from bookings.tests.jobs import attendee_mail, work
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Delivery
-from bookings.webhooks.tests.test_webhooks import WebhookFactory
 from bookit import deadlines
 from bookit.idempotency.models import KeptResponse
 from bookit.json import dumps_in_parts
@@ -153,8 +158,11 @@ def activity(api, ana, helena, service):
     }
     page = f"/admin/accounts/user/{ana.pk}/change/"
     assert site.post(page, {**form, "is_active": "on", "phone": PHONE}).status_code == 302
-    errors = "INSERT INTO bookit_jobfailure SELECT id, now(), %s FROM procrastinate_jobs"
-    run(f"{errors} WHERE task_name ~ 'mail|follow_up'", [f"ValueError: {NAME}"])
+    run(
+        "INSERT INTO bookit_jobfailure SELECT id, now(), %s FROM procrastinate_jobs"
+        " WHERE task_name ~ 'mail|follow_up'",
+        [f"ValueError: {NAME}"],
+    )
     return {"future": future, "cancelled": cancelled, "done": done, "review": review}
 
 
@@ -774,12 +782,12 @@ def test_admins_can_sign_in_while_a_long_deletion_runs(transactional_db, api, mo
     user, admin = kind(), AdminFactory()
     seen, usual = [], privacy._erase_traces
 
-    def slowly(user):
+    def sign_in_and_erase(user):
         sign_in = partial(api.post, "/auth/login", {"email": admin.email, "password": PASSWORD})
         seen.extend(at_once([sign_in]))
         usual(user)
 
-    monkeypatch.setattr(privacy, "_erase_traces", slowly)
+    monkeypatch.setattr(privacy, "_erase_traces", sign_in_and_erase)
     assert delete(api.as_(user)).status_code == 204
     assert [each.value.status_code for each in seen] == [200]
 
@@ -806,6 +814,29 @@ def test_no_booking_survives_a_concurrent_deletion(transactional_db, api, servic
     assert delays == [1, 2 * 24 * 60]
     work()
     assert not Booking.objects.filter(user=user, unfinished=True).exists()
+
+
+@pytest.mark.one_server("on a cluster, a booking may wait for changes of its user's account")
+def test_a_booking_that_a_deletion_misses_is_cancelled_by_a_job(
+    transactional_db, api, service, monkeypatch
+):
+    me, usual = api.as_(UserFactory()), privacy._erase_traces
+    new = {
+        "service_id": str(service.pk),
+        "start_time": (now() + timedelta(days=2)).isoformat(),
+    }
+
+    def book_and_erase(user):
+        monkeypatch.setattr(privacy, "_erase_traces", usual)
+        [booked] = at_once([partial(me.post, "/bookings", new)])
+        assert booked.value.status_code == 201
+        usual(user)
+
+    monkeypatch.setattr(privacy, "_erase_traces", book_and_erase)
+    assert delete(me).status_code == 204
+    assert Booking.objects.get().status == "pending"
+    work()
+    assert Booking.objects.get().status == "cancelled"
 
 
 def test_a_change_of_the_profile_that_outlasts_the_deletion_is_erased(api, ana):

@@ -1,4 +1,4 @@
-"""The admin pages of sessions, where an admin ends somebody's session."""
+"""The admin pages of sessions, where an admin ends somebody's session, and of their tokens."""
 
 from uuid import uuid4
 
@@ -108,8 +108,8 @@ def store_used_token(user):
 
 
 def found(site, model, words):
-    kind = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
-    return [*site.get(reverse(kind), {"q": words}).context["cl"].result_list]
+    view = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
+    return [*site.get(reverse(view), {"q": words}).context["cl"].result_list]
 
 
 def test_a_search_finds_sessions_by_a_part_of_the_email_address_or_by_the_ip_address(site):

@@ -213,7 +213,7 @@ def in_the_admin_site(api, user):
     return Client().post("/admin/login/?next=/admin/", form).status_code == 302
 
 
-both = pytest.mark.parametrize("signs_in", [through_the_api, in_the_admin_site])
+both_ways_to_sign_in = pytest.mark.parametrize("signs_in", [through_the_api, in_the_admin_site])
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def while_a_hash_is_made(monkeypatch, change):
     monkeypatch.setattr(sessions, "make_password", change_and_make)
 
 
-@both
+@both_ways_to_sign_in
 def test_signing_in_replaces_an_outdated_hash(api, admin, signs_in):
     old = stored_hash(admin)
     assert signs_in(api, admin)
@@ -262,14 +262,14 @@ def test_a_refused_login_keeps_an_outdated_hash(api, admin, refused):
     assert stored_hash(admin) == old
 
 
-@both
+@both_ways_to_sign_in
 def test_two_logins_at_once_with_an_outdated_hash_both_succeed(api, admin, signs_in, monkeypatch):
     while_a_hash_is_made(monkeypatch, lambda: log_in(api, admin))
     assert signs_in(api, admin)
     assert Session.objects.filter(revoked_at=None).count() == 2
 
 
-@both
+@both_ways_to_sign_in
 def test_a_new_hash_does_not_bring_back_a_password_that_was_changed_meanwhile(
     api, admin, signs_in, monkeypatch
 ):
@@ -280,7 +280,7 @@ def test_a_new_hash_does_not_bring_back_a_password_that_was_changed_meanwhile(
     assert not Session.objects.filter(revoked_at=None).exists()
 
 
-@both
+@both_ways_to_sign_in
 def test_signing_in_keeps_an_outdated_hash_while_a_server_is_down(
     api, admin, signs_in, monkeypatch
 ):

@@ -37,7 +37,7 @@ def signed_in(api, session):
 
 
 def sign_in_to_admin_site(user):
-    browser = Client(headers={"user-agent": "Chromium"})
+    browser = Client(REMOTE_ADDR="192.0.2.8", headers={"user-agent": "Chromium"})
     form = {"username": user.email, "password": PASSWORD}
     assert browser.post("/admin/login/?next=/admin/", form).status_code == 302
     return browser
@@ -91,7 +91,7 @@ def test_sessions_that_have_ended_are_not_listed(api, clock):
     out = log_in(api, user)
     api.post("/auth/logout", {"refresh_token": out["refresh_token"]})
     assert api.as_(user).get("/me/sessions").json()["count"] == 1
-    clock.move_to(NOW + timedelta(days=8))
+    clock.move_to(NOW + timedelta(days=8))  # A session lasts seven days after its last refresh.
     assert api.as_(user).get("/me/sessions").json()["results"] == []
 
 
@@ -120,6 +120,17 @@ def test_nobody_can_end_the_session_of_another_user_through_the_api(api, kind):
     stranger = api.as_(kind())
     problem(stranger.delete(f"/me/sessions/{Session.objects.get().pk}"), 404, "not_found")
     assert refresh(api, session).status_code == 200
+
+
+def test_a_login_to_the_admin_site_creates_a_session_that_the_logout_ends():
+    browser = sign_in_to_admin_site(AdminFactory())
+    session = Session.objects.get()
+    assert (session.address, session.client) == ("192.0.2.8", "Chromium")
+    assert session.expires_at - session.created_at == timedelta(days=14)
+    assert session.revoked_at is None
+    browser.post("/admin/logout/")
+    session.refresh_from_db()
+    assert session.revoked_at == NOW
 
 
 def test_a_session_of_the_admin_site_can_be_ended(api):

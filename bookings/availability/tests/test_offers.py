@@ -19,6 +19,13 @@ pytestmark = pytest.mark.django_db
 MONDAY = datetime(2026, 11, 30, 8, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def monday():
+    """Freeze the time. A session that began at another time could have expired by then."""
+    with time_machine.travel(MONDAY, tick=False):
+        yield
+
+
 @pytest.fixture
 def site(client):
     client.force_login(AdminFactory())
@@ -29,7 +36,9 @@ def site(client):
 def service():
     calendar = CalendarFactory(timezone="Europe/Lisbon")
     for weekday in (0, 1):
-        OpeningHours.objects.create(calendar=calendar, weekday=weekday, opens=540, closes=720)
+        OpeningHours.objects.create(
+            calendar=calendar, weekday=weekday, opens=9 * 60, closes=12 * 60
+        )
     return ServiceFactory(calendar=calendar)
 
 
@@ -100,8 +109,7 @@ def test_slots_are_shown_with_their_seats(service):
 def test_the_seats_of_a_slot_are_shown_even_if_the_service_has_one_seat(site, service):
     Service.objects.update(mode="slots")
     SlotFactory(service=service, start_time=MONDAY + timedelta(days=2), capacity=5)
-    with time_machine.travel(MONDAY, tick=False):
-        page = site.get(reverse("admin:catalog_service_change", args=[service.pk]))
+    page = site.get(reverse("admin:catalog_service_change", args=[service.pk]))
     assert "5 seats</time>" in page.content.decode()
 
 
@@ -116,12 +124,11 @@ def test_a_day_with_many_times_says_how_many_more_it_has(service):
 def test_the_page_contains_the_url_of_the_preview_which_shows_unsaved_values(
     site, service, django_assert_max_num_queries
 ):
-    with time_machine.travel(MONDAY, tick=False):
-        page = site.get(reverse("admin:catalog_service_change", args=[service.pk]))
-        path = reverse("admin:catalog_service_offers", args=[service.pk])
-        # More than half of these queries check the values against the constraints of the table.
-        with django_assert_max_num_queries(26):
-            text = site.get(path, form_of(service, duration_minutes=180)).content.decode()
+    page = site.get(reverse("admin:catalog_service_change", args=[service.pk]))
+    path = reverse("admin:catalog_service_offers", args=[service.pk])
+    # More than half of these queries check the values against the constraints of the table.
+    with django_assert_max_num_queries(26):
+        text = site.get(path, form_of(service, duration_minutes=180)).content.decode()
     assert f'data-preview="{path}"' in page.content.decode()
     assert page.content.decode().count("<time ") == 6
     assert text.count("<time ") == 2
@@ -153,13 +160,12 @@ def test_an_invalid_form_has_no_preview(site, service, change):
 def test_another_calendar_has_no_preview_until_the_form_is_saved(site, service):
     other = CalendarFactory(timezone="America/New_York")
     path = reverse("admin:catalog_service_offers", args=[service.pk])
-    with time_machine.travel(MONDAY, tick=False):
-        text = site.get(path, form_of(service, calendar=other.pk)).content.decode()
-        assert "Save to see what customers are offered in the new calendar." in text
-        assert "<time " not in text
-        assert "New_York" not in text
-        page = reverse("admin:catalog_service_change", args=[service.pk])
-        saved = site.post(page, form_of(service, calendar=other.pk, _continue="on"), follow=True)
+    text = site.get(path, form_of(service, calendar=other.pk)).content.decode()
+    assert "Save to see what customers are offered in the new calendar." in text
+    assert "<time " not in text
+    assert "New_York" not in text
+    page = reverse("admin:catalog_service_change", args=[service.pk])
+    saved = site.post(page, form_of(service, calendar=other.pk, _continue="on"), follow=True)
     text = saved.content.decode()
     assert (
         "The next seven days with the settings on this page, in the zone America/New_York." in text
@@ -174,8 +180,7 @@ def test_a_new_service_has_no_preview(site):
 
 def test_users_who_may_only_see_services_see_the_preview_of_the_stored_service(client, service):
     client.force_login(staff(["catalog.view_service"]))
-    with time_machine.travel(MONDAY, tick=False):
-        page = client.get(reverse("admin:catalog_service_change", args=[service.pk]))
+    page = client.get(reverse("admin:catalog_service_change", args=[service.pk]))
     assert "What customers are offered" in page.content.decode()
     assert page.content.decode().count("<time ") == 6
     path = reverse("admin:catalog_service_offers", args=[service.pk])

@@ -104,6 +104,7 @@ def test_an_attendee_is_shown_with_the_account_of_the_booking(desk, book):
 def test_a_user_without_an_email_address_is_named_without_one(desk, book, ana):
     ana.email = f"{ana.pk}@customer.invalid"
     ana.save()
+    # The account is named only if the attendee has another name.
     text = text_of(desk, book(attendee_name="ANA SILVA"))
     assert "Account: Ana Silva<" in text
     assert ".invalid" not in text
@@ -225,7 +226,7 @@ def test_history_says_how_long_before_the_start_a_reminder_was_sent(desk, rui, b
 
 
 def test_a_reminder_that_was_recorded_without_its_hours_does_not_break_the_page(desk, book):
-    """Only SQL can write such an event, and nobody can change it afterwards."""
+    """BookIt writes no such event, but SQL can, and nobody can change the event afterwards."""
     booking = book()
     record(booking, BookingEvent.Type.REMINDED, actor=None, at=NOW)
     assert ("booking.reminded",) in history(desk, booking)
@@ -595,7 +596,7 @@ def test_notes_are_in_the_data_export_but_not_in_bookings_and_their_history(api,
     assert "author" not in exported[0]
 
 
-def test_notes_are_deleted_with_their_booking(desk, book, rui):
+def test_notes_are_deleted_with_their_booking(desk, book):
     booking = book()
     press(desk, booking, "note", text="Pays late")
     services.delete_booking(booking_id=booking.pk, actor=AdminFactory(), at=NOW)

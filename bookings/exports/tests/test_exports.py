@@ -169,9 +169,9 @@ def test_a_download_of_many_bookings_takes_at_most_nine_queries(
 
 def test_the_refusal_of_a_list_that_is_too_long_names_the_limit(site, monkeypatch):
     BookingFactory.create_batch(2)
-    page = admin.site._registry[Booking]
-    short = Format("CSV", "text/csv", 1, page.formats["csv"].write)
-    monkeypatch.setattr(type(page), "formats", {"csv": short})
+    model_admin = admin.site._registry[Booking]
+    short = Format("CSV", "text/csv", most=1, write=model_admin.formats["csv"].write)
+    monkeypatch.setattr(type(model_admin), "formats", {"csv": short})
 
     response = site.get(f"{BOOKINGS}export.csv?status__exact=pending", follow=True)
 

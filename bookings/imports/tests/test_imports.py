@@ -104,7 +104,10 @@ def test_an_import_that_is_interrupted_stores_nothing(boss):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_second_import_is_refused_until_the_first_has_ended(load, boss):
-    """Two imports do not see each other's rows, and calendars may have equal names."""
+    """Otherwise, both would create the calendar.
+
+    They do not see each other's rows, and calendars can have the same name.
+    """
     call = {"kind": "calendars", "text": CALENDARS, "actor": boss, "at": NOW}
     first = import_in_steps(**call, is_applied=True)
     assert [next(first), next(first)] == [(0, 1), (1, 1)]
@@ -291,6 +294,7 @@ def test_the_examples_are_imported_without_a_problem(load):
         rows.writerows(form.example)
         report = load(kind, out.getvalue())
         assert (report.new, report.problems) == (2, [])
+    # The example says that this booking was made on 21 October.
     assert Booking.objects.get(status="completed").created_at < datetime(2026, 10, 22, tzinfo=UTC)
 
 

@@ -157,6 +157,9 @@ def test_an_example_has_all_columns(site, kind):
     [header, *rows] = csv.reader(io.StringIO(response.getvalue().decode("utf-8-sig")))
     assert header == [*KINDS[kind].base_fields]
     assert len(rows) == 2
+
+
+def test_an_unknown_kind_of_file_has_no_example(site):
     assert site.get(f"{PAGE}shoes.csv").status_code == 404
 
 

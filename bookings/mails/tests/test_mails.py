@@ -366,7 +366,7 @@ class TestContent:
             ),
         ],
     )
-    def test_times_follow_the_daylight_saving_time_of_the_readers_time_zone(
+    def test_times_have_the_offset_that_the_readers_time_zone_has_on_that_day(
         self, book, ana, zone, start, shown
     ):
         ana.timezone = zone

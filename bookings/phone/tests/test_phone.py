@@ -787,7 +787,6 @@ class TestTimes:
 
     @pytest.mark.parametrize("query", [{}, {"service": "abc"}, {"service": "\0", "day": "x"}])
     def test_without_a_service_no_time_is_offered(self, desk, service, query):
-        ServiceFactory()
         assert offered(desk.get(TIMES, query)) == []
 
     def test_without_a_script_a_button_shows_the_times(self, desk, service):
@@ -830,7 +829,7 @@ class TestTimes:
             ServiceFactory(calendar=CalendarFactory(name="Yoga"))
         assert desk.get(PAGE).content.decode().count('<optgroup label="Yoga">') == 2
 
-    def test_two_equal_hours_have_different_names_and_both_can_be_booked(self, desk, service):
+    def test_an_hour_that_occurs_twice_has_two_names_and_can_be_booked_twice(self, desk, service):
         # On 2999-10-27, the clocks of Lisbon show the hour from 01:00 twice.
         first = datetime(2999, 10, 27, 0, tzinfo=UTC)
         query = {"service": str(service.pk), "day": "2999-10-27"}

@@ -366,7 +366,7 @@ def test_the_average_rating_is_rounded_like_that_of_the_service():
 
 
 def test_the_town_has_something_to_count(town):
-    """Control for the test above, which would pass if there were nothing to count."""
+    """Control for the comparison of each number, which would pass if nothing were counted."""
     customers = plain_customers(SPRING)[1]
     assert min(customers.values()) > 0
     assert all(row["bookings"] for row in plain_lead_time(SPRING)[0])

@@ -179,7 +179,7 @@ class TestBooking:
 
 class TestMoving:
     def test_a_booking_moves_to_another_slot(self, api, slot):
-        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        booking = BookingFactory(service=slot.service, slot=slot)
         later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
         owner = api.as_(booking.user)
         for body in ({"slot_id": str(later.pk)}, {"start_time": slot.start_time.isoformat()}):
@@ -195,11 +195,9 @@ class TestMoving:
             assert response.json()["slot_id"] == str(target.pk)
 
     def test_a_booking_cannot_move_to_a_full_slot(self, api, slot):
-        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        booking = BookingFactory(service=slot.service, slot=slot)
         later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR, capacity=1)
-        BookingFactory(
-            service=slot.service, slot=later, start_time=later.start_time, blocked=later.blocked
-        )
+        BookingFactory(service=slot.service, slot=later, start_time=later.start_time)
         response = api.as_(booking.user).patch(
             f"/bookings/{booking.pk}", {"slot_id": str(later.pk)}
         )
@@ -208,7 +206,7 @@ class TestMoving:
         assert booking.slot == slot
 
     def test_moving_a_booking_to_its_own_slot_changes_nothing(self, api, slot):
-        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        booking = BookingFactory(service=slot.service, slot=slot)
         owner = api.as_(booking.user)
         shown = owner.get(f"/bookings/{booking.pk}").json()
         assert owner.patch(f"/bookings/{booking.pk}", {"slot_id": str(slot.pk)}).json() == shown
@@ -216,7 +214,7 @@ class TestMoving:
         assert not booking.events.exists()
 
     def test_a_slot_of_another_service_and_an_unknown_slot_are_refused(self, api, slot):
-        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        booking = BookingFactory(service=slot.service, slot=slot)
         other = SlotFactory(start_time=TUESDAY + 3 * HOUR)
         owner = api.as_(booking.user)
         for slot_id in (str(other.pk), UNKNOWN):
@@ -224,7 +222,7 @@ class TestMoving:
             problem(response, 400, "validation_error", "slot_id")
 
     def test_a_slot_and_a_time_must_agree(self, api, slot):
-        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        booking = BookingFactory(service=slot.service, slot=slot)
         later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
         owner = api.as_(booking.user)
         body = {"slot_id": str(later.pk), "start_time": "2999-01-01T14:00:00Z"}
@@ -233,7 +231,7 @@ class TestMoving:
         assert owner.patch(f"/bookings/{booking.pk}", body).status_code == 200
 
     def test_slot_and_status_cannot_change_together(self, api, slot):
-        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        booking = BookingFactory(service=slot.service, slot=slot)
         later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
         body = {"slot_id": str(later.pk), "status": "cancelled"}
         response = api.as_(booking.user).patch(f"/bookings/{booking.pk}", body)

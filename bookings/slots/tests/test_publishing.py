@@ -407,7 +407,7 @@ class TestPage:
         listed = site.get(reverse("admin:bookings_slot_changelist")).content.decode()
         assert "Wed 26 May 2027, 13:00\N{EN DASH}14:00" in listed
 
-    def test_only_users_who_may_see_bookings_see_names(self, client, slot):
+    def test_users_who_may_only_see_slots_see_neither_names_nor_forms(self, client, slot):
         booked(slot, user=UserFactory(name="Kunigunde"))
         client.force_login(staff(["bookings.view_slot"]))
         text = client.get(self.page(slot)).content.decode()

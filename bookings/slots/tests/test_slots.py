@@ -412,7 +412,7 @@ class TestFinding:
         )
         day = f"{midnight:%Y-%m-%d}"
         assert found(api, date=day) == ids(after)
-        # The day begins nine hours earlier in Tokyo, and ten hours later in Honolulu.
+        # The day begins nine hours earlier in Tokyo than in UTC, and ten hours later in Honolulu.
         assert found(api, date=day, tz="Asia/Tokyo") == ids(before, after)
         assert found(api, date=day, tz="Pacific/Honolulu") == []
 
@@ -454,13 +454,13 @@ class TestFinding:
         assert api.get("/slots").json()["results"][0]["seats_left"] == 0
 
 
-def off(slot):
+def add_time_off_at_the_end(slot):
     TimeOff.objects.create(
         calendar=slot.calendar, start_time=slot.end_time - HOUR / 60, end_time=slot.end_time + DAY
     )
 
 
-def off_before(slot):
+def add_time_off_before(slot):
     TimeOff.objects.create(
         calendar=slot.calendar, start_time=slot.start_time - DAY, end_time=slot.start_time
     )
@@ -470,7 +470,7 @@ def change_service(**fields):
     return lambda slot: Service.objects.filter(pk=slot.service_id).update(**fields)
 
 
-def full(slot):
+def fill(slot):
     for seat in range(slot.capacity):
         book(slot, seat + 1)
 
@@ -478,7 +478,7 @@ def full(slot):
 AVAILABLE = {
     "unchanged": lambda slot: None,
     "with a seat left": lambda slot: (book(slot), book(slot, 2)),
-    "directly after time off": off_before,
+    "directly after time off": add_time_off_before,
     "full, with a hold that has expired": lambda slot: (
         book(slot),
         book(slot, 2),
@@ -489,8 +489,8 @@ AVAILABLE = {
     ),
 }
 NOT_AVAILABLE = {
-    "full": full,
-    "in time off": off,
+    "full": fill,
+    "partly in time off": add_time_off_at_the_end,
     "of an inactive service": change_service(is_active=False),
     "cancelled": lambda slot: Slot.objects.filter(pk=slot.pk).update(status="cancelled"),
     "sooner than the notice": change_service(min_notice_minutes=31 * 24 * 60),
@@ -595,9 +595,7 @@ class TestCancelling:
         assert {(each.status, each.hold_expires_at) for each in Booking.objects.all()} == {
             ("cancelled", None)
         }
-        events = {
-            event.data["was"]["status"]: event for event in BookingEvent.objects.order_by("id")
-        }
+        events = {event.data["was"]["status"]: event for event in BookingEvent.objects.all()}
         assert events.keys() == {"pending", "confirmed", "held"}
         assert BookingEvent.objects.count() == 3
         pending = events["pending"]

@@ -36,7 +36,7 @@ def count_events():
     return tally.count_events()
 
 
-def write_events(count, *, status="completed", position=None):
+def write_events(count, *, status="completed", transaction_id=None):
     """Write `count` events of one booking, by default with the id of their own transaction."""
     booking = BookingFactory()
     with transaction.atomic(), connection.cursor() as cursor:
@@ -45,7 +45,7 @@ def write_events(count, *, status="completed", position=None):
             "INSERT INTO bookings_bookingevent (calendar_id, booking_id, type, at, data,"
             " transaction) SELECT %s, %s, %s, now(), jsonb_build_object('status', %s::text),"
             " coalesce(%s, pg_current_xact_id()::text::bigint) FROM generate_series(1, %s)",
-            [booking.calendar_id, booking.pk, f"booking.{status}", status, position, count],
+            [booking.calendar_id, booking.pk, f"booking.{status}", status, transaction_id, count],
         )
 
 
@@ -132,7 +132,7 @@ def test_the_totals_stay_exact_after_an_operator_resets_transaction_ids():
 @pytest.mark.django_db
 def test_reading_the_totals_reads_at_most_max_new_events(monkeypatch):
     """The limit applies however long the history is, and whether or not a worker runs."""
-    write_events(20_000, position=3)
+    write_events(20_000, transaction_id=3)
     BookingTally.objects.create(transaction=4, counts={"completed": 20_000})
     write_events(30)
     monkeypatch.setattr(tally, "MAX_NEW_EVENTS", 10)

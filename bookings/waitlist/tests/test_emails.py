@@ -49,8 +49,10 @@ def yoga(ben, eva):
 
 
 def sent():
+    """Send all emails, and return them by their recipient. Nobody may get two."""
     work()
     found = {message.to[0]: message for message in mail.outbox}
+    assert len(found) == len(mail.outbox)
     mail.outbox.clear()
     return found
 

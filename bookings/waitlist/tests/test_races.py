@@ -108,7 +108,7 @@ def freed(full):
 
 @pytest.fixture
 def without_the_lock(monkeypatch):
-    """Do not lock the slot, so that several workers offer its seats at the same time."""
+    """Lock neither a slot nor its calendar, so that workers offer its seats at the same time."""
     monkeypatch.setattr(waitlist, "_locked_slot", lambda slot_id: Slot.objects.get(pk=slot_id))
 
 

@@ -206,7 +206,7 @@ def test_a_response_of_deeply_nested_json_is_shown_as_it_is(site):
     assert response in text(site.get(url_of(Delivery, "change", delivery.pk)))
 
 
-def test_a_response_equal_to_the_one_above_is_not_repeated(site):
+def test_json_responses_are_indented_and_equal_responses_are_not_repeated(site):
     delivery = DeliveryFactory()
     Attempt.objects.all().delete()
     for response in ('{"error":"no \\"email\\""}', "<h1>Bad</h1>", "<h1>Bad</h1>", ""):

@@ -43,6 +43,7 @@ def world(boss):
         client=sessions.Client("192.0.2.1", "a browser"),
         at=timezone.now(),
     )
+    # This blacklists the first refresh token, so there is a row of `BlacklistedToken`.
     sessions.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
     calendar = CalendarFactory(provider=ProviderFactory())
     OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=1440)

@@ -491,8 +491,7 @@ class Crawler:
 
     def with_button(self, form: Form, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the fields together with one of the buttons that could send them."""
-        buttons = [button for button in form.buttons if button[0] != "_addanother"]
-        return [*fields, *self.random.sample(buttons, min(1, len(buttons)))]
+        return [*fields, *self.random.sample(form.buttons, min(1, len(form.buttons)))]
 
     def wrong_actions(self, url: str, page: Page) -> Iterator[Case]:
         """Yield every action with every kind of selection."""

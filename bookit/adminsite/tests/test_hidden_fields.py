@@ -27,7 +27,7 @@ PAGES = dict(sorted(admin.site._registry.items(), key=lambda item: item[0]._meta
 every_page = pytest.mark.parametrize("model", PAGES, ids=lambda model: model._meta.label)
 
 # Columns that nobody may read, not even through a relation.
-SECRETS = {"password", "secret", "previous_secret", "token"}
+SECRETS = {"password", "secret", "previous_secret", "token", "digest", "token_hash"}
 # A few of the lookups of Django's ORM.
 LOOKUPS = ["", "exact", "startswith", "regex", "gt", "gte", "lt", "in", "contains", "isnull"]
 # The lookups in the links of Django's filters.
@@ -103,6 +103,8 @@ def test_the_reachable_paths_contain_the_secrets():
     """Control for the tests of filters: `reachable` yields the paths that lead to secrets."""
     paths = {f"{model.__name__}.{path}" for model in PAGES for path, _ in reachable(model)}
     assert paths >= {
+        "ApiKey.digest",
+        "User.api_keys__digest",
         "Webhook.secret",
         "Delivery.webhook__secret",
         "BookingEvent.deliveries__webhook__secret",

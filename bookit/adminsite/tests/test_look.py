@@ -52,7 +52,7 @@ def show(page, response):
     """
     assert response.status_code == 200
     html = STYLE.sub(lambda found: styles(found[1]), response.content.decode())
-    assert "bookit/admin.css" in response.content.decode()
+    assert styles("bookit/admin.css") in html
     # The class `shifted` shows the menu at the side. A script would set it.
     html = SCRIPT.sub("", html).replace('<div class="main"', '<div class="main shifted"')
     page.set_content(html)

@@ -110,7 +110,7 @@ def test_an_unknown_or_invalid_id_in_an_autocomplete_field_causes_no_error_page(
 
 def test_a_field_that_suggests_services_does_not_search_their_descriptions(site):
     ServiceFactory(title="Yin Yoga", description="Slow.")
-    ServiceFactory(title="Bootcamp", description="Trying hard.")
+    ServiceFactory(title="Bootcamp", description="Trying hard.")  # "yin" is in this word.
     chosen = {"app_label": "bookings", "model_name": "slot", "field_name": "service"}
     found = site.get("/admin/autocomplete/", {**chosen, "term": "yin"}).json()["results"]
     assert [each["text"] for each in found] == ["Yin Yoga"]

@@ -32,7 +32,7 @@ MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 @pytest.fixture
 def brackets(monkeypatch):
     """Put each translated text in brackets; see `bookit.tests.pseudo`."""
-    # Another test may have left a language active, and no test may leave the brackets active.
+    # Another test may have left a language active, and later tests must not get the brackets.
     translation.deactivate()
     pseudo.speak(monkeypatch)
     yield
@@ -40,11 +40,12 @@ def brackets(monkeypatch):
 
 
 def texts_of_pages(pages, crawler):
-    """Return the texts outside brackets, by the path of their page, with `ID` in place of ids."""
+    """Return texts without a translation, by the path of their page, with `ID` in place of ids."""
     data = pseudo.data_of_all_rows()
     found = {}
     for url in pages:
         response = crawler.client.get(url)
+        assert response.status_code == 200, url
         if response.get("Content-Type", "").startswith("text/html"):
             left = pseudo.leftovers(pseudo.Texts(response.content.decode()).outside, data)
             if left:
@@ -60,6 +61,7 @@ def assert_translated(found):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
 def test_the_pages_of_a_model_are_translated(boss, world, brackets, monkeypatch, model):
+    # The sidebar has the same texts on each page. The test below checks them.
     monkeypatch.setattr(admin.site, "enable_nav_sidebar", False)
     crawler = Crawler(boss)
     start = list_of(model)
@@ -111,7 +113,9 @@ def test_the_sign_in_page_is_translated(boss, brackets):
 
 @pytest.mark.parametrize("path", ["/errors", "/errors/throttled", "/errors/booking_conflict"])
 def test_pages_about_errors_are_translated(client, brackets, path):
-    page = client.get(path).content.decode()
+    response = client.get(path)
+    assert response.status_code == 200
+    page = response.content.decode()
     codes = {*problems.catalogue()}
 
     assert pseudo.leftovers(pseudo.Texts(page).outside, codes) == set()
@@ -137,7 +141,7 @@ def test_errors_of_the_api_are_translated(client, boss, brackets, method):
             send = getattr(client, method)
             options = {} if method == "get" else {"content_type": "application/json", "data": body}
             response = send(path + query, **options, headers=headers)
-            if response.get("Content-Type") == "application/problem+json":
+            if response.status_code >= 400:
                 problem = response.json()
                 texts = [problem["title"], problem["detail"]]
                 texts += [each["message"] for each in problem.get("errors", ())]

@@ -22,7 +22,10 @@ SERVER_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "al
 
 
 class Standby:
-    """A replica of the server whose folder is `primary`, on a port of its own."""
+    """A replica, in the folder `home`, of the server whose folder is `primary` and URL is `url`.
+
+    It has a port of its own; the attribute `url` is its own URL.
+    """
 
     def __init__(self, home: Path, primary: Path, url: str) -> None:
         self.home = home

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(Cluster.running() is None, reason="needs Citus: pytest --citus PREFIX"),
 ]
 
-# Finds the server of a calendar.
+# Finds the port of the server that has the bookings of a calendar.
 PLACE = """
 SELECT nodeport FROM pg_dist_placement JOIN pg_dist_node USING (groupid)
 WHERE shardid = get_shard_id_for_distribution_column('bookings_booking', %s)
@@ -75,14 +75,14 @@ def book(service, hours):
 
 def test_all_servers_are_recovered_to_the_same_restore_point(town):
     with town.connected("town"):
-        offers = [service_on(town.port(name)) for name in WORKERS]
-        kept = [book(service, 1).pk for service in offers]
+        on_workers = [service_on(town.port(name)) for name in WORKERS]
+        kept = [book(service, 1).pk for service in on_workers]
         for name in NAMES:
             town.back_up(name)
-        kept += [book(service, 2).pk for service in offers]
+        kept += [book(service, 2).pk for service in on_workers]
         ask("SELECT citus_create_restore_point(%s)", [POINT])
         lost = UserFactory()
-        for service in offers:
+        for service in on_workers:
             book(service, 3)
 
     for name in NAMES:
@@ -98,7 +98,7 @@ def test_all_servers_are_recovered_to_the_same_restore_point(town):
         assert {*Booking.objects.values_list("pk", flat=True)} == {*kept}
         assert {*BookingEvent.objects.values_list("booking_id", flat=True)} == {*kept}
         assert not type(lost).objects.filter(pk=lost.pk).exists()
-        for service in offers:
+        for service in on_workers:
             with pytest.raises(BookingConflict):
                 book(service, 2)
             book(service, 3)

@@ -2,6 +2,7 @@
 
 import pytest
 from django.db import connection
+from psycopg.rows import dict_row
 
 from bookit.database.citus import conversion
 from bookit.database.rows import fetch
@@ -29,8 +30,8 @@ def shards(db, monkeypatch):
         with connection.cursor() as cursor:
             cursor.execute(FUNCTION.format(name=name))
             cursor.execute(TRIGGER.format(name=name))
-        triggers = fetch(conversion._TRIGGERS, {"tables": ["bookings_booking"]})
-        assert name in {trigger[1] for trigger in triggers}
+        triggers = fetch(conversion._TRIGGERS, {"tables": ["bookings_booking"]}, dict_row)
+        assert name in {trigger["name"] for trigger in triggers}
 
         def answer(query, parameters, row_factory):
             if query == conversion._SHARDS:

@@ -13,6 +13,7 @@ from bookit.database.prepared import Prepared
 
 pytestmark = pytest.mark.django_db
 
+# How each of the two subqueries of `SlotSerializer.rows` refers to the calendar of the slot.
 OUTER = ' = ("bookings_slot"."calendar_id")'
 
 

@@ -60,6 +60,7 @@ def town(tmp_path_factory, django_db_blocker, migrate):
             mode = {"mode": "slots", "requires_confirmation": False}
             town = Town(folder, url, Standby(folder / "standby", folder / "primary", url))
             town.service = ServiceFactory(calendar=CalendarFactory(provider=provider), **mode)
+            # Each slot has one seat, so each test that books uses slots of its own.
             town.slots = [
                 str(SlotFactory(service=town.service, start_time=TUESDAY + timedelta(days=n)).pk)
                 for n in range(60)

@@ -475,6 +475,8 @@ def test_an_unknown_constraint_is_a_500_that_does_not_quote_the_row(admin, monke
                 role="emperor"
             )
 
+    with pytest.raises(IntegrityError, match="user_role_known"):
+        violate()
     monkeypatch.setattr(catalog, "create_calendar", violate)
     response = admin.post("/calendars", {"name": "Chair"})
     problem(response, 500, "internal_error")

@@ -30,6 +30,7 @@ def execute(statement):
 @pytest.fixture
 def missing_table(transactional_db, monkeypatch):
     """Rename the table of services, which every list of services needs."""
+    # The usual watch may still remember that no migration was pending.
     monkeypatch.setattr(pending, "_watch", pending._Watch())
     execute("ALTER TABLE catalog_service RENAME TO elsewhere")
     yield

@@ -32,9 +32,7 @@ PAGE = "/admin/procrastinate/procrastinatejob/"
 def failed_job(**options):
     job_id = app.configure_task(TASK, **options).defer(timestamp=0)
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE procrastinate_jobs SET status = 'failed', attempts = 8 WHERE id = %s", [job_id]
-        )
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = %s", [job_id])
     return ProcrastinateJob.objects.get(pk=job_id)
 
 

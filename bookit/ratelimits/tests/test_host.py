@@ -87,9 +87,11 @@ def interrupted(monkeypatch):
         return find(self, bucket, name)
 
     monkeypatch.setattr(HostCounts, "_find", pause_and_find)
+    # On a busy machine, a process can keep a bucket locked for longer than the usual patience.
+    monkeypatch.setattr(host, "PATIENCE", 10)
 
 
-def test_four_processes_together_allow_100_of_160_requests():
+def test_four_processes_together_allow_100_of_160_requests(interrupted):
     for _ in range(5):
         counts = HostCounts()
         assert passed_in_processes(lambda counts=counts: counts.hit("ada", 100, LONG)[0]) == 100
@@ -103,7 +105,7 @@ def test_four_processes_with_separate_memory_let_all_requests_pass():
 
 
 def test_processes_without_the_lock_lose_counts(interrupted, monkeypatch):
-    """Control for the first test: without the lock, too many requests pass."""
+    """Control for the first test: without the lock of the bucket, too many requests pass."""
     monkeypatch.setattr(HostCounts, "_lock", lambda self, bucket: False)
     for _ in range(50):
         counts = HostCounts()

@@ -22,7 +22,7 @@ UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 @contextmanager
 def web(**environment):
-    """Run gunicorn with two workers."""
+    """Run gunicorn with two workers, and with no rate limits except those in `environment`."""
     with serving(BOOKIT, {**production(UNREACHABLE), "WEB_THREADS": "4", **environment}) as server:
         server.wait("/health")
         yield server

@@ -65,6 +65,7 @@ def test_development_needs_no_variables(load):
     settings = load()
     assert settings["APP_ENV"] == "development"
     assert settings["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]", "testserver"]
+    assert settings["BUSINESS_NAME"] == "BookIt"
     assert settings["DEBUG"] is False
     assert "SESSION_COOKIE_SECURE" not in settings
 
@@ -147,20 +148,31 @@ def test_an_unknown_environment_is_refused(refuse, name):
 
 # --- single variables -------------------------------------------------------------------------
 
-NUMBERS = [
-    "DATABASE_POOL_SIZE",
-    "STATEMENT_TIMEOUT_MS",
-    "ANON_TIMEOUT_MS",
-    "NUM_PROXIES",
-    "HOLD_MINUTES",
-    "ACCESS_TOKEN_EXPIRE_MINUTES",
-    "REFRESH_TOKEN_EXPIRE_DAYS",
-    "WEB_CONCURRENCY",
-    "WEB_THREADS",
-]
+# The minimum of each setting that is a number, except COMPOSE_PROXIES, which has its own test.
+MINIMA = {
+    "PORT": 0,
+    "WEB_CONCURRENCY": 1,
+    "WEB_THREADS": 1,
+    "WORKER_CONCURRENCY": 1,
+    "DATABASE_POOL_SIZE": 0,
+    "DATABASE_REPLICA_MAX_LAG_MS": 1,
+    "STATEMENT_TIMEOUT_MS": 0,
+    "ANON_TIMEOUT_MS": 0,
+    "NUM_PROXIES": 0,
+    "HSTS_SECONDS": 0,
+    "HOLD_MINUTES": 1,
+    "WAITLIST_OFFER_MINUTES": 1,
+    "MAIL_PAUSE_SECONDS": 0,
+    "MAILS_PER_ACCOUNT": 1,
+    "MAILS_PER_BOOKING": 1,
+    "MAILS_PER_ADDRESS": 1,
+    "MAILS_PER_VERIFIED_ADDRESS": 1,
+    "ACCESS_TOKEN_EXPIRE_MINUTES": 1,
+    "REFRESH_TOKEN_EXPIRE_DAYS": 1,
+}
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", MINIMA)
 @pytest.mark.parametrize(
     "value", ["five", "-1", "1.5", "1e3", "0x10", "\uff15", "1 2", "5s", "9" * 11, "9" * 5000]
 )
@@ -168,26 +180,13 @@ def test_a_value_that_is_not_a_whole_number_in_range_is_refused(refuse, name, va
     assert refuse(**{name: value}).startswith(f"{name} must be a whole number from ")
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", MINIMA)
 def test_numbers_have_defaults_and_may_have_blanks_around_them(load, name):
     assert load(**{name: ""})
     assert load(**{name: " 3 "})
 
 
-@pytest.mark.parametrize(
-    ("name", "minimum"),
-    [
-        ("DATABASE_POOL_SIZE", 0),
-        ("STATEMENT_TIMEOUT_MS", 0),
-        ("ANON_TIMEOUT_MS", 0),
-        ("NUM_PROXIES", 0),
-        ("HOLD_MINUTES", 1),
-        ("ACCESS_TOKEN_EXPIRE_MINUTES", 1),
-        ("REFRESH_TOKEN_EXPIRE_DAYS", 1),
-        ("WEB_CONCURRENCY", 1),
-        ("WEB_THREADS", 1),
-    ],
-)
+@pytest.mark.parametrize(("name", "minimum"), MINIMA.items())
 def test_numbers_have_a_minimum(load, refuse, name, minimum):
     assert load(**{name: str(minimum)})
     if minimum:
@@ -226,7 +225,6 @@ def test_invalid_reminder_hours_are_refused(refuse, value):
 def test_the_urls_of_the_front_end_and_the_logo_must_be_complete(load, refuse):
     settings = load(PUBLIC_URL="https://app.example.com/")
     assert settings["PUBLIC_URL"] == "https://app.example.com"
-    assert settings["BUSINESS_NAME"] == "BookIt"
     for name in ("PUBLIC_URL", "BUSINESS_LOGO_URL"):
         assert refuse(**{name: "app.example.com"}).startswith(
             f"{name} must be a URL such as https://app.example.com"
@@ -262,7 +260,7 @@ BAD_DATABASE_URLS = [
 @pytest.mark.parametrize("url", BAD_DATABASE_URLS)
 def test_a_bad_database_url_is_refused_without_showing_its_password(refuse, name, url, recwarn):
     line = refuse(**{name: url})
-    assert not list(recwarn)
+    assert not list(recwarn)  # A warning of django-environ would show the password.
     assert line.startswith(
         f"{name} must look like postgresql://user:password@host:5432/database. Percent-encode "
     )
@@ -330,15 +328,23 @@ def test_each_thread_keeps_a_connection_unless_threads_share_a_pool(load):
     for database in (own, pgbouncer):
         assert "pool" not in database["OPTIONS"]
         assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (None, True)
-    for database in (own, shared):
-        assert database["OPTIONS"]["server_side_binding"] is True
-    assert "server_side_binding" not in pgbouncer["OPTIONS"]
-    prepared = load(DATABASE_POOL_SIZE="0", DATABASE_PREPARED_STATEMENTS="true")["DATABASES"]
-    assert prepared["default"]["OPTIONS"]["prepare_threshold"] == 3
-    for database in (pgbouncer, prepared["default"]):
-        assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
     for database in (own, shared, pgbouncer):
         assert "statement_timeout=5000" in database["OPTIONS"]["options"]
+
+
+def test_behind_pgbouncer_statements_are_prepared_only_if_enabled_and_cursors_are_disabled(load):
+    own = load()["DATABASES"]["default"]
+    shared = load(WEB_THREADS="7", DATABASE_POOL_SIZE="3")["DATABASES"]["default"]
+    pgbouncer = load(DATABASE_POOL_SIZE="0")["DATABASES"]["default"]
+    enabled = load(DATABASE_POOL_SIZE="0", DATABASE_PREPARED_STATEMENTS="true")["DATABASES"]
+    for database in (own, shared, enabled["default"]):
+        assert database["OPTIONS"]["server_side_binding"] is True
+        assert database["OPTIONS"]["prepare_threshold"] == 3
+    assert not {"server_side_binding", "prepare_threshold"} & pgbouncer["OPTIONS"].keys()
+    for database in (own, shared):
+        assert database["DISABLE_SERVER_SIDE_CURSORS"] is False
+    for database in (pgbouncer, enabled["default"]):
+        assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
 
 
 def test_each_url_of_a_replica_is_a_database_that_is_only_read(load):
@@ -587,6 +593,7 @@ def test_a_mail_server_in_production_needs_a_sender(load, refuse):
 def test_django_sends_emails_with_the_configured_server(load):
     read = load(EMAIL_URL="smtp+tls://me:hunter2@mail.example.com")
     with override_settings(**environment.mail_settings(read["MAILER"])):
+        # Django 6.1 has `mailers`.
         sender = mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
     assert (sender.host, sender.port, sender.timeout) == ("mail.example.com", 587, 10)
     assert (sender.username, sender.password, sender.use_tls) == ("me", "hunter2", True)
@@ -853,11 +860,11 @@ def test_a_bad_line_of_the_env_file_stops_every_program_without_showing_its_secr
     "command", [["manage.py", "check"], ["-m", "gunicorn", "-c", "python:bookit.runtime.gunicorn"]]
 )
 def test_a_program_that_cannot_start_says_why_in_one_line(command):
-    environment = {**os.environ, **PRODUCTION, "SECRET_KEY": ""}
+    variables = {**os.environ, **PRODUCTION, "SECRET_KEY": ""}
     program = subprocess.run(
         [sys.executable, *command],
         cwd=BASE_DIR,
-        env=environment,
+        env=variables,
         capture_output=True,
         text=True,
         timeout=30,
@@ -876,6 +883,7 @@ def test_the_example_has_exactly_the_variables_that_are_read(load):
     load()
     example = (BASE_DIR / ".env.example").read_text()
     explained = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
+    # The settings do not read EMBEDDED_POSTGRES_DIR, but the programs that start PostgreSQL do.
     assert environment.known | {"EMBEDDED_POSTGRES_DIR"} == explained
 
 
@@ -902,7 +910,7 @@ def test_the_example_is_valid(load, monkeypatch, tmp_path):
         "key": "600/minute",
     }
     assert settings["NUM_PROXIES"] == 0
-    # If a setting has a default, the example shows the default. Unset the rates to get their
+    # The example shows the defaults of the settings below. The rates are unset to get their
     # defaults, because an empty rate means no limit.
     for limit in ("AUTH", "PASSWORD", "ANON", "USER", "KEY"):
         monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)

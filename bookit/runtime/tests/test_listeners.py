@@ -12,11 +12,7 @@ from typing import Any
 import pytest
 
 from bookit.runtime import listeners
-from bookit.runtime.listeners import (
-    accept_new_connections,
-    drop_new_connections,
-    drop_new_connections_at_the_end,
-)
+from bookit.runtime.listeners import drop_new_connections, drop_new_connections_at_the_end
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="Socket filters exist only on Linux."
@@ -79,8 +75,10 @@ def test_a_connection_that_arrives_during_the_stop_is_refused(listener: socket.s
 
 def test_a_later_server_can_use_the_socket_again(listener: socket.socket) -> None:
     drop_new_connections(listener)
+    server, _ = arbiter()
+    server.LISTENERS = [SimpleNamespace(sock=listener)]
     for _ in range(2):  # The second call finds no filter.
-        accept_new_connections(listener)
+        drop_new_connections_at_the_end(server)
     with begin_to_connect(listener) as client:
         assert is_connected(client)
 

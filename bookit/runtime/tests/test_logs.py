@@ -142,7 +142,7 @@ def test_the_line_names_the_client_reported_by_a_trusted_proxy(
 
 
 def test_the_line_has_the_duration_of_the_request(api, log_lines, monkeypatch):
-    # The sleep must be part of the duration.
+    # The sleep must be part of the duration. After it, the request may fail.
     monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: time.sleep(0.05) or bug())
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
@@ -504,7 +504,7 @@ def test_only_the_first_refused_host_causes_a_warning(log_lines):
 
 @pytest.fixture
 def run_job(log_lines):
-    """Return a function that runs a job in a worker, and returns the log lines about the job."""
+    """Return a function that runs a job in a worker, and returns what is logged about the job."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
 

@@ -50,7 +50,7 @@ def test_a_server_ignores_other_variables_that_a_developer_has_set(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_another_database_is_used_with_prepared_statements_and_without_a_time_limit():
-    """Web servers prepare statements, too. Filling a database takes longer than they may."""
+    """Web servers prepare statements, too. Filling a database takes longer than their limit."""
     with connected_to(database_url()), connection.cursor() as cursor:
         for _ in range(10):
             cursor.execute("SELECT %s::int", [1])

@@ -239,7 +239,8 @@
       dayGridMonth: { dayHeaderFormat: { weekday: "short" }, height: narrow.matches ? "34rem" : "48rem" },
       // Seven days from the chosen day, so that the list on a phone begins with today.
       listWeek: { duration: { days: 7 } },
-      // Each cell is a day, because the hours of a week would be far too wide.
+      // For a week of many calendars: EventCalendar's month, shortened. Each cell is a day, because
+      // the hours of a week would be far too wide.
       resourceTimelineMonth: {
         duration: { weeks: 1 },
         slotDuration: { days: 1 },

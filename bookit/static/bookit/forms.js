@@ -52,7 +52,7 @@
 
     const remove = (row) => {
       if (number(row) >= stored) {
-        row.remove();
+        row.remove(); // TOTAL_FORMS still counts the row: Django takes a missing row for an empty one.
         return;
       }
       row.querySelector("[name$=-DELETE]").checked = true;

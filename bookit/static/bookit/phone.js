@@ -58,7 +58,7 @@
     place.closest(".phone-field")?.classList.toggle("errors", texts.length > 0);
   };
 
-  /** Return whether `refuse` has shown an error for a field. */
+  /** Return whether an error is shown for a field. */
   const isRefused = (name) => byId(`phone-error-${name}`).children.length > 0;
 
   // --- customers -------------------------------------------------------------------------------
@@ -183,6 +183,7 @@
     input.addEventListener("keydown", (event) => {
       if (list.hidden) return;
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      // If no match is marked (`active` is -1), the key up marks the last one.
       if (step) mark(input, (active + step + matches.length + (active < 0 && step < 0)) % matches.length);
       else if (event.key === "Enter" && active >= 0) choose(matches[active]);
       else if (event.key === "Escape") close();

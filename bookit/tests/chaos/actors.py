@@ -17,7 +17,8 @@ from bookit.tests.chaos.town import CLOSES, EVERY_DAY, OPENS, Booking, Person, S
 
 # The maximum number of seconds until a response, even while processes are stopped or killed.
 MAX_SECONDS = 15.0
-# Statuses that any request may get at any time, because of a fault. There are no rate limits.
+# Statuses that any request may get at any time, because of a fault. A 429 is not among them: there
+# are no rate limits.
 ALWAYS = {503}
 
 
@@ -124,14 +125,14 @@ class Actor(threading.Thread):
 
     def look_at_free_times(self) -> None:
         some = self.rng.sample(self.town.services, 4)
-        start = self.town.some_start(self.rng)[:10]
+        day = self.town.some_start(self.rng)[:10]
         many = "&".join(f"service_id={service.id}" for service in some)
         path = self.rng.choice(
             [
                 f"/services/{some[0].id}/availability",
-                f"/services/{some[0].id}/availability?from={start}&tz=Asia/Kathmandu",
+                f"/services/{some[0].id}/availability?from={day}&tz=Asia/Kathmandu",
                 f"/availability?{many}",
-                f"/services?available_from={start}&available_to={start}",
+                f"/services?available_from={day}&available_to={day}",
             ]
         )
         self.send("GET", path, allowed={200})
@@ -324,7 +325,8 @@ class User(Member):
     def book_a_seat(self) -> None:
         slot = self.town.some(self.town.slots, self.rng)
         if slot:
-            self.create({"slot_id": slot[0]}, slot[1])
+            slot_id, service = slot
+            self.create({"slot_id": slot_id}, service)
 
     def hold(self) -> None:
         service = self.open_service()
@@ -404,7 +406,8 @@ class User(Member):
         slot = self.town.some(self.town.slots, self.rng)
         if slot is None:
             return
-        path = f"/slots/{slot[0]}/waitlist"
+        slot_id, _ = slot
+        path = f"/slots/{slot_id}/waitlist"
         status, content = self.send("POST", path, {}, allowed={201, 200, 404, 409, 400})
         if status == 201 and self.rng.random() < 0.5:
             self.send("DELETE", f"{path}/{content['id']}", allowed={204, 404, 409})
@@ -478,8 +481,9 @@ class Provider(Member):
         slot = self.town.some(self.town.slots, self.rng)
         if slot is None:
             return
-        path = f"/slots/{slot[0]}"
-        if slot[1].provider is not self.person:
+        slot_id, service = slot
+        path = f"/slots/{slot_id}"
+        if service.provider is not self.person:
             self.send("PATCH", path, {"capacity": 9}, allowed={403, 404})
             return
         what = self.rng.choice(["resize", "cancel", "delete"])
@@ -489,9 +493,9 @@ class Provider(Member):
         elif what == "cancel":
             status, _ = self.send("PATCH", path, {"status": "cancelled"}, allowed={200, 404, 409})
             if status == 200:
-                self.ledger.cancelled_slots.add(slot[0])
+                self.ledger.cancelled_slots.add(slot_id)
         else:
-            self.ledger.dropped.add(slot[0])
+            self.ledger.dropped.add(slot_id)
             self.send("DELETE", path, allowed={204, 404, 409})
 
     def decide(self) -> None:

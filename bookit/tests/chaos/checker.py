@@ -268,7 +268,11 @@ def _active_bookings(fetch: Fetch) -> list[Row]:
 
 
 def _overlapping(rows: list[Row]) -> Iterator[tuple[Any, Any]]:
-    """Yield pairs of ids of overlapping rows: at least one pair if any periods overlap."""
+    """Yield the id of each row that overlaps an earlier row, after the id of such an earlier row.
+
+    This is the earlier row that ends last. If rows with different occupants overlap, at least one
+    of the pairs has different occupants.
+    """
     ordered = sorted(rows, key=lambda row: row["starts"])
     latest: Row | None = None
     for row in ordered:

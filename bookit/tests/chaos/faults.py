@@ -65,6 +65,7 @@ class Faults(threading.Thread):
         elif fault == "PostgreSQL frozen":
             self.freeze()
         else:
+            # SIGINT is PostgreSQL's fast shutdown.
             number = signal.SIGKILL if fault.startswith("kill") else signal.SIGINT
             self.restart(number)
 

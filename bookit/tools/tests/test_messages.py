@@ -55,7 +55,7 @@ def test_texts_are_collected_from_code_templates_errors_and_models():
     assert ("start time", "") in found  # the name of a field
 
 
-def test_the_file_of_every_text_exists():
+def test_the_file_of_every_text_in_our_packages_exists():
     ours = {each.file for each in messages() if each.file.partition("/")[0] in PACKAGES}
 
     assert "bookit/errors/__init__.py" in ours

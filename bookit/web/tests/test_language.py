@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import pytest
-from django.utils import translation
+from django.utils import formats, translation
 from django.utils.translation import get_language
 
 from accounts.models import User
@@ -309,8 +309,6 @@ def test_money_is_written_as_the_language_writes_it(language, text):
 
 @pytest.mark.parametrize("language", NOT_FOUND)
 def test_every_language_has_its_own_formats_with_the_24_hour_clock(language):
-    from django.utils import formats
-
     at = datetime(2026, 12, 1, 15, 5)  # noqa: DTZ001 - only its format matters
     with languages.speaking(language):
         for name in ("TIME_FORMAT", "DATETIME_FORMAT", "SHORT_DATETIME_FORMAT"):
@@ -335,8 +333,6 @@ def test_a_sign_in_error_is_translated(api):
 @pytest.mark.parametrize("language", NOT_FOUND)
 def test_the_months_have_twelve_names_in_every_language(language):
     """The column "May" (what an API key may do) is translated separately from the month."""
-    from django.utils import formats
-
     with languages.speaking(language):
         months = {formats.date_format(datetime(2026, n, 1), "F") for n in range(1, 13)}  # noqa: DTZ001
 

@@ -60,6 +60,7 @@ def test_a_head_request_gets_the_content_type_of_a_get_request_and_no_body(clien
     assert head["Content-Type"] == get["Content-Type"]
 
 
+# `limit=0` is refused before the database is needed.
 @pytest.mark.parametrize("path", [*PAGES, "/openapi.json", "/health", "/services?limit=0"])
 def test_every_response_has_security_headers(client, path):
     response = client.get(path)

@@ -58,5 +58,7 @@ def test_a_new_file_is_served_before_it_is_collected(production):
     content = json.loads(manifest.read_text())
     del content["paths"]["admin/css/login.css"]
     manifest.write_text(json.dumps(content))
+    for collected in (production.STATIC_ROOT / "admin/css").glob("login.*"):
+        collected.unlink()
     production.STATIC_ROOT = production.STATIC_ROOT  # Read the manifest again, as a restart would.
     assert "/static/admin/css/login.css" in check_files_of_page(Client(), "/admin/login/")

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from django.db import connection, transaction
 
-from accounts.tests.factories import AdminFactory, ProviderFactory
+from accounts.tests.factories import AdminFactory
 from bookit.tests.crowd import at_once, deadlocks, run, tally
 from bookit.tests.expect import problem
 from catalog import services
@@ -64,7 +64,7 @@ def test_categories_are_listed_in_pages_and_in_order(api, django_assert_num_quer
         assert [name for name, _ in shown(api)] == names
     assert [name for name, _ in shown(api, "?ordering=-name")] == names[::-1]
     assert shown(api, "?ordering=services")[0] == ("category 3", 1)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(2):  # A full page may not be the last, so the rows are counted.
         page = api.get("/categories?limit=2&offset=2").json()
     assert [row["name"] for row in page["results"]] == names[2:]
     assert (page["count"], page["next"]) == (4, None)
@@ -210,5 +210,4 @@ def test_invalid_categories_and_more_than_twenty_are_refused(api, path):
         "category=ok&category=%00",
     ):
         problem(api.get(f"{path}?{query}"), 400, "validation_error", "category")
-    ProviderFactory()
     assert api.get(f"{path}?" + "&".join(["category=c"] * 20)).status_code == 200

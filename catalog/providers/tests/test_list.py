@@ -10,6 +10,7 @@ from bookit.errors import database_error_facts
 from bookit.tests.expect import problem
 from bookit.tests.plans import planning_without
 from catalog.providers import services
+from catalog.providers.filters import ProviderFilter
 from catalog.providers.models import Profile
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -169,7 +170,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_providers(
 
 def test_showing_a_provider_takes_one_query(api, rui, django_assert_num_queries):
     with django_assert_num_queries(1):
-        api.get(f"/providers/{rui.pk}")
+        assert api.get(f"/providers/{rui.pk}").status_code == 200
 
 
 def test_a_page_reads_only_the_ids_of_the_providers_that_it_skips(api):
@@ -198,7 +199,7 @@ def test_the_list_is_read_through_an_index_in_the_order_of_names():
 
 
 def test_biographies_are_searched_with_an_index():
-    rows = Profile.objects.filter(biography__icontains="physio")
+    rows = ProviderFilter().search(services.listed(), "q", ("physio", "physio"))
     with planning_without("seqscan", "indexscan"):
         assert "profile_by_biography" in rows.explain()
 
