@@ -27,6 +27,13 @@ def pending_migrations() -> int:
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
+def unknown_migrations() -> list[str]:
+    """Return the migrations that a newer version has applied, and that this version lacks."""
+    loader = MigrationExecutor(connection).loader
+    unknown = loader.applied_migrations.keys() - loader.disk_migrations.keys()
+    return sorted(f"{app}.{name}" for app, name in unknown if app in loader.migrated_apps)
+
+
 def explanation(count: int) -> str:
     """Return a message that reports `count` pending migrations and how to run them."""
     migrations = "1 migration is" if count == 1 else f"{count} migrations are"

@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
 def write_migration(transactional_db, tmp_path, monkeypatch, settings):
     """Yield a function that adds a migration to the app `restores`.
 
-    The migration locks the table of services, and then the table of bookings.
+    By default, the migration locks the table of services, and then the table of bookings.
     """
     package = tmp_path / "more_migrations"
     package.mkdir()
@@ -76,8 +76,8 @@ def write_migration(transactional_db, tmp_path, monkeypatch, settings):
     applied = MigrationRecorder(connection).applied_migrations()
     last = max(name for app, name in applied if app == "restores")
 
-    def write(*, atomic=True):
-        content = LOCKS_TWO_TABLES.format(last=last, atomic=atomic)
+    def write(migration=LOCKS_TWO_TABLES, *, atomic=True):
+        content = migration.format(last=last, atomic=atomic)
         (package / "locks_two_tables.py").write_text(content)
 
     yield write
@@ -247,6 +247,31 @@ def test_a_migration_that_is_not_one_transaction_waits_without_a_limit(
         may_go_on.set()
         assert "Trying again" not in migrating.result()
     assert is_applied()
+
+
+CHANGES_A_COLUMN = """
+from django.db import migrations
+
+class Migration(migrations.Migration):
+    dependencies = [("restores", "{last}")]
+    operations = [
+        migrations.RunSQL("CREATE TABLE half_done ()"),
+        migrations.RunSQL("ALTER TABLE catalog_service DROP COLUMN search"),
+    ]
+"""
+
+
+def test_migrate_names_the_views_that_need_a_column(write_migration):
+    write_migration(CHANGES_A_COLUMN)
+    run("CREATE VIEW titles AS SELECT * FROM catalog_service")
+    run("CREATE VIEW words AS SELECT search FROM titles")
+    try:
+        message = "view titles depends on column search of table catalog_service; view words.*Drop"
+        with pytest.raises(CommandError, match=message):
+            run_migrate()
+        assert not is_applied()
+    finally:
+        run("DROP VIEW words, titles")
 
 
 def test_a_second_migrate_waits_for_the_first(write_migration, monkeypatch):

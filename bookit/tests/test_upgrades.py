@@ -7,7 +7,9 @@ that release wrote. `.github/CONTRIBUTING.md` says how to add a backup.
 import json
 import re
 import subprocess
+from dataclasses import MISSING, fields
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,11 +17,14 @@ import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.utils import timezone
+from procrastinate.contrib.django import app
 from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import User
+from bookings.mails.composition import Mail
 from bookings.models import Booking
 from bookings.tests.workers import database_url
 from bookit.runtime import servers
@@ -101,6 +106,32 @@ def test_the_fixture_migrate_has_the_same_result_as_the_command_migrate(tmp_path
     assert quick == usual
 
 
+# The jobs that released versions enqueue, with the names of their arguments. They can wait during
+# an upgrade, and the new version then runs them.
+RELEASED_JOBS = {
+    "accounts.erase_again": ["user_id"],
+    "accounts.send_mail": ["kind", "email", "user_id"],
+    "bookings.deliver": ["webhook_id"],
+    "bookings.follow_up": ["calendar_ids", "event_ids"],
+    "bookings.offer_seats": ["slot_ids"],
+    "bookings.send_composed_mail": ["mail", "user_id"],
+    "bookings.send_mail": ["calendar_id", "event_id", "audience", "copy"],
+    "bookings.send_queue_mail": ["entry_id"],
+}
+# The content of a job `bookings.send_composed_mail`.
+RELEASED_MAIL = {
+    *("to", "subject", "text", "html", "calendar", "method", "message_id"),
+    *("booking_id", "audience", "is_verified"),
+}
+
+
+def test_jobs_of_earlier_releases_can_be_run():
+    for name, arguments in RELEASED_JOBS.items():
+        signature(app.tasks[name].func).bind(**dict.fromkeys(arguments))
+    assert {field.name for field in fields(Mail) if field.default is MISSING} <= RELEASED_MAIL
+    assert {field.name for field in fields(Mail)} >= RELEASED_MAIL
+
+
 def test_every_release_has_a_backup():
     changelog = (BASE_DIR / "CHANGELOG.md").read_text()
     released = re.findall(r"^## (\d+\.\d+\.\d+) - ", changelog, re.MULTILINE)
@@ -113,6 +144,21 @@ def test_an_upgrade_keeps_every_row(restored):
         call_command("migrate", verbosity=0)
         assert rows() == before
     assert all(count for count, _digest in before.values())
+
+
+def test_restore_says_that_a_backup_comes_from_a_newer_version(other_database, tmp_path, capsys):
+    backup, newer = tmp_path / "newer.dump", ("catalog", "9999_from_the_future")
+    MigrationRecorder(connection).record_applied(*newer)
+    try:
+        call_command("backup", str(backup))
+    finally:
+        MigrationRecorder(connection).record_unapplied(*newer)
+    with connected_to(other_database):
+        # Control: the backup of an older version.
+        call_command("restore", str(RELEASES[0]), clean=True)
+        assert "newer version" not in capsys.readouterr().err
+        call_command("restore", str(backup), clean=True)
+    assert "does not know catalog.9999_from_the_future." in capsys.readouterr().err
 
 
 def test_an_upgraded_database_has_the_schema_of_a_new_one(upgraded):

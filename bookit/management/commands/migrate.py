@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import psycopg
 from django.core.management.base import CommandError
 from django.core.management.commands import migrate
-from django.db import OperationalError, connections
+from django.db import InternalError, OperationalError, connections
 from django.db.migrations import Migration
 from psycopg.rows import class_row
 
@@ -19,6 +19,8 @@ from bookit.errors import database_error_facts
 
 # deadlock_detected and lock_not_available
 _LOCK_ERRORS = {"40P01", "55P03"}
+# dependent_objects_still_exist
+_DEPENDENT_OBJECTS = "2BP01"
 
 # The number of tries of a command, for all its migrations together.
 TRIES = 40
@@ -102,9 +104,9 @@ class Command(migrate.Command):
         """Migrate as Django does.
 
         Raises:
-            CommandError: other transactions have blocked migrations `TRIES` times, there is a
-                problem with the servers of a distributed database, or a new database is not
-                suitable.
+            CommandError: other transactions have blocked migrations `TRIES` times, a view of
+                another program needs a column as it is, there is a problem with the servers of a
+                distributed database, or a new database is not suitable.
         """
         if options["check_unapplied"] or options["plan"]:
             super().handle(*args, **options)
@@ -149,6 +151,15 @@ class Command(migrate.Command):
             try:
                 super().handle(*args, **options)
                 break
+            except InternalError as error:
+                if not self.migration or database_error_facts(error)[0] != _DEPENDENT_OBJECTS:
+                    raise
+                cause: Any = error.__cause__
+                found = "; ".join((cause.diag.message_detail or "").splitlines())
+                raise CommandError(
+                    f"Migration {self.migration} cannot change a column that something else in the"
+                    f" database needs: {found}. Drop it, run migrate again, and create it again."
+                ) from error
             except OperationalError as error:
                 migration = self.migration
                 is_lock_error = database_error_facts(error)[0] in _LOCK_ERRORS

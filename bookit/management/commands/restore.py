@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from bookit.errors.pending import pending_migrations
+from bookit.errors.pending import pending_migrations, unknown_migrations
 from bookit.runtime import dumps
 
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, file: str, clean: bool, **options: Any) -> None:
-        """Restore the backup, and say how many migrations it needs, if any."""
+        """Restore the backup, and say if it comes from an older or from a newer version."""
         with ExitStack() as opened:
             try:
                 source = sys.stdin.buffer if file == "-" else opened.enter_context(open(file, "rb"))
@@ -44,3 +44,8 @@ class Command(BaseCommand):
         count = pending_migrations()
         if count:
             self.stdout.write(f"Migrations to apply: {count}. Run manage.py migrate.")
+        if newer := unknown_migrations():
+            self.stderr.write(
+                "The backup comes from a newer version of BookIt, and may not work with this one,"
+                f" which does not know {', '.join(newer)}."
+            )

@@ -33,6 +33,38 @@ def test_a_web_process_imports_no_package_that_only_other_programs_use():
     assert not loaded & {*UNUSED, *others, "pytest"}
 
 
+# Opening a template's file fails, so only templates that are loaded already can be used.
+TEMPLATES = """
+from pathlib import Path
+import bookit.wsgi
+from django.template.loader import get_template
+from django.template.loaders.filesystem import Loader
+
+def open_file(loader, origin):
+    raise AssertionError(origin.name)
+
+Loader.get_contents = open_file
+names = [str(file).split("/templates/")[1] for file in Path(".").glob("*/templates/**/*.html")]
+for name in names:
+    get_template(name)
+print(len(names), *names)
+"""
+
+
+def test_a_web_process_loads_templates_before_an_upgrade_can_replace_their_files():
+    result = subprocess.run(
+        [sys.executable, "-c", TEMPLATES],
+        cwd=BASE_DIR,
+        env={**os.environ, **UNREACHABLE},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    number, *names = result.stdout.split()
+    assert int(number) == len(names) > 50
+    assert {"admin/base_site.html", "bookings/diary.html"} <= {*names}
+
+
 def test_a_hidden_package_can_be_imported_later(monkeypatch):
     # `wave` is a module of Python's library that BookIt does not use.
     monkeypatch.delitem(sys.modules, "wave", raising=False)
