@@ -12,6 +12,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 
+from bookings.apps import ROOMS
 from bookit.runtime.startup import BASE_DIR
 
 # The layers from the lowest to the highest. A layer may import the layers before it.
@@ -129,6 +130,12 @@ def test_the_layers_are_the_installed_apps():
     ]
     assert set(ours) == set(LAYERS)
     assert [app for app in settings.INSTALLED_APPS if app in LAYERS] == LAYERS
+
+
+def test_every_room_of_bookings_is_listed():
+    """Otherwise, nobody imports its `models`, `admin`, `home` and `tasks`."""
+    found = {path.parent.name for path in (BASE_DIR / "bookings").glob("*/__init__.py")}
+    assert found - {"management", "migrations", "tests"} == set(ROOMS)
 
 
 @pytest.mark.parametrize("package", LAYERS[1:])
