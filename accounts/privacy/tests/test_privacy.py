@@ -54,7 +54,8 @@ NOTES, REASON, BROWSER, ADDRESS = "Allergic to latex", "Ana was rude", "AnaBrows
 ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL = "Tiago Xavier", "tiago@example.com", "ana.new@example.com"
 STAFF_NOTE, ATTENDEE_PHONE, METADATA = "Ana pays late", "+351 900 333 444", "crm-ana-0042"
 WORDS = [NAME, EMAIL, PHONE, NOTES, REASON, BROWSER, ADDRESS, ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL]
-WORDS += [STAFF_NOTE, ATTENDEE_PHONE, METADATA]
+LANGUAGE = "ast-Latn"
+WORDS += [STAFF_NOTE, ATTENDEE_PHONE, METADATA, LANGUAGE]
 
 # Columns of text and JSON in which no test of an account's deletion looks for these words.
 OTHER_COLUMNS = {
@@ -62,7 +63,7 @@ OTHER_COLUMNS = {
     *("accounts.User.language", "accounts.User.timezone", "accounts.User.password"),
     *("accounts.ApiKey.name", "accounts.ApiKey.prefix", "accounts.ApiKey.digest"),
     *("accounts.EmailedLink.email", "accounts.EmailedLink.purpose"),
-    *("accounts.EmailedLink.token_hash", "bookings.Booking.language", "reviews.Review.comment"),
+    *("accounts.EmailedLink.token_hash", "reviews.Review.comment"),
     # What providers and admins offer and set up.
     *("accounts.Role.description", "catalog.Profile.biography", "catalog.Profile.picture_url"),
     *("catalog.Calendar.name", "catalog.Calendar.timezone", "catalog.Calendar.metadata"),
@@ -138,6 +139,7 @@ def activity(api, ana, helena, service):
                 "attendee_email": ATTENDEE_EMAIL,
                 "attendee_phone": ATTENDEE_PHONE,
                 "metadata": {"crm": METADATA},
+                "language": LANGUAGE,
             },
             headers={"idempotency-key": f"{EMAIL} {days}"},
         )
