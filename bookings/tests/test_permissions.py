@@ -449,6 +449,7 @@ def api_routes():
 
 
 def test_the_table_lists_every_endpoint_and_method():
+    """A new endpoint needs a row of `TABLE` for each method, and a body in `BODIES`."""
     world = dict.fromkeys(
         [
             *(

@@ -235,6 +235,7 @@ def test_services_take_only_keyword_arguments(name):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_services_take_the_time_as_an_argument(name):
+    """A service that neither depends on the time nor stores it is in `TIMELESS`."""
     timeless = {
         node.name
         for node in services((BASE_DIR / name).read_text())
@@ -386,6 +387,7 @@ def rules_about_people(path):
 
 
 def test_the_rule_for_who_may_do_what_is_written_once():
+    """Ask `User.may`, or add an expression with another purpose to `NOT_ABOUT_ACCESS`."""
     found = {
         (name, expression)
         for name in NAMES

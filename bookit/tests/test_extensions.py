@@ -37,9 +37,7 @@ def test_every_module_that_adds_to_an_extension_point_is_imported_at_the_start()
     """If not, what the module adds is missing in production: import it in `AppConfig.ready()`."""
     adding = {name for name in NAMES if re.search(ADDS, (BASE_DIR / name).read_text(), re.M)}
     assert "bookings/privacy.py" in adding
-    start = (
-        "import sys, django; django.setup(); import bookit.urls; print(*sys.modules, sep='\\n')"
-    )
+    start = "import sys, django; django.setup(); import bookit.urls; print(*sys.modules, sep='\\n')"
     # A new process, because the tests of this process have imported other modules.
     loaded = subprocess.run(
         [sys.executable, "-c", start], cwd=BASE_DIR, capture_output=True, text=True, check=True

@@ -98,6 +98,7 @@ def test_no_password_hash_is_exported(town, tmp_path):
 
 
 def test_every_model_is_exported_or_listed_as_without_records():
+    """A new model is in `MODELS` of `records.py`, or in `WITHOUT_RECORDS`."""
     # The rows of `bookit`'s own models mean nothing outside this installation.
     ours = {
         model._meta.label
