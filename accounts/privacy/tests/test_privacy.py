@@ -389,6 +389,28 @@ def test_every_column_of_text_is_searched_for_personal_data_or_listed(activity):
     assert others == OTHER_COLUMNS
 
 
+# The columns that refer to users. Exporters and erasers know all of them, except `actor` and
+# `author`: these say only who changed something, and keep the id of a deleted account.
+REFERENCES = {
+    *("accounts.Session.user", "accounts.EmailedLink.user", "accounts.ApiKey.user"),
+    *("catalog.Calendar.provider", "catalog.Profile.user", "bookings.Booking.user"),
+    *("bookings.BookingEvent.actor", "bookings.BookedCalendar.user", "bookings.WaitlistEntry.user"),
+    *("bookings.Webhook.owner", "bookings.StaffNote.author", "reviews.Review.user"),
+    "idempotency.KeptResponse.user",
+}
+
+
+def test_every_reference_to_a_user_is_known():
+    """Add a new reference to an exporter and, if its rows must not be kept, to an eraser."""
+    found = {
+        f"{model._meta.label}.{field.name}"
+        for model in apps.get_models()
+        for field in model._meta.concrete_fields
+        if field.related_model is User and model.__module__.startswith(tuple(LAYERS))
+    }
+    assert found == REFERENCES
+
+
 def test_kept_responses_to_others_are_erased_if_they_contain_data_of_a_deleted_user(api, service):
     admin = api.as_(AdminFactory(email="boss@example.com"))
     body = {"name": NAME, "email": EMAIL, "phone": PHONE}
