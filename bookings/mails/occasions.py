@@ -295,6 +295,8 @@ class Occasion:
     def audiences(self) -> list[str]:
         """The readers: the attendee, and the provider unless the provider caused the event.
 
+        A reader for whom the email has no text gets none.
+
         When the booking is given to another attendee, the provider gets no email. The email to the
         former attendee is composed separately (`bookings.mails.services.enqueue_farewell`).
 
@@ -304,7 +306,8 @@ class Occasion:
         if self.news is None:
             return []
         gets_email = {
-            ATTENDEE: not self.was_handed_over
+            ATTENDEE: self.news.attendee
+            and not self.was_handed_over
             and bool(self.attendee_email or (self.user_is_active and mailbox(self.user_email))),
             PROVIDER: self.news.provider
             and not self.is_handover

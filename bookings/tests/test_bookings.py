@@ -16,6 +16,7 @@ from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.tests.crowd import run
 from bookit.tests.expect import problem
+from bookit.tests.valid_requests import BODIES
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -124,6 +125,16 @@ class TestCreate:
             "created_at": content["created_at"],
             "updated_at": content["created_at"],
         }
+
+    def test_every_field_of_the_request_is_stored(self, as_user, user, service):
+        """The response to the POST shows the booking that was sent, not the stored one."""
+        # This request sends every field that determines a column.
+        sent = {**BODIES["POST /bookings"][0], "service_id": str(service.pk)}
+        sent["user_id"] = str(user.pk)
+        made = as_user.post("/bookings", sent).json()
+        stored = as_user.get(f"/bookings/{made['id']}").json()
+        assert stored == made
+        assert {name: stored[name] for name in sent} == sent
 
     def test_the_location_header_is_the_url_of_the_new_booking(self, as_user, service):
         response = as_user.post("/bookings", body(service))

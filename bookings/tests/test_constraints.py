@@ -388,6 +388,7 @@ class TestNames:
     """Constraints have explicit names, and violations by concurrent changes are conflicts."""
 
     def test_every_check_and_exclusion_has_an_explicit_name(self):
+        """A new constraint is listed here."""
         assert names_of_checks_and_exclusions() == {
             "booking_blocked_contains_period",
             "booking_calendar_free",

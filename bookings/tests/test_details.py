@@ -16,9 +16,11 @@ from bookings.models import Booking, BookingEvent
 from bookings.payloads import payloads
 from bookings.slots import services as slots
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.viewsets import DETAILS
 from bookit.errors import Forbidden
 from bookit.tests.crowd import at_once, until_waiting
 from bookit.tests.expect import problem
+from bookit.tests.valid_requests import BODIES
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -56,6 +58,16 @@ def booking(people, service):
 
 def attendee(content):
     return tuple(content[f"attendee_{name}"] for name in ("name", "email", "phone"))
+
+
+def test_every_detail_can_be_changed(api, booking, people):
+    """A detail that `change_details` does not know would be ignored, with a 200."""
+    sent = BODIES["PATCH /bookings/{id}"][1]
+    assert sent.keys() == {*DETAILS}
+    owner, path = api.as_(people["owner"]), f"/bookings/{booking.pk}"
+    assert owner.patch(path, sent).status_code == 200
+    shown = owner.get(path).json()
+    assert {name: shown[name] for name in sent} == sent
 
 
 def events(booking):

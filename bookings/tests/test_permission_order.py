@@ -7,17 +7,25 @@ response would reveal something about the object.
 import json
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.db import transaction
-from django.urls import resolve
 from django.utils import timezone
 
 from accounts.models import User
 from bookings.models import Booking, Slot
 from bookings.tests import test_permissions as table
-from bookings.tests.test_permissions import BODIES, PEOPLE, ROWS, api_routes, created, people, world
+from bookings.tests.test_permissions import (
+    BODIES,
+    PEOPLE,
+    ROWS,
+    api_routes,
+    created,
+    nowhere,
+    people,
+    route_of,
+    world,
+)
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Webhook
 from bookit.tests.crowd import disabled_trigger
@@ -27,18 +35,6 @@ __all__ = ["created", "people", "world"]  # pytest finds these fixtures in this 
 
 pytestmark = pytest.mark.django_db
 
-
-def route_of(path):
-    known = dict.fromkeys(PLACEHOLDERS, str(uuid4()))
-    return resolve(path.format(**known).split("?")[0]).route
-
-
-PLACEHOLDERS = {
-    *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
-    *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking", "review"),
-    *("own_token", "busy_token", "names_token", "webhook", "delivery"),
-    *("role", "api_key", "session", "provider"),
-}
 
 # The rows of the permission table, by endpoint.
 ENDPOINTS: dict[tuple[str, str], list[Any]] = {}
@@ -226,10 +222,9 @@ def test_a_malformed_id_of_the_named_object_is_a_validation_error(api, people, w
     "key", [key for key in ENDPOINTS if "<id:" in key[1] and key[0] != "GET"], ids=" ".join
 )
 def test_a_missing_object_is_not_found_whatever_the_body(api, people, key):
-    path = ENDPOINTS[key][0][1]
-    nowhere = dict.fromkeys(PLACEHOLDERS, str(uuid4()))
+    path = nowhere(ENDPOINTS[key][0][1])
     for body in (b"{", *OTHER_BODIES[-2:]):
-        response = ask(api.as_(people["admin"]), key[0], path.format(**nowhere), body)
+        response = ask(api.as_(people["admin"]), key[0], path, body)
         assert response[0] == 404, response
 
 

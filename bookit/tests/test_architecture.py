@@ -12,6 +12,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 
+from bookings.apps import ROOMS
 from bookit.runtime.startup import BASE_DIR
 
 # The layers from the lowest to the highest. A layer may import the layers before it.
@@ -131,6 +132,12 @@ def test_the_layers_are_the_installed_apps():
     assert [app for app in settings.INSTALLED_APPS if app in LAYERS] == LAYERS
 
 
+def test_every_room_of_bookings_is_listed():
+    """Otherwise, nobody imports its `models`, `admin`, `home` and `tasks`."""
+    found = {path.parent.name for path in (BASE_DIR / "bookings").glob("*/__init__.py")}
+    assert found - {"management", "migrations", "tests"} == set(ROOMS)
+
+
 @pytest.mark.parametrize("package", LAYERS[1:])
 def test_every_app_has_the_usual_modules(package):
     names = {path.name for path in (BASE_DIR / package).glob("*.py")}
@@ -228,6 +235,7 @@ def test_services_take_only_keyword_arguments(name):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_services_take_the_time_as_an_argument(name):
+    """A service that neither depends on the time nor stores it is in `TIMELESS`."""
     timeless = {
         node.name
         for node in services((BASE_DIR / name).read_text())
@@ -379,6 +387,7 @@ def rules_about_people(path):
 
 
 def test_the_rule_for_who_may_do_what_is_written_once():
+    """Ask `User.may`, or add an expression with another purpose to `NOT_ABOUT_ACCESS`."""
     found = {
         (name, expression)
         for name in NAMES

@@ -24,6 +24,7 @@ from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
 from bookings.tests.jobs import follow_events_up
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
+from bookit.database.citus.layout import Layout, models_with
 from bookit.database.constraints import Trigger
 from bookit.tests.test_statements import ALL
 from catalog.models import Calendar, OnCalendar
@@ -107,6 +108,7 @@ def label(model: type[models.Model]) -> str:
 
 
 def test_the_rows_that_belong_to_calendars_are_known():
+    """A new model of a calendar's rows is listed here, and in "Rows of a calendar" of the docs."""
     assert {label(model) for model in MODELS} == {
         "catalog.OpeningHours",
         "catalog.TimeOff",
@@ -169,6 +171,51 @@ def test_every_foreign_key_to_rows_of_a_calendar_contains_the_calendar():
     assert not without
 
 
+# The tables to which Citus lets a table refer, by the layouts of both.
+REFERENCES = {
+    Layout.BY_CALENDAR: {Layout.BY_CALENDAR, Layout.EVERYWHERE},
+    Layout.EVERYWHERE: {Layout.EVERYWHERE},
+    None: {None, Layout.EVERYWHERE},
+}
+
+
+def keys_that_citus_refuses():
+    """Return the names of the foreign keys with which `manage.py distribute` would fail."""
+    layouts = {model._meta.db_table: layout for layout in Layout for model in models_with(layout)}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conname, conrelid::regclass::text, confrelid::regclass::text"
+            " FROM pg_constraint WHERE contype = 'f'"
+        )
+        keys = cursor.fetchall()
+    return {
+        name
+        for name, table, target in keys
+        if layouts.get(target) not in REFERENCES[layouts.get(table)]
+    }
+
+
+@pytest.mark.django_db
+def test_every_foreign_key_is_possible_if_the_database_is_distributed():
+    """If a key is not possible, store the id without a foreign key."""
+    assert keys_that_citus_refuses() == set()
+
+
+@pytest.mark.django_db
+@pytest.mark.one_server("creates foreign keys that Citus refuses")
+def test_a_foreign_key_that_citus_refuses_is_found():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE bookings_staffnote"
+            " ADD webhook_id uuid CONSTRAINT to_coordinator REFERENCES bookings_webhook"
+        )
+        cursor.execute(
+            "ALTER TABLE bookings_webhook"
+            " ADD slot_id uuid CONSTRAINT from_coordinator REFERENCES bookings_slot"
+        )
+    assert keys_that_citus_refuses() == {"to_coordinator", "from_coordinator"}
+
+
 # --- statements ---------------------------------------------------------------------------------
 
 
@@ -229,7 +276,7 @@ def test_statements_of_requests_and_jobs_that_lock_or_change_rows_name_the_calen
     bad = {part for text in texts for part in unnamed(text)}
     assert not bad, "\n\n".join(bad)
     changed = {found for text in texts for found in CHANGES.findall(text)}
-    # Only triggers write to the occupancy.
+    # `_change_rows_of_every_table` must change each table. Only triggers write to the occupancy.
     assert changed == TABLES - {"bookings_occupancy"}
     for kind in ("UPDATE", "INSERT INTO", "DELETE FROM"):
         assert any(re.search(rf'{kind} "?(?:{TABLE})', text) for text in texts)

@@ -51,7 +51,11 @@ def send(request, caller):
 
 
 def test_every_request_that_writes_is_tried_again_after_a_deadlock(api, fail_once):
-    """The service that a new endpoint calls needs `@retried`, or this test fails."""
+    """The service that a new endpoint calls needs `@retried`, or this test fails.
+
+    The row that the path names must be in a state that the request can change; see `IN_PATH` in
+    `valid_requests.py`.
+    """
     unsafe = [each for each in contract.documented_operations() if not each.startswith("GET ")]
     for label in unsafe:
         for number in range(len(BODIES.get(label, [None]))):

@@ -7,9 +7,10 @@ from functools import partial
 from weakref import finalize
 
 import pytest
+from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.core import mail
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, models, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
@@ -46,6 +47,7 @@ from bookit.idempotency.models import KeptResponse
 from bookit.json import dumps_in_parts
 from bookit.tests.crowd import at_once, behind_a_rival, run
 from bookit.tests.expect import problem
+from bookit.tests.test_architecture import LAYERS
 from catalog.models import Calendar
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 from reviews.tests.factories import ReviewFactory
@@ -56,9 +58,37 @@ pytestmark = pytest.mark.django_db
 NAME, EMAIL, PHONE = "Ana Xavier", "ana.xavier@example.com", "+351 900 111 222"
 NOTES, REASON, BROWSER, ADDRESS = "Allergic to latex", "Ana was rude", "AnaBrowser", "192.0.2.77"
 ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL = "Tiago Xavier", "tiago@example.com", "ana.new@example.com"
-STAFF_NOTE = "Ana pays late"
+STAFF_NOTE, ATTENDEE_PHONE, METADATA = "Ana pays late", "+351 900 333 444", "crm-ana-0042"
 WORDS = [NAME, EMAIL, PHONE, NOTES, REASON, BROWSER, ADDRESS, ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL]
-WORDS += [STAFF_NOTE]
+LANGUAGE = "ast-Latn"
+WORDS += [STAFF_NOTE, ATTENDEE_PHONE, METADATA, LANGUAGE]
+
+# Columns of text and JSON in which no test of an account's deletion looks for these words.
+OTHER_COLUMNS = {
+    # Other tests check that these are emptied, deleted or kept.
+    *("accounts.User.language", "accounts.User.timezone", "accounts.User.password"),
+    *("accounts.ApiKey.name", "accounts.ApiKey.prefix", "accounts.ApiKey.digest"),
+    *("accounts.EmailedLink.email", "accounts.EmailedLink.purpose"),
+    *("accounts.EmailedLink.token_hash", "reviews.Review.comment"),
+    # What providers and admins offer and set up.
+    *("accounts.Role.description", "catalog.Profile.biography", "catalog.Profile.picture_url"),
+    *("catalog.Calendar.name", "catalog.Calendar.timezone", "catalog.Calendar.metadata"),
+    *("catalog.Service.title", "catalog.Service.description", "catalog.Service.category"),
+    *("catalog.Service.currency", "catalog.Service.metadata", "catalog.TimeOff.reason"),
+    *("catalog.Category.name", "catalog.Word.text", "bookings.Booking.currency"),
+    *("bookings.MailText.kind", "bookings.MailText.label", "bookings.MailText.attendee"),
+    *("bookings.MailText.provider", "bookings.Webhook.url", "bookings.Webhook.since"),
+    *("bookings.Webhook.secret", "bookings.Webhook.previous_secret"),
+    "bookings.Webhook.disabled_reason",
+    # Counts, codes and ids.
+    *("bookings.Attempt.error", "bookings.BookingTally.counts", "bookings.BookingTally.positions"),
+    *("bookings.Delivery.type", "idempotency.KeptResponse.fingerprint"),
+    *("idempotency.KeptResponse.location", "jobs.JobTally.outcome", "jobs.JobTally.task"),
+    *("jobs.Outbox.args", "jobs.Outbox.queue", "jobs.Outbox.task", "mails.MailCount.subject"),
+}
+
+
+TEXT = (models.CharField, models.TextField, models.JSONField, models.BinaryField)
 
 
 def stored():
@@ -113,6 +143,9 @@ def activity(api, ana, helena, service):
                 "notes": NOTES,
                 "attendee_name": ATTENDEE,
                 "attendee_email": ATTENDEE_EMAIL,
+                "attendee_phone": ATTENDEE_PHONE,
+                "metadata": {"crm": METADATA},
+                "language": LANGUAGE,
             },
             headers={"idempotency-key": f"{EMAIL} {days}"},
         )
@@ -143,6 +176,7 @@ def activity(api, ana, helena, service):
     app.configure_task("bookings.send_queue_mail").defer(entry_id=str(entry.pk))
     event = done.events.latest("id")
     app.configure_task("bookings.send_mail").defer(**attendee_mail(event))
+    me.patch("/me", {"metadata": {"crm": METADATA}})
     me.patch("/me", {"email": NEW_EMAIL, "current_password": PASSWORD})
     me.post("/auth/verify-email/resend")
     api.post("/auth/password-reset", {"email": EMAIL})
@@ -343,6 +377,46 @@ def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, 
     assert places(WORDS) == {("procrastinate_jobs", ATTENDEE_EMAIL)}
     work()
     assert places(WORDS) == set()
+
+
+def test_every_column_of_text_is_searched_for_personal_data_or_listed(activity):
+    """Let `activity` store one of the `WORDS` in a new column, or add it to `OTHER_COLUMNS`."""
+    searched, others = set(), set()
+    for model in apps.get_models():
+        if not model.__module__.startswith(tuple(LAYERS)):
+            continue
+        for field in model._meta.concrete_fields:
+            if isinstance(field, TEXT) and not field.choices:
+                with connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL bytea_output = 'escape'")
+                    cursor.execute(f'SELECT "{field.column}"::text FROM "{model._meta.db_table}"')
+                    text = "\n".join(value or "" for (value,) in cursor.fetchall())
+                has_word = any(word in text for word in WORDS)
+                (searched if has_word else others).add(f"{model._meta.label}.{field.column}")
+    assert "bookings.Booking.notes" in searched
+    assert others == OTHER_COLUMNS
+
+
+# The columns that refer to users. Exporters and erasers know all of them, except `actor` and
+# `author`: these say only who changed something, and keep the id of a deleted account.
+REFERENCES = {
+    *("accounts.Session.user", "accounts.EmailedLink.user", "accounts.ApiKey.user"),
+    *("catalog.Calendar.provider", "catalog.Profile.user", "bookings.Booking.user"),
+    *("bookings.BookingEvent.actor", "bookings.BookedCalendar.user", "bookings.WaitlistEntry.user"),
+    *("bookings.Webhook.owner", "bookings.StaffNote.author", "reviews.Review.user"),
+    "idempotency.KeptResponse.user",
+}
+
+
+def test_every_reference_to_a_user_is_known():
+    """Add a new reference to an exporter and, if its rows must not be kept, to an eraser."""
+    found = {
+        f"{model._meta.label}.{field.name}"
+        for model in apps.get_models()
+        for field in model._meta.concrete_fields
+        if field.related_model is User and model.__module__.startswith(tuple(LAYERS))
+    }
+    assert found == REFERENCES
 
 
 def test_kept_responses_to_others_are_erased_if_they_contain_data_of_a_deleted_user(api, service):

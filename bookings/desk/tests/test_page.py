@@ -18,12 +18,14 @@ from bookings.desk.admin import BookingAdmin
 from bookings.desk.models import StaffNote
 from bookings.desk.page import MAX_OTHERS, BookingPage
 from bookings.desk.tests.conftest import NOW, START, path_of
+from bookings.desk.words import DETAILS, sentence
 from bookings.events import record
 from bookings.mails.models import MailText
 from bookings.models import Booking, BookingEvent
 from bookings.slots.services import change_slot
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
+from bookings.viewsets import DETAILS as CHANGEABLE
 from bookings.waitlist import services as waitlist
 from bookit.database.versions import version_of
 from bookit.languages import speaking
@@ -70,6 +72,17 @@ def test_the_page_says_how_far_away_the_booking_is(book, rui, language, days, ah
         for at, words in ((START - days * DAY, ahead), (booking.end_time + days * DAY, ago)):
             distance = BookingPage(booking, viewer=rui, at=at).distance
             assert distance.replace("\N{NO-BREAK SPACE}", " ") == words
+
+
+@pytest.mark.parametrize("kind", BookingEvent.Type)
+def test_the_history_has_a_sentence_for_every_event_type(kind):
+    """Without a sentence in `words._sentence`, the page shows the type, such as `booking.held`."""
+    assert kind not in sentence(BookingEvent(type=kind, at=NOW, data={"hours": 24}), UTC)
+
+
+def test_the_history_has_words_for_every_detail():
+    """Without words in `words.DETAILS`, the page shows the column, such as `attendee_name`."""
+    assert {*DETAILS} == {*CHANGEABLE} - {"metadata"}
 
 
 def test_the_page_says_who_what_and_when_in_both_zones(desk, book):

@@ -3,7 +3,7 @@
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, followup, services
 from bookings.events import SLOT_CANCELLED
 from bookings.mails import composition, samples, tasks
+from bookings.mails.occasions import Occasion
 from bookings.mails.waitlist import compose_end
 from bookings.models import BookingEvent
 from bookings.tests.jobs import attendee_mail, follow_events_up, relay_jobs, work
@@ -394,6 +395,21 @@ TEXTS = {
     "attendee_phone": "+66 666 666",
     "notes": "Pay at https://evil.example now, evil www.evil.example evil@evil.example",
 }
+
+
+# The other texts of an occasion: codes, texts about accounts, services and calendars, and the
+# address and the reason, which the tests below set in another way.
+OTHER_TEXTS = {
+    *("type", "status", "currency", "language", "attendee_email", "reason"),
+    *("title", "calendar_name", "user_name", "user_email", "user_phone", "user_timezone"),
+    *("provider_name", "provider_email", "provider_timezone", "provider_language"),
+}
+
+
+def test_every_text_of_an_occasion_is_known():
+    """Add a text that users write in a booking to `TEXTS`, and any other text to `OTHER_TEXTS`."""
+    texts = {each.name for each in fields(Occasion) if each.type in (str, str | None)}
+    assert texts == {*TEXTS} | OTHER_TEXTS
 
 
 def whole(message):

@@ -3,6 +3,7 @@
 import email
 import re
 import smtplib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import icalendar
@@ -19,7 +20,7 @@ from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, events, services
 from bookings.mails import samples, tasks, texts
 from bookings.mails import services as mails
-from bookings.mails.occasions import NEWS
+from bookings.mails.occasions import NEWS, NEWS_OF_TYPE
 from bookings.models import Booking, BookingEvent
 from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
@@ -745,6 +746,13 @@ def test_an_email_that_the_server_refuses_is_retried_for_a_day(smtp, book):
     assert len(smtp.mails) == 1
 
 
+@pytest.mark.parametrize(("silent", "reader"), [("attendee", "provider"), ("provider", "attendee")])
+def test_a_reader_for_whom_an_email_has_no_text_gets_none(monkeypatch, silent, reader):
+    news = replace(NEWS_OF_TYPE[BookingEvent.Type.CONFIRMED], **{silent: ""})
+    monkeypatch.setitem(NEWS_OF_TYPE, BookingEvent.Type.CONFIRMED, news)
+    assert samples.OCCASIONS["confirmed"].audiences == [reader]
+
+
 # --- previews ---------------------------------------------------------------------------------
 
 
@@ -753,7 +761,9 @@ def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
         call_command("preview_mails", str(tmp_path / "mails"))
     assert str(tmp_path) in capsys.readouterr().out
     files = {path.name for path in (tmp_path / "mails").iterdir()}
-    assert {f"{kind}-attendee.txt" for kind in NEWS} <= files
+    for kind, news in NEWS.items():
+        for audience in ("attendee", "provider"):
+            assert (f"{kind}-{audience}.txt" in files) == bool(getattr(news, audience))
     for kind in ("requested", "booked", "confirmed", "moved", "cancelled"):
         for audience in ("attendee", "provider"):
             for form in ("txt", "html", "ics", "eml"):

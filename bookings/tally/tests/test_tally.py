@@ -49,6 +49,10 @@ def write_events(count, *, status="completed", transaction_id=None):
         )
 
 
+def test_every_event_with_which_a_booking_reaches_a_status_is_counted():
+    assert {*tally.TYPES} == {BookingEvent.Type.HELD, *services.EVENT_OF.values()}
+
+
 @pytest.mark.django_db
 def test_each_status_that_bookings_reach_is_counted():
     assert {*tally.totals()} == {*Booking.Status.values}

@@ -32,6 +32,7 @@ MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 
 def test_exactly_these_models_are_registered():
+    """A new admin page of a model is listed here, and the fixture `world` creates a row for it."""
     labels = {model._meta.label for model in MODELS}
 
     assert labels == {

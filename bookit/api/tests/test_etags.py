@@ -10,6 +10,7 @@ from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WebhookFactory
+from bookit.tests import contract
 from bookit.tests.crowd import at_once, run
 from bookit.tests.expect import problem
 from catalog.models import Calendar, Service
@@ -199,6 +200,22 @@ def test_a_session_has_no_entity_tag(api):
     response = api.post("/auth/register", new)
     assert response.status_code == 201
     assert "ETag" not in response
+
+
+def test_every_change_of_a_row_with_a_version_supports_if_match():
+    """An action that changes or deletes a row with `updated_at` is `conditional`."""
+    without = {
+        label
+        for label, operation in contract.documented_operations().items()
+        if label.startswith(("PATCH", "DELETE"))
+        and "If-Match" not in {each["name"] for each in operation["parameters"]}
+    }
+    assert without == {
+        "DELETE /calendars/{calendar_id}/time-off/{id}",
+        "DELETE /me/api-keys/{id}",
+        "DELETE /me/sessions/{id}",
+        "PATCH /me/provider",
+    }
 
 
 def test_an_action_that_does_not_support_if_match_refuses_the_header(admin):

@@ -327,7 +327,10 @@ def mass_operations(path):
 
 
 def test_every_delete_and_every_list_of_values_is_listed_as_safe():
-    """Each value is a parameter, and a statement can have 65,535. `.delete()` may load all rows."""
+    """Each value is a parameter, and a statement can have 65,535. `.delete()` may load all rows.
+
+    Use `delete_in_batches`, or add the place to `SAFE_PLACES` with the reason why it is safe.
+    """
     found = {
         f"{path.relative_to(BASE_DIR)}: {each}" for path in CODE for each in mass_operations(path)
     }

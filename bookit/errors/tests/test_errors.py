@@ -585,6 +585,7 @@ def test_waiting_for_a_connection_is_limited():
 
 
 def test_the_catalogue_has_exactly_the_codes_of_the_api():
+    """A new error code is also in `CODES`, with its status."""
     assert {code: known.status for code, known in problems.catalogue().items()} == CODES
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from errno import ENOSPC
@@ -99,7 +100,14 @@ def test_no_password_hash_is_exported(town, tmp_path):
         assert user.password not in text
 
 
+def test_no_column_with_a_secret_is_exported():
+    secret = re.compile("password|secret|token|digest|hash")
+    for model in records.MODELS:
+        assert [name for name in records.columns(model) if secret.search(name)] == [], model
+
+
 def test_every_model_is_exported_or_listed_as_without_records():
+    """A new model is in `MODELS` of `records.py`, or in `WITHOUT_RECORDS`."""
     # The rows of `bookit`'s own models mean nothing outside this installation.
     ours = {
         model._meta.label
