@@ -466,13 +466,16 @@ class Worker(ThreadWorker):
         turns = conn.turns
         try:
             self.respond(conn)
+        except BaseException:
+            self.log.exception("A connection was closed because of a bug.")
+            raise
         finally:
             following = turns.give_back() if turns else None
             if following is not None:
                 self.tpool.submit(self.handle, following)
 
     def respond(self, conn: Client) -> None:
-        """Respond to a request, and decide what happens to its connection."""
+        """Respond to a request."""
         deadlines.arrived(conn.arrived)
         conn.sock.begin()
         request = conn.request
@@ -483,18 +486,22 @@ class Worker(ThreadWorker):
             sent = conn.sock.flush()
         except OSError:
             conn.keep = False
-        except (
-            BaseException
-        ):  # If `resume` did not follow, the connection would stay open for ever.
-            self.log.exception("A connection was closed because of a bug.")
-            conn.keep = False
         finally:
             deadlines.end()
             conn.request = None
+            # Also after a bug: otherwise, the connection would stay open for ever.
+            self.settle(conn, sent)
+
+    def settle(self, conn: Client, sent: bool) -> None:
+        """Wait for another request, or let the main thread decide what happens to a connection.
+
+        Args:
+            sent: whether the whole response is sent.
+        """
         with self.lock:  # In `read`, the main thread may be reading the next request.
             idle = (
-                conn.keep
-                and sent
+                sent
+                and conn.keep
                 and conn.watched
                 and conn.state == WORKING
                 and not len(conn.arrivals)
