@@ -340,9 +340,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     def may(self, permission: str, provider_id: UUID | None = None) -> bool:
         """Return whether the user may do what a Django permission allows.
 
-        The API and the admin site both use this rule. A user who keeps a calendar may do everything
-        there. The permissions of a staff role apply to all calendars. What users may do with their
-        own bookings and reviews does not depend on permissions.
+        The API and the admin site both use this rule. A user who keeps the calendars of
+        `provider_id` needs no permission. The permissions of a staff role apply to all calendars.
+        What users may do with their own bookings and reviews does not depend on permissions.
 
         Args:
             permission: for example `bookings.change_booking`.

@@ -20,9 +20,10 @@ MOST_FOUND = 100 * BATCH
 TABLES = ["bookings_booking", "bookings_bookingevent"]
 
 # Each change below is a pair of statements. The first statement finds the due bookings of all
-# calendars. The second one changes the found bookings of one calendar, because a statement that
-# locks or changes bookings must name their calendar (see `catalog.models.OnCalendar`). Both
-# statements contain the same condition, `due`. The functions below build the SQL around it.
+# calendars. The second one changes the found bookings of one calendar (a reminder only locks them,
+# and writes events), because a statement that locks or changes bookings must name their calendar
+# (see `catalog.models.OnCalendar`). Both statements contain the same condition, `due`. The
+# functions below build the SQL around it.
 
 
 def _find(due: str, *, order: str) -> str:

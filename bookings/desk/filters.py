@@ -76,7 +76,7 @@ class FewRelatedFilter(RelatedFieldListFilter):
         return [(row.pk, row.name if model is User else str(row)) for row in offered]
 
     def has_output(self) -> bool:
-        """Return whether the filter offers a choice or is in use; otherwise, Django ignores it."""
+        """Return whether the filter offers several rows or is in use. If not, Django ignores it."""
         return bool(self.lookup_val) or super().has_output()
 
 

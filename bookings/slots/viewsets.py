@@ -118,7 +118,7 @@ class SlotViewSet(CatalogViewSet):
     @extend_schema(tags=["Catalog"], summary="Delete a slot", extensions=errors("slot_conflict"))
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a slot that has no bookings, whatever their status."""
+        """Delete a slot that has no bookings of any status."""
         slots.delete_slot(slot_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
 

@@ -78,7 +78,7 @@ def _share_security(document: dict[str, Any]) -> None:
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
     """Return the path item, after moving to it the parameters that all of its methods take.
 
-    The parameters of a single method stay where they are.
+    If there is only one method, its parameters stay where they are.
     """
     [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
     common = [each for each in first if others and all(each in other for other in others)]

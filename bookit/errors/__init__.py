@@ -1,4 +1,4 @@
-"""Categories of errors that `services.py` modules raise, independent of HTTP.
+"""Categories of errors that BookIt's rules raise, independent of HTTP.
 
 A concrete error is a subclass, defined beside the code that raises it. Clients switch on the
 `code` of the error. The first paragraph of its docstring is the default message.

@@ -42,13 +42,13 @@ class Letter:
 
     def text(self) -> str:
         """Return the email as plain text."""
-        return render_to_string("bookit/mail.txt", self._words())
+        return render_to_string("bookit/mail.txt", self._context())
 
     def html(self) -> str:
         """Return the email as HTML."""
-        return render_to_string("bookit/mail.html", self._words())
+        return render_to_string("bookit/mail.html", self._context())
 
-    def _words(self) -> dict[str, object]:
+    def _context(self) -> dict[str, object]:
         return {
             "letter": self,
             "business": settings.BUSINESS_NAME,

@@ -228,8 +228,8 @@ class Drafter:
         # `bookings.clock` ends bookings once a minute, so it can be up to a minute late.
         delay = timedelta(seconds=self.random.randint(1, 59))
         over = end + delay <= self.at
-        # Below 0.07, a pending booking expires. From 0.07 to 0.15, the booking is cancelled. From
-        # 0.15 to 0.18, the customer does not come.
+        # Below 0.07, a pending booking that is over has expired. From 0.07 to 0.15, the booking is
+        # cancelled if there is time for it. From 0.15 to 0.18, the customer does not come.
         fate = 1.0 if certain else self.random.random()
         if pending:
             if fate < 0.07 and over:

@@ -83,7 +83,7 @@ class PersonEntry(Entry):
     email: str
 
     def __post_init__(self) -> None:
-        """Refuse values with which no user can be stored."""
+        """Refuse values that cannot be stored as they are written."""
         _check_user(self.name, self.email)
 
 
@@ -241,7 +241,7 @@ class BusinessEntry(Entry):
     calendars: tuple[CalendarEntry, ...]
 
     def __post_init__(self) -> None:
-        """Refuse values with which the owner cannot be stored."""
+        """Refuse values that cannot be stored as they are written."""
         _check_user(self.owner, self.email)
 
 
