@@ -38,7 +38,7 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
     """The admin pages of reviews. Admins and permitted staff can read and delete reviews."""
 
     menu = Menu.REVIEWS
-    list_display = ["stars", "words", "about", "author", "written"]
+    list_display = ["stars", "comment_start", "service_title", "author", "written"]
     csv_columns = ["created_at", "rating", "comment", "service", "user"]
     list_filter = ["rating", "created_at"]
     list_select_related = ["service", "user"]
@@ -53,12 +53,12 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
         """
         if is_id(words):
             return []
-        about = Service.objects.filter(all_in(words, ["title"]))
-        authors = User.objects.filter(all_in(words, ["email"]))
+        services_found = Service.objects.filter(all_in(words, ["title"]))
+        authors_found = User.objects.filter(all_in(words, ["email"]))
         return [
             all_in(words, ["comment"]),
-            Q(service__in=about.values("pk")),
-            Q(user__in=authors.values("pk")),
+            Q(service__in=services_found.values("pk")),
+            Q(user__in=authors_found.values("pk")),
         ]
 
     @admin.display(description=gettext_lazy("rating"), ordering="rating")
@@ -67,12 +67,12 @@ class ReviewAdmin(CardsAdmin, ServedAdmin):
         return _stars(review.rating)
 
     @admin.display(description=gettext_lazy("comment"))
-    def words(self, review: Review) -> str:
+    def comment_start(self, review: Review) -> str:
         """Return the beginning of the comment."""
         return Truncator(review.comment).words(30)
 
     @admin.display(description=gettext_lazy("service"), ordering="service__title")
-    def about(self, review: Review) -> str:
+    def service_title(self, review: Review) -> str:
         """Return the title of the service."""
         return review.service.title
 

@@ -58,7 +58,8 @@ class FewRelatedFilter(RelatedFieldListFilter):
     row, too.
     """
 
-    # The choice "Empty" would use a URL parameter that `StrictAdmin` does not allow.
+    # Django's choice for rows without a value would use a URL parameter that `StrictAdmin` does not
+    # allow.
     include_empty_choice = False
 
     def field_choices(self, field: Any, request: Any, model_admin: Any) -> list[tuple[Any, Any]]:

@@ -402,7 +402,7 @@ def _changed(booking: Booking, form: ZoneForm) -> HttpResponse:
             )
             % words,
             "version": str(version_of(booking.updated_at)),
-            "was": {"start": wall(booking.start_time, tz), "end": wall(booking.end_time, tz)},
+            "current": {"start": wall(booking.start_time, tz), "end": wall(booking.end_time, tz)},
         },
         409,
     )

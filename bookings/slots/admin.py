@@ -389,16 +389,23 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
         description=gettext_lazy("Cancel, together with all bookings"), permissions=["change"]
     )
     def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> HttpResponse | None:
-        """Ask whether to cancel the selected slots and their bookings; once confirmed, do so."""
+        """Ask whether to cancel the selected slots and their bookings; once confirmed, do so.
+
+        The question counts and names only slots that have not ended. If there are none, there is
+        no question, and messages say why nothing was changed.
+        """
         queryset = _uncancelled(queryset)
-        rows: list[Any] = []
-        if "sure" in request.POST or not (rows := [*queryset[: MAX_CANCELLED + 1]]):
-            # Without rows, this shows a message that nothing was changed.
+        if "sure" in request.POST:
             self._cancel(request, queryset)
             return None
+        rows = [*queryset[: MAX_CANCELLED + 1]]
         if len(rows) > MAX_CANCELLED:
             text = _("Cancel at most %d slots at a time.") % MAX_CANCELLED
             self.message_user(request, text, messages.ERROR)
+            return None
+        rows = [row for row in rows if _is_open(row)]
+        if not rows:
+            self._cancel(request, queryset)
             return None
         context = {
             **self.question(
@@ -407,7 +414,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
                 rows,
                 shown=lambda row: (self.heading(row), self.seats(row)),
             ),
-            "bookings": _number_of_bookings_to_cancel(row for row in rows if _is_open(row)),
+            "bookings": _number_of_bookings_to_cancel(rows),
         }
         return render(request, "admin/bookings/slot/cancel_selected.html", context)
 

@@ -1,6 +1,7 @@
-"""Every state change that the table does not list is refused, at each endpoint.
+"""Each endpoint refuses every change of status that `TABLE` does not list.
 
-Providers and admins can make all others. Owners can only cancel a booking or book a hold.
+Providers and admins can make all changes that it lists. Owners can only cancel a booking or book a
+hold.
 """
 
 import pytest
@@ -50,7 +51,8 @@ def booking_in(owner, provider):
     calendar = CalendarFactory(provider=provider)
 
     def make(status):
-        # If its service needed no confirmation, a hold that is set to `pending` would be confirmed.
+        # A hold that is set to `pending` would become confirmed if the service did not require
+        # confirmation.
         service = ServiceFactory(calendar=calendar, requires_confirmation=True)
         Booking.objects.all().delete()
         return BookingFactory(user=owner, service=service, status=status)

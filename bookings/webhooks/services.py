@@ -43,8 +43,9 @@ TEST = "test"
 
 # ENQUEUE reads at most `MAX_JOBS` waiting and running jobs, and as many from the outbox. It adds at
 # most `MAX_EARLIER` of their events. Workers usually run far fewer jobs at the same time:
-# WORKER_CONCURRENCY (4 by default) for each worker. A job has at most 500 events
-# (`bookings.followup.MAX_EVENTS`). Events that these limits leave out can be sent out of order.
+# WORKER_CONCURRENCY (4 by default) for each worker. A job usually has at most 500 events
+# (`bookings.followup.MAX_EVENTS`); a job with more is split when it runs. Events that these limits
+# leave out can be sent out of order.
 MAX_JOBS, MAX_EARLIER = 200, 2000
 
 # Writes the deliveries of events to the webhooks that subscribed to them.
@@ -120,8 +121,8 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET
     scheduled_at = {EARLIER_TIME}
 """  # noqa: S608 - only our own SQL is interpolated, no values
 
-# Makes an id that is, by PostgreSQL's clock, higher than the ids of all earlier events, even of
-# those in open transactions, and lower than the ids of all later events.
+# Makes an id from PostgreSQL's clock, as events have. It is higher than the ids of all events that
+# were written before, even in open transactions, and lower than the ids of all later events.
 #
 # Parameters: none.
 # Columns: id uuid.
@@ -288,7 +289,8 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
         )
         if not is_delivering(webhook_id=webhook_id):
             raise WebhookInactive
-        # If the webhook is paused until the retry of this message, end the pause.
+        # If the webhook is paused until the retry of this message, end the pause. If it is paused
+        # until the retry of another message, this message waits, too, for a few seconds.
         Webhook.objects.filter(pk=webhook_id, paused_until=delivery.next_attempt_at).update(
             paused_until=None
         )
@@ -329,7 +331,10 @@ def wake(*, webhook_ids: Collection[UUID], at: datetime | None = None) -> None:
 
 
 def wake_forgotten() -> None:
-    """Wake the webhooks that have pending deliveries, but whose job has failed or was lost."""
+    """Wake the webhooks that have pending deliveries, but no job.
+
+    Their job failed, was interrupted or was lost.
+    """
     key = Concat(Value("webhook-"), Cast(OuterRef("pk"), TextField()))
     forgotten = Webhook.objects.filter(
         Exists(Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.PENDING)),

@@ -27,14 +27,14 @@ async def deliver(webhook_id: str) -> None:
         if not is_database_unavailable(error):
             raise
         # For example, PostgreSQL is unreachable or has found a deadlock. The job does not fail,
-        # because failed jobs are kept for operators to look at.
+        # because failed jobs are kept for operators to look at. `wake_webhooks` enqueues another.
         logger.warning("deliveries to a webhook were interrupted: %s", type(error).__name__)
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.wake_webhooks", queueing_lock="bookings.wake_webhooks")
 def wake_webhooks(timestamp: int) -> None:
-    """Wake webhooks whose job failed or was lost. Runs every minute."""
+    """Wake webhooks whose job failed, was interrupted or was lost. Runs every minute."""
     webhooks.wake_forgotten()
 
 

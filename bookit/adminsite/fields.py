@@ -105,8 +105,8 @@ class GroupedCheckboxes(forms.CheckboxSelectMultiple):
 class LinesField(forms.CharField):
     """A text with several lines.
 
-    Browsers send CRLF at the end of each line. Each would count as two characters, although
-    browsers and clients of the API count one.
+    Browsers send CRLF at the end of each line. `max_length` would count each CRLF as two
+    characters, although browsers and clients of the API count one.
     """
 
     def to_python(self, value: Any) -> Any:
@@ -122,7 +122,8 @@ class LinesField(forms.CharField):
 def validate_year(day: date) -> None:
     """Accept only the years that the API accepts."""
     if not 1900 <= day.year < 3000:
-        # Django would replace the message of the code "invalid" with that of the field.
+        # If the code were "invalid", Django would replace this message with the field's own message
+        # for that code.
         raise ValidationError(_("Must be in the years 1900 to 2999."), code="year")
 
 
@@ -134,10 +135,11 @@ class DayField(forms.DateField):
 
 
 class ShownDateTime(forms.HiddenInput):
-    """Sends the date and the time that a `LocalDateTimeField` showed, as one text.
+    """Keeps the date and the time that a `LocalDateTimeField` showed, as one text.
 
-    Django's hidden widget sends two texts. If the form has errors, Django would then replace what
-    the page showed with what was entered.
+    Django calls this the hidden initial value; see `bookit.adminsite.stale`. Django's own hidden
+    widget has two inputs. When Django shows a form with errors again, it keeps the hidden initial
+    value only if that is a single input. It would fill two inputs with what was entered.
     """
 
     def format_value(self, value: Any) -> str | None:
@@ -206,7 +208,7 @@ class LocalDateTimeField(forms.SplitDateTimeField):
         return self._shown(value) if isinstance(value, datetime) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Return whether the entered date and time differ from those that show `initial`.
+        """Return whether the entered date and time differ from those that the inputs had first.
 
         Args:
             initial: an instant, or the date and the time that a page showed.

@@ -330,7 +330,7 @@ class StrictAdmin(admin.ModelAdmin):
     def _export_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
         """Return the words and the URL of the link to each file.
 
-        A file has the rows of all pages of the list.
+        A file has all rows of the list, not only those of the page that is shown.
         """
         query = _without_page(request.GET).urlencode()
         return [
@@ -532,8 +532,8 @@ class StrictAdmin(admin.ModelAdmin):
         """Ask, and delete a row; if it cannot be deleted, a message says why.
 
         Raises:
-            PermissionDenied: the user may not delete the row, or may not see it. The question names
-                the row, for example the customer of a booking.
+            PermissionDenied: the user may not delete the row, or may not see it. The question
+                describes the row: for example, it names the customer of a booking.
         """
         if not self.has_view_permission(request):
             raise PermissionDenied
@@ -624,7 +624,7 @@ class StrictAdmin(admin.ModelAdmin):
     ) -> forms.ModelChoiceField | None:
         """Return the form field of a relation.
 
-        An autocomplete field shows no values that are not ids, and offers and accepts only rows
+        An autocomplete field ignores values that cannot be ids. It offers and accepts only rows
         that the list of the related model shows.
         """
         if db_field.name in self.get_autocomplete_fields(request):
@@ -728,7 +728,7 @@ class ServedAdmin(StrictAdmin):
     """A model admin that changes rows only through functions in `services.py`.
 
     Unless a subclass says otherwise, people can view and delete the rows, but neither add nor edit
-    them. Subclasses also have actions and buttons that change the state of a row.
+    them. Some subclasses also have actions and buttons that change the state of a row.
     """
 
     # Whether the form can be edited. If so, `save_model` calls a function in `services.py`.

@@ -76,8 +76,9 @@ def example(
 ) -> Any:
     """Return a decorator that documents `value` as an example of a serializer.
 
-    If `response` is given, `value` is the example of a request, and the example of a response
-    contains `value` and `response`. Otherwise, `options` are those of the only example.
+    Without `response`, `value` is the only example, and `options` are passed to `OpenApiExample`.
+    With `response`, `value` is the example of a request, and `value` with `response` is the example
+    of a response.
     """
     if response is None:
         examples = [OpenApiExample(name, value=value, **options)]
@@ -177,8 +178,8 @@ class FilterExtension(DjangoFilterExtension):
     def resolve_filter_field(self, *args: Any) -> list[dict[str, Any]]:
         """Return the parameters of a filter. Their choices have the type of the parameter.
 
-        drf-spectacular writes all choices as strings, so a generated client could not send the
-        number 5.
+        The choices of a filter are strings even if the parameter is an integer, and drf-spectacular
+        writes them as they are. A generated client could then not send the number 5.
         """
         parameters: list[dict[str, Any]] = super().resolve_filter_field(*args)
         [*_, each] = args
@@ -230,7 +231,7 @@ class Schema(AutoSchema):
             self.method = "DELETE"
 
     def get_override_parameters(self) -> list[Any]:
-        """Return the parameters of all operations, and those that only this operation takes."""
+        """Return the parameters that all operations take, and the others that this one takes."""
         parameters = [
             OpenApiParameter(
                 "tz", str, description="The IANA time zone of the times in the response."
@@ -313,7 +314,8 @@ class Schema(AutoSchema):
         """Return the operation, with the errors of its headers and the properties of `expand`."""
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None and "requestBody" in operation:
-            # A client should send at least an empty object, although no body counts as one.
+            # A client should send at least an empty object, although a request without a body
+            # counts as an empty object.
             # drf-spectacular marks a body as required only if one of its properties is required.
             operation["requestBody"]["required"] = True
         for header, codes in ERRORS_OF_HEADERS.items():

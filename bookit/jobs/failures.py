@@ -54,7 +54,10 @@ WHERE job_id = %(job_id)s::bigint AND at < (
 async def middleware(
     call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
 ) -> Any:
-    """Run a job. If it fails, store the error. procrastinate calls this for every job."""
+    """Run a job. If it fails, store the error.
+
+    procrastinate calls this for every job of a known task.
+    """
     try:
         return await call_next()
     except Exception as error:

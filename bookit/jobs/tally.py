@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two writes.
 PAUSE = 5.0
-# The upper limits of job durations, in seconds. Jobs between two limits are counted together.
+# Jobs are counted by their duration. The upper bounds of these buckets, in seconds.
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, inf)
 
 SUCCEEDED, RETRIED, FAILED = "succeeded", "retried", "failed"
@@ -68,9 +68,9 @@ class Tally:
     async def middleware(
         self, call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
     ) -> Any:
-        """Run a job and count it. procrastinate calls this for every job."""
+        """Run a job and count it. procrastinate calls this for every job of a known task."""
         started = monotonic()
-        task = context.app.tasks.get(context.job.task_name)
+        task = context.app.tasks[context.job.task_name]
         # A job that is cancelled because its worker stops has no outcome. It will run again, or a
         # later job will do its work.
         outcome = None
@@ -79,12 +79,11 @@ class Tally:
             outcome = SUCCEEDED
             return result
         except Exception as error:
-            will_run_again = task and task.get_retry_exception(exception=error, job=context.job)
+            will_run_again = task.get_retry_exception(exception=error, job=context.job)
             outcome = RETRIED if will_run_again else FAILED
             raise
         finally:
-            # The name of an unknown task could be anything, so unknown tasks get no rows.
-            if task and outcome:
+            if outcome:
                 self.count(task.name, outcome, monotonic() - started)
 
     def count(self, task: str, outcome: str, seconds: float) -> None:

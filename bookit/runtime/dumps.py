@@ -58,7 +58,7 @@ WHERE nspname !~ '^pg_' AND nspname NOT IN ('public', 'information_schema')
   )
 """
 
-# Tells whether the database has the extension Citus, whether it is distributed or not.
+# Tells whether the database has the extension Citus. Such a database need not be distributed.
 #
 # Parameters: none.
 # Columns: has_citus boolean.
@@ -80,7 +80,7 @@ CREATE SCHEMA public AUTHORIZATION pg_database_owner;
 GRANT USAGE ON SCHEMA public TO PUBLIC;
 """
 
-# Refuses a dump of the coordinator of a distributed database, which somebody made with pg_dump.
+# Refuses a dump that somebody made with pg_dump from the coordinator of a distributed database.
 # BookIt cannot work with the tables and functions in it: for example, the triggers write jobs into
 # an outbox that nobody reads.
 _REFUSE_DISTRIBUTED = b"""
@@ -154,11 +154,12 @@ def dump(file: IO[bytes]) -> None:
 def _check_source() -> None:
     check_direct_url()
     if "bookings_booking" not in connection.introspection.table_names():
-        # The backups of a night job that does not know its settings would all be empty.
+        # A nightly job that runs without BookIt's settings may reach an empty database. All its
+        # backups would be empty.
         raise DumpError("The database has no tables of BookIt. Check DATABASE_URL.")
     # A backup of a distributed database could be restored neither into one server, where its keys,
-    # triggers and functions do not work, nor into another cluster, where the positions of events
-    # would be those of other servers.
+    # triggers and functions do not work, nor into another cluster, because the positions of its
+    # events are transaction ids of the servers that it came from.
     if is_distributed():
         raise DumpError(
             "pg_dump cannot back up a distributed database so that it can be restored. Back up the"
@@ -187,8 +188,8 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
         clean: first delete everything in the schema `public`. If False, the database must be empty.
 
     Raises:
-        DumpError: the database is not empty or belongs to a Citus cluster, or the restore failed.
-            Nothing has been changed.
+        DumpError: the database is not empty, and `clean` is False; it belongs to a Citus cluster,
+            and is not empty or `clean` is True; or the restore failed. Nothing has been changed.
         ImproperlyConfigured: `DATABASE_DIRECT_URL` leads to another database.
     """
     check_direct_url()

@@ -14,9 +14,10 @@ logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 logging._srcfile = None
 
 # A log must never contain email addresses (errors of the database quote values that it refuses),
-# tokens (JWTs: three base64 parts, the first of which contains `eyJ`, the encoding of `{"` and a
-# letter) or password hashes. Email addresses and tokens match only from the start of a word,
-# because a search from each letter of a long word would take quadratic time.
+# tokens or password hashes. Tokens are JWTs: three base64 parts, the first of which begins with
+# `eyJ`, as every encoded object does whose first key begins with a letter. In a line, other
+# characters may stand directly before it. Email addresses and tokens match only from the start of a
+# word, because a search from each letter of a long word would take quadratic time.
 LOCAL_CHARACTER = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
 # An email address may also have a quoted part before the @, as in `"Ada L."@example.com`. The
 # search stops after 320 characters, so it takes linear time.
@@ -63,7 +64,9 @@ class RequestIdFilter(logging.Filter):
 
 
 class JobFilter(logging.Filter):
-    """Removes the arguments of jobs, which may contain an email or hundreds of ids, from records.
+    """Removes the arguments of jobs from records.
+
+    The arguments may contain a whole email or hundreds of ids.
 
     Args:
         successes: whether to log the success of jobs that are not periodic.

@@ -35,7 +35,8 @@ def test_the_units_are_found():
 
 
 @pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd is not installed (Debian: systemd)"
+    shutil.which("systemd-analyze") is None,
+    reason="systemd is not installed (Debian: apt install systemd)",
 )
 def test_systemd_accepts_the_units(tmp_path):
     """systemd also checks that the programs exist, so the test creates them in a folder."""

@@ -19,8 +19,8 @@ from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.providers.models import Profile
 from reviews.models import Review
 
-# The models, in an order in which each record refers only to records before it. The events of a
-# deleted booking still refer to that booking.
+# The models, in an order in which each record refers only to records before it. Only events can
+# refer to records that are missing: a deleted booking or calendar.
 MODELS: list[type[Model]] = [
     Role,
     User,
@@ -68,9 +68,9 @@ def lines() -> Iterator[bytes]:
 
 @contextmanager
 def _server_side_cursors() -> Iterator[None]:
-    """Let `iterator` read rows in chunks, even if DATABASE_POOL_SIZE is 0.
+    """Let `iterator` read rows in chunks, even if DATABASE_POOL_SIZE is 0, as with PgBouncer.
 
-    Outside a transaction, a pooler could look for the cursor on another connection. Therefore, the
+    Outside a transaction, PgBouncer could look for the cursor on another connection. Therefore, the
     block must be in a transaction.
     """
     usual = connection.settings_dict

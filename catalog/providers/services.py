@@ -23,6 +23,7 @@ def listed() -> QuerySet[User]:
     # The id of the user if they provide an active service, or else null. With `Exists`, PostgreSQL
     # would read the services of everybody to find those of a few admins.
     own_id = Subquery(bookable.order_by().values("calendar__provider")[:1])
+    # `keepers` are the active providers and admins.
     return User.objects.all().keepers().filter(Q(role=User.Role.PROVIDER) | Q(pk=own_id))
 
 

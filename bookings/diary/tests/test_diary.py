@@ -540,7 +540,7 @@ def test_a_booking_that_somebody_else_has_moved_is_not_moved_by_mistake(site):
     assert refusal["message"] == (
         "Somebody has just changed this booking. Now it is on Thu 3 Jan 2999, 10:00 (Pending)."
     )
-    assert refusal["was"] == {"start": "2999-01-03T10:00:00", "end": "2999-01-03T11:00:00"}
+    assert refusal["current"] == {"start": "2999-01-03T10:00:00", "end": "2999-01-03T11:00:00"}
     assert refusal["version"] == str(version_of(moved.updated_at))
     assert Booking.objects.get().start_time == moved.start_time
     # With the new version, the booking can be moved.
@@ -660,7 +660,7 @@ def test_a_booking_that_was_moved_meanwhile_is_confirmed_only_after_its_new_time
     refused = confirm(site, booking)
 
     assert refused.status_code == 409
-    assert refused.json()["was"]["start"] == "2999-01-01T12:00:00"
+    assert refused.json()["current"]["start"] == "2999-01-01T12:00:00"
     assert Booking.objects.get().status == "pending"
     confirmed = confirm(site, booking, version=refused.json()["version"])
     assert confirmed.json() == {"message": "Confirmed for Tue 1 Jan 2999, 12:00."}

@@ -564,6 +564,20 @@ class TestPage:
         assert "Nothing was changed." in site.post(listed, one, follow=True).content.decode()
         assert not LogEntry.objects.exists()
 
+    def test_the_question_counts_only_slots_that_have_not_ended(self, site, slot):
+        ended = SlotFactory(service=slot.service, start_time=NOW - timedelta(days=1))
+        listed = reverse("admin:bookings_slot_changelist") + "?start_time__isnull=False"
+        both = {"action": "cancel", "_selected_action": [str(slot.pk), str(ended.pk)]}
+        text = site.post(listed, both).content.decode()
+        assert "This slot will be cancelled:" in text
+        # The button sends only this slot.
+        sent = re.findall(r'name="_selected_action" value="([^"]+)"', text)
+        assert sent == [str(slot.pk)]
+        one = {"action": "cancel", "_selected_action": [str(ended.pk)]}
+        text = site.post(listed, one, follow=True).content.decode()
+        assert "will be cancelled" not in text
+        assert "A slot that has ended cannot be cancelled." in text
+
     def test_too_many_slots_are_not_cancelled_at_once(self, site, slot, monkeypatch):
         monkeypatch.setattr("bookings.slots.admin.MAX_CANCELLED", 0)
         chosen = {"action": "cancel", "_selected_action": [str(slot.pk)]}

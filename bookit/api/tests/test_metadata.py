@@ -37,6 +37,10 @@ FULL = {f"key {number}": "x" for number in range(MAX_KEYS)}
 
 @pytest.fixture
 def people():
+    """Return users by their part.
+
+    `owner` has the booking, and `provider` has its calendar. `other` is another provider.
+    """
     return {
         "admin": AdminFactory(),
         "provider": ProviderFactory(),
@@ -211,11 +215,12 @@ def test_staff_and_keys_see_the_metadata_of_rows_that_they_may_change(
     for verb, expected in (("change", {"a": "1"}), ("view", None)):
         permissions = [f"catalog.{verb}_{kind}"]
         clients = [api.as_(staff(permissions))]
-        for owner in ("admin", "provider"):
+        for who in ("admin", "provider"):
             _, key = create_key(
-                owner=people[owner], name="Till", permissions=permissions, at=timezone.now()
+                owner=people[who], name="Till", permissions=permissions, at=timezone.now()
             )
-            clients.append(type(api)())  # a client of its own, because it keeps its credentials
+            # Each key gets a client of its own, because a client keeps its credentials.
+            clients.append(type(api)())
             clients[-1].credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
         for client in clients:
             assert seen(client, paths[name], f"/{name}", rows[name].pk) == expected
@@ -310,8 +315,8 @@ def test_invalid_metadata_is_refused(as_admin, rows, paths, metadata, field):
 
 @pytest.mark.parametrize("kind", ["users", "calendars", "services", "bookings"])
 def test_the_largest_metadata_is_accepted_and_one_more_key_is_refused(as_admin, rows, paths, kind):
-    # PostgreSQL writes each of these control characters as six characters (`\u0001`), and no
-    # character as more, so no metadata is longer as text.
+    # PostgreSQL writes each of these control characters as six characters (`\u0001`). It writes no
+    # character as more than six, so no other metadata is longer as text.
     ends = [chr(14 + number // 10) + chr(14 + number % 10) for number in range(MAX_KEYS)]
     largest = {"\x01" * 38 + end: "\x01" * 500 for end in ends}
     assert as_admin.patch(paths[kind], {"metadata": largest}).status_code == 200

@@ -16,8 +16,8 @@ from bookit.tests.plugin import THROWAWAY
 from bookit.tests.processes import free_port
 
 # The primary and the replica log all statements, so that a test can see which server has run a
-# statement. `synchronous_commit` makes `pg_current_wal_flush_lsn()` pass every commit before it is
-# reported, as in production.
+# statement. `THROWAWAY` switches `synchronous_commit` off. With it on, as in production, PostgreSQL
+# flushes the log before it reports a commit, so `pg_current_wal_flush_lsn()` includes the commit.
 SERVER_SETTINGS = {**THROWAWAY, "synchronous_commit": "on", "log_statement": "all"}
 
 
@@ -106,6 +106,7 @@ class Standby:
             backends = psutil.Process(self.process.pid).children(recursive=True)
             self.signal(signal.SIGKILL)
             self.process.wait()
-            # Until they end, they use the shared memory, so the server could not start again.
+            # The backends use the shared memory until they end. Before that, the server could not
+            # start again.
             psutil.wait_procs(backends)
         (self.home / "data" / "postmaster.pid").unlink(missing_ok=True)

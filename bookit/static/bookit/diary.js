@@ -204,7 +204,7 @@
   let shown = null; // the first day of the sheet, and the day after its last day
   let last = null; // the latest sheet that the server returned
   let hours = ""; // the hours at which the drawn days begin and end
-  let etag = ""; // of the latest sheet; empty if the next sheet is drawn even if it is the same
+  let etag = ""; // of the latest sheet; empty if the next sheet must be drawn even if it is unchanged
   let asking = null; // the `AbortController` of the latest request for a sheet
 
   const ec = EventCalendar.create(byId("diary"), {
@@ -282,8 +282,8 @@
     },
   });
 
-  // EventCalendar gives its elements the roles of a table, but not the order of a table. Remove the
-  // roles. The hidden text of each entry names its day and its calendar.
+  // EventCalendar gives its elements the roles of a table, but puts the entries outside its cells.
+  // Remove the roles. The hidden text of each entry names its day and its calendar.
   function correctRoles() {
     const parts = "[role=table], [role=rowgroup], [role=row], [role=cell], [role$=header]";
     for (const node of document.querySelectorAll(`#diary :is(${parts})`)) {
@@ -616,11 +616,12 @@
     etag = "";
     if (!found.version) return;
     // Somebody else has changed the booking, so show its current time. In the dialog of a move, the
-    // user can send the form again. The dialog of the booking shows too much else that may have
-    // changed, so hide the buttons that change the booking: the user opens the page of the booking, or
-    // the dialog once more.
+    // user can send the form again. The dialog of a booking also shows other details, which may be
+    // outdated. So hide its buttons that change the booking. To change the booking, the user opens
+    // its page, or the dialog again.
     form.elements.version.value = found.version;
-    part(dialog, ".diary-when").textContent = dialog === moving ? period(found.was) : inZone(found.was);
+    const { current } = found;
+    part(dialog, ".diary-when").textContent = dialog === moving ? period(current) : inZone(current);
     form.querySelectorAll("[data-confirm], [data-move]").forEach((button) => (button.hidden = true));
   }
 

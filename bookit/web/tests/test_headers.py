@@ -49,7 +49,8 @@ def test_pages_have_a_policy_and_only_public_responses_may_be_cached(api, path, 
             or path.endswith(".ics")
             or path == "/metrics"
         )
-        # The URL of a feed is a secret, so proxies must not compress the response.
+        # This response contains the URL of a feed, which is a secret. Proxies must not compress it;
+        # see `bookit.web.compression`.
         is_secret = path == "/me/calendar" and response.status_code == 200
         expected = "no-store, no-transform" if is_secret else "no-store"
         assert response.get("Cache-Control") == (None if is_public else expected)
