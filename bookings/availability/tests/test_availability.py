@@ -753,8 +753,8 @@ class TestCost:
         service = ServiceFactory(duration_minutes=1)
         path = f"/services/{service.pk}/availability?{self.WINDOW}&tz={tz}"
         assert self.peak(api, path) < 30
-        twice = f"service_id={service.pk}&service_id={ServiceFactory(duration_minutes=1).pk}"
-        assert self.peak(api, f"/availability?{twice}&{self.WINDOW}", 400) < 30
+        two = f"service_id={service.pk}&service_id={ServiceFactory(duration_minutes=1).pk}"
+        assert self.peak(api, f"/availability?{two}&{self.WINDOW}", 400) < 30
 
     def test_an_explanation_with_much_time_off_is_fast(self, api):
         service = ServiceFactory(duration_minutes=30)

@@ -226,7 +226,7 @@ class TestOwn:
     def test_a_feed_with_too_many_entries_leaves_out_the_past_first(
         self, api, ana, helena, haircut, monkeypatch, most, days
     ):
-        assert MAX_ENTRIES == 5000
+        assert MAX_ENTRIES == 5000  # The descriptions of the endpoints contain this number.
         monkeypatch.setattr(services, "MAX_ENTRIES", most)
         for each in (-91, -89, -29, -6, 0, 2, 4):
             BookingFactory(user=ana, service=haircut, start_time=NOW + each * DAY)
