@@ -136,6 +136,9 @@ def test_the_time_that_requests_wait_for_the_database_is_counted(api, counted):
     name = ("bookit_database_waits_total",)
     assert found[name] > idle[name]
     assert 0 < found[("bookit_database_wait_seconds_total",)] < 10
+    # Each wait is counted once, so the same request adds the same number again.
+    api.get("/services")
+    assert counted()[name] == found[name]
 
 
 @pytest.mark.parametrize("no_database", ["not pooled"], indirect=True)
