@@ -661,6 +661,22 @@ def test_a_new_connection_replaces_the_oldest_of_many_half_sent_requests(
         assert is_closed(half[0])
 
 
+def test_a_new_connection_replaces_one_after_its_last_response_and_not_a_half_sent_request(
+    run: Callable[..., Running],
+) -> None:
+    running = run(worker_connections=3)
+    with ExitStack() as stack:
+        half = stack.enter_context(running.connect())
+        half.sendall(HALF_HEAD)
+        running.until(lambda: half_heads(running) == 1)
+        stack.enter_context(slow_client(running.port, b"hello\r\n\r\n"))
+        running.until(lambda: LINGERING in states(running))
+        stack.enter_context(running.connect())
+        running.until(lambda: LINGERING not in states(running))
+        half.sendall(GET.removeprefix(HALF_HEAD))
+        assert read(half)[0] == 200
+
+
 def test_a_bug_closes_only_the_connection_of_one_client(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
