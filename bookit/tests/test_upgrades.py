@@ -138,7 +138,7 @@ def test_every_release_has_a_backup():
     assert [file.stem for file in RELEASES] == sorted(released)
 
 
-def test_an_upgrade_keeps_every_row(restored):
+def test_an_upgrade_keeps_every_row_of_the_main_tables(restored):
     with connected_to(restored):
         before = rows()
         call_command("migrate", verbosity=0)

@@ -59,6 +59,7 @@ def search(api, words, more=""):
         ("hiarcut", "Haircut"),
         ("haircutt", "Haircut"),
         ("hair cut", "Haircut"),
+        ("pro jector", "Meeting room"),
         ("haricut", "Haircut"),
         ("yogga", "Yoga class"),
         ("masage", "Deep tissue massage"),

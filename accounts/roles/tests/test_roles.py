@@ -25,9 +25,9 @@ def admin(api):
     return api.as_(AdminFactory())
 
 
-def create(client, name="Reception", permissions=RECEPTION, status=201):
+def create(client, name="Reception", permissions=RECEPTION):
     response = client.post("/roles", {"name": name, "permissions": permissions})
-    assert response.status_code == status, response.content
+    assert response.status_code == 201, response.content
     return response.json()
 
 

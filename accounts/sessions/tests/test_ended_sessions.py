@@ -337,7 +337,10 @@ def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
 
 
 def test_a_login_while_a_server_is_down_waits_for_a_change(transactional_db, api, monkeypatch):
-    """Even if its time cannot be stored, a login must not survive a change that began earlier."""
+    """If a server of a distributed database is down, the time of a login is not stored.
+
+    Even then, a login must not survive a change that began earlier.
+    """
     user = UserFactory()
 
     def fail(rows, **fields):

@@ -431,7 +431,9 @@ class TestSeveralServices:
         services = ServiceFactory.create_batch(20, calendar=opened((9, 12)))
         BookingFactory(service=services[15], start_time=TUESDAY)
         ids = "&".join(f"service_id={service.pk}" for service in services)
-        response = api.get(f"/availability?{ids}&from=2999-01-01&to=2999-03-01").json()
+        with CaptureQueriesContext(connection) as captured:
+            response = api.get(f"/availability?{ids}&from=2999-01-01&to=2999-03-01").json()
+        assert len(captured) == 3  # one for each part
         assert [each["service_id"] for each in response["results"]] == [
             str(service.pk) for service in services
         ]
@@ -646,6 +648,15 @@ class TestAlternatives:
             moved = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"start_time": start})
             assert moved.status_code == 200
 
+    def test_a_move_has_three_alternatives_although_the_present_time_is_left_out(self, api):
+        service = ServiceFactory(calendar=opened((7, 12)))
+        booking = BookingFactory(service=service)
+        BookingFactory(service=service, start_time=TUESDAY + HOUR)
+        response = api.as_(booking.user).patch(
+            f"/bookings/{booking.pk}", {"start_time": (TUESDAY + HOUR).isoformat()}
+        )
+        assert self.starts(response) == [f"2999-01-01T{hour}:00:00Z" for hour in ("09", "08", "07")]
+
     def test_alternatives_for_a_move_have_the_length_of_the_booking(self, api):
         service = ServiceFactory(calendar=opened((9, 13)), duration_minutes=30)
         booking = BookingFactory(
@@ -753,8 +764,8 @@ class TestCost:
         service = ServiceFactory(duration_minutes=1)
         path = f"/services/{service.pk}/availability?{self.WINDOW}&tz={tz}"
         assert self.peak(api, path) < 30
-        twice = f"service_id={service.pk}&service_id={ServiceFactory(duration_minutes=1).pk}"
-        assert self.peak(api, f"/availability?{twice}&{self.WINDOW}", 400) < 30
+        two = f"service_id={service.pk}&service_id={ServiceFactory(duration_minutes=1).pk}"
+        assert self.peak(api, f"/availability?{two}&{self.WINDOW}", 400) < 30
 
     def test_an_explanation_with_much_time_off_is_fast(self, api):
         service = ServiceFactory(duration_minutes=30)

@@ -228,8 +228,8 @@ class TestEnds:
         assert len(series("FREQ=DAILY;UNTIL=20260602T170000Z", first)) == 2
         assert len(series("FREQ=DAILY;UNTIL=20260602T170000", first)) == 1
         # The first hour of a summer day in Lisbon belongs to the previous day in UTC.
-        late = local("2026-06-01T00:30")
-        assert len(series("FREQ=DAILY;UNTIL=20260602", late)) == 2
+        early = local("2026-06-01T00:30")
+        assert len(series("FREQ=DAILY;UNTIL=20260602", early)) == 2
 
     def test_a_series_can_have_366_starts(self):
         assert len(series(f"FREQ=DAILY;COUNT={MAX_STARTS}", "2026-12-01T18:00")) == 366
@@ -324,6 +324,7 @@ def test_the_first_start_must_match_the_rule(rule):
         ("FREQ=DAILY;COUNT=3;BYSECOND=60", "The value of BYSECOND is invalid"),
         ("FREQ=DAILY;COUNT=3;BYSECOND=-1", "The value of BYSECOND is invalid"),
         ("FREQ=MONTHLY;COUNT=3;BYDAY=MO;BYSETPOS=0", "The value of BYSETPOS is invalid"),
+        (f"FREQ=MONTHLY;COUNT=3;BYDAY=MO;BYSETPOS=1{',1' * 12}", "BYSETPOS can have at most 12"),
         ("FREQ=DAILY;COUNT=3;BYHOUR=9,12;BYSETPOS=1", "BYSETPOS can be used only if FREQ is"),
         ("FREQ=MONTHLY;COUNT=3;BYDAY=53MO", "A number in BYDAY is too high"),
         ("FREQ=MONTHLY;COUNT=3;BYDAY=1TU,6MO", "A number in BYDAY is too high"),

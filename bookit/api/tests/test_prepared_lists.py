@@ -235,3 +235,4 @@ def test_the_number_of_kept_queries_is_bounded(api, town):
             assert api.get(url).status_code == 200
     info = prepared._changed.cache_info()
     assert info.currsize == info.maxsize == prepared.MAX_KEPT
+    assert prepared._shaped.cache_info().maxsize == prepared.MAX_KEPT

@@ -83,7 +83,13 @@ HTTP_TESTS = [
 ]
 
 # For each app that has new migrations since release 0.1.0: its last migration in that release.
-FIRST_RELEASE = {"accounts": "0010", "bookings": "0019", "catalog": "0007", "jobs": "0004"}
+FIRST_RELEASE = {
+    "accounts": "0010",
+    "bookings": "0019",
+    "catalog": "0007",
+    "jobs": "0004",
+    "mails": "0001",
+}
 
 # Finds the server and the shard of a calendar.
 PLACE = """

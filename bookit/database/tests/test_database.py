@@ -70,7 +70,7 @@ def end_all_sessions():
 
 @pytest.mark.django_db
 def test_a_server_that_does_not_answer_does_not_block_connections_to_another_server():
-    """In the URLs of both servers, the hosts follow the `?`, as those of Unix sockets do."""
+    """The URLs of both servers name the host after the `?`, so `HOST` does not tell them apart."""
     usual = connection.get_connection_params()
 
     def wrapper(port):
@@ -388,7 +388,7 @@ def test_every_exclusion_constraint_of_bookings_has_an_error():
 
 
 @pytest.mark.django_db
-def test_no_unique_or_exclusion_constraint_of_the_main_tables_has_a_generated_name():
+def test_constraints_of_users_calendars_and_bookings_have_no_generated_names():
     """A search of the code would not find a generated name."""
     tables = [model._meta.db_table for model in (User, Calendar, Booking)]
     with connection.cursor() as cursor:
@@ -420,7 +420,7 @@ def test_only_database_errors_have_facts():
 
 
 @pytest.fixture
-def widened():
+def widen():
     """Return a function that widens a column of services, as a migration could."""
     definition = "ALTER TABLE catalog_service ALTER COLUMN category TYPE varchar({})"
 
@@ -478,7 +478,7 @@ def test_a_statement_that_outlives_its_table_reads_the_next_table_of_that_name()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_reads_succeed_after_the_type_of_a_column_has_changed(api, widened):
+def test_reads_succeed_after_the_type_of_a_column_has_changed(api, widen):
     service = ServiceFactory()
     path = f"/services/{service.pk}"
     query = Service.objects.filter(pk=service.pk).values("category")
@@ -492,14 +492,14 @@ def test_reads_succeed_after_the_type_of_a_column_has_changed(api, widened):
         assert api.get(path).status_code == 200
         assert read() == query.get()
     assert len(prepared()) > 1
-    widened()
+    widen()
     assert read() == {"category": service.category}
-    widened(121)
+    widen(121)
     assert query.get() == {"category": service.category}
     assert api.get(path).status_code == 200
     for _ in range(5):
         query.get()
-    widened(122)
+    widen(122)
     # Control: the transaction fails if nothing repeats it.
     with pytest.raises(NotSupportedError, match="cached plan"), transaction.atomic():
         query.get()
@@ -509,7 +509,7 @@ def test_reads_succeed_after_the_type_of_a_column_has_changed(api, widened):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_profile_can_be_changed_after_the_type_of_a_column_has_changed(api):
-    """Nothing reads the profile before the transaction that locks it."""
+    """Nothing reads the profile before the transaction, so the outdated statement fails in it."""
     definition = "ALTER TABLE catalog_profile ALTER COLUMN picture_url TYPE varchar({})"
     client = api.as_(AdminFactory())
     for number in range(6):

@@ -80,7 +80,7 @@ def send_request(
 
 
 @pytest.fixture(scope="module")
-def cluster(
+def postgres(
     tmp_path_factory: pytest.TempPathFactory,
     django_db_blocker: Any,
     migrate: Callable[[str], None],
@@ -131,9 +131,9 @@ def requests_of_each_kind(port: int) -> list[Callable[..., Response]]:
 
 @pytest.mark.parametrize("pool", ["", "2"], ids=["a connection per thread", "a pool"])
 def test_every_request_gets_a_503_in_time_and_works_after_the_freeze(
-    cluster: tuple[Path, str], pool: str
+    postgres: tuple[Path, str], pool: str
 ) -> None:
-    directory, url = cluster
+    directory, url = postgres
     with web(url, STATEMENT_TIMEOUT_MS=STATEMENT_TIMEOUT_MS, DATABASE_POOL_SIZE=pool) as server:
         requests = requests_of_each_kind(server.port)
         # Open connections before PostgreSQL freezes. Send only four requests at once, so that no
@@ -164,9 +164,9 @@ def test_every_request_gets_a_503_in_time_and_works_after_the_freeze(
         assert {response.status for response in after} <= USUAL_STATUSES, after
 
 
-def test_requests_hang_without_time_limits(cluster: tuple[Path, str]) -> None:
+def test_requests_hang_without_time_limits(postgres: tuple[Path, str]) -> None:
     """Control for the test above: without time limits, a request gets no response in time."""
-    directory, url = cluster
+    directory, url = postgres
     # The only thread already has a connection. A thread without a connection would not hang,
     # because connecting has its own time limit.
     alone = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "1"}
@@ -183,8 +183,8 @@ class Impatient(Connection):
     patience = 0.3
 
 
-def test_a_commit_without_a_response_closes_the_connection(cluster: tuple[Path, str]) -> None:
-    directory, url = cluster
+def test_a_commit_without_a_response_closes_the_connection(postgres: tuple[Path, str]) -> None:
+    directory, url = postgres
     connection = Impatient.connect(url)
     connection.execute("CREATE TEMPORARY TABLE mine (id integer)")
     with frozen(directory):
@@ -200,9 +200,9 @@ def test_a_commit_without_a_response_closes_the_connection(cluster: tuple[Path, 
 
 
 def test_a_transaction_without_a_response_raises_the_time_limit_error(
-    cluster: tuple[Path, str],
+    postgres: tuple[Path, str],
 ) -> None:
-    directory, url = cluster
+    directory, url = postgres
     connection = Impatient.connect(url, autocommit=True)
 
     def transaction() -> None:
@@ -217,9 +217,9 @@ def test_a_transaction_without_a_response_raises_the_time_limit_error(
 
 
 def test_a_worker_gives_up_when_other_workers_consider_it_dead(
-    cluster: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    postgres: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory, url = cluster
+    directory, url = postgres
     assert WorkerConnection.patience == SILENCE
     monkeypatch.setattr(WorkerConnection, "patience", 0.3)
 

@@ -626,7 +626,7 @@ def test_requests_that_a_client_sends_ahead_occupy_a_limited_amount_of_memory(
         while responses.count(b"HTTP/1.1 200 ") < many:
             responses += client.recv(65536)
         sender.join()
-    assert 1000 < max(held) <= 2000
+    assert 1000 < max(held) <= 2000  # Up to MAX_AHEAD bytes, and what one more read adds.
 
 
 def test_requests_that_a_client_sends_ahead_are_dropped_if_memory_is_full(
@@ -765,6 +765,22 @@ def test_a_bug_in_a_thread_closes_only_the_connection_of_one_client(
         other.sendall(b"GET /a HTTP/1.1\r\n\r\n")
         assert read(other)[0] == 200
     running.until(lambda: not running.worker.clients)
+
+
+def test_a_new_connection_replaces_one_after_its_last_response_and_not_a_half_sent_request(
+    run: Callable[..., Running],
+) -> None:
+    running = run(worker_connections=3)
+    with ExitStack() as stack:
+        half = stack.enter_context(running.connect())
+        half.sendall(HALF_HEAD)
+        running.until(lambda: half_heads(running) == 1)
+        stack.enter_context(slow_client(running.port, b"hello\r\n\r\n"))
+        running.until(lambda: LINGERING in states(running))
+        stack.enter_context(running.connect())
+        running.until(lambda: LINGERING not in states(running))
+        half.sendall(GET.removeprefix(HALF_HEAD))
+        assert read(half)[0] == 200
 
 
 def test_a_bug_closes_only_the_connection_of_one_client(

@@ -36,7 +36,8 @@ class Ledger:
         unclear_calendars: ids of calendars whose affected bookings are not all known.
         unclear_requests: the number of requests whose outcome is unknown, by method and path.
         broken: the number of requests without a response.
-        bugs: exceptions of clients, responses that no client may ever get, and late responses.
+        bugs: exceptions of clients, responses that no client may ever get, and requests that took
+            too long.
     """
 
     events: list[tuple[str, str, str]] = field(default_factory=list)

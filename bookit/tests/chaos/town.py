@@ -11,7 +11,8 @@ import httpx
 
 PASSWORD = "a quiet day by the lake"
 USERS, PROVIDERS, ADMINS = 6, 3, 2
-# Bookings start 3 to 12 days from now. Opening hours are from 8:00 to 18:00 UTC.
+# Bookings start 3 to 12 days from now, between 8:00 and 18:00 UTC. At first, the calendars with
+# opening hours are open between these times, and those without opening hours are always open.
 FIRST_DAY, LAST_DAY = 3, 12
 OPENS, CLOSES = 8, 18
 EVERY_DAY = [

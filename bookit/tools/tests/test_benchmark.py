@@ -107,6 +107,8 @@ class TestLoad:
             with pytest.raises(load.NotAnsweredError):
                 load.send([request], port, seconds=1, directory=tmp_path)
 
+
+class TestCommands:
     def test_without_wrk_the_command_says_how_to_install_it(self, monkeypatch):
         monkeypatch.setenv("PATH", "")
         with pytest.raises(CommandError, match=r"apt install wrk.*brew install wrk"):
