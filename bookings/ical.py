@@ -71,7 +71,7 @@ class CalendarFile:
 
     Args:
         method: what programs should do with the entries: `PUBLISH`, `REQUEST` or `CANCEL` (RFC
-            5546). Feeds and exports have no method.
+            5546). Feeds and exported lists have no method.
         name: the name that programs show.
     """
 

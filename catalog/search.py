@@ -172,7 +172,7 @@ class Words:
 
     @property
     def is_single(self) -> bool:
-        """Whether one word is wanted and none unwanted, so services with it in the title match."""
+        """Whether one word is wanted and none unwanted. A title with it is then enough."""
         return len(self.wanted) == 1 and not self.unwanted
 
     @cached_property

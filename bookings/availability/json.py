@@ -20,8 +20,8 @@ from bookit.json import dumps
 
 # The number of starts in a row of a grid.
 ROW = 25
-# The number of times in a batch. Times that do not come from cached rows are written in batches,
-# because Python objects take ten times as much memory as their JSON.
+# A part of the list ends once it has this many times. Times that do not come from cached rows are
+# Python objects until then, which take ten times as much memory as their JSON.
 BATCH = 1000
 
 
@@ -72,7 +72,7 @@ def write(times: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
 
 @lru_cache(maxsize=256)
 def _row(step: int, duration: int, opens: int, row: int, tz: tzinfo) -> list[bytes]:
-    """Return the JSON of each free time in a row, ending before the value of `seats_left`.
+    """Return the JSON of each time in a row of a grid, up to the value of `seats_left`.
 
     The step, the duration and the beginning of the grid are microseconds, because the cache finds
     integers faster than instants.

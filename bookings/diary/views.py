@@ -342,7 +342,7 @@ def _first(offered: list[Calendar], user: User) -> list[Calendar]:
 
 
 def _zone(name: str, shown: list[Calendar], user: User) -> ZoneInfo:
-    """Return the named zone, or else the zone of all shown calendars, or else the user's zone."""
+    """Return the named zone, else the zone that all shown calendars share, else the user's zone."""
     if name in zone_names():
         return zone(name)
     zones = {calendar.timezone for calendar in shown}

@@ -92,8 +92,8 @@ def fields_of(news: News) -> list[str]:
 def placeholders(news: News, field: str) -> list[str]:
     """Return the placeholders that a field can contain.
 
-    The text for the customer cannot contain a name. An email to an unverified address must not
-    contain a name, and every other email already greets its reader by name.
+    The text for the customer cannot contain the customer's name. An email to an unverified address
+    must not contain it, and every other email already greets its reader by name.
     """
     if field == LABEL:
         return []

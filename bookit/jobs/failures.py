@@ -41,7 +41,7 @@ ON CONFLICT (job_id) DO UPDATE SET at = excluded.at, error = excluded.error
 # Reads the last error of a job from before its present attempt.
 #
 # Parameters: job_id bigint.
-# Columns: error text; no row if the job has not failed before.
+# Columns: error text; no row if no error is stored, or only that of the present attempt.
 _EARLIER = """
 SELECT error FROM bookit_jobfailure
 WHERE job_id = %(job_id)s::bigint AND at < (
@@ -79,7 +79,7 @@ async def record(app: App, *, job_id: int, error: str, at: datetime) -> None:
 async def earlier_error(app: App, *, job_id: int) -> str:
     """Return the last error of a job from before its present attempt, or an empty text.
 
-    Several processes can find that the worker of this attempt has died, and record it.
+    Another process may already have recorded that the worker of the present attempt has died.
     """
     rows = await app.connector.execute_query_all_async(_EARLIER, job_id=job_id)
     return rows[0]["error"] if rows else ""

@@ -104,18 +104,18 @@ def provide_database() -> None:
     directory = directory_of_project()
     # By default, SIGTERM ends a process without running its exit handlers, so the server would keep
     # running.
-    on_sigterm = (
+    handles_sigterm = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     )
-    if on_sigterm:
+    if handles_sigterm:
         signal.signal(signal.SIGTERM, _exit)
     try:
         os.environ["DATABASE_URL"] = acquire(directory)
     except EmbeddedPostgresError as error:
         raise ImproperlyConfigured(str(error)) from error
     embedded_directory = directory
-    if on_sigterm:
+    if handles_sigterm:
         # From here on, the handler must not raise an exception, which would crash the event loop of
         # a worker of the queue.
         signal.signal(signal.SIGTERM, _release_and_die)

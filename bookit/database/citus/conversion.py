@@ -434,7 +434,7 @@ def _distribute() -> list[Step]:
     done = []
     is_first = not fetch(_DISTRIBUTED, {})
     with transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        # Foreign keys connect the tables, so Citus must change all shards over one connection.
+        # Foreign keys connect the tables, so Citus must use only one connection to each server.
         cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
         cursor.execute("SET LOCAL citus.enable_unsafe_triggers = on")
         cursor.execute("SET LOCAL client_min_messages = warning")
@@ -499,8 +499,9 @@ def _keys(tables: list[str]) -> Iterator[Step]:
             index = sql.Identifier(f"{row['table']}_id")
             statements.append(sql.SQL("CREATE INDEX {} ON {} (id)").format(index, table))
             if key := own.get(row["table"]):
-                # A unique constraint on (calendar_id, id) exists, and replaces the primary key. A
-                # second index on the same columns would slow down every insert.
+                # The unique constraint on (calendar_id, id) replaces the primary key, because a
+                # second index on the same columns would slow down every insert. Citus moves shards
+                # by logical replication, which needs a primary key or a replica identity.
                 identity = sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}")
                 statements[1] = identity.format(table, sql.Identifier(key))
                 words = f"{row['table']}: {key} replaces {row['name']}"

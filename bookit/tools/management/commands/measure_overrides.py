@@ -34,7 +34,7 @@ class Command(BaseCommand):
             "--rounds",
             type=positive,
             default=ROUNDS,
-            help="number of rounds, each with and without an override (default: %(default)s)",
+            help="number of rounds for each override, with and without it (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
