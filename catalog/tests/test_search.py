@@ -151,6 +151,11 @@ def test_unrelated_words_find_nothing(api, town, words):
     assert search(api, words) == []
 
 
+def test_words_of_fewer_than_four_letters_are_neither_corrected_nor_completed(api, town):
+    assert search(api, "roo") == []
+    assert search(api, "yog") == []
+
+
 def test_stop_words_are_not_replaced_by_similar_words(api, town):
     ServiceFactory(title="Walking tour of an hour")
     assert search(api, "your masage") == ["Deep tissue massage"]
