@@ -14,7 +14,7 @@ from bookit.jobs.queues import PATIENT
 def follow_up(calendar_ids: list[str], event_ids: list[str], only_webhooks: bool = False) -> None:
     """Follow up events. A trigger enqueues this job when events are written.
 
-    The job itself can enqueue further ones: for parts of many events, or with `only_webhooks`.
+    The job itself can enqueue further ones: for parts of many events, or only for webhooks.
     """
     followup.follow_up(
         calendar_ids=[UUID(each) for each in calendar_ids],

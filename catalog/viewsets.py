@@ -84,6 +84,7 @@ class PrivateFieldsViewSet(CatalogViewSet):
     def represent(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row as the caller sees it."""
         shown = self.serializer_class.represent(row)
+        # Without `metadata`, the row was read without its private fields.
         if "metadata" in shown and not signed_in(self.request).may(
             self.private_to, shown["provider_id"]
         ):

@@ -28,7 +28,7 @@ MAX_BOOKINGS, MAX_CALENDARS = 1000, 200
 # Days in these years have a sheet. With these limits, the day before and the day after are inside
 # the range of `datetime` in any time zone.
 YEARS = range(1900, 3000)
-# A day begins at most this long before it begins in UTC, and ends at most this long after its end.
+# In any zone, a day begins at most EARLIEST before and ends at most LATEST after the day in UTC.
 EARLIEST, LATEST = timedelta(hours=14), timedelta(hours=12)
 
 
@@ -104,19 +104,19 @@ def day_sheet(*, calendar: Calendar, day: date) -> DaySheet:
         calendar,
         day,
         tz,
-        [f"{format_wall_clock(span.opens)} - {format_wall_clock(span.closes)}" for span in hours],
-        not weekly,
-        [*calendar.time_off.filter(on_day).order_by("start_time", "id")],
-        sorted(appointments, key=lambda each: (each.start, each.end)),
-        len(rows) > MAX_BOOKINGS,
+        hours=[
+            f"{format_wall_clock(span.opens)} - {format_wall_clock(span.closes)}" for span in hours
+        ],
+        is_always_open=not weekly,
+        time_off=[*calendar.time_off.filter(on_day).order_by("start_time", "id")],
+        appointments=sorted(appointments, key=lambda each: (each.start, each.end)),
+        left_out=len(rows) > MAX_BOOKINGS,
     )
 
 
 def bookings_on(day: date) -> QuerySet[Booking]:
-    """Return the bookings on the sheets of a day: each sheet shows the day in its calendar's zone.
-
-    The times of the day in any zone are named as well, because an index has the times of bookings.
-    """
+    """Return the bookings on the sheets of a day. Each sheet has the day in its calendar's zone."""
+    # `near` can use the index on times; the condition below cannot, because it depends on the zone.
     begin = datetime.combine(day, time.min, UTC)
     near = Booking.objects.ending_after(begin - EARLIEST).filter(
         start_time__lt=begin + LATEST + timedelta(days=1), status__in=Booking.BOOKED

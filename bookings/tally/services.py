@@ -52,7 +52,7 @@ ORDER BY transaction, id OFFSET %(batch)s LIMIT 1
 """
 
 # Counts, by status, the events of some types in the transactions of a server from `low` up to, but
-# not including, `high`. Reads at most `most` events of any type.
+# not including, `high`. Reads at most `most` events, whatever their types.
 #
 # Parameters: server int, low, high bigint (transaction ids; if high is null, there is no end), most
 #   bigint (null means all), types text[].

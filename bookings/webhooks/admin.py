@@ -180,7 +180,7 @@ class WebhookAdmin(CardsAdmin, ServedAdmin):
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         """Switch on those selected webhooks that are off, or whose owner is no longer an admin.
 
-        The admin becomes their owner.
+        The admin who runs this action becomes their owner.
         """
         self._switch(request, queryset, "switch_on")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import orjson
 from django.core import signing
 from django.db.models import Q, QuerySet, TextField
+from django.http import QueryDict
 from django.utils.translation import gettext as _
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -68,7 +69,7 @@ class Pagination(BasePagination):
         queryset = cast("Rows", queryset)
         self.request = request
         query = request.query_params
-        self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        self.limit = _limit(query)
         if "cursor" in query:
             if "page" in query or "offset" in query:
                 raise refuse("cursor", _("Use only one of cursor, page and offset."))
@@ -76,9 +77,9 @@ class Pagination(BasePagination):
         if "page" in query:
             if "offset" in query:
                 raise refuse("page", _("Use either page or offset, not both."))
-            self.offset = (_number(query["page"], "page", 1, 1) - 1) * self.limit
+            self.offset = (_number(query["page"], "page", default=1, minimum=1) - 1) * self.limit
         else:
-            self.offset = _number(query.get("offset"), "offset", 0, 0)
+            self.offset = _number(query.get("offset"), "offset", default=0, minimum=0)
         has_cursors = "cursor" in self.parameters(view)
         if self.offset > MAX_OFFSET:
             raise refuse(
@@ -278,7 +279,7 @@ class EventPagination(Pagination):
         assert isinstance(queryset, QuerySet)  # noqa: S101 - only a queryset can be filtered
         self.request = request
         query = request.query_params
-        self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        self.limit = _limit(query)
         # Read the horizon before the rows. A later horizon could pass rows that this page lacks.
         horizon = positions.horizon(using=queryset.db)
         if is_distributed():
@@ -414,10 +415,14 @@ def _how_to_narrow(view: Any) -> str:
     )
 
 
+def _limit(query: QueryDict) -> int:
+    return _number(query.get("limit"), "limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT)
+
+
 def _number(
-    text: str | None, name: str, default: int, minimum: int, maximum: int | None = None
+    text: str | None, name: str, *, default: int, minimum: int, maximum: int | None = None
 ) -> int:
-    if text is None or text == "":
+    if text is None:
         return default
     # Twelve digits are enough for any list. Python is slow to parse thousands of digits.
     is_number = text.isascii() and text.isdigit() and len(text) <= 12

@@ -29,8 +29,8 @@ MAX_CHUNK_LINE = 8190
 # in chunks of one byte would occupy a worker for seconds, before any rate limit counts the request.
 MAX_FRAMING = 64 * 1024
 # A chunked body counts as too large only if it has more than `max_body` plus this many bytes.
-# `bookit.wsgi` reads one byte beyond `max_body` to notice that a body is too large. gunicorn then
-# reads up to this many bytes, which must have arrived.
+# `bookit.wsgi` reads one byte beyond `max_body` to notice that a body is too large. For that byte,
+# gunicorn reads up to this many bytes, which must have arrived.
 READ_AHEAD = 1024
 # gunicorn gets a chunked body in pieces of this many bytes. For each chunk, it copies the rest of
 # the piece, so large pieces would be slow.

@@ -105,7 +105,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """Prepare a worker process. Only workers of BookIt's own class have a `place` in `spread`."""
-    # Contains the signals that arrive before the worker has its own handlers, which read it first.
+    # Signals that arrive before the worker has its own handlers; `Worker.init_signals` reads them.
     worker.early_signals = server.SIG_QUEUE
     directory.join(getattr(worker, "place", None))
     export("bookit")

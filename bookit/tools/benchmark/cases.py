@@ -128,6 +128,7 @@ class Cases:
     admin: str = ""
     admin_cookie: str = ""
     first_day: datetime = field(default_factory=timezone.now)
+    # All runs share these counters, so that no run books or publishes the times of an earlier run.
     number: Iterator[int] = field(default_factory=count, init=False)
     series: Iterator[int] = field(default_factory=count, init=False)
 
