@@ -34,6 +34,7 @@ class _Current(threading.local):
 
     arrived: float | None = None
     deadline: float | None = None
+    is_refused = False
 
 
 _current = _Current()
@@ -47,6 +48,11 @@ def arrived(at: float) -> None:
     _current.arrived = at
 
 
+def refuse() -> None:
+    """Let no time be left for this thread's next request, because too many requests wait."""
+    _current.is_refused = True
+
+
 def queued() -> float:
     """Return how many seconds ago this thread's request arrived; 0 if that is not recorded."""
     arrived = _current.arrived
@@ -55,6 +61,8 @@ def queued() -> float:
 
 def begin() -> bool:
     """Start the time limit of a request, and return whether any time is left."""
+    if _current.is_refused:
+        return False
     if REQUEST_LIMIT is None:
         return True
     now = monotonic()
@@ -89,6 +97,7 @@ def extend(seconds: float) -> None:
 def end() -> None:
     """Forget the time limit of the request."""
     _current.arrived = _current.deadline = None
+    _current.is_refused = False
 
 
 def remaining(limit: float | None) -> float | None:

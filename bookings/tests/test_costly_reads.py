@@ -63,11 +63,29 @@ def test_expensive_reads_are_recognised(method, path, is_expensive):
 
 def test_waiting_requests_take_their_turns_in_order():
     turns = Turns(2)
-    assert [turns.take(number) for number in range(5)] == [True, True, False, False, False]
+    assert [turns.take(number, "a") for number in range(5)] == [True, True, False, False, False]
     assert [turns.give_back() for _ in range(4)] == [2, 3, 4, None]
-    assert turns.take("another")
+    assert turns.take("another", "a")
     assert [turns.give_back(), turns.give_back()] == [None, None]
-    assert [turns.take(number) for number in range(3)] == [True, True, False]
+    assert [turns.take(number, "a") for number in range(3)] == [True, True, False]
+
+
+def test_waiting_groups_get_one_turn_after_the_other():
+    turns = Turns(1)
+    for item in ("a1", "a2", "a3", "a4", "b1", "b2", "c1"):
+        turns.take(item, item[0])
+    found = [turns.give_back() for _ in range(7)]
+    assert found == ["a2", "b1", "c1", "a3", "b2", "a4", None]
+
+
+def test_if_too_many_wait_the_newest_of_the_largest_group_is_removed():
+    turns = Turns(1)
+    for item in ("a1", "a2", "b1", "b2", "b3", "c1"):
+        turns.take(item, item[0])
+    assert [turns.excess(3) for _ in range(3)] == ["b3", "b2", None]
+    # If the groups are equally large, the one that would get its turn last.
+    assert turns.excess(2) == "c1"
+    assert [turns.give_back() for _ in range(3)] == ["a2", "b1", None]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 # already too large. The size is just above the parser's limit for a line, and doubles after each
 # check.
 FIRST_CHECK = 8200
+# The maximum size of a head in bytes. gunicorn allows 100 headers of 8 KB, but a head is kept until
+# its request is handled, so many clients with such heads would occupy too much memory.
+MAX_HEAD = 64 * 1024
 # The maximum length of an unfinished line that announces a chunk. gunicorn checks finished lines.
 MAX_CHUNK_LINE = 8190
 # The maximum size in bytes of the framing of a chunked body: everything except the data of the
@@ -131,6 +134,8 @@ class Arrivals:
     def _take_head(self) -> bool:
         """Parse the head of the next request, and return whether it has arrived."""
         end = self.held.find(b"\r\n\r\n", self._searched)
+        if (end if end >= 0 else len(self.held)) > MAX_HEAD:
+            raise LimitRequestHeaders(f"the head has more than {MAX_HEAD} bytes")
         if end >= 0:
             self.request = self._parse(bytes(self.held[: end + 4]))
             del self.held[: end + 4]

@@ -19,34 +19,52 @@ Item = TypeVar("Item")
 
 
 class Turns(Generic[Item]):
-    """Gives a turn to at most `limit` items at a time; all other items wait. Thread-safe."""
+    """Gives a turn to at most `limit` items at a time; all other items wait. Thread-safe.
+
+    Each item belongs to a group, for example the network of a client. The groups that wait get one
+    turn after the other, so a group with many items makes no other group wait for long.
+    """
 
     def __init__(self, limit: int) -> None:
         self._free = limit
-        self._waiting: deque[Item] = deque()
+        self._waiting: dict[str, deque[Item]] = {}  # The first group is the next one.
         self._lock = Lock()
 
-    @property
-    def waiting(self) -> int:
-        """The number of items that wait."""
-        return len(self._waiting)
-
-    def take(self, item: Item) -> bool:
-        """Return whether `item` gets a turn now. If it does not, a later `give_back` returns it."""
+    def take(self, item: Item, group: str) -> bool:
+        """Return whether `item` gets a turn now. If it does not, it waits."""
         with self._lock:
             if self._free:
                 self._free -= 1
                 return True
-            self._waiting.append(item)
+            self._waiting.setdefault(group, deque()).append(item)
             return False
+
+    def excess(self, most: int) -> Item | None:
+        """If more than `most` items wait, remove and return the newest item of the largest group.
+
+        Otherwise, return None.
+        """
+        with self._lock:
+            if sum(map(len, self._waiting.values())) <= most:
+                return None
+            group = max(reversed(self._waiting), key=lambda each: len(self._waiting[each]))
+            item = self._waiting[group].pop()
+            if not self._waiting[group]:
+                del self._waiting[group]
+            return item
 
     def give_back(self) -> Item | None:
         """End a turn. Return the waiting item that gets the turn, or None if no item waits."""
         with self._lock:
-            if self._waiting:
-                return self._waiting.popleft()
-            self._free += 1
-            return None
+            if not self._waiting:
+                self._free += 1
+                return None
+            group = next(iter(self._waiting))
+            items = self._waiting.pop(group)
+            item = items.popleft()
+            if items:
+                self._waiting[group] = items  # behind all other groups
+            return item
 
 
 # The value of `costly_with` for a view whose reads are all costly, whatever their parameters.

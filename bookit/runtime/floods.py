@@ -1,4 +1,7 @@
-"""Recognises sign-ins that are certain to be refused, before a thread handles them."""
+"""Recognises sign-ins that are certain to be refused, before a thread handles them.
+
+gunicorn imports this module before Django is ready, so its functions import what they need.
+"""
 
 from typing import Any
 
@@ -12,14 +15,21 @@ def is_flood(request: Any, peer: Any) -> bool:
     """
     if request.method != "POST":
         return False
-    # gunicorn imports this module before Django is ready, so these imports cannot be at the top.
-    from bookit.api.addresses import address_of, network
     from bookit.ratelimits.counting import refused
     from bookit.web.middleware import sign_in_paths
 
-    if request.path not in sign_in_paths():
-        return False
+    return request.path in sign_in_paths() and refused("auth", origin(request, peer)) is not None
+
+
+def origin(request: Any, peer: Any) -> str:
+    """Return the client's network, by which rate limits count the requests of anonymous clients.
+
+    Args:
+        request: gunicorn's request.
+        peer: the address of the other end of the connection, as the socket reports it.
+    """
+    from bookit.api.addresses import address_of, network
+
     # Join repeated headers as gunicorn does.
     forwarded = ",".join(value for name, value in request.headers if name == "X-FORWARDED-FOR")
-    address = address_of(peer[0] if isinstance(peer, tuple) else "", forwarded)
-    return refused("auth", network(address)) is not None
+    return network(address_of(peer[0] if isinstance(peer, tuple) else "", forwarded))

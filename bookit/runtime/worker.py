@@ -24,6 +24,7 @@ import socket
 import threading
 from contextlib import suppress
 from functools import partial
+from io import BytesIO
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Any
@@ -43,9 +44,9 @@ from uuid_utils import uuid7
 from bookit import deadlines
 from bookit.errors import problems
 from bookit.request_id import request_id
-from bookit.runtime.arrivals import Arrivals
+from bookit.runtime.arrivals import Arrivals, Received
 from bookit.runtime.costly import Turns, may_cost_much
-from bookit.runtime.floods import is_flood
+from bookit.runtime.floods import is_flood, origin
 from bookit.runtime.outgoing import Outgoing
 from bookit.runtime.spread import Spread
 
@@ -65,10 +66,10 @@ MAX_AHEAD = 64 * 1024
 # Bytes that the half-sent requests and unread responses of all clients of a worker may occupy. If
 # they occupy more, the clients that have kept the worker waiting the longest are disconnected.
 MAX_HELD = 64 * 1024 * 1024
-# Bytes that the large bodies of complete requests may occupy until the responses are ready. If a
-# body would exceed this limit, its request gets a 503. A body is large if it has more than LARGE
-# bytes; smaller ones need no limit, because each connection has only one.
-MAX_BODIES = 64 * 1024 * 1024
+# Bytes that large requests may occupy from their arrival to their responses. A request that exceeds
+# this limit gets a 503. A request is large if its body has more than LARGE bytes; smaller ones need
+# no limit, because only one of each connection is handled at a time.
+MAX_LARGE = 64 * 1024 * 1024
 LARGE = 64 * 1024
 # The maximum number of files that a worker sends at a time, because a file occupies the disk until
 # it is sent. If there are more, the worker cuts off the file that it has been sending the longest.
@@ -127,14 +128,15 @@ class Client:
         self.phase = "anything"  # the `Arrivals.phase` that the worker waits for
         self.moved = 0  # bytes received or sent during the current wait
         self.counted = 0  # the client's share of the worker's `held`
-        self.large_body = 0  # the client's share of the worker's `large_bodies`
+        self.large = 0  # the client's share of the worker's `large`
         self.request: Any = None
         self.turns: Turns[Client] | None = None  # None if this request needs no turn
+        self.is_refused = False  # whether the request gets a 503 because too many wait
         self.arrived = 0.0  # when the request had arrived
 
     @property
     def is_idle(self) -> bool:
-        """Whether no part of a request or of a response is in transit."""
+        """Whether it waits for the first byte of a request, or has had its last response."""
         if self.state == RECEIVING and self.phase == "anything":
             return monotonic() - self.since > IDLE_AFTER
         return self.state == LINGERING
@@ -180,8 +182,8 @@ class Worker(ThreadWorker):
         self.early_signals: SimpleQueue[Any] = SimpleQueue()
         self.clients: set[Client] = set()
         self.lock = threading.Lock()
-        self.held = 0  # bytes that this worker holds for its clients, without `large_bodies`
-        self.large_bodies = 0  # bytes of the large bodies of complete requests
+        self.held = 0  # bytes of half-sent requests and unread responses
+        self.large = 0  # bytes of the large requests that wait for a thread or are being handled
         self.paused_until = 0.0
         self.patient = True  # whether `accept` may pause for other workers
         self.swept = 0.0  # when the deadlines were last checked
@@ -237,8 +239,8 @@ class Worker(ThreadWorker):
         super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
         if not enabled and not self.alive:
             listeners, self.sockets = self.sockets, []
-            stops = monotonic()
             for listener in listeners:
+                stops = monotonic()
                 while monotonic() < stops + LAST_ACCEPT:
                     if self.accept_one(listener):
                         if self.is_full:
@@ -283,6 +285,9 @@ class Worker(ThreadWorker):
         self.nr_conns += 1
         spread.note(self.place, self.nr_conns)
         self.watch(client, selectors.EVENT_READ)
+        # Often, the request has arrived together with the connection. From now on, `make_room` must
+        # not close the connection.
+        self.attempt(client, self.read)
         return True
 
     @property
@@ -317,7 +322,7 @@ class Worker(ThreadWorker):
             timeout = min(timeout, max(0.0, self.paused_until - monotonic()))
         super().wait_for_and_dispatch_events(timeout)
         # Only now, because what has arrived is read: a connection whose request has arrived stays.
-        if self.is_full:
+        if self.is_full and self.alive:
             self.make_room()
         spread.note(self.place, self.nr_conns)
 
@@ -393,13 +398,16 @@ class Worker(ThreadWorker):
             return
         if request is not None:
             self.count(client)
+            client.is_refused = False
             size = arrived - len(client.arrivals)
             if size > LARGE:
-                if self.large_bodies + size > MAX_BODIES:
-                    self.refuse(client, "service_unavailable")
-                    return
-                client.large_body = size
-                self.large_bodies += size
+                is_read = request.method in ("GET", "HEAD")
+                client.is_refused = not is_read and self.large + size > MAX_LARGE
+                if client.is_refused:  # The body is not needed.
+                    request.body, request.unreader = BytesIO(), Received()
+                else:
+                    client.large = size
+                    self.large += size
             client.request = request
             client.state = WORKING
             client.arrived = monotonic()
@@ -427,10 +435,10 @@ class Worker(ThreadWorker):
         self.held += now - client.counted
         client.counted = now
 
-    def forget_body(self, client: Client) -> None:
-        """Stop counting the body of a request whose response is ready."""
-        self.large_bodies -= client.large_body
-        client.large_body = 0
+    def forget(self, client: Client) -> None:
+        """Stop counting a large request whose response is ready."""
+        self.large -= client.large
+        client.large = 0
 
     def free_memory(self) -> None:
         """Free memory: close connections that hold some, those with the longest wait first."""
@@ -445,21 +453,25 @@ class Worker(ThreadWorker):
     def enqueue_req(self, conn: Client) -> None:
         """Queue a request for the threads; some requests may have to wait for their turn.
 
-        If very many requests wait for a turn, refuse further ones: otherwise, they could occupy all
-        connections.
+        If very many requests wait for a turn, refuse one of the network that has sent most of them:
+        otherwise, they could occupy all connections.
         """
         request = conn.request
-        if may_cost_much(request.method, request.path, request.query):
+        if conn.is_refused:
+            conn.turns = None
+        elif may_cost_much(request.method, request.path, request.query):
             conn.turns = self.costly_turns
         elif is_flood(request, conn.client):
             conn.turns = self.flood_turns
         else:
             conn.turns = None
-        if conn.turns is not None and conn.turns.waiting >= self.worker_connections // 4:
-            self.log.info("Too many costly requests wait: one of %s got a 503.", conn.client)
-            self.refuse(conn, "service_unavailable")
-        elif conn.turns is None or conn.turns.take(conn):
-            self.tpool.submit(self.handle, conn)
+        ready: Client | None = conn
+        if conn.turns and not conn.turns.take(conn, origin(request, conn.client)):
+            ready = conn.turns.excess(self.worker_connections // 4)
+            if ready:
+                ready.turns, ready.is_refused = None, True
+        if ready:
+            self.tpool.submit(self.handle, ready)
 
     def handle(self, conn: Client) -> None:
         """Handle a request in a thread of the pool."""
@@ -477,15 +489,21 @@ class Worker(ThreadWorker):
     def respond(self, conn: Client) -> None:
         """Respond to a request."""
         deadlines.arrived(conn.arrived)
+        if conn.is_refused:
+            deadlines.refuse()
         conn.sock.begin()
         request = conn.request
         conn.keep = sent = False
         conn.over = request.should_close() and not request.must_close
+        if len(conn.arrivals) and self.nr_conns >= self.worker_connections - 1:
+            # A client that sends requests ahead never waits, so `make_room` could not close its
+            # connection.
+            request.force_close()
         try:
-            conn.keep = super().handle(conn)
-            sent = conn.sock.flush()
-        except OSError:
-            conn.keep = False
+            with suppress(OSError):  # The client may have disconnected.
+                keep = super().handle(conn)
+                sent = conn.sock.flush()
+                conn.keep = keep
         finally:
             deadlines.end()
             conn.request = None
@@ -505,7 +523,7 @@ class Worker(ThreadWorker):
                 and conn.watched
                 and conn.state == WORKING
                 and not len(conn.arrivals)
-                and not conn.large_body
+                and not conn.large
                 and not self.is_full  # If it is, `make_room` must be called soon.
             )
             if idle:
@@ -522,7 +540,7 @@ class Worker(ThreadWorker):
         if client.state != SENDING:
             client.state, client.since, client.moved = SENDING, monotonic(), 0
             client.request = None
-            self.forget_body(client)
+            self.forget(client)
             self.limit_files(client)
         if not client.sock.flush():
             client.moved += client.sock.bytes_sent - sent
@@ -532,10 +550,8 @@ class Worker(ThreadWorker):
                 self.free_memory()
             return
         self.count(client)
-        # If memory or the number of connections is at its limit, the requests that a client has
-        # sent ahead are dropped. Such a client would never wait, so `make_room` could not close it.
-        is_scarce = self.held > MAX_HELD or self.nr_conns >= self.worker_connections - 1
-        if not client.keep or (client.counted and is_scarce):
+        # If memory is full, the requests that a client has sent ahead are dropped.
+        if not client.keep or (client.counted and self.held > MAX_HELD):
             self.hang_up(client)
             return
         client.keep = False
@@ -583,7 +599,7 @@ class Worker(ThreadWorker):
         client.sock.abandon_file()
         self.clients.discard(client)
         self.count(client)
-        self.forget_body(client)
+        self.forget(client)
         self.nr_conns -= 1
         spread.note(self.place, self.nr_conns)
 

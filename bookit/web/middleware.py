@@ -142,7 +142,7 @@ def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
 
 
 class RefusalMiddleware:
-    """Refuses requests that have waited too long, and gives a body to a 405 that has none.
+    """Refuses requests that no time is left for, and gives a body to a 405 that has none.
 
     `CorsMiddleware` comes before it, so scripts of other origins can read these responses.
     """
@@ -156,7 +156,7 @@ class RefusalMiddleware:
             return refuse(
                 request,
                 "service_unavailable",
-                _("The server is busy, and the request waited too long. Try again shortly."),
+                _("The server is too busy to process the request in time. Try again shortly."),
             )
         response = self.get_response(request)
         if isinstance(response, HttpResponseNotAllowed) or (

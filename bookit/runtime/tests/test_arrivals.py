@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookit.runtime import arrivals as module
-from bookit.runtime.arrivals import FIRST_CHECK, READ_AHEAD, Arrivals, Chunks
+from bookit.runtime.arrivals import FIRST_CHECK, MAX_HEAD, READ_AHEAD, Arrivals, Chunks
 from bookit.runtime.outgoing import Outgoing
 
 CLIENT = ("127.0.0.1", 12345)
@@ -271,8 +271,7 @@ def test_the_search_for_the_end_of_a_trailer_continues_where_it_stopped(
         (b"GET / HTTP/1.1\n", InvalidRequestLine),
         (b"GET / HTTP/1.1\r\nHost: a\n", InvalidHeader),
         (b"GET /" + b"x" * FIRST_CHECK, LimitRequestLine),
-        # The first check at which the head exceeds gunicorn's limit of 819,204 bytes.
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * FIRST_CHECK * 2**7, LimitRequestHeaders),
+        (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * (MAX_HEAD // 6), LimitRequestHeaders),
     ],
     ids=["LF", "LF in the headers", "a line without an end", "a head without an end"],
 )
@@ -282,6 +281,19 @@ def test_bytes_that_cannot_become_a_request_are_refused_while_the_head_is_incomp
     arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
     with pytest.raises(error):
         feed_incomplete(arrivals, data)
+
+
+@pytest.mark.parametrize(("more", "is_refused"), [(0, False), (1, True)])
+def test_a_complete_head_has_a_maximum_size(more: int, is_refused: bool) -> None:
+    start = b"GET / HTTP/1.1\r\n" + (b"X: " + b"x" * 8000 + b"\r\n") * 8 + b"Y: "
+    head = start + b"y" * (MAX_HEAD + more - len(start)) + b"\r\n\r\n"
+    arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
+    arrivals.feed(head + b"GET /next HTTP/1.1\r\n\r\n")
+    if is_refused:
+        with pytest.raises(LimitRequestHeaders, match="the head has more than 65536 bytes"):
+            arrivals.take()
+    else:
+        assert [arrivals.take().path, arrivals.take().path] == ["/", "/next"]
 
 
 def test_the_phase_names_the_part_that_is_missing() -> None:

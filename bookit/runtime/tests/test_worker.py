@@ -21,6 +21,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
+from bookit import deadlines
 from bookit.runtime import worker as module
 from bookit.runtime.servers import Server, production, serving
 from bookit.runtime.spread import Spread
@@ -339,6 +340,9 @@ class Running:
         self.thread.start()
 
     def application(self, environ: Any, start_response: Any) -> Any:
+        if not deadlines.begin():
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return []
         path, body = environ["PATH_INFO"], environ["wsgi.input"].read()
         self.seen.append((path, body))
         self.gate.wait(PATIENCE)
@@ -603,7 +607,7 @@ def test_a_new_connection_replaces_one_that_does_not_read_or_close(
         new = stack.enter_context(running.connect())
         new.sendall(b"GET /a HTTP/1.1\r\n\r\n")
         assert read(new)[0] == 200
-        assert states(running).count(state) == 1
+        running.until(lambda: states(running).count(state) == 1)
 
 
 def test_requests_that_a_client_sends_ahead_occupy_a_limited_amount_of_memory(
@@ -692,7 +696,7 @@ def test_clients_whose_requests_are_being_handled_keep_no_other_client_out(
 
 
 def test_a_new_connection_does_not_replace_one_that_has_just_been_made(
-    run: Callable[..., Running],
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its request may be in transit. The oldest half-sent request makes room instead."""
     running = run(worker_connections=3)
@@ -700,6 +704,7 @@ def test_a_new_connection_does_not_replace_one_that_has_just_been_made(
         half = stack.enter_context(running.connect())
         half.sendall(HALF_HEAD)
         running.until(lambda: half_heads(running) == 1)
+        monkeypatch.setattr(module, "IDLE_AFTER", 60.0)
         first = stack.enter_context(running.connect())
         running.until(lambda: len(running.worker.clients) == 2)
         stack.enter_context(running.connect())
@@ -708,49 +713,138 @@ def test_a_new_connection_does_not_replace_one_that_has_just_been_made(
         assert read(first)[0] == 200
 
 
+@contextmanager
+def held_up(running: Running) -> Iterator[None]:
+    """Let the worker's main thread do nothing until the end of a `with` block."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    running.worker.method_queue.defer(wait)
+    assert begun.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def test_a_request_that_arrives_with_its_connection_is_read_at_once(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, `make_room` could close the connection before its request is read."""
+    running = run()
+    accept, found = running.worker.accept_one, list[list[int]]()
+
+    def accept_and_look(listener: Any) -> bool:
+        accepted = accept(listener)
+        found.append(states(running))
+        return accepted
+
+    monkeypatch.setattr(running.worker, "accept_one", accept_and_look)
+    running.gate.clear()
+    with ExitStack() as stack:
+        with held_up(running):
+            client = stack.enter_context(running.connect())
+            client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        running.until(lambda: found)
+        assert found == [[WORKING]]
+
+
+def test_a_client_that_waits_for_each_response_keeps_its_connection_at_the_limit(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next request may arrive while the thread is still busy with the last one."""
+    running = run(worker_connections=4)
+    handle = ThreadWorker.handle
+
+    def handle_and_wait(worker: Any, conn: Any) -> Any:
+        keep = handle(worker, conn)
+        time.sleep(0.05)
+        return keep
+
+    monkeypatch.setattr(ThreadWorker, "handle", handle_and_wait)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(running.connect())
+        client = stack.enter_context(running.connect())
+        running.until(lambda: len(running.worker.clients) == 3)
+        for number in range(5):
+            client.sendall(post(b"/a", b"%d" % number))
+            assert read(client)[::2] == (200, b"/a %d" % number)
+
+
+def test_a_full_worker_does_not_spin(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run(worker_connections=2)
+    running.gate.clear()
+    with ExitStack() as stack:
+        for _ in range(2):
+            client = stack.enter_context(running.connect())
+            client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        running.until(lambda: states(running) == [WORKING, WORKING])
+        select, timeouts = running.worker.poller.select, list[float]()
+
+        def select_and_note(timeout: float) -> Any:
+            timeouts.append(timeout)
+            return select(timeout)
+
+        monkeypatch.setattr(running.worker.poller, "select", select_and_note)
+        running.worker.method_queue.defer(lambda: None)
+        running.until(lambda: timeouts)
+        assert min(timeouts) > 0.5
+
+
 def test_costly_requests_that_wait_for_a_turn_cannot_occupy_all_connections(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The client that has sent most of them is refused, and no other client."""
     monkeypatch.setattr(module, "may_cost_much", lambda *_: True)
+    monkeypatch.setattr(module, "origin", lambda request, _: request.path)
     running = run(worker_connections=8, threads=2)
     running.gate.clear()
     with ExitStack() as stack:
         # One of two threads handles a costly request, and a quarter of eight may wait.
-        accepted = []
+        many = []
         for _ in range(3):
-            accepted.append(stack.enter_context(running.connect()))
-            accepted[-1].sendall(b"GET /a HTTP/1.1\r\n\r\n")
-            running.until(lambda: states(running).count(WORKING) == len(accepted))
-        refused = stack.enter_context(running.connect())
-        refused.sendall(b"GET /a HTTP/1.1\r\n\r\n")
-        status, headers, body = read(refused)
-        assert (status, json.loads(body)["code"]) == (503, "service_unavailable")
-        assert int(headers["retry-after"]) > 0
-        assert is_closed(refused)
+            many.append(stack.enter_context(running.connect()))
+            many[-1].sendall(b"GET /many HTTP/1.1\r\n\r\n")
+            running.until(lambda: states(running).count(WORKING) == len(many))
+        other = stack.enter_context(running.connect())
+        other.sendall(b"GET /other HTTP/1.1\r\n\r\n")
+        assert read(many[2])[0] == 503
+        # The connection can be used again.
+        many[2].sendall(b"GET /many HTTP/1.1\r\n\r\n")
+        assert read(many[2])[0] == 503
         running.gate.set()
-        assert [read(client)[0] for client in accepted] == [200, 200, 200]
-    assert len(running.seen) == 3
+        assert read(many[0])[0] == read(many[1])[0] == read(other)[0] == 200
+    assert [path for path, _ in running.seen] == ["/many", "/many", "/other"]
 
 
-def test_large_bodies_of_requests_that_wait_use_a_limited_amount_of_memory(
+def test_large_requests_that_wait_use_a_limited_amount_of_memory(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_BODIES", 150_000)
+    monkeypatch.setattr(module, "MAX_LARGE", 150_000)
     running = run(threads=1)
     running.gate.clear()
     with ExitStack() as stack:
-        first, second, small = (stack.enter_context(running.connect()) for _ in range(3))
+        first, second, small, reading = (stack.enter_context(running.connect()) for _ in range(4))
         first.sendall(post(b"/a", b"x" * 100_000))
-        running.until(lambda: running.worker.large_bodies >= 100_000)
+        running.until(lambda: running.worker.large >= 100_000)
         second.sendall(post(b"/a", b"x" * 100_000))
-        assert read(second)[0] == 503
-        small.sendall(post(b"/a", b"x" * 10_000))
         running.until(lambda: states(running).count(WORKING) == 2)
+        small.sendall(post(b"/a", b"x" * 10_000))
+        # The body of a GET is not needed.
+        reading.sendall(post(b"/b", b"x" * 100_000).replace(b"POST", b"GET"))
+        running.until(lambda: states(running).count(WORKING) == 4)
         running.gate.set()
-        assert read(first)[0] == read(small)[0] == 200
-        running.until(lambda: running.worker.large_bodies == 0)
-        first.sendall(post(b"/a", b"x" * 100_000))
-        assert read(first)[0] == 200
+        assert [read(each)[0] for each in (first, second, small)] == [200, 503, 200]
+        assert read(reading)[::2] == (200, b"/b ")
+        running.until(lambda: running.worker.large == 0)
+        second.sendall(post(b"/a", b"x" * 100_000))
+        assert read(second)[0] == 200
 
 
 def test_a_bug_in_a_thread_closes_only_the_connection_of_one_client(
@@ -895,6 +989,25 @@ def test_a_stopping_worker_is_ignored_by_the_other_workers(
         running.gate.set()
         assert read(client)[0] == 200
         assert not table.should_leave(other, 5)
+
+
+def test_a_stopping_worker_that_is_full_still_reads_what_has_arrived(
+    run: Callable[..., Running],
+) -> None:
+    running = run(worker_connections=3)
+    running.gate.clear()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(running.connect()) for _ in range(2)]
+        for client in clients:
+            client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        running.until(lambda: states(running) == [WORKING, WORKING])
+        with held_up(running):
+            for _ in range(3):
+                clients.append(stack.enter_context(running.connect()))
+                clients[-1].sendall(b"GET /a HTTP/1.1\r\n\r\n")
+            running.worker.alive = False
+        running.gate.set()
+        assert [read(client)[0] for client in clients] == [200] * 5
 
 
 def test_a_worker_can_stop_during_a_flood_of_connections(
