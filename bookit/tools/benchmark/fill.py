@@ -350,7 +350,7 @@ def _numbers(size: Size, at: datetime, first: int, last: int) -> dict[str, Any]:
         "first": first,
         "last": last,
         "services": size.services,
-        "users": size.customers,
+        "customers": size.customers,
         "at": at,
         "begin": midnight - before,
     }
@@ -468,7 +468,7 @@ SEED = "SELECT setseed(0.1)"
 # `turn` counts the bookings of a service, and `first_turn` is the turn of the first booking of the
 # session.
 #
-# Parameters: first bigint, last bigint, services bigint, users bigint, at timestamptz,
+# Parameters: first bigint, last bigint, services bigint, customers bigint, at timestamptz,
 #     begin timestamptz.
 # Columns: none.
 ADD_BOOKINGS = f"""
@@ -476,7 +476,7 @@ INSERT INTO bookings_booking (
     id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
     attendee_name, attendee_email, notes, price, currency, metadata, created_at, updated_at
 )
-SELECT {key_sql("booking", "n")}, {key_sql("user", "(1 + (n + turn) %% %(users)s::bigint)")},
+SELECT {key_sql("booking", "n")}, {key_sql("user", "(1 + (n + turn) %% %(customers)s::bigint)")},
     service.id, service.calendar_id, 1 + turn - first_turn, start_time, end_time,
     tstzrange(
         start_time - service.buffer_before_minutes * interval '1 minute',
