@@ -435,7 +435,8 @@ SET LOCAL work_mem = '256MB';
 """
 
 # Finds the indexes and constraints that can be dropped from tables, in the order in which they are
-# created again: foreign keys come last, because they need unique constraints.
+# created again: foreign keys come last, because they need unique constraints. The `conindid` of a
+# foreign key is the index of the rows to which it refers.
 #
 # Parameters: tables text[].
 # Columns: table_name text (already quoted, if necessary), name text, definition text,
