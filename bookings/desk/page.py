@@ -270,7 +270,7 @@ class BookingPage:
 
     @property
     def account_name(self) -> str:
-        """The name of the user who booked, or for whom staff booked.
+        """The user who booked, or for whom staff booked, in words.
 
         It is empty if the attendee has the same name.
         """
