@@ -137,7 +137,7 @@ def add_bundled(document: dict[str, Any], found: Iterable[tuple[str, Component]]
 
 
 def refused(document: dict[str, Any], allowed: set[str]) -> list[str]:
-    """Return the nested components whose licence is not allowed.
+    """Return the nested components whose licence is not allowed. pip-licenses checks the packages.
 
     Components without a stated licence are not refused. They are the C libraries of
     psycopg-binary, whose licences `docs/security.md` names.

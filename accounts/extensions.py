@@ -8,7 +8,7 @@ from bookit.extensions import Extensions
 
 # When a user becomes a provider, or is added as one, these functions are called with `provider` and
 # `at`, in the transaction of that change.
-ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()
+ON_NEW_PROVIDER: Extensions[Callable[..., None]] = Extensions()
 
 # When an existing user becomes an active admin, these functions are called with `admin` and `at`,
 # in the transaction of that change.

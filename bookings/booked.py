@@ -24,9 +24,9 @@ from bookit.database.rows import fetch
 # If a user has booked on more calendars, all servers are asked.
 MAX_CALENDARS = 100
 
-# Stores the calendars of all bookings of users whose accounts have not been deleted. For most
-# bookings, `remember_calendar` has already stored the calendar. The other bookings were made before
-# the database was distributed, or were stored directly.
+# Stores the calendars of all bookings of users whose accounts have not been deleted.
+# `remember_calendar` stores no calendar for bookings that were made before the database was
+# distributed, or that were stored directly.
 #
 # Parameters: none.
 # Columns: none.

@@ -1,4 +1,4 @@
-"""URLs of bookings, and of the rooms of this app."""
+"""URLs of bookings, and of the rooms of this app that have endpoints."""
 
 from django.urls import path
 

@@ -36,10 +36,10 @@ def _opening_changes(prefix: str, *, assignments: str = "") -> Trigger:
 
     Args:
         prefix: the prefix of the names of the function and of its triggers.
-        assignments: SQL that assigns values to further columns of the calendar. `last` is the time
-            of the last change of any of the calendars. The values must not be computed from
-            columns: Citus refuses an UPDATE that passes a column to a function that is not
-            immutable.
+        assignments: SQL that assigns values to further columns of the calendar; it begins with a
+            comma. `last` is the time of the last change of any of the calendars. The values must
+            not be computed from columns: Citus refuses an UPDATE that passes a column to a function
+            that is not immutable.
     """
     return Trigger(
         name=f"{prefix}_change_version",

@@ -2,12 +2,12 @@
 
 Row locks alone cannot ensure that a change gets its turn. Bookings lock the row of their calendar
 FOR KEY SHARE. PostgreSQL grants that lock at once while other bookings hold it, even if a change is
-waiting for FOR UPDATE. So the change would wait as long as new bookings begin before earlier
-bookings end. Advisory locks have a queue: a change waits only for the bookings that came before it,
-and later bookings wait for the change.
+waiting for FOR UPDATE. So the change would wait as long as the transactions of bookings overlap.
+Advisory locks have a queue: a change waits only for the bookings that came before it, and later
+bookings wait for the change.
 
-Bookings share a turn, and a change of the calendar takes a turn alone. A turn ends with its
-transaction. Two rules prevent deadlocks:
+Changes of bookings, slots and waitlists share a turn, and a change of the calendar takes a turn
+alone. A turn ends with its transaction. Two rules prevent deadlocks:
 
 - A transaction takes its turn before it locks a calendar or one of its slots.
 - A transaction that shares a turn never takes a turn alone.

@@ -1,9 +1,9 @@
 """A limit on wrong passwords per account, even if they come from many IP addresses.
 
 An attempt is counted before its password is checked, so the limit also holds for concurrent
-guesses. If the password is right, this attempt and the earlier ones that share its limit are
-forgotten. Attempts on accounts that do not exist are counted in the same way, so the limit does not
-reveal who has an account.
+guesses. If the password is right, all attempts that share this attempt's limit are forgotten.
+Attempts on accounts that do not exist are counted in the same way, so the limit does not reveal who
+has an account.
 """
 
 from django.utils.functional import cached_property

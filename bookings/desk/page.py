@@ -34,7 +34,7 @@ from catalog.models import MAX_ADVANCE_DAYS
 Status = Booking.Status
 
 # The page shows at most this many events, notes, and other bookings of the account. It counts the
-# statuses of the last `MAX_COUNTED` of these other bookings.
+# statuses of the last `MAX_COUNTED` other bookings.
 MAX_EVENTS = 100
 MAX_NOTES = 50
 MAX_OTHERS = 8
@@ -270,7 +270,7 @@ class BookingPage:
 
     @property
     def account_name(self) -> str:
-        """The name of the user who booked, or for whom staff booked.
+        """The user who booked, or for whom staff booked, in words.
 
         It is empty if the attendee has the same name.
         """
@@ -374,7 +374,7 @@ class BookingPage:
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """The stored columns of the booking and their values, for support."""
+        """The stored columns that are useful for support, each with its value."""
         hidden = {"active", "unfinished", "blocked"}
         shown = [each for each in Booking._meta.concrete_fields if each.name not in hidden]
         return [(each.name, _stored(getattr(self.booking, each.attname))) for each in shown]

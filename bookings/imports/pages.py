@@ -102,10 +102,10 @@ def page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
         # request was lost or changed.
         shown = UploadForm() if is_applied else form
         return _answer(request, {"form": shown, "is_incomplete": is_applied})
-    return _import(request, form.cleaned_data, is_applied=is_applied)
+    return _check_or_import(request, form.cleaned_data, is_applied=is_applied)
 
 
-def _import(
+def _check_or_import(
     request: HttpRequest, file: dict[str, Any], *, is_applied: bool
 ) -> HttpResponse | StreamingHttpResponse:
     call: dict[str, Any] = {

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 from psycopg.rows import scalar_row
@@ -23,8 +23,8 @@ from bookit.errors import Forbidden, Invalid
 CHUNK = 500
 # Values that cannot be imported are shown up to this length.
 MAX_VALUE = 100
-# An import stops when a chunk ends with at least this many problems. A file in which every line is
-# wrong would take an hour, and has to be corrected anyway.
+# An import stops after a chunk if it has found at least this many problems by then. A file in which
+# every line is wrong would take an hour, and has to be corrected anyway.
 MAX_PROBLEMS = 1000
 
 # Lets only one import run at a time. Two imports of the same file do not see each other's rows, so
@@ -181,7 +181,7 @@ def _refuse(report: Report, line: int, form: Line, errors: Mapping[str, Any]) ->
     for name, texts in errors.items():
         column = form.renamed.get(name, name)
         # A reason about a field that is not a column is shown for the whole line.
-        is_known = column in form.fields and name != NON_FIELD_ERRORS
+        is_known = column in form.fields
         value = str(form.data.get(column) or "")[:MAX_VALUE] if is_known else ""
         for text in map(str, texts):
             shown = "" if value in text else value

@@ -207,7 +207,7 @@ class MailTextAdmin(StrictAdmin):
         texts.change(key=obj.key, at=timezone.now(), **words)
 
     def preview_view(self, request: HttpRequest, object_id: str, audience: str) -> HttpResponse:
-        """Show an email about a made-up booking, with the words of the form or the words in use.
+        """Show a sample of an email, with the words of the form or the words in use.
 
         The email is in the language of the text. If the text is for every language, BookIt's own
         words are in the chosen language, or else in the language of the signed-in user.

@@ -175,7 +175,7 @@ def handover_sql(event: str) -> str:
 class Occasion:
     """An event, and everything that an email about it says.
 
-    `status`, `start_time` and `end_time` are the values directly after the event.
+    `status`, `start_time`, `end_time` and `hold_expires_at` are the values right after the event.
 
     Args:
         sequence: the number of earlier events of the booking.
@@ -246,6 +246,7 @@ class Occasion:
     def news(self) -> News | None:
         """What the email says, or None if the event causes no email."""
         if self.type == Type.CREATED or (
+            # `bookings.mails.services` gives an occasion of a handover the status of a later event.
             self.is_handover and not self.is_over and self.status in Booking.EXPECTED
         ):
             return BOOKED if self.status == Status.CONFIRMED else REQUESTED
@@ -295,7 +296,7 @@ class Occasion:
     def audiences(self) -> list[str]:
         """The readers: the attendee, and the provider unless the provider caused the event.
 
-        A reader for whom the email has no text gets none.
+        A reader for whom the email has no text is left out.
 
         When the booking is given to another attendee, the provider gets no email. The email to the
         former attendee is composed separately (`bookings.mails.services.enqueue_farewell`).

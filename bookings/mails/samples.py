@@ -132,6 +132,7 @@ def mail(kind: str, audience: str, texts: Mapping[str, MailText]) -> Mail:
     Args:
         kind: a key of `OCCASIONS` or `PLACES`.
         audience: the reader. Emails of the kinds in `PLACES` have only one, so it does not matter.
+        texts: the operator's own texts by their keys.
     """
     language = get_language() or SOURCE
     if kind in PLACES:

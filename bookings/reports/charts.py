@@ -30,7 +30,7 @@ FILLED = 0.7
 MAX_WIDTH = 64
 # The maximum number of labels below the columns. If there are more groups, only some have a label.
 MAX_LABELS = 7
-# A chart with a bar for each calendar has at most this number of bars.
+# A chart has at most this number of horizontal bars.
 MAX_BARS = 30
 
 Number = int | float | Decimal

@@ -168,6 +168,7 @@ def _presets(
 
 def _totals(report: Report, found: Figures) -> Iterator[tuple[str, str]]:
     """Yield the label and the value of each total that the page shows."""
+    # The revenue report has totals for each currency.
     for total in found.totals.get("currencies", [found.totals]):
         for name, column in (report.columns | report.totals).items():
             if column.label and name in total and name != "currency":

@@ -235,7 +235,7 @@ class SlotAdmin(CardsAdmin, ServedAdmin):
             try:
                 published = slots.publish_slots(**_arguments(form, request))
             except REFUSALS as error:
-                # The form is still valid, so the preview shows which dates are taken.
+                # Before `add_error`, the form is valid, so the preview shows which dates are taken.
                 context |= _preview(form, request)
                 for field, texts in messages_of(error).items():
                     form.add_error(FIELDS.get(field or ""), texts)

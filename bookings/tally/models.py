@@ -8,10 +8,10 @@ class BookingTally(models.Model):
     """The total of the events that have been counted so far. This table has only one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    # The id of a transaction. The total contains the events of all transactions with lower ids;
-    # see `BookingEvent.transaction`.
+    # The id of a transaction of server 0. The total contains the events of all of its transactions
+    # with lower ids; see `BookingEvent.transaction`.
     transaction = models.BigIntegerField()
-    # For each other server of a distributed database, such an id of a transaction on that server.
+    # The same id for each other server of a distributed database, by the number of the server.
     positions = models.JSONField(default=dict, db_default={})
     # For each status, how many times a booking has reached it.
     counts = models.JSONField(default=dict)

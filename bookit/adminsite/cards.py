@@ -25,7 +25,8 @@ class Card:
     Args:
         facts: pairs of a label and a value. Pairs whose value is empty or 0 are not shown.
         columns: the titles of the table's columns.
-        lines: the rows of the table, each with a cell for every column.
+        lines: the rows of the table, each with a cell for every column. A table without rows is
+            shown as "Nothing yet.".
         text: a preformatted text, for example JSON.
         note: a sentence that explains the card.
         more: the path and the words of a link to what the card leaves out.

@@ -65,7 +65,7 @@ def _label(model_admin: Any, name: Any, tz: tzinfo) -> str:
 
 
 def _value(model_admin: Any, name: Any, row: Any, tz: tzinfo) -> Any:
-    """Return the value of a column as plain text, or as a number."""
+    """Return the value of a column: plain text, a number or None."""
     try:
         value = lookup_field(name, row, model_admin)[2]
     except ObjectDoesNotExist:

@@ -45,8 +45,8 @@ class Choices(AutocompleteJsonView):
         """Return what Django reads from the parameters of the URL.
 
         Raises:
-            PermissionDenied: the parameters name no field of a form. If they name a relation from
-                another model, Django raises an `AttributeError`.
+            PermissionDenied: the parameters name no field of a form. For a relation from another
+                model, Django itself would later raise an `AttributeError`.
         """
         found = super().process_request(request)
         _term, _model_admin, field, _name = found

@@ -182,17 +182,17 @@ class FilterExtension(DjangoFilterExtension):
         writes them as they are. A generated client could then not send the number 5.
         """
         parameters: list[dict[str, Any]] = super().resolve_filter_field(*args)
-        [*_, each] = args
+        [*_, filter_field] = args
         for parameter in parameters:
             schema = parameter["schema"]
             if schema.get("type") == "boolean":
                 schema.pop("enum", None)
             elif schema.get("type") == "integer" and "enum" in schema:
                 schema["enum"] = [int(choice) for choice in schema["enum"]]
-            if schema.get("type") == "string" and each.extra.get("max_length"):
-                schema["maxLength"] = each.extra["max_length"]
-            if hasattr(each, "default"):
-                schema["default"] = each.default
+            if schema.get("type") == "string" and filter_field.extra.get("max_length"):
+                schema["maxLength"] = filter_field.extra["max_length"]
+            if hasattr(filter_field, "default"):
+                schema["default"] = filter_field.default
             text = parameter.pop("description", None)
             if text := _without_plain_choices(text or ""):
                 parameter["description"] = text
@@ -364,8 +364,9 @@ def add_common_parts(
     for name, schema in components["schemas"].items():
         if "enum" in schema and not _without_plain_choices(schema.get("description", "")):
             schema.pop("description", None)
-        # Responses have all properties that are not in SOMETIMES. Request bodies may have fewer.
-        if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
+        # Responses have all properties that are not in SOMETIMES. Pages and bodies may have fewer.
+        is_complete = not name.endswith("Request") and not name.startswith("Paginated")
+        if "properties" in schema and is_complete:
             schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
             # No request has this schema, so no property has to be marked as read-only.
             schema["properties"] = {

@@ -15,8 +15,8 @@ Result = TypeVar("Result")
 
 # deadlock_detected, serialization_failure and feature_not_supported. An aborted transaction has
 # changed nothing, so it can run again. After a migration has changed the type of a column, prepared
-# statements fail with feature_not_supported. `Connection.rollback` drops them, so they are prepared
-# again.
+# statements fail with feature_not_supported. BookIt's `Connection.rollback` drops them, so they are
+# prepared again.
 TRANSIENT = {"40P01", "40001", "0A000"}
 TRIES = 3
 # The shortest and the longest pause before a retry, in seconds. A retry without a pause can take

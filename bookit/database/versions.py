@@ -1,5 +1,7 @@
 """The version of a row: the time of its last change, which the database maintains.
 
+The column `version` of calendars is something else.
+
 A client that has read a row can ask BookIt to change the row only if nobody has changed it in the
 meantime (`If-Match`, RFC 9110, section 13.1.1). The comparison is part of the write itself:
 `expect` stores the expected version for the transaction, and the table's trigger compares it with

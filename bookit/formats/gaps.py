@@ -16,8 +16,8 @@ TEXTS = [
         "This password is too short. It must contain at least %d character.",
         "This password is too short. It must contain at least %d characters.",
     ),
-    # In Django's Russian texts, the name of a model has the wrong case, or the words have the wrong
-    # gender.
+    # In Django's Russian texts, the name of a model is in the wrong grammatical case, or the words
+    # have the wrong gender.
     gettext_noop("Add %s"),
     gettext_noop("Change %s"),
     gettext_noop("View %s"),

@@ -26,7 +26,7 @@ def read_jobs(glance: Glance) -> dict[str, Any]:
         "lines": [
             {
                 "title": TASK_WORDS.get(name, name),
-                # Leave out an incomplete count, because the linked list would show more jobs.
+                # Leave out counts that may be too low: the linked list shows all jobs of the task.
                 "count": "" if is_cut else count,
                 "url": list_of(ProcrastinateJob, status__exact="failed", task_name=name),
             }

@@ -84,7 +84,7 @@ class HostCounts:
         return allowed, window
 
     def clear(self, key: str) -> None:
-        """Forget the requests of a client."""
+        """Forget the requests that were counted under a key."""
         name, bucket = self._place(key)
         with self._locked(bucket):
             index = self._find(bucket, name)
@@ -97,7 +97,7 @@ class HostCounts:
 
     def is_time(self, pause: float) -> bool:
         """Return True at most once every `pause` seconds, and in only one of the processes."""
-        with self._locked(self._buckets):
+        with self._locked(self._buckets):  # a lock that no bucket has
             now = monotonic()
             is_time = not self._last[0] or now - self._last[0] >= pause
             if is_time:

@@ -326,8 +326,7 @@ def _programs(*names: str, newer: bool = False) -> dict[str, str]:
     Raises:
         DumpError: no folder has all of these programs in an accepted version.
     """
-    with connection.cursor():
-        wanted = connection.pg_version // 10_000  # type: ignore[attr-defined]
+    wanted = connection.pg_version // 10_000  # type: ignore[attr-defined]
     folders: dict[int, Path] = {}
     for folder in _folders(wanted):
         versions = {_major_version(str(folder / name)) for name in names}

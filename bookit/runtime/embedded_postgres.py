@@ -118,17 +118,17 @@ def acquire(directory: Path, *, settings: Mapping[str, str] | None = None) -> st
     try:
         cluster.create_home()
         with _locked(cluster.startup_lock):
-            users = os.open(cluster.users_lock, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(users, fcntl.LOCK_SH)
+            descriptor = os.open(cluster.users_lock, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
             try:
                 port = cluster.ensure_running({**DEFAULT_SETTINGS, **(settings or {})})
                 cluster.ensure_database(port)
             except BaseException:
-                _leave(cluster, users)
+                _leave(cluster, descriptor)
                 raise
     except (OSError, psutil.Error, psycopg.Error) as exc:
         raise cluster.failure("cannot be used", str(exc)) from exc
-    _uses.setdefault(cluster.home, []).append(users)
+    _uses.setdefault(cluster.home, []).append(descriptor)
     return f"postgresql://{DATABASE}:{cluster.password()}@{_LOOPBACK}:{port}/{DATABASE}"
 
 
@@ -141,12 +141,12 @@ def release(directory: Path) -> None:
     uses = _uses.get(cluster.home)
     if not uses:
         return
-    users = uses.pop()
+    descriptor = uses.pop()
     try:
         with _locked(cluster.startup_lock):
-            _leave(cluster, users)
+            _leave(cluster, descriptor)
     except FileNotFoundError:
-        os.close(users)  # Somebody deleted the directory. PostgreSQL notices this and exits.
+        os.close(descriptor)  # Somebody deleted the directory. PostgreSQL notices this and exits.
 
 
 @contextmanager
@@ -174,17 +174,21 @@ def _release_all() -> None:
             release(home)
 
 
-def _leave(cluster: _Cluster, users: int) -> None:
-    """End a use, and stop the server if this was the last use. The caller holds startup.lock."""
+def _leave(cluster: _Cluster, descriptor: int) -> None:
+    """End a use, and stop the server if this was the last use. The caller holds startup.lock.
+
+    Args:
+        descriptor: the file descriptor of users.lock that belongs to this use.
+    """
     try:
         # flock releases the shared lock before it tries to get the exclusive lock. If it does not
         # get the exclusive lock, this user has no lock, which is harmless: this user leaves anyway,
         # and no other user can join at this moment, because joining needs startup.lock.
         with suppress(BlockingIOError):
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             cluster.stop()
     finally:
-        os.close(users)
+        os.close(descriptor)
 
 
 @contextmanager
@@ -691,15 +695,15 @@ def main() -> int:
     try:
         with running(directory) as url:
             program = binary(name)
-            of = conninfo_to_dict(url)
+            server = conninfo_to_dict(url)
             # Pass the password in the environment, because every user of the machine can see the
             # arguments of a process.
             login = {
-                "PGHOST": str(of["host"]),
-                "PGPORT": str(of["port"]),
-                "PGUSER": str(of["user"]),
-                "PGPASSWORD": str(of["password"]),
-                "PGDATABASE": str(of["dbname"]),
+                "PGHOST": str(server["host"]),
+                "PGPORT": str(server["port"]),
+                "PGUSER": str(server["user"]),
+                "PGPASSWORD": str(server["password"]),
+                "PGDATABASE": str(server["dbname"]),
             }
             # Ctrl-C is for the program: in psql, it cancels a query. Therefore, ignore SIGINT here,
             # but with a handler, because the program would inherit SIG_IGN.

@@ -28,7 +28,7 @@ known: set[str] = set()
 
 # Variables that only the Compose files read, or only programs that start the embedded PostgreSQL.
 _READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD", "EMBEDDED_POSTGRES_DIR"}
-# Names in `.env` that belong to other programs.
+# Names in `.env` that belong to other programs or to the tests.
 _FOREIGN_NAME = re.compile(
     r"COMPOSE_|DOCKER_|DJANGO_|OTEL_|PYTHON|PG|PROMETHEUS_|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$"
 )

@@ -128,13 +128,13 @@ def trace_jobs() -> list[Any]:
     return [trace_job]
 
 
-def name_request(method: str, view: str, request_id: str) -> None:
-    """Name the span of the current request after its view, and add the request id to the span."""
+def name_request(method: str, route: str, request_id: str) -> None:
+    """Name the span of the current request after its route, and add the request id to the span."""
     from opentelemetry import trace
 
     span = trace.get_current_span()
-    span.update_name(f"{method} {view}")
-    span.set_attribute("http.route", view)
+    span.update_name(f"{method} {route}")
+    span.set_attribute("http.route", route)
     span.set_attribute("bookit.request_id", request_id)
 
 

@@ -46,7 +46,7 @@ def _write_all(directory: Path, language: str) -> None:
     for name, audiences in readers.items():
         for audience in audiences:
             with speaking(language):
-                mail = samples.mail(name, audience, {})
+                mail = samples.mail(name, audience, texts={})
             _write(mail, directory / f"{name}-{audience}")
 
 

@@ -91,7 +91,7 @@ def _ending_with_parent() -> Callable[[], None] | None:
 
     def set_death_signal() -> None:
         prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # It died before this call, so no signal would come.
+        if os.getppid() != parent:  # The parent died before `prctl`, so no signal would come.
             os._exit(1)
 
     return set_death_signal
@@ -288,7 +288,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket that the web server inherits, so nobody else can take the port."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM
         )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -350,7 +350,7 @@ def _numbers(size: Size, at: datetime, first: int, last: int) -> dict[str, Any]:
         "first": first,
         "last": last,
         "services": size.services,
-        "users": size.customers,
+        "customers": size.customers,
         "at": at,
         "begin": midnight - before,
     }
@@ -435,7 +435,8 @@ SET LOCAL work_mem = '256MB';
 """
 
 # Finds the indexes and constraints that can be dropped from tables, in the order in which they are
-# created again: foreign keys come last, because they need unique constraints.
+# created again: foreign keys come last, because they need unique constraints. The `conindid` of a
+# foreign key is the index of the rows to which it refers.
 #
 # Parameters: tables text[].
 # Columns: table_name text (already quoted, if necessary), name text, definition text,
@@ -468,7 +469,7 @@ SEED = "SELECT setseed(0.1)"
 # `turn` counts the bookings of a service, and `first_turn` is the turn of the first booking of the
 # session.
 #
-# Parameters: first bigint, last bigint, services bigint, users bigint, at timestamptz,
+# Parameters: first bigint, last bigint, services bigint, customers bigint, at timestamptz,
 #     begin timestamptz.
 # Columns: none.
 ADD_BOOKINGS = f"""
@@ -476,7 +477,7 @@ INSERT INTO bookings_booking (
     id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
     attendee_name, attendee_email, notes, price, currency, metadata, created_at, updated_at
 )
-SELECT {key_sql("booking", "n")}, {key_sql("user", "(1 + (n + turn) %% %(users)s::bigint)")},
+SELECT {key_sql("booking", "n")}, {key_sql("user", "(1 + (n + turn) %% %(customers)s::bigint)")},
     service.id, service.calendar_id, 1 + turn - first_turn, start_time, end_time,
     tstzrange(
         start_time - service.buffer_before_minutes * interval '1 minute',

@@ -53,6 +53,7 @@ class Timetable:
             slots = self._publish(calendar, service)
             self.slots += len(slots)
             for slot in slots:
+                # A series cannot leave out the slots during time off.
                 if any(slot.start_time < end and start < slot.end_time for start, end, _ in closed):
                     self._cancel(calendar, slot)
                 else:
