@@ -403,7 +403,7 @@ class Worker(ThreadWorker):
             if size > LARGE:
                 is_read = request.method in ("GET", "HEAD")
                 client.is_refused = not is_read and self.large + size > MAX_LARGE
-                if client.is_refused:  # The body is not needed.
+                if is_read or client.is_refused:  # The body is not needed.
                     request.body, request.unreader = BytesIO(), Received()
                 else:
                     client.large = size
