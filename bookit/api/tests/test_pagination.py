@@ -144,6 +144,11 @@ class TestNextLink:
         problem(api.get(page["next"]), 400, "validation_error", "offset")
 
 
+def test_the_limits_are_the_documented_ones():
+    """The other tests, which use these names, would pass with other limits too."""
+    assert (MAX_OFFSET, MAX_COUNTED) == (10_000, 10_000)
+
+
 class TestCount:
     def test_a_count_up_to_the_limit_is_exact(self, admin):
         users(MAX_COUNTED - 1)
