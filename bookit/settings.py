@@ -550,6 +550,11 @@ LOGGING: dict[str, Any] = {
         # BookIt's own line about a request contains the status, so Django's logger adds only
         # tracebacks.
         "django.request": {"level": "ERROR", "filters": ["traceback"]},
+        # Any client can cause these errors, so they must not fill the log with tracebacks.
+        **{
+            f"django.security.{name}": {"level": "CRITICAL"}
+            for name in ("RequestDataTooBig", "TooManyFieldsSent", "TooManyFilesSent")
+        },
         "django.server": {"handlers": [], "propagate": True},
         # These loggers would write a line at every start, even of commands that run no jobs.
         "procrastinate.blueprints": {"level": "WARNING"},

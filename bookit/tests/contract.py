@@ -88,8 +88,10 @@ def check(method: str, response: HttpResponse) -> None:
 def check_listed(label: str, response: HttpResponse, *, has_body: bool = True) -> None:
     """Check that an operation of the document lists the status and the error code of a response.
 
+    A 201 must also have the header `Location`, as the document says.
+
     Raises:
-        AssertionError: the operation does not list them.
+        AssertionError: the operation does not list them, or the header is missing.
     """
     statuses = documented()[label]
     if response.status_code == 304:
@@ -99,6 +101,7 @@ def check_listed(label: str, response: HttpResponse, *, has_body: bool = True) -
         f"The OpenAPI document does not list the status {status} for {label}. Add the code of the "
         f"error to `errors(...)` of the action. The response: {response.content[:500]!r}"
     )
+    assert status != "201" or "Location" in response.headers, f"The 201 of {label} has no Location."
     if response.headers.get("Content-Type") == problems.CONTENT_TYPE and has_body:
         code = json.loads(content_of(response))["code"]
         assert code in statuses[status], (

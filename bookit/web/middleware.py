@@ -17,7 +17,7 @@ from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.db import DataError, Error
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
 from django.urls import is_valid_path, reverse
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
@@ -74,6 +74,9 @@ class RequestMiddleware:
                 response[header] = f"{value}, {other}" if other else value
             if not (response.streaming or response.status_code in (204, 304)):
                 response["Content-Length"] = str(len(response.content))
+            if request.method == "HEAD":
+                # gunicorn would drop the body, too, but would log a warning without a request id.
+                _empty(response)
             seconds = perf_counter() - started
             process.record(request, response, seconds=seconds, queued=queued)
             if TRACED:
@@ -135,6 +138,13 @@ class RequestMiddleware:
                 "client": client_address(request),
             },
         )
+
+
+def _empty(response: HttpResponse | StreamingHttpResponse) -> None:
+    if isinstance(response, StreamingHttpResponse):
+        response.streaming_content = ()
+    else:
+        response.content = b""
 
 
 def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:

@@ -15,6 +15,7 @@ from bookit.database import counts
 from bookit.database.counts import MAX_COUNTED
 from bookit.tests import contract
 from bookit.tests.expect import problem
+from catalog.listing import MAX_FOUND
 from catalog.models import Calendar
 
 pytestmark = pytest.mark.django_db
@@ -142,6 +143,11 @@ class TestNextLink:
         )
         page = api.get(f"/calendars?limit=100&offset={MAX_OFFSET - 50}").json()
         problem(api.get(page["next"]), 400, "validation_error", "offset")
+
+
+def test_the_limits_are_the_documented_ones():
+    """The other tests, which use these names, would pass with other limits too."""
+    assert MAX_OFFSET == MAX_COUNTED == MAX_FOUND == 10_000
 
 
 class TestCount:

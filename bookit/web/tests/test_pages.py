@@ -6,9 +6,11 @@ import re
 import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.http import HttpResponse, StreamingHttpResponse
 
 from bookit.tests.expect import problem
 from bookit.web import pages
+from bookit.web.middleware import RequestMiddleware
 
 PAGES = ["/docs", "/redoc", "/errors", "/errors/throttled"]
 
@@ -58,6 +60,17 @@ def test_a_head_request_gets_the_content_type_of_a_get_request_and_no_body(clien
     assert head.status_code == 200
     assert head.content == b""
     assert head["Content-Type"] == get["Content-Type"]
+
+
+@pytest.mark.parametrize("answer", [HttpResponse, StreamingHttpResponse])
+def test_the_body_of_a_head_request_is_dropped_before_the_server_sees_it(rf, answer):
+    """Django's test client drops it as well, so this test calls the middleware itself."""
+    responses = [
+        RequestMiddleware(lambda _: answer([b"body"]))(make("/")) for make in (rf.get, rf.head)
+    ]
+    assert [b"".join(response) for response in responses] == [b"body", b""]
+    if answer is HttpResponse:
+        assert [response["Content-Length"] for response in responses] == ["4", "4"]
 
 
 # `limit=0` is refused before the database is needed.
