@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.http.request import MediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
@@ -14,6 +15,8 @@ class JSONNegotiation(DefaultContentNegotiation):
 
     The Accept header is not parsed if it is missing, `*/*` or the first renderer's media type. DRF
     would also choose the first renderer, but more slowly.
+
+    If there are several renderers, the weights in the header (`q`) decide. DRF ignores them.
     """
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
@@ -35,10 +38,20 @@ class JSONNegotiation(DefaultContentNegotiation):
         Raises:
             NotAcceptable: no renderer matches the header.
         """
-        first = next(iter(renderers))
+        renderers = [*renderers]
+        first = renderers[0]
         if request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", first.media_type):
             return first, first.media_type
+        if len(renderers) > 1:
+            renderers = [max(renderers, key=lambda each: self._weight(request, each))]
         return super().select_renderer(request, renderers, format_suffix)
+
+    def _weight(self, request: Request, renderer: BaseRenderer) -> float:
+        """Return the weight of the most specific range that matches (RFC 9110, section 12.5.1)."""
+        accepted = [MediaType(text) for text in self.get_accept_list(request)]
+        matching = [each for each in accepted if each.match(renderer.media_type)]
+        best = max(matching, key=lambda each: each.specificity, default=None)
+        return best.quality if best else 0
 
 
 class FixedNegotiation(JSONNegotiation):
