@@ -720,6 +720,21 @@ def test_one_success_within_a_day_keeps_a_webhook_on():
     assert webhook.failing_since == at + 1.8 * DAY
 
 
+def test_a_webhook_stays_on_until_its_attempts_have_failed_for_a_whole_day():
+    began = timezone.now()
+    with receiver(answer(500)) as subscriber:
+        webhook = WebhookFactory(url=subscriber.url)
+        for at, is_active in (
+            (began, True),
+            (began + DAY - timedelta(seconds=1), True),
+            (began + DAY, False),
+        ):
+            follow_up(happen(), at=at)
+            send_all(at)
+            webhook.refresh_from_db()
+            assert webhook.is_active == is_active
+
+
 def test_a_410_switches_a_webhook_off_immediately(admin):
     with receiver(answer(410)) as subscriber:
         webhook = WebhookFactory(url=subscriber.url)
