@@ -1,6 +1,7 @@
 """The choice of the parser of a request and of the renderer of its response."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from django.http.request import MediaType
@@ -48,8 +49,13 @@ class JSONNegotiation(DefaultContentNegotiation):
 
     def _weight(self, request: Request, renderer: BaseRenderer) -> float:
         """Return the weight of the most specific range that matches (RFC 9110, section 12.5.1)."""
-        accepted = [MediaType(text) for text in self.get_accept_list(request)]
-        matching = [each for each in accepted if each.match(renderer.media_type)]
+        matching = []
+        for text in self.get_accept_list(request):
+            # As in DRF, a malformed range matches nothing.
+            with suppress(ValueError):
+                accepted = MediaType(text)
+                if accepted.match(renderer.media_type):
+                    matching.append(accepted)
         best = max(matching, key=lambda each: each.specificity, default=None)
         return best.quality if best else 0
 

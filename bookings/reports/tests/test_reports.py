@@ -457,6 +457,7 @@ def test_the_api_returns_the_same_numbers_as_json_and_csv(api, town, name):
         ("application/json;q=0.5, text/csv;q=0.4", "application/json"),
         ("text/csv;q=0, */*;q=0.1", "application/json"),
         ("text/csv, application/json", "application/json"),
+        ("application/json;x*=made-up''x, text/csv", "text/csv; charset=utf-8"),
     ],
 )
 def test_the_weights_of_the_accept_header_decide_the_format(api, accept, media_type):
