@@ -910,6 +910,18 @@ def test_pending_deliveries_fail_when_a_webhook_is_switched_off(admin):
     assert log(admin, webhook)[0]["status"] == "failed"
 
 
+def test_messages_that_wait_for_a_retry_fail_as_soon_as_a_webhook_is_switched_off(admin):
+    with receiver(answer(500)) as subscriber:
+        webhook = WebhookFactory(url=subscriber.url)
+        follow_up(happen())
+        send_all()
+    assert [job.scheduled_at for job in jobs()] == [Delivery.objects.get().next_attempt_at]
+    admin.patch(f"/webhooks/{webhook.pk}", {"is_active": False})
+    assert [job.scheduled_at for job in jobs()] == [None], "the job runs now"
+    send_all()
+    assert log(admin, webhook)[0]["status"] == "failed"
+
+
 def test_no_request_is_sent_to_a_host_that_resolves_to_a_private_ip_address(admin, settings):
     with receiver() as subscriber:
         webhook = WebhookFactory(url=subscriber.url.replace("127.0.0.1", "localhost"))
