@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from procrastinate.contrib.django import app
 
 from accounts.tests.factories import UserFactory
 from bookings import clock, services
@@ -232,6 +233,45 @@ class TestReminding:
         self.book(start_time=now + HOUR, created_at=now - 2 * DAY, updated_at=now - 2 * DAY)
         call_command("send_reminders")
         assert capsys.readouterr().out == "1 reminders enqueued.\n"
+
+
+class TestEveryMinute:
+    """A worker runs the changes every minute, so they need no request."""
+
+    PAST = TUESDAY.replace(year=2020)
+
+    @pytest.mark.parametrize(
+        ("task", "status", "becomes"),
+        [
+            ("bookings.complete", "confirmed", "completed"),
+            ("bookings.expire", "pending", "expired"),
+            ("bookings.expire", "held", "expired"),
+        ],
+    )
+    def test_a_job_of_each_minute_ends_bookings(self, task, status, becomes):
+        BookingFactory(
+            status=status,
+            start_time=self.PAST,
+            hold_expires_at=self.PAST if status == "held" else None,
+        )
+        self.run_job(task)
+        assert statuses() == [becomes]
+
+    def test_a_job_of_each_minute_sends_reminders(self):
+        soon, long_ago = timezone.now() + HOUR, timezone.now() - 30 * DAY
+        booking = BookingFactory(
+            status="confirmed", start_time=soon, created_at=long_ago, updated_at=long_ago
+        )
+        self.run_job("bookings.remind")
+        assert history(booking) == ["booking.reminded"]
+
+    def run_job(self, name):
+        """Run a periodic job, which must be one of each minute."""
+        [periodic] = [
+            each for each in app.periodic_registry.periodic_tasks.values() if each.task.name == name
+        ]
+        assert periodic.cron == "* * * * *"
+        periodic.task(timestamp=0)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -448,6 +448,23 @@ def test_the_api_returns_the_same_numbers_as_json_and_csv(api, town, name):
     assert [[cell.removeprefix("'") for cell in row] for row in rows] == cells
 
 
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("text/csv, application/json;q=0.5", "text/csv; charset=utf-8"),
+        ("application/json;q=0.9, text/*", "text/csv; charset=utf-8"),
+        ("text/csv, */*;q=0.1", "text/csv; charset=utf-8"),
+        ("application/json;q=0.5, text/csv;q=0.4", "application/json"),
+        ("text/csv;q=0, */*;q=0.1", "application/json"),
+        ("text/csv, application/json", "application/json"),
+        ("application/json;x*=made-up''x, text/csv", "text/csv; charset=utf-8"),
+    ],
+)
+def test_the_weights_of_the_accept_header_decide_the_format(api, accept, media_type):
+    response = api.as_(AdminFactory()).get("/reports/customers", HTTP_ACCEPT=accept)
+    assert (response.status_code, response["Content-Type"]) == (200, media_type)
+
+
 def test_a_title_that_is_a_formula_is_a_text_in_the_csv_file(api, town):
     path = "/reports/revenue?from=2026-02-10&to=2026-04-20"
 

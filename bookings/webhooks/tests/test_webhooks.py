@@ -720,6 +720,21 @@ def test_one_success_within_a_day_keeps_a_webhook_on():
     assert webhook.failing_since == at + 1.8 * DAY
 
 
+def test_a_webhook_stays_on_until_its_attempts_have_failed_for_a_whole_day():
+    began = timezone.now()
+    with receiver(answer(500)) as subscriber:
+        webhook = WebhookFactory(url=subscriber.url)
+        for at, is_active in (
+            (began, True),
+            (began + DAY - timedelta(seconds=1), True),
+            (began + DAY, False),
+        ):
+            follow_up(happen(), at=at)
+            send_all(at)
+            webhook.refresh_from_db()
+            assert webhook.is_active == is_active
+
+
 def test_a_410_switches_a_webhook_off_immediately(admin):
     with receiver(answer(410)) as subscriber:
         webhook = WebhookFactory(url=subscriber.url)
@@ -892,6 +907,18 @@ def test_pending_deliveries_fail_when_a_webhook_is_switched_off(admin):
         admin.patch(f"/webhooks/{webhook.pk}", {"is_active": False})
         send_all()
     assert subscriber.messages == []
+    assert log(admin, webhook)[0]["status"] == "failed"
+
+
+def test_messages_that_wait_for_a_retry_fail_as_soon_as_a_webhook_is_switched_off(admin):
+    with receiver(answer(500)) as subscriber:
+        webhook = WebhookFactory(url=subscriber.url)
+        follow_up(happen())
+        send_all()
+    assert [job.scheduled_at for job in jobs()] == [Delivery.objects.get().next_attempt_at]
+    admin.patch(f"/webhooks/{webhook.pk}", {"is_active": False})
+    assert [job.scheduled_at for job in jobs()] == [None], "the job runs now"
+    send_all()
     assert log(admin, webhook)[0]["status"] == "failed"
 
 
