@@ -298,7 +298,7 @@ SAFE_PLACES = {
     "bookit/tools/benchmark/jobs.py: User.objects.filter(pk=webhook.owner_id).delete": "one row",
     "bookit/tools/demo/fill.py: email__in=town.emails": "the demo accounts",
     "reviews/admin.py: service__in=services_found.values('pk')": "a subquery",
-    "reviews/admin.py: user__in=authors.values('pk')": "a subquery",
+    "reviews/admin.py: user__in=authors_found.values('pk')": "a subquery",
     "reviews/payloads.py: pk__in=ids.values()": "a page, or a batch",
     "reviews/privacy.py: pk__in=ids": "BATCH at a time",
     "reviews/services.py: review.delete": "one row",
