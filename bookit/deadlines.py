@@ -49,7 +49,7 @@ def arrived(at: float) -> None:
 
 
 def refuse() -> None:
-    """Let no time be left for this thread's next request, because too many requests wait."""
+    """Let no time be left for this thread's next request, because the server is too busy."""
     _current.is_refused = True
 
 

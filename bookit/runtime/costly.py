@@ -9,6 +9,7 @@ import re
 from collections import deque
 from collections.abc import Collection
 from functools import cache
+from random import choice
 from threading import Lock
 from typing import Generic, TypeVar
 from urllib.parse import unquote
@@ -42,12 +43,14 @@ class Turns(Generic[Item]):
     def excess(self, most: int) -> Item | None:
         """If more than `most` items wait, remove and return the newest item of the largest group.
 
-        Otherwise, return None.
+        If several groups are the largest, choose one at random. If no more items wait, return None.
         """
         with self._lock:
-            if sum(map(len, self._waiting.values())) <= most:
+            sizes = {group: len(items) for group, items in self._waiting.items()}
+            if sum(sizes.values()) <= most:
                 return None
-            group = max(reversed(self._waiting), key=lambda each: len(self._waiting[each]))
+            largest = max(sizes.values())
+            group = choice([group for group, size in sizes.items() if size == largest])  # noqa: S311
             item = self._waiting[group].pop()
             if not self._waiting[group]:
                 del self._waiting[group]

@@ -63,8 +63,9 @@ LINGER = 2.0
 # While a request is being handled, reading from its connection stops after this many bytes of the
 # requests that follow.
 MAX_AHEAD = 64 * 1024
-# Bytes that the half-sent requests and unread responses of all clients of a worker may occupy. If
-# they occupy more, the clients that have kept the worker waiting the longest are disconnected.
+# Bytes that the half-sent requests (without heads that have arrived), the requests sent ahead, and
+# the unread responses of all clients of a worker may occupy. If they occupy more, the clients that
+# have kept the worker waiting the longest are disconnected.
 MAX_HELD = 64 * 1024 * 1024
 # Bytes that large requests may occupy from their arrival to their responses. A request that exceeds
 # this limit gets a 503. A request is large if its body has more than LARGE bytes; smaller ones need
@@ -131,7 +132,8 @@ class Client:
         self.large = 0  # the client's share of the worker's `large`
         self.request: Any = None
         self.turns: Turns[Client] | None = None  # None if this request needs no turn
-        self.is_refused = False  # whether the request gets a 503 because too many wait
+        self.is_refused = False  # whether the request gets a 503, because too many or too large
+        # requests wait
         self.arrived = 0.0  # when the request had arrived
 
     @property
@@ -182,15 +184,18 @@ class Worker(ThreadWorker):
         self.early_signals: SimpleQueue[Any] = SimpleQueue()
         self.clients: set[Client] = set()
         self.lock = threading.Lock()
-        self.held = 0  # bytes of half-sent requests and unread responses
+        self.held = 0  # bytes of half-sent requests, requests sent ahead, and unread responses
         self.large = 0  # bytes of the large requests that wait for a thread or are being handled
+        # Whether this worker is full, and `make_room` can close no connection.
+        self.all_busy = False
         self.paused_until = 0.0
         self.patient = True  # whether `accept` may pause for other workers
         self.swept = 0.0  # when the deadlines were last checked
         self.stop_at: float | None = None  # when idle connections are closed; set at shutdown
         self.costly_turns = Turns[Client](max(1, self.cfg.threads // 2))
-        # A flood of sign-ins gets one thread of each worker, however many connections it uses.
-        self.flood_turns = Turns[Client](1)
+        # Requests that are refused, such as a flood of sign-ins, get one thread of each worker,
+        # however many connections they use.
+        self.refusal_turns = Turns[Client](1)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -285,8 +290,8 @@ class Worker(ThreadWorker):
         self.nr_conns += 1
         spread.note(self.place, self.nr_conns)
         self.watch(client, selectors.EVENT_READ)
-        # Often, the request has arrived together with the connection. From now on, `make_room` must
-        # not close the connection.
+        # Often, the request has arrived together with the connection. Read it now: `make_room` may
+        # close a connection whose request has not been read.
         self.attempt(client, self.read)
         return True
 
@@ -295,18 +300,23 @@ class Worker(ThreadWorker):
         """Whether this worker has so many connections that gunicorn's loop accepts no more."""
         return bool(self.nr_conns >= self.worker_connections)
 
-    def make_room(self) -> None:
+    def make_room(self) -> bool:
         """Close the connection that has been idle, or has had its last response, the longest.
 
         If there is none, close the one that has waited the longest for the rest of a request or of
         a response: otherwise, slow clients could keep all others from connecting. If only one
         connection waits, it may be the newest, so it is closed only if it is idle.
+
+        Returns:
+            whether a connection was closed.
         """
         waiting = [client for client in self.clients if client.state != WORKING]
         if waiting:
             longest = min(waiting, key=lambda client: (not client.is_idle, client.since))
             if longest.is_idle or len(waiting) > 1:
                 self.drop(longest)
+                return True
+        return False
 
     # --- Waiting ----------------------------------------------------------------------------------
 
@@ -322,8 +332,7 @@ class Worker(ThreadWorker):
             timeout = min(timeout, max(0.0, self.paused_until - monotonic()))
         super().wait_for_and_dispatch_events(timeout)
         # Only now, because what has arrived is read: a connection whose request has arrived stays.
-        if self.is_full and self.alive:
-            self.make_room()
+        self.all_busy = self.is_full and self.alive and not self.make_room()
         spread.note(self.place, self.nr_conns)
 
     def watch(self, client: Client, events: int) -> None:
@@ -458,20 +467,25 @@ class Worker(ThreadWorker):
         """
         request = conn.request
         if conn.is_refused:
-            conn.turns = None
+            conn.turns = self.refusal_turns
         elif may_cost_much(request.method, request.path, request.query):
             conn.turns = self.costly_turns
         elif is_flood(request, conn.client):
-            conn.turns = self.flood_turns
+            conn.turns = self.refusal_turns
         else:
             conn.turns = None
-        ready: Client | None = conn
-        if conn.turns and not conn.turns.take(conn, origin(request, conn.client)):
-            ready = conn.turns.excess(self.worker_connections // 4)
-            if ready:
-                ready.turns, ready.is_refused = None, True
-        if ready:
-            self.tpool.submit(self.handle, ready)
+        if conn.turns is None or self.take_turn(conn):
+            self.tpool.submit(self.handle, conn)
+        elif conn.turns is self.costly_turns:
+            refused = conn.turns.excess(self.worker_connections // 4)
+            if refused is not None:
+                refused.is_refused, refused.turns = True, self.refusal_turns
+                if self.take_turn(refused):
+                    self.tpool.submit(self.handle, refused)
+
+    def take_turn(self, conn: Client) -> bool:
+        """Return whether a request gets its turn now. If it does not, it waits."""
+        return bool(conn.turns and conn.turns.take(conn, origin(conn.request, conn.client)))
 
     def handle(self, conn: Client) -> None:
         """Handle a request in a thread of the pool."""
@@ -495,9 +509,9 @@ class Worker(ThreadWorker):
         request = conn.request
         conn.keep = sent = False
         conn.over = request.should_close() and not request.must_close
-        if len(conn.arrivals) and self.nr_conns >= self.worker_connections - 1:
-            # A client that sends requests ahead never waits, so `make_room` could not close its
-            # connection.
+        if self.all_busy or (len(conn.arrivals) and self.nr_conns >= self.worker_connections - 1):
+            # If every client sends its next request at once or ahead, none ever waits, and
+            # `make_room` can close no connection.
             request.force_close()
         try:
             with suppress(OSError):  # The client may have disconnected.

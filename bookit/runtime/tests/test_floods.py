@@ -68,8 +68,8 @@ def test_all_addresses_of_an_ipv6_subnet_are_one_client():
 def test_a_flood_gets_one_thread_and_does_not_delay_other_requests():
     submitted = []
     worker = object.__new__(Worker)
-    worker.worker_connections = 1000
-    worker.costly_turns, worker.flood_turns = Turns(2), Turns(1)
+    worker.worker_connections = 4
+    worker.costly_turns, worker.refusal_turns = Turns(2), Turns(1)
     worker.tpool = SimpleNamespace(submit=lambda handle, client: submitted.append(client))
     worker.respond = lambda client: None
 

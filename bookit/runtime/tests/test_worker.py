@@ -775,6 +775,40 @@ def test_a_client_that_waits_for_each_response_keeps_its_connection_at_the_limit
             assert read(client)[::2] == (200, b"/a %d" % number)
 
 
+def test_clients_that_send_their_next_request_at_once_keep_no_other_client_out(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run(worker_connections=3)
+    handle = ThreadWorker.handle
+
+    def handle_and_wait(worker: Any, conn: Any) -> Any:
+        keep = handle(worker, conn)
+        time.sleep(0.02)  # In the meantime, the client sends its next request.
+        return keep
+
+    monkeypatch.setattr(ThreadWorker, "handle", handle_and_wait)
+    done = threading.Event()
+
+    def insist() -> None:
+        while not done.is_set():
+            with suppress(OSError, AssertionError), running.connect() as client:
+                headers: dict[str, str] = {}
+                while not done.is_set() and headers.get("connection") != "close":
+                    client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+                    headers = read(client)[1]
+
+    with ThreadPoolExecutor(3) as clients:
+        for _ in range(3):
+            clients.submit(insist)
+        try:
+            running.until(lambda: len(running.seen) > 20)
+            with connect(running.port, patience=5) as new:
+                new.sendall(b"GET /new HTTP/1.1\r\n\r\n")
+                assert read(new)[0] == 200
+        finally:
+            done.set()
+
+
 def test_a_full_worker_does_not_spin(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
