@@ -67,7 +67,7 @@ def _load_templates() -> None:
     for app in apps.get_app_configs():
         if Path(app.path).parent == settings.BASE_DIR:
             folder = Path(app.path, "templates")
-            for template in folder.rglob("*.html"):
+            for template in [*folder.rglob("*.html"), *folder.rglob("*.txt")]:
                 get_template(str(template.relative_to(folder)))
 
 

@@ -374,7 +374,7 @@ class BookingPage:
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """The stored columns that are useful for support, each with its value."""
+        """All stored columns, except three that are computed from others, each with its value."""
         hidden = {"active", "unfinished", "blocked"}
         shown = [each for each in Booking._meta.concrete_fields if each.name not in hidden]
         return [(each.name, _stored(getattr(self.booking, each.attname))) for each in shown]

@@ -620,7 +620,8 @@
     // outdated. So hide its buttons that change the booking. To change the booking, the user opens
     // its page, or the dialog again.
     form.elements.version.value = found.version;
-    const { current } = found;
+    // During an upgrade, a server of version 0.1.0 may respond, which calls the time `was`.
+    const current = found.current ?? found.was;
     part(dialog, ".diary-when").textContent = dialog === moving ? period(current) : inZone(current);
     form.querySelectorAll("[data-confirm], [data-move]").forEach((button) => (button.hidden = true));
   }
