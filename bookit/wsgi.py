@@ -1,21 +1,18 @@
 """The WSGI application that gunicorn serves."""
 
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import django
-from django.apps import apps
 from django.conf import settings
 from django.core import signals
 from django.core.cache import close_caches
 from django.core.exceptions import BadRequest
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.db import close_old_connections, reset_queries
-from django.template.loader import get_template
 from django.urls import get_resolver
 
-from bookit.runtime.startup import load_settings
+from bookit.runtime.startup import load_settings, load_templates
 from bookit.tracing.start import trace_web
 
 
@@ -58,19 +55,6 @@ class Request(WSGIRequest):
         """Ignore the charset of the `Content-Type`."""
 
 
-def _load_templates() -> None:
-    """Load the templates of BookIt, which Django then keeps.
-
-    An upgrade can replace their files while the old version still runs. The old code may not know
-    what the new templates use, so it must not load them.
-    """
-    for app in apps.get_app_configs():
-        if Path(app.path).parent == settings.BASE_DIR:
-            folder = Path(app.path, "templates")
-            for template in [*folder.rglob("*.html"), *folder.rglob("*.txt")]:
-                get_template(str(template.relative_to(folder)))
-
-
 class Handler(WSGIHandler):
     """Django's handler, with the request class above."""
 
@@ -89,5 +73,5 @@ django.setup(set_prefix=False)
 # Import the URLconf now, before gunicorn forks its workers. If the first requests of several
 # threads imported it at the same time, a thread could see a module that is only half imported.
 get_resolver().url_patterns  # noqa: B018 - the first access imports the URLconf
-_load_templates()
+load_templates()
 application = trace_web(Handler())

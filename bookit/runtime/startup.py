@@ -40,6 +40,23 @@ def fail(message: object) -> NoReturn:
     sys.exit(f"bookit: {str(message).strip()}")
 
 
+def load_templates() -> None:
+    """Load the templates of BookIt, which Django then keeps. Django must be ready.
+
+    An upgrade can replace their files while the old version still runs. The old code may not know
+    what the new templates use, so it must not load them.
+    """
+    from django.apps import apps
+    from django.template.loader import get_template
+
+    for app in apps.get_app_configs():
+        path = Path(app.path).resolve()
+        if path.parent == BASE_DIR:
+            folder = path / "templates"
+            for template in folder.rglob("*.*"):
+                get_template(str(template.relative_to(folder)))
+
+
 def load_settings(*, database: bool = True) -> None:
     """Load Django's settings, or exit with a message that says what is wrong.
 

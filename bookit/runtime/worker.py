@@ -65,11 +65,13 @@ LINGER = 2.0
 MAX_AHEAD = 64 * 1024
 # Bytes that the half-sent requests (without heads that have arrived), the requests sent ahead, and
 # the unread responses of all clients of a worker may occupy. If they occupy more, the clients that
-# have kept the worker waiting the longest are disconnected.
+# have kept the worker waiting the longest are disconnected. What a client sends during its request
+# counts only after the response.
 MAX_HELD = 64 * 1024 * 1024
 # Bytes that large requests may occupy from their arrival to their responses. A request that exceeds
-# this limit gets a 503. A request is large if its body has more than LARGE bytes; smaller ones need
-# no limit, because only one of each connection is handled at a time.
+# this limit gets a 503. A request is large if its body has more than LARGE bytes, with a head that
+# arrives at the same time; smaller ones need no limit, because only one of each connection is
+# handled at a time.
 MAX_LARGE = 64 * 1024 * 1024
 LARGE = 64 * 1024
 # The maximum number of files that a worker sends at a time, because a file occupies the disk until
@@ -410,13 +412,13 @@ class Worker(ThreadWorker):
             client.is_refused = False
             size = arrived - len(client.arrivals)
             if size > LARGE:
-                is_read = request.method in ("GET", "HEAD")
-                client.is_refused = not is_read and self.large + size > MAX_LARGE
-                if is_read or client.is_refused:  # The body is not needed.
-                    request.body, request.unreader = BytesIO(), Received()
-                else:
-                    client.large = size
-                    self.large += size
+                client.large = size
+                self.large += size
+                if request.method in ("GET", "HEAD"):
+                    self.drop_body(client, request)
+                elif self.large > MAX_LARGE:
+                    client.is_refused = True
+                    self.drop_body(client, request)
             client.request = request
             client.state = WORKING
             client.arrived = monotonic()
@@ -449,6 +451,12 @@ class Worker(ThreadWorker):
         self.large -= client.large
         client.large = 0
 
+    def drop_body(self, client: Client, request: Any) -> None:
+        """Forget the body of a large request that needs none to get its response."""
+        if client.large:
+            request.body, request.unreader = BytesIO(), Received()
+            self.forget(client)
+
     def free_memory(self) -> None:
         """Free memory: close connections that hold some, those with the longest wait first."""
         holding = [each for each in self.clients if each.counted and each.state != WORKING]
@@ -472,6 +480,7 @@ class Worker(ThreadWorker):
             conn.turns = self.costly_turns
         elif is_flood(request, conn.client):
             conn.turns = self.refusal_turns
+            self.drop_body(conn, request)
         else:
             conn.turns = None
         if conn.turns is None or self.take_turn(conn):

@@ -105,7 +105,7 @@ class Command(migrate.Command):
 
         Raises:
             CommandError: other transactions have blocked migrations `TRIES` times, a view of
-                another program needs a column as it is, there is a problem with the servers of a
+                another program needs a column that goes, there is a problem with the servers of a
                 distributed database, or a new database is not suitable.
         """
         if options["check_unapplied"] or options["plan"]:

@@ -7,6 +7,7 @@ from procrastinate.contrib.django.management.commands import procrastinate
 
 from bookit.database.direct import check_direct_url
 from bookit.jobs import queues as jobs
+from bookit.runtime.startup import load_templates
 from bookit.tracing.start import export, trace_jobs
 
 
@@ -18,6 +19,7 @@ class Command(procrastinate.Command):
         if options["command"] == "worker":
             jobs.check_heartbeat_file()
             check_direct_url()
+            load_templates()
             export("bookit-worker")
             options["func"] = partial(jobs.run_workers, middleware=trace_jobs())
         super().handle(*args, **options)

@@ -74,7 +74,7 @@ def test_a_flood_gets_one_thread_and_does_not_delay_other_requests():
     worker.respond = lambda client: None
 
     def arrive(name, sent):
-        client = SimpleNamespace(name=name, request=sent, client=FLOODER, is_refused=False)
+        client = SimpleNamespace(name=name, request=sent, client=FLOODER, is_refused=False, large=0)
         worker.enqueue_req(client)
 
     for number in range(3):

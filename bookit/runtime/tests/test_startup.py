@@ -36,7 +36,7 @@ def test_a_web_process_imports_no_package_that_only_other_programs_use():
 # Opening a template's file fails, so only templates that are loaded already can be used.
 TEMPLATES = """
 from pathlib import Path
-import bookit.wsgi
+%s
 from django.template.loader import get_template
 from django.template.loaders.filesystem import Loader
 
@@ -44,16 +44,29 @@ def open_file(loader, origin):
     raise AssertionError(origin.name)
 
 Loader.get_contents = open_file
-names = [str(file).split("/templates/")[1] for file in Path(".").glob("*/templates/**/*.html")]
+names = [str(file).split("/templates/")[1] for file in Path(".").glob("*/templates/**/*.*")]
 for name in names:
     get_template(name)
 print(len(names), *names)
 """
 
 
-def test_a_web_process_loads_templates_before_an_upgrade_can_replace_their_files():
+WEB = "import bookit.wsgi"
+WORKER = """
+import django
+django.setup()
+from procrastinate.contrib.django.management.commands import procrastinate
+from bookit.management.commands.procrastinate import Command
+
+procrastinate.Command.handle = lambda *arguments, **options: None  # which would run jobs
+Command().handle(command="worker")
+"""
+
+
+@pytest.mark.parametrize("start", [WEB, WORKER], ids=["web", "worker"])
+def test_a_process_loads_templates_before_an_upgrade_can_replace_their_files(start):
     result = subprocess.run(
-        [sys.executable, "-c", TEMPLATES],
+        [sys.executable, "-c", TEMPLATES % start],
         cwd=BASE_DIR,
         env={**os.environ, **UNREACHABLE},
         capture_output=True,
@@ -62,7 +75,7 @@ def test_a_web_process_loads_templates_before_an_upgrade_can_replace_their_files
     assert result.returncode == 0, result.stderr
     number, *names = result.stdout.split()
     assert int(number) == len(names) > 50
-    assert {"admin/base_site.html", "bookings/diary.html"} <= {*names}
+    assert {"admin/base_site.html", "bookings/diary.html", "bookit/mail.txt"} <= {*names}
 
 
 def test_a_hidden_package_can_be_imported_later(monkeypatch):

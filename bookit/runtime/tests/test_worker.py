@@ -802,9 +802,14 @@ def test_clients_that_send_their_next_request_at_once_keep_no_other_client_out(
             clients.submit(insist)
         try:
             running.until(lambda: len(running.seen) > 20)
-            with connect(running.port, patience=5) as new:
-                new.sendall(b"GET /new HTTP/1.1\r\n\r\n")
-                assert read(new)[0] == 200
+            # On a busy machine, the others may replace the new connection before it sends anything.
+            ends = time.monotonic() + 5
+            status = None
+            while status is None and time.monotonic() < ends:
+                with suppress(OSError, AssertionError), connect(running.port, patience=5) as new:
+                    new.sendall(b"GET /new HTTP/1.1\r\n\r\n")
+                    status = read(new)[0]
+            assert status == 200
         finally:
             done.set()
 
@@ -871,6 +876,7 @@ def test_large_requests_that_wait_use_a_limited_amount_of_memory(
         running.until(lambda: running.worker.large >= 100_000)
         second.sendall(post(b"/a", b"x" * 100_000))
         running.until(lambda: states(running).count(WORKING) == 2)
+        assert running.worker.large < 150_000
         small.sendall(post(b"/a", b"x" * 10_000))
         # The body of a GET is not needed.
         reading.sendall(post(b"/b", b"x" * 100_000).replace(b"POST", b"GET"))
@@ -881,6 +887,21 @@ def test_large_requests_that_wait_use_a_limited_amount_of_memory(
         running.until(lambda: running.worker.large == 0)
         second.sendall(post(b"/a", b"x" * 100_000))
         assert read(second)[0] == 200
+
+
+def test_a_large_sign_in_of_a_flood_uses_no_memory(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_flood", lambda *_: True)
+    running = run()
+    running.gate.clear()
+    with running.connect() as client:
+        client.sendall(post(b"/a", b"x" * 100_000))
+        running.until(lambda: running.seen)
+        assert running.worker.large == 0
+        running.gate.set()
+        assert read(client)[0] == 200
+    assert running.seen == [("/a", b"")]
 
 
 def test_a_bug_in_a_thread_closes_only_the_connection_of_one_client(
