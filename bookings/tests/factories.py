@@ -71,7 +71,7 @@ class BookingFactory(DjangoModelFactory):
     @classmethod
     def _create(cls, model_class, *args, **kwargs):
         booking = super()._create(model_class, *args, **kwargs)
-        # `remember_calendar` also checks this, but tests replace its check, and store rows themselves.
+        # `remember_calendar` checks this, too, but some tests replace its check.
         if is_distributed():
             remember_calendar(user_id=booking.user_id, calendar_id=booking.calendar_id)
         return booking
