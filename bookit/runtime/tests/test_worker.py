@@ -752,19 +752,24 @@ def test_a_request_that_arrives_with_its_connection_is_read_at_once(
         assert found == [[WORKING]]
 
 
+def wait_after_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let threads be busy after a response for so long that the next request arrives."""
+    handle = ThreadWorker.handle
+
+    def handle_and_wait(worker: Any, conn: Any) -> Any:
+        keep = handle(worker, conn)
+        time.sleep(0.02)
+        return keep
+
+    monkeypatch.setattr(ThreadWorker, "handle", handle_and_wait)
+
+
 def test_a_client_that_waits_for_each_response_keeps_its_connection_at_the_limit(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its next request may arrive while the thread is still busy with the last one."""
     running = run(worker_connections=4)
-    handle = ThreadWorker.handle
-
-    def handle_and_wait(worker: Any, conn: Any) -> Any:
-        keep = handle(worker, conn)
-        time.sleep(0.05)
-        return keep
-
-    monkeypatch.setattr(ThreadWorker, "handle", handle_and_wait)
+    wait_after_responses(monkeypatch)
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(running.connect())
@@ -779,14 +784,7 @@ def test_clients_that_send_their_next_request_at_once_keep_no_other_client_out(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = run(worker_connections=3)
-    handle = ThreadWorker.handle
-
-    def handle_and_wait(worker: Any, conn: Any) -> Any:
-        keep = handle(worker, conn)
-        time.sleep(0.02)  # In the meantime, the client sends its next request.
-        return keep
-
-    monkeypatch.setattr(ThreadWorker, "handle", handle_and_wait)
+    wait_after_responses(monkeypatch)
     done = threading.Event()
 
     def insist() -> None:
