@@ -22,8 +22,8 @@ CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 # already too large. The size is just above the parser's limit for a line, and doubles after each
 # check.
 FIRST_CHECK = 8200
-# The maximum size of a head in bytes. gunicorn allows 100 headers of 8 KB, but a head is kept until
-# its request is handled, so many clients with such heads would occupy too much memory.
+# The maximum size of a head in bytes. gunicorn allows 100 headers of 8 KB. A head stays in memory
+# until its request is handled, and a worker has many clients, so the maximum is lower here.
 MAX_HEAD = 64 * 1024
 # The maximum length of an unfinished line that announces a chunk. gunicorn checks finished lines.
 MAX_CHUNK_LINE = 8190

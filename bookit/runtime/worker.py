@@ -299,7 +299,7 @@ class Worker(ThreadWorker):
 
     @property
     def is_full(self) -> bool:
-        """Whether this worker has so many connections that gunicorn's loop accepts no more."""
+        """Whether this worker has reached its limit of connections."""
         return bool(self.nr_conns >= self.worker_connections)
 
     def make_room(self) -> bool:
@@ -562,7 +562,6 @@ class Worker(ThreadWorker):
         sent = client.sock.bytes_sent
         if client.state != SENDING:
             client.state, client.since, client.moved = SENDING, monotonic(), 0
-            client.request = None
             self.forget(client)
             self.limit_files(client)
         if not client.sock.flush():
